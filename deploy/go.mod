@@ -1,0 +1,3 @@
+module a3os.app/deploy
+
+go 1.26.0
