@@ -1,0 +1,137 @@
+package fault
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// domain marks error details that this house wrote.
+const domain = "a3os.app"
+
+// opaque is all that a caller learns of an error without a kind.
+const opaque = "something went wrong on our side; the request id leads to the cause"
+
+// code is the one mapping from kinds to codes; gRPC's and Connect's are the same numbers.
+func (k Kind) code() connect.Code {
+	switch k {
+	case Canceled:
+		return connect.CodeCanceled
+	case InvalidArgument:
+		return connect.CodeInvalidArgument
+	case DeadlineExceeded:
+		return connect.CodeDeadlineExceeded
+	case NotFound:
+		return connect.CodeNotFound
+	case AlreadyExists:
+		return connect.CodeAlreadyExists
+	case PermissionDenied:
+		return connect.CodePermissionDenied
+	case ResourceExhausted:
+		return connect.CodeResourceExhausted
+	case FailedPrecondition:
+		return connect.CodeFailedPrecondition
+	case Aborted:
+		return connect.CodeAborted
+	case Unimplemented:
+		return connect.CodeUnimplemented
+	case Unavailable:
+		return connect.CodeUnavailable
+	case Unauthenticated:
+		return connect.CodeUnauthenticated
+	case Internal:
+		return connect.CodeInternal
+	}
+	return connect.CodeInternal
+}
+
+// String is the code's name, as `not_found`.
+func (k Kind) String() string { return k.code().String() }
+
+// classify gives every error a kind: its own, or that of the context's end, or Internal with an opaque message.
+func classify(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if ce, ok := errors.AsType[*connect.Error](err); ok {
+		return fromConnect(ce)
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return &Error{Kind: Canceled, Message: "the caller gave up", Cause: err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{Kind: DeadlineExceeded, Message: "the request took longer than its deadline allows", Cause: err}
+	}
+	return &Error{Kind: Internal, Message: opaque, Cause: err}
+}
+
+// Connect is err as a caller may see it.
+func Connect(err error) *connect.Error {
+	e := classify(err)
+	ce := connect.NewError(e.Kind.code(), errors.New(e.Message))
+	if e.Reason != "" {
+		if d, derr := connect.NewErrorDetail(&errdetails.ErrorInfo{Reason: e.Reason, Domain: domain}); derr == nil {
+			ce.AddDetail(d)
+		}
+	}
+	return ce
+}
+
+// Status is err as a grpc-go caller may see it.
+func Status(err error) error {
+	e := classify(err)
+	s := status.New(codes.Code(e.Kind.code()), e.Message)
+	if e.Reason != "" {
+		if d, derr := s.WithDetails(&errdetails.ErrorInfo{Reason: e.Reason, Domain: domain}); derr == nil {
+			s = d
+		}
+	}
+	return s.Err()
+}
+
+// FromRPC is the error of a call to another service, with its kind and reason; nil stays nil.
+func FromRPC(err error) error {
+	if err == nil {
+		return nil
+	}
+	if ce, ok := errors.AsType[*connect.Error](err); ok {
+		return fromConnect(ce)
+	}
+	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
+		e := &Error{Kind: kindOf(connect.Code(s.Code())), Message: s.Message(), Cause: err}
+		for _, d := range s.Details() {
+			if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
+				e.Reason = info.GetReason()
+			}
+		}
+		return e
+	}
+	return err
+}
+
+func fromConnect(ce *connect.Error) *Error {
+	e := &Error{Kind: kindOf(ce.Code()), Message: ce.Message(), Cause: ce}
+	for _, d := range ce.Details() {
+		v, err := d.Value()
+		if err != nil {
+			continue
+		}
+		if info, ok := v.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
+			e.Reason = info.GetReason()
+		}
+	}
+	return e
+}
+
+func kindOf(c connect.Code) Kind {
+	for k := Internal; k <= Unauthenticated; k++ {
+		if k.code() == c {
+			return k
+		}
+	}
+	return Internal
+}

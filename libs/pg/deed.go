@@ -1,0 +1,119 @@
+package pg
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/internal/idemctx"
+	"a3os.app/libs/redact"
+	"a3os.app/libs/scope"
+)
+
+// Runner runs a function in a transaction: DB.Workspace or DB.Tenant.
+type Runner func(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error
+
+// ErrKeyReused is returned when an idempotency key comes again with another request.
+var ErrKeyReused = fault.Declare(fault.InvalidArgument, "IDEMPOTENCY_KEY_REUSED",
+	"this idempotency key was used for another request: use a new key for a new deed")
+
+// Deed runs a change in one transaction, once per idempotency key: where the caller gave a key that this principal has used for
+// this method before, the first result is answered and nothing is done; concurrent calls with one key wait for each other.
+// Secrets of a result are not kept, so the answer to a repeated call lacks them. Keys are kept for at least 24 hours.
+func Deed[R proto.Message](ctx context.Context, run Runner, req proto.Message, fn func(ctx context.Context, tx pgx.Tx) (R, error)) (R, error) {
+	var res R
+	key, ok := idemctx.From(ctx)
+	err := run(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if !ok {
+			var err error
+			res, err = fn(ctx, tx)
+			return err
+		}
+		first, err := claim(ctx, tx, key, req)
+		if err != nil {
+			return err
+		}
+		if first != nil {
+			m, ok := res.ProtoReflect().New().Interface().(R)
+			if !ok {
+				return fmt.Errorf("make a %T", res)
+			}
+			res = m
+			return proto.Unmarshal(first, res)
+		}
+		if res, err = fn(ctx, tx); err != nil {
+			return err
+		}
+		return keep(ctx, tx, key, redact.Clear(res))
+	})
+	if err != nil {
+		var none R
+		return none, err
+	}
+	return res, nil
+}
+
+// claim takes the key for this transaction. It answers the first result where there is one.
+func claim(ctx context.Context, tx pgx.Tx, key idemctx.Key, req proto.Message) ([]byte, error) {
+	s, err := scope.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	digest := sha256.Sum256(raw)
+	tag, err := tx.Exec(ctx, `INSERT INTO a3.idempotency_keys (principal, workspace, method, key, request_digest)
+		VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
+		string(s.Principal), s.Workspace.String(), key.Method, key.Value, digest[:])
+	if err != nil {
+		return nil, fmt.Errorf("claim the idempotency key: %w", err)
+	}
+	if tag.RowsAffected() == 1 {
+		return nil, nil
+	}
+	var seen, response []byte
+	err = tx.QueryRow(ctx, `SELECT request_digest, response FROM a3.idempotency_keys
+		WHERE principal = $1 AND workspace = $2 AND method = $3 AND key = $4`,
+		string(s.Principal), s.Workspace.String(), key.Method, key.Value).Scan(&seen, &response)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fault.New(fault.Aborted, "another call with this idempotency key is under way; try again")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the first result: %w", err)
+	}
+	if string(seen) != string(digest[:]) {
+		return nil, ErrKeyReused
+	}
+	if response == nil {
+		response = []byte{}
+	}
+	return response, nil
+}
+
+func keep(ctx context.Context, tx pgx.Tx, key idemctx.Key, res proto.Message) error {
+	s, err := scope.From(ctx)
+	if err != nil {
+		return err
+	}
+	raw, err := proto.Marshal(res)
+	if err != nil {
+		return fmt.Errorf("encode the result: %w", err)
+	}
+	if raw == nil {
+		raw = []byte{}
+	}
+	_, err = tx.Exec(ctx, `UPDATE a3.idempotency_keys SET response = $5
+		WHERE principal = $1 AND workspace = $2 AND method = $3 AND key = $4`,
+		string(s.Principal), s.Workspace.String(), key.Method, key.Value, raw)
+	if err != nil {
+		return fmt.Errorf("keep the first result: %w", err)
+	}
+	return nil
+}

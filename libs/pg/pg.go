@@ -1,0 +1,225 @@
+// Package pg is how services reach their database: transactions that carry the caller's workspace, so that row-level security
+// holds, deeds that happen once and on the record, and migrations. It promises that a connection never carries a scope out of its
+// transaction, that work stops when its caller gives up, and that errors have a kind. It relies on the policies of the schema.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/scope"
+)
+
+// Config says how to reach a database.
+type Config struct {
+	// URL is a PostgreSQL connection string, with the role's password.
+	URL string
+	// MaxConns bounds the pool; 0 means 4.
+	MaxConns int32
+	// Service is shown as application_name.
+	Service string
+}
+
+// DB is a pool of connections of one login role.
+type DB struct{ pool *pgxpool.Pool }
+
+const (
+	// acquireWithin is how long a call waits for a connection before it is shed.
+	acquireWithin = 2 * time.Second
+	// tries bounds how often a transaction that lost a conflict is run.
+	tries = 5
+)
+
+// Open makes a pool. It connects on first use, so that a service starts while its database restarts.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		// The parser's error repeats the string, and with it the password.
+		return nil, errors.New("the database URL is not a PostgreSQL connection string: check A3_DATABASE_URL")
+	}
+	pc.MaxConns = cfg.MaxConns
+	if pc.MaxConns == 0 {
+		pc.MaxConns = 4
+	}
+	pc.MinConns = 0
+	pc.MaxConnIdleTime = time.Minute
+	pc.HealthCheckPeriod = 30 * time.Second
+	pc.ConnConfig.ConnectTimeout = 5 * time.Second
+	pc.ConnConfig.RuntimeParams["application_name"] = cfg.Service
+	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	pc.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTrimSQLInSpanName(), otelpgx.WithDisableSQLStatementInAttributes())
+	// A connection goes back only when nothing is left on it.
+	pc.AfterRelease = func(c *pgx.Conn) bool { return c.PgConn().TxStatus() == 'I' }
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("make the pool: %w", err)
+	}
+	return &DB{pool: pool}, nil
+}
+
+// Close closes the pool and waits for its connections.
+func (db *DB) Close() { db.pool.Close() }
+
+// Pool is the pool itself, for drivers that need one (River). Nothing read or written through it is in anyone's scope.
+func (db *DB) Pool() *pgxpool.Pool { return db.pool }
+
+// Ping says whether the database answers.
+func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
+
+// Workspace runs fn in a transaction of the caller's workspace. A transaction that lost a conflict (deadlock, serialization) is
+// run again, so fn must have no effect outside of it.
+func (db *DB) Workspace(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	s, err := scope.InWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	return db.run(ctx, pgx.TxOptions{BeginQuery: "begin; " + setWorkspace(s.Workspace)}, fn)
+}
+
+// ReadWorkspace is Workspace, in one read-only snapshot.
+func (db *DB) ReadWorkspace(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	s, err := scope.InWorkspace(ctx)
+	if err != nil {
+		return err
+	}
+	return db.run(ctx, pgx.TxOptions{BeginQuery: "begin isolation level repeatable read read only; " + setWorkspace(s.Workspace)}, fn)
+}
+
+// Tenant runs fn in a transaction of a caller whose scope is the tenant: tables without a workspace, or, through the service's
+// second role, work that spans workspaces. There must be a scope; no workspace is set.
+func (db *DB) Tenant(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if _, err := scope.From(ctx); err != nil {
+		return err
+	}
+	return db.run(ctx, pgx.TxOptions{}, fn)
+}
+
+// Service runs fn in a transaction of the service's own work (sealing, scheduling, issuing), which no caller asked for. No
+// workspace is set: policies of workspace tables raise, unless the role is the service's second one.
+func (db *DB) Service(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return db.run(ctx, pgx.TxOptions{}, fn)
+}
+
+// setWorkspace sets the workspace for the transaction. The id is sixteen bytes that we format ourselves, never text of a caller.
+func setWorkspace(w id.Workspace) string {
+	b := w.Bytes()
+	return fmt.Sprintf("select set_config('a3.workspace_id', '%x-%x-%x-%x-%x', true)", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}
+
+func (db *DB) run(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	for try := 1; ; try++ {
+		err := db.once(ctx, opts, fn)
+		if err == nil {
+			return nil
+		}
+		if !lostConflict(err) || try == tries || ctx.Err() != nil {
+			return classify(ctx, err)
+		}
+		slog.DebugContext(ctx, "transaction lost a conflict, trying again", "try", try, "error", err)
+		if werr := pause(ctx, try); werr != nil {
+			return classify(ctx, werr)
+		}
+	}
+}
+
+func (db *DB) once(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	actx, cancel := context.WithTimeout(ctx, acquireWithin)
+	conn, err := db.pool.Acquire(actx)
+	cancel()
+	if err != nil {
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			return fault.Wrap(fault.ResourceExhausted, err, "the service is busy; try again shortly")
+		}
+		return err
+	}
+	defer conn.Release()
+	// BeginFunc rolls back on error and on panic.
+	return pgx.BeginTxFunc(ctx, conn, opts, func(tx pgx.Tx) error { return fn(ctx, tx) })
+}
+
+// pause waits with full jitter before try+1.
+func pause(ctx context.Context, try int) error {
+	most := time.Duration(5<<try) * time.Millisecond
+	t := time.NewTimer(rand.N(most)) //nolint:gosec // jitter needs no secrecy
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// SQLSTATE codes (PostgreSQL, appendix A), and one of ours: the record's backlog is past its bound.
+const (
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	queryCanceled        = "57014"
+	tooManyConnections   = "53300"
+	diskFull             = "53100"
+	adminShutdown        = "57P01"
+	crashShutdown        = "57P02"
+	cannotConnectNow     = "57P03"
+	lockNotAvailable     = "55P03"
+	readOnlySQL          = "25006"
+	uniqueViolation      = "23505"
+	RecordClosed         = "A3001"
+)
+
+func lostConflict(err error) bool {
+	pe, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pe.Code == serializationFailure || pe.Code == deadlockDetected)
+}
+
+// IsUnique says whether err is a clash with the named unique constraint or index; an empty name means any.
+func IsUnique(err error, constraint string) bool {
+	pe, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pe.Code == uniqueViolation && (constraint == "" || pe.ConstraintName == constraint)
+}
+
+// classify gives errors of the database a kind. Errors that have one keep it.
+func classify(ctx context.Context, err error) error {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), err)
+	}
+	if pe, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pe.Code {
+		case serializationFailure, deadlockDetected, lockNotAvailable:
+			return fault.Wrap(fault.Aborted, err, "the change met another one; try again")
+		case queryCanceled:
+			return fault.Wrap(fault.DeadlineExceeded, err, "the database took longer than the request allows")
+		case tooManyConnections:
+			return fault.Wrap(fault.ResourceExhausted, err, "the service is busy; try again shortly")
+		case diskFull, readOnlySQL:
+			return fault.Wrap(fault.Unavailable, err, "the database takes no writes now; nothing was changed")
+		case adminShutdown, crashShutdown, cannotConnectNow:
+			return fault.Wrap(fault.Unavailable, err, "the database restarts; try again shortly")
+		case RecordClosed:
+			return fault.Wrap(fault.Unavailable, err, "the audit log is behind, so nothing may be changed now; nothing was changed")
+		}
+		return err
+	}
+	if pgconn.SafeToRetry(err) || isConnectError(err) {
+		return fault.Wrap(fault.Unavailable, err, "the database can't be reached; try again shortly")
+	}
+	return err
+}
+
+func isConnectError(err error) bool {
+	_, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok
+}
