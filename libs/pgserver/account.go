@@ -1,0 +1,136 @@
+package pgserver
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// account is the operating system user that the server runs as. The zero ids with other == false mean this process's own.
+type account struct {
+	name     string
+	uid, gid int
+	other    bool
+}
+
+func serverAccount(name string) (account, error) {
+	if os.Geteuid() != 0 {
+		me, err := user.Current()
+		if err != nil {
+			return account{}, fmt.Errorf("look up this process's user: %w", err)
+		}
+		if name != "" && name != me.Username {
+			return account{}, fmt.Errorf("PostgreSQL can't run as %s when this process runs as %s: start it as root, or leave the user unset", name, me.Username)
+		}
+		return account{name: me.Username, uid: os.Geteuid(), gid: os.Getegid()}, nil
+	}
+	candidates := []string{"postgres", "nobody"}
+	if name != "" {
+		candidates = []string{name}
+	}
+	for _, candidate := range candidates {
+		u, err := user.Lookup(candidate)
+		if errors.As(err, new(user.UnknownUserError)) {
+			continue
+		}
+		if err != nil {
+			return account{}, fmt.Errorf("look up user %s: %w", candidate, err)
+		}
+		uid, uidErr := strconv.Atoi(u.Uid)
+		gid, gidErr := strconv.Atoi(u.Gid)
+		if err := errors.Join(uidErr, gidErr); err != nil {
+			return account{}, fmt.Errorf("read the ids of user %s: %w", candidate, err)
+		}
+		if uid == 0 {
+			return account{}, fmt.Errorf("PostgreSQL refuses to run as root and %s has user id 0: name another user", candidate)
+		}
+		return account{name: u.Username, uid: uid, gid: gid, other: true}, nil
+	}
+	return account{}, fmt.Errorf("PostgreSQL refuses to run as root and none of the users %q exists: create one, or work as an ordinary user", candidates)
+}
+
+func (a account) credential() *syscall.Credential {
+	if !a.other {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+}
+
+// own gives a path to the account.
+func (a account) own(path string) error {
+	if !a.other {
+		return nil
+	}
+	return os.Lchown(path, a.uid, a.gid)
+}
+
+// makeDir makes a directory of the account's own, or leaves one that exists as it is.
+func (a account) makeDir(path string, mode os.FileMode) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(path, mode); err != nil {
+		return err
+	}
+	if err := os.Chmod(path, mode); err != nil { // the umask may have taken bits away
+		return err
+	}
+	return a.own(path)
+}
+
+// reaches says whether the account can walk to path: whether it may search every directory above it that exists.
+func (a account) reaches(path string) bool {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil && !a.searches(info) {
+			return false
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
+}
+
+func (a account) searches(info os.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	mode := info.Mode().Perm()
+	switch {
+	case int(stat.Uid) == a.uid:
+		return mode&0o100 != 0
+	case int(stat.Gid) == a.gid:
+		return mode&0o010 != 0
+	default:
+		return mode&0o001 != 0
+	}
+}
+
+// DirFor is where what the server must reach can live when one would like it at dir (absolute): dir itself, unless this
+// process is root and the user that the server then runs as (see Config.User) can't walk there, as with a checkout under
+// /root or in a home directory of mode 0700. Then it is /var/lib/a3/<name>-<hash of dir>: outside every home, kept over
+// restarts, and the same for the same dir each time. Whoever removes dir removes that too.
+func DirFor(dir, userName string) (string, error) {
+	if !filepath.IsAbs(dir) {
+		return "", fmt.Errorf("directory %q is not absolute: give the full path", dir)
+	}
+	acc, err := serverAccount(userName)
+	if err != nil {
+		return "", err
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	if !acc.other || acc.reaches(dir) {
+		return dir, nil
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join("/var/lib/a3", filepath.Base(dir)+"-"+hex.EncodeToString(sum[:6])), nil
+}

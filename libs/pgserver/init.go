@@ -1,0 +1,135 @@
+package pgserver
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// minFree is what a new cluster and its first write-ahead log need, with room to work.
+const minFree = 256 << 20
+
+// Init makes the cluster if it isn't made: SCRAM for every connection, a random password for the superuser, data
+// checksums, UTF-8 with the C collation (the same order on every machine). It builds under a temporary name and renames,
+// so that a cluster is there whole or not at all, and clears away what an interrupted Init left. Errors: ErrDiskFull, or
+// what initdb said.
+func (s *Server) Init(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(s.dataDir(), "PG_VERSION")); err == nil {
+		return s.checkMajor()
+	}
+	if entries, err := os.ReadDir(s.cfg.Dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s holds something that is no PostgreSQL cluster of ours: move it away or choose another directory", s.cfg.Dir)
+	}
+	parent := filepath.Dir(s.cfg.Dir)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return fmt.Errorf("make the directory above the cluster: %w", err)
+	}
+	if !s.account.reaches(s.cfg.Dir) {
+		return fmt.Errorf("user %s, as whom PostgreSQL runs, can't reach %s: choose a directory outside of private homes (pgserver.DirFor names one), or work as an ordinary user",
+			s.account.name, s.cfg.Dir)
+	}
+	if err := checkSpace(parent); err != nil {
+		return err
+	}
+	leftovers, err := filepath.Glob(s.cfg.Dir + ".making-*")
+	if err != nil {
+		return fmt.Errorf("look for interrupted work beside %s: %w", s.cfg.Dir, err)
+	}
+	for _, leftover := range leftovers {
+		if err := os.RemoveAll(leftover); err != nil {
+			return fmt.Errorf("clear away interrupted work: %w", err)
+		}
+	}
+	making, err := os.MkdirTemp(parent, filepath.Base(s.cfg.Dir)+".making-")
+	if err != nil {
+		return fmt.Errorf("make a working directory beside the cluster: %w", err)
+	}
+	if err := s.initIn(ctx, making); err != nil {
+		return errors.Join(err, os.RemoveAll(making))
+	}
+	// An empty directory that somebody made beforehand may stand there: rename replaces it.
+	if err := os.Rename(making, s.cfg.Dir); err != nil {
+		return errors.Join(fmt.Errorf("put the new cluster in its place: %w", err), os.RemoveAll(making))
+	}
+	return nil
+}
+
+func (s *Server) initIn(ctx context.Context, making string) error {
+	// The server's user walks through here to data/ and no further: the password beside it is not its to read.
+	mode := os.FileMode(0o700)
+	if s.account.other {
+		mode = 0o711
+	}
+	if err := os.Chmod(making, mode); err != nil {
+		return fmt.Errorf("prepare the cluster's directory: %w", err)
+	}
+	data, password := filepath.Join(making, "data"), filepath.Join(making, "superuser.password")
+	if err := s.account.makeDir(data, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	if err := os.WriteFile(password, []byte(rand.Text()), 0o600); err != nil {
+		return fmt.Errorf("write the superuser's password: %w", err)
+	}
+	if err := s.account.own(password); err != nil {
+		return fmt.Errorf("hand the password to initdb: %w", err)
+	}
+	args := []string{
+		"-D", data, "-U", Superuser, "--pwfile=" + password, "--auth=scram-sha-256",
+		"--data-checksums", "--encoding=UTF8", "--no-locale", "--no-instructions",
+	}
+	if s.cfg.Throwaway {
+		args = append(args, "--no-sync")
+	}
+	cmd := exec.CommandContext(ctx, s.cfg.Binaries.path("initdb"), args...)
+	cmd.Dir = data
+	cmd.Env = environment()
+	// A group of its own: initdb starts servers, and an interrupt ends all of them together.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account.credential(), Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("initdb was interrupted: %w", context.Cause(ctx))
+		}
+		if strings.Contains(said.String(), "No space left on device") {
+			return fmt.Errorf("%w: initdb could not write to %s, free %d MB there", ErrDiskFull, making, minFree>>20)
+		}
+		return fmt.Errorf("%s failed (%w) and said: %s", s.cfg.Binaries.path("initdb"), err, lastLines(said.String(), 5))
+	}
+	if s.account.other && !s.cfg.Throwaway {
+		if err := os.Lchown(password, os.Geteuid(), os.Getegid()); err != nil {
+			return fmt.Errorf("take the password back from initdb: %w", err)
+		}
+	}
+	if s.cfg.Throwaway { // the guard that removes it runs as the server's user
+		if err := s.account.own(making); err != nil {
+			return fmt.Errorf("hand the throwaway cluster to its guard: %w", err)
+		}
+	}
+	return nil
+}
+
+func checkSpace(dir string) error {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(dir, &stat); err != nil {
+		return fmt.Errorf("ask for the free space in %s: %w", dir, err)
+	}
+	if free := stat.Bavail * uint64(stat.Bsize); free < minFree {
+		return fmt.Errorf("%w: %s has %d MB free and a new PostgreSQL cluster needs %d: free some, or choose another directory",
+			ErrDiskFull, dir, free>>20, minFree>>20)
+	}
+	return nil
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], " | ")
+}

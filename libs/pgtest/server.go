@@ -1,0 +1,87 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"a3os.app/libs/pgserver"
+)
+
+// EnvServer names the superuser's URL of a server for tests that runs already.
+const EnvServer = "A3_TEST_PG"
+
+// processServer is this test process's own server. It is the one global here: Go gives a test no other place that lives
+// as long as the process, and a server for each test would cost a second each. The server ends with the process.
+var processServer = sync.OnceValues(func() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	server, err := Start(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	return server.URL("postgres")
+})
+
+func sharedServer(t testing.TB) string {
+	t.Helper()
+	if named := os.Getenv(EnvServer); named != "" {
+		return named
+	}
+	url, err := processServer()
+	if err != nil {
+		t.Fatalf("start a PostgreSQL for the tests: %v", err)
+	}
+	return url
+}
+
+// Server makes and starts a private server of a major version, for tests that stop, restart or kill it; it is removed when
+// the test ends. It listens on 127.0.0.1. The test is skipped, and says why, where that version can't be had.
+func Server(t testing.TB, major int) *pgserver.Server {
+	t.Helper()
+	if _, err := pgserver.Find(t.Context(), pgserver.Options{Major: major}); err != nil {
+		t.Skipf("this test needs PostgreSQL %d, which can't be had here: %v", major, err)
+	}
+	server, err := Start(t.Context(), major)
+	if err != nil {
+		t.Fatalf("start a private PostgreSQL %d: %v", major, err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
+		defer cancel()
+		if err := server.Remove(ctx); err != nil {
+			t.Errorf("remove the private PostgreSQL: %v", err)
+		}
+	})
+	return server
+}
+
+// Start makes and starts a throwaway server in a temporary directory: of a major version, or of the newest where that is
+// zero. It ends, and its directory goes, with this process, or when the caller calls Remove.
+func Start(ctx context.Context, major int) (*pgserver.Server, error) {
+	binaries, err := pgserver.Find(ctx, pgserver.Options{Major: major})
+	if err != nil {
+		return nil, err
+	}
+	base, err := pgserver.DirFor(os.TempDir(), "")
+	if err != nil {
+		return nil, err
+	}
+	server, err := pgserver.New(pgserver.Config{
+		Binaries:       binaries,
+		Dir:            filepath.Join(base, fmt.Sprintf("a3-pgtest-%d-%s", os.Getpid(), suffix())),
+		MaxConnections: 300,
+		Throwaway:      true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Init(ctx); err != nil {
+		return nil, err
+	}
+	return server, server.Start(ctx)
+}
