@@ -1,0 +1,188 @@
+package access
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
+
+	"a3os.app/libs/id"
+)
+
+// Memory holds edges in maps. It is safe for concurrent reads; Add must not run beside them.
+type Memory struct {
+	integration    id.Integration
+	entitlements   map[id.Entitlement]Entitlement
+	grants         map[id.Grant]Grant
+	expansions     map[[2]id.Entitlement]Expansion
+	entitlementsOn map[id.Resource][]id.Entitlement
+	grantsFrom     map[id.Resource][]id.Grant
+	grantsTo       map[id.Entitlement][]id.Grant
+	expansionsFrom map[id.Entitlement][]id.Entitlement
+	expansionsTo   map[id.Entitlement][]id.Entitlement
+}
+
+var _ Edges = (*Memory)(nil)
+
+// NewMemory holds what the records of one integration say.
+func NewMemory(integration id.Integration, records ...*discoveryv1.Record) *Memory {
+	m := &Memory{
+		integration:    integration,
+		entitlements:   map[id.Entitlement]Entitlement{},
+		grants:         map[id.Grant]Grant{},
+		expansions:     map[[2]id.Entitlement]Expansion{},
+		entitlementsOn: map[id.Resource][]id.Entitlement{},
+		grantsFrom:     map[id.Resource][]id.Grant{},
+		grantsTo:       map[id.Entitlement][]id.Grant{},
+		expansionsFrom: map[id.Entitlement][]id.Entitlement{},
+		expansionsTo:   map[id.Entitlement][]id.Entitlement{},
+	}
+	m.Add(records...)
+	return m
+}
+
+// Add takes more records of the integration. A record seen before is replaced.
+func (m *Memory) Add(records ...*discoveryv1.Record) {
+	for _, r := range records {
+		switch kind := r.GetKind().(type) {
+		case *discoveryv1.Record_Entitlement:
+			m.addEntitlement(kind.Entitlement)
+		case *discoveryv1.Record_Grant:
+			m.addGrant(kind.Grant)
+		case *discoveryv1.Record_Expansion:
+			m.addExpansion(kind.Expansion)
+		case *discoveryv1.Record_Resource:
+			// A resource by itself leads nowhere.
+		}
+	}
+}
+
+// Resource is the id of a resource of the integration.
+func (m *Memory) Resource(resourceType, externalID string) id.Resource {
+	return ResourceID(m.integration, resourceType, externalID)
+}
+
+// Entitlement is the id of an entitlement of the integration.
+func (m *Memory) Entitlement(resourceType, externalID, name string) id.Entitlement {
+	return EntitlementID(m.Resource(resourceType, externalID), name)
+}
+
+func (m *Memory) addEntitlement(e *discoveryv1.Entitlement) {
+	resource := m.resource(e.GetResource())
+	i := EntitlementID(resource, e.GetName())
+	if _, known := m.entitlements[i]; !known {
+		m.entitlementsOn[resource] = append(m.entitlementsOn[resource], i)
+	}
+	m.entitlements[i] = Entitlement{ID: i, Resource: resource, Name: e.GetName(), Purpose: e.GetPurpose()}
+}
+
+func (m *Memory) addGrant(g *discoveryv1.Grant) {
+	principal, entitlement := m.resource(g.GetPrincipal()), m.entitlement(g.GetEntitlement())
+	i := GrantID(principal, entitlement)
+	if _, known := m.grants[i]; !known {
+		m.grantsFrom[principal] = append(m.grantsFrom[principal], i)
+		m.grantsTo[entitlement] = append(m.grantsTo[entitlement], i)
+	}
+	m.grants[i] = Grant{ID: i, Principal: principal, Entitlement: entitlement, NotInherited: g.GetNotInherited()}
+}
+
+func (m *Memory) addExpansion(x *discoveryv1.Expansion) {
+	from, to := m.entitlement(x.GetFrom()), m.entitlement(x.GetTo())
+	key := [2]id.Entitlement{from, to}
+	if _, known := m.expansions[key]; !known {
+		m.expansionsFrom[from] = append(m.expansionsFrom[from], to)
+		m.expansionsTo[to] = append(m.expansionsTo[to], from)
+	}
+	m.expansions[key] = Expansion{From: from, To: to, Assumption: x.GetAssumption(), Reason: x.GetReason()}
+}
+
+func (m *Memory) resource(r *discoveryv1.ResourceRef) id.Resource {
+	return m.Resource(r.GetType(), r.GetExternalId())
+}
+
+func (m *Memory) entitlement(e *discoveryv1.EntitlementRef) id.Entitlement {
+	return EntitlementID(m.resource(e.GetResource()), e.GetName())
+}
+
+// GrantsFrom answers the grants of these principals.
+func (m *Memory) GrantsFrom(_ context.Context, principals []id.Resource) ([]Grant, error) {
+	return m.grantsIn(m.grantsFrom, principals), nil
+}
+
+// GrantsTo answers the grants of these entitlements.
+func (m *Memory) GrantsTo(_ context.Context, entitlements []id.Entitlement) ([]Grant, error) {
+	var out []Grant
+	for _, e := range unique(entitlements) {
+		for _, g := range m.grantsTo[e] {
+			out = append(out, m.grants[g])
+		}
+	}
+	return out, nil
+}
+
+// ExpansionsFrom answers the expansions that lead from these entitlements.
+func (m *Memory) ExpansionsFrom(_ context.Context, entitlements []id.Entitlement) ([]Expansion, error) {
+	var out []Expansion
+	for _, from := range unique(entitlements) {
+		for _, to := range m.expansionsFrom[from] {
+			out = append(out, m.expansions[[2]id.Entitlement{from, to}])
+		}
+	}
+	return out, nil
+}
+
+// ExpansionsTo answers the expansions that lead to these entitlements.
+func (m *Memory) ExpansionsTo(_ context.Context, entitlements []id.Entitlement) ([]Expansion, error) {
+	var out []Expansion
+	for _, to := range unique(entitlements) {
+		for _, from := range m.expansionsTo[to] {
+			out = append(out, m.expansions[[2]id.Entitlement{from, to}])
+		}
+	}
+	return out, nil
+}
+
+// Entitlements answers these entitlements; unknown ids are left out.
+func (m *Memory) Entitlements(_ context.Context, ids []id.Entitlement) ([]Entitlement, error) {
+	var out []Entitlement
+	for _, i := range unique(ids) {
+		if e, known := m.entitlements[i]; known {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// EntitlementsOn answers the entitlements on these resources, of any purpose.
+func (m *Memory) EntitlementsOn(_ context.Context, resources []id.Resource) ([]Entitlement, error) {
+	var out []Entitlement
+	for _, r := range unique(resources) {
+		for _, i := range m.entitlementsOn[r] {
+			out = append(out, m.entitlements[i])
+		}
+	}
+	return out, nil
+}
+
+func (m *Memory) grantsIn(index map[id.Resource][]id.Grant, principals []id.Resource) []Grant {
+	var out []Grant
+	for _, p := range unique(principals) {
+		for _, g := range index[p] {
+			out = append(out, m.grants[g])
+		}
+	}
+	return out
+}
+
+// unique leaves out what was asked for twice, so that an answer holds each edge once.
+func unique[T comparable](asked []T) []T {
+	if len(asked) < 2 {
+		return asked
+	}
+	set := make(map[T]struct{}, len(asked))
+	for _, a := range asked {
+		set[a] = struct{}{}
+	}
+	return slices.Collect(maps.Keys(set))
+}
