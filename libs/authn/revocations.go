@@ -1,0 +1,155 @@
+package authn
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+)
+
+// How long work goes on without word from the issuer, by what it does.
+const (
+	writesWithin = 10 * time.Second
+	readsWithin  = 60 * time.Second
+	// keepFor is longer than any token lives that was issued before a revocation.
+	keepFor = MaxLifetime + time.Minute
+)
+
+// ErrIssuerSilent is returned when revocations are too old for what the call would do.
+var ErrIssuerSilent = fault.Declare(fault.Unavailable, "ISSUER_SILENT",
+	"the tenant's issuer has not been heard of, so it can't be known who was removed; try again shortly")
+
+// Revocations is what a service knows of revoked tokens. It is safe for concurrent use.
+type Revocations struct {
+	now func() time.Time
+
+	mu      sync.RWMutex
+	entries map[revoked]entry
+	head    int64
+	heard   time.Time
+	changed chan struct{}
+}
+
+type revoked struct{ principal, session, workspace string }
+
+type entry struct {
+	sequence int64
+	at       time.Time
+}
+
+// NewRevocations makes an empty set that has heard nothing yet. A nil now is the machine's clock.
+func NewRevocations(now func() time.Time) *Revocations {
+	if now == nil {
+		now = time.Now
+	}
+	return &Revocations{now: now, entries: map[revoked]entry{}, changed: make(chan struct{})}
+}
+
+// Apply takes in what the issuer said just now. Said twice, or out of order, the greatest sequence number holds.
+func (r *Revocations) Apply(revocations []*iamv1.Revocation, head int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	for _, v := range revocations {
+		k := revoked{v.GetPrincipalId(), v.GetSessionId(), v.GetWorkspaceId()}
+		if e := r.entries[k]; v.GetSequence() >= e.sequence {
+			r.entries[k] = entry{v.GetSequence(), now}
+		}
+		head = max(head, v.GetSequence())
+	}
+	r.head, r.heard = max(r.head, head), now
+	if len(revocations) == 0 {
+		return
+	}
+	for k, e := range r.entries {
+		if now.Sub(e.at) > keepFor {
+			delete(r.entries, k)
+		}
+	}
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// Check fails with ErrRevoked when a revocation names the token's principal, session or membership and came after its issue.
+func (r *Revocations) Check(c Claims) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.entries) == 0 {
+		return nil
+	}
+	p, s, w := string(c.Principal), text(c.Session), text(c.Workspace)
+	for _, k := range [...]revoked{{p, "", ""}, {p, s, ""}, {p, "", w}, {p, s, w}} {
+		if e, ok := r.entries[k]; ok && e.sequence > c.Revision {
+			return ErrRevoked
+		}
+	}
+	return nil
+}
+
+// Fresh fails with ErrIssuerSilent when the issuer was last heard of too long ago for an effect.
+func (r *Revocations) Fresh(effect authzv1.Effect) error {
+	within := writesWithin
+	if effect == authzv1.Effect_EFFECT_READ {
+		within = readsWithin
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.heard.IsZero() || r.now().Sub(r.heard) > within {
+		return ErrIssuerSilent
+	}
+	return nil
+}
+
+// Changed is closed at the next revocation, so that open streams look again.
+func (r *Revocations) Changed() <-chan struct{} {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.changed
+}
+
+// Head is the newest sequence number heard of.
+func (r *Revocations) Head() int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.head
+}
+
+// Follow keeps the set up to date until ctx ends. watch opens the issuer's stream after a sequence number and calls apply for each
+// message until the stream breaks; it is opened again with back-off and full jitter, at most 2 s apart.
+func (r *Revocations) Follow(ctx context.Context, watch func(ctx context.Context, after int64, apply func([]*iamv1.Revocation, int64)) error) {
+	const least, most = 100 * time.Millisecond, 2 * time.Second
+	wait := least
+	for ctx.Err() == nil {
+		err := watch(ctx, r.Head(), func(v []*iamv1.Revocation, head int64) {
+			wait = least
+			r.Apply(v, head)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		slog.WarnContext(ctx, "the issuer's revocation stream broke, opening it again", "error", err)
+		t := time.NewTimer(rand.N(wait) + least/2) //nolint:gosec // jitter needs no secrecy
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		wait = min(2*wait, most)
+	}
+}
+
+// text is an id as text; it is called for every request, and the zero id is frequent.
+func text[K id.Kind](i id.ID[K]) string {
+	if i.IsZero() {
+		return ""
+	}
+	return i.String()
+}
