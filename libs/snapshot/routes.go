@@ -1,0 +1,90 @@
+package snapshot
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/id"
+)
+
+// check refuses a snapshot that two gateways could read in two ways: a tenant or a slug that comes twice, a slug that is no host
+// label, a component that can't be dialled.
+func check(snap *registryv1.Snapshot) error {
+	if snap.GetVersion() <= 0 {
+		return fmt.Errorf("%w: it has no version", ErrMalformed)
+	}
+	if len(snap.GetRoutes()) > maxRoutes {
+		return fmt.Errorf("%w: it has %d routes, at most %d are taken", ErrMalformed, len(snap.GetRoutes()), maxRoutes)
+	}
+	slugs := make(map[string]struct{}, len(snap.GetRoutes()))
+	tenants := make(map[id.Tenant]struct{}, len(snap.GetRoutes()))
+	for _, r := range snap.GetRoutes() {
+		tenant, err := checkRoute(r)
+		if err != nil {
+			return fmt.Errorf("%w: route of %q: %w", ErrMalformed, clip(r.GetSlug()), err)
+		}
+		if _, twice := slugs[r.GetSlug()]; twice {
+			return fmt.Errorf("%w: the slug %q comes twice", ErrMalformed, r.GetSlug())
+		}
+		if _, twice := tenants[tenant]; twice {
+			return fmt.Errorf("%w: tenant %s comes twice", ErrMalformed, tenant)
+		}
+		slugs[r.GetSlug()], tenants[tenant] = struct{}{}, struct{}{}
+	}
+	return nil
+}
+
+func checkRoute(r *registryv1.Route) (id.Tenant, error) {
+	if !IsLabel(r.GetSlug()) {
+		return id.Tenant{}, fmt.Errorf("the slug is not a host label")
+	}
+	tenant, err := id.ParseTenant(r.GetTenantId())
+	if err != nil {
+		return id.Tenant{}, err
+	}
+	if r.GetCaCertificatesPem() == "" {
+		return id.Tenant{}, fmt.Errorf("it has no authority")
+	}
+	names := make(map[string]struct{}, len(r.GetComponents()))
+	for _, c := range r.GetComponents() {
+		if _, twice := names[c.GetName()]; twice || !IsLabel(c.GetName()) {
+			return id.Tenant{}, fmt.Errorf("component %q comes twice or is not a label", clip(c.GetName()))
+		}
+		names[c.GetName()] = struct{}{}
+		if host, port, err := net.SplitHostPort(c.GetAddress()); err != nil || host == "" || port == "" {
+			return id.Tenant{}, fmt.Errorf("component %s has no address of the form host:port", c.GetName())
+		}
+		for _, p := range c.GetPathPrefixes() {
+			if !strings.HasPrefix(p, "/") {
+				return id.Tenant{}, fmt.Errorf("component %s has a path prefix that does not begin with a slash", c.GetName())
+			}
+		}
+	}
+	return tenant, nil
+}
+
+// IsLabel says whether s is a DNS label as slugs and components use them: lower case, a letter first, no hyphen at the end, at
+// most 40 octets.
+func IsLabel(s string) bool {
+	if len(s) == 0 || len(s) > 40 || s[0] < 'a' || s[0] > 'z' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// clip keeps errors short when the text is hostile.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
