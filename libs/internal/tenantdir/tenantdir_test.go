@@ -1,0 +1,195 @@
+package tenantdir_test
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"a3os.app/libs/id"
+	"a3os.app/libs/internal/tenantdir"
+)
+
+func create(t *testing.T) (string, id.Tenant, *tenantdir.Dir) {
+	t.Helper()
+	name, tenant := filepath.Join(t.TempDir(), "store"), id.NewTenant()
+	if err := tenantdir.Create(name, tenant); err != nil {
+		t.Fatal(err)
+	}
+	d, err := tenantdir.Open(name, tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return name, tenant, d
+}
+
+func TestDirectoryWithoutThisTenantsMarkIsRefused(t *testing.T) {
+	name, tenant, _ := create(t)
+	if err := tenantdir.Create(name, tenant); err != nil {
+		t.Errorf("creating again is not the same as once: %v", err)
+	}
+	other := id.NewTenant()
+	for what, err := range map[string]error{"create": tenantdir.Create(name, other), "open": openErr(name, other)} {
+		if !errors.Is(err, tenantdir.ErrForeign) || !strings.Contains(err.Error(), tenant.String()) || !strings.Contains(err.Error(), other.String()) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s as another tenant: %v", what, err)
+		}
+	}
+	mark := filepath.Join(name, tenantdir.MarkName)
+	for _, content := range []string{"", "tnt_", tenant.String() + "\n" + other.String(), strings.Repeat("x", 1<<20)} {
+		if err := os.WriteFile(mark, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := openErr(name, tenant); !errors.Is(err, tenantdir.ErrUnmarked) {
+			t.Errorf("mark of %d bytes: %v", len(content), err)
+		}
+	}
+	if err := os.Remove(mark); err != nil {
+		t.Fatal(err)
+	}
+	if err := openErr(name, tenant); !errors.Is(err, tenantdir.ErrUnmarked) {
+		t.Errorf("no mark: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(name, "somebodys"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := tenantdir.Create(name, tenant); !errors.Is(err, tenantdir.ErrUnmarked) {
+		t.Errorf("marking a directory that holds something: %v", err)
+	}
+	if err := openErr(name, id.Tenant{}); err == nil {
+		t.Error("opened without a tenant")
+	}
+}
+
+func openErr(name string, tenant id.Tenant) error {
+	d, err := tenantdir.Open(name, tenant)
+	if err == nil {
+		_ = d.Close()
+	}
+	return err
+}
+
+func TestDirectoryThatOthersCanEnterIsRefused(t *testing.T) {
+	name, tenant, _ := create(t)
+	for _, mode := range []fs.FileMode{0o701, 0o750, 0o755, 0o777, fs.ModeSetgid | 0o770, fs.ModeSetgid | 0o755} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := openErr(name, tenant); !errors.Is(err, tenantdir.ErrOpenToOthers) {
+			t.Errorf("mode %v: %v", mode, err)
+		}
+	}
+}
+
+func TestModesFollowTheDirectory(t *testing.T) {
+	for root, want := range map[fs.FileMode][2]fs.FileMode{
+		0o700:                 {0o600, 0o700},
+		fs.ModeSetgid | 0o750: {0o640, fs.ModeSetgid | 0o750},
+	} {
+		name, tenant, _ := create(t)
+		if err := os.Chmod(name, root); err != nil {
+			t.Fatal(err)
+		}
+		d, err := tenantdir.Open(name, tenant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Write("a/b/c", strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+		for i, n := range []string{"a/b/c", "a/b"} {
+			info, err := os.Stat(filepath.Join(name, n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := info.Mode() &^ fs.ModeDir; got != want[i] {
+				t.Errorf("root %v: %s has mode %v, want %v", root, n, got, want[i])
+			}
+		}
+		_ = d.Close()
+	}
+}
+
+type failing struct{ n int }
+
+func (f *failing) Read(p []byte) (int, error) {
+	if f.n--; f.n < 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return len(p), nil
+}
+
+func TestFileIsReplacedWholeOrNotAtAll(t *testing.T) {
+	name, _, d := create(t)
+	if err := d.Write("f", strings.NewReader("old")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Write("f", &failing{n: 3}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("err is %v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(name, "f")); err != nil || string(b) != "old" {
+		t.Errorf("after a failed write: %q, %v", b, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(name, "tmp")); err != nil || len(left) != 0 {
+		t.Errorf("a failed write left %v, %v", left, err)
+	}
+	if err := d.Write("f", strings.NewReader("new")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(name, "f")); err != nil || string(b) != "new" {
+		t.Errorf("after a write: %q, %v", b, err)
+	}
+}
+
+func TestNoNameLeadsOut(t *testing.T) {
+	name, _, d := create(t)
+	outside := filepath.Join(filepath.Dir(name), "outside")
+	if err := os.Mkdir(outside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(name, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"../outside/f", "/etc/f", "link/f", "a/../../outside/f"} {
+		if err := d.Write(n, strings.NewReader("x")); err == nil {
+			t.Errorf("wrote %s", n)
+		}
+		if f, err := d.Open(n); err == nil {
+			_ = f.Close()
+			t.Errorf("opened %s", n)
+		}
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
+		t.Errorf("outside holds %v, %v", left, err)
+	}
+}
+
+func TestSweepTakesOnlyWhatIsStale(t *testing.T) {
+	name, _, d := create(t)
+	if err := d.Write("f", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	stale, fresh := filepath.Join(name, "tmp", "stale"), filepath.Join(name, "tmp", "fresh")
+	for _, n := range []string{stale, fresh} {
+		if err := os.WriteFile(n, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(stale, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(stale); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("stale file: %v", err)
+	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Errorf("fresh file: %v", err)
+	}
+}

@@ -1,0 +1,181 @@
+package secret
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"a3os.app/libs/config"
+	"a3os.app/libs/id"
+	"a3os.app/libs/internal/tenantdir"
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// A sealed file is magic, version (8 bytes, big endian), ciphertext. The version stands outside the seal so that a writer, who
+// can't open it, can count on; the seal is bound to it.
+const (
+	magic      = "a3s1"
+	headerSize = len(magic) + 8
+	// mostFile is the largest file a Put can have made, with room for what tink puts around the value.
+	mostFile = headerSize + MostBytes + 1024
+)
+
+// CreateLocal makes and marks the directory of a tenant's secrets, mode 0700; on one that is marked as that tenant's it changes
+// nothing.
+func CreateLocal(dir string, tenant id.Tenant) error {
+	if err := tenantdir.Create(dir, tenant); err != nil {
+		return fmt.Errorf("make the secret store: %w", err)
+	}
+	return nil
+}
+
+// LocalWriter writes into a directory. Many processes may: of two Puts at once, one stands.
+type LocalWriter struct {
+	dir  *tenantdir.Dir
+	seal tink.HybridEncrypt
+	put  sync.Mutex
+}
+
+// OpenLocalWriter opens the secret store of tenant for writing, with the public half of its key. A directory without this tenant's
+// mark is refused.
+func OpenLocalWriter(dir string, tenant id.Tenant, publicKey string) (*LocalWriter, error) {
+	seal, err := sealer(publicKey)
+	if err != nil {
+		return nil, err
+	}
+	d, err := tenantdir.Open(dir, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("open the secret store: %w", err)
+	}
+	if err := d.Sweep(); err != nil {
+		return nil, errors.Join(fmt.Errorf("clean the secret store: %w", err), d.Close())
+	}
+	return &LocalWriter{dir: d, seal: seal}, nil
+}
+
+// Close lets the directory go.
+func (w *LocalWriter) Close() error { return w.dir.Close() }
+
+// Put implements Writer.
+func (w *LocalWriter) Put(ctx context.Context, path Path, value config.Secret) error {
+	if err := errors.Join(ctx.Err(), path.check(w.dir.Tenant()), checkValue(value)); err != nil {
+		return err
+	}
+	w.put.Lock()
+	defer w.put.Unlock()
+	last, err := w.version(path)
+	if err != nil {
+		return fmt.Errorf("store the secret of %s: %w", path, err)
+	}
+	// Versions are microseconds, so that they grow past a Delete and, but for a clock turned back, between processes.
+	version := max(last+1, time.Now().UnixMicro())
+	sealed, err := w.seal.Encrypt([]byte(value.Reveal()), contextInfo(path, version))
+	if err != nil {
+		return fmt.Errorf("seal the secret of %s: the public key does not work", path)
+	}
+	file := binary.BigEndian.AppendUint64([]byte(magic), uint64(version))
+	if err := w.dir.Write(fileOf(path), bytes.NewReader(append(file, sealed...))); err != nil {
+		return fmt.Errorf("store the secret of %s: %w", path, err)
+	}
+	return nil
+}
+
+// Delete implements Writer.
+func (w *LocalWriter) Delete(ctx context.Context, path Path) error {
+	if err := errors.Join(ctx.Err(), path.check(w.dir.Tenant())); err != nil {
+		return err
+	}
+	if err := w.dir.Remove(fileOf(path)); err != nil {
+		return fmt.Errorf("delete the secret of %s: %w", path, err)
+	}
+	return nil
+}
+
+// version is that of what lies at path now; 0 where nothing, or nothing readable, does.
+func (w *LocalWriter) version(path Path) (int64, error) {
+	f, err := w.dir.Open(fileOf(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var header [headerSize]byte
+	if _, err := io.ReadFull(f, header[:]); err != nil {
+		return 0, nil //nolint:nilerr // a broken file is replaced, and the clock gives the version
+	}
+	v, ok := versionOf(header[:])
+	// Nobody vouches for the number: one from the future would leave no room to count on.
+	if !ok || v > time.Now().Add(time.Hour).UnixMicro() {
+		return 0, nil
+	}
+	return v, nil
+}
+
+// LocalReader reads from a directory.
+type LocalReader struct {
+	dir  *tenantdir.Dir
+	open tink.HybridDecrypt
+}
+
+// OpenLocalReader opens the secret store of tenant for reading, with the private half of its key. A directory without this tenant's
+// mark is refused.
+func OpenLocalReader(dir string, tenant id.Tenant, privateKey config.Secret) (*LocalReader, error) {
+	open, err := opener(privateKey)
+	if err != nil {
+		return nil, err
+	}
+	d, err := tenantdir.Open(dir, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("open the secret store: %w", err)
+	}
+	return &LocalReader{dir: d, open: open}, nil
+}
+
+// Close lets the directory go.
+func (r *LocalReader) Close() error { return r.dir.Close() }
+
+// Get implements Reader.
+func (r *LocalReader) Get(ctx context.Context, path Path) (config.Secret, int64, error) {
+	if err := errors.Join(ctx.Err(), path.check(r.dir.Tenant())); err != nil {
+		return config.Secret{}, 0, err
+	}
+	f, err := r.dir.Open(fileOf(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return config.Secret{}, 0, ErrNotFound
+	}
+	if err != nil {
+		return config.Secret{}, 0, fmt.Errorf("read the secret of %s: %w", path, err)
+	}
+	defer f.Close()
+	file, err := io.ReadAll(io.LimitReader(f, int64(mostFile)+1))
+	if err != nil {
+		return config.Secret{}, 0, fmt.Errorf("read the secret of %s: %w", path, err)
+	}
+	version, ok := versionOf(file)
+	if !ok || len(file) > mostFile {
+		return config.Secret{}, 0, ErrUnreadable
+	}
+	value, err := r.open.Decrypt(file[headerSize:], contextInfo(path, version))
+	if err != nil {
+		return config.Secret{}, 0, ErrUnreadable
+	}
+	return config.NewSecret(string(value)), version, nil
+}
+
+func versionOf(file []byte) (int64, bool) {
+	if len(file) < headerSize || string(file[:len(magic)]) != magic {
+		return 0, false
+	}
+	v := int64(binary.BigEndian.Uint64(file[len(magic):headerSize])) //nolint:gosec // a negative one is refused below
+	return v, v > 0
+}
+
+func fileOf(p Path) string { return "secrets/" + p.String() + ".sealed" }
