@@ -1,0 +1,227 @@
+package blob
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+
+	"a3os.app/libs/id"
+	"a3os.app/libs/internal/tenantdir"
+)
+
+// leaf ends the name of a file that is an object. No key holds it, so `a` and `a/b` can both be objects.
+const leaf = "@"
+
+// CreateLocal makes and marks the directory of a tenant's objects, mode 0700; on one that is marked as that tenant's it changes
+// nothing.
+func CreateLocal(dir string, tenant id.Tenant) error {
+	if err := tenantdir.Create(dir, tenant); err != nil {
+		return fmt.Errorf("make the object store: %w", err)
+	}
+	return nil
+}
+
+// LocalReader reads from a directory.
+type LocalReader struct{ dir *tenantdir.Dir }
+
+// OpenLocalReader opens the object store of tenant for reading. A directory without this tenant's mark is refused.
+func OpenLocalReader(dir string, tenant id.Tenant) (*LocalReader, error) {
+	d, err := tenantdir.Open(dir, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("open the object store: %w", err)
+	}
+	return &LocalReader{dir: d}, nil
+}
+
+// Close lets the directory go.
+func (r *LocalReader) Close() error { return r.dir.Close() }
+
+// Get implements Reader.
+func (r *LocalReader) Get(ctx context.Context, key string) (io.ReadCloser, Info, error) {
+	if err := errors.Join(ctx.Err(), CheckKey(key)); err != nil {
+		return nil, Info{}, err
+	}
+	f, err := r.dir.Open(fileOf(r.dir.Tenant(), key))
+	if err != nil {
+		return nil, Info{}, readError(key, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		return nil, Info{}, errors.Join(readError(key, err), f.Close())
+	}
+	return f, infoOf(key, info), nil
+}
+
+// Stat implements Reader.
+func (r *LocalReader) Stat(ctx context.Context, key string) (Info, error) {
+	if err := errors.Join(ctx.Err(), CheckKey(key)); err != nil {
+		return Info{}, err
+	}
+	info, err := r.dir.Stat(fileOf(r.dir.Tenant(), key))
+	if err != nil {
+		return Info{}, readError(key, err)
+	}
+	return infoOf(key, info), nil
+}
+
+// List implements Reader.
+func (r *LocalReader) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		err := checkPrefix(prefix)
+		if err == nil {
+			err = r.walk(ctx, strings.TrimSuffix(prefix, "/"), yield)
+		}
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(Info{}, err)
+		}
+	}
+}
+
+var errStopped = errors.New("the caller has seen enough")
+
+// walk yields what lies under the segments in prefix, in the order of keys.
+func (r *LocalReader) walk(ctx context.Context, prefix string, yield func(Info, error) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := fs.ReadDir(r.dir.FS(), path.Join(spaceOf(r.dir.Tenant()), prefix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the objects under %q: %w", prefix, err)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(orderOf(a), orderOf(b)) })
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := r.walk(ctx, path.Join(prefix, e.Name()), yield); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted since the directory was read
+		}
+		if err != nil {
+			return fmt.Errorf("list the objects under %q: %w", prefix, err)
+		}
+		if !yield(infoOf(path.Join(prefix, strings.TrimSuffix(e.Name(), leaf)), info), nil) {
+			return errStopped
+		}
+	}
+	return nil
+}
+
+// orderOf makes a directory and a file compare as the keys do that they stand for.
+func orderOf(e fs.DirEntry) string {
+	if e.IsDir() {
+		return e.Name() + "/"
+	}
+	return strings.TrimSuffix(e.Name(), leaf)
+}
+
+// LocalWriter writes into a directory. Many processes may: of two Puts at once, one stands.
+type LocalWriter struct {
+	dir  *tenantdir.Dir
+	most int64
+}
+
+// OpenLocalWriter opens the object store of tenant for writing objects of at most mostBytes. A directory without this tenant's mark
+// is refused.
+func OpenLocalWriter(dir string, tenant id.Tenant, mostBytes int64) (*LocalWriter, error) {
+	if mostBytes <= 0 {
+		return nil, fmt.Errorf("open the object store: a bound of %d bytes lets nothing in", mostBytes)
+	}
+	d, err := tenantdir.Open(dir, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("open the object store: %w", err)
+	}
+	if err := d.Sweep(); err != nil {
+		return nil, errors.Join(fmt.Errorf("clean the object store: %w", err), d.Close())
+	}
+	return &LocalWriter{dir: d, most: mostBytes}, nil
+}
+
+// Close lets the directory go.
+func (w *LocalWriter) Close() error { return w.dir.Close() }
+
+// Put implements Writer.
+func (w *LocalWriter) Put(ctx context.Context, key string, content io.Reader) (Info, error) {
+	if err := errors.Join(ctx.Err(), CheckKey(key)); err != nil {
+		return Info{}, err
+	}
+	name := fileOf(w.dir.Tenant(), key)
+	bounded := &boundedReader{ctx: ctx, from: content, most: w.most}
+	if err := w.dir.Write(name, bounded); err != nil {
+		if bounded.err != nil {
+			return Info{}, bounded.err
+		}
+		return Info{}, fmt.Errorf("store the object %s: %w", key, err)
+	}
+	info, err := w.dir.Stat(name)
+	if err != nil {
+		return Info{}, fmt.Errorf("look at the stored object %s: %w", key, err)
+	}
+	return infoOf(key, info), nil
+}
+
+// Delete implements Writer.
+func (w *LocalWriter) Delete(ctx context.Context, key string) error {
+	if err := errors.Join(ctx.Err(), CheckKey(key)); err != nil {
+		return err
+	}
+	if err := w.dir.Remove(fileOf(w.dir.Tenant(), key)); err != nil {
+		return fmt.Errorf("delete the object %s: %w", key, err)
+	}
+	return nil
+}
+
+// boundedReader fails, rather than ends, past the bound: a cut object would look like a whole one.
+type boundedReader struct {
+	ctx  context.Context //nolint:containedctx // it lives as long as one Put
+	from io.Reader
+	most int64
+	read int64
+	err  error
+}
+
+func (r *boundedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	r.read += int64(n)
+	switch {
+	case r.ctx.Err() != nil:
+		err = r.ctx.Err()
+	case r.read > r.most:
+		err = ErrTooLarge.With("the object has more than %d bytes, which is the bound", r.most)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+func readError(key string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotFound
+	}
+	return fmt.Errorf("read the object %s: %w", key, err)
+}
+
+func infoOf(key string, info fs.FileInfo) Info {
+	return Info{Key: key, Size: info.Size(), Modified: info.ModTime()}
+}
+
+func spaceOf(tenant id.Tenant) string { return "objects/" + tenant.String() }
+
+func fileOf(tenant id.Tenant, key string) string { return spaceOf(tenant) + "/" + key + leaf }
