@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -44,15 +45,24 @@ func Append(ctx context.Context, tx pgx.Tx, e Event) error {
 	if err != nil {
 		return err
 	}
-	return insert(ctx, tx, build(ctx, s, e))
+	return Insert(ctx, tx, Build(ctx, s, e))
 }
 
 // AppendUnknown inserts an event about a caller that could not be verified, or about the service's own work: it has no scope.
 func AppendUnknown(ctx context.Context, tx pgx.Tx, actor string, e Event) error {
-	return insert(ctx, tx, build(ctx, scope.Scope{Principal: scope.Principal(actor)}, e))
+	return Insert(ctx, tx, Build(ctx, scope.Scope{Principal: scope.Principal(actor)}, e))
 }
 
-func build(ctx context.Context, s scope.Scope, e Event) *auditv1.Event {
+// Count is an event about callers that could not be verified: how many came from one source in a minute.
+func Count(action, source string, n int) *auditv1.Event {
+	return &auditv1.Event{
+		Id: id.NewEvent().String(), Action: action, Actor: "unknown", SourceAddress: source, Outcome: auditv1.Outcome_OUTCOME_DENIED,
+		After: &structpb.Struct{Fields: map[string]*structpb.Value{"count": structpb.NewNumberValue(float64(n))}},
+	}
+}
+
+// Build makes the event that Append would insert, for a producer that inserts it later.
+func Build(ctx context.Context, s scope.Scope, e Event) *auditv1.Event {
 	call := callctx.From(ctx)
 	w := e.Workspace
 	if w.IsZero() {
@@ -77,7 +87,7 @@ func build(ctx context.Context, s scope.Scope, e Event) *auditv1.Event {
 		Outcome:       outcome,
 		SourceAddress: call.SourceAddress,
 		RequestId:     call.RequestID,
-		TraceId:       call.TraceID,
+		TraceId:       traceID(ctx),
 		Before:        describe(e.Before),
 		After:         describe(e.After),
 		TransferId:    t.String(),
@@ -100,17 +110,37 @@ func describe(m proto.Message) *structpb.Struct {
 	return s
 }
 
-func insert(ctx context.Context, tx pgx.Tx, e *auditv1.Event) error {
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode event %s: %w", e.GetAction(), err)
+// Insert inserts events that were built before, in one round trip.
+func Insert(ctx context.Context, tx pgx.Tx, events ...*auditv1.Event) error {
+	ids, bodies := make([]id.Event, len(events)), make([][]byte, len(events))
+	for i, e := range events {
+		var err error
+		if bodies[i], err = (proto.MarshalOptions{Deterministic: true}).Marshal(e); err != nil {
+			return fmt.Errorf("encode event %s: %w", e.GetAction(), err)
+		}
+		if ids[i], err = id.ParseEvent(e.GetId()); err != nil {
+			return err
+		}
 	}
-	eid, err := id.ParseEvent(e.GetId())
-	if err != nil {
-		return err
+	if len(events) == 1 {
+		if _, err := tx.Exec(ctx, "INSERT INTO audit.inbox (id, body) VALUES ($1, $2)", ids[0], bodies[0]); err != nil {
+			return fmt.Errorf("put %s on the record: %w", events[0].GetAction(), err)
+		}
+		return nil
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO audit.inbox (id, body) VALUES ($1, $2)", eid, body); err != nil {
-		return fmt.Errorf("put %s on the record: %w", e.GetAction(), err)
+	uuids := make([][16]byte, len(ids))
+	for i := range ids {
+		uuids[i] = ids[i].Bytes()
+	}
+	if _, err := tx.Exec(ctx, "INSERT INTO audit.inbox (id, body) SELECT * FROM unnest($1::uuid[], $2::bytea[])", uuids, bodies); err != nil {
+		return fmt.Errorf("put %d events on the record: %w", len(events), err)
 	}
 	return nil
+}
+
+func traceID(ctx context.Context) string {
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		return sc.TraceID().String()
+	}
+	return ""
 }

@@ -9,8 +9,6 @@ type Call struct {
 	RequestID string
 	// SourceAddress is the address of the caller, as far as the gateway vouches for it.
 	SourceAddress string
-	// TraceID is the id of the trace; empty where there is none.
-	TraceID string
 	// Procedure is the method, as `/a3os.iam.v1.UserService/GetUser`.
 	Procedure string
 }

@@ -1,0 +1,107 @@
+package rpc
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/otelconnect"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/internal/presentctx"
+	"a3os.app/libs/workload"
+)
+
+// callWithin bounds a call to another service whose caller gave no deadline.
+const callWithin = 10 * time.Second
+
+// ToWorkload makes a client of another service of the set, or of the control plane. The transport reaches the target or nobody. Where
+// the work in hand was authorised by a user's token or an envelope, the call presents it; errors come back with kind and reason.
+func ToWorkload[C any](transport *workload.Transport, target workload.Identity, newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) (C, error) {
+	tracing, err := otelconnect.NewInterceptor(otelconnect.WithoutMetrics())
+	if err != nil {
+		var none C
+		return none, err
+	}
+	return newClient(&http.Client{Transport: transport}, "https://"+target.ServerName(),
+		connect.WithInterceptors(tracing, outgoing{present: true}), connect.WithReadMaxBytes(32<<20)), nil
+}
+
+// ToTenant makes a client for people and programs outside of the set: it presents the token that the context's owner gets from
+// token, and maps errors as ToWorkload does.
+func ToTenant[C any](client connect.HTTPClient, baseURL string, token func(ctx context.Context) (string, error), newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) C {
+	return newClient(client, baseURL, connect.WithInterceptors(outgoing{token: token}), connect.WithReadMaxBytes(64<<20))
+}
+
+// outgoing presents credentials and maps errors.
+type outgoing struct {
+	present bool
+	token   func(ctx context.Context) (string, error)
+}
+
+func (o outgoing) credentials(ctx context.Context, h http.Header) error {
+	if o.present {
+		p := presentctx.From(ctx)
+		if p.Token != "" {
+			h.Set("Authorization", "Bearer "+p.Token)
+		}
+		if p.Envelope != "" {
+			h.Set(EnvelopeHeader, p.Envelope)
+		}
+	}
+	if o.token != nil {
+		t, err := o.token(ctx)
+		if err != nil {
+			return err
+		}
+		if t != "" {
+			h.Set("Authorization", "Bearer "+t)
+		}
+	}
+	return nil
+}
+
+// WrapUnary bounds the call's time.
+func (o outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if err := o.credentials(ctx, req.Header()); err != nil {
+			return nil, err
+		}
+		if _, ok := ctx.Deadline(); !ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, callWithin)
+			defer cancel()
+		}
+		res, err := next(ctx, req)
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		return res, nil
+	}
+}
+
+// WrapStreamingClient presents credentials before the stream opens.
+func (o outgoing) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		if err := o.credentials(ctx, conn.RequestHeader()); err != nil {
+			return &brokenConn{StreamingClientConn: conn, err: err}
+		}
+		return conn
+	}
+}
+
+// WrapStreamingHandler leaves handlers alone.
+func (o outgoing) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+// brokenConn is a stream that could not be authorised: it fails with the reason.
+type brokenConn struct {
+	connect.StreamingClientConn
+	err error
+}
+
+func (b *brokenConn) Send(any) error    { return b.err }
+func (b *brokenConn) Receive(any) error { return b.err }

@@ -1,0 +1,308 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/rs/cors"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/internal/callctx"
+	"a3os.app/libs/internal/presentctx"
+	"a3os.app/libs/workload"
+)
+
+// Headers of ours.
+const (
+	// RequestIDHeader carries the id of the request in every answer.
+	RequestIDHeader = "A3-Request-Id"
+	// EnvelopeHeader carries the signed envelope that a workload presents.
+	EnvelopeHeader = "A3-Envelope"
+	// SourceHeader carries the address of the caller, set by the gateway and believed from no one else.
+	SourceHeader = "A3-Source-Address"
+)
+
+// errorWriter writes refusals that come before the RPC chain in the caller's own protocol.
+var errorWriter = connect.NewErrorWriter()
+
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	mapped := fault.Connect(err)
+	if mapped.Code() == connect.CodeUnauthenticated {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	if errorWriter.IsSupported(r) {
+		_ = errorWriter.Write(w, r, mapped)
+		return
+	}
+	status := http.StatusInternalServerError
+	switch mapped.Code() {
+	case connect.CodeUnauthenticated:
+		status = http.StatusUnauthorized
+	case connect.CodePermissionDenied:
+		status = http.StatusForbidden
+	case connect.CodeResourceExhausted:
+		status = http.StatusTooManyRequests
+	case connect.CodeUnavailable:
+		status = http.StatusServiceUnavailable
+	default:
+	}
+	http.Error(w, mapped.Message(), status)
+}
+
+// recoverPanic turns a panic into an answer. Its value may repeat what a caller sent, so only type and stack are logged.
+func (s *Server) recoverPanic(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p == http.ErrAbortHandler { //nolint:errorlint,err113 // the sentinel is compared as net/http does
+				panic(p)
+			}
+			slog.ErrorContext(r.Context(), "panic outside of a handler", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			refuse(w, r, fmt.Errorf("panic"))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// limit bounds the body by the service's own measure, and the time of what isn't a stream.
+func (s *Server) limit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		most := int64(defaultMaxBytes)
+		if i := strings.LastIndexByte(r.URL.Path, '/'); i > 0 {
+			if n, ok := s.limits[r.URL.Path[:i+1]]; ok {
+				most = n
+			}
+		}
+		rule, ok := s.rules[r.URL.Path]
+		streams := ok && (rule.Method == nil || rule.Method.IsStreamingClient() || rule.Method.IsStreamingServer())
+		if !streams {
+			// The message's own bound is Connect's; this one also holds for its frame and for plain routes.
+			const frame = 64 << 10
+			r.Body = http.MaxBytesReader(w, r.Body, most+frame)
+			ctx, cancel := context.WithTimeout(r.Context(), s.cfg.UnaryTimeout)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// cors lets listed browser origins call; without any it adds nothing.
+func (s *Server) cors(next http.Handler) http.Handler {
+	if len(s.cfg.CORSOrigins) == 0 {
+		return next
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: s.cfg.CORSOrigins,
+		AllowedMethods: []string{http.MethodGet, http.MethodPost},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout",
+			"X-Grpc-Web", "X-User-Agent", "Idempotency-Key"},
+		ExposedHeaders: []string{"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin", RequestIDHeader},
+		MaxAge:         7200,
+	}).Handler(next)
+}
+
+// trace gives the request its id and notes where it came from. The span itself is made by the tracing interceptor.
+func (s *Server) trace(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &callctx.Call{RequestID: id.NewRequest().String(), Procedure: r.URL.Path, SourceAddress: host(r.RemoteAddr)}
+		w.Header().Set(RequestIDHeader, c.RequestID)
+		w.Header().Set("A3-Release", s.cfg.Release)
+		next.ServeHTTP(w, r.WithContext(callctx.With(r.Context(), c)))
+	})
+}
+
+// authenticate finds out who calls. Who shows nothing is unknown; who shows something that doesn't hold is refused here.
+func (s *Server) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, ctx, err := s.identify(r)
+		if err != nil {
+			s.cfg.Recorder.unverified(r.Context(), r.URL.Path, err)
+			slog.DebugContext(ctx, "caller refused", "procedure", r.URL.Path, "error", err)
+			refuse(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(withCaller(ctx, who)))
+	})
+}
+
+func (s *Server) identify(r *http.Request) (*caller, context.Context, error) {
+	ctx := r.Context()
+	who := &caller{}
+	peer, err := s.peer(r)
+	if err != nil {
+		return nil, ctx, fault.Wrap(fault.Unauthenticated, err, "the client certificate is not valid here")
+	}
+	who.peer = peer
+	member := who.member(s.boundTenant())
+	if gateway := peer.Tenant.IsZero() && peer.Service == "gateway"; gateway || member {
+		if a := r.Header.Get(SourceHeader); a != "" {
+			callctx.From(ctx).SourceAddress = a
+		}
+	}
+	presented := presentctx.Presented{}
+	if h := r.Header.Get("Authorization"); h != "" {
+		token, ok := bearer(h)
+		if !ok || s.cfg.Tokens == nil {
+			return nil, ctx, fault.New(fault.Unauthenticated, "the Authorization header must be of the form: Bearer <access token>")
+		}
+		claims, err := s.cfg.Tokens.Verify(ctx, token)
+		if err != nil {
+			return nil, ctx, err
+		}
+		who.claims, presented.Token = &claims, token
+	}
+	if h := r.Header.Get(EnvelopeHeader); h != "" {
+		if !member || s.cfg.Envelopes == nil {
+			return nil, ctx, fault.New(fault.Unauthenticated, "an envelope is presented by workloads of the set alone")
+		}
+		p, err := s.cfg.Envelopes(h)
+		if err != nil {
+			return nil, ctx, fault.Wrap(fault.Unauthenticated, err, "the presented envelope is not valid here")
+		}
+		who.presented, presented.Envelope = &p, h
+	}
+	if presented != (presentctx.Presented{}) {
+		ctx = presentctx.With(ctx, presented)
+	}
+	return who, ctx, nil
+}
+
+// peer is the workload at the other end; zero where no certificate was shown.
+func (s *Server) peer(r *http.Request) (workload.Identity, error) {
+	if r.TLS == nil || s.cfg.Peer == nil {
+		return workload.Identity{}, nil
+	}
+	peer, _, err := s.cfg.Peer(*r.TLS)
+	return peer, err
+}
+
+// bearer reads an Authorization header (RFC 6750 §2.1). There is one, and its scheme is known without regard to case.
+func bearer(h string) (string, bool) {
+	const scheme = "bearer "
+	if len(h) <= len(scheme) || !strings.EqualFold(h[:len(scheme)], scheme) {
+		return "", false
+	}
+	return h[len(scheme):], true
+}
+
+func host(addr string) string {
+	h, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return h
+}
+
+// admission bounds what is in flight, over all and per principal, so that one can't take the places of everyone.
+type admission struct {
+	most, share int
+
+	mu    sync.Mutex
+	total int
+	by    map[string]int
+}
+
+var errBusy = fault.Declare(fault.ResourceExhausted, "BUSY", "the service is busy; try again shortly")
+
+func newAdmission(most int) *admission {
+	const quarter = 4
+	return &admission{most: most, share: max(1, most/quarter), by: map[string]int{}}
+}
+
+func (a *admission) enter(key string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.total >= a.most || a.by[key] >= a.share {
+		return errBusy
+	}
+	a.total++
+	a.by[key]++
+	return nil
+}
+
+func (a *admission) leave(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.total--
+	if a.by[key]--; a.by[key] == 0 {
+		delete(a.by, key)
+	}
+}
+
+// admit takes a place for the request, or sheds it.
+func (s *Server) admit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := callerFrom(r.Context()).key()
+		if err := s.admission.enter(key); err != nil {
+			w.Header().Set("Retry-After", "1")
+			refuse(w, r, err)
+			return
+		}
+		defer s.admission.leave(key)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Serve listens on addr until ctx ends, then lets requests in flight finish, for 20 s at most.
+func (s *Server) Serve(ctx context.Context, addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return s.ServeListener(ctx, l)
+}
+
+// ServeListener is Serve on a listener of one's own.
+func (s *Server) ServeListener(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           s.handler,
+		TLSConfig:         s.cfg.TLS,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	return serveUntil(ctx, srv, func() error {
+		if s.cfg.TLS == nil {
+			return srv.Serve(l)
+		}
+		return srv.ServeTLS(l, "", "")
+	})
+}
+
+const drainWithin = 20 * time.Second
+
+func serveUntil(ctx context.Context, srv *http.Server, serve func() error) error {
+	failed := make(chan error, 1)
+	go func() { failed <- serve() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// The context that ended must not end the draining.
+	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWithin)
+	defer cancel()
+	if err := srv.Shutdown(dctx); err != nil {
+		_ = srv.Close()
+		return fmt.Errorf("requests were still in flight after %s: %w", drainWithin, err)
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+
+	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/internal/callctx"
+	"a3os.app/libs/pg"
+	"a3os.app/libs/record"
+	"a3os.app/libs/scope"
+)
+
+const (
+	// flushEvery and flushAt bound what a crash loses: the denials and reads of the last half second, 200 at most.
+	flushEvery = 500 * time.Millisecond
+	flushAt    = 200
+	// waiting bounds what is held while the database is away; past it, events are counted and not kept.
+	waiting = 4096
+)
+
+// Recorder puts denials and reads on the record, in batches beside the calls: a denial stands even where its event can't be
+// written. A crash loses at most the last 0.5 s or 200 events of them; deeds are recorded by their own transactions and lose none.
+// A nil Recorder records nothing.
+type Recorder struct {
+	db      *pg.DB
+	events  chan *auditv1.Event
+	mu      sync.Mutex
+	lost    int
+	unknown map[string]int
+}
+
+// NewRecorder makes a recorder that writes through db, whose role may insert into the audit inbox.
+func NewRecorder(db *pg.DB) *Recorder {
+	return &Recorder{db: db, events: make(chan *auditv1.Event, waiting), unknown: map[string]int{}}
+}
+
+// Run writes what is recorded until ctx ends, and then what is left.
+func (r *Recorder) Run(ctx context.Context) {
+	flush, minute := time.NewTicker(flushEvery), time.NewTicker(time.Minute)
+	defer flush.Stop()
+	defer minute.Stop()
+	batch := make([]*auditv1.Event, 0, flushAt)
+	write := func(ctx context.Context) {
+		if len(batch) > 0 && r.write(ctx, batch) {
+			batch = batch[:0]
+		}
+	}
+	for {
+		in := r.events
+		if len(batch) >= flushAt {
+			// What can't be written waits in the channel, which is bounded.
+			in = nil
+		}
+		select {
+		case e := <-in:
+			if batch = append(batch, e); len(batch) == flushAt {
+				write(ctx)
+			}
+		case <-flush.C:
+			write(ctx)
+		case <-minute.C:
+			r.countUnknown(ctx)
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
+			r.countUnknown(last)
+			for len(r.events) > 0 {
+				batch = append(batch, <-r.events)
+			}
+			write(last)
+			return
+		}
+	}
+}
+
+func (r *Recorder) write(ctx context.Context, batch []*auditv1.Event) bool {
+	err := r.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error { return record.Insert(ctx, tx, batch...) })
+	if err != nil {
+		slog.WarnContext(ctx, "denials and reads can't be put on the record now, they wait", "events", len(batch), "error", err)
+	}
+	return err == nil
+}
+
+func (r *Recorder) put(ctx context.Context, e *auditv1.Event) {
+	select {
+	case r.events <- e:
+	default:
+		r.mu.Lock()
+		r.lost++
+		lost := r.lost
+		r.mu.Unlock()
+		slog.WarnContext(ctx, "an event of a denial or read was lost: the record is too far behind", "action", e.GetAction(), "lost", lost)
+	}
+}
+
+// unverified counts a caller that could not be verified: one event per source and minute says how many.
+func (r *Recorder) unverified(ctx context.Context, _ string, _ error) {
+	if r == nil {
+		return
+	}
+	const mostSources = 1024
+	source := callctx.From(ctx).SourceAddress
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.unknown[source]; !ok && len(r.unknown) >= mostSources {
+		source = "others"
+	}
+	r.unknown[source]++
+}
+
+func (r *Recorder) countUnknown(ctx context.Context) {
+	r.mu.Lock()
+	seen := r.unknown
+	r.unknown = map[string]int{}
+	r.mu.Unlock()
+	for source, n := range seen {
+		r.put(ctx, record.Count("rpc.caller.unverified", source, n))
+	}
+}
+
+// recordDenial records an authenticated caller's denial, and counts an unknown one's.
+func (s *Server) recordDenial(ctx context.Context, c *call, err error) error {
+	r := s.cfg.Recorder
+	if err == nil || r == nil {
+		return err
+	}
+	switch fault.KindOf(err) {
+	case fault.PermissionDenied, fault.Unauthenticated:
+	default:
+		return err
+	}
+	if c.caller.claims == nil && c.caller.peer.Service == "" {
+		r.unverified(ctx, c.rule.Procedure, err)
+		return err
+	}
+	sc, serr := scope.From(ctx)
+	if serr != nil {
+		// The scope itself was refused: what is recorded is who asked, and nothing of where.
+		sc = scope.Scope{Principal: c.caller.principal()}
+	}
+	r.put(ctx, record.Build(ctx, sc, record.Event{Action: "rpc.call.denied", Target: c.rule.Procedure,
+		Outcome: auditv1.Outcome_OUTCOME_DENIED}))
+	return err
+}
+
+func keepRequest(_ context.Context, c *call, m proto.Message) error {
+	if c.request == nil && c.rule.GetAccessData() {
+		c.request = m
+	}
+	return nil
+}
+
+// recordRead records that access data was read, and what was asked.
+func (s *Server) recordRead(ctx context.Context, c *call, err error) error {
+	if err != nil || s.cfg.Recorder == nil || !c.rule.GetAccessData() {
+		return err
+	}
+	sc, serr := scope.From(ctx)
+	if serr != nil {
+		return err
+	}
+	s.cfg.Recorder.put(ctx, record.Build(ctx, sc, record.Event{Action: "discovery.access.read", Target: c.rule.Procedure, After: c.request}))
+	return err
+}
+
+// principal is who called, for the record of a refused scope.
+func (c *caller) principal() scope.Principal {
+	if c.claims != nil {
+		return c.claims.Principal
+	}
+	return scope.Workload(c.peer.Service)
+}

@@ -1,0 +1,271 @@
+// Package set is a service's place in its tenant's set: what each of the five does alike when it starts, serves and ends. It
+// promises that a member knows who it is before it listens, that tokens are verified against its own tenant's issuer and
+// revocations followed, and that its certificate renews while it serves. It relies on each service for its own wiring.
+package set
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"connectrpc.com/connect"
+	"golang.org/x/sync/errgroup"
+
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
+	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+
+	"a3os.app/libs/authn"
+	"a3os.app/libs/id"
+	"a3os.app/libs/pg"
+	"a3os.app/libs/rpc"
+	"a3os.app/libs/telemetry"
+	"a3os.app/libs/workload"
+)
+
+// Config is what every member of a set is told.
+type Config struct {
+	Plane        string            `env:"PLANE" desc:"plane the set lives in: dev or prod"`
+	Tenant       id.Tenant         `env:"TENANT" desc:"tenant this set serves"`
+	Release      string            `env:"RELEASE" envDefault:"" desc:"version and digest that the process reports"`
+	Listen       string            `env:"LISTEN" desc:"address the API listens on, host:port"`
+	OpsListen    string            `env:"OPS_LISTEN" envDefault:"" desc:"loopback address of /metrics, /healthz and /readyz; none when empty"`
+	Certificates string            `env:"CERT_DIR" desc:"directory of this service's key and certificate"`
+	TenantRoots  string            `env:"TENANT_ROOTS" desc:"file with the tenant's root certificates, PEM"`
+	PlaneRoots   string            `env:"PLANE_ROOTS" desc:"file with the plane's root certificates, PEM"`
+	Issuer       string            `env:"ISSUER" desc:"the tenant's issuer, as https://acme.localhost:7443"`
+	Peers        map[string]string `env:"PEERS" envKeyValSeparator:"=" desc:"where the set's services listen, as iam=127.0.0.1:4001,audit=127.0.0.1:4002"`
+	CORSOrigins  []string          `env:"CORS_ORIGINS" envDefault:"" desc:"browser origins that may call; none when empty"`
+	LogLevel     string            `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
+}
+
+// Audience is the audience of the tenant's access tokens.
+func (c Config) Audience() string { return c.Issuer + "/api" }
+
+// Member is a service in its set.
+type Member struct {
+	// Config is what it was told.
+	Config Config
+	// Identity is who it is.
+	Identity workload.Identity
+	// Transport reaches the other members.
+	Transport *workload.Transport
+	// Source is its certificate.
+	Source *workload.Source
+	// Trust says whose certificates it believes.
+	Trust workload.Trust
+	// Tokens verifies access tokens.
+	Tokens *authn.Verifier
+	// Revocations is what Tokens follows.
+	Revocations *authn.Revocations
+
+	telemetry *telemetry.Telemetry
+	peers     *workload.Verifier
+	issuer    bool
+}
+
+// Join makes a member of every service but the issuer.
+func Join(ctx context.Context, cfg Config, service string) (*Member, error) {
+	m, err := join(ctx, cfg, service)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.verify(authn.NewRemoteKeys(m.fetchKeys, nil))
+}
+
+// JoinIssuer makes the member that is the issuer: its keys are its own, and it tells its own Revocations what was revoked.
+func JoinIssuer(ctx context.Context, cfg Config, service string, keys authn.KeySource) (*Member, error) {
+	m, err := join(ctx, cfg, service)
+	if err != nil {
+		return nil, err
+	}
+	m.issuer = true
+	return m, m.verify(keys)
+}
+
+func join(ctx context.Context, cfg Config, service string) (*Member, error) {
+	m := &Member{Config: cfg, Identity: workload.Identity{Plane: cfg.Plane, Tenant: cfg.Tenant, Service: service}}
+	var err error
+	if m.telemetry, err = telemetry.Setup(ctx, telemetry.Config{Service: service, Release: cfg.Release,
+		Tenant: cfg.Tenant.String(), Level: cfg.LogLevel}); err != nil {
+		return nil, err
+	}
+	m.Trust = workload.Trust{Plane: cfg.Plane, Tenant: cfg.Tenant}
+	if m.Trust.TenantRoots, err = roots(m.Identity.TrustDomain(), cfg.TenantRoots); err != nil {
+		return nil, err
+	}
+	if m.Trust.PlaneRoots, err = roots(workload.TrustDomain{Plane: cfg.Plane}, cfg.PlaneRoots); err != nil {
+		return nil, err
+	}
+	if m.Source, err = workload.OpenSource(cfg.Certificates, m.Identity); err != nil {
+		return nil, err
+	}
+	if m.peers, err = workload.NewVerifier(m.Trust); err != nil {
+		return nil, err
+	}
+	addresses := workload.Addresses{}
+	for name, addr := range cfg.Peers {
+		addresses[m.Sibling(name)] = addr
+	}
+	m.Transport, err = workload.NewTransport(workload.TransportConfig{Source: m.Source, Anchors: m.Trust, Resolver: addresses})
+	return m, err
+}
+
+func roots(domain workload.TrustDomain, file string) (*x509.CertPool, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the roots of %s: %w", domain, err)
+	}
+	return workload.ParseRoots(domain, raw)
+}
+
+// Sibling is the identity of another service of the set.
+func (m *Member) Sibling(service string) workload.Identity {
+	return workload.Identity{Plane: m.Identity.Plane, Tenant: m.Identity.Tenant, Service: service}
+}
+
+func (m *Member) verify(keys authn.KeySource) error {
+	m.Revocations = authn.NewRevocations(nil)
+	var err error
+	m.Tokens, err = authn.NewVerifier(authn.Config{Issuer: m.Config.Issuer, Audience: m.Config.Audience(),
+		Tenant: m.Config.Tenant, Keys: keys, Revocations: m.Revocations})
+	return err
+}
+
+func (m *Member) fetchKeys(ctx context.Context) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+m.Sibling("iam").ServerName()+"/oauth2/keys", nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := m.Transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("fetch the issuer's keys: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("fetch the issuer's keys: it answered %s", res.Status)
+	}
+	const most = 64 << 10
+	return io.ReadAll(io.LimitReader(res.Body, most))
+}
+
+// Serving is what a member serves.
+type Serving struct {
+	// DB is the database that denials and reads are recorded through; nil records none (the worker has no database).
+	DB *pg.DB
+	// Services are its RPCs.
+	Services []rpc.Service
+	// Routes are its plain HTTP routes.
+	Routes []rpc.Route
+	// Envelopes verifies what workloads present; nil means that none is believed.
+	Envelopes func(header string) (rpc.Presented, error)
+	// Ready says why it can't serve, or nil.
+	Ready func(ctx context.Context) error
+	// Background runs beside the server until ctx ends; an error ends the process.
+	Background []func(ctx context.Context) error
+}
+
+// Serve serves until ctx ends, and then drains.
+func (m *Member) Serve(ctx context.Context, what Serving) error {
+	defer func() {
+		fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		_ = m.telemetry.Close(fctx)
+	}()
+	tls, err := workload.ServerTLS(m.Source, m.Trust)
+	if err != nil {
+		return err
+	}
+	var recorder *rpc.Recorder
+	if what.DB != nil {
+		recorder = rpc.NewRecorder(what.DB)
+	}
+	server, err := rpc.NewServer(rpc.ServerConfig{
+		Identity: m.Identity, Release: m.Config.Release, TLS: tls, Peer: m.peers.Peer,
+		Tokens: m.Tokens, Revocations: m.Revocations, Envelopes: what.Envelopes,
+		Recorder: recorder, CORSOrigins: m.Config.CORSOrigins,
+	}, what.Services, what.Routes)
+	if err != nil {
+		return err
+	}
+	// Background work goes on while requests drain, since they may wait for it.
+	bctx, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	bg, bctx := errgroup.WithContext(bctx)
+	sctx, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	run := func(fn func(context.Context) error) {
+		bg.Go(func() error {
+			err := fn(bctx)
+			if bctx.Err() != nil || errors.Is(err, context.Canceled) {
+				return nil
+			}
+			// What ended by itself takes the process along: a supervisor starts it anew, whole.
+			stopServing()
+			return err
+		})
+	}
+	run(func(ctx context.Context) error {
+		return rpc.ServeOps(ctx, m.Config.OpsListen, m.telemetry.Metrics, what.Ready)
+	})
+	if recorder != nil {
+		run(func(ctx context.Context) error { recorder.Run(ctx); return nil })
+	}
+	if !m.issuer {
+		run(m.followRevocations)
+	}
+	run(m.renewCertificate)
+	for _, fn := range what.Background {
+		run(fn)
+	}
+	slog.InfoContext(ctx, "serving", "address", m.Config.Listen, "release", m.Config.Release)
+	err = server.Serve(sctx, m.Config.Listen)
+	stopBackground()
+	return errors.Join(err, bg.Wait())
+}
+
+func (m *Member) followRevocations(ctx context.Context) error {
+	client, err := rpc.ToWorkload(m.Transport, m.Sibling("iam"), iamv1connect.NewRevocationServiceClient)
+	if err != nil {
+		return err
+	}
+	m.Revocations.Follow(ctx, func(ctx context.Context, after int64, apply func([]*iamv1.Revocation, int64)) error {
+		// A stream that says nothing for longer than three heartbeats is dead, whatever TCP believes.
+		const silence = 6 * time.Second
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		quiet := time.AfterFunc(silence, cancel)
+		defer quiet.Stop()
+		stream, err := client.WatchRevocations(ctx, connect.NewRequest(&iamv1.WatchRevocationsRequest{AfterSequence: after}))
+		if err != nil {
+			return err
+		}
+		defer stream.Close()
+		for stream.Receive() {
+			quiet.Reset(silence)
+			apply(stream.Msg().GetRevocations(), stream.Msg().GetHeadSequence())
+		}
+		return stream.Err()
+	})
+	return nil
+}
+
+func (m *Member) renewCertificate(ctx context.Context) error {
+	client, err := rpc.ToWorkload(m.Transport, m.Sibling("iam"), iamv1connect.NewCertificateServiceClient)
+	if err != nil {
+		return err
+	}
+	return workload.Renewer{Source: m.Source, Anchors: m.Trust, Log: slog.Default(),
+		Renew: func(ctx context.Context, csr []byte) ([]byte, error) {
+			res, err := client.IssueCertificate(ctx, connect.NewRequest(&iamv1.IssueCertificateRequest{Csr: csr}))
+			if err != nil {
+				return nil, err
+			}
+			return []byte(res.Msg.GetCertificateChainPem()), nil
+		}}.Run(ctx)
+}
