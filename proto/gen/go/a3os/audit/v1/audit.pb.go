@@ -509,7 +509,7 @@ type ListEventsResponse struct {
 	Events []*SealedEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// Token of the next page; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Events recorded and not yet sealed.
+	// Events recorded and not yet sealed; 0 for a workspace's token, for the others of the tenant are none of its business.
 	Backlog       int64 `protobuf:"varint,3,opt,name=backlog,proto3" json:"backlog,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1056,7 +1056,9 @@ func (x *ListCheckpointsRequest) GetPageSize() int32 {
 type ListCheckpointsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Signed notes, by size.
-	Checkpoints   []string `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	Checkpoints []string `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// from_size of the next page; 0 at the end. It does not rest on the notes, which may have been tampered with.
+	NextFromSize  int64 `protobuf:"varint,2,opt,name=next_from_size,json=nextFromSize,proto3" json:"next_from_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1096,6 +1098,13 @@ func (x *ListCheckpointsResponse) GetCheckpoints() []string {
 		return x.Checkpoints
 	}
 	return nil
+}
+
+func (x *ListCheckpointsResponse) GetNextFromSize() int64 {
+	if x != nil {
+		return x.NextFromSize
+	}
+	return 0
 }
 
 var File_a3os_audit_v1_audit_proto protoreflect.FileDescriptor
@@ -1180,9 +1189,10 @@ const file_a3os_audit_v1_audit_proto_rawDesc = "" +
 	"\x16ListCheckpointsRequest\x12$\n" +
 	"\tfrom_size\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bfromSize\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\";\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\"a\n" +
 	"\x17ListCheckpointsResponse\x12 \n" +
-	"\vcheckpoints\x18\x01 \x03(\tR\vcheckpoints*a\n" +
+	"\vcheckpoints\x18\x01 \x03(\tR\vcheckpoints\x12$\n" +
+	"\x0enext_from_size\x18\x02 \x01(\x03R\fnextFromSize*a\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n" +

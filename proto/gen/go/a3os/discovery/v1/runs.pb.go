@@ -9,7 +9,6 @@ package discoveryv1
 import (
 	_ "a3os.app/proto/gen/go/a3os/authz/v1"
 	v1 "a3os.app/proto/gen/go/a3os/integrations/v1"
-	v11 "a3os.app/proto/gen/go/a3os/queue/v1"
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -1260,9 +1259,7 @@ type ReportDeadLetterRequest struct {
 	// Why it was refused.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The envelope as it was found, cut to 8 KiB.
-	Envelope []byte `protobuf:"bytes,3,opt,name=envelope,proto3" json:"envelope,omitempty"`
-	// The decoded envelope where its signature was good and something else was not.
-	Verified      *v11.Envelope `protobuf:"bytes,4,opt,name=verified,proto3" json:"verified,omitempty"`
+	Envelope      []byte `protobuf:"bytes,3,opt,name=envelope,proto3" json:"envelope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1318,13 +1315,6 @@ func (x *ReportDeadLetterRequest) GetEnvelope() []byte {
 	return nil
 }
 
-func (x *ReportDeadLetterRequest) GetVerified() *v11.Envelope {
-	if x != nil {
-		return x.Verified
-	}
-	return nil
-}
-
 // ReportDeadLetterResponse is empty.
 type ReportDeadLetterResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1366,7 +1356,7 @@ var File_a3os_discovery_v1_runs_proto protoreflect.FileDescriptor
 
 const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\n" +
-	"\x1ca3os/discovery/v1/runs.proto\x12\x11a3os.discovery.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1da3os/discovery/v1/graph.proto\x1a'a3os/integrations/v1/integrations.proto\x1a\x1ca3os/queue/v1/envelope.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n" +
+	"\x1ca3os/discovery/v1/runs.proto\x12\x11a3os.discovery.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1da3os/discovery/v1/graph.proto\x1a'a3os/integrations/v1/integrations.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n" +
 	"\x06Counts\x12\x1a\n" +
 	"\baccounts\x18\x01 \x01(\x03R\baccounts\x12\x16\n" +
 	"\x06groups\x18\x02 \x01(\x03R\x06groups\x12\x1c\n" +
@@ -1452,13 +1442,12 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\x12TestSourceResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
-	"\amissing\x18\x03 \x03(\tR\amissing\"\xaf\x01\n" +
+	"\amissing\x18\x03 \x03(\tR\amissing\"z\n" +
 	"\x17ReportDeadLetterRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12$\n" +
-	"\benvelope\x18\x03 \x01(\fB\b\xbaH\x05z\x03\x18\x80@R\benvelope\x123\n" +
-	"\bverified\x18\x04 \x01(\v2\x17.a3os.queue.v1.EnvelopeR\bverified\"\x1a\n" +
+	"\benvelope\x18\x03 \x01(\fB\b\xbaH\x05z\x03\x18\x80@R\benvelope\"\x1a\n" +
 	"\x18ReportDeadLetterResponse2\xcc\x02\n" +
 	"\n" +
 	"RunService\x12a\n" +
@@ -1522,7 +1511,6 @@ var file_a3os_discovery_v1_runs_proto_goTypes = []any{
 	(*Gap)(nil),                      // 24: a3os.discovery.v1.Gap
 	(*v1.Source)(nil),                // 25: a3os.integrations.v1.Source
 	(*Record)(nil),                   // 26: a3os.discovery.v1.Record
-	(*v11.Envelope)(nil),             // 27: a3os.queue.v1.Envelope
 }
 var file_a3os_discovery_v1_runs_proto_depIdxs = []int32{
 	22, // 0: a3os.discovery.v1.Run.state:type_name -> a3os.integrations.v1.RunState
@@ -1538,36 +1526,35 @@ var file_a3os_discovery_v1_runs_proto_depIdxs = []int32{
 	24, // 10: a3os.discovery.v1.SealSliceRequest.gaps:type_name -> a3os.discovery.v1.Gap
 	22, // 11: a3os.discovery.v1.SealSliceResponse.state:type_name -> a3os.integrations.v1.RunState
 	25, // 12: a3os.discovery.v1.TestSourceRequest.source:type_name -> a3os.integrations.v1.Source
-	27, // 13: a3os.discovery.v1.ReportDeadLetterRequest.verified:type_name -> a3os.queue.v1.Envelope
-	2,  // 14: a3os.discovery.v1.RunService.GetRun:input_type -> a3os.discovery.v1.GetRunRequest
-	4,  // 15: a3os.discovery.v1.RunService.ListRuns:input_type -> a3os.discovery.v1.ListRunsRequest
-	3,  // 16: a3os.discovery.v1.RunService.WatchRun:input_type -> a3os.discovery.v1.WatchRunRequest
-	6,  // 17: a3os.discovery.v1.RunWriteService.StartRun:input_type -> a3os.discovery.v1.StartRunRequest
-	7,  // 18: a3os.discovery.v1.RunWriteService.CancelRun:input_type -> a3os.discovery.v1.CancelRunRequest
-	8,  // 19: a3os.discovery.v1.IngestService.BeginSlice:input_type -> a3os.discovery.v1.BeginSliceRequest
-	10, // 20: a3os.discovery.v1.IngestService.IngestRecords:input_type -> a3os.discovery.v1.IngestRecordsRequest
-	12, // 21: a3os.discovery.v1.IngestService.SealSlice:input_type -> a3os.discovery.v1.SealSliceRequest
-	14, // 22: a3os.discovery.v1.IngestService.ReportProgress:input_type -> a3os.discovery.v1.ReportProgressRequest
-	16, // 23: a3os.discovery.v1.IngestService.FailRun:input_type -> a3os.discovery.v1.FailRunRequest
-	18, // 24: a3os.discovery.v1.ConnectorService.TestSource:input_type -> a3os.discovery.v1.TestSourceRequest
-	20, // 25: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:input_type -> a3os.discovery.v1.ReportDeadLetterRequest
-	1,  // 26: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
-	5,  // 27: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
-	1,  // 28: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
-	1,  // 29: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
-	1,  // 30: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
-	9,  // 31: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
-	11, // 32: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
-	13, // 33: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
-	15, // 34: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
-	17, // 35: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
-	19, // 36: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
-	21, // 37: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:output_type -> a3os.discovery.v1.ReportDeadLetterResponse
-	26, // [26:38] is the sub-list for method output_type
-	14, // [14:26] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	2,  // 13: a3os.discovery.v1.RunService.GetRun:input_type -> a3os.discovery.v1.GetRunRequest
+	4,  // 14: a3os.discovery.v1.RunService.ListRuns:input_type -> a3os.discovery.v1.ListRunsRequest
+	3,  // 15: a3os.discovery.v1.RunService.WatchRun:input_type -> a3os.discovery.v1.WatchRunRequest
+	6,  // 16: a3os.discovery.v1.RunWriteService.StartRun:input_type -> a3os.discovery.v1.StartRunRequest
+	7,  // 17: a3os.discovery.v1.RunWriteService.CancelRun:input_type -> a3os.discovery.v1.CancelRunRequest
+	8,  // 18: a3os.discovery.v1.IngestService.BeginSlice:input_type -> a3os.discovery.v1.BeginSliceRequest
+	10, // 19: a3os.discovery.v1.IngestService.IngestRecords:input_type -> a3os.discovery.v1.IngestRecordsRequest
+	12, // 20: a3os.discovery.v1.IngestService.SealSlice:input_type -> a3os.discovery.v1.SealSliceRequest
+	14, // 21: a3os.discovery.v1.IngestService.ReportProgress:input_type -> a3os.discovery.v1.ReportProgressRequest
+	16, // 22: a3os.discovery.v1.IngestService.FailRun:input_type -> a3os.discovery.v1.FailRunRequest
+	18, // 23: a3os.discovery.v1.ConnectorService.TestSource:input_type -> a3os.discovery.v1.TestSourceRequest
+	20, // 24: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:input_type -> a3os.discovery.v1.ReportDeadLetterRequest
+	1,  // 25: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
+	5,  // 26: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
+	1,  // 27: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
+	1,  // 28: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
+	1,  // 29: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
+	9,  // 30: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
+	11, // 31: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
+	13, // 32: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
+	15, // 33: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
+	17, // 34: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
+	19, // 35: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
+	21, // 36: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:output_type -> a3os.discovery.v1.ReportDeadLetterResponse
+	25, // [25:37] is the sub-list for method output_type
+	13, // [13:25] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_a3os_discovery_v1_runs_proto_init() }
