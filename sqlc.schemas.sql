@@ -4,3 +4,4 @@ CREATE SCHEMA audit;
 CREATE SCHEMA iam;
 CREATE SCHEMA integrations;
 CREATE SCHEMA discovery;
+CREATE SCHEMA registry;
