@@ -70,20 +70,7 @@ func (c ceremony) keypair(t testing.TB, service string) workload.Keypair {
 
 func (c ceremony) source(t testing.TB, service string) *workload.Source {
 	t.Helper()
-	return open(t, c.keypair(t, service))
-}
-
-func open(t testing.TB, keypair workload.Keypair) *workload.Source {
-	t.Helper()
-	dir := t.TempDir()
-	if err := keypair.Save(dir); err != nil {
-		t.Fatal(err)
-	}
-	source, err := workload.OpenSource(dir, keypair.Identity())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return source
+	return openIn(t, t.TempDir(), c.keypair(t, service))
 }
 
 func issue(t testing.TB, identity workload.Identity) workload.Keypair {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -152,4 +153,123 @@ func pemOf(certificates ...*x509.Certificate) []byte {
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
 	return out
+}
+
+// forgery is a certificate that proves nothing to a process of `mine`.
+type forgery struct {
+	presents tls.Certificate
+	// because is part of the reason a server must give, so that no forgery fails for another flaw than its own.
+	because string
+	// trust is what the victim trusts.
+	trust workload.Trust
+}
+
+func (f forgery) under(trust workload.Trust) forgery {
+	f.trust = trust
+	return f
+}
+
+// forgeries try to be `as`, which the victim trusts when it is real.
+func forgeries(t testing.TB, w world, as workload.Identity) map[string]forgery {
+	t.Helper()
+	issuer, root, rogue := stolen(t, w.mine.issuer), stolen(t, w.mine.root), rogueRoot(t)
+	foreign := of(w.sibling.root.TrustDomain().Tenant, as.Service)
+	real := w.mine.keypair(t, as.Service)
+	byLeaf := forger{certificate: real.Leaf(), key: keyOf(t, real), above: []*x509.Certificate{issuer.certificate}}
+	wider := root.below(t, func(c *x509.Certificate) {
+		c.PermittedURIDomains = []string{foreign.TrustDomain().Host()}
+		c.PermittedDNSDomains = c.PermittedURIDomains
+	})
+	// Roots without constraints that ended up in a pool: the names alone must hold the line.
+	anyTenant, anyPlane := w.trust, w.trust
+	anyTenant.TenantRoots = pool(certificate(t, w.mine.root.CertificatePEM()), rogue.certificate)
+	anyPlane.PlaneRoots = pool(certificate(t, w.control.root.CertificatePEM()), rogue.certificate)
+	expired, err := w.mine.issuer.IssueKeypair(as, time.Now().Add(-workload.LeafLife-time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	headless, endless := pair(t, real), pair(t, real)
+	headless.Certificate = headless.Certificate[:1]
+	for range 8 {
+		endless.Certificate = append(endless.Certificate, rogueRoot(t).certificate.Raw)
+	}
+
+	nothing := func(*x509.Certificate) {}
+	usage := func(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
+		return func(l *x509.Certificate) { l.ExtKeyUsage = usages }
+	}
+	uri := func(texts ...string) func(*x509.Certificate) {
+		return func(l *x509.Certificate) {
+			l.URIs = nil
+			for _, text := range texts {
+				parsed, err := url.Parse(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.URIs = append(l.URIs, parsed)
+			}
+		}
+	}
+	signedBy := func(f forger, because string, change func(*x509.Certificate)) forgery {
+		return forgery{presents: f.presents(t, func(l *x509.Certificate) { name(t, l, as); change(l) }), because: because}
+	}
+	byIssuer := func(because string, change func(*x509.Certificate)) forgery { return signedBy(issuer, because, change) }
+	const (
+		unknown   = "signed by unknown authority"
+		untrusted = "is not trusted here"
+	)
+	named := func(identity workload.Identity) func(*x509.Certificate) {
+		return func(l *x509.Certificate) { name(t, l, identity) }
+	}
+	all := map[string]forgery{
+		"the right name from a root nobody trusts":     signedBy(rogue, unknown, nothing),
+		"the right name from the sibling tenant":       signedBy(stolen(t, w.sibling.issuer), unknown, nothing),
+		"the right name from the plane's authority":    signedBy(stolen(t, w.control.issuer), unknown, nothing),
+		"the sibling's own certificate":                {presents: pair(t, w.sibling.keypair(t, as.Service)), because: untrusted},
+		"the same tenant of another plane":             {presents: pair(t, w.prod.keypair(t, as.Service)), because: "is of another plane"},
+		"the control plane's name from the tenant":     byIssuer(unknown, named(control("operator"))),
+		"the sibling's name from the tenant":           byIssuer(untrusted, named(foreign)),
+		"the sibling's name from a root for anybody":   signedBy(rogue, untrusted, named(foreign)).under(anyTenant),
+		"a plane's name from a tenant's loose root":    signedBy(rogue, unknown, named(control("operator"))).under(anyTenant),
+		"a tenant's name from a plane's loose root":    signedBy(rogue, unknown, nothing).under(anyPlane),
+		"the plane's name from a loose intermediate":   signedBy(root.below(t, nothing), unknown, named(control("gateway"))),
+		"the sibling's name from a wider intermediate": signedBy(wider, untrusted, named(foreign)),
+		"a pseudo-host of the sibling beside the name": byIssuer("not permitted", func(l *x509.Certificate) { l.DNSNames = append(l.DNSNames, foreign.ServerName()) }),
+		"an address beside the name":                   byIssuer("excluded", func(l *x509.Certificate) { l.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }),
+		"an intermediate below an intermediate":        signedBy(issuer.below(t, nothing), "too many intermediates", nothing),
+		"a leaf signed by a leaf":                      signedBy(byLeaf, unknown, nothing),
+		"an expired leaf":                              {presents: pair(t, expired), because: "expired"},
+		"a leaf from tomorrow":                         byIssuer("not yet valid", func(l *x509.Certificate) { l.NotBefore = time.Now().Add(30 * time.Minute) }),
+		"a leaf for signing mail":                      byIssuer("incompatible key usage", usage(x509.ExtKeyUsageEmailProtection)),
+		"a key for certificates":                       byIssuer("is an authority's", func(l *x509.Certificate) { l.KeyUsage |= x509.KeyUsageCertSign }),
+		"an authority as a workload":                   byIssuer("is an authority's", func(l *x509.Certificate) { l.IsCA = true }),
+		"no URI":                                       byIssuer("has 0 URI names", uri()),
+		"two URIs":                                     byIssuer("has 2 URI names", uri(as.URI(), of(as.Tenant, "audit").URI())),
+		"a URI with a port":                            byIssuer("is not a trust domain", uri("spiffe://"+as.TrustDomain().Host()+":443/"+as.Service)),
+		"a URI with a user":                            byIssuer("is not a trust domain", uri("spiffe://root@"+as.TrustDomain().Host()+"/"+as.Service)),
+		"a URI with a query":                           byIssuer("is not a service name", uri(as.URI()+"?admin=1")),
+		"a URI in another case":                        byIssuer("is not a service name", uri("spiffe://"+as.TrustDomain().Host()+"/IAM")),
+		"a URI of another scheme":                      byIssuer("is not a workload's URI", uri("https://"+as.TrustDomain().Host()+"/"+as.Service)),
+		"a chain without its intermediate":             {presents: headless, because: unknown},
+		"a chain without end":                          {presents: endless, because: "at most 4 are read"},
+	}
+	for name, f := range all {
+		if f.trust == (workload.Trust{}) {
+			all[name] = f.under(w.trust)
+		}
+	}
+	return all
+}
+
+func pair(t testing.TB, keypair workload.Keypair) tls.Certificate {
+	t.Helper()
+	text, err := keypair.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := tls.X509KeyPair(text, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

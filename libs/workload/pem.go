@@ -99,7 +99,15 @@ func writeSecret(path string, text []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	// The temporary file stands beside the file, never in a shared directory, and the mode is ours whatever was there before.
-	if err := renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600)); err != nil {
+	file, err := renameio.NewPendingFile(path, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() { _ = file.Cleanup() }()
+	if _, err := file.Write(text); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := file.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
