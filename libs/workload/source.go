@@ -72,7 +72,7 @@ func (s *Source) Reload() (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if bytes.Equal(pair, s.onDisk) {
+	if s.current.Load() != nil && bytes.Equal(pair, s.onDisk) {
 		return false, nil
 	}
 	k, err := ParseKeypair(pair)
