@@ -126,7 +126,7 @@ func candidates(ctx context.Context) []string {
 	return dirs
 }
 
-var versionPattern = regexp.MustCompile(`\(PostgreSQL\) ((\d+)[^ ]*)`)
+var versionPattern = regexp.MustCompile(`\(PostgreSQL\) ((\d+)\S*)`)
 
 // inspect asks the server in dir for its version, as the user who will run it: that proves that this user can.
 func inspect(ctx context.Context, acc account, dir string) (Binaries, error) {
