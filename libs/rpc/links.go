@@ -77,6 +77,9 @@ func (s *Server) makeScope(ctx context.Context, c *call) (context.Context, error
 		}
 		return ctx, nil
 	}
+	if who.claims != nil {
+		sc.ExpiresAt = who.claims.ExpiresAt
+	}
 	if c.streaming && who.claims != nil {
 		ctx = s.endWhenRevoked(ctx, who)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
@@ -46,6 +47,8 @@ type Scope struct {
 	Session id.Session
 	// Transfer is the transfer of ownership that the principal's role rests on, if any.
 	Transfer id.Transfer
+	// ExpiresAt is when the presented token ends; zero where no token was presented.
+	ExpiresAt time.Time
 }
 
 // ErrNone is returned where a context carries no scope: the call did not come through the chain.
