@@ -119,7 +119,7 @@ func greeter(anchors workload.Anchors, calls *atomic.Int64) http.Handler {
 		case !ok:
 			_, _ = io.WriteString(w, "a user")
 		default:
-			_, _ = io.WriteString(w, peer.URI())
+			_, _ = io.WriteString(w, peer.URI()) //nolint:gosec // G705: nobody renders it
 		}
 	})
 }
@@ -240,6 +240,31 @@ func TestOlderTLSIsRefused(t *testing.T) {
 	old := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}} //nolint:gosec // G402: that is the attack
 	if _, err := get(t.Context(), old, "https://"+addr); err == nil || calls.Load() != 0 {
 		t.Errorf("TLS 1.2 reached the handler: %v", err)
+	}
+}
+
+func TestSessionsAreNotResumedOnAnOldProof(t *testing.T) {
+	w := newWorld(t)
+	config, err := workload.ServerTLS(w.mine.source(t, "iam"), w.trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int64
+	addr := serve(t, config, greeter(w.trust, &calls))
+	client, err := workload.ClientTLS(w.mine.source(t, "audit"), w.trust, of(w.tenant(), "iam"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	for range 2 {
+		var resumed bool
+		verify := client.VerifyConnection
+		counting := client.Clone()
+		counting.VerifyConnection = func(state tls.ConnectionState) error { resumed = state.DidResume; return verify(state) }
+		transport := &http.Transport{TLSClientConfig: counting, ForceAttemptHTTP2: true, DisableKeepAlives: true}
+		if _, err := get(t.Context(), transport, "https://"+addr); err != nil || resumed {
+			t.Errorf("resumed: %v, %v", resumed, err)
+		}
 	}
 }
 

@@ -174,8 +174,8 @@ func forgeries(t testing.TB, w world, as workload.Identity) map[string]forgery {
 	t.Helper()
 	issuer, root, rogue := stolen(t, w.mine.issuer), stolen(t, w.mine.root), rogueRoot(t)
 	foreign := of(w.sibling.root.TrustDomain().Tenant, as.Service)
-	real := w.mine.keypair(t, as.Service)
-	byLeaf := forger{certificate: real.Leaf(), key: keyOf(t, real), above: []*x509.Certificate{issuer.certificate}}
+	genuine := w.mine.keypair(t, as.Service)
+	byLeaf := forger{certificate: genuine.Leaf(), key: keyOf(t, genuine), above: []*x509.Certificate{issuer.certificate}}
 	wider := root.below(t, func(c *x509.Certificate) {
 		c.PermittedURIDomains = []string{foreign.TrustDomain().Host()}
 		c.PermittedDNSDomains = c.PermittedURIDomains
@@ -188,7 +188,7 @@ func forgeries(t testing.TB, w world, as workload.Identity) map[string]forgery {
 	if err != nil {
 		t.Fatal(err)
 	}
-	headless, endless := pair(t, real), pair(t, real)
+	headless, endless := pair(t, genuine), pair(t, genuine)
 	headless.Certificate = headless.Certificate[:1]
 	for range 8 {
 		endless.Certificate = append(endless.Certificate, rogueRoot(t).certificate.Raw)

@@ -94,7 +94,8 @@ func (k Keypair) Encode() ([]byte, error) {
 }
 
 // Save writes the keypair to a workload's directory, whole or not at all, readable by its owner alone. The directory must be the
-// workload's own, because it writes its renewed keypairs there.
+// workload's own, because it writes its renewed keypairs there; who saves for a workload that runs as another user hands the file
+// over to that user afterwards.
 func (k Keypair) Save(dir string) error {
 	pair, err := k.Encode()
 	if err != nil {

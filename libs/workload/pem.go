@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -115,19 +116,24 @@ func writeSecret(path string, text []byte) error {
 
 // readSecret refuses a key that other users of the machine can read.
 func readSecret(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	file, err := os.OpenInRoot(filepath.Dir(path), filepath.Base(path))
+	if err != nil {
+		return nil, fmt.Errorf("read a key: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read a key: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("%s has mode %04o, so that others can read the key: make it 0600 and issue a new one if somebody may have", path, mode)
 	}
-	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s has %d octets, a key and its certificates take at most %d", path, info.Size(), maxFile)
-	}
-	text, err := os.ReadFile(path)
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read a key: %w", err)
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("%s is longer than the %d octets that a key and its certificates take at most", path, maxFile)
 	}
 	return text, nil
 }

@@ -320,8 +320,10 @@ func TestVerifierForgetsWithExpiryAndWithRoots(t *testing.T) {
 			got, ok, err := verifier.Peer(state)
 			return err == nil && ok && got == of(w.tenant(), "audit")
 		}
-		if !accepts() || !accepts() {
-			t.Fatal("it refuses a good peer")
+		for range 2 { // proven, then remembered
+			if !accepts() {
+				t.Fatal("it refuses a good peer")
+			}
 		}
 		roots.Store(hold(t, workload.TrustDomain{Plane: plane, Tenant: id.NewTenant()}).roots(t))
 		if accepts() {
@@ -356,7 +358,7 @@ func openIn(t testing.TB, dir string, keypair workload.Keypair) *workload.Source
 
 func onDisk(t testing.TB, dir string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, "workload.pem"))
+	text, err := os.ReadFile(filepath.Join(dir, "workload.pem")) //nolint:gosec // G304: the test's own directory
 	if err != nil {
 		t.Fatal(err)
 	}
