@@ -16,8 +16,9 @@ import (
 
 // command is an item of a command list.
 type command struct {
-	// text is the item in sudo's notation, without `!`.
+	// text is the item in sudo's notation, without `!`; words is text without digests.
 	text    string
+	words   string
 	negated bool
 	// all says that it is ALL without a digest.
 	all bool
@@ -39,7 +40,8 @@ func newCommand(m sudoMember) command {
 		c.path, c.args, c.anyArgs = path, args, false
 	}
 	c.all = m.value == "ALL" && len(m.digests) == 0
-	c.text = strings.ReplaceAll(m.value, ",", `\,`)
+	c.words = strings.ReplaceAll(m.value, ",", `\,`)
+	c.text = c.words
 	if len(m.digests) > 0 {
 		c.text = strings.Join(m.digests, `\, `) + " " + c.text
 	}
@@ -57,13 +59,13 @@ func newCommand(m sudoMember) command {
 func parseCommandList(text string) []command {
 	var out []command
 	for item := range strings.SplitSeq(strings.ReplaceAll(text, `\,`, "\x00"), ", ") {
-		item, negated := strings.CutPrefix(item, "!")
-		m := sudoMember{kind: "command", negated: negated}
+		m := sudoMember{kind: "command"}
 		for strings.HasPrefix(item, "sha") {
 			digest, rest, _ := strings.Cut(item, " ")
 			m.digests = append(m.digests, strings.TrimSuffix(digest, "\x00"))
 			item = rest
 		}
+		item, m.negated = strings.CutPrefix(item, "!")
 		m.value = strings.ReplaceAll(item, "\x00", ",")
 		out = append(out, newCommand(m))
 	}
@@ -76,7 +78,9 @@ func formatCommandList(list []command) string {
 	for i, c := range list {
 		words[i] = c.text
 		if c.negated {
-			words[i] = "!" + c.text
+			// A digest stands before the `!`.
+			digest := c.text[:len(c.text)-len(c.words)]
+			words[i] = digest + "!" + c.words
 		}
 	}
 	return strings.Join(words, ", ")

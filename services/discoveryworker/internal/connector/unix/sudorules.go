@@ -187,7 +187,7 @@ func flatten(list []sudoMember, aliases map[string][]sudoMember, kind string) []
 func logicalLine(lines []sudoLine, i int) string {
 	words := []string{}
 	for first := true; i < len(lines) && (first || !lines[i].first); i++ {
-		words = append(words, strings.Trim(strings.TrimSuffix(strings.TrimRight(lines[i].text, " \t"), `\`), " \t"))
+		words = append(words, strings.Trim(strings.TrimSuffix(strings.TrimRight(strings.ReplaceAll(lines[i].text, "\t", " "), " "), `\`), " "))
 		first = false
 	}
 	return strings.Join(words, " ")
@@ -265,16 +265,18 @@ func (p *policy) runas(list []sudoMember, who, target *account) verdict {
 	return unspecified
 }
 
-// withGroup says whether a rule lets a command run with a group the one who asks isn't in, asked for by `-g` alone.
+// withGroup says whether a rule lets a command run with a group the one who asks isn't in, asked for by `-g` alone. sudo then keeps
+// the one who asks as the target, and passes over the list of users.
 func (p *policy) withGroup(r *rule, who *account, one *group) bool {
-	if r.runasGroups == nil || p.runas(r.runasUsers, who, who) == denied {
+	if r.runasGroups == nil {
 		return false
 	}
 	for _, m := range slices.Backward(r.runasGroups) {
 		ok := false
 		switch m.kind {
 		case "usergroup", "username", "runasalias":
-			ok = m.value == "ALL" || equal(m.value, one.name, p.foldGroups)
+			// cvtsudoers answers a gid here as a name that begins with `#`.
+			ok = m.value == "ALL" || equal(m.value, one.name, p.foldGroups) || m.value == "#"+strconv.FormatUint(uint64(one.gid), 10)
 		case "userid", "usergid":
 			ok = m.value == strconv.FormatUint(uint64(one.gid), 10)
 		}
