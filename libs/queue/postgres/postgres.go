@@ -38,7 +38,10 @@ const (
 
 // jobArgs are what River stores of a message. They decode into raw bytes alone: what they hold is looked at by the verifier.
 type jobArgs struct {
-	stored
+	// Key is stored's own: River looks for what makes a job unique among the exported fields.
+	Key string `json:"key" river:"unique"`
+	// stored is what is written.
+	stored stored
 	// raw is the arguments as they were found.
 	raw []byte
 	// outcome carries what one delivery decided from Work to NextRetry, which River calls after it.
@@ -47,7 +50,7 @@ type jobArgs struct {
 
 // stored is the form in the table; bytes are base64.
 type stored struct {
-	Key      string `json:"key" river:"unique"`
+	Key      string `json:"key"`
 	Envelope []byte `json:"envelope"`
 	Payload  []byte `json:"payload"`
 }
@@ -99,7 +102,8 @@ func (i *Inserter) InsertTx(ctx context.Context, tx pgx.Tx, m queue.Message, opt
 	if err != nil {
 		return fmt.Errorf("enqueue message %s: %w", m.ID, err)
 	}
-	_, err = i.client.InsertTx(ctx, tx, jobArgs{stored: stored{Key: opts.UniqueKey, Envelope: m.Envelope, Payload: m.Payload}}, &river.InsertOpts{
+	args := jobArgs{Key: opts.UniqueKey, stored: stored{Key: opts.UniqueKey, Envelope: m.Envelope, Payload: m.Payload}}
+	_, err = i.client.InsertTx(ctx, tx, args, &river.InsertOpts{
 		MaxAttempts: riverTries,
 		Metadata:    metadata,
 		Queue:       queueName,
