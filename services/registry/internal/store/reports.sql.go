@@ -56,6 +56,16 @@ func (q *Queries) DropOtherComponentReports(ctx context.Context, arg DropOtherCo
 	return err
 }
 
+const dropReports = `-- name: DropReports :exec
+WITH components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = $1)
+DELETE FROM registry.set_reports s WHERE s.tenant_id = $1
+`
+
+func (q *Queries) DropReports(ctx context.Context, tenantID id.Tenant) error {
+	_, err := q.db.Exec(ctx, dropReports, tenantID)
+	return err
+}
+
 const insertCheckpoint = `-- name: InsertCheckpoint :exec
 INSERT INTO registry.checkpoints (tenant_id, size, root_hash, note, witnessed_at)
 VALUES ($1, $2, $3, $4, clock_timestamp())

@@ -9,7 +9,6 @@ import (
 	"context"
 
 	"a3os.app/libs/id"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const freeSlug = `-- name: FreeSlug :exec
@@ -139,17 +138,17 @@ func (q *Queries) SetTenantState(ctx context.Context, arg SetTenantStateParams) 
 const takeSlug = `-- name: TakeSlug :execrows
 INSERT INTO registry.slugs (slug, tenant_id) VALUES ($1, $2)
 ON CONFLICT (slug) DO UPDATE SET tenant_id = excluded.tenant_id, freed_at = NULL
-WHERE registry.slugs.freed_at < clock_timestamp() - $3::interval
+WHERE registry.slugs.freed_at < clock_timestamp() - make_interval(secs => $3::float8)
 `
 
 type TakeSlugParams struct {
-	Slug       string
-	TenantID   id.Tenant
-	Quarantine pgtype.Interval
+	Slug              string
+	TenantID          id.Tenant
+	QuarantineSeconds float64
 }
 
 func (q *Queries) TakeSlug(ctx context.Context, arg TakeSlugParams) (int64, error) {
-	result, err := q.db.Exec(ctx, takeSlug, arg.Slug, arg.TenantID, arg.Quarantine)
+	result, err := q.db.Exec(ctx, takeSlug, arg.Slug, arg.TenantID, arg.QuarantineSeconds)
 	if err != nil {
 		return 0, err
 	}

@@ -33,3 +33,7 @@ DELETE FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size < @newest
 
 -- name: CheckpointsOf :many
 SELECT DISTINCT ON (tenant_id) * FROM registry.checkpoints WHERE tenant_id = ANY (@tenant_ids::uuid[]) ORDER BY tenant_id, size DESC;
+
+-- name: DropReports :exec
+WITH components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = @tenant_id)
+DELETE FROM registry.set_reports s WHERE s.tenant_id = @tenant_id;

@@ -6,7 +6,7 @@ RETURNING *;
 -- name: TakeSlug :execrows
 INSERT INTO registry.slugs (slug, tenant_id) VALUES (@slug, @tenant_id)
 ON CONFLICT (slug) DO UPDATE SET tenant_id = excluded.tenant_id, freed_at = NULL
-WHERE registry.slugs.freed_at < clock_timestamp() - @quarantine::interval;
+WHERE registry.slugs.freed_at < clock_timestamp() - make_interval(secs => @quarantine_seconds::float8);
 
 -- name: FreeSlug :exec
 UPDATE registry.slugs SET freed_at = clock_timestamp() WHERE tenant_id = @tenant_id AND freed_at IS NULL;

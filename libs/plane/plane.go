@@ -1,0 +1,131 @@
+// Package plane is a service's place in the control plane: what `registry` and `gateway` do alike when they start, serve and end.
+// It promises that a process knows who it is before it listens, that it takes up a new certificate without a restart, and that what
+// it runs beside its server ends with it. It relies on `fleet` to issue certificates of the plane: there is nobody to ask for one.
+package plane
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"a3os.app/libs/rpc"
+	"a3os.app/libs/telemetry"
+	"a3os.app/libs/workload"
+)
+
+// Config is what every service of the control plane is told.
+type Config struct {
+	Plane        string `env:"PLANE" desc:"plane the process belongs to: dev or prod"`
+	Release      string `env:"RELEASE" envDefault:"" desc:"version and digest that the process reports"`
+	Listen       string `env:"LISTEN" desc:"address it listens on, host:port"`
+	OpsListen    string `env:"OPS_LISTEN" envDefault:"" desc:"loopback address of /metrics, /healthz and /readyz; none when empty"`
+	Certificates string `env:"CERT_DIR" desc:"directory of this service's key and certificate in the plane"`
+	Roots        string `env:"PLANE_ROOTS" desc:"file with the plane's root certificates, PEM"`
+	LogLevel     string `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
+}
+
+// Process is a service of the control plane.
+type Process struct {
+	// Config is what it was told.
+	Config Config
+	// Identity is who it is.
+	Identity workload.Identity
+	// Source is its certificate.
+	Source *workload.Source
+	// Roots vouch for the plane's own services.
+	Roots *x509.CertPool
+
+	telemetry *telemetry.Telemetry
+}
+
+// Open makes the process of a service. It fails where the plane, the roots or the certificate are not this service's.
+func Open(ctx context.Context, cfg Config, service string) (*Process, error) {
+	p := &Process{Config: cfg, Identity: workload.Identity{Plane: cfg.Plane, Service: service}}
+	if err := p.Identity.Validate(); err != nil {
+		return nil, fmt.Errorf("A3_PLANE: %w", err)
+	}
+	var err error
+	if p.telemetry, err = telemetry.Setup(ctx, telemetry.Config{Service: service, Release: cfg.Release, Level: cfg.LogLevel}); err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(cfg.Roots)
+	if err != nil {
+		return nil, fmt.Errorf("read the plane's roots: %w", err)
+	}
+	if p.Roots, err = workload.ParseRoots(p.Identity.TrustDomain(), raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Roots, err)
+	}
+	if p.Source, err = workload.OpenSource(cfg.Certificates, p.Identity); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Trust is the anchors of a process that trusts the plane's own services and no tenant's.
+func (p *Process) Trust() workload.Trust {
+	return workload.Trust{Plane: p.Config.Plane, PlaneRoots: p.Roots}
+}
+
+// Run runs serve until ctx ends, and background work until serve has drained. ready says why the process can't serve, or nil. What
+// ends by itself takes the process along: a supervisor starts it anew, whole.
+func (p *Process) Run(ctx context.Context, ready func(context.Context) error, serve func(context.Context) error, background ...func(context.Context) error) error {
+	defer func() {
+		const flush = 3 * time.Second
+		fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
+		defer cancel()
+		_ = p.telemetry.Close(fctx)
+	}()
+	bctx, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	bg, bctx := errgroup.WithContext(bctx)
+	sctx, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	background = append(background, p.followCertificate, func(ctx context.Context) error {
+		return rpc.ServeOps(ctx, p.Config.OpsListen, p.telemetry.Metrics, ready)
+	})
+	for _, fn := range background {
+		bg.Go(func() error {
+			err := fn(bctx)
+			if bctx.Err() != nil {
+				return nil
+			}
+			stopServing()
+			return err
+		})
+	}
+	slog.InfoContext(ctx, "serving", "address", p.Config.Listen, "release", p.Config.Release)
+	err := serve(sctx)
+	stopBackground()
+	return errors.Join(err, bg.Wait())
+}
+
+// followCertificate takes up the keypair that `fleet` put in the place of the present one, and warns while there is time.
+func (p *Process) followCertificate(ctx context.Context) error {
+	const (
+		lookEvery  = time.Minute
+		warnBefore = 48 * time.Hour
+	)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		if changed, err := p.Source.Reload(); err != nil {
+			slog.WarnContext(ctx, "the certificate on disk is not usable, the present one stays", "error", err)
+		} else if changed {
+			slog.InfoContext(ctx, "certificate taken up", "expires_at", p.Source.NotAfter())
+		}
+		if left := time.Until(p.Source.NotAfter()); left < warnBefore {
+			slog.WarnContext(ctx, "the certificate expires soon: issue a new one with fleet", "expires_at", p.Source.NotAfter())
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,116 @@
+// Package placement says where a tenant's set may be. The gateway connects to whatever a set names, so it promises that no set can
+// name an address that isn't a service's: metadata endpoints, the platform itself, hosts outside of the platform's networks; and
+// that a set's authority can vouch for nobody but that tenant. Whose an address is already, the database knows.
+package placement
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/workload"
+)
+
+// Policy is where the platform of a plane puts sets.
+type Policy struct {
+	// Plane is "dev" or "prod".
+	Plane string
+	// Networks are those that sets are in; none means that no set can be placed.
+	Networks []netip.Prefix
+	// Reserved are addresses of the platform's own servers.
+	Reserved []netip.AddrPort
+}
+
+// metadata endpoints that are outside of the link-local networks.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS, IPv6
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
+}
+
+// Check refuses a set that may not be placed, and answers it with its addresses in one spelling.
+func (p Policy) Check(tenant id.Tenant, set *registryv1.ServiceSet) ([]*registryv1.Component, error) {
+	domain := workload.TrustDomain{Plane: p.Plane, Tenant: tenant}
+	if _, err := workload.ParseRoots(domain, []byte(set.GetCaCertificatesPem())); err != nil {
+		return nil, fault.Wrap(fault.InvalidArgument, err, "service_set.ca_certificates_pem must hold root certificates alone, each constrained to %s", domain)
+	}
+	names, addresses := map[string]bool{}, map[string]bool{}
+	checked := make([]*registryv1.Component, 0, len(set.GetComponents()))
+	for _, c := range set.GetComponents() {
+		addr, err := p.address(c.GetAddress())
+		if err != nil {
+			return nil, fault.New(fault.InvalidArgument, "component %s can't be at %q: %v", c.GetName(), clip(c.GetAddress()), err)
+		}
+		if err := (workload.Identity{Plane: p.Plane, Tenant: tenant, Service: c.GetName()}).Validate(); err != nil {
+			return nil, fault.New(fault.InvalidArgument, "component %q: %v", clip(c.GetName()), err)
+		}
+		if names[c.GetName()] {
+			return nil, fault.New(fault.InvalidArgument, "component %s comes twice", c.GetName())
+		}
+		if addresses[addr] {
+			return nil, fault.New(fault.InvalidArgument, "component %s is at %s, and so is another", c.GetName(), addr)
+		}
+		names[c.GetName()], addresses[addr] = true, true
+		checked = append(checked, &registryv1.Component{Name: c.GetName(), Address: addr, PathPrefixes: c.GetPathPrefixes()})
+	}
+	return checked, prefixes(checked)
+}
+
+// prefixes refuses a path prefix that leads to two components.
+func prefixes(components []*registryv1.Component) error {
+	owner := map[string]string{}
+	for _, c := range components {
+		for _, prefix := range c.GetPathPrefixes() {
+			if strings.Contains(prefix, "//") || slices.ContainsFunc(strings.Split(prefix, "/"), func(s string) bool { return s == "." || s == ".." }) {
+				return fault.New(fault.InvalidArgument, "component %s: the path prefix %q has an empty or a dot segment", c.GetName(), prefix)
+			}
+			if other, taken := owner[prefix]; taken {
+				return fault.New(fault.InvalidArgument, "the path prefix %q leads to both %s and %s", prefix, other, c.GetName())
+			}
+			owner[prefix] = c.GetName()
+		}
+	}
+	return nil
+}
+
+// address checks host:port, where the host is an address: a name could lead elsewhere tomorrow.
+func (p Policy) address(s string) (string, error) {
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return "", fmt.Errorf("write it as an IP address and a port, a name can lead elsewhere tomorrow")
+	}
+	if ap.Addr().Zone() != "" {
+		return "", fmt.Errorf("it has a zone")
+	}
+	// ::ffff:169.254.169.254 is 169.254.169.254 to the kernel.
+	addr := ap.Addr().Unmap()
+	ap = netip.AddrPortFrom(addr, ap.Port())
+	switch {
+	case ap.Port() == 0:
+		return "", fmt.Errorf("it has no port")
+	case addr.IsUnspecified():
+		return "", fmt.Errorf("it is every address and none")
+	case addr.IsLinkLocalUnicast(), addr.IsMulticast(), slices.Contains(metadata, addr), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return "", fmt.Errorf("it is link-local, multicast, broadcast or a metadata endpoint")
+	case slices.Contains(p.Reserved, ap):
+		return "", fmt.Errorf("it is the platform's own")
+	case !slices.ContainsFunc(p.Networks, func(n netip.Prefix) bool { return n.Contains(addr) }):
+		return "", fmt.Errorf("it is outside of the networks that this plane's sets are in")
+	}
+	return ap.String(), nil
+}
+
+// clip keeps errors short when the text is hostile.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

@@ -1,0 +1,51 @@
+package publish
+
+import (
+	"crypto/x509"
+	"fmt"
+	"sync"
+
+	"a3os.app/libs/id"
+	"a3os.app/libs/workload"
+	"a3os.app/services/registry/internal/store"
+)
+
+// authority is a tenant's roots, parsed when first asked for: of ten thousand tenants a process may see a few hundred.
+type authority struct {
+	pem   string
+	roots func() (*x509.CertPool, error)
+}
+
+// authorities keeps those that did not change, for a pool that is another one counts as another root (workload.Anchors).
+func (p *Publisher) authorities(before map[id.Tenant]*authority, sets []store.KnownSetsRow) map[id.Tenant]*authority {
+	now := make(map[id.Tenant]*authority, len(sets))
+	for _, s := range sets {
+		if a, ok := before[s.ID]; ok && a.pem == s.CaCertificatesPem {
+			now[s.ID] = a
+			continue
+		}
+		domain, pem := workload.TrustDomain{Plane: p.plane, Tenant: s.ID}, s.CaCertificatesPem
+		now[s.ID] = &authority{pem: pem, roots: sync.OnceValues(func() (*x509.CertPool, error) {
+			return workload.ParseRoots(domain, []byte(pem))
+		})}
+	}
+	return now
+}
+
+// Anchors trusts the plane's own services by planeRoots, and those of every tenant that has a set and was not offboarded by that
+// tenant's roots.
+func (p *Publisher) Anchors(planeRoots *x509.CertPool) workload.Anchors {
+	return workload.AnchorsFunc(func(d workload.TrustDomain) (*x509.CertPool, error) {
+		switch {
+		case d.Plane != p.plane:
+			return nil, fmt.Errorf("%s is of another plane, this is %s", d, p.plane)
+		case d.Tenant.IsZero():
+			return planeRoots, nil
+		}
+		a, ok := p.present.Load().authorities[d.Tenant]
+		if !ok {
+			return nil, fmt.Errorf("no set of %s is known", d)
+		}
+		return a.roots()
+	})
+}

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/tlog"
+	"a3os.app/libs/workload"
+	"a3os.app/services/registry/internal/store"
+	"a3os.app/services/registry/internal/witness"
+)
+
+// errNotWitnessed is returned where a checkpoint is refused. What the report said of the components was taken.
+var errNotWitnessed = fault.Declare(fault.FailedPrecondition, "CHECKPOINT_REFUSED",
+	"the checkpoint was refused and the last good one is kept: the log must contain the one that was witnessed")
+
+type reports struct {
+	registryv1.UnimplementedReportServiceServer
+	Config
+}
+
+// Report takes what a set says of itself. Whose set it is, the certificate says.
+func (s *reports) Report(ctx context.Context, req *registryv1.ReportRequest) (*registryv1.ReportResponse, error) {
+	who, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if who.Tenant.IsZero() {
+		return nil, fault.New(fault.PermissionDenied, "%s is no tenant's set", who)
+	}
+	if err := s.keep(ctx, who.Tenant, req); err != nil {
+		return nil, err
+	}
+	size, err := s.witness(ctx, who, req)
+	if err != nil {
+		return nil, err
+	}
+	return &registryv1.ReportResponse{WitnessedSize: size, NextReportSeconds: s.nextReport()}, nil
+}
+
+// keep replaces what the set said last. A component that it no longer names is gone.
+func (s *reports) keep(ctx context.Context, tenant id.Tenant, req *registryv1.ReportRequest) error {
+	p := store.PutComponentReportsParams{TenantID: tenant}
+	seen := map[string]bool{}
+	for _, c := range req.GetComponents() {
+		if seen[c.GetName()] {
+			return fault.New(fault.InvalidArgument, "component %s is reported twice", c.GetName())
+		}
+		seen[c.GetName()] = true
+		p.Names = append(p.Names, c.GetName())
+		p.Healths = append(p.Healths, word(healthPrefix, c.GetHealth()))
+		p.Releases = append(p.Releases, c.GetRelease())
+		started := time.Time{}
+		if c.GetStartedAt().IsValid() {
+			started = c.GetStartedAt().AsTime()
+		}
+		p.StartedAts = append(p.StartedAts, started)
+	}
+	return s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := store.New(tx)
+		if err := q.PutSetReport(ctx, store.PutSetReportParams{TenantID: tenant, AuditBacklog: req.GetAuditBacklog()}); err != nil {
+			return fmt.Errorf("write the set's report: %w", err)
+		}
+		if err := q.DropOtherComponentReports(ctx, store.DropOtherComponentReportsParams{TenantID: tenant, Names: p.Names}); err != nil {
+			return fmt.Errorf("drop components that are gone: %w", err)
+		}
+		if len(p.Names) == 0 {
+			return nil
+		}
+		if err := q.PutComponentReports(ctx, p); err != nil {
+			return fmt.Errorf("write the components' reports: %w", err)
+		}
+		return nil
+	})
+}
+
+// witness follows the tenant's log, and answers the size that is held. A refused checkpoint is an alarm: somebody with the log's
+// key, or with the database behind it, has shown a history that isn't the one seen before.
+func (s *reports) witness(ctx context.Context, who workload.Identity, req *registryv1.ReportRequest) (int64, error) {
+	var size int64
+	var refused error
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		if req.GetCheckpoint() != "" {
+			// One report of a tenant at a time: what is held must not change between check and write.
+			if _, err := ch.lock(ctx, who.Tenant.String()); err != nil {
+				return err
+			}
+		}
+		held, err := ch.held(ctx, who.Tenant)
+		if err != nil {
+			return err
+		}
+		size, refused = int64(held.Size), nil //nolint:gosec // G115: it was an int64 in the database
+		if req.GetCheckpoint() == "" {
+			return nil
+		}
+		next, err := witness.Advance(held, tlog.Origin(who.Plane, who.Tenant), req.GetCheckpointVerifierKey(), req.GetCheckpoint(), req.GetConsistencyProof())
+		if err != nil {
+			refused = err
+			return ch.log(ctx, "registry.checkpoint.refused", who.Tenant.String(), err.Error())
+		}
+		if held.VerifierKey != "" && next.Size == held.Size {
+			return nil
+		}
+		size = int64(next.Size) //nolint:gosec // G115: witness bounds it
+		return ch.advance(ctx, who.Tenant, held, next, req.GetCheckpoint())
+	})
+	if err != nil {
+		return 0, err
+	}
+	if refused != nil {
+		slog.ErrorContext(ctx, "a checkpoint was refused, the last good one is kept", "alarm", "checkpoint_refused",
+			"tenant", who.Tenant.String(), "witnessed_size", size, "error", refused)
+		if errors.Is(refused, witness.ErrInvalid) {
+			return 0, fault.Wrap(fault.InvalidArgument, refused, "the checkpoint is not a note signed with the key of this tenant's log")
+		}
+		return 0, errNotWitnessed
+	}
+	return size, nil
+}
+
+// held is what is known of a tenant's log.
+func (ch change) held(ctx context.Context, tenant id.Tenant) (witness.Held, error) {
+	key, err := ch.q.VerifierKey(ctx, tenant)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return witness.Held{}, nil
+	}
+	if err != nil {
+		return witness.Held{}, fmt.Errorf("read the log's key: %w", err)
+	}
+	c, err := ch.q.NewestCheckpoint(ctx, tenant)
+	if err != nil {
+		return witness.Held{}, fmt.Errorf("read the newest checkpoint: %w", err)
+	}
+	return witness.Held{VerifierKey: key, Size: uint64(c.Size), Root: c.RootHash}, nil //nolint:gosec // G115: the column is not negative
+}
+
+func (ch change) advance(ctx context.Context, tenant id.Tenant, held, next witness.Held, note string) error {
+	if held.VerifierKey == "" {
+		if err := ch.q.InsertLog(ctx, store.InsertLogParams{TenantID: tenant, VerifierKey: next.VerifierKey}); err != nil {
+			return fmt.Errorf("keep the log's key: %w", err)
+		}
+	}
+	size := int64(next.Size) //nolint:gosec // G115: witness bounds it
+	if err := ch.q.ThinCheckpoints(ctx, store.ThinCheckpointsParams{TenantID: tenant, Newest: size}); err != nil {
+		return fmt.Errorf("thin the checkpoints: %w", err)
+	}
+	if err := ch.q.InsertCheckpoint(ctx, store.InsertCheckpointParams{TenantID: tenant, Size: size, RootHash: next.Root, Note: note}); err != nil {
+		return fmt.Errorf("keep the checkpoint: %w", err)
+	}
+	return nil
+}
+
+// nextReport spreads sets over time, so that they don't all come back together after a restart.
+func (s *reports) nextReport() int32 {
+	const fifth = 5
+	every := int32(max(s.ReportEvery/time.Second, 1))               //nolint:gosec // G115: minutes at most
+	return max(1, every-every/fifth+rand.Int32N(2*(every/fifth)+1)) //nolint:gosec // G404: spreads load, guards nothing
+}

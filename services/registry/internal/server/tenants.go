@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/services/registry/internal/store"
+)
+
+// errNoTenant is one sentence for an id that never was, a slug that nobody has, and text that is neither.
+var errNoTenant = fault.Declare(fault.NotFound, "NO_TENANT", "no such tenant")
+
+type tenants struct {
+	registryv1.UnimplementedTenantServiceServer
+	Config
+}
+
+// GetTenant answers one tenant, by id or slug.
+func (s *tenants) GetTenant(ctx context.Context, req *registryv1.GetTenantRequest) (*registryv1.GetTenantResponse, error) {
+	var status *registryv1.TenantStatus
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := store.New(tx)
+		t, err := find(ctx, q, req.GetTenant())
+		if err != nil {
+			return err
+		}
+		all, err := statuses(ctx, q, []store.Tenant{t})
+		if err != nil {
+			return err
+		}
+		status = all[0]
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &registryv1.GetTenantResponse{Status: status}, nil
+}
+
+// find looks a tenant up by id, or by slug: no slug holds an underscore, so the two can't meet.
+func find(ctx context.Context, q *store.Queries, name string) (store.Tenant, error) {
+	var t store.Tenant
+	var err error
+	if tenant, perr := id.ParseTenant(name); perr == nil {
+		t, err = q.TenantByID(ctx, tenant)
+	} else {
+		t, err = q.TenantBySlug(ctx, name)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return store.Tenant{}, errNoTenant
+	}
+	return t, err
+}
+
+// ListTenants pages through the tenants by id.
+func (s *tenants) ListTenants(ctx context.Context, req *registryv1.ListTenantsRequest) (*registryv1.ListTenantsResponse, error) {
+	const byDefault = 100
+	size := req.GetPageSize()
+	if size == 0 {
+		size = byDefault
+	}
+	var after id.Tenant
+	if req.GetPageToken() != "" {
+		var err error
+		if after, err = id.ParseTenant(req.GetPageToken()); err != nil {
+			return nil, fault.New(fault.InvalidArgument, "page_token: it must be the token of the page before")
+		}
+	}
+	res := &registryv1.ListTenantsResponse{}
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := store.New(tx)
+		// One row more than asked for says whether there is another page.
+		rows, err := q.ListTenants(ctx, store.ListTenantsParams{After: after, Size: size + 1})
+		if err != nil {
+			return err
+		}
+		res.NextPageToken = ""
+		if len(rows) > int(size) {
+			rows = rows[:size]
+			res.NextPageToken = rows[size-1].ID.String()
+		}
+		res.Tenants, err = statuses(ctx, q, rows)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// statuses are tenants with their sets, reports and checkpoints, in the order given.
+func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*registryv1.TenantStatus, error) {
+	ids := make([]id.Tenant, len(rows))
+	all := make([]*registryv1.TenantStatus, len(rows))
+	by := make(map[id.Tenant]*registryv1.TenantStatus, len(rows))
+	for i, t := range rows {
+		ids[i], all[i] = t.ID, &registryv1.TenantStatus{Tenant: tenantOf(t)}
+		by[t.ID] = all[i]
+	}
+	sets, err := q.SetsOf(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sets {
+		by[s.TenantID].ServiceSet = &registryv1.ServiceSet{CaCertificatesPem: s.CaCertificatesPem, Release: s.Release}
+	}
+	components, err := q.ComponentsOf(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range components {
+		set := by[c.TenantID].GetServiceSet()
+		set.Components = append(set.Components, componentOf(c))
+	}
+	said, err := q.ReportsOf(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range said {
+		by[r.TenantID].Reports = append(by[r.TenantID].GetReports(), reportOf(r))
+	}
+	checkpoints, err := q.CheckpointsOf(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range checkpoints {
+		by[c.TenantID].Checkpoint, by[c.TenantID].CheckpointAt = c.Note, timeOf(c.WitnessedAt)
+	}
+	return all, nil
+}
