@@ -55,7 +55,7 @@ func testSource(settings *integrationsv1.Settings, password string) connector.So
 // readAll reads slice by slice, each ending where chance says.
 func readAll(t *testing.T, c connector.Connector, source connector.Source, rng *rand.Rand) []*discoveryv1.Record {
 	t.Helper()
-	sink := &collected{due: func() bool { return rng.IntN(4) == 0 }}
+	sink := &collected{due: func() bool { return rng.IntN(20) == 0 }}
 	var checkpoint []byte
 	for {
 		next, err := c.Read(t.Context(), source, checkpoint, sink)

@@ -9,9 +9,9 @@ WITH page AS MATERIALIZED (
        AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
        AND c.relpersistence <> 't'
        AND (t.attrelid >= 16384
-            OR t.attacl IS DISTINCT FROM
-                       (SELECT i.initprivs FROM pg_init_privs i
-                         WHERE i.classoid = 'pg_class'::regclass AND i.objoid = t.attrelid AND i.objsubid = t.attnum))
+            OR t.attacl IS NOT NULL
+               AND NOT EXISTS (SELECT FROM pg_init_privs i
+                                WHERE i.classoid = 'pg_class'::regclass AND i.objoid = t.attrelid AND i.objsubid = t.attnum AND i.initprivs = t.attacl))
      ORDER BY t.attrelid
      LIMIT $2
 )

@@ -6,10 +6,11 @@ WITH page AS MATERIALIZED (
       JOIN pg_namespace n ON n.oid = f.pronamespace
      WHERE f.oid > $1
        AND n.nspname !~ '^pg_temp_'
+       AND (f.oid >= 16384 OR n.nspname <> 'information_schema')
        AND (f.oid >= 16384
-            OR f.proacl IS DISTINCT FROM
-                       (SELECT i.initprivs FROM pg_init_privs i
-                         WHERE i.classoid = 'pg_proc'::regclass AND i.objoid = f.oid AND i.objsubid = 0))
+            OR f.proacl IS NOT NULL
+               AND NOT EXISTS (SELECT FROM pg_init_privs i
+                                WHERE i.classoid = 'pg_proc'::regclass AND i.objoid = f.oid AND i.objsubid = 0 AND i.initprivs = f.proacl))
      ORDER BY f.oid
      LIMIT $2
 )

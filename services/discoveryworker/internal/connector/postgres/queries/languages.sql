@@ -5,9 +5,9 @@ WITH page AS MATERIALIZED (
      WHERE l.oid > $1
        AND l.lanpltrusted
        AND (l.oid >= 16384
-            OR l.lanacl IS DISTINCT FROM
-                       (SELECT i.initprivs FROM pg_init_privs i
-                         WHERE i.classoid = 'pg_language'::regclass AND i.objoid = l.oid AND i.objsubid = 0))
+            OR l.lanacl IS NOT NULL
+               AND NOT EXISTS (SELECT FROM pg_init_privs i
+                                WHERE i.classoid = 'pg_language'::regclass AND i.objoid = l.oid AND i.objsubid = 0 AND i.initprivs = l.lanacl))
      ORDER BY l.oid
      LIMIT $2
 )

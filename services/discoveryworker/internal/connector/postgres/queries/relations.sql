@@ -9,14 +9,15 @@ WITH page AS MATERIALIZED (
        AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
        AND c.relpersistence <> 't'
        AND n.nspname <> 'pg_toast'
+       AND (c.oid >= 16384 OR n.nspname <> 'information_schema')
        AND (c.oid >= 16384
-            OR c.relacl IS DISTINCT FROM
-                       (SELECT i.initprivs FROM pg_init_privs i
-                         WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0)
+            OR c.relacl IS NOT NULL
+               AND NOT EXISTS (SELECT FROM pg_init_privs i
+                                WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0 AND i.initprivs = c.relacl)
             OR EXISTS (SELECT FROM pg_attribute t
-                        WHERE t.attrelid = c.oid AND NOT t.attisdropped AND t.attacl IS DISTINCT FROM
-                       (SELECT i.initprivs FROM pg_init_privs i
-                         WHERE i.classoid = 'pg_class'::regclass AND i.objoid = t.attrelid AND i.objsubid = t.attnum)))
+                        WHERE t.attrelid = c.oid AND NOT t.attisdropped AND t.attacl IS NOT NULL
+               AND NOT EXISTS (SELECT FROM pg_init_privs i
+                                WHERE i.classoid = 'pg_class'::regclass AND i.objoid = t.attrelid AND i.objsubid = t.attnum AND i.initprivs = t.attacl)))
      ORDER BY c.oid
      LIMIT $2
 )

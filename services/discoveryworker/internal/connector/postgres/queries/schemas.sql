@@ -5,9 +5,9 @@ WITH page AS MATERIALIZED (
      WHERE n.oid > $1
        AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
        AND (n.oid >= 16384 OR n.nspname = 'public'
-            OR n.nspacl IS DISTINCT FROM
-                       (SELECT i.initprivs FROM pg_init_privs i
-                         WHERE i.classoid = 'pg_namespace'::regclass AND i.objoid = n.oid AND i.objsubid = 0))
+            OR n.nspname <> 'information_schema' AND n.nspacl IS NOT NULL
+               AND NOT EXISTS (SELECT FROM pg_init_privs i
+                                WHERE i.classoid = 'pg_namespace'::regclass AND i.objoid = n.oid AND i.objsubid = 0 AND i.initprivs = n.nspacl))
      ORDER BY n.oid
      LIMIT $2
 )
