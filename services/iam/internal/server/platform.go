@@ -1,0 +1,74 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/record"
+	"a3os.app/libs/scope"
+	"a3os.app/libs/workload"
+
+	"a3os.app/services/iam/internal/revocation"
+)
+
+// Revocations implements RevocationService.
+type Revocations struct{ feed *revocation.Feed }
+
+// NewRevocations makes it.
+func NewRevocations(feed *revocation.Feed) *Revocations { return &Revocations{feed: feed} }
+
+// WatchRevocations implements RevocationServiceHandler.
+func (s *Revocations) WatchRevocations(ctx context.Context, req *connect.Request[iamv1.WatchRevocationsRequest], stream *connect.ServerStream[iamv1.WatchRevocationsResponse]) error {
+	return s.feed.Watch(ctx, req.Msg.GetAfterSequence(), stream.Send)
+}
+
+// Certificates implements CertificateService.
+type Certificates struct {
+	rights    Rights
+	authority workload.Authority
+}
+
+// NewCertificates makes it. authority is the tenant's issuing intermediate.
+func NewCertificates(rights Rights, authority workload.Authority) *Certificates {
+	return &Certificates{rights: rights, authority: authority}
+}
+
+// IssueCertificate implements CertificateServiceHandler. Whom the certificate is for is who calls, and nothing in the request.
+func (s *Certificates) IssueCertificate(ctx context.Context, req *connect.Request[iamv1.IssueCertificateRequest]) (*connect.Response[iamv1.IssueCertificateResponse], error) {
+	sc, err := scope.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	service, ok := strings.CutPrefix(string(sc.Principal), string(scope.Workload("")))
+	if !ok {
+		return nil, fault.New(fault.PermissionDenied, "certificates are for the services of the set")
+	}
+	now := s.rights.Now()
+	identity := workload.Identity{Plane: sc.Plane, Tenant: sc.Tenant, Service: service}
+	chain, err := s.authority.IssueLeaf(req.Msg.GetCsr(), identity, now)
+	if err != nil {
+		return nil, fault.Wrap(fault.InvalidArgument, err, "the signing request can't be signed: send a PKCS #10 request with an ECDSA P-256 key, signed by it")
+	}
+	out := &iamv1.IssueCertificateResponse{CertificateChainPem: string(chain), NotAfter: timestamppb.New(s.notAfter(now))}
+	err = s.rights.Tenant.Tenant(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return record.Append(ctx, tx, record.Event{Action: "iam.certificate.issued", Target: identity.String()})
+	})
+	return respond(out, err)
+}
+
+// notAfter is when a leaf that is issued now expires.
+func (s *Certificates) notAfter(now time.Time) time.Time {
+	leaf := now.Add(workload.LeafLife)
+	if end := s.authority.NotAfter(); end.Before(leaf) {
+		return end
+	}
+	return leaf
+}
