@@ -1,6 +1,7 @@
 package pgtest_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -80,5 +81,58 @@ func TestCloneHasTheRowsOfItsTemplate(t *testing.T) {
 		if err := tt.db.Pool(t).QueryRow(t.Context(), "SELECT count(*) FROM things").Scan(&got); err != nil || got != tt.want {
 			t.Errorf("%s has %d rows (%v), want %d", tt.db.Name, got, err, tt.want)
 		}
+	}
+}
+
+func TestPrivateServerComesBackAfterAKillWithWhatItAcknowledged(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{15, 17} {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			t.Parallel()
+			server := pgtest.Server(t, major)
+			url, err := server.URL("postgres")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ask := func(sql string) string {
+				conn, err := pgx.Connect(t.Context(), url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close(t.Context())
+				var got string
+				if err := conn.QueryRow(t.Context(), sql).Scan(&got); err != nil {
+					t.Fatal(err)
+				}
+				return got
+			}
+			if got := ask("SELECT current_setting('server_version_num')::int / 10000 || ''"); got != strconv.Itoa(major) {
+				t.Errorf("it is version %s, want %d", got, major)
+			}
+			for i := range 3 {
+				ask("SELECT lo_create(" + strconv.Itoa(1000+i) + ")::text") // acknowledged, and at once:
+				if err := server.Kill(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := server.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := ask("SELECT count(*)::text FROM pg_largeobject_metadata"); got != "3" {
+				t.Errorf("%s of 3 acknowledged deeds outlived the kills", got)
+			}
+		})
+	}
+}
+
+func TestVersionThatCanNotBeHadSkipsTheTest(t *testing.T) {
+	t.Parallel()
+	skipped := false
+	t.Run("asks for PostgreSQL 99", func(t *testing.T) {
+		defer func() { skipped = t.Skipped() }()
+		pgtest.Server(t, 99)
+	})
+	if !skipped {
+		t.Error("the test went on without its server")
 	}
 }
