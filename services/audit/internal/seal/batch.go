@@ -150,7 +150,7 @@ func (b *batch) verify(ctx context.Context, c store.NewestCheckpointRow, size ui
 
 // drain takes the oldest rows, in order.
 func (b *batch) drain(ctx context.Context) ([]store.DrainRow, error) {
-	rows, err := b.q.Drain(ctx, store.DrainParams{MostRows: mostRows, MostBytes: mostBytes})
+	rows, err := b.q.Drain(ctx, store.DrainParams{MostRows: b.sealer.rows, MostBytes: mostBytes})
 	if err != nil {
 		return nil, fmt.Errorf("drain the inbox: %w", err)
 	}
@@ -160,7 +160,7 @@ func (b *batch) drain(ctx context.Context) ([]store.DrainRow, error) {
 		bytes += len(r.Body)
 	}
 	const largest = 256 << 10 // of a body, by the table's CHECK
-	b.full = len(rows) == mostRows || bytes > mostBytes-largest
+	b.full = len(rows) == int(b.sealer.rows) || bytes > mostBytes-largest
 	return rows, nil
 }
 

@@ -47,6 +47,8 @@ type Sealer struct {
 	state  *state
 	signed time.Time
 	err    atomic.Pointer[error]
+	// rows bounds a batch.
+	rows int32
 	// at is called at every Step; tests kill the process there.
 	at func(Step)
 }
@@ -62,7 +64,7 @@ type state struct {
 
 // New makes a sealer that uses the plain role of `audit` and signs with the log's key.
 func New(db *pg.DB, signer *tlog.Signer) *Sealer {
-	s := &Sealer{db: db, signer: signer, at: func(Step) {}}
+	s := &Sealer{db: db, signer: signer, rows: mostRows, at: func(Step) {}}
 	starting := errors.New("the sealer has not looked at the log yet")
 	s.err.Store(&starting)
 	return s
