@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"a3os.app/libs/queue"
@@ -178,9 +179,10 @@ func metaOf(raw []byte) meta {
 	return m
 }
 
+// clip cuts a text to mostError bytes, between two characters.
 func clip(s string) string {
 	if len(s) <= mostError {
 		return s
 	}
-	return s[:mostError] + "…"
+	return strings.ToValidUTF8(s[:mostError-len("…")], "") + "…"
 }

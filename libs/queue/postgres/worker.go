@@ -17,6 +17,8 @@ import (
 
 const (
 	pollEvery = 500 * time.Millisecond
+	// fetchCooldown is between two fetches while there is work; with few jobs at once it bounds their rate.
+	fetchCooldown = 20 * time.Millisecond
 	// sweepEvery is how often jobs of dead workers are looked for.
 	sweepEvery = 2 * time.Second
 	// rescueSlack is how long past its timeout River leaves a job alone, which it then takes for stuck. The sweep is quicker; River's
@@ -82,6 +84,7 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	}
 	client, err := river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{
 		ErrorHandler:         &strangers{worker: w},
+		FetchCooldown:        fetchCooldown,
 		FetchPollInterval:    pollEvery,
 		ID:                   w.name,
 		JobTimeout:           cfg.Timeout,
