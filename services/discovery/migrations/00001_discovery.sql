@@ -33,8 +33,6 @@ CREATE TABLE discovery.runs (
     grants           bigint      NOT NULL DEFAULT 0,
     grants_added     bigint      NOT NULL DEFAULT 0,
     grants_removed   bigint      NOT NULL DEFAULT 0,
-    -- The envelope that authorises what discovery itself still does for the run: publishing it, telling integrations.
-    envelope         text        NOT NULL DEFAULT '',
     -- integrations was told how the run ended.
     reported         boolean     NOT NULL DEFAULT false,
     updated_at       timestamptz NOT NULL DEFAULT now(),
@@ -164,7 +162,7 @@ GRANT DELETE ON discovery.slices, discovery.persons, discovery.person_accounts T
 
 -- The publisher and the scheduler look out for work over all workspaces; they do it in the scope of one.
 CREATE POLICY look_out ON discovery.runs FOR SELECT TO role_discovery_tenant USING (true);
-GRANT SELECT (workspace_id, id, state, envelope, reported, updated_at) ON discovery.runs TO role_discovery_tenant;
+GRANT SELECT (workspace_id, id, integration_id, state, started_by, reported, updated_at) ON discovery.runs TO role_discovery_tenant;
 
 GRANT USAGE ON SCHEMA discovery TO role_discovery, role_discovery_tenant;
 GRANT SELECT, INSERT, DELETE ON discovery.staged_resources, discovery.staged_entitlements, discovery.staged_grants,

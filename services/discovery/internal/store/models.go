@@ -38,7 +38,6 @@ type Run struct {
 	Grants          int64
 	GrantsAdded     int64
 	GrantsRemoved   int64
-	Envelope        string
 	Reported        bool
 	UpdatedAt       time.Time
 }

@@ -77,10 +77,70 @@ func (q *Queries) DeleteSlices(ctx context.Context, runID id.Run) error {
 	return err
 }
 
+const dropAttemptsOfEntitlements = `-- name: DropAttemptsOfEntitlements :exec
+DELETE FROM discovery.staged_entitlements WHERE run_id = $1 AND slice = $2 AND attempt <> $3
+`
+
+type DropAttemptsOfEntitlementsParams struct {
+	RunID   id.Run
+	Slice   int32
+	Attempt int32
+}
+
+func (q *Queries) DropAttemptsOfEntitlements(ctx context.Context, arg DropAttemptsOfEntitlementsParams) error {
+	_, err := q.db.Exec(ctx, dropAttemptsOfEntitlements, arg.RunID, arg.Slice, arg.Attempt)
+	return err
+}
+
+const dropAttemptsOfExpansions = `-- name: DropAttemptsOfExpansions :exec
+DELETE FROM discovery.staged_expansions WHERE run_id = $1 AND slice = $2 AND attempt <> $3
+`
+
+type DropAttemptsOfExpansionsParams struct {
+	RunID   id.Run
+	Slice   int32
+	Attempt int32
+}
+
+func (q *Queries) DropAttemptsOfExpansions(ctx context.Context, arg DropAttemptsOfExpansionsParams) error {
+	_, err := q.db.Exec(ctx, dropAttemptsOfExpansions, arg.RunID, arg.Slice, arg.Attempt)
+	return err
+}
+
+const dropAttemptsOfGrants = `-- name: DropAttemptsOfGrants :exec
+DELETE FROM discovery.staged_grants WHERE run_id = $1 AND slice = $2 AND attempt <> $3
+`
+
+type DropAttemptsOfGrantsParams struct {
+	RunID   id.Run
+	Slice   int32
+	Attempt int32
+}
+
+func (q *Queries) DropAttemptsOfGrants(ctx context.Context, arg DropAttemptsOfGrantsParams) error {
+	_, err := q.db.Exec(ctx, dropAttemptsOfGrants, arg.RunID, arg.Slice, arg.Attempt)
+	return err
+}
+
+const dropAttemptsOfResources = `-- name: DropAttemptsOfResources :exec
+DELETE FROM discovery.staged_resources WHERE run_id = $1 AND slice = $2 AND attempt <> $3
+`
+
+type DropAttemptsOfResourcesParams struct {
+	RunID   id.Run
+	Slice   int32
+	Attempt int32
+}
+
+func (q *Queries) DropAttemptsOfResources(ctx context.Context, arg DropAttemptsOfResourcesParams) error {
+	_, err := q.db.Exec(ctx, dropAttemptsOfResources, arg.RunID, arg.Slice, arg.Attempt)
+	return err
+}
+
 const endRun = `-- name: EndRun :one
 UPDATE discovery.runs SET state = $2, error = $3, progress = '', finished_at = clock_timestamp(), updated_at = now()
 WHERE workspace_id = a3.current_workspace() AND id = $1
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, envelope, reported, updated_at
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at
 `
 
 type EndRunParams struct {
@@ -120,7 +180,6 @@ func (q *Queries) EndRun(ctx context.Context, arg EndRunParams) (Run, error) {
 		&i.Grants,
 		&i.GrantsAdded,
 		&i.GrantsRemoved,
-		&i.Envelope,
 		&i.Reported,
 		&i.UpdatedAt,
 	)
@@ -128,7 +187,7 @@ func (q *Queries) EndRun(ctx context.Context, arg EndRunParams) (Run, error) {
 }
 
 const getRun = `-- name: GetRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, envelope, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1
 `
 
 func (q *Queries) GetRun(ctx context.Context, argID id.Run) (Run, error) {
@@ -162,7 +221,6 @@ func (q *Queries) GetRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.Grants,
 		&i.GrantsAdded,
 		&i.GrantsRemoved,
-		&i.Envelope,
 		&i.Reported,
 		&i.UpdatedAt,
 	)
@@ -188,10 +246,10 @@ func (q *Queries) InsertDeadLetter(ctx context.Context, arg InsertDeadLetterPara
 }
 
 const insertRun = `-- name: InsertRun :one
-INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source, envelope)
-VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7, $8)
+INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source)
+VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7)
 ON CONFLICT DO NOTHING
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, envelope, reported, updated_at
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at
 `
 
 type InsertRunParams struct {
@@ -202,7 +260,6 @@ type InsertRunParams struct {
 	StartedBy       string
 	DueAt           *time.Time
 	Source          []byte
-	Envelope        string
 }
 
 func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (Run, error) {
@@ -214,7 +271,6 @@ func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (Run, erro
 		arg.StartedBy,
 		arg.DueAt,
 		arg.Source,
-		arg.Envelope,
 	)
 	var i Run
 	err := row.Scan(
@@ -245,7 +301,6 @@ func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (Run, erro
 		&i.Grants,
 		&i.GrantsAdded,
 		&i.GrantsRemoved,
-		&i.Envelope,
 		&i.Reported,
 		&i.UpdatedAt,
 	)
@@ -274,7 +329,7 @@ func (q *Queries) InsertSlice(ctx context.Context, arg InsertSliceParams) error 
 }
 
 const listRuns = `-- name: ListRuns :many
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, envelope, reported, updated_at FROM discovery.runs
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs
 WHERE workspace_id = a3.current_workspace()
   AND ($1::uuid IS NULL OR integration_id = $1)
   AND ($2::uuid IS NULL OR id < $2)
@@ -324,7 +379,6 @@ func (q *Queries) ListRuns(ctx context.Context, arg ListRunsParams) ([]Run, erro
 			&i.Grants,
 			&i.GrantsAdded,
 			&i.GrantsRemoved,
-			&i.Envelope,
 			&i.Reported,
 			&i.UpdatedAt,
 		); err != nil {
@@ -339,7 +393,7 @@ func (q *Queries) ListRuns(ctx context.Context, arg ListRunsParams) ([]Run, erro
 }
 
 const lockRun = `-- name: LockRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, envelope, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
 `
 
 func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
@@ -373,7 +427,6 @@ func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.Grants,
 		&i.GrantsAdded,
 		&i.GrantsRemoved,
-		&i.Envelope,
 		&i.Reported,
 		&i.UpdatedAt,
 	)
@@ -381,16 +434,17 @@ func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
 }
 
 const lookOut = `-- name: LookOut :many
-SELECT workspace_id, id, state, envelope FROM discovery.runs
+SELECT workspace_id, id, integration_id, state, started_by FROM discovery.runs
 WHERE NOT reported AND state IN ('publishing', 'complete', 'partial', 'failed', 'cancelled')
 ORDER BY updated_at LIMIT $1
 `
 
 type LookOutRow struct {
-	WorkspaceID id.Workspace
-	ID          id.Run
-	State       string
-	Envelope    string
+	WorkspaceID   id.Workspace
+	ID            id.Run
+	IntegrationID id.Integration
+	State         string
+	StartedBy     string
 }
 
 func (q *Queries) LookOut(ctx context.Context, limit int32) ([]LookOutRow, error) {
@@ -405,8 +459,9 @@ func (q *Queries) LookOut(ctx context.Context, limit int32) ([]LookOutRow, error
 		if err := rows.Scan(
 			&i.WorkspaceID,
 			&i.ID,
+			&i.IntegrationID,
 			&i.State,
-			&i.Envelope,
+			&i.StartedBy,
 		); err != nil {
 			return nil, err
 		}
@@ -459,7 +514,7 @@ func (q *Queries) RestartRun(ctx context.Context, arg RestartRunParams) error {
 }
 
 const runUnderWay = `-- name: RunUnderWay :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, envelope, reported, updated_at FROM discovery.runs
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs
 WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('queued', 'running', 'publishing')
 `
 
@@ -494,9 +549,63 @@ func (q *Queries) RunUnderWay(ctx context.Context, integrationID id.Integration)
 		&i.Grants,
 		&i.GrantsAdded,
 		&i.GrantsRemoved,
-		&i.Envelope,
 		&i.Reported,
 		&i.UpdatedAt,
+	)
+	return i, err
+}
+
+const sealedBy = `-- name: SealedBy :one
+SELECT attempt FROM discovery.slices WHERE workspace_id = a3.current_workspace() AND run_id = $1 AND slice = $2
+`
+
+type SealedByParams struct {
+	RunID id.Run
+	Slice int32
+}
+
+func (q *Queries) SealedBy(ctx context.Context, arg SealedByParams) (int32, error) {
+	row := q.db.QueryRow(ctx, sealedBy, arg.RunID, arg.Slice)
+	var attempt int32
+	err := row.Scan(&attempt)
+	return attempt, err
+}
+
+const stagedInSlice = `-- name: StagedInSlice :one
+SELECT
+    (SELECT count(*) FROM discovery.staged_resources r WHERE r.run_id = $1 AND r.slice = $2 AND r.attempt = $3) AS resources,
+    (SELECT count(*) FROM discovery.staged_resources r WHERE r.run_id = $1 AND r.slice = $2 AND r.attempt = $3 AND r.account) AS accounts,
+    (SELECT count(*) FROM discovery.staged_resources r WHERE r.run_id = $1 AND r.slice = $2 AND r.attempt = $3 AND r.type IN ('group', 'role')) AS groups,
+    (SELECT count(*) FROM discovery.staged_entitlements e WHERE e.run_id = $1 AND e.slice = $2 AND e.attempt = $3) AS entitlements,
+    (SELECT count(*) FROM discovery.staged_grants g WHERE g.run_id = $1 AND g.slice = $2 AND g.attempt = $3) AS grants,
+    (SELECT count(*) FROM discovery.staged_expansions x WHERE x.run_id = $1 AND x.slice = $2 AND x.attempt = $3) AS expansions
+`
+
+type StagedInSliceParams struct {
+	RunID   id.Run
+	Slice   int32
+	Attempt int32
+}
+
+type StagedInSliceRow struct {
+	Resources    int64
+	Accounts     int64
+	Groups       int64
+	Entitlements int64
+	Grants       int64
+	Expansions   int64
+}
+
+func (q *Queries) StagedInSlice(ctx context.Context, arg StagedInSliceParams) (StagedInSliceRow, error) {
+	row := q.db.QueryRow(ctx, stagedInSlice, arg.RunID, arg.Slice, arg.Attempt)
+	var i StagedInSliceRow
+	err := row.Scan(
+		&i.Resources,
+		&i.Accounts,
+		&i.Groups,
+		&i.Entitlements,
+		&i.Grants,
+		&i.Expansions,
 	)
 	return i, err
 }

@@ -1,6 +1,6 @@
 -- name: InsertRun :one
-INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source, envelope)
-VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7, $8)
+INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source)
+VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
@@ -57,9 +57,33 @@ RETURNING *;
 UPDATE discovery.runs SET reported = true, updated_at = now() WHERE workspace_id = a3.current_workspace() AND id = $1;
 
 -- name: LookOut :many
-SELECT workspace_id, id, state, envelope FROM discovery.runs
+SELECT workspace_id, id, integration_id, state, started_by FROM discovery.runs
 WHERE NOT reported AND state IN ('publishing', 'complete', 'partial', 'failed', 'cancelled')
 ORDER BY updated_at LIMIT $1;
 
 -- name: InsertDeadLetter :execrows
 INSERT INTO discovery.dead_letters (job_id, reason, envelope) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
+
+-- name: SealedBy :one
+SELECT attempt FROM discovery.slices WHERE workspace_id = a3.current_workspace() AND run_id = $1 AND slice = $2;
+
+-- name: StagedInSlice :one
+SELECT
+    (SELECT count(*) FROM discovery.staged_resources r WHERE r.run_id = $1 AND r.slice = $2 AND r.attempt = $3) AS resources,
+    (SELECT count(*) FROM discovery.staged_resources r WHERE r.run_id = $1 AND r.slice = $2 AND r.attempt = $3 AND r.account) AS accounts,
+    (SELECT count(*) FROM discovery.staged_resources r WHERE r.run_id = $1 AND r.slice = $2 AND r.attempt = $3 AND r.type IN ('group', 'role')) AS groups,
+    (SELECT count(*) FROM discovery.staged_entitlements e WHERE e.run_id = $1 AND e.slice = $2 AND e.attempt = $3) AS entitlements,
+    (SELECT count(*) FROM discovery.staged_grants g WHERE g.run_id = $1 AND g.slice = $2 AND g.attempt = $3) AS grants,
+    (SELECT count(*) FROM discovery.staged_expansions x WHERE x.run_id = $1 AND x.slice = $2 AND x.attempt = $3) AS expansions;
+
+-- name: DropAttemptsOfResources :exec
+DELETE FROM discovery.staged_resources WHERE run_id = $1 AND slice = $2 AND attempt <> $3;
+
+-- name: DropAttemptsOfEntitlements :exec
+DELETE FROM discovery.staged_entitlements WHERE run_id = $1 AND slice = $2 AND attempt <> $3;
+
+-- name: DropAttemptsOfGrants :exec
+DELETE FROM discovery.staged_grants WHERE run_id = $1 AND slice = $2 AND attempt <> $3;
+
+-- name: DropAttemptsOfExpansions :exec
+DELETE FROM discovery.staged_expansions WHERE run_id = $1 AND slice = $2 AND attempt <> $3;
