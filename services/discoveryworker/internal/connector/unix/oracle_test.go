@@ -110,7 +110,9 @@ type question struct {
 
 // itself says that sudo must be asked by the account and not by root for it: asked with -U, sudo takes root for the one who asks
 // wherever a rule speaks of "oneself", as it does with an empty list of targets and for -g.
-func (q question) itself() bool { return q.who != "root" && (q.group != "" || q.target == q.who || q.target == "root") }
+func (q question) itself() bool {
+	return q.who != "root" && (q.group != "" || q.target == q.who || q.target == "root")
+}
 
 func (q question) args() []string {
 	args := []string{"-n", "-l"}

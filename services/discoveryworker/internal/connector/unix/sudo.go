@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
@@ -35,6 +37,9 @@ func readSudo(ctx context.Context, m *machine, g *graph) error {
 		return err
 	}
 	p := compile(ctx, m, g, parsed, lines)
+	if out, _, err := run(ctx, nil, "cvtsudoers", "-V"); err == nil {
+		p.usersBindGroups = atLeast(string(out), 1, 9, 14)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -44,6 +49,25 @@ func readSudo(ctx context.Context, m *machine, g *graph) error {
 	}
 	a.emit()
 	return nil
+}
+
+var versionNumber = regexp.MustCompile(`version (\d+)\.(\d+)\.(\d+)`)
+
+// atLeast says whether words such as `cvtsudoers version 1.9.13p3` speak of a version or a newer one.
+func atLeast(words string, wanted ...int) bool {
+	found := versionNumber.FindStringSubmatch(words)
+	if found == nil {
+		return false
+	}
+	version := make([]int, len(wanted))
+	for i := range version {
+		n, err := strconv.Atoi(found[i+1])
+		if err != nil {
+			return false
+		}
+		version[i] = n
+	}
+	return slices.Compare(version, wanted) >= 0
 }
 
 // commandList is a list of commands that is true or not as a whole: one command, or several of which later ones take from earlier.

@@ -37,7 +37,9 @@ type policy struct {
 	foldUsers    bool
 	foldGroups   bool
 	byGID        bool
-	netgroups    map[string][]netgroupEntry
+	// usersBindGroups says that sudo is 1.9.14 or newer: see withGroup.
+	usersBindGroups bool
+	netgroups       map[string][]netgroupEntry
 }
 
 // compile resolves aliases, leaves out what isn't meant for this machine or time, and names what it doesn't understand.
@@ -266,9 +268,9 @@ func (p *policy) runas(list []sudoMember, who, target *account) verdict {
 }
 
 // withGroup says whether a rule lets a command run with a group the one who asks isn't in, asked for by `-g` alone. sudo then keeps
-// the one who asks as the target, and passes over the list of users.
+// the one who asks as the target; before 1.9.14 it passes over the list of users, since then a denial in that list counts.
 func (p *policy) withGroup(r *rule, who *account, one *group) bool {
-	if r.runasGroups == nil {
+	if r.runasGroups == nil || p.usersBindGroups && p.runas(r.runasUsers, who, who) == denied {
 		return false
 	}
 	for _, m := range slices.Backward(r.runasGroups) {
