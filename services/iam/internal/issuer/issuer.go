@@ -81,14 +81,14 @@ func (i *Issuer) Verifier() *authn.Verifier { return i.verifier }
 
 // grant is what an access token is made of.
 type grant struct {
-	subject    string
-	client     string
-	session    id.Session
-	workspace  id.Workspace
-	roles      []string
-	transfer   id.Transfer
-	revision   int64
-	notAfter   time.Time
+	subject   string
+	client    string
+	session   id.Session
+	workspace id.Workspace
+	roles     []string
+	transfer  id.Transfer
+	revision  int64
+	notAfter  time.Time
 }
 
 // claims is an access token as this issuer writes it.

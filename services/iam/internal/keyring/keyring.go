@@ -184,7 +184,9 @@ func (r *Ring) add(ctx context.Context, q *store.Queries, state string, activate
 }
 
 // bound is what a sealed key is tied to: taken to another row or another tenant's database it does not open.
-func (r *Ring) bound(kid string) []byte { return []byte("a3os signing key\x00" + r.tenant.String() + "\x00" + kid) }
+func (r *Ring) bound(kid string) []byte {
+	return []byte("a3os signing key\x00" + r.tenant.String() + "\x00" + kid)
+}
 
 func (r *Ring) read(rows []store.SigningKey) (*state, error) {
 	s := &state{public: map[string]authn.Key{}}

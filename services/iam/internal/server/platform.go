@@ -2,6 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -51,24 +55,31 @@ func (s *Certificates) IssueCertificate(ctx context.Context, req *connect.Reques
 	if !ok {
 		return nil, fault.New(fault.PermissionDenied, "certificates are for the services of the set")
 	}
-	now := s.rights.Now()
 	identity := workload.Identity{Plane: sc.Plane, Tenant: sc.Tenant, Service: service}
-	chain, err := s.authority.IssueLeaf(req.Msg.GetCsr(), identity, now)
+	chain, err := s.authority.IssueLeaf(req.Msg.GetCsr(), identity, s.rights.Now())
 	if err != nil {
 		return nil, fault.Wrap(fault.InvalidArgument, err, "the signing request can't be signed: send a PKCS #10 request with an ECDSA P-256 key, signed by it")
 	}
-	out := &iamv1.IssueCertificateResponse{CertificateChainPem: string(chain), NotAfter: timestamppb.New(s.notAfter(now))}
+	notAfter, err := expiry(chain)
+	if err != nil {
+		return nil, err
+	}
+	out := &iamv1.IssueCertificateResponse{CertificateChainPem: string(chain), NotAfter: timestamppb.New(notAfter)}
 	err = s.rights.Tenant.Tenant(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return record.Append(ctx, tx, record.Event{Action: "iam.certificate.issued", Target: identity.String()})
 	})
 	return respond(out, err)
 }
 
-// notAfter is when a leaf that is issued now expires.
-func (s *Certificates) notAfter(now time.Time) time.Time {
-	leaf := now.Add(workload.LeafLife)
-	if end := s.authority.NotAfter(); end.Before(leaf) {
-		return end
+// expiry is when the first certificate of a chain expires.
+func expiry(chain []byte) (time.Time, error) {
+	block, _ := pem.Decode(chain)
+	if block == nil {
+		return time.Time{}, errors.New("the issued chain is not PEM")
 	}
-	return leaf
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the issued certificate: %w", err)
+	}
+	return leaf.NotAfter, nil
 }

@@ -1,0 +1,151 @@
+// Package iam is the tenant's issuer and the home of its people, service accounts, workspaces and members. This file wires it.
+package iam
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
+	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+
+	"a3os.app/libs/config"
+	"a3os.app/libs/page"
+	"a3os.app/libs/pg"
+	"a3os.app/libs/rpc"
+	"a3os.app/libs/set"
+	"a3os.app/libs/workload"
+
+	"a3os.app/services/iam/internal/denial"
+	"a3os.app/services/iam/internal/issuer"
+	"a3os.app/services/iam/internal/keyring"
+	"a3os.app/services/iam/internal/retention"
+	"a3os.app/services/iam/internal/revocation"
+	"a3os.app/services/iam/internal/server"
+	"a3os.app/services/iam/internal/setup"
+)
+
+// Service is the name of this service in its set.
+const Service = "iam"
+
+// Config is what iam is told.
+type Config struct {
+	Set               set.Config
+	DatabaseURL       config.Secret `env:"DATABASE_URL" desc:"connection string of role_iam, which works in one workspace"`
+	TenantDatabaseURL config.Secret `env:"TENANT_DATABASE_URL" desc:"connection string of role_iam_tenant, which spans workspaces"`
+	TenantSlug        string        `env:"TENANT_SLUG" desc:"slug of the tenant, as in its URL"`
+	KEK               config.Secret `env:"KEK" desc:"key that signing keys rest under: 32 bytes in base64, or a Tink keyset"`
+	Intermediate      string        `env:"INTERMEDIATE" desc:"file with the tenant's issuing intermediate, certificate and key"`
+	BootstrapEmail    string        `env:"BOOTSTRAP_ADMIN_EMAIL" envDefault:"" desc:"address of the tenant's first admin"`
+	BootstrapCodeHash string        `env:"BOOTSTRAP_CODE_HASH" envDefault:"" desc:"SHA-256 in hex of the first admin's setup code"`
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	workspaceDB, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: Service})
+	if err != nil {
+		return err
+	}
+	defer workspaceDB.Close()
+	tenantDB, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: Service + "_tenant"})
+	if err != nil {
+		return err
+	}
+	defer tenantDB.Close()
+	kek, err := keyring.KEK(cfg.KEK)
+	if err != nil {
+		return err
+	}
+	keys, err := keyring.Open(ctx, tenantDB, cfg.Set.Tenant, kek, time.Now)
+	if err != nil {
+		return err
+	}
+	if err := setup.Bootstrap(ctx, tenantDB, cfg.BootstrapEmail, cfg.BootstrapCodeHash, time.Now()); err != nil {
+		return err
+	}
+	member, err := set.JoinIssuer(ctx, cfg.Set, Service, keys)
+	if err != nil {
+		return err
+	}
+	authority, err := workload.LoadAuthority(cfg.Intermediate)
+	if err != nil {
+		return err
+	}
+	pages, err := pageSealer(cfg.KEK)
+	if err != nil {
+		return err
+	}
+	feed := revocation.NewFeed(tenantDB)
+	denials := denial.NewCounter(tenantDB, rpc.Source)
+	iss, err := issuer.New(issuer.Config{
+		Issuer: cfg.Set.Issuer, Tenant: cfg.Set.Tenant, DB: tenantDB, Keys: keys, Denials: denials, Revoked: feed.Wake, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	rights := server.Rights{Workspace: workspaceDB, Tenant: tenantDB, Revoked: feed.Wake, Now: time.Now}
+	return member.Serve(ctx, set.Serving{
+		DB:       tenantDB,
+		Services: services(rights, pages, feed, denials, cfg.TenantSlug, authority),
+		Routes:   routes(iss),
+		Ready:    tenantDB.Ping,
+		Background: []func(context.Context) error{
+			feed.Run,
+			denials.Run,
+			retention.Job{Workspace: workspaceDB, Tenant: tenantDB, Keys: keys.Maintain, Now: time.Now}.Run,
+			func(ctx context.Context) error { return follow(ctx, member, feed) },
+		},
+	})
+}
+
+// services are the RPCs of iam.
+func services(rights server.Rights, pages *page.Sealer, feed *revocation.Feed, denials *denial.Counter, slug string, authority workload.Authority) []rpc.Service {
+	users, accounts := server.NewUsers(rights, pages), server.NewServiceAccounts(rights, pages)
+	workspaces, members := server.NewWorkspaces(rights, pages), server.NewMembers(rights, pages)
+	return []rpc.Service{
+		rpc.Mount(iamv1connect.NewIdentityServiceHandler, iamv1connect.IdentityServiceHandler(server.NewIdentity(rights, slug))),
+		rpc.Mount(iamv1connect.NewSetupServiceHandler, iamv1connect.SetupServiceHandler(server.NewSetup(rights, denials, rpc.Source))),
+		rpc.Mount(iamv1connect.NewUserServiceHandler, iamv1connect.UserServiceHandler(users)),
+		rpc.Mount(iamv1connect.NewUserWriteServiceHandler, iamv1connect.UserWriteServiceHandler(users)),
+		rpc.Mount(iamv1connect.NewServiceAccountServiceHandler, iamv1connect.ServiceAccountServiceHandler(accounts)),
+		rpc.Mount(iamv1connect.NewServiceAccountWriteServiceHandler, iamv1connect.ServiceAccountWriteServiceHandler(accounts)),
+		rpc.Mount(iamv1connect.NewWorkspaceServiceHandler, iamv1connect.WorkspaceServiceHandler(workspaces)),
+		rpc.Mount(iamv1connect.NewWorkspaceWriteServiceHandler, iamv1connect.WorkspaceWriteServiceHandler(workspaces)),
+		rpc.Mount(iamv1connect.NewAdminWorkspaceServiceHandler, iamv1connect.AdminWorkspaceServiceHandler(workspaces)),
+		rpc.Mount(iamv1connect.NewMemberServiceHandler, iamv1connect.MemberServiceHandler(members)),
+		rpc.Mount(iamv1connect.NewMemberWriteServiceHandler, iamv1connect.MemberWriteServiceHandler(members)),
+		rpc.Mount(iamv1connect.NewRevocationServiceHandler, iamv1connect.RevocationServiceHandler(server.NewRevocations(feed))),
+		rpc.Mount(iamv1connect.NewCertificateServiceHandler, iamv1connect.CertificateServiceHandler(server.NewCertificates(rights, authority))),
+	}
+}
+
+// routes are the plain HTTP routes of the issuer.
+func routes(iss *issuer.Issuer) []rpc.Route {
+	var out []rpc.Route
+	for _, r := range iss.Routes() {
+		out = append(out, rpc.Route{Pattern: r.Pattern, Handler: r.Handler, Open: r.Open})
+	}
+	return out
+}
+
+// follow tells this process's own verifier what was revoked, as the stream tells the other services.
+func follow(ctx context.Context, member *set.Member, feed *revocation.Feed) error {
+	member.Revocations.Follow(ctx, func(ctx context.Context, after int64, apply func([]*iamv1.Revocation, int64)) error {
+		return feed.Watch(ctx, after, func(m *iamv1.WatchRevocationsResponse) error {
+			apply(m.GetRevocations(), m.GetHeadSequence())
+			return nil
+		})
+	})
+	return ctx.Err()
+}
+
+// pageSealer seals page tokens under a key derived from the key-encryption key, which all processes of this service share.
+func pageSealer(kek config.Secret) (*page.Sealer, error) {
+	secret, err := hkdf.Key(sha256.New, []byte(kek.Reveal()), nil, "a3os iam pages", 32)
+	if err != nil {
+		return nil, fmt.Errorf("derive the page key: %w", err)
+	}
+	return page.NewSealer(secret)
+}
