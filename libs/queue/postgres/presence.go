@@ -32,11 +32,11 @@ func (p *presence) enter(ctx context.Context) error {
 		p.drop(conn)
 		return fmt.Errorf("make worker %s known to live: %w", p.name, err)
 	}
-	p.conn = conn
-	if err := p.sweep(ctx); err != nil {
+	if err := p.sweep(ctx, conn); err != nil {
 		p.drop(conn)
 		return err
 	}
+	p.conn = conn
 	return nil
 }
 
@@ -49,6 +49,7 @@ func (p *presence) keep(ctx context.Context) {
 			p.drop(p.conn)
 		}
 	}()
+	lost := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,9 +59,15 @@ func (p *presence) keep(ctx context.Context) {
 		turn, cancel := context.WithTimeout(ctx, 2*sweepEvery)
 		err := p.turn(turn)
 		cancel()
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !lost:
 			p.log.WarnContext(ctx, "a worker lost its hold on the queue and will take it again", "worker", p.name, "error", err)
+		case err == nil && lost:
+			p.log.InfoContext(ctx, "a worker has its hold on the queue again", "worker", p.name)
 		}
+		lost = err != nil
 	}
 }
 
@@ -68,7 +75,7 @@ func (p *presence) turn(ctx context.Context) error {
 	if p.conn == nil {
 		return p.enter(ctx)
 	}
-	if err := p.sweep(ctx); err != nil {
+	if err := p.sweep(ctx, p.conn); err != nil {
 		p.drop(p.conn)
 		p.conn = nil
 		return err
@@ -83,23 +90,26 @@ func (p *presence) drop(conn *pgxpool.Conn) {
 	_ = conn.Hijack().Close(ctx)
 }
 
-// sweep makes the running jobs of dead workers available. The lock of each worker is tried once, before any row is touched, and let
-// go with the statement's transaction; a job whose attempt is over meanwhile is left alone.
-func (p *presence) sweep(ctx context.Context) error {
-	tag, err := p.conn.Exec(ctx, fmt.Sprintf(`
+// sweep makes the running jobs of dead workers available, and ends the leadership of a dead one, without which River would promote
+// no waiting job until it expired. The lock of each worker is tried once, before any row is touched, and let go with the statement's
+// transaction; a job whose attempt is over meanwhile is left alone.
+func (p *presence) sweep(ctx context.Context, conn *pgxpool.Conn) error {
+	tag, err := conn.Exec(ctx, fmt.Sprintf(`
 		with holders as materialized (
-			select distinct attempted_by[array_upper(attempted_by, 1)] as worker
-			from %[1]s
-			where state = 'running' and queue = $2 and attempted_by[array_upper(attempted_by, 1)] <> $1
+			select attempted_by[array_upper(attempted_by, 1)] as worker from %[1]s where state = 'running' and queue = $2
+			union
+			select leader_id from %[2]s
 		), dead as materialized (
-			select worker from holders where pg_try_advisory_xact_lock(hashtextextended(worker, $3))
+			select worker from holders where worker <> $1 and pg_try_advisory_xact_lock(hashtextextended(worker, $3))
+		), deposed as (
+			delete from %[2]s leader using dead where leader.leader_id = dead.worker
 		)
 		update %[1]s job
 		set state = 'available', scheduled_at = now(),
 			errors = array_append(errors, jsonb_build_object('at', now(), 'attempt', attempt, 'error', 'the worker died', 'trace', ''))
 		from dead
 		where job.state = 'running' and job.queue = $2 and job.attempted_by[array_upper(job.attempted_by, 1)] = dead.worker`,
-		table(p.schema, "river_job")), p.name, queueName, int64(lockSpace))
+		table(p.schema, "river_job"), table(p.schema, "river_leader")), p.name, queueName, int64(lockSpace))
 	if err != nil {
 		return fmt.Errorf("look for jobs of dead workers: %w", err)
 	}

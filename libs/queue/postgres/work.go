@@ -52,8 +52,8 @@ func (k *work) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 		return d.refuse(ctx, s, queue.ErrMalformed.With("nobody here does work of kind %s", verified.Kind()))
 	}
 	tries := job.Attempt - d.meta.Uncounted
-	if tries > d.meta.Tries {
-		return d.giveUp(ctx, s, verified, fmt.Errorf("no try of %d came to an end: its worker died, or the dead letter could not be kept", d.meta.Tries))
+	if tries > d.meta.Tries || job.Attempt >= job.MaxAttempts {
+		return d.giveUp(ctx, s, verified, fmt.Errorf("no try of %d came to an end: its worker died, it was put off too often, or its dead letter could not be kept", d.meta.Tries))
 	}
 	err = d.call(ctx, handler, queue.Job{ID: job.ID, Attempt: job.Attempt, LastTry: tries == d.meta.Tries, Message: verified})
 	after, snoozed := queue.SnoozeOf(err)
@@ -108,30 +108,38 @@ func (d *delivery) refuse(ctx context.Context, s stored, cause error) error {
 	if refusal, ok := errors.AsType[*queue.Refusal](cause); ok {
 		letter.Said = refusal.Envelope
 	}
-	return d.bury(ctx, letter)
+	if again := d.bury(ctx, letter); again > 0 {
+		// Nobody worked on it, so nothing fences by its attempts, and none may be used up.
+		return river.JobSnooze(again)
+	}
+	return river.JobCancel(errors.New(clip(letter.Reason)))
 }
 
 // giveUp ends a job that was tried in vain.
 func (d *delivery) giveUp(ctx context.Context, s stored, verified queue.Verified, cause error) error {
-	return d.bury(ctx, queue.DeadLetter{
+	letter := queue.DeadLetter{
 		Reason: cause.Error(), Err: fmt.Errorf("%w: %w", queue.ErrGivenUp, cause), Envelope: s.Envelope, Payload: s.Payload, Verified: &verified,
-	})
+	}
+	if again := d.bury(ctx, letter); again > 0 {
+		// The next attempt is past the bound on tries and comes straight back here.
+		d.outcome.again = again
+		return errors.New(clip("its dead letter could not be kept: " + letter.Reason))
+	}
+	return river.JobCancel(errors.New(clip(letter.Reason)))
 }
 
-// bury hands the letter over, and ends the job once that is done.
-func (d *delivery) bury(ctx context.Context, letter queue.DeadLetter) error {
+// bury hands the letter over. The answer is how long to wait where it could not be kept, and 0 where it was.
+func (d *delivery) bury(ctx context.Context, letter queue.DeadLetter) time.Duration {
 	letter.JobID, letter.Attempt, letter.Reason = d.row.ID, d.row.Attempt, clip(letter.Reason)
 	// The job's time may be up, which is why it is given up: the letter has its own.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	err := d.cfg.DeadLetter(ctx, letter)
-	if err != nil {
+	if err := d.cfg.DeadLetter(ctx, letter); err != nil {
 		d.cfg.Logger.ErrorContext(ctx, "a dead letter could not be kept and will be offered again", "job", d.row.ID, "reason", letter.Reason, "error", err)
-		d.outcome.again = d.cfg.Backoff.After(min(d.row.Attempt, 20))
-		return errors.New("its dead letter could not be kept: " + letter.Reason)
+		return d.cfg.Backoff.After(min(d.row.Attempt, 20)) + time.Millisecond
 	}
 	d.cfg.Logger.WarnContext(ctx, "a job became a dead letter", "job", d.row.ID, "attempt", d.row.Attempt, "reason", letter.Reason)
-	return river.JobCancel(errors.New(letter.Reason))
+	return 0
 }
 
 // strangers takes the jobs that never reach work: of a kind that isn't ours, or that River could not decode.
@@ -143,6 +151,7 @@ func (s *strangers) HandleError(ctx context.Context, row *rivertype.JobRow, err 
 	if !unknown && json.Valid(row.EncodedArgs) {
 		return nil
 	}
+	// River gives such a row up at its own max_attempts, should its letter not be kept before.
 	d := &delivery{Worker: s.worker, row: row, outcome: new(outcome)}
 	_, cancelled := errors.AsType[*rivertype.JobCancelError](d.refuse(ctx, stored{}, queue.ErrMalformed.With("the job is not one of this queue")))
 	return &river.ErrorHandlerResult{SetCancelled: cancelled}

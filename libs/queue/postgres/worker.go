@@ -24,6 +24,8 @@ const (
 	// rescueSlack is how long past its timeout River leaves a job alone, which it then takes for stuck. The sweep is quicker; River's
 	// rescuer is for a worker that lives and hangs.
 	rescueSlack = 30 * time.Second
+	// minConns is the least a pool must have room for: one shows that the worker lives, the others fetch and complete.
+	minConns = 3
 	// drain is how long handlers may go on when the worker stops, before their contexts end.
 	drain = 5 * time.Second
 )
@@ -64,6 +66,9 @@ type Worker struct {
 func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	if cfg.Pool == nil || cfg.Schema == "" || cfg.Name == "" || cfg.Verifier == nil || len(cfg.Handlers) == 0 || cfg.DeadLetter == nil {
 		return nil, errors.New("a worker needs a pool, a schema, a name, a verifier, handlers and a place for dead letters")
+	}
+	if n := cfg.Pool.Config().MaxConns; n < minConns {
+		return nil, fmt.Errorf("the pool of worker %s has room for %d connections: it needs %d, of which one is held", cfg.Name, n, minConns)
 	}
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = 2
