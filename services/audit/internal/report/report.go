@@ -1,0 +1,182 @@
+// Package report tells the control plane how the set is, and hands over the log's newest checkpoint when it grew, so that the
+// registry is a witness of the log without seeing any event. It is never on the way of a deed: a registry that is away, slow or
+// wrong delays the next report and nothing else.
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/tlog"
+
+	"a3os.app/services/audit/internal/ledger"
+)
+
+const (
+	// every is how often the set reports unless the registry asks for another pace, within shortest and longest.
+	every    = 5 * time.Second
+	shortest = time.Second
+	longest  = 5 * time.Minute
+	// within bounds one report, and probe the question to one component.
+	within = 5 * time.Second
+	probe  = 2 * time.Second
+)
+
+// State is how a component is.
+type State struct {
+	// Health of it.
+	Health registryv1.Health
+	// Release it says it runs.
+	Release string
+	// StartedAt is when it started; zero where it doesn't say.
+	StartedAt time.Time
+}
+
+// Component is a part of the set that can be asked.
+type Component struct {
+	// Name in the blueprint.
+	Name string
+	// Ask asks it. It must return when ctx ends.
+	Ask func(ctx context.Context) State
+}
+
+// Reporter reports.
+type Reporter struct {
+	// Components are asked each time, all at once.
+	Components []Component
+	// Log is read without a caller's scope.
+	Log ledger.Ledger
+	// Verifier is that of the log's key.
+	Verifier *tlog.Verifier
+	// Registry is where reports go.
+	Registry registryv1.ReportServiceClient
+
+	// witnessed is what the registry said it holds; -1 until it did.
+	witnessed int64
+	failing   string
+}
+
+// New makes a reporter.
+func New(registry registryv1.ReportServiceClient, log ledger.Ledger, verifier *tlog.Verifier, components []Component) *Reporter {
+	return &Reporter{Components: components, Log: log, Verifier: verifier, Registry: registry, witnessed: -1}
+}
+
+// Run reports until ctx ends.
+func (r *Reporter) Run(ctx context.Context) error {
+	for {
+		next, err := r.Once(ctx)
+		r.tell(ctx, err)
+		// Between 80 and 120 %: sets that start together don't report together for ever.
+		wait := time.Duration(float64(next) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // jitter needs no secrecy
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// tell logs failures when they begin, change and end.
+func (r *Reporter) tell(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	switch {
+	case text != "" && text != r.failing:
+		slog.WarnContext(ctx, "the control plane did not take the report; the set works on", "error", err)
+	case text == "" && r.failing != "":
+		slog.InfoContext(ctx, "the control plane takes reports again")
+	}
+	r.failing = text
+}
+
+// Once makes one report and says when to make the next.
+func (r *Reporter) Once(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	req := &registryv1.ReportRequest{Components: r.ask(ctx)}
+	var damage error
+	if r.witnessed >= 0 {
+		damage = r.grown(ctx, req)
+	}
+	backlog, err := r.Log.Backlog(ctx)
+	if err == nil {
+		req.AuditBacklog = backlog
+	}
+	res, err := r.Registry.Report(ctx, req)
+	if err != nil {
+		// What the registry holds may have changed with it: ask before the next checkpoint.
+		r.witnessed = -1
+		return every, errors.Join(damage, fmt.Errorf("report: %w", fault.FromRPC(err)))
+	}
+	r.witnessed = res.GetWitnessedSize()
+	next := time.Duration(res.GetNextReportSeconds()) * time.Second
+	if next == 0 {
+		next = every
+	}
+	return min(max(next, shortest), longest), damage
+}
+
+// LatestFor is the newest checkpoint and the proof that it grew from the size that a witness holds; an empty note where there is
+// nothing newer. A witness that holds more than the log has is handed the checkpoint without a proof, and an error says so: it has
+// to see that the log was cut short.
+func (r *Reporter) LatestFor(ctx context.Context, size int64) (note string, proof [][]byte, err error) {
+	head, err := r.Log.Newest(ctx)
+	switch {
+	case errors.Is(err, tlog.ErrEmpty):
+		head = ledger.Head{}
+	case err != nil:
+		return "", nil, err
+	}
+	if head.Size == size {
+		return "", nil, nil
+	}
+	if head.Size < size {
+		return head.Note, nil, fmt.Errorf("the audit log has %d entries and its witness saw %d: it was cut short, or its database restored from an older backup", head.Size, size)
+	}
+	if head, proof, err = r.Log.Growth(ctx, size); err != nil {
+		return "", nil, err
+	}
+	return head.Note, proof, nil
+}
+
+func (r *Reporter) grown(ctx context.Context, req *registryv1.ReportRequest) error {
+	note, proof, err := r.LatestFor(ctx, r.witnessed)
+	if note != "" {
+		req.Checkpoint, req.CheckpointVerifierKey, req.ConsistencyProof = note, r.Verifier.String(), proof
+	}
+	return err
+}
+
+// ask asks all components at once.
+func (r *Reporter) ask(ctx context.Context) []*registryv1.ComponentReport {
+	ctx, cancel := context.WithTimeout(ctx, probe)
+	defer cancel()
+	out := make([]*registryv1.ComponentReport, len(r.Components))
+	var asked sync.WaitGroup
+	for i, c := range r.Components {
+		asked.Go(func() {
+			s := c.Ask(ctx)
+			out[i] = &registryv1.ComponentReport{Name: c.Name, Health: s.Health, Release: s.Release}
+			if !s.StartedAt.IsZero() {
+				out[i].StartedAt = timestamppb.New(s.StartedAt)
+			}
+		})
+	}
+	asked.Wait()
+	return out
+}

@@ -1,0 +1,235 @@
+package report_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/grpchealth"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/tlog"
+
+	"a3os.app/services/audit/internal/audittest"
+	"a3os.app/services/audit/internal/ledger"
+	"a3os.app/services/audit/internal/report"
+	"a3os.app/services/audit/internal/seal"
+)
+
+// witness is a registry that knows nothing but to follow a log.
+type witness struct {
+	registryv1.UnimplementedReportServiceServer
+	verifier *tlog.Verifier
+
+	mu      sync.Mutex
+	held    tlog.Checkpoint
+	last    *registryv1.ReportRequest
+	refused error
+	away    bool
+}
+
+func (w *witness) Report(_ context.Context, req *registryv1.ReportRequest) (*registryv1.ReportResponse, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.away {
+		return nil, status.Error(codes.Unavailable, "away")
+	}
+	w.last, w.refused = req, nil
+	if req.GetCheckpoint() != "" {
+		next, err := w.verifier.Open(req.GetCheckpoint())
+		if err == nil && w.held.Size > 0 {
+			err = tlog.CheckGrowth(w.held, next, req.GetConsistencyProof())
+		}
+		if err != nil {
+			w.refused = err
+			return nil, status.Error(codes.FailedPrecondition, err.Error())
+		}
+		w.held = next
+	}
+	return &registryv1.ReportResponse{WitnessedSize: int64(w.held.Size), NextReportSeconds: 2}, nil
+}
+
+type harness struct {
+	db       *audittest.Database
+	sealer   *seal.Sealer
+	witness  *witness
+	reporter *report.Reporter
+}
+
+func start(t *testing.T, components ...report.Component) *harness {
+	t.Helper()
+	h := &harness{db: audittest.New(t)}
+	signer := audittest.Signer(t)
+	db := h.db.DB(t)
+	h.sealer = seal.New(db, signer)
+	h.witness = &witness{verifier: signer.Verifier()}
+	srv := grpc.NewServer()
+	registryv1.RegisterReportServiceServer(srv, h.witness)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(l) })
+	t.Cleanup(func() { srv.Stop(); served.Wait() })
+	// Mutual TLS is the connection's affair, and tested with it.
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	h.reporter = report.New(registryv1.NewReportServiceClient(conn), ledger.New(db.Service), signer.Verifier(), components)
+	return h
+}
+
+func (h *harness) seal(t *testing.T, n int) {
+	t.Helper()
+	conn := h.db.As(t, "role_iam")
+	for range n {
+		audittest.Put(t, conn, audittest.Event("a", "b"))
+	}
+	if err := h.sealer.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWitnessFollowsTheLogByItsProofs(t *testing.T) {
+	h := start(t)
+	if next, err := h.reporter.Once(t.Context()); err != nil || next != 2*time.Second {
+		t.Fatalf("the first report: %v, %v", next, err)
+	}
+	for i, n := range []int{3, 0, 4, 300} {
+		before := h.witness.held.Size
+		if n > 0 {
+			h.seal(t, n)
+		}
+		if _, err := h.reporter.Once(t.Context()); err != nil {
+			t.Fatalf("report %d: %v", i, err)
+		}
+		if h.witness.held.Size != before+uint64(n) {
+			t.Errorf("report %d: the witness holds %d, want %d", i, h.witness.held.Size, before+uint64(n))
+		}
+		if told := h.witness.last.GetCheckpoint() != ""; told != (n > 0) {
+			t.Errorf("report %d carries a checkpoint: %v, the log grew by %d", i, told, n)
+		}
+	}
+}
+
+func TestWitnessSeesALogThatWasCutShort(t *testing.T) {
+	h := start(t)
+	h.seal(t, 5)
+	for range 2 {
+		if _, err := h.reporter.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.seal(t, 5)
+	if _, err := h.reporter.Once(t.Context()); err != nil || h.witness.held.Size != 10 {
+		t.Fatalf("the witness holds %d: %v", h.witness.held.Size, err)
+	}
+	h.db.Unlock(t)
+	for _, sql := range []string{"DELETE FROM audit.checkpoints WHERE size > 5", "DELETE FROM audit.entries WHERE idx >= 5"} {
+		if _, err := h.db.As(t, "owner").Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.reporter.Once(t.Context()); err == nil {
+		t.Error("the reporter says nothing")
+	}
+	if h.witness.refused == nil || h.witness.held.Size != 10 {
+		t.Errorf("the witness took it: %v, holds %d", h.witness.refused, h.witness.held.Size)
+	}
+}
+
+func TestReportGoesOnWhenTheRegistryIsBack(t *testing.T) {
+	h := start(t)
+	h.seal(t, 2)
+	h.witness.away = true
+	if _, err := h.reporter.Once(t.Context()); err == nil {
+		t.Fatal("the registry was away, and the report says nothing")
+	}
+	h.seal(t, 2) // sealing does not care
+	h.witness.away = false
+	for range 2 {
+		if _, err := h.reporter.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h.witness.held.Size != 4 {
+		t.Errorf("the witness holds %d, want 4", h.witness.held.Size)
+	}
+}
+
+func TestEachComponentIsReportedAsItIs(t *testing.T) {
+	// A set's server, as far as health goes.
+	serve := func(status grpchealth.Status, err error) string {
+		mux := http.NewServeMux()
+		mux.Handle(grpchealth.NewHandler(checker{status, err}))
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("A3-Release", "1.2.3")
+			mux.ServeHTTP(w, r)
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	hangs := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hangs:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(func() { close(hangs); slow.Close() })
+	h := start(t,
+		report.Sibling("well", http.DefaultClient, serve(grpchealth.StatusServing, nil)),
+		report.Sibling("ill", http.DefaultClient, serve(grpchealth.StatusNotServing, nil)),
+		report.Sibling("broken", http.DefaultClient, serve(grpchealth.StatusUnknown, errors.New("broken"))),
+		report.Sibling("gone", http.DefaultClient, gone.URL),
+		report.Sibling("slow", http.DefaultClient, slow.URL),
+		report.Component{Name: "self", Ask: func(context.Context) report.State {
+			return report.State{Health: registryv1.Health_HEALTH_SERVING, Release: "1.2.3", StartedAt: time.Unix(7, 0)}
+		}})
+	audittest.Put(t, h.db.As(t, "role_iam"), audittest.Event("a", "b"))
+	if _, err := h.reporter.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]registryv1.Health{
+		"well": registryv1.Health_HEALTH_SERVING, "ill": registryv1.Health_HEALTH_NOT_SERVING, "broken": registryv1.Health_HEALTH_NOT_SERVING,
+		"gone": registryv1.Health_HEALTH_UNREACHABLE, "slow": registryv1.Health_HEALTH_UNREACHABLE, "self": registryv1.Health_HEALTH_SERVING,
+	}
+	for _, c := range h.witness.last.GetComponents() {
+		if c.GetHealth() != want[c.GetName()] {
+			t.Errorf("%s is reported as %v, want %v", c.GetName(), c.GetHealth(), want[c.GetName()])
+		}
+		if reached := c.GetHealth() != registryv1.Health_HEALTH_UNREACHABLE; reached != (c.GetRelease() == "1.2.3") {
+			t.Errorf("%s is reported with release %q", c.GetName(), c.GetRelease())
+		}
+		if (c.GetName() == "self") != c.GetStartedAt().IsValid() {
+			t.Errorf("%s is reported to have started at %v", c.GetName(), c.GetStartedAt())
+		}
+	}
+	if len(h.witness.last.GetComponents()) != len(want) || h.witness.last.GetAuditBacklog() != 1 {
+		t.Errorf("%v", h.witness.last)
+	}
+}
+
+type checker struct {
+	status grpchealth.Status
+	err    error
+}
+
+func (c checker) Check(context.Context, *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	return &grpchealth.CheckResponse{Status: c.status}, c.err
+}
