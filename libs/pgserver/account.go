@@ -15,7 +15,7 @@ import (
 // account is the operating system user that the server runs as. The zero ids with other == false mean this process's own.
 type account struct {
 	name     string
-	uid, gid int
+	uid, gid uint32
 	other    bool
 }
 
@@ -28,7 +28,7 @@ func serverAccount(name string) (account, error) {
 		if name != "" && name != me.Username {
 			return account{}, fmt.Errorf("PostgreSQL can't run as %s when this process runs as %s: start it as root, or leave the user unset", name, me.Username)
 		}
-		return account{name: me.Username, uid: os.Geteuid(), gid: os.Getegid()}, nil
+		return accountOf(me)
 	}
 	candidates := []string{"postgres", "nobody"}
 	if name != "" {
@@ -42,24 +42,33 @@ func serverAccount(name string) (account, error) {
 		if err != nil {
 			return account{}, fmt.Errorf("look up user %s: %w", candidate, err)
 		}
-		uid, uidErr := strconv.Atoi(u.Uid)
-		gid, gidErr := strconv.Atoi(u.Gid)
-		if err := errors.Join(uidErr, gidErr); err != nil {
-			return account{}, fmt.Errorf("read the ids of user %s: %w", candidate, err)
+		acc, err := accountOf(u)
+		if err != nil {
+			return account{}, err
 		}
-		if uid == 0 {
+		if acc.uid == 0 {
 			return account{}, fmt.Errorf("PostgreSQL refuses to run as root and %s has user id 0: name another user", candidate)
 		}
-		return account{name: u.Username, uid: uid, gid: gid, other: true}, nil
+		acc.other = true
+		return acc, nil
 	}
 	return account{}, fmt.Errorf("PostgreSQL refuses to run as root and none of the users %q exists: create one, or work as an ordinary user", candidates)
+}
+
+func accountOf(u *user.User) (account, error) {
+	uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
+	gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(uidErr, gidErr); err != nil {
+		return account{}, fmt.Errorf("read the ids of user %s: %w", u.Username, err)
+	}
+	return account{name: u.Username, uid: uint32(uid), gid: uint32(gid)}, nil
 }
 
 func (a account) credential() *syscall.Credential {
 	if !a.other {
 		return nil
 	}
-	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+	return &syscall.Credential{Uid: a.uid, Gid: a.gid}
 }
 
 // own gives a path to the account.
@@ -67,7 +76,7 @@ func (a account) own(path string) error {
 	if !a.other {
 		return nil
 	}
-	return os.Lchown(path, a.uid, a.gid)
+	return os.Lchown(path, int(a.uid), int(a.gid))
 }
 
 // makeDir makes a directory of the account's own, or leaves one that exists as it is.
@@ -86,7 +95,7 @@ func (a account) makeDir(path string, mode os.FileMode) error {
 
 // reaches says whether the account can walk to path: whether it may search every directory above it that exists.
 func (a account) reaches(path string) bool {
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+	for dir := filepath.Dir(resolve(path)); ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err == nil && !a.searches(info) {
 			return false
@@ -104,13 +113,24 @@ func (a account) searches(info os.FileInfo) bool {
 	}
 	mode := info.Mode().Perm()
 	switch {
-	case int(stat.Uid) == a.uid:
+	case stat.Uid == a.uid:
 		return mode&0o100 != 0
-	case int(stat.Gid) == a.gid:
+	case stat.Gid == a.gid:
 		return mode&0o010 != 0
 	default:
 		return mode&0o001 != 0
 	}
+}
+
+// resolve follows the links in as much of an absolute path as there is, so that a path has one answer before and after it is made.
+func resolve(path string) string {
+	if followed, err := filepath.EvalSymlinks(path); err == nil {
+		return followed
+	}
+	if path == filepath.Dir(path) {
+		return path
+	}
+	return filepath.Join(resolve(filepath.Dir(path)), filepath.Base(path))
 }
 
 // DirFor is where what the server must reach can live when one would like it at dir (absolute): dir itself, unless this
@@ -125,12 +145,10 @@ func DirFor(dir, userName string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
-	}
 	if !acc.other || acc.reaches(dir) {
 		return dir, nil
 	}
+	dir = resolve(dir)
 	sum := sha256.Sum256([]byte(dir))
 	return filepath.Join("/var/lib/a3", filepath.Base(dir)+"-"+hex.EncodeToString(sum[:6])), nil
 }

@@ -122,7 +122,7 @@ func checkSpace(dir string) error {
 	if err := syscall.Statfs(dir, &stat); err != nil {
 		return fmt.Errorf("ask for the free space in %s: %w", dir, err)
 	}
-	if free := stat.Bavail * uint64(stat.Bsize); free < minFree {
+	if free := stat.Bavail * uint64(stat.Bsize); free < minFree { //nolint:gosec // a block's size is small and positive
 		return fmt.Errorf("%w: %s has %d MB free and a new PostgreSQL cluster needs %d: free some, or choose another directory",
 			ErrDiskFull, dir, free>>20, minFree>>20)
 	}

@@ -56,7 +56,7 @@ func create(t testing.TB, server, template string) *Database {
 	t.Helper()
 	name := "test_" + suffix()
 	d := &Database{Name: name, URL: withDatabase(t, server, name), server: server}
-	execAt(t, t.Context(), server, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)+" ENCODING 'UTF8'")
+	execAt(t.Context(), t, server, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)+" ENCODING 'UTF8'")
 	t.Cleanup(func() { d.drop(t) })
 	return d
 }
@@ -65,11 +65,11 @@ func create(t testing.TB, server, template string) *Database {
 func (d *Database) drop(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second)
 	defer cancel()
-	execAt(t, ctx, d.server, "DROP DATABASE IF EXISTS "+quote(d.Name)+" WITH (FORCE)")
+	execAt(ctx, t, d.server, "DROP DATABASE IF EXISTS "+quote(d.Name)+" WITH (FORCE)")
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.roles) > 0 {
-		execAt(t, ctx, d.server, "DROP ROLE IF EXISTS "+strings.Join(d.roles, ", "))
+		execAt(ctx, t, d.server, "DROP ROLE IF EXISTS "+strings.Join(d.roles, ", "))
 	}
 }
 
@@ -79,7 +79,7 @@ func (d *Database) drop(t testing.TB) {
 func (d *Database) Role(t testing.TB, name string, attrs ...string) string {
 	t.Helper()
 	role, password := name+"_"+suffix(), rand.Text()
-	execAt(t, t.Context(), d.URL, "CREATE ROLE "+quote(role)+" LOGIN PASSWORD '"+password+"' "+strings.Join(attrs, " "))
+	execAt(t.Context(), t, d.URL, "CREATE ROLE "+quote(role)+" LOGIN PASSWORD '"+password+"' "+strings.Join(attrs, " "))
 	d.DropAfter(role)
 	u := parse(t, d.URL)
 	u.User = url.UserPassword(role, password)
@@ -91,7 +91,7 @@ func (d *Database) Role(t testing.TB, name string, attrs ...string) string {
 func (d *Database) Group(t testing.TB, name string, attrs ...string) string {
 	t.Helper()
 	role := name + "_" + suffix()
-	execAt(t, t.Context(), d.URL, "CREATE ROLE "+quote(role)+" NOLOGIN "+strings.Join(attrs, " "))
+	execAt(t.Context(), t, d.URL, "CREATE ROLE "+quote(role)+" NOLOGIN "+strings.Join(attrs, " "))
 	d.DropAfter(role)
 	return role
 }
@@ -117,7 +117,7 @@ func (d *Database) DropAfter(roles ...string) {
 // Exec runs SQL as the superuser. Several statements in one string are fine where there are no arguments.
 func (d *Database) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
-	execAt(t, t.Context(), d.URL, sql, args...)
+	execAt(t.Context(), t, d.URL, sql, args...)
 }
 
 // Pool is a pool of the superuser's connections, closed when the test ends.
@@ -137,7 +137,7 @@ func (d *Database) PoolAs(t testing.TB, roleURL string) *pgxpool.Pool {
 	return pool
 }
 
-func execAt(t testing.TB, ctx context.Context, at, sql string, args ...any) {
+func execAt(ctx context.Context, t testing.TB, at, sql string, args ...any) {
 	t.Helper()
 	conn, err := pgx.Connect(ctx, at)
 	if err != nil {

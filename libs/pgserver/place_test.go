@@ -1,0 +1,84 @@
+package pgserver_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"a3os.app/libs/pgserver"
+)
+
+func TestRootNeedsAPlaceThatTheServersUserCanReach(t *testing.T) {
+	t.Parallel()
+	private := filepath.Join(t.TempDir(), "checkout", ".a3") // t.TempDir is 0700
+	if err := os.MkdirAll(private, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(filepath.Dir(private)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgserver.DirFor(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		if got != private {
+			t.Errorf("an ordinary user's data go to %s, want %s", got, private)
+		}
+		return
+	}
+	again, err := pgserver.DirFor(private, "")
+	if err != nil || again != got || !strings.HasPrefix(got, "/var/lib/a3/") {
+		t.Errorf("root's data go to %s and then to %s (%v), want one place in /var/lib/a3", got, again, err)
+	}
+	open := reachableDir(t)
+	if got, err := pgserver.DirFor(open, ""); err != nil || got != open {
+		t.Errorf("root's data in an open directory go to %s (%v), want %s", got, err, open)
+	}
+	err = newServer(t, pgserver.Config{Dir: filepath.Join(private, "pg")}).Init(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "can't reach") {
+		t.Errorf("Init where the server's user can't walk returned %v, want a refusal that says so", err)
+	}
+}
+
+func TestFullDiskIsNamedBeforeAnythingIsMade(t *testing.T) {
+	t.Parallel()
+	small := reachableDir(t)
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "tmpfs", small).CombinedOutput(); err != nil {
+		t.Skipf("a small disk can't be mounted here, so a full one is not tested: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", small).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	err := newServer(t, pgserver.Config{Dir: filepath.Join(small, "pg")}).Init(t.Context())
+	if !errors.Is(err, pgserver.ErrDiskFull) || !strings.Contains(err.Error(), "free some") {
+		t.Errorf("got %v, want ErrDiskFull and what to do", err)
+	}
+	if left := names(t, small); len(left) != 0 {
+		t.Errorf("the refused Init left %v", left)
+	}
+}
+
+func TestPlaceIsTheSameBeforeAndAfterItIsMade(t *testing.T) {
+	t.Parallel()
+	base := reachableDir(t)
+	if err := errors.Join(os.Mkdir(filepath.Join(base, "real"), 0o700), os.Symlink("real", filepath.Join(base, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	home := filepath.Join(base, "link", "a", "b")
+	before, err := pgserver.DirFor(home, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := pgserver.DirFor(home, ""); err != nil || after != before {
+		t.Errorf("before it is %s, after it is %s (%v)", before, after, err)
+	}
+}
