@@ -163,7 +163,7 @@ func TestServerRefusesEveryForgeryInTheHandshake(t *testing.T) {
 			}
 			answer, err := ask(t.Context(), addr, &f.presents)
 			if err == nil || calls.Load() != 0 {
-				t.Errorf("the handler was reached and answered %q, %v", answer, err)
+				t.Fatalf("the handler was reached and answered %q, %v", answer, err)
 			}
 			if line := <-errorLog; !strings.Contains(line, "TLS handshake error") || !strings.Contains(line, f.because) {
 				t.Errorf("the handshake failed for another reason than %q: %s", f.because, line)
