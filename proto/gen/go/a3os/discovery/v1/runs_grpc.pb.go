@@ -370,8 +370,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// IngestService takes what the worker finds. Every call presents the slice's signed envelope (header `A3-Envelope`, base64url of
-// SignedEnvelope); workspace, run and slice come from it.
+// IngestService takes what the worker finds. Every call presents the slice's message (header `A3-Envelope`: base64url of
+// SignedEnvelope, a dot, base64url of the payload, without padding); workspace, run and slice come from it.
 type IngestServiceClient interface {
 	// BeginSlice claims a slice. A greater attempt fences all lesser ones.
 	BeginSlice(ctx context.Context, in *BeginSliceRequest, opts ...grpc.CallOption) (*BeginSliceResponse, error)
@@ -450,8 +450,8 @@ func (c *ingestServiceClient) FailRun(ctx context.Context, in *FailRunRequest, o
 // All implementations must embed UnimplementedIngestServiceServer
 // for forward compatibility.
 //
-// IngestService takes what the worker finds. Every call presents the slice's signed envelope (header `A3-Envelope`, base64url of
-// SignedEnvelope); workspace, run and slice come from it.
+// IngestService takes what the worker finds. Every call presents the slice's message (header `A3-Envelope`: base64url of
+// SignedEnvelope, a dot, base64url of the payload, without padding); workspace, run and slice come from it.
 type IngestServiceServer interface {
 	// BeginSlice claims a slice. A greater attempt fences all lesser ones.
 	BeginSlice(context.Context, *BeginSliceRequest) (*BeginSliceResponse, error)
