@@ -82,3 +82,17 @@ func TestLinkDoesNotLeadOut(t *testing.T) {
 		t.Errorf("the file outside is %q, %v", b, err)
 	}
 }
+
+func FuzzKeyStaysInside(f *testing.F) {
+	for _, key := range append(blobtest.InvalidKeys(), "a", "a/b", "...", "a/..b/c") {
+		f.Add(key)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		if blob.CheckKey(key) != nil {
+			return
+		}
+		if !filepath.IsLocal(key) || filepath.Clean(key) != key || strings.ContainsAny(key, "\\%@\x00") || len(key) > blob.MostKey {
+			t.Errorf("%q is taken for a key", key)
+		}
+	})
+}
