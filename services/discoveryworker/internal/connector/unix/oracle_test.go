@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"testing"
 
-	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	"a3os.app/services/discoveryworker/internal/connector"
 	"a3os.app/services/discoveryworker/internal/connector/connectortest"
@@ -138,7 +137,7 @@ func compareMachine(t *testing.T, seed uint64) (asked, yes int) {
 	for scope, reasons := range found.Gaps {
 		t.Errorf("seed %d: %s has gaps: %q", seed, scope, reasons)
 	}
-	view := newView(found.Records)
+	view := newView(t, found.Records)
 	compareAccounts(t, seed, made, view)
 
 	var questions []question
@@ -182,6 +181,10 @@ func compareMachine(t *testing.T, seed uint64) (asked, yes int) {
 		if got := view.allows(q); got != answers[i] {
 			t.Errorf("seed %d: as %s: sudo %s: sudo says %t, the graph %t", seed, q.who, strings.Join(q.args(), " "), answers[i], got)
 		}
+		// Whoever gets a shell as somebody can do all they can; that is more than sudo was asked, and must follow.
+		if answers[i] && q.target != "" && slices.Equal(q.command, []string{"/bin/sh"}) && !view.becomes(q.who, q.target) {
+			t.Errorf("seed %d: %s can have a shell as %s and can't become it", seed, q.who, q.target)
+		}
 	}
 	if t.Failed() {
 		t.Logf("seed %d:\n%s\nheld: %s", seed, made, view)
@@ -211,7 +214,7 @@ func compareAccounts(t *testing.T, seed uint64, made *madeMachine, view *view) {
 		}
 		out := output(t, "passwd", "-S", u.name)
 		words := map[string]string{"L": "locked", "NP": "empty", "P": "set"}
-		if want, got := words[strings.Fields(out)[1]], view.users[u.name].GetAttributes()["password"]; want != got {
+		if want, got := words[strings.Fields(out)[1]], view.accounts[u.name].GetAttributes()["password"]; want != got {
 			t.Errorf("seed %d: passwd -S %s says %s, the graph %q", seed, u.name, out, got)
 		}
 	}
@@ -234,72 +237,4 @@ func output(t *testing.T, name string, args ...string) string {
 		t.Fatalf("%s %s: %v", name, strings.Join(args, " "), err)
 	}
 	return string(out)
-}
-
-// view answers questions by the emitted records alone.
-type view struct {
-	machine *machine
-	users   map[string]*discoveryv1.Resource
-	members map[string]bool
-	// commands are the grants on commands, by principal.
-	commands map[string][]*discoveryv1.EntitlementRef
-}
-
-func newView(records []*discoveryv1.Record) *view {
-	v := &view{
-		machine: newMachine("/"), users: map[string]*discoveryv1.Resource{}, members: map[string]bool{},
-		commands: map[string][]*discoveryv1.EntitlementRef{},
-	}
-	for _, r := range records {
-		if r.GetResource().GetType() == typeUser {
-			v.users[r.GetResource().GetExternalId()] = r.GetResource()
-		}
-		held := r.GetGrant().GetEntitlement()
-		switch who := r.GetGrant().GetPrincipal(); held.GetResource().GetType() {
-		case typeGroup:
-			if held.GetName() == entMember {
-				v.members[who.GetExternalId()+"\x00"+held.GetResource().GetExternalId()] = true
-			}
-		case typeCommand:
-			v.commands[refKey(who)] = append(v.commands[refKey(who)], held)
-		}
-	}
-	return v
-}
-
-func (v *view) member(user, group string) bool { return v.members[user+"\x00"+group] }
-
-func (v *view) allows(q question) bool {
-	held := slices.Clone(v.commands[refKey(ref(typeUser, q.who))])
-	for name := range v.members {
-		if user, group, _ := strings.Cut(name, "\x00"); user == q.who {
-			held = append(held, v.commands[refKey(ref(typeGroup, group))]...)
-		}
-	}
-	prefix, target := "sudo as ", q.target
-	if q.group != "" {
-		prefix, target = "sudo with group ", q.group
-	}
-	return slices.ContainsFunc(held, func(e *discoveryv1.EntitlementRef) bool {
-		set, ok := strings.CutPrefix(e.GetName(), prefix)
-		if !ok {
-			return false
-		}
-		if except, isAll := strings.CutPrefix(set, "ALL except "); isAll {
-			ok = !slices.Contains(strings.Split(except, ", "), target)
-		} else {
-			ok = set == "ALL" || set == target
-		}
-		return ok && v.machine.permits(parseCommandList(e.GetResource().GetExternalId()), q.command[0], q.command[1:])
-	})
-}
-
-func (v *view) String() string {
-	var b strings.Builder
-	for _, who := range slices.Sorted(maps.Keys(v.commands)) {
-		for _, e := range v.commands[who] {
-			fmt.Fprintf(&b, "%q: %s: %s\n", who, e.GetName(), e.GetResource().GetExternalId())
-		}
-	}
-	return b.String()
 }

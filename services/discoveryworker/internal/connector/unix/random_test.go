@@ -20,6 +20,8 @@ type madeMachine struct {
 	sudoers map[string]string
 	aliases map[string][]string
 	asked   [][]string
+	// loose are files that others than root may write, which sudo then doesn't read.
+	loose map[string]os.FileMode
 }
 
 type madeUser struct {
@@ -37,7 +39,7 @@ type madeGroup struct {
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
 func randomMachine(r *rand.Rand) *madeMachine {
-	m := &madeMachine{random: r, sudoers: map[string]string{}, aliases: map[string][]string{}}
+	m := &madeMachine{random: r, sudoers: map[string]string{}, aliases: map[string][]string{}, loose: map[string]os.FileMode{}}
 	m.users = []madeUser{{name: "root", password: "*"}}
 	for i := range 3 + r.IntN(2) {
 		u := madeUser{name: fmt.Sprintf("u%d", i), uid: 5001 + i, gid: 6000 + r.IntN(5), password: pick(r, "!", "*", "", "$6$salt$hash", "!$6$salt$hash")}
@@ -63,6 +65,11 @@ func randomMachine(r *rand.Rand) *madeMachine {
 		m.groups = append(m.groups, g)
 	}
 	m.rules()
+	for _, name := range []string{"/etc/sudoers.d/10-a", "/etc/sudoers.d/20-b", "/etc/sudoers.extra"} {
+		if r.IntN(8) == 0 {
+			m.loose[name] = pick(r, os.FileMode(0o666), os.FileMode(0o460))
+		}
+	}
 	for range 5 {
 		m.asked = append(m.asked, pick(r, []string{"/bin/ls"}, []string{"/usr/bin/ls"}, []string{"/bin/ls", "-l"}, []string{"/bin/ls", "-l", "/tmp"},
 			[]string{"/bin/cat"}, []string{"/bin/cat", "x,y"}, []string{"/usr/bin/id"}, []string{"/bin/sh"}, []string{"/usr/bin/true"},
@@ -254,6 +261,9 @@ func (m *madeMachine) write(t *testing.T) {
 		mode := os.FileMode(0o644)
 		if strings.HasPrefix(name, "/etc/sudoers") || name == "/etc/shadow" {
 			mode = 0o440
+		}
+		if m.loose[name] != 0 {
+			mode = m.loose[name]
 		}
 		if err := os.WriteFile(name, []byte(text), mode); err != nil {
 			t.Fatal(err)
