@@ -1,0 +1,88 @@
+// Command accessos is every service of AccessOS: its first argument is the role. A role reads its own configuration from variables
+// that begin with A3_, refuses any that belongs to another role, and starts nothing that only another role needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"a3os.app/libs/config"
+	"a3os.app/services/audit"
+	"a3os.app/services/discovery"
+	"a3os.app/services/discoveryworker"
+	"a3os.app/services/gateway"
+	"a3os.app/services/iam"
+	"a3os.app/services/integrations"
+	"a3os.app/services/migrate"
+	"a3os.app/services/registry"
+)
+
+// roles are what a process can be.
+var roles = map[string]func(ctx context.Context, environ []string) error{
+	"audit":            role("audit", audit.Run),
+	"discovery":        role("discovery", discovery.Run),
+	"discovery-worker": role("discovery-worker", discoveryworker.Run),
+	"gateway":          role("gateway", gateway.Run),
+	"iam":              role("iam", iam.Run),
+	"integrations":     role("integrations", integrations.Run),
+	"migrate":          role("migrate", migrate.Run),
+	"registry":         role("registry", registry.Run),
+}
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if code := run(ctx, os.Args[1:], os.Environ()); code != 0 {
+		stop()
+		os.Exit(code)
+	}
+}
+
+func run(ctx context.Context, args, environ []string) int {
+	names := strings.Join(slices.Sorted(maps.Keys(roles)), ", ")
+	if len(args) != 1 {
+		fmt.Fprintf(os.Stderr, "accessos: say which role to run: accessos ROLE, one of %s\n", names)
+		return exitUsage
+	}
+	start, ok := roles[args[0]]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "accessos: there is no role %q: it is one of %s\n", args[0], names)
+		return exitUsage
+	}
+	err := start(ctx, environ)
+	var bad *config.Error
+	switch {
+	case err == nil || (ctx.Err() != nil && errors.Is(err, context.Canceled)):
+		return 0
+	case errors.As(err, &bad):
+		fmt.Fprintf(os.Stderr, "accessos: %v\n", err)
+		return exitUsage
+	}
+	slog.Error("the process ends", "role", args[0], "error", err)
+	return exitFailed
+}
+
+// role reads a role's configuration and runs it.
+func role[C any](name string, run func(ctx context.Context, cfg C) error) func(context.Context, []string) error {
+	return func(ctx context.Context, environ []string) error {
+		cfg, err := config.Load[C](name, environ)
+		if err != nil {
+			return err
+		}
+		return run(ctx, cfg)
+	}
+}

@@ -1,0 +1,99 @@
+// Package discovery runs discovery and answers access questions. This file is the service's wiring, and nothing else.
+package discovery
+
+import (
+	"context"
+	"fmt"
+
+	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
+	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
+
+	"a3os.app/libs/config"
+	"a3os.app/libs/page"
+	"a3os.app/libs/pg"
+	"a3os.app/libs/queue"
+	queuepg "a3os.app/libs/queue/postgres"
+	"a3os.app/libs/rpc"
+	"a3os.app/libs/set"
+	"a3os.app/services/discovery/internal/runs"
+	"a3os.app/services/discovery/internal/server"
+)
+
+const service = "discovery"
+
+// Config is what the role is told.
+type Config struct {
+	Set               set.Config    `envPrefix:""`
+	DatabaseURL       config.Secret `env:"DATABASE_URL" desc:"connection string of role discovery, which sees one workspace at a time"`
+	TenantDatabaseURL config.Secret `env:"DATABASE_TENANT_URL" desc:"connection string of role discovery_tenant, which looks out over workspaces"`
+	PageKey           config.Secret `env:"PAGE_KEY" desc:"secret that page tokens are sealed with, 16 bytes or more"`
+	EnvelopeKey       config.Secret `env:"ENVELOPE_KEY" desc:"key that slices' envelopes are signed with"`
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	member, err := set.Join(ctx, cfg.Set, service)
+	if err != nil {
+		return err
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: service})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	wide, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: service, MaxConns: 2})
+	if err != nil {
+		return err
+	}
+	defer wide.Close()
+	pages, err := page.NewSealer([]byte(cfg.PageKey.Reveal()))
+	if err != nil {
+		return err
+	}
+	signer, verifier, err := envelopes(cfg)
+	if err != nil {
+		return err
+	}
+	inserter, err := queuepg.NewInserter("queue")
+	if err != nil {
+		return err
+	}
+	sources, err := rpc.ToWorkload(member.Transport, member.Sibling("integrations"), integrationsv1connect.NewRunSourceServiceClient)
+	if err != nil {
+		return err
+	}
+	schedules, err := rpc.ToWorkload(member.Transport, member.Sibling("integrations"), integrationsv1connect.NewScheduleServiceClient)
+	if err != nil {
+		return err
+	}
+	life := runs.New(runs.Config{Tenant: cfg.Set.Tenant, DB: db, Wide: wide, Signer: signer, Verifier: verifier, Queue: inserter, Sources: sources})
+	handlers := server.NewRuns(life, pages)
+	return member.Serve(ctx, set.Serving{
+		DB: db,
+		Services: []rpc.Service{
+			rpc.Mount(discoveryv1connect.NewRunServiceHandler, discoveryv1connect.RunServiceHandler(handlers)),
+			rpc.Mount(discoveryv1connect.NewRunWriteServiceHandler, discoveryv1connect.RunWriteServiceHandler(handlers)),
+			rpc.Mount(discoveryv1connect.NewIngestServiceHandler, discoveryv1connect.IngestServiceHandler(handlers)),
+			rpc.Mount(discoveryv1connect.NewDeadLetterServiceHandler, discoveryv1connect.DeadLetterServiceHandler(handlers)),
+		},
+		Envelopes: set.Envelopes(verifier),
+		Ready:     db.Ping,
+		Background: []func(context.Context) error{
+			life.Publish,
+			func(ctx context.Context) error { return life.Schedule(ctx, schedules) },
+		},
+	})
+}
+
+func envelopes(cfg Config) (*queue.Signer, *queue.Verifier, error) {
+	key, err := queue.ParseSigningKey(cfg.EnvelopeKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("A3_ENVELOPE_KEY: %w", err)
+	}
+	signer, err := queue.NewSigner(queue.SignerConfig{Key: key, Plane: cfg.Set.Plane, Tenant: cfg.Set.Tenant, Issuer: service})
+	if err != nil {
+		return nil, nil, err
+	}
+	verifier, err := queue.NewVerifier(queue.VerifierConfig{Keys: key.Public(), Plane: cfg.Set.Plane, Tenant: cfg.Set.Tenant, Issuer: service})
+	return signer, verifier, err
+}

@@ -1,0 +1,43 @@
+-- name: InsertIntegration :one
+INSERT INTO integrations.integrations (workspace_id, id, name, connector, settings, has_secret, schedule, next_due_at)
+VALUES (a3.current_workspace(), $1, $2, $3, $4, $5, sqlc.narg(schedule), now() + sqlc.narg(schedule))
+RETURNING *;
+
+-- name: GetIntegration :one
+SELECT * FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1;
+
+-- name: LockIntegration :one
+SELECT * FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE;
+
+-- name: ListIntegrations :many
+SELECT * FROM integrations.integrations
+WHERE workspace_id = a3.current_workspace() AND (sqlc.narg(after)::uuid IS NULL OR id > sqlc.narg(after))
+ORDER BY id LIMIT sqlc.arg(most);
+
+-- name: UpdateIntegration :one
+UPDATE integrations.integrations
+SET name = sqlc.arg(name), settings = sqlc.arg(settings), has_secret = sqlc.arg(has_secret), content_size = sqlc.arg(content_size),
+    schedule = sqlc.narg(schedule),
+    next_due_at = CASE WHEN schedule IS DISTINCT FROM sqlc.narg(schedule) THEN now() + sqlc.narg(schedule) ELSE next_due_at END,
+    version = version + 1
+WHERE workspace_id = a3.current_workspace() AND id = sqlc.arg(id)
+RETURNING *;
+
+-- name: DeleteIntegration :exec
+DELETE FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1;
+
+-- name: NoteRun :execrows
+-- A report that is older than the one we have changes nothing.
+UPDATE integrations.integrations SET last_run_id = $2, last_run_state = $3, last_run_at = $4
+WHERE workspace_id = a3.current_workspace() AND id = $1 AND (last_run_at IS NULL OR last_run_at <= $4);
+
+-- name: ClaimDue :many
+-- Times that were missed while nobody asked are skipped: what is due runs once, not once for each missed time.
+WITH due AS (
+    SELECT i.workspace_id, i.id, i.next_due_at AS due_at FROM integrations.integrations i
+    WHERE i.next_due_at <= now() ORDER BY i.next_due_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED
+)
+UPDATE integrations.integrations i
+SET next_due_at = greatest(due.due_at + i.schedule, now())
+FROM due WHERE i.workspace_id = due.workspace_id AND i.id = due.id
+RETURNING i.workspace_id, i.id, due.due_at;
