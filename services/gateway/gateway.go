@@ -1,0 +1,126 @@
+// Package gateway is the door of a plane: it terminates TLS, finds the set that a host names in the registry's signed snapshot, and
+// passes the request on over mutual TLS. It decides nothing about access, and it serves on from the last good snapshot for as long
+// as the registry is away, cold starts included.
+package gateway
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"a3os.app/libs/plane"
+	"a3os.app/libs/snapshot"
+	"a3os.app/libs/workload"
+	"a3os.app/services/gateway/internal/certificate"
+	"a3os.app/services/gateway/internal/door"
+	"a3os.app/services/gateway/internal/follow"
+	"a3os.app/services/gateway/internal/held"
+	"a3os.app/services/gateway/internal/proxy"
+	"a3os.app/services/gateway/internal/routes"
+)
+
+// Config is what the gateway is told.
+type Config struct {
+	plane.Config
+
+	Domain       string   `env:"DOMAIN" desc:"name below which tenants have their hosts, as a3os.app"`
+	ApexSlug     string   `env:"GATEWAY_APEX_SLUG" envDefault:"" desc:"slug that the bare domain leads to, for one company under its own host name; none when empty"`
+	TLSCert      string   `env:"TLS_CERT" desc:"file with the certificate that clients see, PEM, leaf first"`
+	TLSKey       string   `env:"TLS_KEY" desc:"file with that certificate's key, PEM"`
+	Registry     string   `env:"REGISTRY" desc:"address of the registry, host:port"`
+	Snapshot     string   `env:"SNAPSHOT" desc:"file that the last good snapshot is kept in"`
+	SnapshotKeys []string `env:"SNAPSHOT_KEYS" desc:"public keys that sign snapshots, base64; several while one replaces another"`
+
+	MaxConnections int           `env:"MAX_CONNECTIONS" envDefault:"10000" desc:"open connections at most"`
+	MaxInFlight    int64         `env:"MAX_IN_FLIGHT" envDefault:"8192" desc:"requests in flight at most"`
+	MaxPerTenant   int64         `env:"MAX_IN_FLIGHT_PER_TENANT" envDefault:"1024" desc:"requests in flight at most for one tenant"`
+	MaxHeaderBytes int           `env:"MAX_HEADER_BYTES" envDefault:"32768" desc:"octets of a request's headers at most"`
+	HeaderTimeout  time.Duration `env:"HEADER_TIMEOUT" envDefault:"10s" desc:"how long a handshake, or reading a request's headers, may take"`
+	IdleTimeout    time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long a connection may stand without a request"`
+	LeaveWithin    time.Duration `env:"LEAVE_WITHIN" envDefault:"1s" desc:"at the end: how long clients are asked to leave before idle connections are closed"`
+	DrainWithin    time.Duration `env:"DRAIN_WITHIN" envDefault:"20s" desc:"at the end: how long requests in flight may take after that"`
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	p, err := plane.Open(ctx, cfg.Config, "gateway")
+	if err != nil {
+		return err
+	}
+	verifier, err := cfg.verifier()
+	if err != nil {
+		return err
+	}
+	domain, err := routes.NewDomain(cfg.Domain, cfg.ApexSlug)
+	if err != nil {
+		return fmt.Errorf("A3_DOMAIN, A3_GATEWAY_APEX_SLUG: %w", err)
+	}
+	cert, err := certificate.Open(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return fmt.Errorf("A3_TLS_CERT, A3_TLS_KEY: %w", err)
+	}
+	snap, err := held.Open(ctx, cfg.Snapshot, verifier)
+	if err != nil {
+		return err
+	}
+	transport, err := workload.NewTransport(workload.TransportConfig{Source: p.Source, Anchors: anchors(p, snap), Resolver: snap})
+	if err != nil {
+		return err
+	}
+	defer transport.CloseIdleConnections()
+	handler, err := proxy.New(proxy.Config{Domain: domain, Table: snap.Table, Transport: transport,
+		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant})
+	if err != nil {
+		return err
+	}
+	creds, err := workload.GRPCClientCredentials(p.Source, p.Trust(), workload.Identity{Plane: cfg.Plane, Service: "registry"})
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; choose another with A3_LISTEN, or stop what listens there", cfg.Listen, err)
+	}
+	ready := func(context.Context) error {
+		if ctx.Err() != nil {
+			return errors.New("the gateway is draining")
+		}
+		return snap.Ready()
+	}
+	return p.Run(ctx, ready,
+		func(ctx context.Context) error {
+			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate,
+				MaxConnections: cfg.MaxConnections, MaxHeaderBytes: cfg.MaxHeaderBytes, HeaderTimeout: cfg.HeaderTimeout,
+				IdleTimeout: cfg.IdleTimeout, LeaveWithin: cfg.LeaveWithin, DrainWithin: cfg.DrainWithin})
+		},
+		func(ctx context.Context) error { return follow.Run(ctx, cfg.Registry, creds, snap) },
+		cert.Follow)
+}
+
+func (c Config) verifier() (*snapshot.Verifier, error) {
+	var keys []ed25519.PublicKey
+	for _, text := range c.SnapshotKeys {
+		k, err := snapshot.ParsePublicKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("A3_SNAPSHOT_KEYS: %w", err)
+		}
+		keys = append(keys, k)
+	}
+	return snapshot.NewVerifier(c.Plane, keys...)
+}
+
+// anchors trusts the plane's services by the plane's roots, and each tenant's by that tenant's in the snapshot.
+func anchors(p *plane.Process, snap *held.Snapshot) workload.Anchors {
+	own := p.Trust()
+	return workload.AnchorsFunc(func(d workload.TrustDomain) (*x509.CertPool, error) {
+		if d.Tenant.IsZero() {
+			return own.Roots(d)
+		}
+		return snap.Roots(d)
+	})
+}

@@ -1,0 +1,114 @@
+// Package door is the gateway's listener to the world. It promises that a client who is slow, idle or greedy costs a bounded amount,
+// and that no request is dropped when the gateway ends: each connection is asked to leave before it is closed. It relies on its
+// handler to ask (Handler.Drain), because only an answer can carry the wish.
+package door
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// Handler answers requests and, once told, asks clients to leave.
+type Handler interface {
+	http.Handler
+	// Drain makes each answer from now on ask its client to come back on a new connection.
+	Drain()
+}
+
+// Config is what a door is made of.
+type Config struct {
+	// Handler answers.
+	Handler Handler
+	// Certificate is shown to every client.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// MaxConnections bounds open connections; more wait in the kernel's queue.
+	MaxConnections int
+	// MaxHeaderBytes bounds the headers of a request.
+	MaxHeaderBytes int
+	// HeaderTimeout bounds the handshake, and reading the headers of a request.
+	HeaderTimeout time.Duration
+	// IdleTimeout is how long a connection may stand without a request.
+	IdleTimeout time.Duration
+	// LeaveWithin is how long clients are asked to leave before connections that are idle are closed.
+	LeaveWithin time.Duration
+	// DrainWithin bounds how long requests in flight may take to end after that.
+	DrainWithin time.Duration
+}
+
+const (
+	maxStreams = 250 // per connection; a client that needs more opens another
+	// A window per stream as large as a good line's delay and bandwidth ask for, and for all streams of a connection not much more.
+	streamWindow     = 512 << 10
+	connectionWindow = 1 << 20
+	// pingAfter and pingTimeout find a client that is gone without a word.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
+	// writeTimeout ends a connection that takes no octet at all for so long.
+	writeTimeout = 30 * time.Second
+)
+
+// Serve serves on l until ctx ends, and then drains.
+func Serve(ctx context.Context, l net.Listener, cfg Config) error {
+	srv := &http.Server{
+		Handler: cfg.Handler,
+		TLSConfig: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			NextProtos:     []string{"h2", "http/1.1"},
+			GetCertificate: cfg.Certificate,
+		},
+		ReadHeaderTimeout: cfg.HeaderTimeout,
+		IdleTimeout:       cfg.IdleTimeout,
+		MaxHeaderBytes:    cfg.MaxHeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerConnection: connectionWindow,
+			MaxReceiveBufferPerStream:     streamWindow,
+			SendPingTimeout:               pingAfter,
+			PingTimeout:                   pingTimeout,
+			WriteByteTimeout:              writeTimeout,
+		},
+		// What clients do wrong is theirs: scanners would fill the log.
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.ServeTLS(netutil.LimitListener(l, cfg.MaxConnections), "", "") }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	return drain(context.WithoutCancel(ctx), srv, cfg, failed)
+}
+
+// drain ends a server without dropping a request. net/http closes an idle connection at once, and a client may be sending on it just
+// then; so for a while every answer asks its client to leave, and what is idle after that was idle all the while. New connections
+// are still taken meanwhile: whoever comes before the listener closes is served.
+func drain(ctx context.Context, srv *http.Server, cfg Config, failed <-chan error) error {
+	slog.InfoContext(ctx, "draining", "leave_within", cfg.LeaveWithin, "drain_within", cfg.DrainWithin)
+	cfg.Handler.Drain()
+	leave := time.NewTimer(cfg.LeaveWithin)
+	defer leave.Stop()
+	select {
+	case <-leave.C:
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	}
+	dctx, cancel := context.WithTimeout(ctx, cfg.DrainWithin)
+	defer cancel()
+	if err := srv.Shutdown(dctx); err != nil {
+		_ = srv.Close()
+		return fmt.Errorf("requests were still in flight after %s and were cut: %w", cfg.DrainWithin, err)
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}

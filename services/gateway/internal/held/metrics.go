@@ -1,0 +1,52 @@
+package held
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"a3os.app/libs/snapshot"
+)
+
+type metrics struct{ refusals metric.Int64Counter }
+
+func newMetrics(version func() int64) (metrics, error) {
+	meter := otel.Meter("a3os.app/services/gateway/held")
+	refusals, err := meter.Int64Counter("gateway.snapshot.refused", metric.WithDescription("snapshots that were refused, by reason: each is an alarm"))
+	if err != nil {
+		return metrics{}, fmt.Errorf("make the snapshot metrics: %w", err)
+	}
+	_, err = meter.Int64ObservableGauge("gateway.snapshot.version", metric.WithDescription("version of the snapshot that is routed by"),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(version())
+			return nil
+		}))
+	if err != nil {
+		return metrics{}, fmt.Errorf("make the snapshot metrics: %w", err)
+	}
+	return metrics{refusals: refusals}, nil
+}
+
+func (m metrics) refused(ctx context.Context, reason string) {
+	m.refusals.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+}
+
+// reasonOf is the metric's label for why a snapshot was refused.
+func reasonOf(err error) string {
+	for _, r := range []struct {
+		err  error
+		word string
+	}{
+		{snapshot.ErrTooLarge, "too_large"}, {snapshot.ErrKey, "unknown_key"}, {snapshot.ErrSignature, "bad_signature"},
+		{snapshot.ErrPlane, "wrong_plane"}, {snapshot.ErrOlder, "older"}, {snapshot.ErrMalformed, "malformed"},
+	} {
+		if errors.Is(err, r.err) {
+			return r.word
+		}
+	}
+	return "unreadable"
+}

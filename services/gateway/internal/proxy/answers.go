@@ -1,0 +1,82 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"connectrpc.com/connect"
+
+	"a3os.app/libs/fault"
+)
+
+// What the gateway answers by itself.
+var (
+	errNothingHeld = fault.Declare(fault.Unavailable, "NO_ROUTES", "the gateway has no routes yet; try again shortly")
+	errBusy        = fault.Declare(fault.ResourceExhausted, "BUSY", "too many requests are in flight; try again shortly")
+	errUnreachable = fault.Declare(fault.Unavailable, "UNREACHABLE", "the service can't be reached now; try again shortly")
+	errBroken      = fault.Declare(fault.Unavailable, "BROKEN_ANSWER", "the service ended without an answer; what the request did is not known")
+)
+
+// notFoundBody is the one answer for every host without a tenant and every path without a component.
+const notFoundBody = "not found\n"
+
+func notFound(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(notFoundBody)))
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = io.WriteString(w, notFoundBody)
+}
+
+// errorWriter writes refusals in the protocol that the caller speaks.
+var errorWriter = connect.NewErrorWriter()
+
+func refuse(w http.ResponseWriter, r *http.Request, err *fault.Error) {
+	mapped := fault.Connect(err)
+	if errorWriter.IsSupported(r) {
+		_ = errorWriter.Write(w, r, mapped)
+		return
+	}
+	http.Error(w, mapped.Message(), statusOf(err))
+}
+
+func statusOf(err *fault.Error) int {
+	if err.Kind == fault.ResourceExhausted {
+		return http.StatusTooManyRequests
+	}
+	return http.StatusServiceUnavailable
+}
+
+// count counts what an upstream answered.
+func (p *Proxy) count(res *http.Response) error {
+	ctx := res.Request.Context()
+	p.metrics.answered(ctx, targetFrom(ctx).route.Load, res.StatusCode)
+	return nil
+}
+
+// fail answers for an upstream that did not. The client learns that, and nothing of addresses.
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
+	ctx := r.Context()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		// The client gave up: nobody reads an answer.
+		panic(http.ErrAbortHandler)
+	}
+	t := targetFrom(ctx)
+	p.metrics.answered(ctx, t.route.Load, http.StatusServiceUnavailable)
+	slog.WarnContext(ctx, "upstream failed", "tenant", t.route.Tenant.String(), "service", t.upstream.Identity.Service, "error", err)
+	if isDial(err) {
+		w.Header().Set("Retry-After", "1")
+		refuse(w, r, errUnreachable)
+		return
+	}
+	refuse(w, r, errBroken)
+}
+
+// quiet is the log of the library, which repeats what fail has logged.
+func quiet() *log.Logger { return slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug) }

@@ -1,0 +1,191 @@
+// Package proxy passes requests to the set that their host names. It decides where a request goes and nothing else: who calls and
+// what they may, each service decides by itself. It promises that an upstream sees exactly one unambiguous request for each one it
+// gets, that no client speaks in the gateway's name, that hosts without a tenant can't be told apart, and that a tenant takes only
+// its share. It relies on libs/workload to reach the right set or none.
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"a3os.app/services/gateway/internal/routes"
+)
+
+// Config is what a proxy needs.
+type Config struct {
+	// Domain is the name below which tenants have their hosts.
+	Domain routes.Domain
+	// Table is what to route by now; nil while there is nothing.
+	Table func() *routes.Table
+	// Transport reaches workloads by their pseudo-hosts.
+	Transport http.RoundTripper
+	// MaxInFlight bounds requests in flight.
+	MaxInFlight int64
+	// MaxPerTenant bounds requests in flight for one tenant.
+	MaxPerTenant int64
+}
+
+// Proxy is the handler behind the gateway's listener.
+type Proxy struct {
+	cfg      Config
+	reverse  *httputil.ReverseProxy
+	metrics  metrics
+	inFlight atomic.Int64
+	draining atomic.Bool
+}
+
+// maxBuffered is up to which size a body of known length is held back whole. It makes a request repeatable when the connection
+// that it went out on turns out to be closing, which is what a service's restart looks like from here.
+const maxBuffered = 64 << 10
+
+// New makes a proxy.
+func New(cfg Config) (*Proxy, error) {
+	p := &Proxy{cfg: cfg}
+	var err error
+	if p.metrics, err = newMetrics(p.inFlight.Load); err != nil {
+		return nil, err
+	}
+	p.reverse = &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      patient{next: cfg.Transport},
+		ModifyResponse: p.count,
+		ErrorHandler:   p.fail,
+		BufferPool:     &buffers{},
+		ErrorLog:       quiet(),
+		// Answers of unknown length, which streams are, are flushed at once whatever stands here; the others need not be.
+		FlushInterval: 0,
+	}
+	return p, nil
+}
+
+// Drain makes every answer ask its client to come back on a new connection, so that none is cut when the server stops.
+func (p *Proxy) Drain() { p.draining.Store(true) }
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.draining.Load() || endsItsConnection(r) {
+		w.Header().Set("Connection", "close")
+	}
+	table := p.cfg.Table()
+	if table == nil {
+		refuse(w, r, errNothingHeld)
+		return
+	}
+	route, up := p.find(table, r)
+	if up == nil {
+		notFound(w)
+		return
+	}
+	if !p.enter(route.Load) {
+		w.Header().Set("Retry-After", "1")
+		p.metrics.answered(r.Context(), route.Load, http.StatusTooManyRequests)
+		refuse(w, r, errBusy)
+		return
+	}
+	defer p.leave(route.Load)
+	if !repeatable(r) {
+		// The client went away, or sent less than it announced: there is nobody to answer, and no whole request to pass on.
+		panic(http.ErrAbortHandler)
+	}
+	start := time.Now()
+	// An offer to change protocols is the client's to the gateway, and the gateway declines (RFC 9110 §7.8).
+	r.Header.Del("Upgrade")
+	p.reverse.ServeHTTP(w, r.WithContext(withTarget(r.Context(), target{upstream: up, route: route})))
+	p.metrics.took(r.Context(), time.Since(start))
+}
+
+// find answers no upstream for a host that leads nowhere, a path that no component serves, and a request that isn't to be routed at
+// all: nobody can tell which.
+func (p *Proxy) find(table *routes.Table, r *http.Request) (*routes.Route, *routes.Upstream) {
+	if r.Method == http.MethodConnect || ambiguousPath(r.URL.Path, r.URL.RawPath) {
+		return nil, nil
+	}
+	slug, ok := p.cfg.Domain.Slug(r.Host)
+	if !ok {
+		return nil, nil
+	}
+	route, ok := table.Route(slug)
+	if !ok {
+		return nil, nil
+	}
+	up, _ := route.Upstream(r.URL.Path)
+	return route, up
+}
+
+func (p *Proxy) enter(load *routes.Load) bool {
+	if p.inFlight.Add(1) > p.cfg.MaxInFlight {
+		p.inFlight.Add(-1)
+		return false
+	}
+	if !load.Enter(p.cfg.MaxPerTenant) {
+		p.inFlight.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (p *Proxy) leave(load *routes.Load) {
+	load.Leave()
+	p.inFlight.Add(-1)
+}
+
+// endsItsConnection says whether nothing after this request on its connection may be believed. net/http takes a chunked body where
+// a length stands beside it, as RFC 9112 §6.3 allows, and does not tell; whoever stands before us might have believed the length,
+// and what follows would then be somebody else's request. HTTP/1.0 has no chunks and an end that others may see elsewhere.
+func endsItsConnection(r *http.Request) bool {
+	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0)
+}
+
+// repeatable reads a small body of known length, so that the transport can send it again. It answers false where the body ends early.
+func repeatable(r *http.Request) bool {
+	if r.ContentLength <= 0 || r.ContentLength > maxBuffered || r.Body == nil {
+		return true
+	}
+	body := make([]byte, r.ContentLength)
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return false
+	}
+	r.Header.Del("Expect") // what the client waited for has happened
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return true
+}
+
+// rewrite makes the request that the upstream sees.
+func rewrite(pr *httputil.ProxyRequest) {
+	out := pr.Out
+	out.URL.Scheme = "https"
+	out.URL.Host = targetFrom(out.Context()).upstream.ServerName
+	out.URL.User = nil
+	// The host that was matched, in the spelling that the client used less what could be read in two ways.
+	out.Host = strings.ToLower(pr.In.Host)
+	// Trailers of requests are used by none of our protocols, and would come after the headers were cleaned.
+	out.Trailer = nil
+	clean(out.Header, pr.In.RemoteAddr)
+}
+
+// buffers are those that answers are copied through.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+// Get takes a buffer.
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {
+		return p[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+// Put gives it back.
+func (b *buffers) Put(buf []byte) {
+	if len(buf) == bufferSize {
+		b.pool.Put((*[bufferSize]byte)(buf))
+	}
+}
