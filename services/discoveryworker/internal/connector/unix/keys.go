@@ -91,7 +91,7 @@ func parseKeys(g *graph, a *account, name string, content []byte) []*authorizedK
 		expired := false
 		for _, option := range options {
 			option, value, _ := strings.Cut(option, "=")
-			value = strings.ReplaceAll(strings.Trim(value, `"`), `\"`, `"`)
+			value = strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`), `\"`, `"`)
 			switch strings.ToLower(option) {
 			case "command":
 				k.command = value
