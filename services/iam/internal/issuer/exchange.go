@@ -31,7 +31,7 @@ func (i *Issuer) TokenExchange(ctx context.Context, r *op.ClientRequest[oidc.Tok
 		return nil, i.refused(ctx, err)
 	}
 	subject, err := i.verifier.Verify(ctx, r.Data.SubjectToken)
-	if err != nil {
+	if err != nil || subject.Tenant != i.cfg.Tenant {
 		return nil, i.refused(ctx, invalidGrant())
 	}
 	var res *oidc.TokenExchangeResponse
