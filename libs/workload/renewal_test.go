@@ -187,13 +187,17 @@ func TestKeypairPutOnDiskIsTakenWithoutRestart(t *testing.T) {
 		if time.Now().Before(source.NotAfter()) {
 			t.Fatal("the certificate should have expired")
 		}
-		issued := w.mine.keypair(t, "audit") // what fleet does when a set resumes
-		if err := issued.Save(dir); err != nil {
-			t.Fatal(err)
-		}
-		pass(10 * time.Minute)
-		if !source.Leaf().Equal(issued.Leaf()) {
-			t.Error("the new keypair was not taken")
+		// What fleet does when a set resumes; and once more while nothing is due.
+		for _, after := range []time.Duration{0, 24 * time.Hour} {
+			pass(after)
+			issued := w.mine.keypair(t, "audit")
+			if err := issued.Save(dir); err != nil {
+				t.Fatal(err)
+			}
+			pass(10 * time.Minute)
+			if !source.Leaf().Equal(issued.Leaf()) {
+				t.Errorf("%v later a new keypair was not taken", after)
+			}
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -156,18 +157,22 @@ func TestWithdrawnAddressStopsRequestsOverStandingConnections(t *testing.T) {
 func TestTransportCallsWorkloadsAndNobodyElse(t *testing.T) {
 	w := newWorld(t)
 	iam := build(t, w.mine, "iam", w.trust)
-	caller := transport(t, w.mine.source(t, "discovery"), w.trust, workload.Addresses{iam.who: iam.addr, w.sibling.keypair(t, "iam").Identity(): iam.addr})
-	for name, address := range map[string]string{
-		"no TLS":                  "http://" + iam.who.ServerName(),
-		"an address":              "https://" + iam.addr,
-		"a port":                  "https://" + iam.who.ServerName() + ":8443",
-		"another case":            "https://IAM" + iam.who.ServerName()[3:],
-		"another host":            "https://example.com",
-		"a tenant not trusted":    "https://" + w.sibling.keypair(t, "iam").Identity().ServerName(),
-		"a service without place": "https://" + of(w.tenant(), "audit").ServerName(),
+	caller := transport(t, w.mine.source(t, "discovery"), w.trust, workload.Addresses{
+		iam.who: iam.addr,
+		of(w.sibling.root.TrustDomain().Tenant, "iam"): iam.addr,
+	})
+	sibling := of(w.sibling.root.TrustDomain().Tenant, "iam")
+	for name, c := range map[string]struct{ address, because string }{
+		"no TLS":                  {"http://" + iam.who.ServerName(), "are called at https"},
+		"an address":              {"https://" + iam.addr, "are called at https"},
+		"a port":                  {"https://" + iam.who.ServerName() + ":8443", "are called at https"},
+		"another case":            {"https://IAM" + iam.who.ServerName()[3:], "is not a service name"},
+		"another host":            {"https://example.com", "is not a trust domain"},
+		"a tenant not trusted":    {"https://" + sibling.ServerName(), "is not trusted here"},
+		"a service without place": {"https://" + of(w.tenant(), "audit").ServerName(), "no address is known"},
 	} {
-		if got, err := get(t.Context(), caller, address); err == nil {
-			t.Errorf("%s: answered %q", name, got)
+		if got, err := get(t.Context(), caller, c.address); err == nil || !strings.Contains(err.Error(), c.because) {
+			t.Errorf("%s: answered %q, %v", name, got, err)
 		}
 	}
 	if iam.calls.Load() != 0 {
