@@ -7,6 +7,7 @@ package connector
 import (
 	"context"
 	"io"
+	"net"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
@@ -23,6 +24,8 @@ type Source struct {
 	Secret func(ctx context.Context) (string, error)
 	// Content opens the uploaded content; it is an error when there is none.
 	Content func(ctx context.Context) (io.ReadCloser, error)
+	// Dial reaches out to a system; nil is a plain net.Dialer. The worker's own refuses addresses that no integration has business at.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Sink takes what a connector finds.

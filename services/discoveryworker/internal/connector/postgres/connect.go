@@ -85,6 +85,9 @@ func (s *server) login(ctx context.Context, database string) (*pgx.Conn, error) 
 	config.User, config.Password, config.Database = s.settings.GetUser(), s.password, database
 	config.RuntimeParams = map[string]string{"application_name": "accessos"}
 	config.ConnectTimeout = connectTimeout
+	if s.source.Dial != nil {
+		config.DialFunc = s.source.Dial
+	}
 	config.Fallbacks, config.ValidateConnect, config.AfterConnect = nil, nil, nil
 	config.SSLNegotiation, config.SSLCertMode = "postgres", "disable"
 	if config.TLSConfig, err = tlsConfig(s.settings); err != nil {

@@ -1,0 +1,91 @@
+// Package discoveryworker reads systems: it is the one service that talks to the outside world, and it has no database but its queue.
+// This file is the service's wiring, and nothing else.
+package discoveryworker
+
+import (
+	"context"
+	"fmt"
+
+	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
+
+	"a3os.app/libs/blob"
+	"a3os.app/libs/config"
+	"a3os.app/libs/pg"
+	"a3os.app/libs/queue"
+	queuepg "a3os.app/libs/queue/postgres"
+	"a3os.app/libs/rpc"
+	"a3os.app/libs/secret"
+	"a3os.app/libs/set"
+	"a3os.app/services/discoveryworker/internal/egress"
+	"a3os.app/services/discoveryworker/internal/work"
+)
+
+const service = "discovery-worker"
+
+// Config is what the role is told.
+type Config struct {
+	Set              set.Config    `envPrefix:""`
+	QueueURL         config.Secret `env:"QUEUE_URL" desc:"connection string of role worker, which reaches the queue and nothing else"`
+	EnvelopeKeys     string        `env:"ENVELOPE_KEYS" desc:"public keys that envelopes are verified with"`
+	SecretDir        string        `env:"SECRET_DIR" desc:"directory of the tenant's secrets"`
+	SecretPrivateKey config.Secret `env:"SECRET_PRIVATE_KEY" desc:"key that opens the tenant's secrets"`
+	BlobDir          string        `env:"BLOB_DIR" desc:"directory of the tenant's objects"`
+	AllowUnix        bool          `env:"ALLOW_UNIX" envDefault:"false" desc:"the tenant may read the machine of the plane"`
+	AllowAddresses   []string      `env:"ALLOW_ADDRESSES" envDefault:"" desc:"addresses on this machine that integrations may reach, as 127.0.0.1:5433"`
+}
+
+// Run serves until ctx ends.
+func Run(ctx context.Context, cfg Config) error {
+	member, err := set.Join(ctx, cfg.Set, service)
+	if err != nil {
+		return err
+	}
+	policy, err := egress.Parse(cfg.AllowAddresses)
+	if err != nil {
+		return err
+	}
+	jobs, err := pg.Open(ctx, pg.Config{URL: cfg.QueueURL.Reveal(), Service: service})
+	if err != nil {
+		return err
+	}
+	defer jobs.Close()
+	secrets, err := secret.OpenLocalReader(cfg.SecretDir, cfg.Set.Tenant, cfg.SecretPrivateKey)
+	if err != nil {
+		return err
+	}
+	defer secrets.Close()
+	content, err := blob.OpenLocalReader(cfg.BlobDir, cfg.Set.Tenant)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	ingest, err := rpc.ToWorkload(member.Transport, member.Sibling("discovery"), discoveryv1connect.NewIngestServiceClient)
+	if err != nil {
+		return err
+	}
+	letters, err := rpc.ToWorkload(member.Transport, member.Sibling("discovery"), discoveryv1connect.NewDeadLetterServiceClient)
+	if err != nil {
+		return err
+	}
+	keys, err := queue.ParseVerifyingKeys(cfg.EnvelopeKeys)
+	if err != nil {
+		return fmt.Errorf("A3_ENVELOPE_KEYS: %w", err)
+	}
+	verifier, err := queue.NewVerifier(queue.VerifierConfig{Keys: keys, Plane: cfg.Set.Plane, Tenant: cfg.Set.Tenant, Issuer: "discovery"})
+	if err != nil {
+		return err
+	}
+	w := work.New(work.Config{Ingest: ingest, Letters: letters, Secrets: secrets, Content: content, Dial: policy.Dial, AllowUnix: cfg.AllowUnix})
+	consumer, err := queuepg.NewWorker(queuepg.WorkerConfig{Pool: jobs.Pool(), Schema: "queue", Name: service, Verifier: verifier,
+		Handlers: map[string]queue.Handler{work.Kind: w.Slice}, DeadLetter: w.Bury})
+	if err != nil {
+		return err
+	}
+	return member.Serve(ctx, set.Serving{
+		Services: []rpc.Service{
+			rpc.Mount(discoveryv1connect.NewConnectorServiceHandler, discoveryv1connect.ConnectorServiceHandler(w)),
+		},
+		Ready:      jobs.Ping,
+		Background: []func(context.Context) error{consumer.Run},
+	})
+}

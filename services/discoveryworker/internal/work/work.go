@@ -1,0 +1,205 @@
+// Package work does one slice of a discovery run: it claims it, reads the system through a connector, streams what was found to
+// discovery, and seals. It promises to stop when it is told to, to retry nothing that trying again won't mend, and to keep nothing
+// between slices. It relies on discovery for fencing, and on the queue for delivering the slice again when it was killed.
+package work
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"connectrpc.com/connect"
+
+	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
+	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
+	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
+
+	"a3os.app/libs/blob"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/queue"
+	"a3os.app/libs/secret"
+	"a3os.app/services/discoveryworker/internal/connector"
+	"a3os.app/services/discoveryworker/internal/connector/all"
+)
+
+// Kind is the kind of the messages that are slices.
+const Kind = "discovery.slice"
+
+const service = "discovery-worker"
+
+// Config is what a Worker needs.
+type Config struct {
+	Ingest  discoveryv1connect.IngestServiceClient
+	Letters discoveryv1connect.DeadLetterServiceClient
+	Secrets secret.Reader
+	Content blob.Reader
+	// Dial reaches out to systems.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// AllowUnix says that the tenant may read the worker's own machine.
+	AllowUnix bool
+}
+
+// Worker works on slices.
+type Worker struct{ cfg Config }
+
+// New makes a Worker.
+func New(cfg Config) *Worker { return &Worker{cfg: cfg} }
+
+// Slice is the queue's handler.
+func (w *Worker) Slice(ctx context.Context, job queue.Job) error {
+	ctx, err := queue.InScope(ctx, job.Message, service)
+	if err != nil {
+		return queue.Permanent(err)
+	}
+	attempt := uint32(job.Attempt) //nolint:gosec // bounded by the queue's tries
+	begun, err := w.cfg.Ingest.BeginSlice(ctx, connect.NewRequest(&discoveryv1.BeginSliceRequest{Attempt: attempt}))
+	if err != nil {
+		return unlessOver(err)
+	}
+	if begun.Msg.GetDone() {
+		return nil
+	}
+	err = w.read(ctx, attempt, begun.Msg)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errStopped):
+		return nil
+	case permanent(err) || job.LastTry:
+		// The run is told why; that it ended is all that is left of the job.
+		if ferr := w.fail(ctx, attempt, err); ferr != nil {
+			return fmt.Errorf("end the run: %w", unlessOver(ferr))
+		}
+		return nil
+	}
+	slog.InfoContext(ctx, "slice failed, it will be tried again", "job", job.ID, "attempt", job.Attempt, "error", err)
+	return unlessOver(err)
+}
+
+// errStopped says that the run was cancelled, or that another attempt took over.
+var errStopped = errors.New("told to stop")
+
+// over are the reasons of errors after which there is nothing left to do for this attempt.
+func unlessOver(err error) error {
+	if fault.KindOf(err) == fault.NotFound {
+		return nil
+	}
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Reason == "FENCED" {
+		return nil
+	}
+	return err
+}
+
+func permanent(err error) bool {
+	_, ok := errors.AsType[*connector.PermanentError](err)
+	return ok
+}
+
+func (w *Worker) fail(ctx context.Context, attempt uint32, cause error) error {
+	const most = 2000
+	why := cause.Error()
+	if len(why) > most {
+		why = why[:most-len("…")] + "…"
+	}
+	_, err := w.cfg.Ingest.FailRun(ctx, connect.NewRequest(&discoveryv1.FailRunRequest{Attempt: attempt, Error: why}))
+	return err
+}
+
+func (w *Worker) read(ctx context.Context, attempt uint32, begun *discoveryv1.BeginSliceResponse) error {
+	source := begun.GetSource()
+	c, err := all.For(source.GetSettings(), w.cfg.AllowUnix)
+	if err != nil {
+		return connector.Permanent(err)
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s := newSink(ctx, w.cfg.Ingest, attempt, begun.GetDeadline().AsTime(), stop)
+	next, err := c.Read(ctx, w.source(source), begun.GetCheckpoint(), s)
+	staged := s.close()
+	if cause := context.Cause(ctx); errors.Is(cause, errStopped) {
+		return errStopped
+	}
+	if err != nil {
+		return err
+	}
+	if staged != nil {
+		return staged
+	}
+	seal := &discoveryv1.SealSliceRequest{Attempt: attempt, Records: s.sent, Checkpoint: next, CompletedScopes: s.completed, Gaps: s.gaps, Last: next == nil}
+	if _, err := w.cfg.Ingest.SealSlice(ctx, connect.NewRequest(seal)); err != nil {
+		return fmt.Errorf("seal the slice: %w", err)
+	}
+	return nil
+}
+
+// source is what the connector reads, with the ways to fetch what isn't in it.
+func (w *Worker) source(src *integrationsv1.Source) connector.Source {
+	return connector.Source{
+		Name:     src.GetName(),
+		Settings: src.GetSettings(),
+		Dial:     w.cfg.Dial,
+		Secret: func(ctx context.Context) (string, error) {
+			if src.GetSecretPath() == "" {
+				return "", nil
+			}
+			path, err := secret.ParsePath(src.GetSecretPath())
+			if err != nil {
+				return "", err
+			}
+			value, _, err := w.cfg.Secrets.Get(ctx, path)
+			if err != nil {
+				return "", err
+			}
+			return value.Reveal(), nil
+		},
+		Content: func(ctx context.Context) (io.ReadCloser, error) {
+			if src.GetContentPath() == "" {
+				return nil, connector.Permanent(errors.New("nothing was uploaded yet: upload the content first"))
+			}
+			content, _, err := w.cfg.Content.Get(ctx, src.GetContentPath())
+			return content, err
+		},
+	}
+}
+
+// Bury hands a message that will not be delivered again to discovery, which keeps it on the record.
+func (w *Worker) Bury(ctx context.Context, letter queue.DeadLetter) error {
+	const most = 8192
+	envelope := letter.Envelope
+	if len(envelope) > most {
+		envelope = envelope[:most]
+	}
+	_, err := w.cfg.Letters.ReportDeadLetter(ctx, connect.NewRequest(&discoveryv1.ReportDeadLetterRequest{
+		JobId: letter.JobID, Reason: clip(letter.Reason, 1000), Envelope: envelope}))
+	return err
+}
+
+func clip(s string, most int) string {
+	if len(s) > most {
+		return s[:most]
+	}
+	if s == "" {
+		return "no reason was given"
+	}
+	return s
+}
+
+// TestSource reaches a system once. It serves ConnectorService.
+func (w *Worker) TestSource(ctx context.Context, req *connect.Request[discoveryv1.TestSourceRequest]) (*connect.Response[discoveryv1.TestSourceResponse], error) {
+	c, err := all.For(req.Msg.GetSource().GetSettings(), w.cfg.AllowUnix)
+	if err != nil {
+		return nil, fault.Wrap(fault.FailedPrecondition, err, "%s", err.Error())
+	}
+	const within = 25 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	result, err := c.Test(ctx, w.source(req.Msg.GetSource()))
+	if err != nil {
+		return connect.NewResponse(&discoveryv1.TestSourceResponse{Message: err.Error()}), nil
+	}
+	return connect.NewResponse(&discoveryv1.TestSourceResponse{Ok: result.OK, Message: result.Message, Missing: result.Missing}), nil
+}
