@@ -170,7 +170,7 @@ func (b *batch) append(ctx context.Context, rows []store.DrainRow) error {
 	if err != nil || len(fresh) == 0 {
 		return err
 	}
-	var entries store.AppendEntriesParams
+	entries := room(len(fresh))
 	var tiles store.AppendTilesParams
 	grown := b.state.tree
 	for _, f := range fresh {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -49,8 +50,22 @@ func (e entry) columns(p *store.AppendEntriesParams) {
 	p.Outcomes = append(p.Outcomes, outcome(e.event.GetOutcome()))
 	p.RecordedAts = append(p.RecordedAts, e.row.RecordedAt)
 	// A workspace that isn't one makes an event of the tenant: its readers see it, and no workspace's do.
-	w, err := id.ParseWorkspace(e.event.GetWorkspaceId())
-	p.WorkspaceIds = append(p.WorkspaceIds, pgtype.UUID{Bytes: w.Bytes(), Valid: err == nil})
+	var workspace pgtype.UUID
+	if text := e.event.GetWorkspaceId(); text != "" {
+		if w, err := id.ParseWorkspace(text); err == nil {
+			workspace = pgtype.UUID{Bytes: w.Bytes(), Valid: true}
+		}
+	}
+	p.WorkspaceIds = append(p.WorkspaceIds, workspace)
+}
+
+// room makes arrays for n entries.
+func room(n int) store.AppendEntriesParams {
+	return store.AppendEntriesParams{
+		Idxs: make([]int64, 0, n), EventIds: make([]pgtype.UUID, 0, n), Leaves: make([][]byte, 0, n), LeafHashes: make([][]byte, 0, n),
+		Actions: make([]string, 0, n), Actors: make([]string, 0, n), Targets: make([]string, 0, n),
+		WorkspaceIds: make([]pgtype.UUID, 0, n), Outcomes: make([]int16, 0, n), RecordedAts: make([]time.Time, 0, n),
+	}
 }
 
 // column is text as PostgreSQL and its indexes take it: no NUL, and no longer than any filter.
