@@ -317,4 +317,3 @@ func (o *oracle) one(t *testing.T, conn *pgx.Conn, into any, question string) {
 		t.Fatalf("%s: %v", question, err)
 	}
 }
-
