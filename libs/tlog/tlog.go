@@ -22,7 +22,6 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
-
 )
 
 // ErrEmpty is returned for a log that has no checkpoint yet, because nothing was sealed.
@@ -99,7 +98,8 @@ type Verifier struct {
 func NewVerifier(vkey string) (*Verifier, error) {
 	key, err := note.NewVerifier(vkey)
 	if err != nil {
-		return nil, fmt.Errorf("read the verifier key %q: %w", vkey, err)
+		// The text isn't repeated: it may be a secret that was given by mistake.
+		return nil, fmt.Errorf("this is not a verifier key of the form <origin>+<hash>+<key>: %w", err)
 	}
 	return &Verifier{key: key, text: vkey}, nil
 }

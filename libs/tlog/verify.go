@@ -157,8 +157,10 @@ func (w *walk) run(ctx context.Context, source Source) error {
 		}
 	}
 	if end := w.tree.End(); end < w.newest.Size {
-		w.stop(Finding{Kind: EntryMissing, From: end, To: w.newest.Size,
-			Text: fmt.Sprintf("entries %d to %d are missing: the newest checkpoint stands for %d", end, w.newest.Size-1, w.newest.Size)})
+		// Which ones can't be told: those after a gap may have been moved up to close it.
+		w.stop(Finding{Kind: EntryMissing, From: w.good, To: w.newest.Size,
+			Text: fmt.Sprintf("%d entries are missing: the newest checkpoint stands for %d, and what was taken out lies among the entries %d to %d",
+				w.newest.Size-end, w.newest.Size, w.good, w.newest.Size-1)})
 	}
 	return nil
 }
