@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 	"google.golang.org/protobuf/proto"
 
@@ -64,6 +65,8 @@ type Env struct {
 	Setup                 *server.Setup
 	Identity              *server.Identity
 	HTTP                  *httptest.Server
+	// Super is a pool of the superuser, who sees everything.
+	Super *pgxpool.Pool
 	// Admin is the tenant's first admin, active.
 	Admin id.User
 }
@@ -114,6 +117,7 @@ func New(t testing.TB) *Env {
 	t.Helper()
 	e := &Env{Tenant: id.NewTenant(), Clock: &Clock{}}
 	e.DB, e.URLs = Database(t)
+	e.Super = e.DB.Pool(t)
 	e.WorkspaceDB, e.TenantDB = open(t, e.URLs["role_iam"]), open(t, e.URLs["role_iam_tenant"])
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
@@ -219,7 +223,7 @@ func (e *Env) Member(t testing.TB, w id.Workspace, principal string, role iamv1.
 // Events are the events with an action, oldest first.
 func (e *Env) Events(t testing.TB, action string) []*auditv1.Event {
 	t.Helper()
-	rows, err := e.DB.Pool(t).Query(t.Context(), "SELECT body FROM audit.inbox ORDER BY seq")
+	rows, err := e.Super.Query(t.Context(), "SELECT body FROM audit.inbox ORDER BY seq")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +247,7 @@ func (e *Env) Events(t testing.TB, action string) []*auditv1.Event {
 func (e *Env) Int(t testing.TB, sql string, args ...any) int {
 	t.Helper()
 	var n int
-	if err := e.DB.Pool(t).QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+	if err := e.Super.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -112,7 +112,7 @@ func TestServiceAccountIsAMemberAndNeverAnOwner(t *testing.T) {
 	if _, err := e.Workspaces.CreateWorkspace(ctx, connect.NewRequest(&iamv1.CreateWorkspaceRequest{Name: "Robots"})); fault.KindOf(err) != fault.InvalidArgument {
 		t.Errorf("own by itself: %v", err)
 	}
-	if _, err := e.DB.Pool(t).Exec(t.Context(), "UPDATE iam.members SET role = 'owner' WHERE service_account_id = $1", a.ID); err == nil {
+	if _, err := e.Super.Exec(t.Context(), "UPDATE iam.members SET role = 'owner' WHERE service_account_id = $1", a.ID); err == nil {
 		t.Error("the database takes a service account as an owner")
 	}
 }
