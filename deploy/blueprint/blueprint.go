@@ -1,0 +1,210 @@
+// Package blueprint is what a set of services needs, as data: its components, their databases, keys, stores, ports, routes and
+// configuration. Whoever carries sets out (fleet and its platforms) reads a blueprint and knows no service by name. It promises that
+// a blueprint which loads is whole: everything that a component's configuration mentions is among its needs, and every need is there.
+package blueprint
+
+import "embed"
+
+//go:embed accessos.yaml plane.yaml
+var files embed.FS
+
+// AccessOS is the service set of a tenant.
+func AccessOS() (*Blueprint, error) { return embedded("accessos.yaml") }
+
+// Plane is the control plane.
+func Plane() (*Blueprint, error) { return embedded("plane.yaml") }
+
+func embedded(name string) (*Blueprint, error) {
+	text, err := files.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(name, text)
+}
+
+// Scope is whose a set is.
+type Scope string
+
+// The scopes.
+const (
+	// ScopeTenant is a set of each tenant.
+	ScopeTenant Scope = "tenant"
+	// ScopePlane is the one set of a plane.
+	ScopePlane Scope = "plane"
+)
+
+// Blueprint is a set of services.
+type Blueprint struct {
+	// Name of the blueprint.
+	Name string `yaml:"name"`
+	// Artefact that its components and its migration are run from.
+	Artefact string `yaml:"artefact"`
+	// Scope is whose the set is.
+	Scope Scope `yaml:"scope"`
+	// Keys that are made once for a set, by name.
+	Keys map[string]Key `yaml:"keys"`
+	// Stores of a set, by name.
+	Stores map[string]Store `yaml:"stores"`
+	// Database of a set; nil where it has none.
+	Database *Database `yaml:"database"`
+	// Env is what every component is told besides its own.
+	Env map[string]string `yaml:"env"`
+	// Components of a set.
+	Components []Component `yaml:"components"`
+}
+
+// KeyKind says what a key is for.
+type KeyKind string
+
+// The kinds of keys.
+const (
+	// KeyRandom is 32 random bytes, base64.
+	KeyRandom KeyKind = "random"
+	// KeyEnvelope signs messages of a queue (libs/queue).
+	KeyEnvelope KeyKind = "envelope"
+	// KeySealing seals secrets with one half and opens them with the other (libs/secret).
+	KeySealing KeyKind = "sealing"
+	// KeyNote signs checkpoints (golang.org/x/mod/sumdb/note), under a name.
+	KeyNote KeyKind = "note"
+	// KeySnapshot signs a registry's snapshots (libs/snapshot).
+	KeySnapshot KeyKind = "snapshot"
+)
+
+// halves says which kinds have a public half.
+var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true}
+
+// Key is a key of a set.
+type Key struct {
+	// Kind says what it is for.
+	Kind KeyKind `yaml:"kind"`
+	// Name that a note key signs under, a template.
+	Name string `yaml:"name"`
+}
+
+// StoreKind says what a store keeps.
+type StoreKind string
+
+// The kinds of stores.
+const (
+	// StoreSecret keeps sealed secrets (libs/secret).
+	StoreSecret StoreKind = "secret"
+	// StoreBlob keeps objects (libs/blob).
+	StoreBlob StoreKind = "blob"
+)
+
+// Store is a store of a set.
+type Store struct {
+	// Kind says what it keeps.
+	Kind StoreKind `yaml:"kind"`
+}
+
+// Database is the one database of a set.
+type Database struct {
+	// Roles that log in, by name; an owner, who runs migrations and nothing else, is always there besides.
+	Roles map[string]Role `yaml:"roles"`
+	// Migrate is run with the owner's credentials before components start.
+	Migrate Migrate `yaml:"migrate"`
+}
+
+// Role is a login role.
+type Role struct {
+	// Connections it may have at most.
+	Connections int `yaml:"connections"`
+}
+
+// Migrate is a program that brings the database up to date and ends. Without a command there is nothing to migrate.
+type Migrate struct {
+	// Command is the artefact's arguments.
+	Command []string `yaml:"command"`
+	// Env is its configuration, templates.
+	Env map[string]string `yaml:"env"`
+}
+
+// Component is one process of a set.
+type Component struct {
+	// Name, a DNS label; also the service in its certificate.
+	Name string `yaml:"name"`
+	// Command is the artefact's arguments.
+	Command []string `yaml:"command"`
+	// Needs is what it gets, and nothing else.
+	Needs Needs `yaml:"needs"`
+	// Ports by name. `api` is where its set and the gateway reach it.
+	Ports []string `yaml:"ports"`
+	// Health says where it tells that it can serve.
+	Health Health `yaml:"health"`
+	// Routes are the path prefixes that the gateway sends to it; none where it isn't reachable from outside.
+	Routes []string `yaml:"routes"`
+	// After names the components that serve before it starts.
+	After []string `yaml:"after"`
+	// Env is its configuration, templates. It stands beside the blueprint's.
+	Env map[string]string `yaml:"env"`
+}
+
+// Needs is what a component gets.
+type Needs struct {
+	// Database roles that it logs in as.
+	Database []string `yaml:"database"`
+	// Keys whose secret half it holds.
+	Keys []string `yaml:"keys"`
+	// PublicKeys whose public half it is told.
+	PublicKeys []string `yaml:"public_keys"`
+	// Stores that it works with.
+	Stores []string `yaml:"stores"`
+	// Plane names services of the control plane that it calls.
+	Plane []string `yaml:"plane"`
+	// IssuingAuthority is for the component that issues its siblings' certificates.
+	IssuingAuthority bool `yaml:"issuing_authority"`
+	// FirstAdmin is for the component that lets the tenant's first admin in.
+	FirstAdmin bool `yaml:"first_admin"`
+	// FrontDoor is for the component that listens on the plane's public address, with the certificate that clients see.
+	FrontDoor bool `yaml:"front_door"`
+}
+
+// Health says where a component tells that it can serve: an HTTP path that answers 200.
+type Health struct {
+	// Port by name.
+	Port string `yaml:"port"`
+	// Path on it.
+	Path string `yaml:"path"`
+}
+
+// Component finds a component by name.
+func (b *Blueprint) Component(name string) (Component, bool) {
+	for _, c := range b.Components {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Component{}, false
+}
+
+// Waves are the components in the order in which they start: those of one wave start together, when those of the waves before serve.
+func (b *Blueprint) Waves() [][]Component {
+	var waves [][]Component
+	started := map[string]bool{}
+	for len(started) < len(b.Components) {
+		var wave []Component
+		for _, c := range b.Components {
+			if !started[c.Name] && all(c.After, started) {
+				wave = append(wave, c)
+			}
+		}
+		if len(wave) == 0 {
+			return waves // a cycle, which Parse refuses
+		}
+		for _, c := range wave {
+			started[c.Name] = true
+		}
+		waves = append(waves, wave)
+	}
+	return waves
+}
+
+func all(names []string, in map[string]bool) bool {
+	for _, n := range names {
+		if !in[n] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,321 @@
+package blueprint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+var (
+	label    = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
+	roleName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)
+	envName  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	route    = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
+	yamlLine = regexp.MustCompile(`^line (\d+): (.*)$`)
+)
+
+// mostConnections bounds one role, so that a slip of the pen does not eat a server.
+const mostConnections = 100
+
+// Fault is one thing that is wrong with a blueprint.
+type Fault struct {
+	// File and Line where it stands, Field as `components[2].env.A3_LISTEN`.
+	File  string
+	Line  int
+	Field string
+	// Text says what is wrong and what would be right.
+	Text string
+}
+
+// Error is `file:line: field: text`.
+func (f *Fault) Error() string {
+	if f.Field == "" {
+		return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text)
+	}
+	return fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Field, f.Text)
+}
+
+// Parse reads a blueprint and refuses what is unknown, missing or contradictory. The error joins every Fault there is; file names
+// the text in them.
+func Parse(file string, text []byte) (*Blueprint, error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return nil, syntax(file, err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	b := &Blueprint{}
+	if err := dec.Decode(b); err != nil {
+		return nil, syntax(file, err)
+	}
+	if err := dec.Decode(&yaml.Node{}); err == nil {
+		return nil, &Fault{File: file, Line: 1, Text: "there is more than one document: a file is one blueprint"}
+	}
+	c := &checker{file: file, root: &root, b: b}
+	c.check()
+	return b, errors.Join(c.faults...)
+}
+
+// syntax turns the YAML library's errors into faults.
+func syntax(file string, err error) error {
+	var several *yaml.TypeError
+	texts := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+	if errors.As(err, &several) {
+		texts = several.Errors
+	}
+	var out []error
+	for _, t := range texts {
+		f := &Fault{File: file, Line: 1, Text: t}
+		if m := yamlLine.FindStringSubmatch(t); m != nil {
+			_, _ = fmt.Sscan(m[1], &f.Line)
+			f.Text = m[2]
+		}
+		out = append(out, f)
+	}
+	return errors.Join(out...)
+}
+
+type checker struct {
+	file   string
+	root   *yaml.Node
+	b      *Blueprint
+	faults []error
+}
+
+// at notes a fault of the field at path, whose parts are names and indexes.
+func (c *checker) at(path []any, format string, args ...any) {
+	line, node := 1, c.root
+	if node.Kind == yaml.DocumentNode && len(node.Content) > 0 {
+		node = node.Content[0]
+	}
+	var field strings.Builder
+	for _, p := range path {
+		var next *yaml.Node
+		switch p := p.(type) {
+		case int:
+			fmt.Fprintf(&field, "[%d]", p)
+			if node != nil && node.Kind == yaml.SequenceNode && p < len(node.Content) {
+				next = node.Content[p]
+			}
+		case string:
+			if field.Len() > 0 {
+				field.WriteByte('.')
+			}
+			field.WriteString(p)
+			if node != nil && node.Kind == yaml.MappingNode {
+				for i := 0; i+1 < len(node.Content); i += 2 {
+					if node.Content[i].Value == p {
+						next = node.Content[i+1]
+						line = node.Content[i].Line
+					}
+				}
+			}
+		}
+		if node = next; node != nil && node.Line > line {
+			line = node.Line
+		}
+	}
+	c.faults = append(c.faults, &Fault{File: c.file, Line: line, Field: field.String(), Text: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) check() {
+	b := c.b
+	if !label.MatchString(b.Name) {
+		c.at([]any{"name"}, "%q is not a lower-case DNS label", b.Name)
+	}
+	if b.Artefact == "" {
+		c.at([]any{"artefact"}, "it is missing: name the program that components are run from")
+	}
+	if b.Scope != ScopeTenant && b.Scope != ScopePlane {
+		c.at([]any{"scope"}, "%q is not a scope: it is tenant or plane", b.Scope)
+	}
+	if len(b.Components) == 0 {
+		c.at([]any{"components"}, "a set has at least one component")
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.Keys)) {
+		c.key(name, b.Keys[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.Stores)) {
+		if k := b.Stores[name].Kind; k != StoreSecret && k != StoreBlob {
+			c.at([]any{"stores", name, "kind"}, "%q is not a kind of store: it is secret or blob", k)
+		}
+		if !label.MatchString(name) {
+			c.at([]any{"stores", name}, "%q is not a lower-case DNS label", name)
+		}
+	}
+	c.database()
+	c.components()
+}
+
+func (c *checker) key(name string, k Key) {
+	if !label.MatchString(name) {
+		c.at([]any{"keys", name}, "%q is not a lower-case DNS label", name)
+	}
+	if _, ok := halves[k.Kind]; !ok {
+		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note or snapshot", k.Kind)
+	}
+	if (k.Kind == KeyNote) != (k.Name != "") {
+		c.at([]any{"keys", name, "name"}, "a note key signs under a name, and no other key does")
+	}
+	if _, err := c.setFacts().Text(k.Name); err != nil {
+		c.at([]any{"keys", name, "name"}, "%v", err)
+	}
+}
+
+func (c *checker) database() {
+	d := c.b.Database
+	if d == nil {
+		return
+	}
+	if len(d.Roles) == 0 {
+		c.at([]any{"database", "roles"}, "a database that nobody logs in to is of no use: name a role, or leave the database out")
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Roles)) {
+		if !roleName.MatchString(name) || name == "owner" {
+			c.at([]any{"database", "roles", name}, "%q is not a role's name: lower-case letters, digits and _, at most 30, and not owner", name)
+		}
+		if n := d.Roles[name].Connections; n < 1 || n > mostConnections {
+			c.at([]any{"database", "roles", name, "connections"}, "%d is not between 1 and %d", n, mostConnections)
+		}
+	}
+	f := c.setFacts()
+	f.OwnerURL, f.RoleNames = "file", map[string]string{}
+	for name := range d.Roles {
+		f.RoleNames[name] = "x"
+	}
+	c.env([]any{"database", "migrate", "env"}, d.Migrate.Env, f)
+}
+
+func (c *checker) components() {
+	seen := map[string]bool{}
+	prefixes := map[string]string{}
+	for i, comp := range c.b.Components {
+		at := func(path ...any) []any { return append([]any{"components", i}, path...) }
+		if !label.MatchString(comp.Name) {
+			c.at(at("name"), "%q is not a lower-case DNS label of at most 32 characters", comp.Name)
+		}
+		if seen[comp.Name] {
+			c.at(at("name"), "%q comes twice", comp.Name)
+		}
+		seen[comp.Name] = true
+		for j, p := range comp.Ports {
+			if !label.MatchString(p) || slices.Index(comp.Ports, p) != j {
+				c.at(at("ports", j), "%q is not a lower-case DNS label, or comes twice", p)
+			}
+		}
+		if comp.Health.Port != "" && !slices.Contains(comp.Ports, comp.Health.Port) {
+			c.at(at("health", "port"), "%q is not one of its ports", comp.Health.Port)
+		}
+		if (comp.Health.Port == "") != (comp.Health.Path == "") {
+			c.at(at("health"), "it has a port and a path, or is left out")
+		}
+		for j, r := range comp.Routes {
+			if !route.MatchString(r) {
+				c.at(at("routes", j), "%q is not a path prefix", r)
+			}
+			if other, taken := prefixes[r]; taken {
+				c.at(at("routes", j), "%q leads to %s already", r, other)
+			}
+			prefixes[r] = comp.Name
+		}
+		if len(comp.Routes) > 0 && !slices.Contains(comp.Ports, "api") {
+			c.at(at("routes"), "the gateway reaches a component at its port api, and this one has none")
+		}
+		for j, name := range comp.After {
+			if _, ok := c.b.Component(name); !ok {
+				c.at(at("after", j), "there is no component %q", name)
+			}
+		}
+		c.needs(at, comp.Needs)
+		f := c.componentFacts(comp)
+		c.env([]any{"env"}, c.b.Env, f)
+		c.env(at("env"), comp.Env, f)
+	}
+	started := 0
+	for _, wave := range c.b.Waves() {
+		started += len(wave)
+	}
+	if started < len(c.b.Components) && len(c.faults) == 0 {
+		c.at([]any{"components"}, "some components wait for each other: break the circle of after")
+	}
+}
+
+func (c *checker) needs(at func(...any) []any, n Needs) {
+	for j, role := range n.Database {
+		if c.b.Database == nil || c.b.Database.Roles[role].Connections == 0 {
+			c.at(at("needs", "database", j), "the database has no role %q", role)
+		}
+	}
+	for j, key := range n.Keys {
+		if _, ok := c.b.Keys[key]; !ok {
+			c.at(at("needs", "keys", j), "there is no key %q", key)
+		}
+	}
+	for j, key := range n.PublicKeys {
+		if k, ok := c.b.Keys[key]; !ok || !halves[k.Kind] {
+			c.at(at("needs", "public_keys", j), "there is no key %q with a public half", key)
+		}
+	}
+	for j, s := range n.Stores {
+		if _, ok := c.b.Stores[s]; !ok {
+			c.at(at("needs", "stores", j), "there is no store %q", s)
+		}
+	}
+	if c.b.Scope == ScopePlane && (n.IssuingAuthority || n.FirstAdmin) {
+		c.at(at("needs"), "a set of the plane has no tenant's authority and no first admin")
+	}
+	if c.b.Scope == ScopeTenant && n.FrontDoor {
+		c.at(at("needs", "front_door"), "the front door belongs to the plane")
+	}
+}
+
+func (c *checker) env(path []any, env map[string]string, f Facts) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		at := append(slices.Clone(path), name)
+		if !envName.MatchString(name) {
+			c.at(at, "%q is not a variable's name", name)
+		}
+		if _, err := f.Text(env[name]); err != nil {
+			c.at(at, "%v", err)
+		}
+	}
+}
+
+// setFacts are placeholders for what every set has.
+func (c *checker) setFacts() Facts { return Facts{Plane: "dev", Tenant: "tnt"} }
+
+// componentFacts are placeholders for exactly what a component needs, so that a template which wants more is found when the blueprint
+// is read and not when a tenant is made.
+func (c *checker) componentFacts(comp Component) Facts {
+	f := c.setFacts()
+	placeholders := func(names []string) map[string]string {
+		out := map[string]string{}
+		for _, n := range names {
+			out[n] = "x"
+		}
+		return out
+	}
+	f.Addresses, f.DatabaseURLs = placeholders(comp.Ports), placeholders(comp.Needs.Database)
+	f.KeyFiles, f.PublicKeys = placeholders(comp.Needs.Keys), placeholders(comp.Needs.PublicKeys)
+	f.StoreDirs, f.PlaneAddresses = placeholders(comp.Needs.Stores), placeholders(comp.Needs.Plane)
+	f.PeerAddresses = map[string]map[string]string{}
+	for _, peer := range c.b.Components {
+		f.PeerAddresses[peer.Name] = placeholders(peer.Ports)
+	}
+	if comp.Needs.IssuingAuthority {
+		f.Authority = "x"
+	}
+	if comp.Needs.FirstAdmin {
+		f.FirstAdmin = &FirstAdmin{}
+	}
+	if comp.Needs.FrontDoor {
+		f.Front = &Front{}
+	}
+	return f
+}
