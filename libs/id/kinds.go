@@ -11,13 +11,16 @@ type (
 	transferKind       struct{}
 	integrationKind    struct{}
 	runKind            struct{}
-	ResourceKind       struct{}
-	EntitlementKind    struct{}
-	GrantKind          struct{}
-	personKind         struct{}
-	eventKind          struct{}
-	messageKind        struct{}
-	requestKind        struct{}
+	// ResourceKind is the kind of resources.
+	ResourceKind struct{}
+	// EntitlementKind is the kind of entitlements.
+	EntitlementKind struct{}
+	// GrantKind is the kind of grants.
+	GrantKind   struct{}
+	personKind  struct{}
+	eventKind   struct{}
+	messageKind struct{}
+	requestKind struct{}
 )
 
 func (tenantKind) Prefix() string         { return "tnt" }
@@ -29,13 +32,19 @@ func (tokenKind) Prefix() string          { return "tok" }
 func (transferKind) Prefix() string       { return "xfr" }
 func (integrationKind) Prefix() string    { return "int" }
 func (runKind) Prefix() string            { return "run" }
-func (ResourceKind) Prefix() string       { return "res" }
-func (EntitlementKind) Prefix() string    { return "ent" }
-func (GrantKind) Prefix() string          { return "grt" }
-func (personKind) Prefix() string         { return "per" }
-func (eventKind) Prefix() string          { return "evt" }
-func (messageKind) Prefix() string        { return "msg" }
-func (requestKind) Prefix() string        { return "req" }
+
+// Prefix implements Kind.
+func (ResourceKind) Prefix() string { return "res" }
+
+// Prefix implements Kind.
+func (EntitlementKind) Prefix() string { return "ent" }
+
+// Prefix implements Kind.
+func (GrantKind) Prefix() string   { return "grt" }
+func (personKind) Prefix() string  { return "per" }
+func (eventKind) Prefix() string   { return "evt" }
+func (messageKind) Prefix() string { return "msg" }
+func (requestKind) Prefix() string { return "req" }
 
 // Ids by kind.
 type (
@@ -73,34 +82,86 @@ type (
 	Request = ID[requestKind]
 )
 
-// NewTenant and its siblings make ids of their kind.
-func NewTenant() Tenant                 { return New[tenantKind]() }
-func NewWorkspace() Workspace           { return New[workspaceKind]() }
-func NewUser() User                     { return New[userKind]() }
-func NewServiceAccount() ServiceAccount { return New[serviceAccountKind]() }
-func NewSession() Session               { return New[sessionKind]() }
-func NewToken() Token                   { return New[tokenKind]() }
-func NewTransfer() Transfer             { return New[transferKind]() }
-func NewIntegration() Integration       { return New[integrationKind]() }
-func NewRun() Run                       { return New[runKind]() }
-func NewPerson() Person                 { return New[personKind]() }
-func NewEvent() Event                   { return New[eventKind]() }
-func NewMessage() Message               { return New[messageKind]() }
-func NewRequest() Request               { return New[requestKind]() }
+// NewTenant makes a new `tnt_…`.
+func NewTenant() Tenant { return New[tenantKind]() }
 
-// ParseTenant and its siblings read ids of their kind.
-func ParseTenant(s string) (Tenant, error)                 { return Parse[tenantKind](s) }
-func ParseWorkspace(s string) (Workspace, error)           { return Parse[workspaceKind](s) }
-func ParseUser(s string) (User, error)                     { return Parse[userKind](s) }
+// NewWorkspace makes a new `wsp_…`.
+func NewWorkspace() Workspace { return New[workspaceKind]() }
+
+// NewUser makes a new `usr_…`.
+func NewUser() User { return New[userKind]() }
+
+// NewServiceAccount makes a new `svc_…`.
+func NewServiceAccount() ServiceAccount { return New[serviceAccountKind]() }
+
+// NewSession makes a new `ses_…`.
+func NewSession() Session { return New[sessionKind]() }
+
+// NewToken makes a new `tok_…`.
+func NewToken() Token { return New[tokenKind]() }
+
+// NewTransfer makes a new `xfr_…`.
+func NewTransfer() Transfer { return New[transferKind]() }
+
+// NewIntegration makes a new `int_…`.
+func NewIntegration() Integration { return New[integrationKind]() }
+
+// NewRun makes a new `run_…`.
+func NewRun() Run { return New[runKind]() }
+
+// NewPerson makes a new `per_…`.
+func NewPerson() Person { return New[personKind]() }
+
+// NewEvent makes a new `evt_…`.
+func NewEvent() Event { return New[eventKind]() }
+
+// NewMessage makes a new `msg_…`.
+func NewMessage() Message { return New[messageKind]() }
+
+// NewRequest makes a new `req_…`.
+func NewRequest() Request { return New[requestKind]() }
+
+// ParseTenant reads a `tnt_…`.
+func ParseTenant(s string) (Tenant, error) { return Parse[tenantKind](s) }
+
+// ParseWorkspace reads a `wsp_…`.
+func ParseWorkspace(s string) (Workspace, error) { return Parse[workspaceKind](s) }
+
+// ParseUser reads a `usr_…`.
+func ParseUser(s string) (User, error) { return Parse[userKind](s) }
+
+// ParseServiceAccount reads a `svc_…`.
 func ParseServiceAccount(s string) (ServiceAccount, error) { return Parse[serviceAccountKind](s) }
-func ParseSession(s string) (Session, error)               { return Parse[sessionKind](s) }
-func ParseToken(s string) (Token, error)                   { return Parse[tokenKind](s) }
-func ParseTransfer(s string) (Transfer, error)             { return Parse[transferKind](s) }
-func ParseIntegration(s string) (Integration, error)       { return Parse[integrationKind](s) }
-func ParseRun(s string) (Run, error)                       { return Parse[runKind](s) }
-func ParseResource(s string) (Resource, error)             { return Parse[ResourceKind](s) }
-func ParseEntitlement(s string) (Entitlement, error)       { return Parse[EntitlementKind](s) }
-func ParseGrant(s string) (Grant, error)                   { return Parse[GrantKind](s) }
-func ParsePerson(s string) (Person, error)                 { return Parse[personKind](s) }
-func ParseEvent(s string) (Event, error)                   { return Parse[eventKind](s) }
-func ParseMessage(s string) (Message, error)               { return Parse[messageKind](s) }
+
+// ParseSession reads a `ses_…`.
+func ParseSession(s string) (Session, error) { return Parse[sessionKind](s) }
+
+// ParseToken reads a `tok_…`.
+func ParseToken(s string) (Token, error) { return Parse[tokenKind](s) }
+
+// ParseTransfer reads a `xfr_…`.
+func ParseTransfer(s string) (Transfer, error) { return Parse[transferKind](s) }
+
+// ParseIntegration reads a `int_…`.
+func ParseIntegration(s string) (Integration, error) { return Parse[integrationKind](s) }
+
+// ParseRun reads a `run_…`.
+func ParseRun(s string) (Run, error) { return Parse[runKind](s) }
+
+// ParseResource reads a `res_…`.
+func ParseResource(s string) (Resource, error) { return Parse[ResourceKind](s) }
+
+// ParseEntitlement reads a `ent_…`.
+func ParseEntitlement(s string) (Entitlement, error) { return Parse[EntitlementKind](s) }
+
+// ParseGrant reads a `grt_…`.
+func ParseGrant(s string) (Grant, error) { return Parse[GrantKind](s) }
+
+// ParsePerson reads a `per_…`.
+func ParsePerson(s string) (Person, error) { return Parse[personKind](s) }
+
+// ParseEvent reads a `evt_…`.
+func ParseEvent(s string) (Event, error) { return Parse[eventKind](s) }
+
+// ParseMessage reads a `msg_…`.
+func ParseMessage(s string) (Message, error) { return Parse[messageKind](s) }
