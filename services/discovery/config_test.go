@@ -13,7 +13,7 @@ func TestRoleNamesEverythingItLacks(t *testing.T) {
 	if err == nil {
 		t.Fatal("an empty configuration was taken")
 	}
-	for _, want := range []string{"A3_TENANT", "A3_DATABASE_URL", "A3_DATABASE_TENANT_URL", "A3_ENVELOPE_KEY", "A3_PAGE_KEY", "A3_CERT_DIR"} {
+	for _, want := range []string{"A3_TENANT", "A3_DATABASE_URL", "A3_TENANT_DATABASE_URL", "A3_ENVELOPE_KEY", "A3_PAGE_KEY", "A3_CERT_DIR"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not name %s: %v", want, err)
 		}

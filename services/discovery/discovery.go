@@ -25,7 +25,7 @@ const service = "discovery"
 type Config struct {
 	Set               set.Config    `envPrefix:""`
 	DatabaseURL       config.Secret `env:"DATABASE_URL" desc:"connection string of role discovery, which sees one workspace at a time"`
-	TenantDatabaseURL config.Secret `env:"DATABASE_TENANT_URL" desc:"connection string of role discovery_tenant, which looks out over workspaces"`
+	TenantDatabaseURL config.Secret `env:"TENANT_DATABASE_URL" desc:"connection string of role discovery_tenant, which looks out over workspaces"`
 	PageKey           config.Secret `env:"PAGE_KEY" desc:"secret that page tokens are sealed with, 16 bytes or more"`
 	EnvelopeKey       config.Secret `env:"ENVELOPE_KEY" desc:"key that slices' envelopes are signed with"`
 }

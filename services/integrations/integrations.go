@@ -30,7 +30,7 @@ const (
 type Config struct {
 	Set               set.Config    `envPrefix:""`
 	DatabaseURL       config.Secret `env:"DATABASE_URL" desc:"connection string of role integrations, which sees one workspace at a time"`
-	TenantDatabaseURL config.Secret `env:"DATABASE_TENANT_URL" desc:"connection string of role integrations_tenant, which claims what is due"`
+	TenantDatabaseURL config.Secret `env:"TENANT_DATABASE_URL" desc:"connection string of role integrations_tenant, which claims what is due"`
 	PageKey           config.Secret `env:"PAGE_KEY" desc:"secret that page tokens are sealed with, 16 bytes or more"`
 	EnvelopeKeys      string        `env:"ENVELOPE_KEYS" desc:"public keys that envelopes are verified with"`
 	SecretDir         string        `env:"SECRET_DIR" desc:"directory of the tenant's secrets"`

@@ -42,6 +42,7 @@ CREATE TABLE discovery.runs (
 CREATE UNIQUE INDEX runs_under_way ON discovery.runs (workspace_id, integration_id) WHERE state IN ('queued', 'running', 'publishing');
 CREATE UNIQUE INDEX runs_due ON discovery.runs (workspace_id, integration_id, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX runs_of_integration ON discovery.runs (workspace_id, integration_id, id);
+CREATE INDEX runs_published ON discovery.runs (workspace_id, integration_id, finished_at) WHERE state IN ('complete', 'partial');
 CREATE INDEX runs_unfinished ON discovery.runs (state, updated_at) WHERE NOT reported;
 
 CREATE TABLE discovery.slices (
@@ -78,18 +79,25 @@ CREATE UNLOGGED TABLE discovery.staged_expansions (
 
 -- The history: a row stands from `since` until `until`; NULL means that it still does. Ids are computed from what they name
 -- (libs/access), so the same thing has the same id in every run.
+-- What a resource is looked up by stands in columns of its own, in lower case: an expression index would be passed over, for lower()
+-- is not leakproof and may not run before row-level security has.
 CREATE TABLE discovery.resources (
     workspace_id uuid NOT NULL, integration_id uuid NOT NULL, id uuid NOT NULL,
     type text NOT NULL, external_id text NOT NULL, display_name text NOT NULL, parent_id uuid,
     attributes jsonb NOT NULL, account boolean NOT NULL, scope text NOT NULL,
     since timestamptz NOT NULL, since_run uuid NOT NULL, until timestamptz, until_run uuid,
+    external_key text GENERATED ALWAYS AS (lower(external_id)) STORED,
+    name_key     text GENERATED ALWAYS AS (lower(display_name)) STORED,
+    email_key    text GENERATED ALWAYS AS (CASE WHEN account THEN nullif(lower(attributes ->> 'email'), '') END) STORED,
+    login_key    text GENERATED ALWAYS AS (CASE WHEN account THEN nullif(lower(attributes ->> 'login'), '') END) STORED,
     PRIMARY KEY (workspace_id, integration_id, id, since)
 );
 CREATE INDEX resources_id ON discovery.resources (workspace_id, id);
 CREATE INDEX resources_type ON discovery.resources (workspace_id, type, id);
-CREATE INDEX resources_external_id ON discovery.resources (workspace_id, lower(external_id));
-CREATE INDEX resources_display_name ON discovery.resources (workspace_id, lower(display_name));
-CREATE INDEX resources_email ON discovery.resources (workspace_id, lower(attributes ->> 'email')) WHERE account;
+CREATE INDEX resources_external_key ON discovery.resources (workspace_id, external_key);
+CREATE INDEX resources_name_key ON discovery.resources (workspace_id, name_key);
+CREATE INDEX resources_email_key ON discovery.resources (workspace_id, email_key) WHERE email_key IS NOT NULL;
+CREATE INDEX resources_login_key ON discovery.resources (workspace_id, login_key) WHERE login_key IS NOT NULL;
 
 CREATE TABLE discovery.entitlements (
     workspace_id uuid NOT NULL, integration_id uuid NOT NULL, id uuid NOT NULL,
