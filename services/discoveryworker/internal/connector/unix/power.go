@@ -14,9 +14,9 @@ import (
 // pagers, interpreters) are not among them.
 func (s *sudoAccess) powers(h *sudoHolding, entitlement *discoveryv1.EntitlementRef) {
 	g := s.graph
-	reason := s.opens(h.command)
+	reason := s.opens(h.list)
 	if reason == "" && h.roots {
-		reason = s.opensAsRoot(h.command)
+		reason = s.opensAsRoot(h.list)
 	}
 	if reason != "" {
 		for _, target := range h.targets {
@@ -29,7 +29,7 @@ func (s *sudoAccess) powers(h *sudoHolding, entitlement *discoveryv1.Entitlement
 	if !h.roots || reason != "" {
 		return
 	}
-	for _, name := range s.switches(h.command) {
+	for _, name := range s.switches(h.list) {
 		g.expand(ScopeSudoers, entitlement, g.become(ref(typeUser, name)), "su, run as root, asks for no password")
 	}
 }
