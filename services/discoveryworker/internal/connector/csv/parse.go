@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/mail"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -189,17 +191,14 @@ func locate(header []string, declared map[integrationsv1.CsvField]string) (colum
 	for field := range integrationsv1.CsvField_name {
 		at[integrationsv1.CsvField(field)] = -1
 	}
-	for field := range int32(len(integrationsv1.CsvField_name)) {
-		name, ok := declared[integrationsv1.CsvField(field)]
-		if !ok {
-			continue
-		}
+	for _, field := range slices.Sorted(maps.Keys(declared)) {
+		name := declared[field]
 		i, ok := where[name]
 		if !ok {
 			missing = append(missing, fmt.Sprintf("%q", name))
 			continue
 		}
-		at[integrationsv1.CsvField(field)] = i
+		at[field] = i
 	}
 	if len(missing) > 0 {
 		return nil, fmt.Errorf("the header lacks declared columns: %s: it has %s", strings.Join(missing, ", "), headerWords(header))

@@ -123,11 +123,12 @@ func (m *machine) matches(c command, path string, args []string) bool {
 
 // globbed matches a pattern of paths.
 func (m *machine) globbed(c command, path string, args []string) bool {
-	pattern, isDir := c.path, strings.HasSuffix(c.path, "/")
 	base := filepath.Base(path)
-	dirs, last := strings.TrimSuffix(pattern, "/"), base
+	dirs, isDir := strings.CutSuffix(c.path, "/")
 	if !isDir {
-		dirs, last = pattern[:strings.LastIndexByte(pattern, '/')], pattern[strings.LastIndexByte(pattern, '/')+1:]
+		slash := strings.LastIndexByte(c.path, '/')
+		last := c.path[slash+1:]
+		dirs = c.path[:slash]
 		if strings.HasPrefix(base, ".") && !strings.HasPrefix(last, ".") || !globText(last, true).match(base) {
 			return false
 		}

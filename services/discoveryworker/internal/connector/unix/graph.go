@@ -11,8 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"google.golang.org/protobuf/proto"
+
+	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 )
 
 // Types of resources.

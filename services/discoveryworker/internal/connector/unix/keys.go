@@ -12,8 +12,9 @@ import (
 	"strings"
 	"time"
 
-	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"golang.org/x/crypto/ssh"
+
+	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 )
 
 // authorizedKey is one line of one account's authorized_keys.

@@ -168,11 +168,12 @@ func decodePolicy(out []byte) (*sudoPolicy, error) {
 func locate(ctx context.Context, lines []sudoLine, policy *sudoPolicy) error {
 	out, _, err := run(ctx, text(lines, true), "cvtsudoers", "-c", "", "-f", "json", "-")
 	if err != nil {
-		return ctx.Err()
+		// Without marks the rules are known, only not their lines.
+		return ctx.Err() //nolint:nilerr // as said
 	}
 	marked, err := decodePolicy(out)
 	if err != nil {
-		return nil //nolint:nilerr // without marks the rules are known, only not their lines
+		return nil //nolint:nilerr // as above
 	}
 	line := -1
 	var at []int
