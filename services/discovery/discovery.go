@@ -15,6 +15,7 @@ import (
 	queuepg "a3os.app/libs/queue/postgres"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/set"
+	"a3os.app/services/discovery/internal/answer"
 	"a3os.app/services/discovery/internal/runs"
 	"a3os.app/services/discovery/internal/server"
 )
@@ -68,12 +69,14 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	life := runs.New(runs.Config{Tenant: cfg.Set.Tenant, DB: db, Wide: wide, Signer: signer, Verifier: verifier, Queue: inserter, Sources: sources})
 	handlers := server.NewRuns(life, pages)
+	answers := server.NewAccess(answer.New(db, pages))
 	return member.Serve(ctx, set.Serving{
 		DB: db,
 		Services: []rpc.Service{
 			rpc.Mount(discoveryv1connect.NewRunServiceHandler, discoveryv1connect.RunServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewRunWriteServiceHandler, discoveryv1connect.RunWriteServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewIngestServiceHandler, discoveryv1connect.IngestServiceHandler(handlers)),
+			rpc.Mount(discoveryv1connect.NewAccessServiceHandler, discoveryv1connect.AccessServiceHandler(answers)),
 			rpc.Mount(discoveryv1connect.NewDeadLetterServiceHandler, discoveryv1connect.DeadLetterServiceHandler(handlers)),
 		},
 		Envelopes: set.Envelopes(verifier),

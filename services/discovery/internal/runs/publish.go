@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -127,14 +128,18 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
-		added, removed, err := publish(ctx, q, row)
+		at, err := publishAt(ctx, q, row.IntegrationID)
+		if err != nil {
+			return err
+		}
+		added, removed, err := publish(ctx, q, row, at)
 		if err != nil {
 			return err
 		}
 		if err := joinPersons(ctx, q); err != nil {
 			return err
 		}
-		if row, err = q.FinishPublishing(ctx, store.FinishPublishingParams{RunID: run, At: new(time.Now()), GrantsAdded: added, GrantsRemoved: removed}); err != nil {
+		if row, err = q.FinishPublishing(ctx, store.FinishPublishingParams{RunID: run, At: &at, GrantsAdded: added, GrantsRemoved: removed}); err != nil {
 			return fmt.Errorf("finish the run: %w", err)
 		}
 		if err := dropStaged(ctx, q, run); err != nil {
@@ -169,9 +174,24 @@ func (r *Runs) restart(ctx context.Context, tx pgx.Tx, s scope.Scope, row store.
 	return r.enqueue(ctx, tx, s.Tenant, row)
 }
 
+// publishAt is the time that a publication carries: now, and after the one before it, whatever the clock was set to since.
+func publishAt(ctx context.Context, q *store.Queries, integration id.Integration) (time.Time, error) {
+	at := time.Now().Truncate(time.Microsecond)
+	last, err := q.LastPublishedAt(ctx, integration)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return at, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look for the run before: %w", err)
+	}
+	if !at.After(*last) {
+		at = last.Add(time.Microsecond)
+	}
+	return at, nil
+}
+
 // publish closes what is gone or has changed its meaning, describes anew what stands, and opens what is new.
-func publish(ctx context.Context, q *store.Queries, row store.Run) (added, removed int64, err error) {
-	at := time.Now()
+func publish(ctx context.Context, q *store.Queries, row store.Run, at time.Time) (added, removed int64, err error) {
 	integration, run := uuid(row.IntegrationID), uuid(row.ID)
 	has, err := q.HasHistory(ctx, row.IntegrationID)
 	if err != nil {

@@ -28,7 +28,7 @@ func NewRuns(r *runs.Runs, pages *page.Sealer) *Runs { return &Runs{runs: r, pag
 
 // GetRun answers one run.
 func (h *Runs) GetRun(ctx context.Context, req *connect.Request[discoveryv1.GetRunRequest]) (*connect.Response[discoveryv1.Run], error) {
-	return answer(h.runs.Get(ctx, req.Msg.GetRunId()))
+	return reply(h.runs.Get(ctx, req.Msg.GetRunId()))
 }
 
 // ListRuns pages through runs, newest first.
@@ -94,17 +94,17 @@ func (h *Runs) WatchRun(ctx context.Context, req *connect.Request[discoveryv1.Wa
 
 // StartRun asks for a run.
 func (h *Runs) StartRun(ctx context.Context, req *connect.Request[discoveryv1.StartRunRequest]) (*connect.Response[discoveryv1.Run], error) {
-	return answer(h.runs.Start(ctx, req.Msg))
+	return reply(h.runs.Start(ctx, req.Msg))
 }
 
 // CancelRun stops a run.
 func (h *Runs) CancelRun(ctx context.Context, req *connect.Request[discoveryv1.CancelRunRequest]) (*connect.Response[discoveryv1.Run], error) {
-	return answer(h.runs.Cancel(ctx, req.Msg))
+	return reply(h.runs.Cancel(ctx, req.Msg))
 }
 
 // BeginSlice claims a slice.
 func (h *Runs) BeginSlice(ctx context.Context, req *connect.Request[discoveryv1.BeginSliceRequest]) (*connect.Response[discoveryv1.BeginSliceResponse], error) {
-	return answer(h.runs.BeginSlice(ctx, req.Msg.GetAttempt()))
+	return reply(h.runs.BeginSlice(ctx, req.Msg.GetAttempt()))
 }
 
 // IngestRecords stages records of the claimed slice.
@@ -127,26 +127,26 @@ func (h *Runs) IngestRecords(ctx context.Context, stream *connect.ClientStream[d
 // SealSlice makes what was staged count.
 func (h *Runs) SealSlice(ctx context.Context, req *connect.Request[discoveryv1.SealSliceRequest]) (*connect.Response[discoveryv1.SealSliceResponse], error) {
 	state, err := h.runs.Seal(ctx, req.Msg)
-	return answer(&discoveryv1.SealSliceResponse{State: state}, err)
+	return reply(&discoveryv1.SealSliceResponse{State: state}, err)
 }
 
 // ReportProgress notes what is being read.
 func (h *Runs) ReportProgress(ctx context.Context, req *connect.Request[discoveryv1.ReportProgressRequest]) (*connect.Response[discoveryv1.ReportProgressResponse], error) {
 	stop, err := h.runs.Progress(ctx, req.Msg.GetAttempt(), req.Msg.GetProgress())
-	return answer(&discoveryv1.ReportProgressResponse{Stop: stop}, err)
+	return reply(&discoveryv1.ReportProgressResponse{Stop: stop}, err)
 }
 
 // FailRun ends a run that can't go on.
 func (h *Runs) FailRun(ctx context.Context, req *connect.Request[discoveryv1.FailRunRequest]) (*connect.Response[discoveryv1.FailRunResponse], error) {
-	return answer(&discoveryv1.FailRunResponse{}, h.runs.Fail(ctx, req.Msg.GetAttempt(), req.Msg.GetError()))
+	return reply(&discoveryv1.FailRunResponse{}, h.runs.Fail(ctx, req.Msg.GetAttempt(), req.Msg.GetError()))
 }
 
 // ReportDeadLetter keeps a refused message.
 func (h *Runs) ReportDeadLetter(ctx context.Context, req *connect.Request[discoveryv1.ReportDeadLetterRequest]) (*connect.Response[discoveryv1.ReportDeadLetterResponse], error) {
-	return answer(&discoveryv1.ReportDeadLetterResponse{}, h.runs.DeadLetter(ctx, req.Msg))
+	return reply(&discoveryv1.ReportDeadLetterResponse{}, h.runs.DeadLetter(ctx, req.Msg))
 }
 
-func answer[M any](m *M, err error) (*connect.Response[M], error) {
+func reply[M any](m *M, err error) (*connect.Response[M], error) {
 	if err != nil {
 		return nil, err
 	}

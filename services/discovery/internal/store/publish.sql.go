@@ -389,6 +389,19 @@ func (q *Queries) JoinPersonsByEmail(ctx context.Context) error {
 	return err
 }
 
+const lastPublishedAt = `-- name: LastPublishedAt :one
+SELECT finished_at FROM discovery.runs
+WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('complete', 'partial')
+ORDER BY finished_at DESC LIMIT 1
+`
+
+func (q *Queries) LastPublishedAt(ctx context.Context, integrationID id.Integration) (*time.Time, error) {
+	row := q.db.QueryRow(ctx, lastPublishedAt, integrationID)
+	var finished_at *time.Time
+	err := row.Scan(&finished_at)
+	return finished_at, err
+}
+
 const leavePersonless = `-- name: LeavePersonless :exec
 DELETE FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace()
   AND NOT EXISTS (SELECT FROM discovery.person_accounts a WHERE a.workspace_id = p.workspace_id AND a.person_id = p.id)

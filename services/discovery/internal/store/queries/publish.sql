@@ -11,6 +11,11 @@ SELECT ((SELECT count(*) FROM discovery.staged_resources s JOIN sealed USING (sl
       + (SELECT count(*) FROM discovery.staged_grants s JOIN sealed USING (slice, attempt) WHERE s.run_id = $1)
       + (SELECT count(*) FROM discovery.staged_expansions s JOIN sealed USING (slice, attempt) WHERE s.run_id = $1))::bigint;
 
+-- name: LastPublishedAt :one
+SELECT finished_at FROM discovery.runs
+WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('complete', 'partial')
+ORDER BY finished_at DESC LIMIT 1;
+
 -- name: HasHistory :one
 SELECT EXISTS (SELECT FROM discovery.resources r WHERE r.workspace_id = a3.current_workspace() AND r.integration_id = $1)
     OR EXISTS (SELECT FROM discovery.grants g WHERE g.workspace_id = a3.current_workspace() AND g.integration_id = $1);
