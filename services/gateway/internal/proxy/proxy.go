@@ -137,9 +137,10 @@ func (p *Proxy) leave(load *routes.Load) {
 
 // endsItsConnection says whether nothing after this request on its connection may be believed. net/http takes a chunked body where
 // a length stands beside it, as RFC 9112 §6.3 allows, and does not tell; whoever stands before us might have believed the length,
-// and what follows would then be somebody else's request. HTTP/1.0 has no chunks and an end that others may see elsewhere.
+// and what follows would then be somebody else's request. HTTP/1.0 has no chunks and an end that others may see elsewhere; what
+// follows a CONNECT was meant for the tunnel.
 func endsItsConnection(r *http.Request) bool {
-	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0)
+	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect)
 }
 
 // repeatable reads a small body of known length, so that the transport can send it again. It answers false where the body ends early.

@@ -1,0 +1,242 @@
+package gateway_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"a3os.app/libs/workload"
+)
+
+func TestRequestReachesTheComponentOfItsHostAndPath(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	acme.serve("iam", nil, "/", "/a3os.iam.v1.")
+	audit := acme.serve("audit", nil, "/a3os.audit.v1.")
+	globex.serve("iam", nil, "/")
+	h.publish(acme, globex)
+	p := h.start()
+	p.until("acme", "/", http.StatusOK, "acme/iam")
+	for _, http1 := range []bool{true, false} {
+		c := p.client(http1)
+		for url, want := range map[string]string{
+			"https://acme.a3.test/a3os.iam.v1.UserService/GetUser":     "acme/iam",
+			"https://acme.a3.test/a3os.audit.v1.LogService/List":       "acme/audit",
+			"https://ACME.a3.test:7443/x":                              "acme/iam",
+			"https://globex.a3.test/a3os.audit.v1.LogService/List?a=b": "globex/iam",
+		} {
+			if a := do(t, c, request(t, "POST", url, "body")); a.body != want || a.StatusCode != http.StatusOK || a.Header.Get("X-Seen-Body") != "body" {
+				t.Errorf("HTTP/1 %v: %s answered %d %q, want %s", http1, url, a.StatusCode, a.body, want)
+			}
+		}
+	}
+	seen := <-audit.seen
+	if seen.ProtoMajor != 2 || seen.Host != "acme.a3.test" || seen.Header.Get("A3-Source-Address") != "127.0.0.1" {
+		t.Errorf("the service saw %s, host %s, source %q", seen.Proto, seen.Host, seen.Header.Get("A3-Source-Address"))
+	}
+	who, err := workload.FromCertificate(seen.TLS.PeerCertificates[0])
+	if err != nil || who.String() != "spiffe://plane.dev.a3os/gateway" {
+		t.Errorf("the service was called by %s, %v", who, err)
+	}
+}
+
+// Attack row H14.
+func TestNoClientSpeaksInTheGatewaysName(t *testing.T) {
+	h := newHarness(t)
+	acme := h.tenant("acme")
+	iam := acme.serve("iam", nil, "/")
+	h.publish(acme)
+	p := h.start()
+	p.until("acme", "/ready", http.StatusOK, "")
+	for len(iam.seen) > 0 {
+		<-iam.seen
+	}
+	for _, http1 := range []bool{true, false} {
+		req := request(t, "GET", "https://acme.a3.test/", "")
+		for _, name := range []string{"Forwarded", "X-Forwarded-Host", "X-Forwarded-For", "X-Tenant-Id", "X-Workspace-Id", "A3-Source-Address", "A3-Envelope", "X-Real-Ip"} {
+			req.Header.Set(name, "globex")
+		}
+		req.Header.Set("Idempotency-Key", "k")
+		if http1 {
+			// What Connection names is removed on the way; what the gateway says must not be removable.
+			req.Header.Set("Connection", "A3-Source-Address, X-Keep")
+		}
+		do(t, p.client(http1), req)
+		seen := <-iam.seen
+		for name, values := range seen.Header {
+			if strings.Contains(strings.Join(values, " "), "globex") {
+				t.Errorf("%s came through as %q", name, values)
+			}
+		}
+		if seen.Header.Get("A3-Source-Address") != "127.0.0.1" || seen.Header.Get("Idempotency-Key") != "k" {
+			t.Errorf("the service saw %v", seen.Header)
+		}
+	}
+}
+
+// Attack row H15.
+func TestHostsWithoutATenantAreOneAnswer(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	acme.serve("iam", nil, "/a3os.")
+	globex.serve("iam", nil, "/")
+	h.publish(acme, globex)
+	p := h.start()
+	p.until("globex", "/", http.StatusOK, "globex/iam")
+	h.publish(acme) // globex is suspended, or gone: the snapshot holds active tenants only
+	p.until("globex", "/", http.StatusNotFound, "")
+	for _, http1 := range []bool{true, false} {
+		var first string
+		for _, c := range []struct{ host, path string }{
+			{"globex.a3.test", "/"}, {"nobody.a3.test", "/"}, {"nobody.a3.test", "/a3os.iam.v1.UserService/GetUser"}, {"a3.test", "/"}, {"a.b.a3.test", "/"},
+			{"acme.a3.test.evil.example", "/"}, {"evil.example", "/"}, {"127.0.0.1", "/"}, {"acme.a3.test", "/elsewhere"}, {"acme.a3.test", "/a3os.x/../y"},
+			{"acme.a3.test", "//a3os.x"}, {"acme.a3.test", "/a3os.x%2fy"}, {"", "/"},
+		} {
+			for _, method := range []string{"GET", "POST"} {
+				req := request(t, method, "https://acme.a3.test"+c.path, "")
+				req.Host = c.host
+				if c.host == "" {
+					req.Host = "xn--nobody-.a3.test"
+				}
+				a := do(t, p.client(http1), req)
+				a.Header.Del("Date")
+				got := fmt.Sprint(a.StatusCode, a.Header, a.body)
+				if first == "" {
+					first = got
+				}
+				if got != first || a.StatusCode != http.StatusNotFound {
+					t.Errorf("HTTP/1 %v: %s %s%s answered\n%s, want\n%s", http1, method, c.host, c.path, got, first)
+				}
+			}
+		}
+	}
+}
+
+func TestBareDomainServesTheOneCompany(t *testing.T) {
+	h := newHarness(t)
+	acme := h.tenant("acme")
+	acme.serve("iam", nil, "/")
+	h.publish(acme)
+	p := h.start("A3_GATEWAY_APEX_SLUG=acme")
+	p.until("acme", "/", http.StatusOK, "acme/iam")
+	if a := do(t, p.client(false), request(t, "GET", "https://a3.test/", "")); a.body != "acme/iam" {
+		t.Errorf("the bare domain answered %d %q", a.StatusCode, a.body)
+	}
+}
+
+func TestAddressThatIsNowAnothersIsAClosedDoor(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	acme.serve("iam", nil, "/")
+	victim := globex.serve("iam", nil, "/")
+	h.publish(acme, globex)
+	p := h.start()
+	p.until("globex", "/", http.StatusOK, "globex/iam")
+	<-victim.seen
+	// The registry, a port that was given away, or whoever: acme's route leads to globex's service.
+	acme.services[0].addr = victim.addr
+	h.publish(acme)
+	p.until("acme", "/", http.StatusServiceUnavailable, "")
+	if a := do(t, p.client(false), request(t, "POST", "https://acme.a3.test/", "secret")); a.StatusCode != http.StatusServiceUnavailable || strings.Contains(a.body, "127.0.0.1") {
+		t.Errorf("answered %d %q", a.StatusCode, a.body)
+	}
+	if len(victim.seen) != 0 {
+		t.Error("globex saw acme's request")
+	}
+}
+
+func TestNewCertificateIsTakenUpWithoutARestart(t *testing.T) {
+	h := newHarness(t)
+	acme := h.tenant("acme")
+	acme.serve("iam", nil, "/")
+	h.publish(acme)
+	p := h.start()
+	p.until("acme", "/", http.StatusOK, "")
+	write(t, h.certFile, []byte("broken")) // half-way, or by mistake: the old one goes on
+	p.until("acme", "/", http.StatusOK, "")
+	want := h.newCertificate()
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		conn, err := tls.Dial("tcp", p.addr, &tls.Config{RootCAs: h.clientRoots, ServerName: "acme.a3.test", MinVersion: tls.VersionTLS12})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := conn.ConnectionState().PeerCertificates[0].SerialNumber
+		conn.Close()
+		if got.Cmp(want) == 0 {
+			return
+		}
+	}
+	t.Error("the new certificate was never shown")
+}
+
+func TestGreedyAndSlowClientsAreBounded(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	entered, hold := make(chan struct{}, 2), make(chan struct{})
+	acme.serve("iam", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-hold }), "/")
+	globex.serve("iam", nil, "/")
+	h.publish(acme, globex)
+	p := h.start("A3_MAX_IN_FLIGHT_PER_TENANT=2", "A3_HEADER_TIMEOUT=300ms")
+	p.until("globex", "/", http.StatusOK, "")
+	c := p.client(false)
+	held := make(chan error, 2)
+	for range 2 {
+		req := request(t, "GET", "https://acme.a3.test/", "")
+		go func() {
+			res, err := c.Do(req)
+			if err == nil {
+				res.Body.Close()
+			}
+			held <- err
+		}()
+	}
+	<-entered
+	<-entered
+	if a := do(t, c, request(t, "GET", "https://acme.a3.test/", "")); a.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("a request above the tenant's bound answered %d", a.StatusCode)
+	}
+	if a := do(t, c, request(t, "GET", "https://globex.a3.test/", "")); a.StatusCode != http.StatusOK {
+		t.Errorf("with acme at its bound globex answered %d", a.StatusCode)
+	}
+	close(hold)
+	for range 2 {
+		if err := <-held; err != nil {
+			t.Error(err)
+		}
+	}
+
+	req := request(t, "GET", "https://globex.a3.test/", "")
+	req.Header.Set("X-Large", strings.Repeat("x", 64<<10))
+	if a := do(t, p.client(true), req); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("64 KiB of headers answered %d", a.StatusCode)
+	}
+	conn := p.raw()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: globex.a3.test\r\nX-Slow: "); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if raw, err := io.ReadAll(conn); err != nil {
+		t.Errorf("a client that never ends its headers is still connected: %v, %q", err, raw)
+	}
+}
+
+// raw is a TLS connection that speaks HTTP/1.1.
+func (p *process) raw() *tls.Conn { return p.dial("http/1.1") }
+
+// rawHTTP2 is a TLS connection that speaks HTTP/2.
+func (p *process) rawHTTP2() *tls.Conn { return p.dial("h2") }
+
+func (p *process) dial(protocol string) *tls.Conn {
+	p.h.t.Helper()
+	conn, err := tls.Dial("tcp", p.addr, &tls.Config{RootCAs: p.h.clientRoots, ServerName: "acme." + domain, MinVersion: tls.VersionTLS12, NextProtos: []string{protocol}})
+	if err != nil {
+		p.h.t.Fatal(err)
+	}
+	p.h.t.Cleanup(func() { conn.Close() })
+	return conn
+}
