@@ -131,20 +131,9 @@ func (i *Issuer) Revocation(ctx context.Context, r *op.ClientRequest[oidc.Revoca
 	err := i.cfg.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
 		ended = false
-		s, user, found, err := session.Owner(ctx, q, r.Data.Token)
-		if err != nil {
+		s, user, err := i.sessionOf(ctx, q, r.Data.Token)
+		if err != nil || s.IsZero() {
 			return err
-		}
-		if !found {
-			c, verr := i.verifier.Verify(ctx, r.Data.Token)
-			switch {
-			case verr != nil:
-				return nil
-			case c.Session.IsZero():
-				// To say nothing would read as "revoked".
-				return &oidc.Error{ErrorType: "unsupported_token_type", Description: "a service account's token ends by itself, or with the account"}
-			}
-			s, user = c.Session, c.Principal.User()
 		}
 		if ended, err = session.End(ctx, q, s, user, i.cfg.Now()); err != nil || !ended {
 			return err
@@ -161,4 +150,19 @@ func (i *Issuer) Revocation(ctx context.Context, r *op.ClientRequest[oidc.Revoca
 		i.cfg.Revoked()
 	}
 	return op.NewResponse(nil), nil
+}
+
+// sessionOf answers the session that a refresh token or an access token belongs to; none for what isn't one.
+func (i *Issuer) sessionOf(ctx context.Context, q *store.Queries, token string) (id.Session, id.User, error) {
+	s, user, found, err := session.Owner(ctx, q, token)
+	if err != nil || found {
+		return s, user, err
+	}
+	// A token that doesn't verify is none of ours, which is no error (RFC 7009 §2.2).
+	c, _ := i.verifier.Verify(ctx, token)
+	if c.Session.IsZero() && c.Principal != "" {
+		// To say nothing would read as "revoked".
+		return s, user, &oidc.Error{ErrorType: "unsupported_token_type", Description: "a service account's token ends by itself, or with the account"}
+	}
+	return c.Session, c.Principal.User(), nil
 }

@@ -66,13 +66,14 @@ func (i *Issuer) Handler() http.Handler {
 // recoverer stands outside of op, which has panicked on what a caller sent before.
 func recoverer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
 		defer func() {
 			if v := recover(); v != nil {
-				slog.ErrorContext(r.Context(), "the issuer's endpoint panicked", "path", r.URL.Path, "panic", v)
+				slog.ErrorContext(ctx, "the issuer's endpoint panicked", "path", r.URL.Path, "panic", v)
 				http.Error(w, `{"error":"server_error"}`, http.StatusInternalServerError)
 			}
 		}()
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

@@ -43,8 +43,8 @@ func (i *Issuer) refused(ctx context.Context, err error) error {
 
 // broken is an error of ours as a caller may see it: op would show any other in full.
 func broken(err error) error {
-	switch fault.KindOf(err) {
-	case fault.Unavailable, fault.ResourceExhausted, fault.Aborted, fault.DeadlineExceeded, fault.Canceled:
+	passes := []fault.Kind{fault.Unavailable, fault.ResourceExhausted, fault.Aborted, fault.DeadlineExceeded, fault.Canceled}
+	if slices.Contains(passes, fault.KindOf(err)) {
 		return op.NewStatusError(oidc.ErrServerError().WithDescription("the issuer can't answer now; try again shortly").WithParent(err),
 			http.StatusServiceUnavailable)
 	}

@@ -155,6 +155,10 @@ func Owner(ctx context.Context, q *store.Queries, token string) (s id.Session, u
 
 // End ends a session and makes its access tokens worthless. It answers false where it was over already.
 func End(ctx context.Context, q *store.Queries, s id.Session, user id.User, now time.Time) (bool, error) {
+	// Before the session's row, as everyone who changes rights does: or this and a deactivation of the user would wait for each other.
+	if _, err := q.LockRights(ctx); err != nil {
+		return false, fmt.Errorf("end a session: %w", err)
+	}
 	n, err := q.EndSession(ctx, store.EndSessionParams{ID: s, Now: now})
 	if err != nil || n == 0 {
 		return false, err

@@ -396,7 +396,8 @@ const (
 //
 // UserWriteService changes users.
 type UserWriteServiceClient interface {
-	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited.
+	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited. One who was deactivated comes
+	// back as invited, without their memberships.
 	InviteUser(ctx context.Context, in *InviteUserRequest, opts ...grpc.CallOption) (*InviteUserResponse, error)
 	// DeactivateUser ends a user's sessions and memberships. Refused, with the list of workspaces to transfer first, for an owner;
 	// refused for the last tenant admin.
@@ -449,7 +450,8 @@ func (c *userWriteServiceClient) SetTenantRole(ctx context.Context, in *SetTenan
 //
 // UserWriteService changes users.
 type UserWriteServiceServer interface {
-	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited.
+	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited. One who was deactivated comes
+	// back as invited, without their memberships.
 	InviteUser(context.Context, *InviteUserRequest) (*InviteUserResponse, error)
 	// DeactivateUser ends a user's sessions and memberships. Refused, with the list of workspaces to transfer first, for an owner;
 	// refused for the last tenant admin.

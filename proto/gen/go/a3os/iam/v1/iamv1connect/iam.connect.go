@@ -364,7 +364,8 @@ func (UnimplementedUserServiceHandler) ListUsers(context.Context, *connect.Reque
 
 // UserWriteServiceClient is a client for the a3os.iam.v1.UserWriteService service.
 type UserWriteServiceClient interface {
-	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited.
+	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited. One who was deactivated comes
+	// back as invited, without their memberships.
 	InviteUser(context.Context, *connect.Request[v1.InviteUserRequest]) (*connect.Response[v1.InviteUserResponse], error)
 	// DeactivateUser ends a user's sessions and memberships. Refused, with the list of workspaces to transfer first, for an owner;
 	// refused for the last tenant admin.
@@ -429,7 +430,8 @@ func (c *userWriteServiceClient) SetTenantRole(ctx context.Context, req *connect
 
 // UserWriteServiceHandler is an implementation of the a3os.iam.v1.UserWriteService service.
 type UserWriteServiceHandler interface {
-	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited.
+	// InviteUser creates a user and a one-time setup code, or a new code for one who is still invited. One who was deactivated comes
+	// back as invited, without their memberships.
 	InviteUser(context.Context, *connect.Request[v1.InviteUserRequest]) (*connect.Response[v1.InviteUserResponse], error)
 	// DeactivateUser ends a user's sessions and memberships. Refused, with the list of workspaces to transfer first, for an owner;
 	// refused for the last tenant admin.
