@@ -1,0 +1,135 @@
+// Package command is the command line of fleet.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/fleet/internal/settings"
+)
+
+// Exit codes.
+const (
+	exitFailed   = 1
+	exitUsage    = 2
+	exitDenied   = 3
+	exitNotFound = 4
+)
+
+// usageError is a command line, or a setting, that can't be meant.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// app is one run of fleet.
+type app struct {
+	environ []string
+	out     io.Writer
+	errOut  io.Writer
+	format  string
+}
+
+// Run runs a command line and answers its exit code. Errors go to errOut, each as one sentence.
+func Run(ctx context.Context, args, environ []string, out, errOut io.Writer) int {
+	a := &app{environ: environ, out: out, errOut: errOut}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		_, _ = fmt.Fprintln(errOut, "fleet:", line)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	switch fault.KindOf(err) {
+	case fault.InvalidArgument:
+		return exitUsage
+	case fault.PermissionDenied, fault.Unauthenticated:
+		return exitDenied
+	case fault.NotFound:
+		return exitNotFound
+	default:
+		return exitFailed
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use: "fleet", Short: "Bring planes and tenants of AccessOS up, and look after them",
+		SilenceErrors: true, SilenceUsage: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.format != "table" && a.format != "json" {
+				return usageError{fmt.Errorf("-o is %q: it is table or json", a.format)}
+			}
+			return nil
+		},
+	}
+	root.PersistentFlags().StringVarP(&a.format, "output", "o", "table", "table or json")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w: see %s --help", err, c.CommandPath())}
+	})
+	root.AddCommand(a.planeCommand(), a.tenantCommand())
+	return root
+}
+
+// group is a command that does nothing itself.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("there is no command %q: see %s --help", c.CommandPath()+" "+args[0], c.CommandPath())}
+		}
+		return nil
+	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(commands...)
+	return c
+}
+
+// exactly refuses any other number of arguments than the names say.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usageError{fmt.Errorf("it takes %d arguments: %s %s", len(names), c.CommandPath(), strings.Join(names, " "))}
+		}
+		return nil
+	}
+}
+
+func (a *app) plane() (*plane.Plane, error) {
+	root, err := settings.Root()
+	if err != nil {
+		return nil, err
+	}
+	s, err := settings.Load(a.environ, root)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return plane.New(s, reporter{a.errOut})
+}
+
+// reporter tells steps as they happen, beside the command's own output.
+type reporter struct{ to io.Writer }
+
+// Done implements plane.Reporter.
+func (r reporter) Done(step string, took time.Duration) {
+	_, _ = fmt.Fprintf(r.to, "✓ %s (%.1f s)\n", step, took.Seconds())
+}
+
+// Note implements plane.Reporter.
+func (r reporter) Note(text string) { _, _ = fmt.Fprintln(r.to, "·", text) }

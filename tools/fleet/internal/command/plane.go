@@ -1,0 +1,125 @@
+package command
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+const upHelp = `Bring up a plane on this machine: PostgreSQL, the control plane, and the tenants it is told of, each with a service set of its own.
+What is there already is left alone, so that the command can be repeated, and resumes where it was interrupted.
+
+  A3_HOME           directory of all state; default .a3
+  A3_LISTEN         address that the gateway listens on; default 127.0.0.1
+  A3_PORT           port of it; default 7443
+  A3_DOMAIN         name below which tenants have their hosts; default localhost
+  A3_TENANTS        slugs of the tenants; default acme,globex
+  A3_TLS_CERT       file with a certificate of your own, PEM; default one of a local authority
+  A3_TLS_KEY        file with its key, PEM
+  A3_UNIX_TENANTS   slugs of tenants that may discover this machine, or none; default acme
+  A3_PG_BIN         bin directory of the PostgreSQL to use; default the newest on the machine
+  A3_LOG_LEVEL      debug, info, warn or error; default info`
+
+func (a *app) planeCommand() *cobra.Command {
+	up := &cobra.Command{Use: "up", Short: "Bring the plane up", Long: upHelp, Args: exactly(), RunE: a.planeUp}
+	var remove bool
+	down := &cobra.Command{Use: "down", Short: "Stop every process that the plane started, and keep its data", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error { return a.planeDown(c, remove) }}
+	down.Flags().BoolVar(&remove, "remove-data", false, "remove everything that the plane keeps, too")
+	status := &cobra.Command{Use: "status", Short: "Show the plane's processes and tenants", Args: exactly(), RunE: a.planeStatus}
+	var home string
+	sup := &cobra.Command{Use: "supervise", Short: "Keep the plane's processes; plane up starts it", Hidden: true, Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error { return supervise.Run(c.Context(), plane.RunDir(home)) }}
+	sup.Flags().StringVar(&home, "home", "", "the plane's home")
+	return group("plane", "A plane on this machine", up, down, status, sup)
+}
+
+func (a *app) planeUp(c *cobra.Command, _ []string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	changed, err := p.Up(c.Context())
+	if err != nil {
+		return err
+	}
+	if !changed {
+		_, _ = fmt.Fprintln(a.out, "already up: nothing changed")
+	}
+	return nil
+}
+
+func (a *app) planeDown(c *cobra.Command, remove bool) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	do := p.Down
+	if remove {
+		do = p.Remove
+	}
+	changed, err := do(c.Context())
+	if err == nil && !changed {
+		_, _ = fmt.Fprintln(a.out, "already down: nothing changed")
+	}
+	return err
+}
+
+func (a *app) planeStatus(c *cobra.Command, _ []string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	status, err := p.Status(c.Context())
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(status)
+	}
+	var rows [][]string
+	for _, s := range status.Processes {
+		rows = append(rows, []string{s.Name, string(s.State), number(s.PID), uptime(s), strconv.Itoa(s.Restarts), megabytes(s.Memory), s.LastExit})
+	}
+	if err := a.table([]string{"PROCESS", "STATE", "PID", "UP", "RESTARTS", "MEMORY", "LAST EXIT"}, rows); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(a.out); err != nil {
+		return err
+	}
+	rows = nil
+	for _, t := range status.Tenants {
+		rows = append(rows, []string{t.Slug, t.ID, t.State, t.URL})
+	}
+	return a.table([]string{"TENANT", "ID", "STATE", "URL"}, rows)
+}
+
+func uptime(s supervise.Status) string {
+	switch {
+	case s.State == supervise.BackingOff:
+		return "starts in " + time.Until(s.NextStart).Truncate(time.Second).String()
+	case s.PID == 0:
+		return "-"
+	default:
+		return time.Since(s.Since).Truncate(time.Second).String()
+	}
+}
+
+func number(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
+}
+
+func megabytes(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/(1<<20))
+}

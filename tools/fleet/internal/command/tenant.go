@@ -1,0 +1,109 @@
+package command
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+func (a *app) tenantCommand() *cobra.Command {
+	var name string
+	create := &cobra.Command{Use: "create SLUG", Short: "Make a tenant with a service set of its own", Args: exactly("SLUG"),
+		RunE: func(c *cobra.Command, args []string) error { return a.tenantCreate(c, args[0], name) }}
+	create.Flags().StringVar(&name, "name", "", "name shown; the slug when empty")
+	list := &cobra.Command{Use: "list", Short: "List the tenants", Args: exactly(), RunE: a.tenantList}
+	show := &cobra.Command{Use: "show TENANT", Short: "Show a tenant, by id or slug, with its set and what that says of itself", Args: exactly("TENANT"), RunE: a.tenantShow}
+	return group("tenant", "Tenants of the plane", create, list, show)
+}
+
+func (a *app) tenantCreate(c *cobra.Command, slug, name string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	status, changed, err := p.CreateTenant(c.Context(), slug, name)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(status)
+	}
+	if !changed {
+		_, _ = fmt.Fprintf(a.out, "%s is there already: nothing changed\n", slug)
+	}
+	return a.tenants([]*registryv1.TenantStatus{status}, p.Settings.URL)
+}
+
+func (a *app) tenantList(c *cobra.Command, _ []string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	all, err := p.Tenants(c.Context())
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(&registryv1.ListTenantsResponse{Tenants: all})
+	}
+	return a.tenants(all, p.Settings.URL)
+}
+
+func (a *app) tenants(all []*registryv1.TenantStatus, url func(string) string) error {
+	var rows [][]string
+	for _, s := range all {
+		t := s.GetTenant()
+		rows = append(rows, []string{t.GetSlug(), t.GetId(), t.GetDisplayName(), word(t.GetState().String()), url(t.GetSlug()), since(t.GetCreatedAt())})
+	}
+	return a.table([]string{"SLUG", "ID", "NAME", "STATE", "URL", "CREATED"}, rows)
+}
+
+func (a *app) tenantShow(c *cobra.Command, args []string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	status, err := p.ShowTenant(c.Context(), args[0])
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(status)
+	}
+	if err := a.tenants([]*registryv1.TenantStatus{status}, p.Settings.URL); err != nil {
+		return err
+	}
+	reports := map[string]*registryv1.ComponentReport{}
+	for _, r := range status.GetReports() {
+		reports[r.GetName()] = r
+	}
+	var rows [][]string
+	for _, comp := range status.GetServiceSet().GetComponents() {
+		r := reports[comp.GetName()]
+		rows = append(rows, []string{comp.GetName(), comp.GetAddress(), word(r.GetHealth().String()), r.GetRelease(), since(r.GetReportedAt())})
+	}
+	if _, err := fmt.Fprintln(a.out); err != nil {
+		return err
+	}
+	return a.table([]string{"COMPONENT", "ADDRESS", "HEALTH", "RELEASE", "REPORTED"}, rows)
+}
+
+// word is the last part of an enum's value in lower case: TENANT_STATE_ACTIVE is active.
+func word(enum string) string {
+	for _, prefix := range []string{"TENANT_STATE_", "HEALTH_"} {
+		enum = strings.TrimPrefix(enum, prefix)
+	}
+	return strings.ToLower(strings.ReplaceAll(enum, "_", " "))
+}
+
+func since(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return "never"
+	}
+	return t.AsTime().Format(time.RFC3339)
+}

@@ -1,0 +1,182 @@
+// Package plane brings a plane of this machine up and down and makes its tenants. It promises that every command can be repeated and
+// resumed: each step looks whether there is something to do, and what is as it should be is left alone.
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// Plane is a plane of this machine.
+type Plane struct {
+	// Settings it was opened with.
+	Settings settings.Settings
+	// Program is accessos, and Self the program that supervises.
+	Program, Self string
+
+	platform   *local.Platform
+	state      *state.State
+	supervisor *supervise.Client
+	report     Reporter
+	blueprint  *blueprint.Blueprint
+	own        local.Set
+}
+
+// New makes a plane of what the settings say; nothing is touched.
+func New(s settings.Settings, report Reporter) (*Plane, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	set, err := blueprint.AccessOS()
+	if err != nil {
+		return nil, err
+	}
+	control, err := blueprint.Plane()
+	if err != nil {
+		return nil, err
+	}
+	return &Plane{Settings: s, Program: filepath.Join(filepath.Dir(self), set.Artefact), Self: self, supervisor: supervise.NewClient(RunDir(s.Home)),
+		report: report, blueprint: set, own: local.Set{Blueprint: control}}, nil
+}
+
+// RunDir is the supervisor's directory of a home.
+func RunDir(home string) supervise.Dir { return supervise.Dir(filepath.Join(home, "run")) }
+
+func (p *Plane) supervisorLog() string {
+	return filepath.Join(p.Settings.Home, "log", "plane", "supervisor.log")
+}
+
+// Reporter is told what a command does.
+type Reporter interface {
+	// Done is a step that changed something.
+	Done(step string, took time.Duration)
+	// Note is something worth knowing.
+	Note(text string)
+}
+
+// lock makes this the one command that changes the plane.
+func (p *Plane) lock(ctx context.Context) (unlock func(), err error) {
+	if err := os.MkdirAll(p.Settings.Home, 0o700); err != nil {
+		return nil, fmt.Errorf("make the plane's home: %w", err)
+	}
+	l := flock.New(filepath.Join(p.Settings.Home, "fleet.lock"), flock.SetPermissions(0o600))
+	ok, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the plane: %w", err)
+	}
+	if !ok {
+		p.report.Note("another command changes this plane: waiting for it")
+		if _, err = l.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+			return nil, fmt.Errorf("wait for another command that changes this plane: %w", err)
+		}
+	}
+	return func() { _ = l.Close() }, nil
+}
+
+// openState reads the plane's state.
+func (p *Plane) openState() error {
+	var err error
+	if p.state, err = state.Open(p.Settings.Home); err != nil {
+		return err
+	}
+	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Supervisor: p.supervisor, Now: time.Now}
+	return nil
+}
+
+// open reads the plane's state and finds what it is made of.
+func (p *Plane) open(ctx context.Context) error {
+	if err := p.openState(); err != nil {
+		return err
+	}
+	if !p.supervisor.Running(ctx) {
+		if err := p.state.ForgetTaken(); err != nil {
+			return err
+		}
+	}
+	binaries, err := pgserver.Find(ctx, pgserver.Options{Progress: p.report.Note})
+	if err != nil {
+		return err
+	}
+	if p.platform.Postgres, err = p.platform.NewServer(binaries, "postgres"); err != nil {
+		return err
+	}
+	if p.platform.Sample, err = p.platform.NewServer(binaries, "sample-postgres"); err != nil {
+		return err
+	}
+	p.platform.Release, err = local.Install(p.Program, filepath.Join(p.Settings.Home, "releases"))
+	return err
+}
+
+// wanted disk space for a plane's first start.
+const wantedSpace = 1 << 30
+
+// check refuses what can't work before anything is made.
+func (p *Plane) check(ctx context.Context) error {
+	if err := os.MkdirAll(p.Settings.Home, 0o700); err != nil {
+		return fmt.Errorf("the plane's home can't be made: %w: choose another place with A3_HOME", err)
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(p.Settings.Home, &fs); err == nil && !state.Exists(p.Settings.Home) {
+		if free := int64(fs.Bavail) * int64(fs.Bsize); free < wantedSpace { //nolint:gosec,unconvert // both are small and positive; their types differ between systems
+			return fmt.Errorf("%s has %d MB free and a plane needs %d: free some, or choose another place with A3_HOME", p.Settings.Home, free>>20, wantedSpace>>20)
+		}
+	}
+	return p.checkPort(ctx)
+}
+
+// checkPort sees that the gateway's address is free, or the gateway's.
+func (p *Plane) checkPort(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", p.Settings.Address())
+	if err == nil {
+		return l.Close()
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		if p.supervisor.Running(ctx) && p.frontIsOurs(ctx) {
+			return nil
+		}
+		return fmt.Errorf("port %d on %s is taken: stop what listens there, or choose another, as A3_PORT=%d make up", p.Settings.Port, p.Settings.Listen, p.Settings.Port+1000)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("this user may not listen on port %d: choose one above 1023, as A3_PORT=7443", p.Settings.Port)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("A3_LISTEN is %s, which is no address of this machine", p.Settings.Listen)
+	}
+	return fmt.Errorf("listen on %s: %w", p.Settings.Address(), err)
+}
+
+// frontIsOurs says whether the plane's own front door listens on the address that the settings name.
+func (p *Plane) frontIsOurs(ctx context.Context) bool {
+	all, err := p.supervisor.Status(ctx)
+	if err != nil {
+		return false
+	}
+	st, err := state.Open(p.Settings.Home)
+	if err != nil || st.Front != p.Settings.Address() {
+		return false
+	}
+	for _, c := range p.own.Blueprint.Components {
+		for _, s := range all {
+			if c.Needs.FrontDoor && s.Name == p.own.Name()+"/"+c.Name && s.PID != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,159 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/snapshot"
+	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// Status is how a plane is.
+type Status struct {
+	// Processes in the order in which they start.
+	Processes []supervise.Status `json:"processes"`
+	// Tenants that the plane knows.
+	Tenants []TenantStatus `json:"tenants"`
+}
+
+// TenantStatus is how a tenant is, in short.
+type TenantStatus struct {
+	Slug string `json:"slug"`
+	ID   string `json:"id"`
+	URL  string `json:"url"`
+	// State is `serving` when every process of its set serves.
+	State string `json:"state"`
+}
+
+// Status reads how the plane is; it needs no registry. It fails with supervise.ErrNotRunning.
+func (p *Plane) Status(ctx context.Context) (Status, error) {
+	processes, err := p.supervisor.Status(ctx)
+	if err != nil {
+		return Status{}, p.whyNot(err)
+	}
+	st, err := state.Open(p.Settings.Home)
+	if err != nil {
+		return Status{}, err
+	}
+	out := Status{Processes: processes, Tenants: []TenantStatus{}}
+	for _, t := range st.Tenants {
+		out.Tenants = append(out.Tenants, TenantStatus{Slug: t.Slug, ID: t.ID.String(), URL: p.Settings.URL(t.Slug), State: setState(processes, t.ID.String())})
+	}
+	return out, nil
+}
+
+func setState(processes []supervise.Status, group string) string {
+	mine := slices.DeleteFunc(slices.Clone(processes), func(s supervise.Status) bool { return s.Group != group })
+	if len(mine) == 0 {
+		return "not started"
+	}
+	for _, s := range mine {
+		if s.State != supervise.Serving {
+			return s.Name + " is " + string(s.State)
+		}
+	}
+	return string(supervise.Serving)
+}
+
+// whyNot says what to do about a plane that isn't running.
+func (p *Plane) whyNot(err error) error {
+	switch {
+	case !errors.Is(err, supervise.ErrNotRunning):
+		return err
+	case RunDir(p.Settings.Home).Interrupted():
+		return fmt.Errorf("%w: its supervisor was killed, and its processes with it; make up brings them back", supervise.ErrNotRunning)
+	case state.Exists(p.Settings.Home):
+		return fmt.Errorf("%w: make up starts it", supervise.ErrNotRunning)
+	}
+	return fmt.Errorf("%w: there is no plane in %s; make up makes one", supervise.ErrNotRunning, p.Settings.Home)
+}
+
+// CreateTenant makes a tenant with its set in a plane that is up, and says whether there was anything to do.
+func (p *Plane) CreateTenant(ctx context.Context, slug, name string) (status *registryv1.TenantStatus, changed bool, err error) {
+	if !snapshot.IsLabel(slug) {
+		return nil, false, fault.New(fault.InvalidArgument, "%q is not a slug: lower-case letters, digits and hyphens, a letter first, at most 40 characters", slug)
+	}
+	if !p.supervisor.Running(ctx) {
+		return nil, false, p.whyNot(supervise.ErrNotRunning)
+	}
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer unlock()
+	if err := p.open(ctx); err != nil {
+		return nil, false, err
+	}
+	slugs := []string{slug}
+	for _, t := range p.state.Tenants {
+		if t.Slug != slug {
+			slugs = append(slugs, t.Slug)
+		}
+	}
+	if changed, err = p.Tenant(ctx, slug, name); err != nil {
+		return nil, changed, err
+	}
+	if _, err := p.platform.Web(slugs); err != nil {
+		return nil, changed, err
+	}
+	status, err = p.ShowTenant(ctx, slug)
+	return status, changed, err
+}
+
+// Tenants lists every tenant of the registry.
+func (p *Plane) Tenants(ctx context.Context) ([]*registryv1.TenantStatus, error) {
+	r, done, err := p.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var out []*registryv1.TenantStatus
+	req := &registryv1.ListTenantsRequest{}
+	for {
+		res, err := r.ListTenants(ctx, req)
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		out = append(out, res.GetTenants()...)
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return out, nil
+		}
+	}
+}
+
+// ShowTenant reads one tenant of the registry, by id or slug.
+func (p *Plane) ShowTenant(ctx context.Context, name string) (*registryv1.TenantStatus, error) {
+	r, done, err := p.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	res, err := r.GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: name})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	return res.GetStatus(), nil
+}
+
+// reader connects to the registry of a plane that is up.
+func (p *Plane) reader(ctx context.Context) (registryv1.TenantServiceClient, func(), error) {
+	if !p.supervisor.Running(ctx) {
+		return nil, nil, p.whyNot(supervise.ErrNotRunning)
+	}
+	if p.platform == nil {
+		if err := p.openState(); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return nil, nil, err
+	}
+	return registryv1.NewTenantServiceClient(conn), func() { _ = conn.Close() }, nil
+}

@@ -1,0 +1,187 @@
+package local
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/blob"
+	"a3os.app/libs/queue"
+	"a3os.app/libs/secret"
+	"a3os.app/libs/snapshot"
+	"a3os.app/libs/tlog"
+)
+
+// KeysAndStores makes what is missing of a set's keys and stores.
+func (p *Platform) KeysAndStores(s Set) (changed bool, err error) {
+	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Keys)) {
+		did, err := p.key(s, name, s.Blueprint.Keys[name])
+		if err != nil {
+			return changed, fmt.Errorf("make key %s: %w", name, err)
+		}
+		changed = changed || did
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
+		dir := p.store(s, name)
+		_, missing := os.Stat(dir)
+		make := blob.CreateLocal
+		if s.Blueprint.Stores[name].Kind == blueprint.StoreSecret {
+			make = secret.CreateLocal
+		}
+		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+			return changed, err
+		}
+		if err := make(dir, s.Tenant); err != nil {
+			return changed, err
+		}
+		changed = changed || missing != nil
+	}
+	return changed, nil
+}
+
+func (p *Platform) store(s Set, name string) string { return p.dir(s, "stores", name) }
+
+func (p *Platform) keyFile(s Set, name string) string    { return p.dir(s, "keys", name+".secret") }
+func (p *Platform) publicFile(s Set, name string) string { return p.dir(s, "keys", name+".public") }
+
+// key makes a key once. The public half is written first: where the secret one is, both are.
+func (p *Platform) key(s Set, name string, k blueprint.Key) (changed bool, err error) {
+	if _, err := os.Stat(p.keyFile(s, name)); err == nil {
+		return false, nil
+	}
+	private, public, err := p.newKey(s, k)
+	if err != nil {
+		return false, err
+	}
+	if public != "" {
+		if err := writeFile(p.publicFile(s, name), public); err != nil {
+			return false, err
+		}
+	}
+	return true, writeFile(p.keyFile(s, name), private)
+}
+
+func (p *Platform) newKey(s Set, k blueprint.Key) (private, public string, err error) {
+	switch k.Kind {
+	case blueprint.KeyRandom:
+		raw := make([]byte, 32)
+		if _, err := rand.Read(raw); err != nil {
+			return "", "", err
+		}
+		return base64.StdEncoding.EncodeToString(raw), "", nil
+	case blueprint.KeyEnvelope:
+		key, err := queue.NewSigningKey()
+		return key.Secret().Reveal(), key.Public().String(), err
+	case blueprint.KeySealing:
+		keys, err := secret.NewKeys()
+		return keys.Private.Reveal(), keys.Public, err
+	case blueprint.KeyNote:
+		name, err := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String()}.Text(k.Name)
+		if err != nil {
+			return "", "", err
+		}
+		return tlog.NewKey(name)
+	case blueprint.KeySnapshot:
+		pub, priv, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return "", "", err
+		}
+		private, err = snapshot.FormatPrivateKey(priv)
+		return private, snapshot.FormatPublicKey(pub), err
+	default:
+		return "", "", fmt.Errorf("this platform can't make a key of kind %q", k.Kind)
+	}
+}
+
+// credentials adds to a component's facts what it may hold.
+func (p *Platform) credentials(f *blueprint.Facts, s Set, c blueprint.Component) error {
+	for _, role := range c.Needs.Database {
+		f.DatabaseURLs[role] = p.urlFile(s, role)
+	}
+	for _, key := range c.Needs.Keys {
+		f.KeyFiles[key] = p.keyFile(s, key)
+	}
+	for _, key := range c.Needs.PublicKeys {
+		text, err := os.ReadFile(p.publicFile(s, key))
+		if err != nil {
+			return fmt.Errorf("read the public half of key %s: %w", key, err)
+		}
+		f.PublicKeys[key] = strings.TrimSpace(string(text))
+	}
+	for _, store := range c.Needs.Stores {
+		f.StoreDirs[store] = p.store(s, store)
+	}
+	if c.Needs.IssuingAuthority {
+		f.Authority = p.issuingAuthority(s, c)
+	}
+	if c.Needs.FrontDoor {
+		f.Front = &blueprint.Front{Certificate: p.home("web", "certificate.pem"), Key: p.home("web", "key.pem")}
+		if p.Settings.TLSCert != "" {
+			f.Front = &blueprint.Front{Certificate: p.Settings.TLSCert, Key: p.Settings.TLSKey}
+		}
+	}
+	if c.Needs.FirstAdmin {
+		admin, err := p.FirstAdmin(s)
+		if err != nil {
+			return err
+		}
+		f.FirstAdmin = &blueprint.FirstAdmin{Email: admin.Email, CodeHash: admin.CodeHash}
+	}
+	return nil
+}
+
+// FirstAdmin is how a tenant's first admin gets in.
+type FirstAdmin struct {
+	// Email of the admin.
+	Email string `json:"email"`
+	// Code that is redeemed once; empty when it was.
+	Code string `json:"code"`
+	// CodeHash is its SHA-256 in hex.
+	CodeHash string `json:"code_hash"`
+}
+
+func (p *Platform) firstAdminFile(s Set) string { return p.dir(s, "first-admin.json") }
+
+// FirstAdmin reads it; the zero FirstAdmin where none was named.
+func (p *Platform) FirstAdmin(s Set) (FirstAdmin, error) {
+	var a FirstAdmin
+	text, err := os.ReadFile(p.firstAdminFile(s))
+	if errors.Is(err, os.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return a, fmt.Errorf("read who the first admin is: %w", err)
+	}
+	return a, json.Unmarshal(text, &a)
+}
+
+// PutFirstAdmin writes it.
+func (p *Platform) PutFirstAdmin(s Set, a FirstAdmin) error {
+	text, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return writeFile(p.firstAdminFile(s), string(text))
+}
+
+// writeFile writes a file that is its owner's alone, whole or not at all.
+func writeFile(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make the directory of %s: %w", path, err)
+	}
+	if err := renameio.WriteFile(path, []byte(text), 0o600, renameio.WithTempDir(filepath.Dir(path)), renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/deploy/blueprint"
+)
+
+const (
+	ownerRole = "owner"
+	// Bounds of a role's sessions, unless its blueprint says otherwise.
+	lockTimeout        = "10s"
+	idleInTransaction  = "60s"
+	statementTimeout   = "60s"
+	temporaryFileLimit = "2GB"
+	ownerConnections   = 4
+)
+
+// databaseName is the name of a set's database, and what its roles' names begin with.
+func databaseName(s Set) string {
+	if s.Tenant.IsZero() {
+		return "registry"
+	}
+	return s.Name()
+}
+
+// realRole is the name of a set's role in the server.
+func realRole(s Set, role string) string {
+	if s.Tenant.IsZero() && role == databaseName(s) {
+		return role
+	}
+	return databaseName(s) + "_" + role
+}
+
+func (p *Platform) urlFile(s Set, role string) string { return p.dir(s, "database", role+".url") }
+
+// Database makes what is missing of a set's database and its roles, and closes it to everybody else.
+func (p *Platform) Database(ctx context.Context, s Set) (changed bool, err error) {
+	d := s.Blueprint.Database
+	if d == nil {
+		return false, nil
+	}
+	admin, err := p.Postgres.connect(ctx, "postgres")
+	if err != nil {
+		return false, err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	roles := maps.Clone(d.Roles)
+	roles[ownerRole] = blueprint.Role{Connections: ownerConnections, StatementTimeout: "0"}
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		did, err := p.role(ctx, admin, s, name, roles[name])
+		if err != nil {
+			return changed, fmt.Errorf("make role %s: %w", realRole(s, name), err)
+		}
+		changed = changed || did
+	}
+	did, err := p.database(ctx, admin, s, d)
+	return changed || did, err
+}
+
+// role makes a login role, or brings it up to date. The role's comment is a digest of what it was made with, so that nothing is done
+// where nothing changed.
+func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s Set, name string, r blueprint.Role) (changed bool, err error) {
+	password, err := p.password(s, name)
+	if err != nil {
+		return false, err
+	}
+	real := realRole(s, name)
+	quoted := pgx.Identifier{real}.Sanitize()
+	timeout := r.StatementTimeout
+	if timeout == "" {
+		timeout = statementTimeout
+	}
+	attributes := fmt.Sprintf("LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT %d PASSWORD %s",
+		r.Connections, literal(password))
+	statements := []string{"ALTER ROLE " + quoted + " WITH " + attributes}
+	for _, setting := range [][2]string{
+		{"search_path", "pg_catalog"}, {"statement_timeout", timeout}, {"lock_timeout", lockTimeout},
+		{"idle_in_transaction_session_timeout", idleInTransaction}, {"temp_file_limit", temporaryFileLimit},
+	} {
+		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = %s", quoted, setting[0], literal(setting[1])))
+	}
+	sum := sha256.Sum256([]byte(strings.Join(statements, ";")))
+	mark := "a3 " + hex.EncodeToString(sum[:])
+	var have *string
+	err = admin.QueryRow(ctx, "SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $1", real).Scan(&have)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		statements = append([]string{"CREATE ROLE " + quoted}, statements...)
+	case err != nil:
+		return false, err
+	case *have == mark:
+		return false, nil
+	}
+	statements = append(statements, "COMMENT ON ROLE "+quoted+" IS "+literal(mark))
+	// One string of several statements is one transaction.
+	_, err = admin.PgConn().Exec(ctx, strings.Join(statements, ";")).ReadAll()
+	return true, err
+}
+
+// password is in the file with the role's connection string, which is written before the role is made.
+func (p *Platform) password(s Set, role string) (string, error) {
+	file := p.urlFile(s, role)
+	if text, err := os.ReadFile(file); err == nil {
+		cfg, err := pgx.ParseConfig(strings.TrimSpace(string(text)))
+		if err != nil {
+			return "", fmt.Errorf("%s holds no connection string", file)
+		}
+		// The port may have changed since.
+		if url := p.Postgres.URLAs(realRole(s, role), cfg.Password, databaseName(s)); url != strings.TrimSpace(string(text)) {
+			return cfg.Password, writeFile(file, url)
+		}
+		return cfg.Password, nil
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	password := rand.Text()
+	return password, writeFile(file, p.Postgres.URLAs(realRole(s, role), password, databaseName(s)))
+}
+
+func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s Set, d *blueprint.Database) (changed bool, err error) {
+	name, owner := databaseName(s), realRole(s, ownerRole)
+	db := pgx.Identifier{name}.Sanitize()
+	var have string
+	err = admin.QueryRow(ctx, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", name).Scan(&have)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		if _, err := admin.Exec(ctx, "CREATE DATABASE "+db+" OWNER "+pgx.Identifier{owner}.Sanitize()+" TEMPLATE template0"); err != nil {
+			return false, fmt.Errorf("make database %s: %w", name, err)
+		}
+		changed = true
+	case err != nil:
+		return false, fmt.Errorf("look for database %s: %w", name, err)
+	case have != owner:
+		return false, fmt.Errorf("database %s belongs to %s and not to %s: it is somebody else's", name, have, owner)
+	}
+	var names []string
+	for _, r := range append(slices.Sorted(maps.Keys(d.Roles)), ownerRole) {
+		names = append(names, pgx.Identifier{realRole(s, r)}.Sanitize())
+	}
+	_, err = admin.PgConn().Exec(ctx, strings.Join([]string{
+		// Nobody gets to a tenant's database who isn't named, nor to the server's own.
+		"REVOKE ALL ON DATABASE " + db + " FROM PUBLIC",
+		"REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC",
+		"GRANT CONNECT ON DATABASE " + db + " TO " + strings.Join(names, ", "),
+	}, ";")).ReadAll()
+	if err != nil {
+		return changed, fmt.Errorf("close database %s: %w", name, err)
+	}
+	return changed, nil
+}
+
+// Migrate brings a set's database up to the release, once for each release.
+func (p *Platform) Migrate(ctx context.Context, s Set) (changed bool, err error) {
+	d := s.Blueprint.Database
+	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == p.Release.Name {
+		return false, nil
+	}
+	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), Release: p.Release.Name, LogLevel: p.Settings.LogLevel,
+		OwnerURL: p.urlFile(s, ownerRole), RoleNames: map[string]string{}}
+	for name := range d.Roles {
+		facts.RoleNames[name] = realRole(s, name)
+	}
+	env, err := facts.Environ(d.Migrate.Env)
+	if err != nil {
+		return false, err
+	}
+	const most = 10 * time.Minute
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, p.Release.Artefact, d.Migrate.Command...)
+	cmd.Env, cmd.Dir = env, p.dir(s)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		return false, fmt.Errorf("migrate database %s: %w: %s", databaseName(s), err, lines[len(lines)-1])
+	}
+	p.State.Migrated[s.Name()] = p.Release.Name
+	return true, p.State.Save()
+}
+
+// literal quotes text for SQL that takes no parameters. The server's own settings make backslashes plain.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

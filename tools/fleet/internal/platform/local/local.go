@@ -1,0 +1,235 @@
+// Package local carries sets out as processes of this machine: PostgreSQL, keys, certificates and stores are made here, and a
+// supervisor keeps the processes. It promises that every step can be repeated, changes nothing that is as it should be, and is taken
+// up where a killed one was; that what it makes for one tenant names that tenant and is told to nobody else. What a set consists of
+// it learns from a blueprint.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// Orders in which units start; a set's waves count on from its own.
+const (
+	orderServers = 0
+	orderPlane   = 10
+	orderTenants = 20
+	// The front door opens last and closes first.
+	orderFront = 90
+)
+
+// Platform is this machine.
+type Platform struct {
+	// Settings, State and Supervisor of the plane.
+	Settings   settings.Settings
+	State      *state.State
+	Supervisor *supervise.Client
+	// Release of the artefact, and where it is.
+	Release Release
+	// Postgres is the plane's server, Sample the one with an invented company to discover; both there after Servers.
+	Postgres, Sample *Server
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Set is one set of services on this platform.
+type Set struct {
+	// Blueprint of it.
+	Blueprint *blueprint.Blueprint
+	// Tenant whose set it is; zero for the plane's own.
+	Tenant id.Tenant
+	// Slug of the tenant.
+	Slug string
+}
+
+// Name is the tenant's id, or `plane`.
+func (s Set) Name() string {
+	if s.Tenant.IsZero() {
+		return string(blueprint.ScopePlane)
+	}
+	return s.Tenant.String()
+}
+
+func (p *Platform) home(parts ...string) string {
+	return filepath.Join(append([]string{p.Settings.Home}, parts...)...)
+}
+
+// dir is where a set has its files.
+func (p *Platform) dir(s Set, parts ...string) string {
+	if s.Tenant.IsZero() {
+		return p.home(append([]string{"plane"}, parts...)...)
+	}
+	return p.home(append([]string{"tenants", s.Name()}, parts...)...)
+}
+
+func (p *Platform) domain(s Set) workload.TrustDomain {
+	return workload.TrustDomain{Plane: p.State.Plane, Tenant: s.Tenant}
+}
+
+// Address is where a component of a set listens.
+func (p *Platform) Address(s Set, component, port string) (string, error) {
+	n, err := p.State.Port(s.Name() + "/" + component + "/" + port)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(n)), nil
+}
+
+// unitName is what the supervisor knows a component by.
+func unitName(s Set, component string) string { return s.Name() + "/" + component }
+
+// Start has the set's processes kept, wave by wave, and returns when all serve. It says whether that changed anything.
+func (p *Platform) Start(ctx context.Context, s Set) (changed bool, err error) {
+	for i, wave := range s.Blueprint.Waves() {
+		var names []string
+		for _, c := range wave {
+			unit, err := p.unit(s, c, i)
+			if err != nil {
+				return changed, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
+			}
+			did, err := p.Supervisor.Apply(ctx, unit)
+			if err != nil {
+				return changed, err
+			}
+			changed = changed || did
+			names = append(names, unit.Name)
+		}
+		if err := p.Supervisor.Await(ctx, names...); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// stopWithin is more than the gateway takes to see its clients off.
+const stopWithin = 25 * time.Second
+
+func (p *Platform) unit(s Set, c blueprint.Component, wave int) (supervise.Unit, error) {
+	facts, err := p.facts(s, c)
+	if err != nil {
+		return supervise.Unit{}, err
+	}
+	env, err := facts.Environ(s.Blueprint.Env, c.Env)
+	if err != nil {
+		return supervise.Unit{}, err
+	}
+	order := orderTenants
+	switch {
+	case c.Needs.FrontDoor:
+		order = orderFront
+	case s.Tenant.IsZero():
+		order = orderPlane
+	}
+	unit := supervise.Unit{
+		Name: unitName(s, c.Name), Group: s.Name(), Order: order + wave,
+		Path: p.Release.Artefact, Args: c.Command, Env: append(env, passedOn(os.Environ())...), Dir: facts.StateDir,
+		Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
+	}
+	if c.Health.Port != "" {
+		addr, err := facts.Address(c.Health.Port)
+		if err != nil {
+			return supervise.Unit{}, err
+		}
+		unit.Ready = "http://" + addr + c.Health.Path
+	}
+	return unit, os.MkdirAll(facts.StateDir, 0o700)
+}
+
+// passedOn is what every process gets of the caller's environment: what belongs to any Go process, and to telemetry.
+func passedOn(environ []string) []string {
+	var out []string
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "OTEL_") || slices.Contains([]string{"GOMEMLIMIT", "GOGC", "TZ"}, name) {
+			out = append(out, kv)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// facts are what the platform knows about a component: what the component needs, and no more.
+func (p *Platform) facts(s Set, c blueprint.Component) (blueprint.Facts, error) {
+	f := blueprint.Facts{
+		Plane: p.State.Plane, Release: p.Release.Name, LogLevel: p.Settings.LogLevel,
+		Certificates: p.dir(s, "components", c.Name, "certificate"), StateDir: p.dir(s, "components", c.Name, "state"),
+		PlaneRoots: p.home("pki", "roots.pem"), Domain: p.Settings.Domain, ApexSlug: p.Settings.Apex(),
+		SetNetworks: "127.0.0.0/8",
+		Addresses:   map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
+		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},
+	}
+	if !s.Tenant.IsZero() {
+		f.Tenant, f.Slug, f.URL = s.Tenant.String(), s.Slug, p.Settings.URL(s.Slug)
+		f.TenantRoots = p.dir(s, "pki", "roots.pem")
+		f.MachineAllowed = slices.Contains(p.Settings.MachineTenants, s.Slug)
+		if p.Sample != nil && p.SampleIsFor(s.Slug) {
+			f.AllowedAddresses = p.Sample.Address()
+		}
+	}
+	err := errors.Join(p.addresses(&f, s, c), p.credentials(&f, s, c))
+	return f, err
+}
+
+// SampleIsFor says whether a tenant discovers the sample server: the plane's first one does.
+func (p *Platform) SampleIsFor(slug string) bool { return p.Settings.Tenants[0] == slug }
+
+func (p *Platform) addresses(f *blueprint.Facts, s Set, c blueprint.Component) error {
+	for _, peer := range s.Blueprint.Components {
+		f.PeerAddresses[peer.Name] = map[string]string{}
+		for _, port := range peer.Ports {
+			addr, err := p.Address(s, peer.Name, port)
+			if err != nil {
+				return err
+			}
+			if peer.Needs.FrontDoor && port == "api" {
+				addr = p.Settings.Address()
+			}
+			f.PeerAddresses[peer.Name][port] = addr
+		}
+	}
+	f.Addresses = f.PeerAddresses[c.Name]
+	for _, name := range c.Needs.Plane {
+		addr, err := p.Address(Set{}, name, "api")
+		if err != nil {
+			return err
+		}
+		f.PlaneAddresses[name] = addr
+	}
+	reserved, err := p.reserved()
+	f.ReservedAddresses = strings.Join(reserved, ",")
+	return err
+}
+
+// reserved are the addresses of the platform's own servers.
+func (p *Platform) reserved() ([]string, error) {
+	out := []string{p.Settings.Dial()}
+	for _, server := range []*Server{p.Postgres, p.Sample} {
+		if server != nil {
+			out = append(out, server.Address())
+		}
+	}
+	for name, port := range p.State.Ports {
+		if strings.HasPrefix(name, string(blueprint.ScopePlane)+"/") {
+			if addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port)); !slices.Contains(out, addr) {
+				out = append(out, addr)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}

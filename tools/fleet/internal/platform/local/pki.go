@@ -1,0 +1,121 @@
+package local
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/workload"
+)
+
+// operator is the plane's identity that fleet has.
+const operator = "operator"
+
+// Authorities makes what is missing of a set's authorities and its components' first certificates, and renews those that nobody else
+// did. The root rests in its file, sealed to this user; what is issued from day to day is issued by intermediates.
+func (p *Platform) Authorities(s Set) (changed bool, err error) {
+	root, did, err := p.root(s)
+	if err != nil {
+		return false, err
+	}
+	changed = did
+	issuing, did, err := p.intermediate(s, root, p.pki(s, "issuing.pem"))
+	if err != nil {
+		return false, err
+	}
+	changed = changed || did
+	names := []string{}
+	for _, c := range s.Blueprint.Components {
+		if c.Needs.IssuingAuthority {
+			if _, did, err = p.intermediate(s, root, p.issuingAuthority(s, c)); err != nil {
+				return false, err
+			}
+			changed = changed || did
+		}
+		names = append(names, c.Name)
+	}
+	for _, name := range names {
+		if did, err = p.leaf(s, issuing, name, p.dir(s, "components", name, "certificate")); err != nil {
+			return false, err
+		}
+		changed = changed || did
+	}
+	if s.Tenant.IsZero() {
+		if did, err = p.leaf(s, issuing, operator, p.home("pki", operator)); err != nil {
+			return false, err
+		}
+		changed = changed || did
+	}
+	return changed, nil
+}
+
+func (p *Platform) pki(s Set, file string) string {
+	if s.Tenant.IsZero() {
+		return p.home("pki", file)
+	}
+	return p.dir(s, "pki", file)
+}
+
+func (p *Platform) issuingAuthority(s Set, c blueprint.Component) string {
+	return p.dir(s, "components", c.Name, "authority.pem")
+}
+
+// Roots are the certificates that the set's own are proven by, PEM.
+func (p *Platform) Roots(s Set) ([]byte, error) { return os.ReadFile(p.pki(s, "roots.pem")) }
+
+func (p *Platform) root(s Set) (root workload.Authority, changed bool, err error) {
+	file := p.pki(s, "root.pem")
+	root, err = workload.LoadAuthority(file)
+	if errors.Is(err, os.ErrNotExist) {
+		if root, err = workload.NewRoot(p.domain(s), p.Now()); err != nil {
+			return root, false, err
+		}
+		changed, err = true, root.Save(file)
+	}
+	if err != nil {
+		return root, false, fmt.Errorf("the root of %s: %w", p.domain(s), err)
+	}
+	roots := p.pki(s, "roots.pem")
+	if have, err := os.ReadFile(roots); err == nil && bytes.Equal(have, root.CertificatePEM()) {
+		return root, changed, nil
+	}
+	return root, true, writeFile(roots, string(root.CertificatePEM()))
+}
+
+// intermediate is renewed when less than a third of its life is left.
+func (p *Platform) intermediate(s Set, root workload.Authority, file string) (a workload.Authority, changed bool, err error) {
+	a, err = workload.LoadAuthority(file)
+	if err == nil && a.NotAfter().Sub(p.Now()) > workload.IntermediateLife/3 {
+		return a, false, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return a, false, fmt.Errorf("an intermediate of %s: %w", p.domain(s), err)
+	}
+	if a, err = root.NewIntermediate(p.Now()); err != nil {
+		return a, false, err
+	}
+	return a, true, a.Save(file)
+}
+
+// leaf makes a service's certificate. Services of a tenant renew theirs at two thirds of its life; it is made anew here when less than
+// a quarter is left, for those who can't.
+func (p *Platform) leaf(s Set, issuing workload.Authority, service, dir string) (changed bool, err error) {
+	identity := workload.Identity{Plane: p.State.Plane, Tenant: s.Tenant, Service: service}
+	if _, err := os.Stat(filepath.Join(dir, "workload.pem")); err == nil {
+		source, err := workload.OpenSource(dir, identity)
+		if err != nil {
+			return false, err
+		}
+		if source.NotAfter().Sub(p.Now()) > workload.LeafLife/4 {
+			return false, nil
+		}
+	}
+	pair, err := issuing.IssueKeypair(identity, p.Now())
+	if err != nil {
+		return false, err
+	}
+	return true, pair.Save(dir)
+}

@@ -1,0 +1,61 @@
+package local
+
+import (
+	"slices"
+
+	"google.golang.org/grpc"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/workload"
+)
+
+// registryService is the service of the control plane that knows the tenants.
+const registryService = "registry"
+
+// Registry connects to the plane's registry as its operator. It connects when it is used.
+func (p *Platform) Registry() (*grpc.ClientConn, error) {
+	plane := Set{}
+	source, err := workload.OpenSource(p.home("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
+	if err != nil {
+		return nil, err
+	}
+	roots, err := p.Roots(plane)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := workload.ParseRoots(p.domain(plane), roots)
+	if err != nil {
+		return nil, err
+	}
+	creds, err := workload.GRPCClientCredentials(source, workload.Trust{Plane: p.State.Plane, PlaneRoots: pool},
+		workload.Identity{Plane: p.State.Plane, Service: registryService})
+	if err != nil {
+		return nil, err
+	}
+	addr, err := p.Address(plane, registryService, "api")
+	if err != nil {
+		return nil, err
+	}
+	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds))
+}
+
+// Placed is where a set is, for the registry.
+func (p *Platform) Placed(s Set) (*registryv1.ServiceSet, error) {
+	roots, err := p.Roots(s)
+	if err != nil {
+		return nil, err
+	}
+	out := &registryv1.ServiceSet{CaCertificatesPem: string(roots), Release: p.Release.Name}
+	for _, c := range s.Blueprint.Components {
+		if !slices.Contains(c.Ports, "api") {
+			continue
+		}
+		addr, err := p.Address(s, c.Name, "api")
+		if err != nil {
+			return nil, err
+		}
+		out.Components = append(out.Components, &registryv1.Component{Name: c.Name, Address: addr, PathPrefixes: c.Routes})
+	}
+	return out, nil
+}

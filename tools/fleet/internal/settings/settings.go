@@ -1,0 +1,178 @@
+// Package settings is what a plane on one machine is told by A3_* variables. It promises that what it answers is valid, and that
+// each fault is told by the variable's name with what would be right, before anything is made.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"a3os.app/libs/snapshot"
+)
+
+// Settings of a plane.
+type Settings struct {
+	// Home is the directory of all state, absolute.
+	Home string
+	// Listen is the address that the gateway listens on, Port the port.
+	Listen string
+	Port   int
+	// Domain is the name below which tenants have their hosts.
+	Domain string
+	// Tenants are the slugs of the tenants that `plane up` makes.
+	Tenants []string
+	// MachineTenants are the slugs of those that may read this machine.
+	MachineTenants []string
+	// TLSCert and TLSKey are files with a certificate of one's own; empty for one of the local authority.
+	TLSCert, TLSKey string
+	// LogLevel of every process.
+	LogLevel string
+}
+
+// The values where a variable is not set.
+const (
+	defaultListen  = "127.0.0.1"
+	defaultPort    = 7443
+	defaultDomain  = "localhost"
+	defaultTenants = "acme,globex"
+	defaultMachine = "acme"
+)
+
+// others are variables that belong to other tools of the repository, or to parts that read them themselves.
+var others = []string{"A3_PG_BIN", "A3_PROFILE"}
+
+var hostLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// Load reads the settings from environ, in the form of os.Environ. root is the directory that a relative home is below of, and that
+// holds `.a3` where A3_HOME is not set.
+func Load(environ []string, root string) (Settings, error) {
+	values := map[string]string{}
+	for _, kv := range environ {
+		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "A3_") && value != "" {
+			values[name] = value
+		}
+	}
+	take := func(name, otherwise string) string {
+		v, ok := values[name]
+		delete(values, name)
+		if !ok {
+			return otherwise
+		}
+		return v
+	}
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	s := Settings{
+		Home: take("A3_HOME", ".a3"), Listen: take("A3_LISTEN", defaultListen), Domain: strings.ToLower(take("A3_DOMAIN", defaultDomain)),
+		TLSCert: take("A3_TLS_CERT", ""), TLSKey: take("A3_TLS_KEY", ""), LogLevel: take("A3_LOG_LEVEL", "info"),
+	}
+	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(root, *path)
+		}
+	}
+	port := take("A3_PORT", strconv.Itoa(defaultPort))
+	var err error
+	if s.Port, err = strconv.Atoi(port); err != nil || s.Port < 1 || s.Port > 65535 {
+		fault("A3_PORT is %q: it is a port, 1 to 65535", port)
+	}
+	if net.ParseIP(s.Listen) == nil {
+		fault("A3_LISTEN is %q: it is an IP address, as 127.0.0.1 or 0.0.0.0", s.Listen)
+	}
+	if len(s.Domain) > 200 || slices.ContainsFunc(strings.Split(s.Domain, "."), func(l string) bool { return !hostLabel.MatchString(l) }) {
+		fault("A3_DOMAIN is %q: it is a domain name, as localhost or access.example.com", s.Domain)
+	}
+	s.Tenants = slugs("A3_TENANTS", take("A3_TENANTS", defaultTenants), fault)
+	if len(s.Tenants) == 0 {
+		fault("A3_TENANTS is empty: name at least one tenant, as acme,globex")
+	}
+	s.MachineTenants = slugs("A3_UNIX_TENANTS", take("A3_UNIX_TENANTS", defaultMachine), fault)
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		fault("A3_TLS_CERT and A3_TLS_KEY belong together: set both, or neither")
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
+		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)
+	}
+	for name := range values {
+		if !slices.Contains(others, name) {
+			fault("%s is not known: take it away, or see `fleet plane up --help` for the variables there are", name)
+		}
+	}
+	return s, errors.Join(faults...)
+}
+
+// slugs reads a list of slugs; `none` is the empty list.
+func slugs(variable, text string, fault func(string, ...any)) []string {
+	var out []string
+	if text == "none" {
+		return nil
+	}
+	for s := range strings.SplitSeq(text, ",") {
+		s = strings.TrimSpace(s)
+		switch {
+		case s == "":
+		case !snapshot.IsLabel(s):
+			fault("%s names %q: a tenant's slug is lower-case letters, digits and hyphens, begins with a letter and has at most 40 characters", variable, s)
+		case slices.Contains(out, s):
+			fault("%s names %s twice", variable, s)
+		default:
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Apex is the slug of the tenant that the bare domain leads to: the only one, of a plane that serves one company under its own name.
+func (s Settings) Apex() string {
+	if s.Domain != defaultDomain && len(s.Tenants) == 1 {
+		return s.Tenants[0]
+	}
+	return ""
+}
+
+// URL is where a tenant's people reach it.
+func (s Settings) URL(slug string) string {
+	host := slug + "." + s.Domain
+	if s.Apex() == slug {
+		host = s.Domain
+	}
+	if s.Port == 443 {
+		return "https://" + host
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(s.Port))
+}
+
+// Address is what the gateway listens on, host:port.
+func (s Settings) Address() string { return net.JoinHostPort(s.Listen, strconv.Itoa(s.Port)) }
+
+// Dial is where a program on this machine reaches the gateway: an address that means "all" can't be dialled everywhere.
+func (s Settings) Dial() string {
+	host := s.Listen
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(s.Port))
+}
+
+// Root is the checkout that a program in its bin/ belongs to, else the working directory.
+func Root() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if self, err = filepath.EvalSymlinks(self); err == nil {
+			root := filepath.Dir(filepath.Dir(self))
+			if _, err := os.Stat(filepath.Join(root, "go.work")); err == nil {
+				return root, nil
+			}
+		}
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the working directory: %w", err)
+	}
+	return wd, nil
+}

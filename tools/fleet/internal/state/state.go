@@ -1,0 +1,163 @@
+// Package state is what a plane on one machine remembers in plane.json: what was chosen once and must stay, and how far each step
+// came. Every change is on disk before it is acted on, whole or not at all, so that a killed command is taken up where it was.
+package state
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"a3os.app/libs/id"
+)
+
+// version of the file's form.
+const version = 1
+
+// State of a plane.
+type State struct {
+	// Version of the form.
+	Version int `json:"version"`
+	// ID of this plane, random: what it keeps outside of its home is named by it.
+	ID string `json:"id"`
+	// Plane is `dev` or `prod`.
+	Plane string `json:"plane"`
+	// Ports of what listens on loopback, by name.
+	Ports map[string]int `json:"ports"`
+	// Front is the address that the gateway was told to listen on.
+	Front string `json:"front"`
+	// Migrated is the release whose migrations a set's database has, by set.
+	Migrated map[string]string `json:"migrated"`
+	// Tenants in the order in which they came.
+	Tenants []Tenant `json:"tenants"`
+
+	path string
+}
+
+// Tenant is what the platform remembers of a tenant. The registry is the truth about it; this is how far its making came.
+type Tenant struct {
+	// Slug and Name as they were asked for.
+	Slug string `json:"slug"`
+	Name string `json:"name"`
+	// CreateKey is the idempotency key of its creation in the registry.
+	CreateKey string `json:"create_key"`
+	// ID is zero until the registry gave it.
+	ID id.Tenant `json:"id"`
+	// Served says that its gateway has answered once: what follows is upkeep.
+	Served bool `json:"served"`
+}
+
+// Open reads the state of a home, or begins a new one there.
+func Open(home string) (*State, error) {
+	s := &State{Version: version, ID: strings.ToLower(rand.Text()[:12]), Plane: "dev", path: filepath.Join(home, "plane.json")}
+	text, err := os.ReadFile(s.path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("read the plane's state: %w", err)
+	default:
+		if err := json.Unmarshal(text, s); err != nil {
+			return nil, fmt.Errorf("the plane's state in %s can't be read (%w): restore it, or remove the whole plane with make clean", s.path, err)
+		}
+		if s.Version != version {
+			return nil, fmt.Errorf("the plane's state in %s has form %d and this program knows %d: use the program that wrote it", s.path, s.Version, version)
+		}
+	}
+	if s.Ports == nil {
+		s.Ports = map[string]int{}
+	}
+	if s.Migrated == nil {
+		s.Migrated = map[string]string{}
+	}
+	return s, nil
+}
+
+// Exists says whether a home holds a plane.
+func Exists(home string) bool {
+	_, err := os.Stat(filepath.Join(home, "plane.json"))
+	return err == nil
+}
+
+// Save writes the state, whole or not at all.
+func (s *State) Save() error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(s.path, append(text, '\n'), 0o600, renameio.WithTempDir(filepath.Dir(s.path))); err != nil {
+		return fmt.Errorf("write the plane's state: %w", err)
+	}
+	return nil
+}
+
+// Tenant finds a tenant by slug or id.
+func (s *State) Tenant(name string) (*Tenant, bool) {
+	for i := range s.Tenants {
+		if t := &s.Tenants[i]; t.Slug == name || !t.ID.IsZero() && t.ID.String() == name {
+			return t, true
+		}
+	}
+	return nil, false
+}
+
+// Ports below those that systems hand out by themselves (32768 on Linux), so that a connection made by chance does not sit on one.
+const (
+	firstPort = 20000
+	portCount = 10000
+)
+
+// Port is the port of a name, chosen once: free at that moment, and nobody else's in this plane.
+func (s *State) Port(name string) (int, error) {
+	if p, ok := s.Ports[name]; ok {
+		return p, nil
+	}
+	taken := slices.Collect(maps.Values(s.Ports))
+	const tries = 200
+	for range tries {
+		n, err := rand.Int(rand.Reader, big.NewInt(portCount))
+		if err != nil {
+			return 0, err
+		}
+		port := firstPort + int(n.Int64())
+		if slices.Contains(taken, port) || !Free(port) {
+			continue
+		}
+		s.Ports[name] = port
+		return port, s.Save()
+	}
+	return 0, fmt.Errorf("no free port was found between %d and %d on 127.0.0.1", firstPort, firstPort+portCount)
+}
+
+// ForgetTaken gives up ports that somebody else listens on by now. It is for a plane that is not running.
+func (s *State) ForgetTaken() error {
+	changed := false
+	for name, port := range s.Ports {
+		if !Free(port) {
+			delete(s.Ports, name)
+			changed = true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	return s.Save()
+}
+
+// Free says whether a port of 127.0.0.1 can be listened on.
+func Free(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}

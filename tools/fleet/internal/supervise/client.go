@@ -1,0 +1,219 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrNotRunning is that there is no supervisor.
+var ErrNotRunning = errors.New("the plane is not running")
+
+// Client speaks to the supervisor of a directory.
+type Client struct {
+	dir  Dir
+	http *http.Client
+}
+
+// NewClient makes a client; it connects when it is used.
+func NewClient(dir Dir) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", dir.Socket())
+	}
+	return &Client{dir: dir, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// Running says whether a supervisor answers.
+func (c *Client) Running(ctx context.Context) bool {
+	_, err := c.Status(ctx)
+	return err == nil
+}
+
+// Ensure starts a supervisor in a session of its own, where none answers: `command args…`, whose output goes to log. It says whether
+// it had to.
+func (c *Client) Ensure(ctx context.Context, log, command string, args ...string) (started bool, err error) {
+	if c.Running(ctx) {
+		return false, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
+		return false, fmt.Errorf("make the directory of logs: %w", err)
+	}
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return false, fmt.Errorf("open the supervisor's log: %w", err)
+	}
+	defer out.Close()
+	cmd := exec.Command(command, args...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
+	// A closed terminal, and an interrupt typed at it, are not meant for the supervisor.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return false, fmt.Errorf("start the supervisor: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !c.Running(ctx) {
+		select {
+		case err := <-ended:
+			return false, fmt.Errorf("the supervisor ended while starting (%s): see %s", howEnded(err), log)
+		case <-ctx.Done():
+			return false, fmt.Errorf("wait for the supervisor: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+	return true, nil
+}
+
+// Status is how all units are, in the order in which they start. It fails with ErrNotRunning.
+func (c *Client) Status(ctx context.Context) ([]Status, error) {
+	var out []Status
+	return out, c.do(ctx, http.MethodGet, "/status", nil, &out)
+}
+
+// Apply has a unit kept, and says whether that changed anything.
+func (c *Client) Apply(ctx context.Context, u Unit) (changed bool, err error) {
+	return changed, c.do(ctx, http.MethodPost, "/units", u, &changed)
+}
+
+// Drop has a unit stopped and kept no longer.
+func (c *Client) Drop(ctx context.Context, name string) (changed bool, err error) {
+	return changed, c.do(ctx, http.MethodDelete, "/units/"+url.PathEscape(name), nil, &changed)
+}
+
+// Stop has everything stopped and returns when the supervisor is gone too.
+func (c *Client) Stop(ctx context.Context) error {
+	daemon, err := c.dir.Daemon()
+	if err != nil {
+		return err
+	}
+	if err := c.do(ctx, http.MethodPost, "/stop", nil, nil); err != nil {
+		return err
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for daemon.Alive() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the supervisor to end: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Await returns when all the named units serve. It fails with what a unit said last when that one keeps ending.
+func (c *Client) Await(ctx context.Context, names ...string) error {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	var waiting []string
+	for {
+		all, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if waiting, err = pending(all, names); err != nil || len(waiting) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not say that it serves: see its log, %s", waiting[0], logOf(all, waiting[0]))
+		case <-tick.C:
+		}
+	}
+}
+
+// hopeless is after how many ends of a process nobody waits for it any longer.
+const hopeless = 6
+
+func pending(all []Status, names []string) ([]string, error) {
+	by := map[string]Status{}
+	for _, s := range all {
+		by[s.Name] = s
+	}
+	var waiting []string
+	for _, n := range names {
+		s, ok := by[n]
+		if !ok {
+			return nil, fmt.Errorf("%s is not kept by the supervisor", n)
+		}
+		if s.State == Serving {
+			continue
+		}
+		if s.Restarts >= hopeless {
+			return nil, fmt.Errorf("%s keeps ending: %s; its log %s ends with: %s", n, s.LastExit, s.Log, lastLine(s.Log))
+		}
+		waiting = append(waiting, n)
+	}
+	return waiting, nil
+}
+
+func logOf(all []Status, name string) string {
+	for _, s := range all {
+		if s.Name == name {
+			return s.Log
+		}
+	}
+	return ""
+}
+
+// lastLine is the last line of a file, cut short.
+func lastLine(path string) string {
+	const most = 2 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return "(unreadable)"
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > most {
+		_, _ = f.Seek(-most, io.SeekEnd)
+	}
+	text, _ := io.ReadAll(f)
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, body)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("speak to the supervisor: %w", context.Cause(ctx))
+		}
+		return fmt.Errorf("%w: nobody answers at %s", ErrNotRunning, c.dir.Socket())
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
+		return fmt.Errorf("the supervisor refuses: %s", strings.TrimSpace(string(text)))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(res.Body).Decode(out)
+}

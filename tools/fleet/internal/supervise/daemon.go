@@ -1,0 +1,341 @@
+package supervise
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"a3os.app/tools/fleet/internal/process"
+)
+
+// Daemon is the supervisor of one directory.
+type Daemon struct {
+	dir   Dir
+	spawn *spawner
+
+	mu       sync.Mutex
+	keepers  map[string]*keeper
+	stopping bool
+
+	writing sync.Mutex
+	finish  context.CancelFunc
+}
+
+// Run is the daemon's life: it takes the directory for itself, starts again what it was keeping when it ended without being asked
+// to, and serves its control socket until it is told to stop, or ctx ends. It returns when all that it started has ended.
+func Run(ctx context.Context, dir Dir) error {
+	unlock, err := dir.take()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	syscall.Umask(0o077)
+	// Children end before the thread that made them does.
+	sctx, stopSpawning := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSpawning()
+	ctx, finish := context.WithCancel(ctx)
+	defer finish()
+	d := &Daemon{dir: dir, spawn: newSpawner(sctx), keepers: map[string]*keeper{}, finish: finish}
+	if err := d.endLeftovers(); err != nil {
+		return err
+	}
+	listener, err := d.listen()
+	if err != nil {
+		return err
+	}
+	self, err := process.Self()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if err := writeJSON(dir.daemonFile(), self); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := &http.Server{Handler: d.handler(), ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	slog.Info("supervising", "dir", dir)
+	go d.startAgain(ctx)
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	d.stopAll()
+	// The answer to the one who asked goes out before the socket closes.
+	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	return errors.Join(err, server.Shutdown(cctx), remove(dir.processesFile(), dir.daemonFile(), dir.Socket()))
+}
+
+// endLeftovers ends what an earlier daemon started and its death did not end, as may be where the kernel does not do that.
+func (d *Daemon) endLeftovers() error {
+	left, err := d.dir.Processes()
+	if err != nil {
+		return err
+	}
+	for _, p := range left {
+		if err := p.Signal(syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) listen() (net.Listener, error) {
+	socket := d.dir.Socket()
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of the control socket: %w", err)
+	}
+	if err := remove(socket); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("listen on the control socket: %w", err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("close the control socket to others: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// startAgain starts what was kept before, order by order.
+func (d *Daemon) startAgain(ctx context.Context) {
+	units, err := d.dir.units()
+	if err != nil {
+		slog.Error("what was kept before can't be read; plane up declares it again", "error", err)
+		return
+	}
+	slices.SortStableFunc(units, func(a, b Unit) int { return cmp.Compare(a.Order, b.Order) })
+	for i := 0; i < len(units); {
+		j := i
+		for ; j < len(units) && units[j].Order == units[i].Order; j++ {
+			if _, err := d.apply(units[j], true); err != nil {
+				slog.Error("a unit can't be kept", "unit", units[j].Name, "error", err)
+			}
+		}
+		d.awaitServing(ctx, units[i:j])
+		i = j
+	}
+}
+
+// awaitServing gives units some time to serve before those that need them start; they start then in any case.
+func (d *Daemon) awaitServing(ctx context.Context, units []Unit) {
+	const most = 20 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		serving := true
+		for _, u := range units {
+			d.mu.Lock()
+			k := d.keepers[u.Name]
+			d.mu.Unlock()
+			serving = serving && (k == nil || k.Status().State == Serving)
+		}
+		if serving {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// apply keeps a unit from now on, and says whether that changed anything. Of one that changed the process is replaced. again is for
+// units that are known to be kept already.
+func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
+	if err := unit.validate(); err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	if d.stopping {
+		d.mu.Unlock()
+		return false, errors.New("the plane is stopping")
+	}
+	old := d.keepers[unit.Name]
+	if old != nil && (old.unit.same(unit) || again) {
+		d.mu.Unlock()
+		return false, nil
+	}
+	d.mu.Unlock()
+	if old != nil {
+		old.stop()
+		<-old.done
+	}
+	d.mu.Lock()
+	if d.stopping {
+		d.mu.Unlock()
+		return false, errors.New("the plane is stopping")
+	}
+	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.noteProcesses) //nolint:contextcheck // it outlives the request
+	d.mu.Unlock()
+	if again {
+		return true, nil
+	}
+	return true, d.noteUnits()
+}
+
+// drop stops a unit and keeps it no longer.
+func (d *Daemon) drop(name string) (bool, error) {
+	d.mu.Lock()
+	k := d.keepers[name]
+	delete(d.keepers, name)
+	d.mu.Unlock()
+	if k == nil {
+		return false, nil
+	}
+	k.stop()
+	<-k.done
+	return true, d.noteUnits()
+}
+
+// stopAll stops everything, the last started first.
+func (d *Daemon) stopAll() {
+	d.mu.Lock()
+	d.stopping = true
+	byOrder := map[int][]*keeper{}
+	for _, k := range d.keepers {
+		byOrder[k.unit.Order] = append(byOrder[k.unit.Order], k)
+	}
+	d.mu.Unlock()
+	orders := make([]int, 0, len(byOrder))
+	for o := range byOrder {
+		orders = append(orders, o)
+	}
+	slices.SortFunc(orders, func(a, b int) int { return cmp.Compare(b, a) })
+	for _, o := range orders {
+		for _, k := range byOrder[o] {
+			k.stop()
+		}
+		for _, k := range byOrder[o] {
+			<-k.done
+		}
+	}
+}
+
+// noteUnits writes down what is kept, for a daemon that is started after this one was killed.
+func (d *Daemon) noteUnits() error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	d.mu.Lock()
+	units := make([]Unit, 0, len(d.keepers))
+	for _, k := range d.keepers {
+		units = append(units, k.unit)
+	}
+	d.mu.Unlock()
+	slices.SortFunc(units, func(a, b Unit) int { return cmp.Compare(a.Name, b.Name) })
+	return writeJSON(d.dir.unitsFile(), units)
+}
+
+// noteProcesses writes down what runs.
+func (d *Daemon) noteProcesses() {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	d.mu.Lock()
+	running := map[string]process.ID{}
+	for name, k := range d.keepers {
+		if id := k.id(); id.PID != 0 {
+			running[name] = id
+		}
+	}
+	d.mu.Unlock()
+	if err := writeJSON(d.dir.processesFile(), running); err != nil {
+		slog.Error("what runs can't be written down", "error", err)
+	}
+}
+
+func (d *Daemon) statuses() []Status {
+	d.mu.Lock()
+	keepers := make([]*keeper, 0, len(d.keepers))
+	for _, k := range d.keepers {
+		keepers = append(keepers, k)
+	}
+	d.mu.Unlock()
+	out := make([]Status, 0, len(keepers))
+	slices.SortFunc(keepers, func(a, b *keeper) int {
+		return cmp.Or(cmp.Compare(a.unit.Order, b.unit.Order), cmp.Compare(a.unit.Name, b.unit.Name))
+	})
+	for _, k := range keepers {
+		out = append(out, k.Status())
+	}
+	return out
+}
+
+// handler is the control socket: whoever can open it is this user or root.
+func (d *Daemon) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.statuses(), nil) })
+	mux.HandleFunc("POST /units", func(w http.ResponseWriter, r *http.Request) {
+		var u Unit
+		if err := readJSON(r.Body, &u); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		changed, err := d.apply(u, false)
+		answer(w, changed, err)
+	})
+	mux.HandleFunc("DELETE /units/{name...}", func(w http.ResponseWriter, r *http.Request) {
+		changed, err := d.drop(r.PathValue("name"))
+		answer(w, changed, err)
+	})
+	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
+		d.stopAll()
+		answer(w, true, remove(d.dir.unitsFile()))
+		d.finish()
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, value any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(value)
+}
+
+func readJSON(from io.Reader, into any) error {
+	const most = 1 << 20
+	dec := json.NewDecoder(io.LimitReader(from, most))
+	dec.DisallowUnknownFields()
+	return dec.Decode(into)
+}
+
+func writeJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(path, text, 0o600, renameio.WithTempDir(filepath.Dir(path)), renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func remove(paths ...string) error {
+	var errs []error
+	for _, p := range paths {
+		if err := os.Remove(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

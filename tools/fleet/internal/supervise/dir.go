@@ -1,0 +1,98 @@
+package supervise
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/gofrs/flock"
+
+	"a3os.app/tools/fleet/internal/process"
+)
+
+// Dir is the directory of one supervisor, absolute: its lock, its control socket and what it wrote down.
+type Dir string
+
+// mostSocketPath is what sockaddr_un leaves for a path on every system.
+const mostSocketPath = 100
+
+// Socket is the control socket. Where the directory's own path is too long for one, the socket is in a directory of this user's
+// below the system's temporary one, named by the directory.
+func (d Dir) Socket() string {
+	s := filepath.Join(string(d), "control.sock")
+	if len(s) <= mostSocketPath {
+		return s
+	}
+	sum := sha256.Sum256([]byte(d))
+	return filepath.Join(os.TempDir(), "a3-"+strconv.Itoa(os.Getuid())+"-"+hex.EncodeToString(sum[:8]), "control.sock")
+}
+
+func (d Dir) lockFile() string      { return filepath.Join(string(d), "supervisor.lock") }
+func (d Dir) daemonFile() string    { return filepath.Join(string(d), "supervisor.json") }
+func (d Dir) unitsFile() string     { return filepath.Join(string(d), "units.json") }
+func (d Dir) processesFile() string { return filepath.Join(string(d), "processes.json") }
+
+// take makes this process the directory's one supervisor.
+func (d Dir) take() (release func(), err error) {
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return nil, fmt.Errorf("make the supervisor's directory: %w", err)
+	}
+	l := flock.New(d.lockFile(), flock.SetPermissions(0o600))
+	ok, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the supervisor's directory: %w", err)
+	}
+	if !ok {
+		return nil, errors.New("another supervisor runs already")
+	}
+	return func() { _ = l.Close() }, nil
+}
+
+// Daemon is the supervisor that took the directory last; the zero ID where none did, or it ended in good order.
+func (d Dir) Daemon() (process.ID, error) {
+	var id process.ID
+	return id, read(d.daemonFile(), &id)
+}
+
+// Processes is what the supervisor started and had not seen end.
+func (d Dir) Processes() (map[string]process.ID, error) {
+	out := map[string]process.ID{}
+	return out, read(d.processesFile(), &out)
+}
+
+// Interrupted says that a supervisor ended without being asked to: there is something that it should be keeping.
+func (d Dir) Interrupted() bool {
+	_, err := os.Stat(d.unitsFile())
+	id, idErr := d.Daemon()
+	return err == nil && idErr == nil && !id.Alive()
+}
+
+func (d Dir) units() ([]Unit, error) {
+	var out []Unit
+	return out, read(d.unitsFile(), &out)
+}
+
+// read reads JSON; a file that isn't there leaves the value as it is.
+func read(path string, into any) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// Forget removes what a supervisor wrote down, when nothing of it runs any longer.
+func (d Dir) Forget() error {
+	return remove(d.unitsFile(), d.processesFile(), d.daemonFile(), d.Socket())
+}

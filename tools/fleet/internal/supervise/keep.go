@@ -1,0 +1,254 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"a3os.app/tools/fleet/internal/process"
+)
+
+const (
+	// firstBackOff is the pause before a second start in a row; each further one is twice as long, up to mostBackOff.
+	firstBackOff = 100 * time.Millisecond
+	mostBackOff  = 30 * time.Second
+	// settled is how long a process has to run for its next end to count as the first one.
+	settled = 10 * time.Second
+	// probeEvery is how often a process that starts is asked whether it serves.
+	probeEvery = 100 * time.Millisecond
+	probeTime  = 2 * time.Second
+)
+
+// keeper keeps one unit.
+type keeper struct {
+	unit    Unit
+	spawn   *spawner
+	changed func()
+	stop    context.CancelFunc
+	done    chan struct{}
+
+	mu       sync.Mutex
+	status   Status
+	identity process.ID
+}
+
+func keep(ctx context.Context, unit Unit, spawn *spawner, changed func()) *keeper {
+	ctx, stop := context.WithCancel(ctx)
+	k := &keeper{unit: unit, spawn: spawn, changed: changed, stop: stop, done: make(chan struct{}),
+		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log}}
+	go func() {
+		defer close(k.done)
+		k.run(ctx)
+	}()
+	return k
+}
+
+// Status is how the unit is now.
+func (k *keeper) Status() Status {
+	k.mu.Lock()
+	s := k.status
+	k.mu.Unlock()
+	if s.PID != 0 {
+		s.Memory = process.Memory(s.PID)
+	}
+	return s
+}
+
+func (k *keeper) id() process.ID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.identity
+}
+
+func (k *keeper) set(change func(*Status)) {
+	k.mu.Lock()
+	change(&k.status)
+	k.mu.Unlock()
+}
+
+func (k *keeper) run(ctx context.Context) {
+	failures := 0
+	for {
+		began := time.Now()
+		exit := k.once(ctx)
+		if ctx.Err() != nil {
+			k.set(func(s *Status) { s.State, s.PID, s.LastExit = Stopped, 0, exit })
+			return
+		}
+		if time.Since(began) >= settled {
+			failures = 0
+		}
+		pause := backOff(failures)
+		failures++
+		slog.Warn("a process ended by itself", "unit", k.unit.Name, "exit", exit, "pause", pause)
+		k.set(func(s *Status) {
+			s.PID, s.LastExit = 0, exit
+			s.Restarts++
+			if pause > 0 {
+				s.State, s.NextStart = BackingOff, time.Now().Add(pause)
+			}
+		})
+		select {
+		case <-ctx.Done():
+			k.set(func(s *Status) { s.State = Stopped })
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// backOff is the pause after so many ends in a row: none after the first.
+func backOff(failures int) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	pause := firstBackOff
+	for range failures - 1 {
+		if pause *= 2; pause >= mostBackOff {
+			return mostBackOff
+		}
+	}
+	return pause
+}
+
+// once runs the process until it ends, by itself or because ctx does, and says how it ended.
+func (k *keeper) once(ctx context.Context) string {
+	log, err := openLog(k.unit.Log, mostLog)
+	if err != nil {
+		return err.Error()
+	}
+	defer log.Close()
+	cmd := command(k.unit)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := k.spawn.start(cmd); err != nil {
+		return fmt.Sprintf("it can't be started: %v", err)
+	}
+	identity, err := process.Of(cmd.Process.Pid)
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		slog.Warn("a process can't be named", "unit", k.unit.Name, "error", err)
+	}
+	k.mu.Lock()
+	k.identity = identity
+	k.status.State, k.status.PID, k.status.Since, k.status.NextStart = Starting, cmd.Process.Pid, time.Now(), time.Time{}
+	k.mu.Unlock()
+	k.changed()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	pctx, stopProbing := context.WithCancel(ctx)
+	defer stopProbing()
+	go k.probe(pctx)
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		k.set(func(s *Status) { s.State = Stopping })
+		err = k.end(cmd, ended)
+	}
+	k.mu.Lock()
+	k.identity = process.ID{}
+	k.mu.Unlock()
+	k.changed()
+	return howEnded(err)
+}
+
+func command(u Unit) *exec.Cmd {
+	cmd := exec.Command(u.Path, u.Args...)
+	cmd.Env, cmd.Dir = u.Env, u.Dir
+	if cmd.Env == nil {
+		cmd.Env = []string{}
+	}
+	// A group of its own: an interrupt that is typed at a terminal is not meant for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(cmd.SysProcAttr)
+	if u.User != nil {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.User.UID, Gid: u.User.GID}
+	}
+	// What a process leaves behind may hold its output open; it is not waited for.
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// end asks the process to end and kills it when it doesn't.
+func (k *keeper) end(cmd *exec.Cmd, ended chan error) error {
+	ask := syscall.SIGTERM
+	if k.unit.Interrupt {
+		ask = syscall.SIGINT
+	}
+	_ = cmd.Process.Signal(ask)
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(k.unit.StopWithin):
+		slog.Warn("a process did not end in time and is killed", "unit", k.unit.Name, "within", k.unit.StopWithin)
+		_ = cmd.Process.Kill()
+		return <-ended
+	}
+}
+
+func howEnded(err error) string {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+		return "it ended with code 0"
+	case !ok:
+		return err.Error()
+	}
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return fmt.Sprintf("it was killed by %s", ws.Signal())
+	}
+	return fmt.Sprintf("it ended with code %d", exit.ExitCode())
+}
+
+// probe asks until the unit serves.
+func (k *keeper) probe(ctx context.Context) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		if ready(ctx, k.unit.Ready) && ctx.Err() == nil {
+			k.set(func(s *Status) {
+				if s.State == Starting {
+					s.State = Serving
+				}
+			})
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: probeTime}
+
+func ready(ctx context.Context, where string) bool {
+	if addr, ok := strings.CutPrefix(where, "tcp://"); ok {
+		d := net.Dialer{Timeout: probeTime}
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	}
+	if where == "" {
+		return true
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
+	if err != nil {
+		return false
+	}
+	res, err := probeClient.Do(req)
+	if err != nil {
+		return false
+	}
+	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
+}

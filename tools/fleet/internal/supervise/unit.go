@@ -1,0 +1,97 @@
+// Package supervise keeps processes running: a daemon that starts them, brings one that ended back at once, waits longer and longer
+// for one that keeps ending, and stops all of them in good order. It promises that what it started ends with it, and that it signals
+// nothing else. It knows processes by what it is told of them and nothing of what they are.
+package supervise
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"time"
+)
+
+// Unit is a process to keep running.
+type Unit struct {
+	// Name is unique, as `tnt_x/iam`.
+	Name string `json:"name"`
+	// Group that the unit belongs to, as `plane` or a tenant's id.
+	Group string `json:"group"`
+	// Order in which units start and, the other way round, stop: those of one number together.
+	Order int `json:"order"`
+	// Path, Args (without the program's own name) and Env are all that the process is given; Dir is where it runs.
+	Path string   `json:"path"`
+	Args []string `json:"args"`
+	Env  []string `json:"env"`
+	Dir  string   `json:"dir"`
+	// User is whom it runs as; nil is whom the supervisor runs as.
+	User *User `json:"user,omitempty"`
+	// Log is the file that takes what it writes.
+	Log string `json:"log"`
+	// Ready says when it serves: an http:// URL that answers 200, or a tcp:// address that takes connections. Empty means at once.
+	Ready string `json:"ready"`
+	// Interrupt asks it to end with SIGINT rather than SIGTERM.
+	Interrupt bool `json:"interrupt"`
+	// StopWithin is how long it may take to end before it is killed.
+	StopWithin time.Duration `json:"stop_within"`
+}
+
+// User is an operating system user.
+type User struct {
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
+}
+
+var unitName = regexp.MustCompile(`^[a-z0-9][a-z0-9_./-]{0,99}$`)
+
+func (u Unit) validate() error {
+	if !unitName.MatchString(u.Name) {
+		return fmt.Errorf("%q is not a unit's name", u.Name)
+	}
+	for what, path := range map[string]string{"program": u.Path, "directory": u.Dir, "log": u.Log} {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("the %s %q of %s is not an absolute path", what, path, u.Name)
+		}
+	}
+	return nil
+}
+
+func (u Unit) same(v Unit) bool { return reflect.DeepEqual(u, v) }
+
+// State is how a unit is.
+type State string
+
+// The states.
+const (
+	// Starting runs and doesn't serve yet.
+	Starting State = "starting"
+	// Serving runs and said that it is ready.
+	Serving State = "serving"
+	// BackingOff ended too often and waits for its next start.
+	BackingOff State = "backing off"
+	// Stopping was asked to end.
+	Stopping State = "stopping"
+	// Stopped ended as it was asked to.
+	Stopped State = "stopped"
+)
+
+// Status is how a unit is, as the supervisor tells it.
+type Status struct {
+	Name  string `json:"name"`
+	Group string `json:"group"`
+	State State  `json:"state"`
+	// PID of the process that runs; 0 for none.
+	PID int `json:"pid"`
+	// Since is when that process started.
+	Since time.Time `json:"since"`
+	// Restarts is how often it came back since the supervisor has it.
+	Restarts int `json:"restarts"`
+	// LastExit says how it ended the last time; empty when it never did.
+	LastExit string `json:"last_exit"`
+	// NextStart is when a unit that backs off starts again.
+	NextStart time.Time `json:"next_start"`
+	// Memory in bytes (PSS); 0 where that can't be told.
+	Memory int64 `json:"memory"`
+	// Log is the file that takes what it writes.
+	Log string `json:"log"`
+}
