@@ -110,6 +110,8 @@ type Database struct {
 type Role struct {
 	// Connections it may have at most.
 	Connections int `yaml:"connections"`
+	// StatementTimeout is how long one statement may take, as PostgreSQL writes it; empty leaves it to the platform.
+	StatementTimeout string `yaml:"statement_timeout"`
 }
 
 // Migrate is a program that brings the database up to date and ends. Without a command there is nothing to migrate.

@@ -137,7 +137,7 @@ func (c *Client) Await(ctx context.Context, names ...string) error {
 	}
 }
 
-// hopeless is after how many ends of a process nobody waits for it any longer.
+// hopeless is after how many ends in a row nobody waits for a process any longer.
 const hopeless = 6
 
 func pending(all []Status, names []string) ([]string, error) {
@@ -154,7 +154,7 @@ func pending(all []Status, names []string) ([]string, error) {
 		if s.State == Serving {
 			continue
 		}
-		if s.Restarts >= hopeless {
+		if s.Failures >= hopeless {
 			return nil, fmt.Errorf("%s keeps ending: %s; its log %s ends with: %s", n, s.LastExit, s.Log, lastLine(s.Log))
 		}
 		waiting = append(waiting, n)

@@ -93,6 +93,7 @@ func (k *keeper) run(ctx context.Context) {
 		k.set(func(s *Status) {
 			s.PID, s.LastExit = 0, exit
 			s.Restarts++
+			s.Failures = failures
 			if pause > 0 {
 				s.State, s.NextStart = BackingOff, time.Now().Add(pause)
 			}

@@ -86,6 +86,8 @@ type Status struct {
 	Since time.Time `json:"since"`
 	// Restarts is how often it came back since the supervisor has it.
 	Restarts int `json:"restarts"`
+	// Failures is how often in a row it ended soon after its start.
+	Failures int `json:"failures"`
 	// LastExit says how it ended the last time; empty when it never did.
 	LastExit string `json:"last_exit"`
 	// NextStart is when a unit that backs off starts again.

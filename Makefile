@@ -1,0 +1,61 @@
+# AccessOS. `make help` lists what there is.
+SHELL := /bin/sh
+MODULES := proto libs services tools deploy
+GO ?= go
+BIN := bin
+GO_WANTED := 1.26
+
+.DEFAULT_GOAL := help
+.PHONY: help up down clean build test test-short lint gen bench check-go
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: build ## build, start a plane with two tenants, discover real systems, print the answer
+	@$(BIN)/fleet plane up
+
+down: ## stop every process that make up started, and keep the data
+	@if [ -x $(BIN)/fleet ]; then $(BIN)/fleet plane down; else echo "already down: nothing was built"; fi
+
+clean: ## stop everything and remove the plane's data and what was built
+	@if [ -x $(BIN)/fleet ]; then $(BIN)/fleet plane down --remove-data; \
+	elif [ -d "$${A3_HOME:-.a3}" ]; then $(MAKE) --no-print-directory $(BIN)/fleet && $(BIN)/fleet plane down --remove-data; fi
+	@rm -rf $(BIN)
+
+build: check-go ## build accessos, fleet and a3 into bin/
+	@mkdir -p $(BIN)
+	@$(GO) build -trimpath -o $(BIN)/ ./services/accessos ./tools/fleet $(wildcard ./tools/a3)
+
+$(BIN)/fleet: check-go
+	@mkdir -p $(BIN)
+	@$(GO) build -trimpath -o $(BIN)/ ./tools/fleet
+
+check-go:
+	@command -v $(GO) >/dev/null || { echo "Go is not installed: install Go $(GO_WANTED) or newer, see https://go.dev/dl" >&2; exit 1; }
+	@v=$$($(GO) env GOVERSION | sed 's/^go//; s/[^0-9.].*//'); \
+	lowest=$$(printf '%s\n%s\n' "$(GO_WANTED)" "$$v" | sort -t. -k1,1n -k2,2n | head -n 1); \
+	[ "$$lowest" = "$(GO_WANTED)" ] || { echo "this is Go $$v and $(GO_WANTED) is the oldest that works: install a newer one, see https://go.dev/dl" >&2; exit 1; }
+
+test: check-go ## run every test, on real parts that the tests start themselves
+	@$(GO) run ./libs/pgtest/with-postgres sh -ec 'for m in $(MODULES); do (cd $$m && $(GO) test ./...); done'
+
+test-short: check-go ## run the tests that take no time
+	@$(GO) run ./libs/pgtest/with-postgres sh -ec 'for m in $(MODULES); do (cd $$m && $(GO) test -short ./...); done'
+
+TOOLS := $(CURDIR)/.cache/bin
+
+# The pinned tools stand in a module outside of go.work.
+$(TOOLS)/%: devtools/go.mod
+	@mkdir -p $(TOOLS)
+	@cd devtools && GOWORK=off GOBIN=$(TOOLS) $(GO) install tool
+
+lint: check-go $(TOOLS)/golangci-lint $(TOOLS)/buf ## check the code's form and the arrows between modules
+	@$(TOOLS)/buf lint
+	@for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint run ./...) || exit 1; done
+
+gen: check-go $(TOOLS)/buf $(TOOLS)/sqlc ## make generated code anew
+	@PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
+	@$(TOOLS)/sqlc generate
+
+bench: build ## measure, each figure beside what it is compared with
+	@$(GO) run ./tools/bench
