@@ -86,7 +86,8 @@ func TestNoRoleOfTheSetChangesTheLog(t *testing.T) {
 			continue
 		}
 		for _, sql := range []string{"SELECT body FROM audit.inbox", "DELETE FROM audit.inbox", "SELECT leaf FROM audit.entries",
-			"UPDATE audit.settings SET max_backlog_rows = 1000000", "UPDATE audit.progress SET drained_seq = 1000000"} {
+			"UPDATE audit.settings SET max_backlog_rows = 1000000", "UPDATE audit.progress SET drained_seq = 1000000",
+			"SELECT setval('audit.open_to_seq', 1000000)", "SELECT setval('audit.open_until', 9999999999)", "SELECT nextval('audit.open_until')"} {
 			if _, err := conn.Exec(t.Context(), sql); code(t, err) != "42501" {
 				t.Errorf("%s: %s: %v", role, sql, err)
 			}

@@ -31,9 +31,16 @@ CREATE TABLE audit.inbox (
 ALTER TABLE audit.inbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0);
 
--- Closes the inbox while the log is behind. It reads one row and, only when nothing was drained for as long as the bound, the
--- oldest waiting row; it never counts. The distance in seq stands for the number of rows: deeds that were rolled back count as
--- well until the sealer has moved on, which errs on the closed side.
+-- Up to which seq, and until when (seconds since the epoch), the inbox is open without a closer look. The sealer moves both after
+-- each batch; they are sequences because those are read without a snapshot and written without leaving old versions behind, and
+-- every deed reads them.
+CREATE SEQUENCE audit.open_to_seq MINVALUE 0;
+CREATE SEQUENCE audit.open_until MINVALUE 0;
+SELECT setval('audit.open_to_seq', 0), setval('audit.open_until', 0);
+
+-- The closer look. It reads one row and, only when nothing was drained for as long as the bound, the oldest waiting row; it never
+-- counts. The distance in seq stands for the number of rows: deeds that were rolled back count as well until the sealer has moved
+-- on, which errs on the closed side.
 -- +goose StatementBegin
 CREATE FUNCTION audit.close_when_behind() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -62,8 +69,25 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-REVOKE ALL ON FUNCTION audit.close_when_behind() FROM PUBLIC;
-CREATE TRIGGER close_when_behind BEFORE INSERT ON audit.inbox FOR EACH ROW EXECUTE FUNCTION audit.close_when_behind();
+
+-- New bounds hold at once: the next deed takes the closer look.
+-- +goose StatementBegin
+CREATE FUNCTION audit.look_closer() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM setval('audit.open_to_seq', 0), setval('audit.open_until', 0);
+    RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION audit.close_when_behind(), audit.look_closer() FROM PUBLIC;
+CREATE TRIGGER close_when_behind BEFORE INSERT ON audit.inbox FOR EACH ROW
+    WHEN (NOT coalesce(NEW.seq <= pg_sequence_last_value('audit.open_to_seq'::regclass)
+        AND extract(epoch FROM clock_timestamp()) <= pg_sequence_last_value('audit.open_until'::regclass), false))
+    EXECUTE FUNCTION audit.close_when_behind();
+CREATE TRIGGER look_closer AFTER UPDATE ON audit.settings FOR EACH STATEMENT EXECUTE FUNCTION audit.look_closer();
 
 -- The log itself: one row a leaf, in the order of sealing. `leaf` is what was hashed; the columns after leaf_hash repeat what is
 -- in it, so that it can be searched, and prove nothing.
@@ -142,6 +166,9 @@ GRANT USAGE ON SCHEMA audit TO role_iam, role_iam_tenant, role_integrations, rol
     role_discovery_tenant, role_audit;
 GRANT INSERT (id, body) ON audit.inbox TO role_iam, role_iam_tenant, role_integrations, role_integrations_tenant, role_discovery,
     role_discovery_tenant, role_audit;
+GRANT SELECT ON SEQUENCE audit.open_to_seq, audit.open_until TO role_iam, role_iam_tenant, role_integrations,
+    role_integrations_tenant, role_discovery, role_discovery_tenant, role_audit;
+GRANT UPDATE ON SEQUENCE audit.open_to_seq, audit.open_until TO role_audit;
 GRANT SELECT, DELETE ON audit.inbox TO role_audit;
 GRANT SELECT ON SEQUENCE audit.inbox_seq_seq TO role_audit;
 GRANT SELECT ON audit.settings TO role_audit;

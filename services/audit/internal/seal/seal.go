@@ -154,7 +154,16 @@ func (s *Sealer) batch(ctx context.Context) (bool, error) {
 	if b.signed {
 		s.signed = time.Now()
 	}
-	return b.full, nil
+	return b.full, s.open(ctx)
+}
+
+// open tells the inbox how far it may go on from what was committed.
+func (s *Sealer) open(ctx context.Context) error {
+	err := s.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error { return store.New(tx).Open(ctx) })
+	if err != nil {
+		return fmt.Errorf("open the inbox further: %w", err)
+	}
+	return nil
 }
 
 // due says whether a full batch should be signed: the first one of this sealer, so that entries without any checkpoint are never

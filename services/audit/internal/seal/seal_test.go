@@ -2,15 +2,19 @@ package seal_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"a3os.app/libs/id"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/tlog"
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 
@@ -233,6 +237,35 @@ func TestSealingOpensTheInboxAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestInboxClosesWhenTheSealerStops(t *testing.T) {
+	db, signer := audittest.New(t), audittest.Signer(t)
+	db.Exec(t, "UPDATE audit.settings SET max_backlog_age = '1 second'")
+	s := seal.New(db.DB(t), signer)
+	conn := db.As(t, "role_iam")
+	audittest.Put(t, conn, audittest.Event("a", "b"))
+	if err := s.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for {
+		eid, body := audittest.Encode(t, audittest.Event("a", "b"))
+		_, err := conn.Exec(t.Context(), "INSERT INTO audit.inbox (id, body) VALUES ($1, $2)", eid, body)
+		if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.Code == pg.RecordClosed {
+			break
+		}
+		if err != nil || time.Since(began) > 20*time.Second {
+			t.Fatalf("the inbox is open after %v without a sealer: %v", time.Since(began), err)
+		}
+	}
+	if took := time.Since(began); took < time.Second/2 {
+		t.Errorf("the inbox closed after %v, the bound is a second", took)
+	}
+	if err := s.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	audittest.Put(t, conn, audittest.Event("a", "b"))
 }
 
 func query(t *testing.T, conn *pgx.Conn, sql string) pgx.Rows {

@@ -54,3 +54,10 @@ UPDATE audit.progress SET drained_seq = greatest(drained_seq, sqlc.arg(drained_s
 
 -- name: AddCheckpoint :exec
 INSERT INTO audit.checkpoints (size, root, note) VALUES (sqlc.arg(size), sqlc.arg(root), sqlc.arg(note));
+
+-- name: Open :exec
+-- Lets deeds in without a closer look for as far as the bounds allow from here. Sequences don't roll back, so this comes after the
+-- commit that it rests on; when it doesn't come, deeds take the closer look.
+SELECT setval('audit.open_to_seq', p.drained_seq + s.max_backlog_rows),
+    setval('audit.open_until', greatest(0, extract(epoch FROM p.drained_until + s.max_backlog_age)::bigint))
+FROM audit.progress p, audit.settings s;
