@@ -22,6 +22,9 @@ import (
 // Resources pages through resources by type and by words of their name or id.
 func (a *Answers) Resources(ctx context.Context, req *discoveryv1.ListResourcesRequest) (*discoveryv1.ListResourcesResponse, error) {
 	const method = "ListResources"
+	if strings.ContainsRune(req.GetSearch(), 0) {
+		return nil, fault.New(fault.InvalidArgument, "search holds a zero byte, which no name has")
+	}
 	filter := []any{req.GetType(), req.GetSearch(), req.GetAccountsOnly(), req.GetAsOf().AsTime()}
 	var after id.Resource
 	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &after); err != nil {

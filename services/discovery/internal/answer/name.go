@@ -47,7 +47,7 @@ func (q *question) principals(ctx context.Context, text string) ([]id.Resource, 
 		}
 		return accounts, nil
 	}
-	if strings.Contains(text, "@") {
+	if strings.Contains(text, "@") && !strings.ContainsRune(text, 0) {
 		p, err := q.q.PersonByKey(ctx, strings.ToLower(text))
 		if err == nil {
 			return q.q.AccountsOfPerson(ctx, p)
@@ -104,6 +104,9 @@ func (q *question) named(ctx context.Context, text string) ([]store.ResourcesNam
 			return nil, ErrNoResource
 		}
 		return []store.ResourcesNamedRow{{ID: r, Account: v[r].GetAccount()}}, nil
+	}
+	if strings.ContainsRune(text, 0) {
+		return nil, ErrNoResource // PostgreSQL has no such text
 	}
 	for _, n := range readings(text) {
 		found, err := q.reading(ctx, n)
