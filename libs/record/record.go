@@ -94,7 +94,10 @@ func Build(ctx context.Context, s scope.Scope, e Event) *auditv1.Event {
 	}
 }
 
-// describe is a message as a Struct, without its secrets.
+// mostDescribed bounds what an event says of a thing before and after, in bytes of JSON: the inbox takes no event of any size.
+const mostDescribed = 64 << 10
+
+// describe is a message as a Struct, without its secrets. What is too large for the record is named by its size alone.
 func describe(m proto.Message) *structpb.Struct {
 	if m == nil {
 		return nil
@@ -102,6 +105,9 @@ func describe(m proto.Message) *structpb.Struct {
 	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(redact.Clear(m))
 	if err != nil {
 		return nil
+	}
+	if len(raw) > mostDescribed {
+		return &structpb.Struct{Fields: map[string]*structpb.Value{"omitted_bytes": structpb.NewNumberValue(float64(len(raw)))}}
 	}
 	s := new(structpb.Struct)
 	if err := protojson.Unmarshal(raw, s); err != nil {
