@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,7 +152,7 @@ type registry struct {
 	stop func()
 
 	mu      sync.Mutex
-	present *registryv1.SignedSnapshot
+	sent    []*registryv1.SignedSnapshot
 	changed chan struct{}
 }
 
@@ -197,19 +198,22 @@ func (h *harness) roots(d workload.TrustDomain, a workload.Authority) *x509.Cert
 func (r *registry) send(s *registryv1.SignedSnapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.present = s
+	r.sent = append(r.sent, s)
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// WatchSnapshot sends each snapshot that it is given.
+// WatchSnapshot sends the newest that it was given, and from then on each one in its order.
 func (r *registry) WatchSnapshot(_ *registryv1.WatchSnapshotRequest, stream grpc.ServerStreamingServer[registryv1.WatchSnapshotResponse]) error {
+	r.mu.Lock()
+	next := max(0, len(r.sent)-1)
+	r.mu.Unlock()
 	for {
 		r.mu.Lock()
-		present, changed := r.present, r.changed
+		sent, changed := r.sent, r.changed
 		r.mu.Unlock()
-		if present != nil {
-			if err := stream.Send(&registryv1.WatchSnapshotResponse{Snapshot: present}); err != nil {
+		for ; next < len(sent); next++ {
+			if err := stream.Send(&registryv1.WatchSnapshotResponse{Snapshot: sent[next]}); err != nil {
 				return err
 			}
 		}
@@ -320,11 +324,16 @@ func (h *harness) start(more ...string) *process {
 	h.t.Helper()
 	p := &process{h: h, addr: freeAddress(h.t)}
 	_, dir := source(h.t, h.issuer, workload.Identity{Plane: "dev", Service: "gateway"})
-	cfg, err := config.Load[gateway.Config]("gateway", append([]string{
+	environ := []string{
 		"A3_PLANE=dev", "A3_LISTEN=" + p.addr, "A3_CERT_DIR=" + dir, "A3_LOG_LEVEL=error", "A3_LEAVE_WITHIN=50ms", "A3_DOMAIN=" + domain, "A3_REGISTRY=" + h.registry.addr,
 		"A3_PLANE_ROOTS=" + write(h.t, filepath.Join(h.t.TempDir(), "roots.pem"), h.root.CertificatePEM()),
 		"A3_TLS_CERT=" + h.certFile, "A3_TLS_KEY=" + h.keyFile, "A3_SNAPSHOT=" + h.snapshotFile, "A3_SNAPSHOT_KEYS=" + snapshot.FormatPublicKey(h.public),
-	}, more...))
+	}
+	for _, kv := range more {
+		name, _, _ := strings.Cut(kv, "=")
+		environ = slices.DeleteFunc(environ, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+	}
+	cfg, err := config.Load[gateway.Config]("gateway", append(environ, more...))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -6,14 +6,11 @@ package door
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Handler answers requests and, once told, asks clients to leave.
@@ -78,20 +75,24 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 		// What clients do wrong is theirs: scanners would fill the log.
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	door := newListener(l, cfg.MaxConnections)
+	srv.ConnState = door.watch
 	failed := make(chan error, 1)
-	go func() { failed <- srv.ServeTLS(netutil.LimitListener(l, cfg.MaxConnections), "", "") }()
+	go func() { failed <- srv.ServeTLS(door, "", "") }()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	return drain(context.WithoutCancel(ctx), srv, cfg, failed)
+	return drain(context.WithoutCancel(ctx), srv, door, cfg, failed)
 }
 
-// drain ends a server without dropping a request. net/http closes an idle connection at once, and a client may be sending on it just
-// then; so for a while every answer asks its client to leave, and what is idle after that was idle all the while. New connections
-// are still taken meanwhile: whoever comes before the listener closes is served.
-func drain(ctx context.Context, srv *http.Server, cfg Config, failed <-chan error) error {
+// drain ends a server without dropping a request.
+//
+// net/http closes an idle connection at once, and a client may be sending on it just then; so for a while every answer asks its
+// client to leave, and what is idle after that was idle all the while. Then the socket is closed, and connections that were made
+// before are given time to bring their one request, which the server would not answer any more once it shuts down.
+func drain(ctx context.Context, srv *http.Server, door *listener, cfg Config, failed <-chan error) error {
 	slog.InfoContext(ctx, "draining", "leave_within", cfg.LeaveWithin, "drain_within", cfg.DrainWithin)
 	cfg.Handler.Drain()
 	leave := time.NewTimer(cfg.LeaveWithin)
@@ -101,14 +102,26 @@ func drain(ctx context.Context, srv *http.Server, cfg Config, failed <-chan erro
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	}
+	if err := door.Close(); err != nil {
+		slog.WarnContext(ctx, "the socket did not close cleanly", "error", err)
+	}
+	<-failed // when it has returned, every connection is the server's
+	waitForFresh(door, cfg.LeaveWithin)
 	dctx, cancel := context.WithTimeout(ctx, cfg.DrainWithin)
 	defer cancel()
 	if err := srv.Shutdown(dctx); err != nil {
 		_ = srv.Close()
 		return fmt.Errorf("requests were still in flight after %s and were cut: %w", cfg.DrainWithin, err)
 	}
-	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
-	}
 	return nil
+}
+
+// waitForFresh waits until every connection has brought a request, or within is over: some are made in advance and never do.
+func waitForFresh(door *listener, within time.Duration) {
+	const look = 5 * time.Millisecond
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for end := time.Now().Add(within); door.fresh.Load() > 0 && time.Now().Before(end); {
+		<-tick.C
+	}
 }
