@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -11,7 +12,6 @@ import (
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 
 	"a3os.app/libs/fault"
-	"a3os.app/libs/id"
 )
 
 // How long work goes on without word from the issuer, by what it does.
@@ -30,14 +30,16 @@ var ErrIssuerSilent = fault.Declare(fault.Unavailable, "ISSUER_SILENT",
 type Revocations struct {
 	now func() time.Time
 
-	mu      sync.RWMutex
-	entries map[revoked]entry
+	mu sync.RWMutex
+	// entries are by principal first: of all callers, few have any.
+	entries map[string]map[revoked]entry
 	head    int64
 	heard   time.Time
 	changed chan struct{}
 }
 
-type revoked struct{ principal, session, workspace string }
+// revoked is what of a principal was revoked: a session, a membership, or with neither everything.
+type revoked struct{ session, workspace string }
 
 type entry struct {
 	sequence int64
@@ -49,7 +51,7 @@ func NewRevocations(now func() time.Time) *Revocations {
 	if now == nil {
 		now = time.Now
 	}
-	return &Revocations{now: now, entries: map[revoked]entry{}, changed: make(chan struct{})}
+	return &Revocations{now: now, entries: map[string]map[revoked]entry{}, changed: make(chan struct{})}
 }
 
 // Apply takes in what the issuer said just now. Said twice, or out of order, the greatest sequence number holds.
@@ -58,9 +60,14 @@ func (r *Revocations) Apply(revocations []*iamv1.Revocation, head int64) {
 	defer r.mu.Unlock()
 	now := r.now()
 	for _, v := range revocations {
-		k := revoked{v.GetPrincipalId(), v.GetSessionId(), v.GetWorkspaceId()}
-		if e := r.entries[k]; v.GetSequence() >= e.sequence {
-			r.entries[k] = entry{v.GetSequence(), now}
+		of := r.entries[v.GetPrincipalId()]
+		if of == nil {
+			of = map[revoked]entry{}
+			r.entries[v.GetPrincipalId()] = of
+		}
+		k := revoked{v.GetSessionId(), v.GetWorkspaceId()}
+		if e := of[k]; v.GetSequence() >= e.sequence {
+			of[k] = entry{v.GetSequence(), now}
 		}
 		head = max(head, v.GetSequence())
 	}
@@ -68,9 +75,10 @@ func (r *Revocations) Apply(revocations []*iamv1.Revocation, head int64) {
 	if len(revocations) == 0 {
 		return
 	}
-	for k, e := range r.entries {
-		if now.Sub(e.at) > keepFor {
-			delete(r.entries, k)
+	for p, of := range r.entries {
+		maps.DeleteFunc(of, func(_ revoked, e entry) bool { return now.Sub(e.at) > keepFor })
+		if len(of) == 0 {
+			delete(r.entries, p)
 		}
 	}
 	close(r.changed)
@@ -81,12 +89,13 @@ func (r *Revocations) Apply(revocations []*iamv1.Revocation, head int64) {
 func (r *Revocations) Check(c Claims) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if len(r.entries) == 0 {
+	of, ok := r.entries[string(c.Principal)]
+	if !ok {
 		return nil
 	}
-	p, s, w := string(c.Principal), text(c.Session), text(c.Workspace)
-	for _, k := range [...]revoked{{p, "", ""}, {p, s, ""}, {p, "", w}, {p, s, w}} {
-		if e, ok := r.entries[k]; ok && e.sequence > c.Revision {
+	s, w := c.Session.String(), c.Workspace.String()
+	for _, k := range [...]revoked{{"", ""}, {s, ""}, {"", w}, {s, w}} {
+		if e, ok := of[k]; ok && e.sequence > c.Revision {
 			return ErrRevoked
 		}
 	}
@@ -144,12 +153,4 @@ func (r *Revocations) Follow(ctx context.Context, watch func(ctx context.Context
 		}
 		wait = min(2*wait, most)
 	}
-}
-
-// text is an id as text; it is called for every request, and the zero id is frequent.
-func text[K id.Kind](i id.ID[K]) string {
-	if i.IsZero() {
-		return ""
-	}
-	return i.String()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 	"go.jetify.com/typeid"
+	"go.jetify.com/typeid/base32"
 )
 
 // Kind names a kind of id by its TypeID prefix.
@@ -54,11 +55,7 @@ func (i ID[K]) String() string {
 	if i.IsZero() {
 		return ""
 	}
-	t, err := typeid.FromUUIDBytesWithPrefix(prefix[K](), i.uuid[:])
-	if err != nil {
-		return ""
-	}
-	return t.String()
+	return prefix[K]() + "_" + base32.Encode(i.uuid)
 }
 
 // Bytes are the 16 bytes of the uuid.

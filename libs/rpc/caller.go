@@ -5,6 +5,7 @@ import (
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/id"
+	"a3os.app/libs/internal/callctx"
 	"a3os.app/libs/scope"
 	"a3os.app/libs/workload"
 )
@@ -45,15 +46,9 @@ func (c *caller) key() string {
 	return ""
 }
 
-type callerKey struct{}
-
-func withCaller(ctx context.Context, c *caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
-}
-
 // callerFrom never answers nil: nobody known is the zero caller.
 func callerFrom(ctx context.Context) *caller {
-	if c, ok := ctx.Value(callerKey{}).(*caller); ok {
+	if c, ok := callctx.From(ctx).Caller.(*caller); ok {
 		return c
 	}
 	return &caller{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"a3os.app/libs/authz"
@@ -33,6 +34,9 @@ type call struct {
 	header    http.Header
 	caller    *caller
 	streaming bool
+	// protocol is `connect`, `grpc` or `grpcweb`.
+	protocol string
+	span     trace.Span
 	// request is the first message received, for the record.
 	request proto.Message
 }
@@ -51,7 +55,8 @@ type link struct {
 // rpcChain is what every RPC passes, outermost first.
 func (s *Server) rpcChain() []link {
 	return []link{
-		{name: "fault", reason: "outermost, so that every error of every link is mapped, and logged, once", end: s.mapFault},
+		{name: "span", reason: "outermost, so that it lasts as long as the call and tells the code that the caller gets", begin: s.spans.start, end: s.spans.end},
+		{name: "fault", reason: "around all that refuses, so that every error of every link is mapped, and logged, once", end: s.mapFault},
 		{name: "denials", reason: "outside of scope and rule, since what they refuse is what goes on the record", end: s.recordDenial},
 		{name: "reads", reason: "beside denials: a read that was answered goes on the record", message: keepRequest, end: s.recordRead},
 		{name: "scope", reason: "before the rule, which is asked of a scope", begin: s.makeScope},

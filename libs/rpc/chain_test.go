@@ -37,14 +37,14 @@ func TestBothChainsStandInTheirOrder(t *testing.T) {
 			t.Errorf("link %s has no reason", l.name)
 		}
 	}
-	if want := []string{"fault", "denials", "reads", "scope", "rule", "validate", "idempotency"}; !slices.Equal(names, want) {
+	if want := []string{"span", "fault", "denials", "reads", "scope", "rule", "validate", "idempotency"}; !slices.Equal(names, want) {
 		t.Errorf("RPC chain is %v, want %v", names, want)
 	}
 	names = nil
 	for _, l := range s.planeChain() {
 		names = append(names, l.name)
 	}
-	if want := []string{"fault", "rule", "validate"}; !slices.Equal(names, want) {
+	if want := []string{"span", "fault", "rule", "validate"}; !slices.Equal(names, want) {
 		t.Errorf("chain of the control plane is %v, want %v", names, want)
 	}
 }

@@ -59,8 +59,12 @@ func (s *Server) end(ctx context.Context, c *call, err error) error {
 // around runs serve inside of the chain and turns its panic into an error.
 func (s *Server) around(ctx context.Context, c *call, serve func(ctx context.Context) error) error {
 	start := time.Now()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	if c.streaming {
+		// What watches a stream's token ends with the stream.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+	}
 	inner, err := s.begin(ctx, c)
 	if err == nil {
 		err = guarded(inner, c, serve)
@@ -92,7 +96,7 @@ func (s *Server) rule(procedure string) authz.Rule {
 // WrapUnary runs the chain around a unary call.
 func (i interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		c := &call{rule: i.s.rule(req.Spec().Procedure), header: req.Header(), caller: callerFrom(ctx)}
+		c := &call{rule: i.s.rule(req.Spec().Procedure), header: req.Header(), caller: callerFrom(ctx), protocol: req.Peer().Protocol}
 		var res connect.AnyResponse
 		err := i.s.around(ctx, c, func(ctx context.Context) (err error) {
 			if err = i.s.received(ctx, c, req.Any()); err != nil {
@@ -111,7 +115,7 @@ func (i interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 // WrapStreamingHandler runs the chain around a stream.
 func (i interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		c := &call{rule: i.s.rule(conn.Spec().Procedure), header: conn.RequestHeader(), caller: callerFrom(ctx), streaming: true}
+		c := &call{rule: i.s.rule(conn.Spec().Procedure), header: conn.RequestHeader(), caller: callerFrom(ctx), streaming: true, protocol: conn.Peer().Protocol}
 		return i.s.around(ctx, c, func(ctx context.Context) error {
 			return next(ctx, &guardedConn{StreamingHandlerConn: conn, s: i.s, ctx: ctx, call: c})
 		})

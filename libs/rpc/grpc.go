@@ -62,7 +62,7 @@ func NewGRPCServer(cfg GRPCConfig, register func(grpc.ServiceRegistrar)) (*GRPCS
 	if err != nil {
 		return nil, err
 	}
-	g := &GRPCServer{cfg: cfg, chain: &Server{cfg: ServerConfig{Identity: cfg.Identity}, validator: v, metrics: m}}
+	g := &GRPCServer{cfg: cfg, chain: &Server{cfg: ServerConfig{Identity: cfg.Identity}, validator: v, metrics: m, spans: newSpans()}}
 	g.chain.links = g.chain.planeChain()
 	g.server = grpc.NewServer(grpc.Creds(cfg.Credentials),
 		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream),
@@ -92,7 +92,8 @@ func NewGRPCServer(cfg GRPCConfig, register func(grpc.ServiceRegistrar)) (*GRPCS
 // planeChain is what every RPC of the control plane passes, outermost first.
 func (s *Server) planeChain() []link {
 	return []link{
-		{name: "fault", reason: "outermost, so that every error of every link is mapped, and logged, once", end: s.mapFault},
+		{name: "span", reason: "outermost, so that it lasts as long as the call and tells the code that the caller gets", begin: s.spans.start, end: s.spans.end},
+		{name: "fault", reason: "around all that refuses, so that every error of every link is mapped, and logged, once", end: s.mapFault},
 		{name: "rule", reason: "before validation, so that who may not call learns nothing of what is valid", begin: checkPlaneRule},
 		{name: "validate", reason: "before the handler", message: s.validate},
 	}
@@ -139,18 +140,19 @@ func (g *GRPCServer) call(ctx context.Context, procedure string, streaming bool)
 	if !ok {
 		return ctx, nil, errNobody
 	}
-	ctx = callctx.With(ctx, &callctx.Call{RequestID: id.NewRequest().String(), SourceAddress: host(p.Addr.String()), Procedure: procedure})
 	who, err := g.cfg.Peer(ctx, p.AuthInfo)
 	if err != nil {
 		return ctx, nil, fault.Wrap(fault.Unauthenticated, err, "the client certificate is not valid here")
 	}
+	ctx = callctx.With(ctx, &callctx.Call{RequestID: id.NewRequest().String(), SourceAddress: host(p.Addr.String()),
+		Procedure: procedure, Caller: &caller{peer: who}})
 	md, _ := metadata.FromIncomingContext(ctx)
 	h := http.Header{}
 	for k, v := range md {
 		h[http.CanonicalHeaderKey(k)] = v
 	}
-	c := &call{rule: g.chain.rule(procedure), header: h, caller: &caller{peer: who}, streaming: streaming}
-	return withCaller(ctx, c.caller), c, nil
+	c := &call{rule: g.chain.rule(procedure), header: h, caller: callerFrom(ctx), streaming: streaming, protocol: connect.ProtocolGRPC}
+	return ctx, c, nil
 }
 
 func (g *GRPCServer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -18,7 +18,6 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/callctx"
-	"a3os.app/libs/internal/presentctx"
 	"a3os.app/libs/workload"
 )
 
@@ -77,21 +76,23 @@ func (s *Server) recoverPanic(next http.Handler) http.Handler {
 	})
 }
 
+// bound is what a method may take.
+type bound struct {
+	bytes   int64
+	streams bool
+}
+
 // limit bounds the body by the service's own measure, and the time of what isn't a stream.
 func (s *Server) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		most := int64(defaultMaxBytes)
-		if i := strings.LastIndexByte(r.URL.Path, '/'); i > 0 {
-			if n, ok := s.limits[r.URL.Path[:i+1]]; ok {
-				most = n
-			}
+		most, ok := s.bounds[r.URL.Path]
+		if !ok {
+			most.bytes = defaultMaxBytes
 		}
-		rule, ok := s.rules[r.URL.Path]
-		streams := ok && (rule.Method == nil || rule.Method.IsStreamingClient() || rule.Method.IsStreamingServer())
-		if !streams {
+		if !most.streams {
 			// The message's own bound is Connect's; this one also holds for its frame and for plain routes.
 			const frame = 64 << 10
-			r.Body = http.MaxBytesReader(w, r.Body, most+frame)
+			r.Body = http.MaxBytesReader(w, r.Body, most.bytes+frame)
 			ctx, cancel := context.WithTimeout(r.Context(), s.cfg.UnaryTimeout)
 			defer cancel()
 			r = r.WithContext(ctx)
@@ -115,12 +116,14 @@ func (s *Server) cors(next http.Handler) http.Handler {
 	}).Handler(next)
 }
 
-// trace gives the request its id and notes where it came from. The span itself is made by the tracing interceptor.
+// trace gives the request its id and notes where it came from. The span itself is a link of the RPC chain.
 func (s *Server) trace(next http.Handler) http.Handler {
+	release := []string{s.cfg.Release}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &callctx.Call{RequestID: id.NewRequest().String(), Procedure: r.URL.Path, SourceAddress: host(r.RemoteAddr)}
-		w.Header().Set(RequestIDHeader, c.RequestID)
-		w.Header().Set("A3-Release", s.cfg.Release)
+		// Both names are in canonical form already.
+		w.Header()[RequestIDHeader] = []string{c.RequestID}
+		w.Header()["A3-Release"] = release
 		next.ServeHTTP(w, r.WithContext(callctx.With(r.Context(), c)))
 	})
 }
@@ -128,57 +131,55 @@ func (s *Server) trace(next http.Handler) http.Handler {
 // authenticate finds out who calls. Who shows nothing is unknown; who shows something that doesn't hold is refused here.
 func (s *Server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, ctx, err := s.identify(r)
+		c := callctx.From(r.Context())
+		who, err := s.identify(r, c)
 		if err != nil {
+			c.Presented = callctx.Presented{}
 			s.cfg.Recorder.unverified(r.Context(), r.URL.Path, err)
-			slog.DebugContext(ctx, "caller refused", "procedure", r.URL.Path, "error", err)
+			slog.DebugContext(r.Context(), "caller refused", "procedure", r.URL.Path, "error", err)
 			refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(withCaller(ctx, who)))
+		c.Caller = who
+		next.ServeHTTP(w, r)
 	})
 }
 
-func (s *Server) identify(r *http.Request) (*caller, context.Context, error) {
-	ctx := r.Context()
+func (s *Server) identify(r *http.Request, c *callctx.Call) (*caller, error) {
 	who := &caller{}
 	peer, err := s.peer(r)
 	if err != nil {
-		return nil, ctx, fault.Wrap(fault.Unauthenticated, err, "the client certificate is not valid here")
+		return nil, fault.Wrap(fault.Unauthenticated, err, "the client certificate is not valid here")
 	}
 	who.peer = peer
 	member := who.member(s.boundTenant())
 	if gateway := peer.Tenant.IsZero() && peer.Service == "gateway"; gateway || member {
 		if a := r.Header.Get(SourceHeader); a != "" {
-			callctx.From(ctx).SourceAddress = a
+			c.SourceAddress = a
 		}
 	}
-	presented := presentctx.Presented{}
 	if h := r.Header.Get("Authorization"); h != "" {
 		token, ok := bearer(h)
 		if !ok || s.cfg.Tokens == nil {
-			return nil, ctx, fault.New(fault.Unauthenticated, "the Authorization header must be of the form: Bearer <access token>")
+			return nil, fault.New(fault.Unauthenticated, "the Authorization header must be of the form: Bearer <access token>")
 		}
-		claims, err := s.cfg.Tokens.Verify(ctx, token)
+		claims, err := s.cfg.Tokens.Verify(r.Context(), token)
 		if err != nil {
-			return nil, ctx, err
+			return nil, err
 		}
-		who.claims, presented.Token = &claims, token
+		who.claims, c.Presented.Token = &claims, token
 	}
 	if h := r.Header.Get(EnvelopeHeader); h != "" {
 		if !member || s.cfg.Envelopes == nil {
-			return nil, ctx, fault.New(fault.Unauthenticated, "an envelope is presented by workloads of the set alone")
+			return nil, fault.New(fault.Unauthenticated, "an envelope is presented by workloads of the set alone")
 		}
 		p, err := s.cfg.Envelopes(h)
 		if err != nil {
-			return nil, ctx, fault.Wrap(fault.Unauthenticated, err, "the presented envelope is not valid here")
+			return nil, fault.Wrap(fault.Unauthenticated, err, "the presented envelope is not valid here")
 		}
-		who.presented, presented.Envelope = &p, h
+		who.presented, c.Presented.Envelope = &p, h
 	}
-	if presented != (presentctx.Presented{}) {
-		ctx = presentctx.With(ctx, presented)
-	}
-	return who, ctx, nil
+	return who, nil
 }
 
 // peer is the workload at the other end; zero where no certificate was shown.

@@ -2,12 +2,10 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"connectrpc.com/connect"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -16,7 +14,13 @@ import (
 // metrics counts and times calls (OpenTelemetry semantic conventions for RPC).
 type metrics struct {
 	duration metric.Float64Histogram
-	sets     *sync.Map
+	options  *options
+}
+
+// options are the attributes of outcomes that were seen, made once: there are as many as methods that are served times codes.
+type options struct {
+	mu sync.RWMutex
+	by map[outcome][]metric.RecordOption
 }
 
 type outcome struct{ procedure, code string }
@@ -28,23 +32,24 @@ func newMetrics() (metrics, error) {
 	if err != nil {
 		return metrics{}, fmt.Errorf("make the call metrics: %w", err)
 	}
-	return metrics{duration: h, sets: new(sync.Map)}, nil
+	return metrics{duration: h, options: &options{by: map[outcome][]metric.RecordOption{}}}, nil
 }
 
 func (m metrics) observe(ctx context.Context, procedure string, err error, took time.Duration) {
-	o := outcome{procedure: procedure, code: "ok"}
-	if err != nil {
-		o.code = "unknown"
-		if ce, ok := errors.AsType[*connect.Error](err); ok {
-			o.code = ce.Code().String()
-		}
+	m.duration.Record(ctx, took.Seconds(), m.options.of(outcome{procedure: procedure, code: codeOf(err)})...)
+}
+
+func (o *options) of(k outcome) []metric.RecordOption {
+	o.mu.RLock()
+	opts, ok := o.by[k]
+	o.mu.RUnlock()
+	if ok {
+		return opts
 	}
-	set, ok := m.sets.Load(o)
-	if !ok {
-		set, _ = m.sets.LoadOrStore(o, metric.WithAttributeSet(attribute.NewSet(
-			attribute.String("rpc.method", o.procedure), attribute.String("rpc.response.status_code", o.code))))
-	}
-	if opt, ok := set.(metric.MeasurementOption); ok {
-		m.duration.Record(ctx, took.Seconds(), opt)
-	}
+	opts = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("rpc.method", k.procedure), attribute.String("rpc.response.status_code", k.code)))}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.by[k] = opts
+	return opts
 }

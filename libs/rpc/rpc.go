@@ -15,7 +15,6 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
-	"connectrpc.com/otelconnect"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -98,11 +97,12 @@ func (s Service) MaxBytes(n int64) Service {
 type Server struct {
 	cfg       ServerConfig
 	rules     authz.Table
-	limits    map[string]int64
+	bounds    map[string]bound
 	validator protovalidate.Validator
 	handler   http.Handler
 	admission *admission
 	metrics   metrics
+	spans     spans
 	links     []link
 }
 
@@ -117,7 +117,7 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 	if cfg.Identity.Tenant.IsZero() {
 		return nil, errors.New("a tenant's server needs a tenant: the control plane uses NewGRPCServer")
 	}
-	s := &Server{cfg: cfg, rules: authz.Table{}, limits: map[string]int64{}, admission: newAdmission(cfg.MaxInFlight)}
+	s := &Server{cfg: cfg, rules: authz.Table{}, bounds: map[string]bound{}, admission: newAdmission(cfg.MaxInFlight), spans: newSpans()}
 	var err error
 	if s.validator, err = protovalidate.New(); err != nil {
 		return nil, fmt.Errorf("make the validator: %w", err)
@@ -141,6 +141,7 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 	for i := len(chain) - 1; i >= 0; i-- {
 		s.handler = chain[i].wrap(s.handler)
 	}
+	s.handler = onGrownStack(s.handler)
 	return s, nil
 }
 
@@ -165,10 +166,6 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 		return err
 	}
 	s.rules = rules
-	tracing, err := otelconnect.NewInterceptor(otelconnect.WithoutMetrics(), otelconnect.WithTrustRemote())
-	if err != nil {
-		return fmt.Errorf("make the tracing interceptor: %w", err)
-	}
 	reflector := grpcreflect.NewStaticReflector(names...)
 	health := s.cfg.Health
 	if health == nil {
@@ -181,20 +178,30 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 		foreign(func(o ...connect.HandlerOption) (string, http.Handler) { return grpchealth.NewHandler(health, o...) }))
 	for p, r := range foreignRules {
 		s.rules[p] = authz.Rule{Rule: r, Procedure: p}
+		s.bounds[p] = bound{bytes: foreignMaxBytes, streams: true}
 	}
 	for _, svc := range services {
 		path, h := svc.mount(
-			connect.WithInterceptors(tracing, interceptor{s}),
+			connect.WithInterceptors(interceptor{s}),
 			connect.WithReadMaxBytes(int(svc.maxBytes)),
 			connect.WithCompressMinBytes(1024))
 		mux.Handle(path, h)
-		s.limits[path] = svc.maxBytes
+		if svc.descriptor == nil {
+			continue
+		}
+		for i := range svc.descriptor.Methods().Len() {
+			m := svc.descriptor.Methods().Get(i)
+			s.bounds[path+string(m.Name())] = bound{bytes: svc.maxBytes, streams: m.IsStreamingClient() || m.IsStreamingServer()}
+		}
 	}
 	return nil
 }
 
+// foreignMaxBytes bounds the messages of services whose protos are not ours, whose methods are treated as streams.
+const foreignMaxBytes = 64 << 10
+
 func foreign(mount func(...connect.HandlerOption) (string, http.Handler)) Service {
-	return Service{mount: mount, maxBytes: 64 << 10}
+	return Service{mount: mount, maxBytes: foreignMaxBytes}
 }
 
 // foreignRules are the rules of methods whose protos are not ours.

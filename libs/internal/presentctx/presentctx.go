@@ -1,24 +1,25 @@
-// Package presentctx carries what authorised the work in hand, a user's token or a signed envelope, so that a call to another
+// Package presentctx answers what authorised the work in hand, a user's token or a signed envelope, so that a call to another
 // service of the set can present it. Only libs verify and set it.
 package presentctx
 
-import "context"
+import (
+	"context"
 
-// Presented is what a workload presents when it acts for someone. Its fields are credentials: they are never logged.
-type Presented struct {
-	// Token is the user's access token; empty where an envelope authorised the work.
-	Token string
-	// Envelope is the value of the header `A3-Envelope`; empty where a token did.
-	Envelope string
-}
+	"a3os.app/libs/internal/callctx"
+)
+
+// Presented is what a workload presents when it acts for someone.
+type Presented = callctx.Presented
 
 type key struct{}
 
-// With puts what authorised the work into a context.
+// With puts what authorised the work into the context of work that isn't a call: a job.
 func With(ctx context.Context, p Presented) context.Context { return context.WithValue(ctx, key{}, p) }
 
-// From takes it out; it is empty where nothing was presented.
+// From is what authorised the work in hand; empty where nothing was presented.
 func From(ctx context.Context) Presented {
-	p, _ := ctx.Value(key{}).(Presented)
-	return p
+	if p, ok := ctx.Value(key{}).(Presented); ok {
+		return p
+	}
+	return callctx.From(ctx).Presented
 }
