@@ -1,0 +1,156 @@
+// Package show puts answers before people and programs: tables that line up, messages as JSON, times as people say them. It promises
+// that text found in somebody's system can't move the cursor or change what a terminal shows.
+package show
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Table is rows under a header.
+type Table struct {
+	header []string
+	rows   [][]string
+}
+
+// NewTable makes a table with the given columns.
+func NewTable(columns ...string) *Table { return &Table{header: columns} }
+
+// Row adds a row, one cell a column. An empty cell is shown as a dash.
+func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
+
+// Len is the number of rows.
+func (t *Table) Len() int { return len(t.rows) }
+
+// Write writes the table.
+func (t *Table) Write(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, strings.ToUpper(strings.Join(t.header, "\t")))
+	for _, r := range t.rows {
+		cells := make([]string, len(r))
+		for i, c := range r {
+			if cells[i] = Text(c); cells[i] == "" {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+	}
+	return tw.Flush()
+}
+
+// Facts writes names and values, one a line, values lined up. Pairs with an empty value are left out.
+func Facts(w io.Writer, pairs ...string) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fmt.Fprintf(tw, "%s\t%s\n", pairs[i], Text(pairs[i+1]))
+		}
+	}
+	return tw.Flush()
+}
+
+// Text is s as it may be shown: what would not be seen, or would steer a terminal, is written out (`\x1b`, `\u202e`).
+func Text(s string) string {
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case !hidden(r):
+			b.WriteRune(r)
+		case r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func hidden(r rune) bool { return !unicode.IsPrint(r) }
+
+// Message writes a message as JSON, by protojson's mapping. Lists and values at their default are written too, so that a program
+// finds them.
+func Message(w io.Writer, m proto.Message) error {
+	raw, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("write the answer as JSON: %w", err)
+	}
+	// protojson puts in spaces at random, so that nobody relies on them: take them out and indent anew.
+	var b bytes.Buffer
+	if err := json.Indent(&b, raw, "", "  "); err != nil {
+		return fmt.Errorf("write the answer as JSON: %w", err)
+	}
+	b.WriteByte('\n')
+	_, err = b.WriteTo(w)
+	return err
+}
+
+// JSON writes a value that is no message of the API.
+func JSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// Time is an instant in the reader's own zone, to the second; empty for none.
+func Time(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	return t.AsTime().Local().Format("2006-01-02 15:04:05")
+}
+
+// Span is a length of time in its greatest unit.
+func Span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Second:
+		return "less than a second"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 2*day:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d/day))
+}
+
+// Count is a number with its noun; an s makes the plural, or plural where it is given.
+func Count(n int64, noun string, plural ...string) string {
+	word := noun
+	switch {
+	case n == 1:
+	case len(plural) > 0:
+		word = plural[0]
+	default:
+		word += "s"
+	}
+	return fmt.Sprintf("%d %s", n, word)
+}
+
+// Terminal says that w is a terminal that understands how to go back to the start of a line.
+func Terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
