@@ -133,3 +133,12 @@ func (r reporter) Done(step string, took time.Duration) {
 
 // Note implements plane.Reporter.
 func (r reporter) Note(text string) { _, _ = fmt.Fprintln(r.to, "·", text) }
+
+// root is the checkout, for paths as a reader of the output would write them.
+func root() string {
+	r, err := settings.Root()
+	if err != nil {
+		return "/"
+	}
+	return r
+}

@@ -51,7 +51,11 @@ func (a *app) planeUp(c *cobra.Command, _ []string) error {
 	if !changed {
 		_, _ = fmt.Fprintln(a.out, "already up: nothing changed")
 	}
-	return nil
+	results, err := p.Results(c.Context())
+	if err != nil {
+		return err
+	}
+	return a.summary(p, results)
 }
 
 func (a *app) planeDown(c *cobra.Command, remove bool) error {

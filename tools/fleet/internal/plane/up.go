@@ -58,6 +58,15 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		}
 		changed = changed || did
 	}
+	for _, slug := range p.Settings.Tenants {
+		if t, ok := p.state.Tenant(slug); ok && (changed || !t.Welcomed) {
+			did, err := p.welcomeTenant(ctx, t)
+			if err != nil {
+				return changed, err
+			}
+			changed = changed || did
+		}
+	}
 	return changed, nil
 }
 
@@ -220,9 +229,13 @@ func (p *Plane) nameFirstAdmin(set local.Set) (bool, error) {
 	if err != nil || admin.CodeHash != "" {
 		return false, err
 	}
+	return true, p.putFirstAdmin(set)
+}
+
+func (p *Plane) putFirstAdmin(set local.Set) error {
 	code := rand.Text()
 	sum := sha256.Sum256([]byte(code))
-	return true, p.platform.PutFirstAdmin(set, local.FirstAdmin{Email: "admin@" + set.Slug + ".example", Code: code, CodeHash: hex.EncodeToString(sum[:])})
+	return p.platform.PutFirstAdmin(set, local.FirstAdmin{Email: "admin@" + set.Slug + ".example", Code: code, CodeHash: hex.EncodeToString(sum[:])})
 }
 
 // publish says to the registry where the set is, and that it is served.

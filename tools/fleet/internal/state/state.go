@@ -55,6 +55,8 @@ type Tenant struct {
 	ID id.Tenant `json:"id"`
 	// Served says that its gateway has answered once: what follows is upkeep.
 	Served bool `json:"served"`
+	// Welcomed says that it was filled with what a newcomer wants to see.
+	Welcomed bool `json:"welcomed"`
 }
 
 // Open reads the state of a home, or begins a new one there.

@@ -176,7 +176,7 @@ func (p *Platform) facts(s Set, c blueprint.Component) (blueprint.Facts, error) 
 	if !s.Tenant.IsZero() {
 		f.Tenant, f.Slug, f.URL = s.Tenant.String(), s.Slug, p.Settings.URL(s.Slug)
 		f.TenantRoots = p.dir(s, "pki", "roots.pem")
-		f.MachineAllowed = slices.Contains(p.Settings.MachineTenants, s.Slug)
+		f.MachineAllowed = p.MachineIsFor(s.Slug)
 		if p.Sample != nil && p.SampleIsFor(s.Slug) {
 			f.AllowedAddresses = p.Sample.Address()
 		}
@@ -187,6 +187,11 @@ func (p *Platform) facts(s Set, c blueprint.Component) (blueprint.Facts, error) 
 
 // SampleIsFor says whether a tenant discovers the sample server: the plane's first one does.
 func (p *Platform) SampleIsFor(slug string) bool { return p.Settings.Tenants[0] == slug }
+
+// MachineIsFor says whether a tenant may read this machine.
+func (p *Platform) MachineIsFor(slug string) bool {
+	return slices.Contains(p.Settings.MachineTenants, slug)
+}
 
 func (p *Platform) addresses(f *blueprint.Facts, s Set, c blueprint.Component) error {
 	for _, peer := range s.Blueprint.Components {

@@ -34,6 +34,25 @@ func (p *Platform) WebCA() string {
 	return p.home("web", "ca.pem")
 }
 
+// TrustedChain is the file that a client on this machine believes a certificate of the owner's by, where the machine itself does not
+// know who issued it; empty where it does.
+func (p *Platform) TrustedChain() string {
+	pair, err := tls.LoadX509KeyPair(p.Settings.TLSCert, p.Settings.TLSKey)
+	if err != nil {
+		return ""
+	}
+	between := x509.NewCertPool()
+	for _, der := range pair.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			between.AddCert(c)
+		}
+	}
+	if _, err := pair.Leaf.Verify(x509.VerifyOptions{Intermediates: between, CurrentTime: p.Now()}); err == nil {
+		return ""
+	}
+	return p.Settings.TLSCert
+}
+
 // Web makes what is missing of the local authority and of the certificate that the gateway shows for the hosts of slugs.
 func (p *Platform) Web(slugs []string) (changed bool, err error) {
 	if p.Settings.TLSCert != "" {

@@ -1,0 +1,117 @@
+package plane
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"a3os.app/deploy/sample"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/welcome"
+	"a3os.app/tools/internal/profile"
+)
+
+// welcomeTenant fills a new tenant that the settings name, as a user would.
+func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed bool, err error) {
+	guide := p.guide(&changed)
+	if err := guide.Fill(ctx, p.guest(t)); err != nil {
+		return changed, err
+	}
+	if t.Welcomed {
+		return changed, nil
+	}
+	t.Welcomed = true
+	return true, p.state.Save()
+}
+
+// Results reads what the tenants of the settings have. The plane is up.
+func (p *Plane) Results(ctx context.Context) ([]welcome.Result, error) {
+	var out []welcome.Result
+	var ignored bool
+	for _, slug := range p.Settings.Tenants {
+		if t, ok := p.state.Tenant(slug); ok {
+			r, err := p.guide(&ignored).Result(ctx, p.guest(t))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+func (p *Plane) guide(changed *bool) welcome.Guide {
+	return welcome.Guide{
+		Profiles: profile.In(p.Settings.Home),
+		Code:     p.firstAdminCode,
+		Step:     func(what string, do func() (bool, error)) error { return p.step(changed, what, do) },
+	}
+}
+
+// WebCA is the file with the local authority; empty where the plane has a certificate of its owner's.
+func (p *Plane) WebCA() string { return p.platform.WebCA() }
+
+// guest says what a tenant is filled with: the plane's first one discovers the sample server, those that the settings name this
+// machine, and those that have neither an upload.
+func (p *Plane) guest(t *state.Tenant) welcome.Tenant {
+	g := welcome.Tenant{Slug: t.Slug, URL: p.Settings.URL(t.Slug), CACert: p.platform.WebCA(), Dial: p.Settings.Dial(),
+		Machine: p.platform.MachineIsFor(t.Slug), Member: p.platform.SampleIsFor(t.Slug)}
+	if p.Settings.TLSCert != "" {
+		g.CACert = p.platform.TrustedChain()
+	}
+	if p.platform.SampleIsFor(t.Slug) {
+		q := sample.Questions()[0]
+		g.Postgres = &welcome.Postgres{
+			Host: "127.0.0.1", Port: p.platform.Sample.Port(), Database: "northwind", User: "accessos_reader", Password: p.samplePassword,
+			Question: &welcome.Question{Text: q.Text, Principal: q.Principal, Resource: q.Database + "." + q.Object, Entitlement: q.Privilege},
+		}
+	}
+	g.Upload = !g.Machine && g.Postgres == nil
+	return g
+}
+
+// samplePassword gives the sample server's reader a new password.
+func (p *Plane) samplePassword(ctx context.Context) (string, error) {
+	server, err := p.platform.Sample.URL("postgres")
+	if err != nil {
+		return "", err
+	}
+	password := rand.Text()
+	reader, err := sample.Reader(ctx, server, password)
+	if err != nil {
+		return "", err
+	}
+	if u, err := url.Parse(reader); err != nil || !strings.HasSuffix(u.Path, "/northwind") {
+		return "", errors.New("the sample's reader has no database to begin with")
+	}
+	return password, nil
+}
+
+// firstAdminCode is the code that a tenant's first admin gets in with. A new one takes a restart of the component that lets them in.
+func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (string, error) {
+	t, ok := p.state.Tenant(slug)
+	if !ok {
+		return "", errors.New("no such tenant")
+	}
+	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	if anew {
+		if err := p.putFirstAdmin(set); err != nil {
+			return "", err
+		}
+		if _, err := p.platform.Start(ctx, set); err != nil {
+			return "", err
+		}
+		const settle = 15 * time.Second
+		wctx, cancel := context.WithTimeout(ctx, settle)
+		defer cancel()
+		if _, err := p.awaitGateway(wctx, t); err != nil {
+			return "", err
+		}
+	}
+	admin, err := p.platform.FirstAdmin(set)
+	return admin.Code, err
+}
