@@ -119,7 +119,7 @@ func (s *Session) signIn(ctx context.Context, p *Profile) (string, error) {
 		res, err = e.refresh(ctx, p.RefreshToken)
 	}
 	if fault.KindOf(err) == fault.Unauthenticated {
-		return "", fault.Wrap(fault.Unauthenticated, err, "profile %q is no longer signed in: ask a tenant admin for a setup code and use `a3 --profile %s login`", p.Name, p.Name)
+		return "", over(p, err)
 	}
 	if err != nil {
 		return "", err
@@ -130,6 +130,15 @@ func (s *Session) signIn(ctx context.Context, p *Profile) (string, error) {
 	// Tokens of workspaces rest on the old one, and may say what is no longer so.
 	p.Access = nil
 	return res.AccessToken, s.keep(p, "", res)
+}
+
+// over says what to do about a credential that is no longer good.
+func over(p *Profile, err error) error {
+	if p.ServiceAccountID != "" {
+		return fault.Wrap(fault.Unauthenticated, err, "the tenant does not let %s in with the key %s: was the account deleted, or made with another key?", p.ServiceAccountID, p.PrivateKey)
+	}
+	return fault.Wrap(fault.Unauthenticated, err,
+		"profile %q is no longer signed in: ask a tenant admin for a setup code and use `a3 --profile %s login`", p.Name, p.Name)
 }
 
 func (s *Session) keep(p *Profile, workspace string, res *answer) error {
