@@ -53,10 +53,15 @@ func statusOf(err *fault.Error) int {
 	return http.StatusServiceUnavailable
 }
 
-// count counts what an upstream answered.
-func (p *Proxy) count(res *http.Response) error {
+// answered counts what an upstream answered, and says once more where it is the last answer of its connection: an interim answer
+// (103, say) makes the library forget every header that was set before.
+func (p *Proxy) answered(res *http.Response) error {
 	ctx := res.Request.Context()
-	p.metrics.answered(ctx, targetFrom(ctx).route.Load, res.StatusCode)
+	t := targetFrom(ctx)
+	if t.last {
+		res.Header.Set("Connection", "close")
+	}
+	p.metrics.answered(ctx, t.route.Load, res.StatusCode)
 	return nil
 }
 
@@ -68,6 +73,9 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	t := targetFrom(ctx)
+	if t.last {
+		w.Header().Set("Connection", "close")
+	}
 	p.metrics.answered(ctx, t.route.Load, http.StatusServiceUnavailable)
 	slog.WarnContext(ctx, "upstream failed", "tenant", t.route.Tenant.String(), "service", t.upstream.Identity.Service, "error", err)
 	if isDial(err) {

@@ -54,7 +54,7 @@ func New(cfg Config) (*Proxy, error) {
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      patient{next: cfg.Transport},
-		ModifyResponse: p.count,
+		ModifyResponse: p.answered,
 		ErrorHandler:   p.fail,
 		BufferPool:     &buffers{},
 		ErrorLog:       quiet(),
@@ -69,7 +69,8 @@ func (p *Proxy) Drain() { p.draining.Store(true) }
 
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if p.draining.Load() || endsItsConnection(r) {
+	last := p.draining.Load() || endsItsConnection(r)
+	if last {
 		w.Header().Set("Connection", "close")
 	}
 	table := p.cfg.Table()
@@ -94,9 +95,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	start := time.Now()
+	w.Header().Del("Connection") // answered says it, after everything that could take it away
 	// An offer to change protocols is the client's to the gateway, and the gateway declines (RFC 9110 §7.8).
 	r.Header.Del("Upgrade")
-	p.reverse.ServeHTTP(w, r.WithContext(withTarget(r.Context(), target{upstream: up, route: route})))
+	p.reverse.ServeHTTP(w, r.WithContext(withTarget(r.Context(), target{upstream: up, route: route, last: last})))
 	p.metrics.took(r.Context(), time.Since(start))
 }
 
@@ -152,7 +154,6 @@ func repeatable(r *http.Request) bool {
 	if _, err := io.ReadFull(r.Body, body); err != nil {
 		return false
 	}
-	r.Header.Del("Expect") // what the client waited for has happened
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return true
@@ -168,6 +169,8 @@ func rewrite(pr *httputil.ProxyRequest) {
 	out.Host = strings.ToLower(pr.In.Host)
 	// Trailers of requests are used by none of our protocols, and would come after the headers were cleaned.
 	out.Trailer = nil
+	// Whoever waits for a 100 gets it from here, as soon as the upstream takes the body.
+	delete(out.Header, "Expect")
 	clean(out.Header, pr.In.RemoteAddr)
 }
 

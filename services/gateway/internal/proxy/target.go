@@ -10,6 +10,8 @@ import (
 type target struct {
 	upstream *routes.Upstream
 	route    *routes.Route
+	// last says that the request is the last on its connection.
+	last bool
 }
 
 type targetKey struct{}
