@@ -25,6 +25,8 @@ import (
 const (
 	// RequestIDHeader carries the id of the request in every answer.
 	RequestIDHeader = "A3-Request-Id"
+	// ReleaseHeader carries, in answers to services of the set, the release that answers.
+	ReleaseHeader = "A3-Release"
 	// EnvelopeHeader carries the signed envelope that a workload presents.
 	EnvelopeHeader = "A3-Envelope"
 	// SourceHeader carries the address of the caller, set by the gateway and believed from no one else.
@@ -82,7 +84,7 @@ type bound struct {
 	streams bool
 }
 
-// limit bounds the body by the service's own measure, and the time of what isn't a stream.
+// limit bounds the body of what isn't a stream by the service's own measure.
 func (s *Server) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		most, ok := s.bounds[r.URL.Path]
@@ -93,9 +95,6 @@ func (s *Server) limit(next http.Handler) http.Handler {
 			// The message's own bound is Connect's; this one also holds for its frame and for plain routes.
 			const frame = 64 << 10
 			r.Body = http.MaxBytesReader(w, r.Body, most.bytes+frame)
-			ctx, cancel := context.WithTimeout(r.Context(), s.cfg.UnaryTimeout)
-			defer cancel()
-			r = r.WithContext(ctx)
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -116,15 +115,20 @@ func (s *Server) cors(next http.Handler) http.Handler {
 	}).Handler(next)
 }
 
-// trace gives the request its id and notes where it came from. The span itself is a link of the RPC chain.
+// trace gives the request its id and notes where it came from, and gives what isn't a stream its deadline: a context for each would
+// be a copy of the request for each. The span itself is a link of the RPC chain.
 func (s *Server) trace(next http.Handler) http.Handler {
-	release := []string{s.cfg.Release}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &callctx.Call{RequestID: id.NewRequest().String(), Procedure: r.URL.Path, SourceAddress: host(r.RemoteAddr)}
-		// Both names are in canonical form already.
+		// The name is in canonical form already.
 		w.Header()[RequestIDHeader] = []string{c.RequestID}
-		w.Header()["A3-Release"] = release
-		next.ServeHTTP(w, r.WithContext(callctx.With(r.Context(), c)))
+		ctx := callctx.With(r.Context(), c)
+		if !s.bounds[r.URL.Path].streams {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, s.cfg.UnaryTimeout)
+			defer cancel()
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
@@ -141,6 +145,10 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			return
 		}
 		c.Caller = who
+		if who.member(s.boundTenant()) {
+			// The service that reports for the set asks each what it runs; nobody else needs to know.
+			w.Header()[ReleaseHeader] = []string{s.cfg.Release}
+		}
 		next.ServeHTTP(w, r)
 	})
 }
