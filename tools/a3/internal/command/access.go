@@ -74,10 +74,11 @@ func (a *app) accessList() *cobra.Command {
 }
 
 func (a *app) showResources(all *discoveryv1.ListResourcesResponse) error {
-	table := show.NewTable("type", "name", "id", "system", "person", "since")
+	table := show.NewTable("system", "type", "id", "name", "person", "since")
 	for _, r := range all.GetResources() {
-		table.Row(r.GetType(), label(r), r.GetExternalId(), r.GetIntegrationName(), r.GetPerson().GetDisplayName(), show.Time(r.GetSince()))
+		table.Row(r.GetIntegrationName(), r.GetType(), r.GetExternalId(), r.GetDisplayName()+standing(r), r.GetPerson().GetDisplayName(), show.Time(r.GetSince()))
 	}
+	table.Sort()
 	a.more(all.GetNextPageToken())
 	if err := a.list(table, "nothing like that was found"); err != nil {
 		return err

@@ -68,6 +68,9 @@ follows the run to its end and fails when the run does. Ctrl-C stops the watchin
 			if err != nil {
 				return err
 			}
+			if r.GetState() != integrationsv1.RunState_RUN_STATE_CANCELLED && ended(r.GetState()) {
+				a.say("the run had ended before: there was nothing to stop")
+			}
 			return a.showRun(r)
 		}),
 	}
@@ -179,8 +182,11 @@ func (a *app) took(r *discoveryv1.Run) string {
 func (a *app) showRun(r *discoveryv1.Run) error {
 	return a.answer(r, func() error {
 		c := r.GetCounts()
-		found := fmt.Sprintf("%s, %s, %s, %s, %s", show.Count(c.GetAccounts(), "account"), show.Count(c.GetGroups(), "group"),
-			show.Count(c.GetResources(), "resource"), show.Count(c.GetEntitlements(), "entitlement"), show.Count(c.GetGrants(), "grant"))
+		found := ""
+		if c.GetResources() > 0 {
+			found = fmt.Sprintf("%s, %s, %s, %s, %s", show.Count(c.GetAccounts(), "account"), show.Count(c.GetGroups(), "group"),
+				show.Count(c.GetResources(), "resource"), show.Count(c.GetEntitlements(), "entitlement"), show.Count(c.GetGrants(), "grant"))
+		}
 		changed := ""
 		if published(r.GetState()) {
 			changed = fmt.Sprintf("%s new, %d gone", show.Count(r.GetGrantsAdded(), "grant"), r.GetGrantsRemoved())

@@ -11,12 +11,22 @@ import (
 	"a3os.app/tools/a3/internal/show"
 )
 
-// label is what a resource is called.
+// label is what a resource is called, so that it can be told from others and asked about: its id in the system, behind its name where
+// the id doesn't have that in it.
 func label(r *discoveryv1.ResourceView) string {
-	if n := r.GetDisplayName(); n != "" {
-		return n
+	name, key := r.GetDisplayName(), r.GetExternalId()
+	if strings.Contains(key, name) {
+		return key
 	}
-	return r.GetExternalId()
+	return fmt.Sprintf("%s (%s)", name, key)
+}
+
+// account is what an account is called beside its person, whose name needs no repeating.
+func account(r *discoveryv1.ResourceView) string {
+	if r.GetDisplayName() == r.GetPerson().GetDisplayName() {
+		return r.GetExternalId() + standing(r)
+	}
+	return label(r) + standing(r)
 }
 
 // standing is a remark on an account that can't be used.
@@ -33,14 +43,19 @@ func (a *app) showHolders(all *discoveryv1.ListHoldersResponse, entitlement stri
 	if entitlement != "" {
 		what = entitlement + " on " + what
 	}
-	a.print("%s: %s, %s", show.Text(what), show.Count(int64(all.GetAccounts()), "account"), show.Count(int64(all.GetPersons()), "person", "persons"))
+	many := show.Count(int64(all.GetAccounts()), "account")
+	if n := int64(all.GetPersons()); n > 0 {
+		many = show.Count(n, "person", "people") + ", " + many
+	}
+	a.print("%s: %s", show.Text(what), many)
 	table := show.NewTable("person", "account", "system", "entitlement", "how")
 	for _, h := range all.GetHolders() {
 		acc := h.GetAccount()
 		for _, g := range together(h.GetEntitlements()) {
-			table.Row(acc.GetPerson().GetDisplayName(), label(acc)+standing(acc), acc.GetIntegrationName(), g.names, g.how)
+			table.Row(acc.GetPerson().GetDisplayName(), account(acc), acc.GetIntegrationName(), g.names, g.how)
 		}
 	}
+	table.Sort()
 	a.more(all.GetNextPageToken())
 	if err := a.list(table, "nobody has access, as far as is known"); err != nil {
 		return err
@@ -169,7 +184,7 @@ func clause(before, s *discoveryv1.Step) string {
 	case s.GetImplied() && before != nil:
 		return fmt.Sprintf("%s gives %s", before.GetEntitlement(), on)
 	case s.GetAssumption():
-		return fmt.Sprintf("%s can act: %s", who, on)
+		return fmt.Sprintf("%s can act as %s %s (%s)", who, res.GetType(), label(res), ent)
 	case ent == "member":
 		return fmt.Sprintf("%s is a member of %s %s", who, res.GetType(), label(res))
 	}
@@ -199,7 +214,7 @@ func (a *app) footer(c *discoveryv1.Completeness) {
 func missing(f *discoveryv1.Freshness) string {
 	switch {
 	case f.GetRunId() == "":
-		return fmt.Sprintf("never discovered: `a3 discovery run %s`", f.GetIntegrationName())
+		return fmt.Sprintf("nothing published yet, see `a3 discovery status %s`", f.GetIntegrationName())
 	case f.GetState() == integrationsv1.RunState_RUN_STATE_COMPLETE:
 		return ""
 	case f.GetState() == integrationsv1.RunState_RUN_STATE_PARTIAL:

@@ -27,8 +27,9 @@ func (a *app) watchRun(ctx context.Context, t *tenant, run string) error {
 	p := &progress{app: a, live: show.Terminal(a.Err)}
 	// A stream ends with the service, the gateway or the token; the run goes on and so does the watching.
 	again := retrypolicy.NewBuilder[*discoveryv1.Run]().HandleIf(func(_ *discoveryv1.Run, err error) bool {
+		ce, ok := errors.AsType[*connect.Error](err)
 		kind := fault.KindOf(err)
-		return err != nil && (kind == fault.Unavailable || kind == fault.DeadlineExceeded || kind == fault.Aborted)
+		return errors.Is(err, errCut) || ok && (!connect.IsWireError(ce) || kind == fault.Unavailable || kind == fault.DeadlineExceeded)
 	}).WithMaxRetries(30).WithDelay(time.Second).Build()
 	last, err := failsafe.With[*discoveryv1.Run](again).WithContext(ctx).Get(func() (*discoveryv1.Run, error) { return p.follow(ctx, c, run) })
 	p.done()
@@ -40,16 +41,18 @@ func (a *app) watchRun(ctx context.Context, t *tenant, run string) error {
 	case err != nil:
 		return err
 	}
-	if err := a.showRun(last); err != nil {
-		return err
+	if published(last.GetState()) {
+		return a.showRun(last)
 	}
-	switch last.GetState() { //nolint:exhaustive // the others ended well
-	case integrationsv1.RunState_RUN_STATE_FAILED:
-		return fmt.Errorf("the run failed: %s", last.GetError())
-	case integrationsv1.RunState_RUN_STATE_CANCELLED:
-		return errors.New("the run was cancelled")
+	if a.json() {
+		if err := a.showRun(last); err != nil {
+			return err
+		}
 	}
-	return nil
+	if last.GetState() == integrationsv1.RunState_RUN_STATE_CANCELLED {
+		return fmt.Errorf("the run %s was cancelled, nothing was published", run)
+	}
+	return fmt.Errorf("the run %s failed, nothing was published: %s", run, last.GetError())
 }
 
 // progress shows how a run goes: on a terminal in one line that changes, elsewhere a line a change.

@@ -4,10 +4,12 @@ package show
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -33,21 +35,31 @@ func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
 // Len is the number of rows.
 func (t *Table) Len() int { return len(t.rows) }
 
-// Write writes the table.
+// Write writes the table. A column that is empty in every row is left out.
 func (t *Table) Write(w io.Writer) error {
+	var shown []int
+	for i := range t.header {
+		if slices.ContainsFunc(t.rows, func(r []string) bool { return r[i] != "" }) {
+			shown = append(shown, i)
+		}
+	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, strings.ToUpper(strings.Join(t.header, "\t")))
-	for _, r := range t.rows {
-		cells := make([]string, len(r))
-		for i, c := range r {
-			if cells[i] = Text(c); cells[i] == "" {
-				cells[i] = "-"
-			}
+	line := func(cell func(column int) string) {
+		cells := make([]string, len(shown))
+		for i, column := range shown {
+			cells[i] = cell(column)
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
+	line(func(i int) string { return strings.ToUpper(t.header[i]) })
+	for _, r := range t.rows {
+		line(func(i int) string { return cmp.Or(Text(r[i]), "-") })
+	}
 	return tw.Flush()
 }
+
+// Sort orders the rows by their cells, the first column first.
+func (t *Table) Sort() { slices.SortStableFunc(t.rows, slices.Compare) }
 
 // Facts writes names and values, one a line, values lined up. Pairs with an empty value are left out.
 func Facts(w io.Writer, pairs ...string) error {
