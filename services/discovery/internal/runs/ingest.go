@@ -131,9 +131,13 @@ func (r *Runs) Fail(ctx context.Context, attempt uint32, why string) error {
 		return err
 	}
 	return r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		row, err := c.hold(ctx, tx, attempt)
+		row, err := lock(ctx, tx, c.run)
 		if err != nil {
 			return err
+		}
+		// An attempt that never began may give the run up as well: those before it died, and the queue has no more.
+		if ended(row.State) || row.State == "publishing" || row.Slice != c.slice || int32(attempt) < row.Attempt { //nolint:gosec // bounded by the queue's tries
+			return ErrFenced
 		}
 		_, err = r.end(ctx, tx, row, "failed", why)
 		return err

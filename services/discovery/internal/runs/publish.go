@@ -31,6 +31,8 @@ const (
 	// mostRestarts bounds how often a run begins anew because its staging was lost.
 	mostRestarts = 3
 	ownTTL       = 15 * time.Minute
+	// staleAfter is when a run that no worker touched is given up: its slice's envelope has expired, so no worker ever will.
+	staleAfter = sliceTTL + time.Hour
 )
 
 // Publish publishes runs that were sealed and tells integrations how runs ended, until ctx ends. Killed anywhere, it does the same
@@ -54,7 +56,7 @@ func (r *Runs) Publish(ctx context.Context) error {
 func (r *Runs) lookOut(ctx context.Context) error {
 	var due []store.LookOutRow
 	err := r.cfg.Wide.Service(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		due, err = store.New(tx).LookOut(ctx, atOnce)
+		due, err = store.New(tx).LookOut(ctx, store.LookOutParams{Stale: time.Now().Add(-staleAfter), Most: atOnce})
 		return err
 	})
 	if err != nil {
@@ -77,12 +79,31 @@ func (r *Runs) finish(ctx context.Context, row store.LookOutRow) error {
 	if err != nil {
 		return err
 	}
-	if row.State == "publishing" {
+	switch row.State {
+	case "queued", "running":
+		if err := r.giveUp(ctx, row.ID); err != nil {
+			return fmt.Errorf("give up: %w", err)
+		}
+	case "publishing":
 		if err := r.PublishRun(ctx, row.ID); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
+	default:
+		// It has ended, and integrations is to be told.
 	}
 	return r.report(ctx, row.ID)
+}
+
+// giveUp ends a run whose slice no worker can take any more.
+func (r *Runs) giveUp(ctx context.Context, run id.Run) error {
+	return r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		row, err := lock(ctx, tx, run)
+		if err != nil || ended(row.State) || row.State == "publishing" || time.Since(row.UpdatedAt) < staleAfter {
+			return err
+		}
+		_, err = r.end(ctx, tx, row, "failed", "no worker took the run on for a day: see that discovery-worker runs, then run discovery again")
+		return err
+	})
 }
 
 // own is ctx in the scope of a workspace, by an envelope that discovery makes and verifies itself: for work that no caller's envelope
@@ -128,11 +149,11 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
-		at, err := publishAt(ctx, q, row.IntegrationID)
+		at, first, err := publishAt(ctx, q, row.IntegrationID)
 		if err != nil {
 			return err
 		}
-		added, removed, err := publish(ctx, q, row, at)
+		added, removed, err := publish(ctx, q, row, at, first)
 		if err != nil {
 			return err
 		}
@@ -149,7 +170,7 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
-		return record.Append(ctx, tx, record.Event{Action: "discovery.run.published", Target: run.String(), Before: before, After: after})
+		return record.Append(ctx, tx, record.Event{Action: "discovery.run.published", Target: run.String(), Before: recorded(before), After: recorded(after)})
 	})
 }
 
@@ -174,30 +195,27 @@ func (r *Runs) restart(ctx context.Context, tx pgx.Tx, s scope.Scope, row store.
 	return r.enqueue(ctx, tx, s.Tenant, row)
 }
 
-// publishAt is the time that a publication carries: now, and after the one before it, whatever the clock was set to since.
-func publishAt(ctx context.Context, q *store.Queries, integration id.Integration) (time.Time, error) {
-	at := time.Now().Truncate(time.Microsecond)
+// publishAt is the time that a publication carries: now, and after the one before it, whatever the clock was set to since. It also says
+// whether there was none before.
+func publishAt(ctx context.Context, q *store.Queries, integration id.Integration) (at time.Time, first bool, err error) {
+	at = time.Now().Truncate(time.Microsecond)
 	last, err := q.LastPublishedAt(ctx, integration)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return at, nil
+		return at, true, nil
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("look for the run before: %w", err)
+		return time.Time{}, false, fmt.Errorf("look for the run before: %w", err)
 	}
 	if !at.After(*last) {
 		at = last.Add(time.Microsecond)
 	}
-	return at, nil
+	return at, false, nil
 }
 
 // publish closes what is gone or has changed its meaning, describes anew what stands, and opens what is new.
-func publish(ctx context.Context, q *store.Queries, row store.Run, at time.Time) (added, removed int64, err error) {
+func publish(ctx context.Context, q *store.Queries, row store.Run, at time.Time, first bool) (added, removed int64, err error) {
 	integration, run := uuid(row.IntegrationID), uuid(row.ID)
-	has, err := q.HasHistory(ctx, row.IntegrationID)
-	if err != nil {
-		return 0, 0, fmt.Errorf("look for earlier runs: %w", err)
-	}
-	if has != nil && *has {
+	if !first {
 		if removed, err = closeAndDescribe(ctx, q, row, at); err != nil {
 			return 0, 0, err
 		}
@@ -250,7 +268,7 @@ func closeAndDescribe(ctx context.Context, q *store.Queries, row store.Run, at t
 // joinPersons joins the workspace's accounts into persons by the rules in their order: the first that joins an account holds.
 func joinPersons(ctx context.Context, q *store.Queries) error {
 	for _, rule := range []func(context.Context) error{
-		q.LeavePersons, q.JoinPersonsByEmail, q.JoinAccountsByEmail, q.JoinAccountsByLogin, q.LeavePersonless,
+		q.LockPersons, q.AddPersons, q.LeavePersons, q.JoinPersons, q.LeavePersonless,
 	} {
 		if err := rule(ctx); err != nil {
 			return fmt.Errorf("join persons: %w", err)

@@ -197,7 +197,7 @@ func (r *Runs) end(ctx context.Context, tx pgx.Tx, row store.Run, state, why str
 		return nil, err
 	}
 	r.wake()
-	return view, record.Append(ctx, tx, record.Event{Action: "discovery.run." + state, Target: row.ID.String(), Before: before, After: view})
+	return view, record.Append(ctx, tx, record.Event{Action: "discovery.run." + state, Target: row.ID.String(), Before: recorded(before), After: recorded(view)})
 }
 
 // Get answers one run.
@@ -294,6 +294,17 @@ func View(row store.Run) (*discoveryv1.Run, error) {
 		v.FinishedAt = timestamppb.New(*row.FinishedAt)
 	}
 	return v, nil
+}
+
+// recorded is a run as the record has it: an event has room for some gaps, and the run has them all.
+func recorded(v *discoveryv1.Run) *discoveryv1.Run {
+	const most = 20
+	if len(v.GetGaps()) <= most {
+		return v
+	}
+	short := proto.CloneOf(v)
+	short.Gaps = append(short.Gaps[:most:most], &discoveryv1.Gap{Scope: "…", Reason: fmt.Sprintf("and %d more", len(v.GetGaps())-most)})
+	return short
 }
 
 // gap is a Gap as the table keeps it.

@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -32,8 +33,11 @@ func (r *Runs) Open(ctx context.Context) (*Stream, error) {
 	s := &Stream{runs: r, claim: c}
 	err = r.cfg.DB.ReadWorkspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		row, err := store.New(tx).GetRun(ctx, c.run)
-		if err != nil {
+		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoRun
+		}
+		if err != nil {
+			return fmt.Errorf("read the run: %w", err)
 		}
 		s.integration = row.IntegrationID
 		return nil
@@ -53,9 +57,12 @@ func (s *Stream) Put(ctx context.Context, attempt uint32, records []*discoveryv1
 		}
 	}
 	err := s.runs.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		row, err := store.New(tx).GetRun(ctx, s.claim.run)
-		if err != nil {
+		row, err := store.New(tx).ShareRun(ctx, s.claim.run)
+		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNoRun
+		}
+		if err != nil {
+			return fmt.Errorf("read the run: %w", err)
 		}
 		if row.State != "running" || row.Slice != b.slice || row.Attempt != b.attempt {
 			return ErrFenced

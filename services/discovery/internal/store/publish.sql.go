@@ -13,6 +13,22 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+const addPersons = `-- name: AddPersons :exec
+INSERT INTO discovery.persons (workspace_id, id, display_name, key)
+SELECT DISTINCT ON (r.email_key) r.workspace_id, encode(substring(sha256(convert_to(r.workspace_id || ' person ' || r.email_key, 'UTF8')), 1, 16), 'hex')::uuid,
+    CASE WHEN r.display_name <> '' THEN r.display_name ELSE r.email_key END, r.email_key
+FROM discovery.resources r
+WHERE r.workspace_id = a3.current_workspace() AND r.email_key IS NOT NULL AND r.until IS NULL
+ORDER BY r.email_key, length(r.display_name) DESC, r.display_name
+ON CONFLICT (workspace_id, key) DO UPDATE SET display_name = excluded.display_name WHERE persons.display_name <> excluded.display_name
+`
+
+// Every address of a standing account is a person's. The id follows from the address, so who goes and comes back is who they were.
+func (q *Queries) AddPersons(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, addPersons)
+	return err
+}
+
 const closeEntitlements = `-- name: CloseEntitlements :execrows
 WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
 sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
@@ -330,62 +346,14 @@ func (q *Queries) FinishPublishing(ctx context.Context, arg FinishPublishingPara
 	return i, err
 }
 
-const hasHistory = `-- name: HasHistory :one
-SELECT EXISTS (SELECT FROM discovery.resources r WHERE r.workspace_id = a3.current_workspace() AND r.integration_id = $1)
-    OR EXISTS (SELECT FROM discovery.grants g WHERE g.workspace_id = a3.current_workspace() AND g.integration_id = $1)
-`
-
-func (q *Queries) HasHistory(ctx context.Context, integrationID id.Integration) (*bool, error) {
-	row := q.db.QueryRow(ctx, hasHistory, integrationID)
-	var column_1 *bool
-	err := row.Scan(&column_1)
-	return column_1, err
-}
-
-const joinAccountsByEmail = `-- name: JoinAccountsByEmail :exec
+const joinPersons = `-- name: JoinPersons :exec
 INSERT INTO discovery.person_accounts (workspace_id, account_id, person_id, rule)
-SELECT DISTINCT a3.current_workspace(), r.id, p.id, 'email'
-FROM discovery.resources r
-JOIN discovery.persons p ON p.workspace_id = a3.current_workspace() AND p.key = lower(r.attributes ->> 'email')
-WHERE r.workspace_id = a3.current_workspace() AND r.account AND r.until IS NULL
+SELECT m.workspace_id, m.account_id, m.person_id, m.rule FROM discovery.matches m WHERE m.workspace_id = a3.current_workspace()
 ON CONFLICT DO NOTHING
 `
 
-func (q *Queries) JoinAccountsByEmail(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, joinAccountsByEmail)
-	return err
-}
-
-const joinAccountsByLogin = `-- name: JoinAccountsByLogin :exec
-INSERT INTO discovery.person_accounts (workspace_id, account_id, person_id, rule)
-SELECT a3.current_workspace(), r.id, p.id, 'login'
-FROM discovery.resources r
-JOIN (
-    SELECT split_part(key, '@', 1) AS login, (array_agg(id))[1] AS id FROM discovery.persons
-    WHERE workspace_id = a3.current_workspace() GROUP BY 1 HAVING count(*) = 1
-) p ON p.login = lower(coalesce(nullif(r.attributes ->> 'login', ''), r.external_id))
-WHERE r.workspace_id = a3.current_workspace() AND r.account AND r.until IS NULL AND coalesce(r.attributes ->> 'email', '') = ''
-ON CONFLICT DO NOTHING
-`
-
-// An account without an address whose login is the local part of exactly one person's address.
-func (q *Queries) JoinAccountsByLogin(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, joinAccountsByLogin)
-	return err
-}
-
-const joinPersonsByEmail = `-- name: JoinPersonsByEmail :exec
-INSERT INTO discovery.persons (workspace_id, id, display_name, key)
-SELECT DISTINCT ON (lower(r.attributes ->> 'email')) a3.current_workspace(), gen_random_uuid(),
-    CASE WHEN r.display_name <> '' THEN r.display_name ELSE r.attributes ->> 'email' END, lower(r.attributes ->> 'email')
-FROM discovery.resources r
-WHERE r.workspace_id = a3.current_workspace() AND r.account AND r.until IS NULL AND coalesce(r.attributes ->> 'email', '') <> ''
-ORDER BY lower(r.attributes ->> 'email'), length(r.display_name) DESC, r.display_name
-ON CONFLICT (workspace_id, key) DO NOTHING
-`
-
-func (q *Queries) JoinPersonsByEmail(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, joinPersonsByEmail)
+func (q *Queries) JoinPersons(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, joinPersons)
 	return err
 }
 
@@ -413,11 +381,24 @@ func (q *Queries) LeavePersonless(ctx context.Context) error {
 }
 
 const leavePersons = `-- name: LeavePersons :exec
-DELETE FROM discovery.person_accounts WHERE workspace_id = a3.current_workspace()
+DELETE FROM discovery.person_accounts a
+WHERE a.workspace_id = a3.current_workspace() AND NOT EXISTS (
+    SELECT FROM discovery.matches m
+    WHERE m.workspace_id = a3.current_workspace() AND (m.account_id, m.person_id, m.rule) = (a.account_id, a.person_id, a.rule))
 `
 
 func (q *Queries) LeavePersons(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, leavePersons)
+	return err
+}
+
+const lockPersons = `-- name: LockPersons :exec
+SELECT pg_advisory_xact_lock(hashtextextended('discovery.persons ' || a3.current_workspace(), 0))
+`
+
+// One publication of the workspace at a time joins persons.
+func (q *Queries) LockPersons(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, lockPersons)
 	return err
 }
 

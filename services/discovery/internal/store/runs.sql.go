@@ -435,9 +435,14 @@ func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
 
 const lookOut = `-- name: LookOut :many
 SELECT workspace_id, id, integration_id, state, started_by FROM discovery.runs
-WHERE NOT reported AND state IN ('publishing', 'complete', 'partial', 'failed', 'cancelled')
-ORDER BY updated_at LIMIT $1
+WHERE NOT reported AND (state IN ('publishing', 'complete', 'partial', 'failed', 'cancelled') OR updated_at < $1)
+ORDER BY updated_at LIMIT $2
 `
+
+type LookOutParams struct {
+	Stale time.Time
+	Most  int32
+}
 
 type LookOutRow struct {
 	WorkspaceID   id.Workspace
@@ -447,8 +452,9 @@ type LookOutRow struct {
 	StartedBy     string
 }
 
-func (q *Queries) LookOut(ctx context.Context, limit int32) ([]LookOutRow, error) {
-	rows, err := q.db.Query(ctx, lookOut, limit)
+// Runs to publish or to report, and those that no worker has touched since `stale`.
+func (q *Queries) LookOut(ctx context.Context, arg LookOutParams) ([]LookOutRow, error) {
+	rows, err := q.db.Query(ctx, lookOut, arg.Stale, arg.Most)
 	if err != nil {
 		return nil, err
 	}
@@ -569,6 +575,48 @@ func (q *Queries) SealedBy(ctx context.Context, arg SealedByParams) (int32, erro
 	var attempt int32
 	err := row.Scan(&attempt)
 	return attempt, err
+}
+
+const shareRun = `-- name: ShareRun :one
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR SHARE
+`
+
+// As GetRun, and whoever would end the run, seal its slice or claim it waits for this transaction.
+func (q *Queries) ShareRun(ctx context.Context, argID id.Run) (Run, error) {
+	row := q.db.QueryRow(ctx, shareRun, argID)
+	var i Run
+	err := row.Scan(
+		&i.WorkspaceID,
+		&i.ID,
+		&i.IntegrationID,
+		&i.IntegrationName,
+		&i.Connector,
+		&i.State,
+		&i.CreatedAt,
+		&i.StartedAt,
+		&i.FinishedAt,
+		&i.StartedBy,
+		&i.DueAt,
+		&i.Source,
+		&i.Slice,
+		&i.Attempt,
+		&i.Checkpoint,
+		&i.CompletedScopes,
+		&i.Gaps,
+		&i.Error,
+		&i.Progress,
+		&i.Restarts,
+		&i.Accounts,
+		&i.Groups,
+		&i.Resources,
+		&i.Entitlements,
+		&i.Grants,
+		&i.GrantsAdded,
+		&i.GrantsRemoved,
+		&i.Reported,
+		&i.UpdatedAt,
+	)
+	return i, err
 }
 
 const stagedInSlice = `-- name: StagedInSlice :one

@@ -14,6 +14,10 @@ SELECT * FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id 
 -- name: LockRun :one
 SELECT * FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE;
 
+-- name: ShareRun :one
+-- As GetRun, and whoever would end the run, seal its slice or claim it waits for this transaction.
+SELECT * FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR SHARE;
+
 -- name: ListRuns :many
 SELECT * FROM discovery.runs
 WHERE workspace_id = a3.current_workspace()
@@ -57,9 +61,10 @@ RETURNING *;
 UPDATE discovery.runs SET reported = true, updated_at = now() WHERE workspace_id = a3.current_workspace() AND id = $1;
 
 -- name: LookOut :many
+-- Runs to publish or to report, and those that no worker has touched since `stale`.
 SELECT workspace_id, id, integration_id, state, started_by FROM discovery.runs
-WHERE NOT reported AND state IN ('publishing', 'complete', 'partial', 'failed', 'cancelled')
-ORDER BY updated_at LIMIT $1;
+WHERE NOT reported AND (state IN ('publishing', 'complete', 'partial', 'failed', 'cancelled') OR updated_at < sqlc.arg(stale))
+ORDER BY updated_at LIMIT sqlc.arg(most);
 
 -- name: InsertDeadLetter :execrows
 INSERT INTO discovery.dead_letters (job_id, reason, envelope) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
