@@ -94,12 +94,18 @@ func (s *Session) TokenFor(workspace string) func(ctx context.Context) (string, 
 	return func(ctx context.Context) (string, error) { return s.Token(ctx, workspace) }
 }
 
-// Forget drops the kept access tokens, so that the next one says what is true now.
-func (s *Session) Forget(ctx context.Context) error {
-	return s.store.Update(ctx, s.name, func(p *Profile) error {
-		p.Access = nil
+// renew is Token where the tenant refused one that was handed out.
+func (s *Session) renew(ctx context.Context, workspace, refused string) (string, error) {
+	err := s.store.Update(ctx, s.name, func(p *Profile) error {
+		if p.Access[workspace].Token == refused {
+			p.Access = nil
+		}
 		return nil
 	})
+	if err != nil {
+		return "", err
+	}
+	return s.Token(ctx, workspace)
 }
 
 func (s *Session) kept(p *Profile, workspace string) (string, bool) {

@@ -40,6 +40,8 @@ type app struct {
 	output    string
 	workspace string
 	key       string
+	// again is what else to say when a creating command is run again.
+	again string
 }
 
 // Run does what the arguments say and answers the exit code.

@@ -46,7 +46,7 @@ func code(err error) int {
 	if _, ok := errors.AsType[wrongUse](err); ok {
 		return exitUsage
 	}
-	switch fault.KindOf(err) {
+	switch fault.KindOf(inner(err)) {
 	case fault.PermissionDenied, fault.Unauthenticated:
 		return exitDenied
 	case fault.NotFound:
@@ -68,12 +68,25 @@ func sentence(err error) string {
 	if !ok {
 		return err.Error()
 	}
+	if cause := inner(err); cause != err {
+		return sentence(cause)
+	}
 	message := f.Message
 	if ce, ok := errors.AsType[*connect.Error](err); ok && !connect.IsWireError(ce) {
 		message = unreached(ce)
 	}
 	// What is said around the fault stays, its cause goes.
 	return strings.Replace(err.Error(), f.Error(), message, 1)
+}
+
+// inner is the fault that a client took for one of the network: that no token was to be had for a call.
+func inner(err error) error {
+	if ce, ok := errors.AsType[*connect.Error](err); ok && !connect.IsWireError(ce) {
+		if f, ok := errors.AsType[*fault.Error](ce.Unwrap()); ok {
+			return f
+		}
+	}
+	return err
 }
 
 // unreached is why no answer came, with what to look at.

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,7 +44,7 @@ func (a *app) memberGroup() *cobra.Command {
   a3 member add svc_01h455vb4pex5vsknk084sn02q --role member`,
 		Args: exactly("USER"),
 		RunE: a.doing(func(ctx context.Context, args []string) error {
-			n, err := role(asRole, workspaceRolePrefix, iamv1.WorkspaceRole_value)
+			r, err := memberRole(asRole)
 			if err != nil {
 				return err
 			}
@@ -52,7 +53,7 @@ func (a *app) memberGroup() *cobra.Command {
 				return err
 			}
 			m, err := create(ctx, a, within(t, iamv1connect.NewMemberWriteServiceClient).AddMember,
-				&iamv1.AddMemberRequest{Principal: args[0], Role: iamv1.WorkspaceRole(n)})
+				&iamv1.AddMemberRequest{Principal: args[0], Role: r})
 			return a.showMember(m, err)
 		}),
 	}
@@ -86,7 +87,7 @@ func (a *app) memberGroup() *cobra.Command {
 		Example: `  a3 member set-role dave@acme.example --role admin`,
 		Args:    exactly("USER"),
 		RunE: a.doing(func(ctx context.Context, args []string) error {
-			n, err := role(toRole, workspaceRolePrefix, iamv1.WorkspaceRole_value)
+			r, err := memberRole(toRole)
 			if err != nil {
 				return err
 			}
@@ -99,7 +100,7 @@ func (a *app) memberGroup() *cobra.Command {
 				return err
 			}
 			m, err := ask(ctx, within(t, iamv1connect.NewMemberWriteServiceClient).SetMemberRole,
-				&iamv1.SetMemberRoleRequest{PrincipalId: p, Role: iamv1.WorkspaceRole(n)})
+				&iamv1.SetMemberRoleRequest{PrincipalId: p, Role: r})
 			return a.showMember(m, err)
 		}),
 	}
@@ -112,6 +113,14 @@ func (a *app) roleFlag(c *cobra.Command, into *string) {
 	c.Flags().StringVar(into, "role", "", "admin, member (runs discovery) or viewer (reads)")
 	_ = c.MarkFlagRequired("role")
 	complete(c, "role", func(string) []string { return words(workspaceRolePrefix, iamv1.WorkspaceRole_value)[1:] })
+}
+
+func memberRole(word string) (iamv1.WorkspaceRole, error) {
+	n, err := role(word, workspaceRolePrefix, iamv1.WorkspaceRole_value)
+	if iamv1.WorkspaceRole(n) == iamv1.WorkspaceRole_WORKSPACE_ROLE_OWNER {
+		return 0, usage(errors.New("a workspace has one owner: a tenant admin changes it with `a3 workspace transfer`"))
+	}
+	return iamv1.WorkspaceRole(n), err
 }
 
 func (a *app) showMember(m *iamv1.Member, err error) error {

@@ -19,6 +19,7 @@ import (
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 	"a3os.app/tools/a3/internal/show"
+	"a3os.app/tools/internal/profile"
 )
 
 func (a *app) serviceAccountGroup() *cobra.Command {
@@ -95,7 +96,7 @@ func (a *app) createServiceAccount(ctx context.Context, req *iamv1.CreateService
 	if err != nil {
 		return err
 	}
-	if req.PublicKeyPem, err = writeKey(keyOut); err != nil {
+	if req.PublicKeyPem, err = a.keyPair(keyOut); err != nil {
 		return err
 	}
 	s, err := create(ctx, a, across(t, iamv1connect.NewServiceAccountWriteServiceClient).CreateServiceAccount, req)
@@ -111,31 +112,44 @@ func (a *app) createServiceAccount(ctx context.Context, req *iamv1.CreateService
 	})
 }
 
-// writeKey makes a key pair, writes the private half to a new file and answers the public half.
-func writeKey(file string) (publicPEM string, err error) {
+// keyPair makes a key pair, of which the file has the private half, and answers the public half. A file that exists is used only by a
+// command that is run again, as its idempotency key says.
+func (a *app) keyPair(file string) (publicPEM string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return "", fmt.Errorf("make a key: %w", err)
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
+	err = writeKey(file, key)
+	if errors.Is(err, fs.ErrExist) {
+		if a.key == "" {
+			return "", usage(fmt.Errorf("%s exists, and a key is never overwritten: name another file with --key-out", file))
+		}
+		key, err = profile.ReadKey(file)
+	}
 	if err != nil {
-		return "", fmt.Errorf("make a key: %w", err)
+		return "", err
 	}
 	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		return "", fmt.Errorf("make a key: %w", err)
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names the file
-	if errors.Is(err, fs.ErrExist) {
-		return "", usage(fmt.Errorf("%s exists, and a key is never overwritten: name another file with --key-out", file))
-	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})), nil
+}
+
+// writeKey writes a private key to a new file, for its owner alone.
+func writeKey(file string, key *ecdsa.PrivateKey) error {
+	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return "", usage(fmt.Errorf("write the private key: %w", err))
+		return fmt.Errorf("make a key: %w", err)
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the user names the file
+	if err != nil {
+		return usage(fmt.Errorf("write the private key: %w", err))
 	}
 	if err := errors.Join(pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: private}), f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("write the private key: %w", err)
+		return fmt.Errorf("write the private key: %w", err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})), nil
+	return nil
 }
 
 func (t *tenant) serviceAccounts(ctx context.Context) (*iamv1.ListServiceAccountsResponse, error) {

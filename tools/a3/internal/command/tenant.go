@@ -31,12 +31,12 @@ type newClient[C any] = func(connect.HTTPClient, string, ...connect.ClientOption
 
 // across makes a client that acts in the tenant as a whole.
 func across[C any](t *tenant, make newClient[C]) C {
-	return rpc.ToTenant(t.Client(), t.profile.URL, t.TokenFor(""), make)
+	return rpc.ToTenant(t.API(""), t.profile.URL, t.TokenFor(""), make)
 }
 
 // within makes a client that acts in the chosen workspace.
 func within[C any](t *tenant, make newClient[C]) C {
-	return rpc.ToTenant(t.Client(), t.profile.URL, t.TokenFor(t.workspace), make)
+	return rpc.ToTenant(t.API(t.workspace), t.profile.URL, t.TokenFor(t.workspace), make)
 }
 
 // method is a generated unary method.
@@ -61,7 +61,7 @@ func create[Q, S any](ctx context.Context, a *app, m method[Q, S], msg *Q) (*S, 
 	req.Header().Set("Idempotency-Key", key)
 	res, err := m(ctx, req)
 	if kind := fault.KindOf(err); err != nil && (kind == fault.Unavailable || kind == fault.DeadlineExceeded) {
-		a.say("whether it was done is not known: to make sure, run the same command again with --idempotency-key %s", key)
+		a.say("whether it was done is not known: to make sure, run the same command again with --idempotency-key %s%s", key, a.again)
 	}
 	if err != nil {
 		return nil, err

@@ -116,11 +116,11 @@ func (a *app) getWorkspace(ctx context.Context) error {
 }
 
 func (a *app) transfer() *cobra.Command {
-	var to, reason string
+	var from, to, reason string
 	c := &cobra.Command{
 		Use: "transfer WORKSPACE --to USER --reason TEXT", Short: "Give a workspace to another owner, on the record (tenant admins)",
 		Long: `transfer makes somebody else the owner of a workspace. It takes effect at once, and only if the owner is still the one that was read
-before; the former owner stays as a workspace admin. The reason, 10 to 500 characters, is kept in the audit log.`,
+before, or the one in --from; the former owner stays as a workspace admin. The reason, 10 to 500 characters, is kept in the audit log.`,
 		Example: `  a3 workspace transfer payroll --to dave@acme.example --reason "Carol left the company on 1 November"`,
 		Args:    exactly("WORKSPACE"),
 		RunE: a.doing(func(ctx context.Context, args []string) error {
@@ -132,12 +132,19 @@ before; the former owner stays as a workspace admin. The reason, 10 to 500 chara
 			if err != nil {
 				return err
 			}
+			expected := w.GetOwnerUserId()
+			if from != "" {
+				if expected, err = t.findUser(ctx, from); err != nil {
+					return err
+				}
+			}
+			a.again = " --from " + expected
 			user, err := t.findUser(ctx, to)
 			if err != nil {
 				return err
 			}
 			res, err := create(ctx, a, across(t, iamv1connect.NewAdminWorkspaceServiceClient).TransferWorkspaceOwner, &iamv1.TransferWorkspaceOwnerRequest{
-				WorkspaceId: w.GetId(), ExpectedOwnerUserId: w.GetOwnerUserId(), ToUserId: user, Reason: reason,
+				WorkspaceId: w.GetId(), ExpectedOwnerUserId: expected, ToUserId: user, Reason: reason,
 			})
 			if err != nil {
 				return err
@@ -153,6 +160,7 @@ before; the former owner stays as a workspace admin. The reason, 10 to 500 chara
 		}),
 	}
 	c.Flags().StringVar(&to, "to", "", "the owner to be, by address or id")
+	c.Flags().StringVar(&from, "from", "", "the owner that it must still have, by address or id; the present one, when not given")
 	c.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters")
 	_ = c.MarkFlagRequired("to")
 	_ = c.MarkFlagRequired("reason")
