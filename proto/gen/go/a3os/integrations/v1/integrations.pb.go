@@ -1734,10 +1734,10 @@ const file_a3os_integrations_v1_integrations_proto_rawDesc = "" +
 	"\vsystem_name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18dR\n" +
 	"systemName\x12E\n" +
 	"\acolumns\x18\x02 \x03(\v2\x1f.a3os.integrations.v1.CsvColumnB\n" +
-	"\xbaH\a\x92\x01\x04\b\x01\x10 R\acolumns\"\x93\x01\n" +
-	"\aLastRun\x12\x15\n" +
-	"\x06run_id\x18\x01 \x01(\tR\x05runId\x124\n" +
-	"\x05state\x18\x02 \x01(\x0e2\x1e.a3os.integrations.v1.RunStateR\x05state\x12;\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10 R\acolumns\"\xca\x01\n" +
+	"\aLastRun\x12B\n" +
+	"\x06run_id\x18\x01 \x01(\tB+\xbaH(r&2$^(run_[0-7][0-9a-hjkmnp-tv-z]{25})?$R\x05runId\x12>\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.a3os.integrations.v1.RunStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12;\n" +
 	"\vfinished_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"finishedAt\"\xd5\x01\n" +
 	"\bSettings\x12D\n" +
@@ -1796,14 +1796,14 @@ const file_a3os_integrations_v1_integrations_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
 	"\amissing\x18\x03 \x03(\tR\amissing\"f\n" +
 	"\x13GetRunSourceRequest\x12O\n" +
-	"\x0eintegration_id\x18\x01 \x01(\tB(\xbaH%r#2!^int_[0-7][0-9a-hjkmnp-tv-z]{25}$R\rintegrationId\"\xdd\x01\n" +
-	"\x06Source\x12%\n" +
-	"\x0eintegration_id\x18\x01 \x01(\tR\rintegrationId\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12:\n" +
-	"\bsettings\x18\x03 \x01(\v2\x1e.a3os.integrations.v1.SettingsR\bsettings\x12\x1f\n" +
-	"\vsecret_path\x18\x04 \x01(\tR\n" +
-	"secretPath\x12!\n" +
-	"\fcontent_path\x18\x05 \x01(\tR\vcontentPath\x12\x18\n" +
+	"\x0eintegration_id\x18\x01 \x01(\tB(\xbaH%r#2!^int_[0-7][0-9a-hjkmnp-tv-z]{25}$R\rintegrationId\"\xa7\x02\n" +
+	"\x06Source\x12R\n" +
+	"\x0eintegration_id\x18\x01 \x01(\tB+\xbaH(r&2$^(int_[0-7][0-9a-hjkmnp-tv-z]{25})?$R\rintegrationId\x12\x1b\n" +
+	"\x04name\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18dR\x04name\x12:\n" +
+	"\bsettings\x18\x03 \x01(\v2\x1e.a3os.integrations.v1.SettingsR\bsettings\x12)\n" +
+	"\vsecret_path\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\n" +
+	"secretPath\x12+\n" +
+	"\fcontent_path\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vcontentPath\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\x03R\aversion\"L\n" +
 	"\x14GetRunSourceResponse\x124\n" +
 	"\x06source\x18\x01 \x01(\v2\x1c.a3os.integrations.v1.SourceR\x06source\"\xa5\x01\n" +
