@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -32,11 +33,30 @@ func (a *app) planeCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return a.planeDown(c, remove) }}
 	down.Flags().BoolVar(&remove, "remove-data", false, "remove everything that the plane keeps, too")
 	status := &cobra.Command{Use: "status", Short: "Show the plane's processes and tenants", Args: exactly(), RunE: a.planeStatus}
+	return group("plane", "A plane on this machine", up, down, status,
+		a.daemon("supervise", "Keep the plane's processes; plane up starts it", func(ctx context.Context, p *plane.Plane) error {
+			return p.Supervise(ctx, func(ctx context.Context) error {
+				return supervise.Run(ctx, plane.RunDir(p.Settings.Home), p.Programs())
+			})
+		}),
+		a.daemon("watch", "Start the supervisor again when it was killed; the supervisor starts it", func(ctx context.Context, p *plane.Plane) error {
+			return supervise.Watch(ctx, plane.RunDir(p.Settings.Home), p.Programs())
+		}))
+}
+
+// daemon is a command that people don't run.
+func (a *app) daemon(use, short string, run func(context.Context, *plane.Plane) error) *cobra.Command {
 	var home string
-	sup := &cobra.Command{Use: "supervise", Short: "Keep the plane's processes; plane up starts it", Hidden: true, Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error { return supervise.Run(c.Context(), plane.RunDir(home)) }}
-	sup.Flags().StringVar(&home, "home", "", "the plane's home")
-	return group("plane", "A plane on this machine", up, down, status, sup)
+	c := &cobra.Command{Use: use, Short: short, Hidden: true, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		a.environ = append(a.environ, "A3_HOME="+home)
+		p, err := a.plane()
+		if err != nil {
+			return err
+		}
+		return run(c.Context(), p)
+	}}
+	c.Flags().StringVar(&home, "home", "", "the plane's home")
+	return c
 }
 
 func (a *app) planeUp(c *cobra.Command, _ []string) error {
@@ -49,7 +69,7 @@ func (a *app) planeUp(c *cobra.Command, _ []string) error {
 		return err
 	}
 	if !changed {
-		_, _ = fmt.Fprintln(a.out, "already up: nothing changed")
+		return a.unchanged(p)
 	}
 	results, err := p.Results(c.Context())
 	if err != nil {

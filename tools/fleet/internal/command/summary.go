@@ -49,6 +49,21 @@ func (a *app) summary(p *plane.Plane, results []welcome.Result) error {
 	return err
 }
 
+// unchanged is what `plane up` ends with when there was nothing to do. It asks the tenants nothing: reads go on their record.
+func (a *app) unchanged(p *plane.Plane) error {
+	var b strings.Builder
+	w := &lines{&b}
+	w.line("already up: nothing changed")
+	w.line("")
+	for _, slug := range p.Settings.Tenants {
+		w.line("%-10s %s", slug, p.Settings.URL(slug))
+	}
+	w.line("")
+	w.line("Stop with make down, which keeps the data; make clean removes it.")
+	_, err := fmt.Fprint(a.out, b.String())
+	return err
+}
+
 func count(n int64) string { return strconv.FormatInt(n, 10) }
 
 type lines struct{ *strings.Builder }

@@ -53,6 +53,17 @@ func (p *Plane) endWhatIsLeft(ctx context.Context) (any bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	watcher, err := dir.Watcher()
+	if err != nil {
+		return false, err
+	}
+	// The watcher first: it would start the supervisor again.
+	if watcher.Alive() {
+		any = true
+		if err := endProcess(ctx, watcher); err != nil {
+			return any, fmt.Errorf("end the watcher: %w", err)
+		}
+	}
 	processes["supervisor"] = daemon
 	for name, id := range processes {
 		if !id.Alive() {

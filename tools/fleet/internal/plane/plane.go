@@ -58,8 +58,13 @@ func New(s settings.Settings, report Reporter) (*Plane, error) {
 // RunDir is the supervisor's directory of a home.
 func RunDir(home string) supervise.Dir { return supervise.Dir(filepath.Join(home, "run")) }
 
-func (p *Plane) supervisorLog() string {
-	return filepath.Join(p.Settings.Home, "log", "plane", "supervisor.log")
+// Programs are how the plane's supervisor and its watcher are started.
+func (p *Plane) Programs() supervise.Programs {
+	return supervise.Programs{
+		Supervisor: []string{p.Self, "plane", "supervise", "--home", p.Settings.Home},
+		Watcher:    []string{p.Self, "plane", "watch", "--home", p.Settings.Home},
+		Log:        filepath.Join(p.Settings.Home, "log", "plane", "supervisor.log"),
+	}
 }
 
 // Reporter is told what a command does.

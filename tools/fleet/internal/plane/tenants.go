@@ -66,7 +66,7 @@ func (p *Plane) whyNot(err error) error {
 	switch {
 	case !errors.Is(err, supervise.ErrNotRunning):
 		return err
-	case RunDir(p.Settings.Home).Interrupted():
+	case RunDir(p.Settings.Home).Wanted():
 		return fmt.Errorf("%w: its supervisor was killed, and its processes with it; make up brings them back", supervise.ErrNotRunning)
 	case state.Exists(p.Settings.Home):
 		return fmt.Errorf("%w: make up starts it", supervise.ErrNotRunning)
@@ -96,10 +96,10 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name string) (status *re
 			slugs = append(slugs, t.Slug)
 		}
 	}
-	if changed, err = p.Tenant(ctx, slug, name); err != nil {
-		return nil, changed, err
-	}
 	if _, err := p.platform.Web(slugs); err != nil {
+		return nil, false, err
+	}
+	if changed, err = p.Tenant(ctx, slug, name); err != nil {
 		return nil, changed, err
 	}
 	status, err = p.ShowTenant(ctx, slug)

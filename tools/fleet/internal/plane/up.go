@@ -109,7 +109,7 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 			func() (bool, error) { return pf.KeysAndStores(p.own) },
 			func() (bool, error) { return pf.Web(slugs) })},
 		{"supervisor", func() (bool, error) {
-			return p.supervisor.Ensure(ctx, p.supervisorLog(), p.Self, "plane", "supervise", "--home", p.Settings.Home)
+			return p.supervisor.Ensure(ctx, p.Programs())
 		}},
 		{"PostgreSQL " + pf.Postgres.Binaries().Version, func() (bool, error) { return pf.Serve(ctx, pf.Postgres) }},
 		{"a sample company's PostgreSQL, to be discovered", sequence(

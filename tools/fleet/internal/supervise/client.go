@@ -11,10 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -42,35 +39,21 @@ func (c *Client) Running(ctx context.Context) bool {
 	return err == nil
 }
 
-// Ensure starts a supervisor in a session of its own, where none answers: `command args…`, whose output goes to log. It says whether
-// it had to.
-func (c *Client) Ensure(ctx context.Context, log, command string, args ...string) (started bool, err error) {
+// Ensure starts a supervisor where none answers, and says whether it had to.
+func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, err error) {
 	if c.Running(ctx) {
 		return false, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(log), 0o700); err != nil {
-		return false, fmt.Errorf("make the directory of logs: %w", err)
-	}
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ended, err := detach(programs.Log, programs.Supervisor)
 	if err != nil {
-		return false, fmt.Errorf("open the supervisor's log: %w", err)
-	}
-	defer out.Close()
-	cmd := exec.Command(command, args...)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
-	// A closed terminal, and an interrupt typed at it, are not meant for the supervisor.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
 		return false, fmt.Errorf("start the supervisor: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !c.Running(ctx) {
 		select {
 		case err := <-ended:
-			return false, fmt.Errorf("the supervisor ended while starting (%s): see %s", howEnded(err), log)
+			return false, fmt.Errorf("the supervisor ended while starting (%s): see %s", howEnded(err), programs.Log)
 		case <-ctx.Done():
 			return false, fmt.Errorf("wait for the supervisor: %w", context.Cause(ctx))
 		case <-tick.C:
@@ -101,12 +84,16 @@ func (c *Client) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	watcher, err := c.dir.Watcher()
+	if err != nil {
+		return err
+	}
 	if err := c.do(ctx, http.MethodPost, "/stop", nil, nil); err != nil {
 		return err
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for daemon.Alive() {
+	for daemon.Alive() || watcher.Alive() {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the supervisor to end: %w", context.Cause(ctx))

@@ -37,8 +37,8 @@ type Daemon struct {
 
 // Run is the daemon's life: it takes the directory for itself, starts again what it was keeping when it ended without being asked
 // to, and serves its control socket until it is told to stop, or ctx ends. It returns when all that it started has ended.
-func Run(ctx context.Context, dir Dir) error {
-	unlock, err := dir.take()
+func Run(ctx context.Context, dir Dir, programs Programs) error {
+	unlock, err := dir.take(dir.lockFile())
 	if err != nil {
 		return err
 	}
@@ -69,6 +69,7 @@ func Run(ctx context.Context, dir Dir) error {
 	go func() { served <- server.Serve(listener) }()
 	slog.Info("supervising", "dir", dir)
 	go d.startAgain(ctx)
+	go d.watchWatcher(ctx, programs)
 	select {
 	case <-ctx.Done():
 	case err = <-served:

@@ -33,30 +33,40 @@ func (d Dir) Socket() string {
 }
 
 func (d Dir) lockFile() string      { return filepath.Join(string(d), "supervisor.lock") }
+func (d Dir) watcherLock() string   { return filepath.Join(string(d), "watcher.lock") }
 func (d Dir) daemonFile() string    { return filepath.Join(string(d), "supervisor.json") }
+func (d Dir) watcherFile() string   { return filepath.Join(string(d), "watcher.json") }
 func (d Dir) unitsFile() string     { return filepath.Join(string(d), "units.json") }
 func (d Dir) processesFile() string { return filepath.Join(string(d), "processes.json") }
 
-// take makes this process the directory's one supervisor.
-func (d Dir) take() (release func(), err error) {
+// take makes this process the one of the directory that holds a lock file. It fails with errTaken.
+func (d Dir) take(lock string) (release func(), err error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return nil, fmt.Errorf("make the supervisor's directory: %w", err)
 	}
-	l := flock.New(d.lockFile(), flock.SetPermissions(0o600))
+	l := flock.New(lock, flock.SetPermissions(0o600))
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the supervisor's directory: %w", err)
 	}
 	if !ok {
-		return nil, errors.New("another supervisor runs already")
+		return nil, errTaken
 	}
 	return func() { _ = l.Close() }, nil
 }
+
+var errTaken = errors.New("another supervisor runs already")
 
 // Daemon is the supervisor that took the directory last; the zero ID where none did, or it ended in good order.
 func (d Dir) Daemon() (process.ID, error) {
 	var id process.ID
 	return id, read(d.daemonFile(), &id)
+}
+
+// Watcher is who starts the supervisor again; the zero ID where there is none.
+func (d Dir) Watcher() (process.ID, error) {
+	var id process.ID
+	return id, read(d.watcherFile(), &id)
 }
 
 // Processes is what the supervisor started and had not seen end.
@@ -65,11 +75,10 @@ func (d Dir) Processes() (map[string]process.ID, error) {
 	return out, read(d.processesFile(), &out)
 }
 
-// Interrupted says that a supervisor ended without being asked to: there is something that it should be keeping.
-func (d Dir) Interrupted() bool {
+// Wanted says that there is something to keep: a supervisor which isn't there ended without being asked to.
+func (d Dir) Wanted() bool {
 	_, err := os.Stat(d.unitsFile())
-	id, idErr := d.Daemon()
-	return err == nil && idErr == nil && !id.Alive()
+	return err == nil
 }
 
 func (d Dir) units() ([]Unit, error) {
@@ -94,5 +103,5 @@ func read(path string, into any) error {
 
 // Forget removes what a supervisor wrote down, when nothing of it runs any longer.
 func (d Dir) Forget() error {
-	return remove(d.unitsFile(), d.processesFile(), d.daemonFile(), d.Socket())
+	return remove(d.unitsFile(), d.processesFile(), d.daemonFile(), d.watcherFile(), d.Socket())
 }

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,7 +22,6 @@ const (
 	settled = 10 * time.Second
 	// probeEvery is how often a process that starts is asked whether it serves.
 	probeEvery = 100 * time.Millisecond
-	probeTime  = 2 * time.Second
 )
 
 // keeper keeps one unit.
@@ -203,7 +199,7 @@ func howEnded(err error) string {
 		return err.Error()
 	}
 	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return fmt.Sprintf("it was killed by %s", ws.Signal())
+		return fmt.Sprintf("it was ended by signal %d (%s)", int(ws.Signal()), ws.Signal())
 	}
 	return fmt.Sprintf("it ended with code %d", exit.ExitCode())
 }
@@ -227,29 +223,4 @@ func (k *keeper) probe(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
-}
-
-var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: probeTime}
-
-func ready(ctx context.Context, where string) bool {
-	if addr, ok := strings.CutPrefix(where, "tcp://"); ok {
-		d := net.Dialer{Timeout: probeTime}
-		conn, err := d.DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return false
-		}
-		return conn.Close() == nil
-	}
-	if where == "" {
-		return true
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
-	if err != nil {
-		return false
-	}
-	res, err := probeClient.Do(req)
-	if err != nil {
-		return false
-	}
-	return res.Body.Close() == nil && res.StatusCode == http.StatusOK
 }

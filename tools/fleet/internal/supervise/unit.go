@@ -28,7 +28,7 @@ type Unit struct {
 	User *User `json:"user,omitempty"`
 	// Log is the file that takes what it writes.
 	Log string `json:"log"`
-	// Ready says when it serves: an http:// URL that answers 200, or a tcp:// address that takes connections. Empty means at once.
+	// Ready says when it serves: an http:// URL that answers 200, or postgres://host:port that takes logins. Empty means at once.
 	Ready string `json:"ready"`
 	// Interrupt asks it to end with SIGINT rather than SIGTERM.
 	Interrupt bool `json:"interrupt"`

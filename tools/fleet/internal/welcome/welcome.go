@@ -238,4 +238,3 @@ func (h house) admit(ctx context.Context, email string) error {
 	}
 	return err
 }
-

@@ -65,7 +65,7 @@ func (p *Platform) Serve(ctx context.Context, s *Server) (changed bool, err erro
 	unit := supervise.Unit{
 		Name: "plane/" + s.name, Group: "plane", Order: orderServers,
 		Path: cmd.Path, Args: cmd.Args[1:], Env: cmd.Env, Dir: cmd.Dir, Log: p.home("log", "plane", s.name+".log"),
-		Ready: "tcp://" + s.Address(), Interrupt: true, StopWithin: cmd.WaitDelay,
+		Ready: "postgres://" + s.Address(), Interrupt: true, StopWithin: cmd.WaitDelay,
 	}
 	if c := cmd.SysProcAttr.Credential; c != nil {
 		unit.User = &supervise.User{UID: c.Uid, GID: c.Gid}
