@@ -91,12 +91,11 @@ func (p *Process) Run(ctx context.Context, ready func(context.Context) error, se
 	})
 	for _, fn := range background {
 		bg.Go(func() error {
-			err := fn(bctx)
-			if bctx.Err() != nil {
-				return nil
+			defer stopServing()
+			if err := fn(bctx); bctx.Err() == nil {
+				return err
 			}
-			stopServing()
-			return err
+			return nil // asked to end
 		})
 	}
 	slog.InfoContext(ctx, "serving", "address", p.Config.Listen, "release", p.Config.Release)

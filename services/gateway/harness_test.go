@@ -405,8 +405,8 @@ func (p *process) until(slug, path string, status int, body string) {
 	p.h.t.Helper()
 	c := p.client(false)
 	deadline := time.After(20 * time.Second)
-	last := ""
 	for {
+		var last string
 		res, err := c.Get("https://" + slug + "." + domain + path)
 		if err == nil {
 			raw, _ := io.ReadAll(res.Body)

@@ -6,6 +6,7 @@ package door
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -105,7 +106,10 @@ func drain(ctx context.Context, srv *http.Server, door *listener, cfg Config, fa
 	if err := door.Close(); err != nil {
 		slog.WarnContext(ctx, "the socket did not close cleanly", "error", err)
 	}
-	<-failed // when it has returned, every connection is the server's
+	// When it has returned, every connection is the server's. The socket being closed is what it ends with.
+	if err := <-failed; !errors.Is(err, net.ErrClosed) {
+		slog.WarnContext(ctx, "the server stopped accepting for another reason than its end", "error", err)
+	}
 	waitForFresh(door, cfg.LeaveWithin)
 	dctx, cancel := context.WithTimeout(ctx, cfg.DrainWithin)
 	defer cancel()

@@ -54,7 +54,7 @@ func Run(ctx context.Context, addr string, creds credentials.TransportCredential
 	if err != nil {
 		return fmt.Errorf("make the registry's client: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	client := registryv1.NewSnapshotServiceClient(conn)
 	policy := retrypolicy.NewBuilder[any]().WithMaxRetries(math.MaxInt32).WithBackoff(firstBackoff, mostBackoff).WithJitterFactor(jitter).
 		OnRetryScheduled(func(e failsafe.ExecutionScheduledEvent[any]) {

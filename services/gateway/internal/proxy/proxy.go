@@ -7,6 +7,7 @@ package proxy
 import (
 	"bytes"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"strings"
@@ -57,7 +58,8 @@ func New(cfg Config) (*Proxy, error) {
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.fail,
 		BufferPool:     &buffers{},
-		ErrorLog:       quiet(),
+		// The library repeats what fail has logged.
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 		// Answers of unknown length, which streams are, are flushed at once whatever stands here; the others need not be.
 		FlushInterval: 0,
 	}

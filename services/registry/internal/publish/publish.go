@@ -5,6 +5,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -122,19 +123,23 @@ func (p *Publisher) wait(ctx context.Context, conn *pgx.Conn) error {
 	for {
 		wctx, cancel := context.WithTimeout(ctx, lookEvery)
 		n, err := conn.WaitForNotification(wctx)
-		late := wctx.Err() != nil && ctx.Err() == nil
 		cancel()
-		switch {
-		case late && !conn.IsClosed():
-			return nil
-		case err != nil:
+		if err != nil {
+			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !conn.IsClosed() {
+				return nil // nothing was heard for so long: a reason to look, and no failure
+			}
 			return fmt.Errorf("wait for a change: %w", err)
 		}
-		version, err := strconv.ParseInt(n.Payload, 10, 64)
-		if err != nil || version > p.version() {
+		if isNewer(n.Payload, p.version()) {
 			return nil
 		}
 	}
+}
+
+// isNewer takes what it can't read for new: a look too many costs little.
+func isNewer(payload string, than int64) bool {
+	version, err := strconv.ParseInt(payload, 10, 64)
+	return err != nil || version > than
 }
 
 func (p *Publisher) version() int64 {
