@@ -90,6 +90,8 @@ func Measure(ctx context.Context, cfg Config) (figure.Figure, error) {
 			measured, against = append(measured, a), append(against, b)
 		}
 	}
+	// A server that ends sends what it has.
+	sides[Secured].stop()
 	if sink.spans.Load() == 0 {
 		return f, errors.New("no trace reached the collector: what was measured is not the whole chain")
 	}
@@ -235,7 +237,7 @@ func (s *side) cpu() (time.Duration, error) {
 	return time.Duration(ns), err
 }
 
-// stop ends the process, which ends with its input, and waits for it.
+// stop ends the process, which ends with its input, and waits for it. It may be called again.
 func (s *side) stop() {
 	if s.close != nil {
 		s.close()

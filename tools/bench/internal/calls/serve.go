@@ -42,7 +42,7 @@ type Options struct {
 	Mode string
 	// Dir holds the files of the world.
 	Dir string
-	// Profile is a file that a CPU profile of the whole life is written to; empty writes none.
+	// Profile is a file that a CPU profile of the whole life is written to, with one of allocations beside it; empty writes none.
 	Profile string
 }
 
@@ -50,15 +50,11 @@ type Options struct {
 // far, in nanoseconds, and ends with its input: a driver that dies leaves no server.
 func Serve(ctx context.Context, o Options, in io.Reader, out io.Writer) error {
 	if o.Profile != "" {
-		f, err := os.Create(o.Profile)
+		done, err := profile(o.Profile)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
+		defer done()
 	}
 	w, trust, err := open(o.Dir)
 	if err != nil {
@@ -96,6 +92,25 @@ func Serve(ctx context.Context, o Options, in io.Reader, out io.Writer) error {
 	}
 	stop()
 	return errors.Join(lines.Err(), <-failed)
+}
+
+// profile writes a CPU profile until done is called, and then what was allocated.
+func profile(file string) (done func(), err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+		if f, err := os.Create(file + ".allocs"); err == nil {
+			_ = pprof.Lookup("allocs").WriteTo(f, 0)
+			_ = f.Close()
+		}
+	}, nil
 }
 
 // cpu is what all threads of this process have used.

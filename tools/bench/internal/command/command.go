@@ -17,6 +17,8 @@ import (
 
 	"a3os.app/tools/bench/internal/calls"
 	"a3os.app/tools/bench/internal/figure"
+	"a3os.app/tools/bench/internal/ingest"
+	"a3os.app/tools/bench/internal/memory"
 )
 
 // options are the flags.
@@ -35,6 +37,12 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"calls", measureCalls},
+		{"ingest", func(ctx context.Context, o options) (figure.Figure, error) {
+			return ingest.Measure(ctx, ingest.Config{Root: o.root, Rounds: figure.Rounds})
+		}},
+		{"memory", func(ctx context.Context, o options) (figure.Figure, error) {
+			return memory.Measure(ctx, memory.Config{Root: o.root, Rounds: figure.Rounds})
+		}},
 	}
 }
 

@@ -129,11 +129,17 @@ func (r Report) WriteTable(w io.Writer) error {
 		for _, s := range []Series{f.Measured, f.Against} {
 			fmt.Fprintf(t, "  %s\t%s %s\t%s – %s\t\t\t\n", s.What, number(s.Median), f.Unit, number(s.Min), number(s.Max))
 		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, f := range r.Figures {
 		if f.Note != "" {
-			fmt.Fprintf(t, "  (%s)\t\t\t\t\t\n", f.Note)
+			fmt.Fprintf(w, "\n%s: %s.", f.Name, f.Note)
 		}
 	}
-	return t.Flush()
+	_, err := fmt.Fprintln(w)
+	return err
 }
 
 // Missed are the names of measured figures that miss their bound.
