@@ -124,3 +124,33 @@ GRANT pg_monitor TO svc_grafana;
 
 -- Reads the catalogues for access discovery; it may connect and nothing else.
 CREATE ROLE accessos_reader LOGIN CONNECTION LIMIT 8;
+
+-- Whose each account is: the comment is where administrators write it down.
+COMMENT ON ROLE margaret_shaw IS 'Margaret Shaw <margaret.shaw@northwind.example>';
+COMMENT ON ROLE helen_okafor IS 'Helen Okafor <helen.okafor@northwind.example>';
+COMMENT ON ROLE ruth_amsel IS 'Ruth Amsel <ruth.amsel@northwind.example>';
+COMMENT ON ROLE tomas_vidal IS 'Tomas Vidal <tomas.vidal@northwind.example>';
+COMMENT ON ROLE dana_whitlock IS 'Dana Whitlock <dana.whitlock@northwind.example>';
+COMMENT ON ROLE igor_petrenko IS 'Igor Petrenko <igor.petrenko@northwind.example>';
+COMMENT ON ROLE mei_tanaka IS 'Mei Tanaka <mei.tanaka@northwind.example>';
+COMMENT ON ROLE sofia_brandt IS 'Sofia Brandt <sofia.brandt@northwind.example>';
+COMMENT ON ROLE luca_ferri IS 'Luca Ferri <luca.ferri@northwind.example>';
+COMMENT ON ROLE nadia_haddad IS 'Nadia Haddad <nadia.haddad@northwind.example>';
+COMMENT ON ROLE pierre_lemaire IS 'Pierre Lemaire <pierre.lemaire@northwind.example>';
+COMMENT ON ROLE grace_mbeki IS 'Grace Mbeki <grace.mbeki@northwind.example>';
+COMMENT ON ROLE stefan_kowal IS 'Stefan Kowal <stefan.kowal@northwind.example>';
+COMMENT ON ROLE aisha_rahman IS 'Aisha Rahman <aisha.rahman@northwind.example>';
+COMMENT ON ROLE bruno_costa IS 'Bruno Costa <bruno.costa@northwind.example>';
+COMMENT ON ROLE yuki_mori IS 'Yuki Mori <yuki.mori@northwind.example>';
+COMMENT ON ROLE ada_lindqvist IS 'Ada Lindqvist <ada.lindqvist@northwind.example>';
+COMMENT ON ROLE omar_farouk IS 'Omar Farouk <omar.farouk@northwind.example>';
+COMMENT ON ROLE priya_nair IS 'Priya Nair <priya.nair@northwind.example>';
+COMMENT ON ROLE liam_doyle IS 'Liam Doyle <liam.doyle@northwind.example>';
+COMMENT ON ROLE chen_wei IS 'Chen Wei <chen.wei@northwind.example>';
+COMMENT ON ROLE elena_rossi IS 'Elena Rossi <elena.rossi@northwind.example>';
+COMMENT ON ROLE karl_jensen IS 'Karl Jensen <karl.jensen@northwind.example>';
+COMMENT ON ROLE fatima_zahra IS 'Fatima Zahra <fatima.zahra@northwind.example>';
+COMMENT ON ROLE viktor_hale IS 'Viktor Hale <viktor.hale@northwind.example>';
+COMMENT ON ROLE marek_dvorak IS 'Marek Dvorak <marek.dvorak@northwind.example>';
+COMMENT ON ROLE jana_novak IS 'Jana Novak <jana.novak@northwind.example>';
+COMMENT ON ROLE sam_oduya IS 'Sam Oduya <sam.oduya@northwind.example>';

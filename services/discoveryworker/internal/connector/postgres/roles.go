@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -97,6 +99,7 @@ type role struct {
 	connections                                                      int32
 	validUntil                                                       string
 	expired                                                          bool
+	comment                                                          string
 }
 
 func (r *role) predefined() bool {
@@ -127,7 +130,7 @@ func readRoles(ctx context.Context, s *session, after uint32, limit int) (uint32
 	roles, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*role, error) {
 		var r role
 		err := row.Scan(&r.oid, &r.name, &r.super, &r.inherit, &r.createRole, &r.createDB, &r.login, &r.replication, &r.bypass, &r.connections,
-			&r.validUntil, &r.expired)
+			&r.validUntil, &r.expired, &r.comment)
 		return &r, err
 	})
 	if err != nil || len(roles) == 0 {
@@ -271,7 +274,7 @@ func (s *session) emitMembershipOf(role *discoveryv1.ResourceRef, isListed bool)
 }
 
 func roleAttributes(r *role) map[string]string {
-	out := map[string]string{"status": "active", "login": strconv.FormatBool(r.login)}
+	out := map[string]string{"status": "active", "can_login": strconv.FormatBool(r.login)}
 	for i, a := range attributes {
 		if r.has()[i] {
 			out[a.name] = "true"
@@ -292,5 +295,35 @@ func roleAttributes(r *role) map[string]string {
 	if r.predefined() {
 		out["predefined"] = "true"
 	}
+	// What administrators write beside a role is the only place where PostgreSQL says whose it is.
+	if comment := clipComment(r.comment); comment != "" && !r.predefined() {
+		out["comment"] = comment
+		if r.login {
+			if email := soleAddress(comment); email != "" {
+				out["email"] = email
+			}
+		}
+	}
 	return out
+}
+
+// clipComment keeps a comment within what a record takes.
+func clipComment(s string) string {
+	const most = 500
+	s = strings.ToValidUTF8(s, "")
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+var addressForm = regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}`)
+
+// soleAddress is the one mail address that a text holds; none where it holds several, for then it doesn't say whose.
+func soleAddress(text string) string {
+	found := addressForm.FindAllString(text, -1)
+	if len(found) != 1 {
+		return ""
+	}
+	return strings.ToLower(found[0])
 }

@@ -2,7 +2,8 @@
 SELECT r.oid, r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls,
        r.rolconnlimit,
        CASE WHEN isfinite(r.rolvaliduntil) THEN r.rolvaliduntil::text ELSE '' END,
-       coalesce(r.rolvaliduntil < now(), false)
+       coalesce(r.rolvaliduntil < now(), false),
+       coalesce(shobj_description(r.oid, 'pg_authid'), '')
   FROM pg_roles r
  WHERE r.oid > $1
  ORDER BY r.oid
