@@ -35,7 +35,7 @@ func (a *Answers) Resources(ctx context.Context, req *discoveryv1.ListResourcesR
 	var found []id.Resource
 	err := a.ask(ctx, req.GetAsOf(), func(ctx context.Context, q *question) (err error) {
 		found, err = q.q.ListResources(ctx, store.ListResourcesParams{After: uuid(after), Type: orNull(req.GetType()),
-			AccountsOnly: req.GetAccountsOnly(), Search: orNull(strings.ToLower(req.GetSearch())), At: q.at, Most: size + 1})
+			AccountsOnly: req.GetAccountsOnly(), Search: orNull(req.GetSearch()), At: q.at, Most: size + 1})
 		if err != nil {
 			return fmt.Errorf("list resources: %w", err)
 		}

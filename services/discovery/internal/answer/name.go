@@ -48,7 +48,7 @@ func (q *question) principals(ctx context.Context, text string) ([]id.Resource, 
 		return accounts, nil
 	}
 	if strings.Contains(text, "@") && !strings.ContainsRune(text, 0) {
-		p, err := q.q.PersonByKey(ctx, strings.ToLower(text))
+		p, err := q.q.PersonByKey(ctx, text)
 		if err == nil {
 			return q.q.AccountsOfPerson(ctx, p)
 		}
@@ -145,8 +145,7 @@ func readings(text string) []reading {
 // reading answers what goes by a name read in one way. What goes by it letter for letter goes before what does in another case, and
 // where a type is given, so does an id in the system before other names.
 func (q *question) reading(ctx context.Context, n reading) ([]store.ResourcesNamedRow, error) {
-	key := strings.ToLower(n.name)
-	rows, err := q.q.ResourcesNamed(ctx, store.ResourcesNamedParams{Key: &key, At: q.at, Most: mostNamed})
+	rows, err := q.q.ResourcesNamed(ctx, store.ResourcesNamedParams{Name: n.name, At: q.at, Most: mostNamed})
 	if err != nil {
 		return nil, fmt.Errorf("look for a name: %w", err)
 	}

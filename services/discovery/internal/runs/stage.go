@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 
@@ -14,6 +15,12 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/services/discovery/internal/store"
+)
+
+// SQLSTATE codes of text that PostgreSQL can't hold (PostgreSQL, appendix A).
+const (
+	characterNotInRepertoire = "22021"
+	untranslatableCharacter  = "22P05"
 )
 
 // Stream takes the records of one claimed slice.
@@ -143,6 +150,9 @@ func (b *batch) copy(ctx context.Context, tx pgx.Tx) error {
 		}
 		columns := append([]string{"run_id", "slice", "attempt"}, t.columns...)
 		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"discovery", t.table}, columns, pgx.CopyFromRows(t.rows)); err != nil {
+			if pe, ok := errors.AsType[*pgconn.PgError](err); ok && (pe.Code == characterNotInRepertoire || pe.Code == untranslatableCharacter) {
+				return fault.Wrap(fault.InvalidArgument, err, "a record holds a zero byte, which no text of the database can")
+			}
 			return fmt.Errorf("stage into %s: %w", t.table, err)
 		}
 	}

@@ -623,7 +623,7 @@ const listResources = `-- name: ListResources :many
 SELECT r.id FROM discovery.resources r
 WHERE r.workspace_id = a3.current_workspace() AND r.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
   AND ($2::text IS NULL OR r.type = $2) AND (r.account OR NOT $3::boolean)
-  AND ($4::text IS NULL OR strpos(r.name_key, $4) > 0 OR strpos(r.external_key, $4) > 0)
+  AND ($4::text IS NULL OR strpos(lower(r.display_name), lower($4)) > 0 OR strpos(lower(r.external_id), lower($4)) > 0)
   AND r.since <= coalesce($5::timestamptz, 'infinity') AND (r.until IS NULL OR r.until > coalesce($5::timestamptz, 'infinity'))
 ORDER BY r.id LIMIT $6
 `
@@ -665,11 +665,11 @@ func (q *Queries) ListResources(ctx context.Context, arg ListResourcesParams) ([
 }
 
 const personByKey = `-- name: PersonByKey :one
-SELECT p.id FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace() AND p.key = $1
+SELECT p.id FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace() AND p.key = lower($1)
 `
 
-func (q *Queries) PersonByKey(ctx context.Context, key string) (id.Person, error) {
-	row := q.db.QueryRow(ctx, personByKey, key)
+func (q *Queries) PersonByKey(ctx context.Context, address string) (id.Person, error) {
+	row := q.db.QueryRow(ctx, personByKey, address)
 	var id id.Person
 	err := row.Scan(&id)
 	return id, err
@@ -772,13 +772,15 @@ SELECT r.id, r.integration_id, r.type, r.external_id, r.display_name, r.account,
     coalesce(r.attributes ->> 'email', '')::text AS email, coalesce(r.attributes ->> 'login', '')::text AS login
 FROM discovery.resources r
 WHERE r.workspace_id = a3.current_workspace()
-  AND (r.external_key = $1 OR r.name_key = $1 OR r.email_key = $1 OR r.login_key = $1)
+  AND (r.external_key = left(lower($1), 200) OR r.name_key = left(lower($1), 200)
+    OR r.email_key = lower($1) OR r.login_key = lower($1))
+  AND lower($1) IN (lower(r.external_id), lower(r.display_name), r.email_key, r.login_key)
   AND r.since <= coalesce($2::timestamptz, 'infinity') AND (r.until IS NULL OR r.until > coalesce($2::timestamptz, 'infinity'))
 ORDER BY r.type, r.external_id, r.id LIMIT $3
 `
 
 type ResourcesNamedParams struct {
-	Key  *string
+	Name string
 	At   *time.Time
 	Most int32
 }
@@ -794,9 +796,10 @@ type ResourcesNamedRow struct {
 	Login         string
 }
 
-// Resources that go by a name, in lower case: their id in the system, the name shown, an account's address or login.
+// Resources that may go by a name: their id in the system, the name shown, an account's address or login. Keys are cut, so whole
+// names are compared as well.
 func (q *Queries) ResourcesNamed(ctx context.Context, arg ResourcesNamedParams) ([]ResourcesNamedRow, error) {
-	rows, err := q.db.Query(ctx, resourcesNamed, arg.Key, arg.At, arg.Most)
+	rows, err := q.db.Query(ctx, resourcesNamed, arg.Name, arg.At, arg.Most)
 	if err != nil {
 		return nil, err
 	}

@@ -56,15 +56,18 @@ SELECT a.account_id FROM discovery.person_accounts a
 WHERE a.workspace_id = a3.current_workspace() AND a.person_id = sqlc.arg(person_id) ORDER BY a.account_id;
 
 -- name: PersonByKey :one
-SELECT p.id FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace() AND p.key = sqlc.arg(key);
+SELECT p.id FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace() AND p.key = lower(sqlc.arg(address));
 
 -- name: ResourcesNamed :many
--- Resources that go by a name, in lower case: their id in the system, the name shown, an account's address or login.
+-- Resources that may go by a name: their id in the system, the name shown, an account's address or login. Keys are cut, so whole
+-- names are compared as well.
 SELECT r.id, r.integration_id, r.type, r.external_id, r.display_name, r.account,
     coalesce(r.attributes ->> 'email', '')::text AS email, coalesce(r.attributes ->> 'login', '')::text AS login
 FROM discovery.resources r
 WHERE r.workspace_id = a3.current_workspace()
-  AND (r.external_key = sqlc.arg(key) OR r.name_key = sqlc.arg(key) OR r.email_key = sqlc.arg(key) OR r.login_key = sqlc.arg(key))
+  AND (r.external_key = left(lower(sqlc.arg(name)), 200) OR r.name_key = left(lower(sqlc.arg(name)), 200)
+    OR r.email_key = lower(sqlc.arg(name)) OR r.login_key = lower(sqlc.arg(name)))
+  AND lower(sqlc.arg(name)) IN (lower(r.external_id), lower(r.display_name), r.email_key, r.login_key)
   AND r.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (r.until IS NULL OR r.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'))
 ORDER BY r.type, r.external_id, r.id LIMIT sqlc.arg(most);
 
@@ -72,7 +75,7 @@ ORDER BY r.type, r.external_id, r.id LIMIT sqlc.arg(most);
 SELECT r.id FROM discovery.resources r
 WHERE r.workspace_id = a3.current_workspace() AND r.id > coalesce(sqlc.narg(after)::uuid, '00000000-0000-0000-0000-000000000000')
   AND (sqlc.narg(type)::text IS NULL OR r.type = sqlc.narg(type)) AND (r.account OR NOT sqlc.arg(accounts_only)::boolean)
-  AND (sqlc.narg(search)::text IS NULL OR strpos(r.name_key, sqlc.narg(search)) > 0 OR strpos(r.external_key, sqlc.narg(search)) > 0)
+  AND (sqlc.narg(search)::text IS NULL OR strpos(lower(r.display_name), lower(sqlc.narg(search))) > 0 OR strpos(lower(r.external_id), lower(sqlc.narg(search))) > 0)
   AND r.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (r.until IS NULL OR r.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'))
 ORDER BY r.id LIMIT sqlc.arg(most);
 
