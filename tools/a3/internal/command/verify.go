@@ -68,7 +68,7 @@ func (a *app) verify(ctx context.Context, demanded string) error {
 	if err != nil && !errors.Is(err, tlog.ErrEmpty) {
 		return err
 	}
-	verifier, err := trusted(memory, demanded, now.GetVerifierKey())
+	verifier, err := trusted(memory, file, demanded, now.GetVerifierKey())
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (a *app) verify(ctx context.Context, demanded string) error {
 
 // trusted is the key to verify with: the one that was demanded, else the one remembered, else the one the log shows. The log showing
 // another one is an error of its own, since everything after it would be one.
-func trusted(memory *witness.Memory, demanded, shown string) (*tlog.Verifier, error) {
+func trusted(memory *witness.Memory, file, demanded, shown string) (*tlog.Verifier, error) {
 	want := demanded
 	if want == "" && memory != nil {
 		want = memory.VerifierKey
@@ -99,7 +99,7 @@ func trusted(memory *witness.Memory, demanded, shown string) (*tlog.Verifier, er
 		want = shown
 	}
 	if shown != "" && shown != want {
-		return nil, fault.New(fault.FailedPrecondition, "the log is signed with another key than the one to trust (%s instead of %s): unless its operator announced that, it was replaced", shown, want)
+		return nil, fault.New(fault.FailedPrecondition, "the log is signed with another key than the one to trust (%s instead of %s): unless its operator announced that, it was replaced (to trust it all the same, remove what is remembered: %s)", shown, want, file)
 	}
 	if memory != nil && memory.VerifierKey != want {
 		return nil, fault.New(fault.FailedPrecondition, "the key in --verifier-key is not the one that this profile has trusted so far (%s)", memory.VerifierKey)
@@ -137,8 +137,9 @@ func (a *app) verdict(report *tlog.Report, verifier *tlog.Verifier, before *witn
 			a.print("%s: %s", f.Kind, show.Text(f.Text))
 		}
 	}
-	if !v.Whole {
-		return fmt.Errorf("the audit log is not whole: %s", v.Findings[0].Text)
+	if v.Whole {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the audit log is not whole (%s from entry %d on): keep %s, which has the last checkpoint that held, and find out who can write to the log's database",
+		v.Findings[0].Kind, v.Findings[0].From, file)
 }
