@@ -39,7 +39,7 @@ func Migrate(ctx context.Context, ownerURL string, roles Roles, migrations ...Mi
 	// A migration that waits longer for a lock than this would make every query behind it wait as well.
 	cc.RuntimeParams["lock_timeout"] = "5s"
 	db := stdlib.OpenDB(*cc)
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	for _, m := range migrations {
 		if err := migrate(ctx, db, roles, m); err != nil {
 			return fmt.Errorf("migrate schema %s: %w", m.Schema, err)
@@ -48,8 +48,13 @@ func Migrate(ctx context.Context, ownerURL string, roles Roles, migrations ...Mi
 	return nil
 }
 
+// lockSchemas takes the advisory lock of who creates a schema; the number is any that nobody else uses in these databases.
+const lockSchemas = "SELECT pg_advisory_xact_lock(1630760819)"
+
 func migrate(ctx context.Context, db *sql.DB, roles Roles, m Migration) error {
-	if _, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{m.Schema}.Sanitize()); err != nil {
+	// IF NOT EXISTS alone fails where two come at once. Statements sent together are one transaction, which lets go of the lock.
+	create := "CREATE SCHEMA IF NOT EXISTS " + pgx.Identifier{m.Schema}.Sanitize()
+	if _, err := db.ExecContext(ctx, lockSchemas+"; "+create); err != nil {
 		return fmt.Errorf("create the schema: %w", err)
 	}
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))

@@ -123,10 +123,10 @@ func (db *DB) run(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.C
 		if err == nil {
 			return nil
 		}
-		if !lostConflict(err) || try == tries || ctx.Err() != nil {
+		if !(lostConflict(err) || errors.Is(err, errNotBegun)) || try == tries || ctx.Err() != nil {
 			return classify(ctx, err)
 		}
-		slog.DebugContext(ctx, "transaction lost a conflict, trying again", "try", try, "error", err)
+		slog.DebugContext(ctx, "transaction lost a conflict or its connection, trying again", "try", try, "error", err)
 		if werr := pause(ctx, try); werr != nil {
 			return classify(ctx, werr)
 		}
@@ -138,14 +138,39 @@ func (db *DB) once(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.
 	conn, err := db.pool.Acquire(actx)
 	cancel()
 	if err != nil {
-		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			return fault.Wrap(fault.ResourceExhausted, err, "the service is busy; try again shortly")
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
 		}
-		return err
+		if stat := db.pool.Stat(); stat.AcquiredConns() < stat.MaxConns() {
+			// There was room for a connection, and the server did not give one.
+			return fault.Wrap(fault.Unavailable, err, "the database does not answer; try again shortly")
+		}
+		return fault.Wrap(fault.ResourceExhausted, err, "the service is busy; try again shortly")
 	}
 	defer conn.Release()
 	// BeginFunc rolls back on error and on panic.
-	return pgx.BeginTxFunc(ctx, conn, opts, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	begun := false
+	err = pgx.BeginTxFunc(ctx, conn, opts, func(tx pgx.Tx) error { begun = true; return fn(ctx, tx) })
+	if err == nil || !conn.Conn().IsClosed() || gaveUp(ctx, err) {
+		return err
+	}
+	// The driver tells a reset, an end of file and a closed socket by as many errors, none of which says that it was the database's.
+	if !begun {
+		return errors.Join(errNotBegun, err)
+	}
+	return errors.Join(errLost, err)
+}
+
+var (
+	// errNotBegun is a connection that died in the pool: nothing was done on it.
+	errNotBegun = errors.New("the connection was dead before the transaction began")
+	// errLost is a connection that died under a transaction, perhaps while it committed.
+	errLost = errors.New("the connection was lost in the transaction")
+)
+
+// gaveUp says that the work was ended from our side, which closes the connection as well.
+func gaveUp(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // pause waits with full jitter before try+1.
@@ -213,7 +238,10 @@ func classify(ctx context.Context, err error) error {
 		}
 		return err
 	}
-	if pgconn.SafeToRetry(err) || isConnectError(err) {
+	if errors.Is(err, errLost) {
+		return fault.Wrap(fault.Unavailable, err, "the database was lost in the middle, so the change may or may not have been made; look, or try again with the same idempotency key")
+	}
+	if errors.Is(err, errNotBegun) || pgconn.SafeToRetry(err) || isConnectError(err) {
 		return fault.Wrap(fault.Unavailable, err, "the database can't be reached; try again shortly")
 	}
 	return err
