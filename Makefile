@@ -44,18 +44,28 @@ test-short: check-go ## run the tests that take no time
 
 TOOLS := $(CURDIR)/.cache/bin
 
-# The pinned tools stand in a module outside of go.work.
-$(TOOLS)/%: devtools/go.mod
-	@mkdir -p $(TOOLS)
+# The pinned tools stand in a module outside of go.work. They are built anew when their versions change, and not when a clone gives
+# their files a new time.
+TOOLS_BUILT := $(TOOLS)/.built-$(shell cat devtools/go.mod devtools/go.sum | cksum | tr ' ' -)
+
+$(TOOLS_BUILT):
+	@echo "building the pinned tools (buf, sqlc, golangci-lint, …) into .cache/bin" >&2
+	@mkdir -p $(TOOLS) && rm -f $(TOOLS)/.built-*
 	@cd devtools && GOWORK=off GOBIN=$(TOOLS) $(GO) install tool
+	@touch $@
 
-lint: check-go $(TOOLS)/golangci-lint $(TOOLS)/buf ## check the code's form and the arrows between modules
-	@$(TOOLS)/buf lint
-	@for m in $(MODULES); do (cd $$m && $(TOOLS)/golangci-lint run ./...) || exit 1; done
+lint: check-go $(TOOLS_BUILT) ## check the code's form, the promises of the APIs and the arrows between modules
+	@bad=$$(gofmt -l $(MODULES)); [ -z "$$bad" ] || { echo "not as gofmt writes it:" $$bad >&2; exit 1; }
+	@PATH="$(TOOLS):$$PATH" buf lint
+	@$(GO) run ./tools/bufcheck
+	@cd devtools && GOWORK=off $(GO) mod tidy -diff
+	@for m in $(MODULES); do echo "lint $$m" && ( cd $$m \
+	  && GOWORK=off $(GO) mod tidy -diff && GOWORK=off $(GO) build ./... && $(GO) vet ./... \
+	  && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... ) || exit 1; done
 
-gen: check-go $(TOOLS)/buf $(TOOLS)/sqlc ## make generated code anew
-	@PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
+gen: check-go $(TOOLS_BUILT) ## make generated code anew
+	@PATH="$(TOOLS):$$PATH" buf generate
 	@$(TOOLS)/sqlc generate
 
-bench: build ## measure, each figure beside what it is compared with
+bench: build ## measure, each figure beside what it is compared with (A3_BENCH_OUT: file for the JSON)
 	@$(GO) run ./tools/bench
