@@ -44,6 +44,8 @@ func globex() *tenant { return shared.tenants["globex"] }
 type person struct {
 	tenant    *tenant
 	id, email string
+	store     profile.Store
+	profile   string
 	session   *profile.Session
 }
 
@@ -54,7 +56,7 @@ func (p *plane) as(t testing.TB, x *tenant, name string) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &person{tenant: x, session: session}
+	w := &person{tenant: x, store: p.store(), profile: name, session: session}
 	self := ask(t, client(w, "", iamv1connect.NewIdentityServiceClient).GetSelf, &iamv1.GetSelfRequest{})
 	w.id, w.email = self.GetPrincipalId(), self.GetDisplayName()
 	return w
@@ -100,7 +102,7 @@ func (x *tenant) invite(t testing.TB) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &person{tenant: x, id: invited.GetUser().GetId(), email: invited.GetUser().GetEmail(), session: session}
+	return &person{tenant: x, id: invited.GetUser().GetId(), email: invited.GetUser().GetEmail(), store: store, profile: who, session: session}
 }
 
 // newcomer is an HTTP client with a loopback address of its own: codes that are tried from one address are limited.
@@ -125,9 +127,22 @@ func (w *person) token(t testing.TB, workspace string) string {
 	return token
 }
 
+// anew is an access token got just now, whatever is still kept; an error where none is given.
+func (w *person) anew(t testing.TB, workspace string) (string, error) {
+	t.Helper()
+	err := w.store.Update(t.Context(), w.profile, func(p *profile.Profile) error {
+		p.Access = nil
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.session.Token(t.Context(), workspace)
+}
+
 // client makes a client of the tenant's API that acts as a person, in the tenant or in a workspace.
 func client[C any](w *person, workspace string, newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) C {
-	return rpc.ToTenant(w.session.Client(), w.tenant.url, w.session.TokenFor(workspace), newClient)
+	return rpc.ToTenant(w.session.API(workspace), w.tenant.url, w.session.TokenFor(workspace), newClient)
 }
 
 // method is a unary method of a generated client.
