@@ -48,6 +48,9 @@ func GrantsSQL(schema, inserterRole, workerRole string) string {
 	return strings.Join([]string{
 		fmt.Sprintf("revoke all on schema %s from public", name(schema)),
 		fmt.Sprintf("revoke all on all tables in schema %s from public", name(schema)),
+		// Functions are everybody's unless revoked; writing a job evaluates one in the predicate of an index.
+		fmt.Sprintf("revoke all on all functions in schema %s from public", name(schema)),
+		fmt.Sprintf("grant execute on all functions in schema %s to %s, %s", name(schema), inserter, worker),
 		fmt.Sprintf("grant usage on schema %s to %s, %s", name(schema), inserter, worker),
 		fmt.Sprintf("grant select, insert, update (kind) on %s to %s", jobs, inserter),
 		fmt.Sprintf("grant usage on sequence %s to %s", table(schema, "river_job_id_seq"), inserter),
