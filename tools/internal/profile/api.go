@@ -19,7 +19,7 @@ func (s *Session) API(workspace string) *API { return &API{session: s, workspace
 
 // Do sends a request.
 func (a *API) Do(req *http.Request) (*http.Response, error) {
-	res, err := a.session.client.Do(req)
+	res, err := a.session.client.Do(req) //nolint:gosec // to the tenant that the profile names
 	if err != nil || res.StatusCode != http.StatusUnauthorized || req.GetBody == nil {
 		return res, err
 	}
@@ -38,5 +38,5 @@ func (a *API) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	again.Header.Set("Authorization", "Bearer "+token)
-	return a.session.client.Do(again)
+	return a.session.client.Do(again) //nolint:gosec // to the tenant that the profile names
 }

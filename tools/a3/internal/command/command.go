@@ -47,7 +47,7 @@ type app struct {
 // Run does what the arguments say and answers the exit code.
 func Run(ctx context.Context, world World, args []string) int {
 	a := &app{World: world, now: time.Now}
-	root := a.root()
+	root := a.root() //nolint:contextcheck // cobra hands the context to the command that runs
 	root.SetArgs(args)
 	root.SetIn(a.In)
 	root.SetOut(a.Out)

@@ -46,7 +46,10 @@ func code(err error) int {
 	if _, ok := errors.AsType[wrongUse](err); ok {
 		return exitUsage
 	}
-	switch fault.KindOf(inner(err)) {
+	if cause, ok := inner(err); ok {
+		err = cause
+	}
+	switch fault.KindOf(err) {
 	case fault.PermissionDenied, fault.Unauthenticated:
 		return exitDenied
 	case fault.NotFound:
@@ -68,7 +71,7 @@ func sentence(err error) string {
 	if !ok {
 		return err.Error()
 	}
-	if cause := inner(err); cause != err {
+	if cause, ok := inner(err); ok {
 		return sentence(cause)
 	}
 	message := f.Message
@@ -80,13 +83,11 @@ func sentence(err error) string {
 }
 
 // inner is the fault that a client took for one of the network: that no token was to be had for a call.
-func inner(err error) error {
+func inner(err error) (*fault.Error, bool) {
 	if ce, ok := errors.AsType[*connect.Error](err); ok && !connect.IsWireError(ce) {
-		if f, ok := errors.AsType[*fault.Error](ce.Unwrap()); ok {
-			return f
-		}
+		return errors.AsType[*fault.Error](ce.Unwrap())
 	}
-	return err
+	return nil, false
 }
 
 // unreached is why no answer came, with what to look at.

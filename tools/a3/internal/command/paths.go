@@ -193,6 +193,10 @@ func clause(before, s *discoveryv1.Step) string {
 
 // footer says how far an answer can be trusted: whether anything is missing, and how old it is.
 func (a *app) footer(c *discoveryv1.Completeness) {
+	if len(c.GetSources()) == 0 {
+		a.print("no system is connected, so nothing is known: connect one with `a3 integration add`")
+		return
+	}
 	state := "complete"
 	if !c.GetComplete() {
 		state = "incomplete"

@@ -68,7 +68,7 @@ func (p *progress) follow(ctx context.Context, c discoveryv1connect.RunServiceCl
 	if err != nil {
 		return nil, fault.FromRPC(err)
 	}
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	for stream.Receive() {
 		r := stream.Msg()
 		p.show(r)
