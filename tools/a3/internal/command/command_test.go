@@ -364,3 +364,29 @@ func TestInterruptStopsTheWatchingAndNotTheRun(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 }
+
+func TestReplaceKeepsTheSecretThatIsNotGivenAnew(t *testing.T) {
+	f := newFake(t)
+	base := []string{"integration", "add", "shop", "postgres", "--host", "db.acme.example", "--user", "reader"}
+	if r := a3With(t, t.Context(), "one", append(base, "--secret-stdin")...); r.code != 0 {
+		t.Fatalf("add: %+v", r)
+	}
+	f.integrations[0].Version = 7
+	if r := a3(t, append(base, "--replace", "--port", "6432")...); r.code != 0 {
+		t.Fatalf("replace: %+v", r)
+	}
+	q := last[integrationsv1.UpdateIntegrationRequest](t, f, "UpdateIntegration")
+	if q.Secret != nil || q.GetVersion() != 7 || q.GetSettings().GetPostgres().GetPort() != 6432 {
+		t.Errorf("asked %v", q)
+	}
+	if r := a3With(t, t.Context(), "two", append(base, "--replace", "--secret-stdin")...); r.code != 0 {
+		t.Fatalf("replace the secret: %+v", r)
+	}
+	if q := last[integrationsv1.UpdateIntegrationRequest](t, f, "UpdateIntegration"); q.GetSecret() != "two" {
+		t.Errorf("asked %v", q)
+	}
+	base[2] = "nope"
+	if r := a3(t, append(base, "--replace")...); r.code != 4 {
+		t.Errorf("one that isn't there: %+v", r)
+	}
+}

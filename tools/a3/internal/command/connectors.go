@@ -36,6 +36,7 @@ type connection struct {
 	columns    []string
 
 	schedule time.Duration
+	replace  bool
 }
 
 // connectorFlags are the flags that go with each connector; those of no connector go with all.
@@ -61,9 +62,11 @@ func (a *app) addIntegration() *cobra.Command {
   csv       an upload, for any system without an API: --system --file --column HEADER=FIELD …
             FIELD is account_id (required), display_name, email, resource, entitlement, group or status
 
-The secret can be used and replaced afterwards, and never read back.`,
+The secret can be used afterwards, and never read back. With --replace, settings, secret and content of the connection of that name are
+replaced by those that are given; what it found stays.`,
 		Example: `  a3 integration add shop-db postgres --host db.acme.example --user a3_reader --database shop --secret-file pw.txt --schedule 6h
   a3 integration add this-machine unix
+  a3 integration add shop-db postgres --replace --host db.acme.example --user a3_reader --database shop --secret-file new-pw.txt
   a3 integration add hr csv --system "HR suite" --file people.csv --column Id=account_id --column Mail=email --column App=resource --column Role=entitlement`,
 		Args: exactly("NAME", "CONNECTOR"),
 		PreRunE: func(cmd *cobra.Command, args []string) error {
@@ -92,6 +95,7 @@ The secret can be used and replaced afterwards, and never read back.`,
 	f.StringVar(&n.file, "file", "", "csv: the file, 16 MiB at most")
 	f.StringArrayVar(&n.columns, "column", nil, "csv: HEADER=FIELD, once for each column to be read")
 	f.DurationVar(&n.schedule, "schedule", 0, "how often to discover, as 6h; only when asked, when not given")
+	f.BoolVar(&n.replace, "replace", false, "change the connection of this name instead of making one")
 	c.MarkFlagsMutuallyExclusive("secret-file", "secret-stdin")
 	return c
 }
@@ -152,6 +156,9 @@ func (a *app) add(ctx context.Context, name, connector string, n *connection) er
 	if err != nil {
 		return err
 	}
+	if n.replace {
+		return a.replace(ctx, t, req, content)
+	}
 	writes := within(t, integrationsv1connect.NewIntegrationWriteServiceClient)
 	made, err := create(ctx, a, writes.CreateIntegration, req)
 	if err != nil {
@@ -163,6 +170,34 @@ func (a *app) add(ctx context.Context, name, connector string, n *connection) er
 		}
 	}
 	return a.showIntegration(made)
+}
+
+// replace changes the integration of a name to what a new one would be. A secret and a schedule that aren't given stay.
+func (a *app) replace(ctx context.Context, t *tenant, want *integrationsv1.CreateIntegrationRequest, content []byte) error {
+	i, err := t.findIntegration(ctx, want.GetName())
+	if err != nil {
+		return err
+	}
+	now, err := ask(ctx, within(t, integrationsv1connect.NewIntegrationServiceClient).GetIntegration, &integrationsv1.GetIntegrationRequest{IntegrationId: i})
+	if err != nil {
+		return err
+	}
+	req := &integrationsv1.UpdateIntegrationRequest{IntegrationId: i, Version: now.GetVersion(), Settings: want.GetSettings(), Schedule: want.GetSchedule()}
+	if want.GetSecret() != "" {
+		req.Secret = &want.Secret
+	}
+	writes := within(t, integrationsv1connect.NewIntegrationWriteServiceClient)
+	if now, err = ask(ctx, writes.UpdateIntegration, req); err != nil {
+		return err
+	}
+	if content != nil {
+		ctx, cancel := context.WithTimeout(ctx, reachWithin)
+		defer cancel()
+		if now, err = ask(ctx, writes.UploadContent, &integrationsv1.UploadContentRequest{IntegrationId: i, Content: content}); err != nil {
+			return fmt.Errorf("the settings were changed, the content was not taken: %w", err)
+		}
+	}
+	return a.showIntegration(now)
 }
 
 // upload gives a new integration its content. Content that the tenant refuses takes the integration back, so that the command can be

@@ -304,3 +304,16 @@ func (f *fake) ListHolders(context.Context, *connect.Request[discoveryv1.ListHol
 func (f *fake) ExplainAccess(context.Context, *connect.Request[discoveryv1.ExplainAccessRequest]) (*connect.Response[discoveryv1.ExplainAccessResponse], error) {
 	return given[discoveryv1.ExplainAccessResponse](f, "ExplainAccess")
 }
+
+func (f *fake) GetIntegration(_ context.Context, req *connect.Request[integrationsv1.GetIntegrationRequest]) (*connect.Response[integrationsv1.Integration], error) {
+	for _, i := range f.integrations {
+		if i.GetId() == req.Msg.GetIntegrationId() {
+			return connect.NewResponse(i), nil
+		}
+	}
+	return nil, fault.Connect(fault.New(fault.NotFound, "no such integration"))
+}
+
+func (f *fake) UpdateIntegration(_ context.Context, req *connect.Request[integrationsv1.UpdateIntegrationRequest]) (*connect.Response[integrationsv1.Integration], error) {
+	return connect.NewResponse(&integrationsv1.Integration{Id: req.Msg.GetIntegrationId(), Settings: req.Msg.GetSettings()}), nil
+}
