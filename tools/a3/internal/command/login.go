@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"a3os.app/libs/fault"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 	"a3os.app/tools/a3/internal/show"
@@ -297,32 +296,4 @@ func (a *app) listProfiles() error {
 		return show.JSON(a.Out, map[string]any{"profiles": views})
 	}
 	return a.list(table, fmt.Sprintf("there is no profile in %s yet: make one with `a3 login`", s.Dir))
-}
-
-// role reads a role's word as an enum with a prefix: `member` is WORKSPACE_ROLE_MEMBER.
-func role(word, prefix string, values map[string]int32) (int32, error) {
-	if n, ok := values[prefix+strings.ToUpper(word)]; ok && n != 0 {
-		return n, nil
-	}
-	return 0, usage(fault.New(fault.InvalidArgument, "%q is no role: use %s", word, strings.Join(words(prefix, values), ", ")))
-}
-
-// words are an enum's values as people say them, in order, without the unspecified one.
-func words(prefix string, values map[string]int32) []string {
-	out := make([]string, len(values)-1)
-	for name, n := range values {
-		if n > 0 && int(n) <= len(out) {
-			out[n-1] = strings.ToLower(strings.TrimPrefix(name, prefix))
-		}
-	}
-	return out
-}
-
-// word is an enum's value as people say it; empty for the unspecified one.
-func word(value fmt.Stringer, prefix string) string {
-	w := strings.ToLower(strings.TrimPrefix(value.String(), prefix))
-	if w == "unspecified" {
-		return ""
-	}
-	return w
 }
