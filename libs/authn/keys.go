@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,8 @@ const (
 	// refreshEvery is how long a removed key lives on at most while the issuer answers.
 	refreshEvery = time.Minute
 	fetchWithin  = 3 * time.Second
+	// maxKeySetBytes is room for a hundred keys and more.
+	maxKeySetBytes = 64 << 10
 )
 
 // RemoteKeys are keys fetched from the issuer's key set, kept while it can't be reached.
@@ -91,6 +94,23 @@ func (r *RemoteKeys) Key(ctx context.Context, kid string) (Key, error) {
 	return k, nil
 }
 
+// Follow keeps the set up to date until ctx ends. Callers whose tokens are cached ask for no key, so without it a removed key
+// would be believed for as long as its tokens live.
+func (r *RemoteKeys) Follow(ctx context.Context) {
+	t := time.NewTicker(refreshEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		if err := r.refresh(ctx, false); err != nil && ctx.Err() == nil {
+			slog.WarnContext(ctx, "the issuer's keys can't be had, the last good ones stay", "error", err)
+		}
+	}
+}
+
 // Refresh fetches the set now: the issuer said that it changed.
 func (r *RemoteKeys) Refresh(ctx context.Context) error { return r.refresh(ctx, true) }
 
@@ -126,8 +146,12 @@ func (r *RemoteKeys) refresh(ctx context.Context, force bool) error {
 	return err
 }
 
-// ParseKeySet reads a JSON Web Key Set. Keys that are not ES256 or EdDSA signature keys are left out; none left is an error.
+// ParseKeySet reads a JSON Web Key Set of at most 64 KiB. Keys that are not ES256 or EdDSA signature keys are left out; none left
+// is an error, and so are two with one id.
 func ParseKeySet(raw []byte) (map[string]Key, error) {
+	if len(raw) > maxKeySetBytes {
+		return nil, fmt.Errorf("the issuer's key set has more than %d bytes", maxKeySetBytes)
+	}
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(raw, &set); err != nil {
 		return nil, fmt.Errorf("read the issuer's key set: %w", err)
@@ -136,6 +160,9 @@ func ParseKeySet(raw []byte) (map[string]Key, error) {
 	for _, k := range set.Keys {
 		if k.KeyID == "" || (k.Use != "" && k.Use != "sig") || !k.IsPublic() {
 			continue
+		}
+		if _, twice := keys[k.KeyID]; twice {
+			return nil, fmt.Errorf("the issuer's key set holds two keys with the id %q", k.KeyID)
 		}
 		switch p := k.Key.(type) {
 		case *ecdsa.PublicKey:

@@ -108,7 +108,8 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 	if err != nil {
 		return Claims{}, err
 	}
-	v.cache.Add(sum, cached{claims: claims, generation: v.cfg.Keys.Generation()})
+	// The generation of before: the key may have been removed while the token was verified with it.
+	v.cache.Add(sum, cached{claims: claims, generation: generation})
 	return claims, v.cfg.Revocations.Check(claims)
 }
 

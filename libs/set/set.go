@@ -66,7 +66,7 @@ type Member struct {
 
 	telemetry *telemetry.Telemetry
 	peers     *workload.Verifier
-	issuer    bool
+	keys      *authn.RemoteKeys // nil in the issuer
 }
 
 // Join makes a member of every service but the issuer.
@@ -75,7 +75,8 @@ func Join(ctx context.Context, cfg Config, service string) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, m.verify(authn.NewRemoteKeys(m.fetchKeys, nil))
+	m.keys = authn.NewRemoteKeys(m.fetchKeys, nil)
+	return m, m.verify(m.keys)
 }
 
 // JoinIssuer makes the member that is the issuer: its keys are its own, and it tells its own Revocations what was revoked.
@@ -84,7 +85,6 @@ func JoinIssuer(ctx context.Context, cfg Config, service string, keys authn.KeyS
 	if err != nil {
 		return nil, err
 	}
-	m.issuer = true
 	return m, m.verify(keys)
 }
 
@@ -121,7 +121,11 @@ func roots(domain workload.TrustDomain, file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the roots of %s: %w", domain, err)
 	}
-	return workload.ParseRoots(domain, raw)
+	pool, err := workload.ParseRoots(domain, raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return pool, nil
 }
 
 // Sibling is the identity of another service of the set.
@@ -203,7 +207,7 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 		bg.Go(func() error {
 			err := fn(bctx)
 			if bctx.Err() != nil || errors.Is(err, context.Canceled) {
-				return nil
+				return nil //nolint:nilerr // it was told to end
 			}
 			// What ended by itself takes the process along: a supervisor starts it anew, whole.
 			stopServing()
@@ -216,8 +220,9 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	if recorder != nil {
 		run(func(ctx context.Context) error { recorder.Run(ctx); return nil })
 	}
-	if !m.issuer {
+	if m.keys != nil {
 		run(m.followRevocations)
+		run(func(ctx context.Context) error { m.keys.Follow(ctx); return nil })
 	}
 	run(m.renewCertificate)
 	for _, fn := range what.Background {
