@@ -85,7 +85,7 @@ func (r *region) reachable(principal int32, acting bool) []int32 {
 		}
 	}
 	enter(principal, full, 1)
-	for head := 0; head < len(queue); head++ {
+	for head := 0; head < len(queue); head++ { //nolint:intrange // the queue grows while it is walked
 		e := queue[head]
 		next := distance[e] + 1
 		for _, x := range r.expansionsFrom[e] {
@@ -147,7 +147,7 @@ func (r *region) reaching(target int32, acting bool) []int32 {
 	// A principal's doors are passed once for its grants that are inherited, and its assumptions once for those that are not.
 	const byAssumption, byAny = 1, 2
 	passed := make([]uint8, len(r.resources))
-	for head := 0; head < len(queue); head++ {
+	for head := 0; head < len(queue); head++ { //nolint:intrange // the queue grows while it is walked
 		e := queue[head]
 		for _, x := range r.expansionsTo[e] {
 			if acting || !x.expansion.Assumption {

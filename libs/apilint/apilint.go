@@ -13,12 +13,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
-	_ "a3os.app/proto/gen/go/a3os/audit/v1" // each registers its descriptors
-	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
+	// Each registers its descriptors.
+	_ "a3os.app/proto/gen/go/a3os/audit/v1"
 	_ "a3os.app/proto/gen/go/a3os/discovery/v1"
 	_ "a3os.app/proto/gen/go/a3os/iam/v1"
 	_ "a3os.app/proto/gen/go/a3os/integrations/v1"
 	_ "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
 
 	"a3os.app/libs/authz"
 )

@@ -237,7 +237,7 @@ func (s *Server) runsHere(pid int) bool {
 		cwd, err := os.Readlink(filepath.Join(proc, "cwd"))
 		return err == nil && cwd == data
 	}
-	args, err := exec.Command("ps", "-p", strconv.Itoa(pid), "-o", "args=").Output()
+	args, err := exec.Command("ps", "-p", strconv.Itoa(pid), "-o", "args=").Output() //nolint:noctx // it answers at once
 	return err == nil && strings.Contains(string(args), "postgres") && strings.Contains(string(args), s.dataDir())
 }
 
@@ -247,7 +247,7 @@ func (s *Server) runsHere(pid int) bool {
 func (s *Server) removeForeignLock() error {
 	lock, running := s.lock()
 	if running || lock.pid == 0 || syscall.Kill(lock.pid, 0) != nil {
-		return nil
+		return nil //nolint:nilerr // a signal that reaches nobody says that the number is nobody's
 	}
 	if err := os.Remove(filepath.Join(s.dataDir(), "postmaster.pid")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the stale lock of the cluster: %w", err)

@@ -8,15 +8,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/queue/queuetest"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 func TestSignedMessageIsBelieved(t *testing.T) {

@@ -5,10 +5,11 @@ import (
 	"regexp"
 	"strings"
 
-	"a3os.app/libs/id"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"a3os.app/libs/id"
 )
 
 // idForm is a TypeID with a prefix of three letters.

@@ -15,9 +15,10 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"a3os.app/libs/id"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
-	"github.com/jackc/pgx/v5"
 )
 
 // Bounds on what is read, in bytes, before anything of it is decoded.

@@ -9,10 +9,11 @@ import (
 	"strconv"
 	"time"
 
-	"a3os.app/libs/id"
-	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"a3os.app/libs/id"
+	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 )
 
 const (

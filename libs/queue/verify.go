@@ -7,10 +7,11 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
-	"google.golang.org/protobuf/proto"
 )
 
 // mostSkew is how far ahead of this clock an issuer's may be.

@@ -225,7 +225,8 @@ func (g *guardedStream) RecvMsg(m any) error {
 
 // Serve listens on addr until ctx ends, then lets calls in flight finish, for 20 s at most.
 func (g *GRPCServer) Serve(ctx context.Context, addr string) error {
-	l, err := net.Listen("tcp", addr)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}

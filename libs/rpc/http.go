@@ -63,19 +63,22 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 // recoverPanic turns a panic into an answer. Its value may repeat what a caller sent, so only type and stack are logged.
 func (s *Server) recoverPanic(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if p == http.ErrAbortHandler { //nolint:errorlint,err113 // the sentinel is compared as net/http does
-				panic(p)
-			}
-			slog.ErrorContext(r.Context(), "panic outside of a handler", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			refuse(w, r, fmt.Errorf("panic"))
-		}()
+		defer answerPanic(w, r)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// answerPanic is deferred.
+func answerPanic(w http.ResponseWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler { //nolint:errorlint // the sentinel is compared as net/http does
+		panic(p)
+	}
+	slog.ErrorContext(r.Context(), "panic outside of a handler", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+	refuse(w, r, errors.New("panic"))
 }
 
 // bound is what a method may take.
@@ -268,7 +271,8 @@ func (s *Server) admit(next http.Handler) http.Handler {
 
 // Serve listens on addr until ctx ends, then lets requests in flight finish, for 20 s at most.
 func (s *Server) Serve(ctx context.Context, addr string) error {
-	l, err := net.Listen("tcp", addr)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}

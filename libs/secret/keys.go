@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 
-	"a3os.app/libs/config"
 	"github.com/tink-crypto/tink-go/v2/hybrid"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"a3os.app/libs/config"
 )
 
 // Keys are the two halves of a store's key, as base64url text of tink's binary keysets, for configuration. A platform gives the

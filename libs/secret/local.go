@@ -11,10 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/tink"
+
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/tenantdir"
-	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 // A sealed file is magic, version (8 bytes, big endian), ciphertext. The version stands outside the seal so that a writer, who

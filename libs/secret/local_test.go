@@ -178,7 +178,7 @@ func TestFileOpensOnlyWhereItWasWritten(t *testing.T) {
 		}
 	})
 	t.Run("cut", func(t *testing.T) {
-		for n := range len(file) {
+		for n := range file {
 			if err := os.WriteFile(l.file(p), file[:n], 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -94,7 +94,8 @@ func (r remote) stream(ctx context.Context, from, to int64, yield func(Entry, er
 				yield(Entry{}, fmt.Errorf("the log sent entry %d when asked for %d to %d: it does not speak the protocol", e.GetIndex(), from, to-1))
 				return false
 			}
-			if !yield(Entry{Index: uint64(e.GetIndex()), Leaf: e.GetLeaf(), Hash: hashes[i]}, nil) {
+			index := uint64(e.GetIndex()) //nolint:gosec // from is not negative
+			if !yield(Entry{Index: index, Leaf: e.GetLeaf(), Hash: hashes[i]}, nil) {
 				return false
 			}
 		}

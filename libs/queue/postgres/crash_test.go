@@ -12,13 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"a3os.app/libs/id"
 	"a3os.app/libs/pgtest"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/queue/postgres"
 	"a3os.app/libs/queue/queuetest"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // TestMain lets this test binary be a worker in a process of its own, for the tests that kill one.
@@ -55,7 +56,7 @@ func workerProcess(url, tenant, key string) error {
 	worker, err := postgres.NewWorker(postgres.WorkerConfig{
 		Pool: pool, Schema: schema, Name: "doomed", Verifier: verifier, Logger: slog.New(slog.DiscardHandler),
 		Handlers: map[string]queue.Handler{queuetest.Kind: func(ctx context.Context, job queue.Job) error {
-			fmt.Println("attempt", job.Attempt)
+			fmt.Fprintln(os.Stdout, "attempt", job.Attempt)
 			<-ctx.Done()
 			return ctx.Err()
 		}},

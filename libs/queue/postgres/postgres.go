@@ -11,12 +11,13 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"a3os.app/libs/queue"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
+
+	"a3os.app/libs/queue"
 )
 
 const (

@@ -9,14 +9,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"a3os.app/libs/id"
 	"a3os.app/libs/pgtest"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/queue/postgres"
 	"a3os.app/libs/queue/queuetest"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const schema = "queue"

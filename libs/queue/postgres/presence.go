@@ -29,11 +29,11 @@ func (p *presence) enter(ctx context.Context) error {
 		return fmt.Errorf("connect worker %s to its queue: %w", p.name, err)
 	}
 	if _, err := conn.Exec(ctx, "select pg_advisory_lock(hashtextextended($1, $2))", p.name, int64(lockSpace)); err != nil {
-		p.drop(conn)
+		p.drop(ctx, conn)
 		return fmt.Errorf("make worker %s known to live: %w", p.name, err)
 	}
 	if err := p.sweep(ctx, conn); err != nil {
-		p.drop(conn)
+		p.drop(ctx, conn)
 		return err
 	}
 	p.conn = conn
@@ -46,7 +46,7 @@ func (p *presence) keep(ctx context.Context) {
 	defer ticker.Stop()
 	defer func() {
 		if p.conn != nil {
-			p.drop(p.conn)
+			p.drop(ctx, p.conn)
 		}
 	}()
 	lost := false
@@ -76,7 +76,7 @@ func (p *presence) turn(ctx context.Context) error {
 		return p.enter(ctx)
 	}
 	if err := p.sweep(ctx, p.conn); err != nil {
-		p.drop(p.conn)
+		p.drop(ctx, p.conn)
 		p.conn = nil
 		return err
 	}
@@ -84,8 +84,9 @@ func (p *presence) turn(ctx context.Context) error {
 }
 
 // drop closes the connection, and with it lets the lock go: given back to the pool it would hold it for ever.
-func (p *presence) drop(conn *pgxpool.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+func (p *presence) drop(ctx context.Context, conn *pgxpool.Conn) {
+	// The lock is let go when ctx has ended too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Hijack().Close(ctx)
 }

@@ -9,9 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"a3os.app/libs/queue"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
+
+	"a3os.app/libs/queue"
 )
 
 // mostError bounds the text of an error that is stored, in bytes.

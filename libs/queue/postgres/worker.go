@@ -8,11 +8,12 @@ import (
 	"log/slog"
 	"time"
 
-	"a3os.app/libs/queue"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"a3os.app/libs/queue"
 )
 
 const (

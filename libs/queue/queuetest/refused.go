@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
 	"a3os.app/libs/id"
 	"a3os.app/libs/queue"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 )
 
 // Bad is a message that is to be refused.
