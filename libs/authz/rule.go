@@ -60,11 +60,16 @@ func RuleOf(m protoreflect.MethodDescriptor) (Rule, error) {
 	return Rule{Rule: r, Procedure: procedure, Method: m}, nil
 }
 
-// KnownWorkloads are the names that rules may list.
+// knownWorkloads are the names that rules may list.
 var knownWorkloads = map[authzv1.Level][]string{
 	authzv1.Level_LEVEL_PLANE:     {"operator", "gateway", "set"},
 	authzv1.Level_LEVEL_TENANT:    {"integrations", "discovery", "discovery-worker", "audit", "iam"},
 	authzv1.Level_LEVEL_WORKSPACE: {"integrations", "discovery", "discovery-worker", "audit", "iam"},
+}
+
+func hasReason(d protoreflect.MessageDescriptor) bool {
+	f := d.Fields().ByName("reason")
+	return f != nil && f.Kind() == protoreflect.StringKind && f.Cardinality() != protoreflect.Repeated
 }
 
 func check(m protoreflect.MethodDescriptor, r *authzv1.Rule) error {
@@ -87,8 +92,10 @@ func check(m protoreflect.MethodDescriptor, r *authzv1.Rule) error {
 		return fmt.Errorf("no role carries the permission %q", r.GetPermission())
 	case admin != (r.GetEffect() == authzv1.Effect_EFFECT_ADMIN):
 		return fmt.Errorf("services named Admin… and the effect admin belong together")
-	case admin && m.Input().Fields().ByName("reason") == nil:
-		return fmt.Errorf("an admin method demands a reason, its request has none")
+	case admin && !hasReason(m.Input()):
+		return fmt.Errorf("an admin method demands a reason, its request has no string of that name")
+	case admin && (r.GetOpen() != "" || r.GetPermission() == Self):
+		return fmt.Errorf("its rule lets everyone in, and an admin method demands a permission that few have")
 	}
 	for _, w := range r.GetWorkloads() {
 		if !slices.Contains(names, w) {
