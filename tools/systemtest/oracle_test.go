@@ -46,6 +46,16 @@ func (p *plane) superuserURL(t testing.TB, server, database string) string {
 	return u.String()
 }
 
+// sampleAddress is where the sample company's server listens.
+func (p *plane) sampleAddress(t testing.TB) string {
+	t.Helper()
+	u, err := url.Parse(p.superuserURL(t, "sample-postgres", "postgres"))
+	if err != nil {
+		t.Fatal("a connection string is not one")
+	}
+	return u.Host
+}
+
 func dial(t testing.TB, at string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), at)

@@ -228,6 +228,21 @@ func (p *plane) process(ctx context.Context, name string) (process, error) {
 	return process{}, fmt.Errorf("the plane has no process %s", name)
 }
 
+// environment is what a process was started with; Linux tells it to the process's own user.
+func (p *plane) environment(t testing.TB, process string) map[string]string {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pids(t)[process]))
+	if err != nil {
+		t.Skipf("this system doesn't tell what %s was started with: %v", process, err)
+	}
+	out := map[string]string{}
+	for kv := range strings.SplitSeq(strings.TrimRight(string(raw), "\x00"), "\x00") {
+		name, value, _ := strings.Cut(kv, "=")
+		out[name] = value
+	}
+	return out
+}
+
 // store is where `plane up` leaves the profiles.
 func (p *plane) store() profile.Store { return profile.In(p.home) }
 

@@ -1,0 +1,149 @@
+package systemtest
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/libs/id"
+)
+
+// at is a connection string with another database.
+func at(t testing.TB, role, database string) string {
+	t.Helper()
+	u, err := url.Parse(role)
+	if err != nil {
+		t.Fatal("a connection string is not one") // it would repeat the password
+	}
+	u.Path = "/" + database
+	return u.String()
+}
+
+// The third wall: with every password that globex has.
+func TestRolesOfOneTenantGetIntoNoOtherDatabase(t *testing.T) {
+	t.Parallel()
+	for role, own := range globex().databases(t) {
+		for _, database := range []string{acme().id, "registry", "postgres", "template1"} {
+			conn, err := pgx.Connect(t.Context(), at(t, own, database))
+			if err == nil {
+				_ = conn.Close(t.Context())
+				t.Errorf("globex's %s got into database %s", role, database)
+			} else if e := denied(err); e != nil {
+				t.Errorf("globex's %s at database %s: %v", role, database, e)
+			}
+		}
+		conn := dial(t, own)
+		if seen := column(t, conn, `SELECT query FROM pg_stat_activity WHERE datname = $1 AND query NOT IN ('', '<insufficient privilege>')`, acme().id); len(seen) > 0 {
+			t.Errorf("globex's %s sees what acme's services ask: %q", role, seen)
+		}
+		for _, forbid := range []string{"SET ROLE " + quoted(acme().id+"_owner"), "SET SESSION AUTHORIZATION " + quoted(acme().id+"_iam"),
+			"GRANT " + quoted(acme().id+"_iam") + " TO " + quoted(globex().id+"_iam"), "ALTER ROLE " + quoted(acme().id+"_iam") + " PASSWORD 'x'",
+			"DROP DATABASE " + quoted(acme().id)} {
+			if _, err := conn.Exec(t.Context(), forbid); err == nil || denied(err) != nil {
+				t.Errorf("globex's %s: %s: %v", role, forbid, err)
+			}
+		}
+	}
+	// The server asks everybody for a password, from wherever.
+	u, err := url.Parse(acme().databases(t)["iam"])
+	if err != nil {
+		t.Fatal("a connection string is not one")
+	}
+	for _, user := range []*url.Userinfo{url.User(u.User.Username()), url.UserPassword(u.User.Username(), "guessed"), url.User("postgres")} {
+		u.User = user
+		if conn, err := pgx.Connect(t.Context(), u.String()); err == nil {
+			_ = conn.Close(t.Context())
+			t.Errorf("%s got in without its password", user.Username())
+		}
+	}
+}
+
+func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// Row D34.
+func TestRoleOfAServiceCanDoItsWorkAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for role, own := range acme().roles(t) {
+		conn := dial(t, own)
+		schema := strings.TrimSuffix(role, "_tenant")
+		if role == "worker" {
+			schema = "queue"
+		}
+		forbidden(t, role, conn,
+			"CREATE TABLE public.mine (a int)", "CREATE TABLE "+schema+".mine (a int)", "CREATE TEMP TABLE mine (a int)", "CREATE SCHEMA mine",
+			"CREATE FUNCTION "+schema+".f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE EXTENSION dblink", "CREATE ROLE mine",
+			"ALTER ROLE CURRENT_USER BYPASSRLS", "ALTER ROLE CURRENT_USER SUPERUSER", "ALTER DATABASE "+quoted(acme().id)+" SET row_security = off",
+			"SET ROLE "+quoted(acme().id+"_owner"), "SET ROLE postgres", "SET SESSION AUTHORIZATION postgres", "SET ROLE pg_read_all_data",
+			"COPY (SELECT 1) TO PROGRAM 'cat'", "COPY (SELECT 1) TO '/tmp/a3-out'", "SELECT pg_read_file('/etc/passwd')", "SELECT pg_ls_dir('/')",
+			"SELECT lo_import('/etc/passwd')", "SELECT pg_reload_conf()", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'",
+			"SELECT rolpassword FROM pg_authid", "LOAD 'plpgsql'",
+		)
+		// These don't run in a transaction.
+		for _, sql := range []string{"CREATE DATABASE mine", "ALTER SYSTEM SET log_statement = 'all'"} {
+			if _, err := conn.Exec(t.Context(), sql); denied(err) != nil {
+				t.Errorf("%s: %s: %v", role, sql, err)
+			}
+		}
+		for _, table := range column(t, conn, `SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+			WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1`) {
+			forbidden(t, role, conn, "ALTER TABLE "+table+" DISABLE ROW LEVEL SECURITY", "DROP TABLE "+table)
+			if owner, _, _ := strings.Cut(table, "."); slices.Contains([]string{"iam", "integrations", "discovery"}, owner) && owner != schema {
+				forbidden(t, role, conn, "SELECT FROM "+table, "INSERT INTO "+table+" SELECT", "DELETE FROM "+table)
+			}
+		}
+	}
+}
+
+// Row-level security: no workspace is an error and not an empty answer, and another workspace's rows aren't there.
+func TestRoleSeesOneWorkspaceOrNone(t *testing.T) {
+	t.Parallel()
+	a, b := newOffice(t, acme()), newOffice(t, acme())
+	for role, table := range map[string]string{"integrations": "integrations.integrations", "discovery": "discovery.runs", "iam": "iam.members"} {
+		conn := dial(t, acme().databases(t)[role])
+		if rows, err := conn.Query(t.Context(), "SELECT FROM "+table); err == nil {
+			rows.Close()
+			if rows.Err() == nil {
+				t.Errorf("%s reads %s without a workspace", role, table)
+			}
+		}
+		seen := map[string][]string{}
+		for _, o := range []*office{a, b} {
+			tx, err := conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec(t.Context(), "SELECT set_config('a3.workspace_id', $1, true)", uuidOf(t, o.workspace.GetId())); err != nil {
+				t.Fatal(err)
+			}
+			rows, err := tx.Query(t.Context(), "SELECT DISTINCT workspace_id::text FROM "+table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen[o.workspace.GetId()], err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+				t.Fatal(err)
+			}
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for workspace, rows := range seen {
+			if len(rows) != 1 || rows[0] != uuidOf(t, workspace) {
+				t.Errorf("%s in workspace %s sees rows of %q in %s", role, workspace, rows, table)
+			}
+		}
+	}
+}
+
+// uuidOf is how PostgreSQL writes a workspace's id.
+func uuidOf(t testing.TB, workspace string) string {
+	t.Helper()
+	w, err := id.ParseWorkspace(workspace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uuid.UUID(w.Bytes()).String()
+}
