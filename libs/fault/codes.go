@@ -16,6 +16,12 @@ const domain = "a3os.app"
 // opaque is all that a caller learns of an error without a kind.
 const opaque = "something went wrong on our side; the request id leads to the cause"
 
+// What a caller learns when time ran out.
+const (
+	gaveUp  = "the caller gave up"
+	tooLate = "the request took longer than its deadline allows"
+)
+
 // code is the one mapping from kinds to codes; gRPC's and Connect's are the same numbers.
 func (k Kind) code() connect.Code {
 	switch k {
@@ -62,9 +68,9 @@ func classify(err error) *Error {
 	}
 	switch {
 	case errors.Is(err, context.Canceled):
-		return &Error{Kind: Canceled, Message: "the caller gave up", Cause: err}
+		return &Error{Kind: Canceled, Message: gaveUp, Cause: err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Kind: DeadlineExceeded, Message: "the request took longer than its deadline allows", Cause: err}
+		return &Error{Kind: DeadlineExceeded, Message: tooLate, Cause: err}
 	}
 	return &Error{Kind: Internal, Message: opaque, Cause: err}
 }
@@ -98,23 +104,53 @@ func FromRPC(err error) error {
 	if err == nil {
 		return nil
 	}
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
 	if ce, ok := errors.AsType[*connect.Error](err); ok {
 		return fromConnect(ce)
 	}
-	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
-		e := &Error{Kind: kindOf(connect.Code(s.Code())), Message: s.Message(), Cause: err}
-		for _, d := range s.Details() {
-			if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
-				e.Reason = info.GetReason()
-			}
-		}
-		return e
+	var answered interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &answered) && answered.GRPCStatus().Code() != codes.Unknown {
+		return fromStatus(answered.GRPCStatus(), err)
 	}
 	return err
 }
 
+func fromStatus(s *status.Status, cause error) *Error {
+	e := &Error{Kind: kindOf(connect.Code(s.Code())), Message: s.Message(), Cause: cause}
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
+			e.Reason = info.GetReason()
+		}
+	}
+	// grpc-go does not tell what a server said from what its own transport did.
+	if e.Reason == "" {
+		e.Message = transportSafe(e.Kind, e.Message)
+	}
+	return e
+}
+
+// transportSafe is the message of an error that the transport may have written, with addresses and paths in it.
+func transportSafe(k Kind, message string) string {
+	switch k { //nolint:exhaustive // a transport writes no other kinds
+	case Internal:
+		return opaque
+	case Unavailable:
+		return "a service that this call needs can't be reached; try again shortly"
+	case Canceled:
+		return gaveUp
+	case DeadlineExceeded:
+		return tooLate
+	}
+	return message
+}
+
 func fromConnect(ce *connect.Error) *Error {
 	e := &Error{Kind: kindOf(ce.Code()), Message: ce.Message(), Cause: ce}
+	if e.Kind == Internal || !connect.IsWireError(ce) {
+		e.Message = transportSafe(e.Kind, e.Message)
+	}
 	for _, d := range ce.Details() {
 		v, err := d.Value()
 		if err != nil {
