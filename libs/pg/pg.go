@@ -77,6 +77,28 @@ func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 // Ping says whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 
+// startWithin is how long a service waits for its database when it starts: longer than PostgreSQL needs to recover from a crash.
+const startWithin = time.Minute
+
+// Await waits until the database answers, for a service that can't start without it. It fails after a minute with the last reason.
+func (db *DB) Await(ctx context.Context) error {
+	wctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	for try := 0; ; try++ {
+		err := db.pool.Ping(wctx)
+		if err == nil {
+			return nil
+		}
+		if try == 0 {
+			slog.InfoContext(ctx, "waiting for the database", "error", err)
+		}
+		const most = 6 // 2^6 × 5 ms, halved by jitter on the average
+		if pause(wctx, min(try+1, most)) != nil {
+			return fmt.Errorf("the database did not answer within %s: %w", startWithin, err)
+		}
+	}
+}
+
 // Workspace runs fn in a transaction of the caller's workspace. A transaction that lost a conflict (deadlock, serialization) is
 // run again, so fn must have no effect outside of it.
 func (db *DB) Workspace(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {

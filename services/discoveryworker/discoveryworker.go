@@ -49,6 +49,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer jobs.Close()
+	if err := jobs.Await(ctx); err != nil {
+		return err
+	}
 	secrets, err := secret.OpenLocalReader(cfg.SecretDir, cfg.Set.Tenant, cfg.SecretPrivateKey)
 	if err != nil {
 		return err

@@ -58,6 +58,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	if err := tenantDB.Await(ctx); err != nil {
+		return err
+	}
 	keys, err := keyring.Open(ctx, tenantDB, cfg.Set.Tenant, kek, time.Now)
 	if err != nil {
 		return err
