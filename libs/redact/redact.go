@@ -1,5 +1,6 @@
 // Package redact takes secrets out of messages by what the proto says of them: fields marked `debug_redact`. It promises that
-// nothing marked survives, at any depth, in maps, lists and oneofs, and knows nothing of what isn't marked.
+// nothing marked survives, at any depth, in maps, lists and oneofs, nor anything that can't be looked into (unknown fields, what an
+// Any holds), and knows nothing of what isn't marked.
 package redact
 
 import (
@@ -10,6 +11,9 @@ import (
 
 // Clear is a copy of m without the values of its secret fields.
 func Clear[M proto.Message](m M) M {
+	if !m.ProtoReflect().IsValid() {
+		return m // a nil message has no fields
+	}
 	c := proto.CloneOf(m)
 	clearSecrets(c.ProtoReflect())
 	return c
@@ -28,6 +32,9 @@ func has(d protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) 
 	if seen[d.FullName()] {
 		return false
 	}
+	if d.FullName() == anyName {
+		return true
+	}
 	seen[d.FullName()] = true
 	for i := range d.Fields().Len() {
 		f := d.Fields().Get(i)
@@ -41,7 +48,13 @@ func has(d protoreflect.MessageDescriptor, seen map[protoreflect.FullName]bool) 
 	return false
 }
 
+// anyName is the message that holds another one as bytes, of a kind that this process may not know.
+const anyName = "google.protobuf.Any"
+
 func clearSecrets(m protoreflect.Message) {
+	if m.Descriptor().FullName() == anyName {
+		m.Clear(m.Descriptor().Fields().ByName("value"))
+	}
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case Secret(f):
