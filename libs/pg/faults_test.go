@@ -356,3 +356,22 @@ func TestErrorThatHasAKindKeepsIt(t *testing.T) {
 		t.Errorf("the record is behind: %v", err)
 	}
 }
+
+// Attack D33: PostgreSQL's text holds no NUL, and who sends one learns that it is theirs to mend.
+func TestTextThatCannotBeStoredIsTheCallersMistake(t *testing.T) {
+	t.Parallel()
+	db := open(t, newThings(t).iam, 1)
+	for _, sql := range []string{"SELECT $1::text", `SELECT $1::jsonb`} {
+		err := db.Service(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+			text := "a\x00b"
+			if sql != "SELECT $1::text" {
+				text = `"a\u0000b"`
+			}
+			_, err := tx.Exec(ctx, sql, text)
+			return err
+		})
+		if code(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+}

@@ -221,6 +221,8 @@ const (
 	lockNotAvailable     = "55P03"
 	readOnlySQL          = "25006"
 	uniqueViolation      = "23505"
+	notInRepertoire      = "22021"
+	untranslatable       = "22P05"
 	RecordClosed         = "A3001"
 )
 
@@ -255,6 +257,9 @@ func classify(ctx context.Context, err error) error {
 			return fault.Wrap(fault.Unavailable, err, "the database takes no writes now; nothing was changed")
 		case adminShutdown, crashShutdown, cannotConnectNow:
 			return fault.Wrap(fault.Unavailable, err, "the database restarts; try again shortly")
+		case notInRepertoire, untranslatable:
+			// What gets here past protobuf, which knows UTF-8, is NUL: PostgreSQL's text can't hold it.
+			return fault.Wrap(fault.InvalidArgument, err, "text may not contain the character NUL")
 		case RecordClosed:
 			return fault.Wrap(fault.Unavailable, err, "the audit log is behind, so nothing may be changed now; nothing was changed")
 		}

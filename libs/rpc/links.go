@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"buf.build/go/protovalidate"
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
 	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
@@ -39,7 +40,7 @@ func (s *Server) mapFault(ctx context.Context, c *call, err error) error {
 	}
 	mapped := fault.Connect(err)
 	level := slog.LevelDebug
-	if fault.KindOf(err) == fault.Internal && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+	if mapped.Code() == connect.CodeInternal {
 		level = slog.LevelError
 	}
 	slog.Log(ctx, level, "call failed", "procedure", c.rule.Procedure, "code", mapped.Code().String(),
