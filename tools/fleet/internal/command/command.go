@@ -71,21 +71,18 @@ func exitCode(err error) int {
 }
 
 func (a *app) root() *cobra.Command {
-	root := &cobra.Command{
-		Use: "fleet", Short: "Bring planes and tenants of AccessOS up, and look after them",
-		SilenceErrors: true, SilenceUsage: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if a.format != "table" && a.format != "json" {
-				return usageError{fmt.Errorf("-o is %q: it is table or json", a.format)}
-			}
-			return nil
-		},
+	root := group("fleet", "Bring planes and tenants of AccessOS up, and look after them", a.planeCommand(), a.tenantCommand())
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.format != "table" && a.format != "json" {
+			return usageError{fmt.Errorf("-o is %q: it is table or json", a.format)}
+		}
+		return nil
 	}
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "table", "table or json")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w: see %s --help", err, c.CommandPath())}
 	})
-	root.AddCommand(a.planeCommand(), a.tenantCommand())
 	return root
 }
 
@@ -105,7 +102,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != len(names) {
-			return usageError{fmt.Errorf("it takes %d arguments: %s %s", len(names), c.CommandPath(), strings.Join(names, " "))}
+			return usageError{fmt.Errorf("it is called as: %s", strings.Join(append([]string{c.CommandPath()}, names...), " "))}
 		}
 		return nil
 	}

@@ -316,15 +316,12 @@ func (p *Plane) client() (*http.Client, error) {
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	if ca := p.platform.WebCA(); ca != "" {
+	if ca := p.WebCA(); ca != "" {
 		text, err := os.ReadFile(ca)
 		if err != nil {
-			return nil, fmt.Errorf("read the local authority: %w", err)
+			return nil, fmt.Errorf("read whom to believe the gateway's certificate by: %w", err)
 		}
 		roots.AppendCertsFromPEM(text)
-	} else if own, err := os.ReadFile(p.Settings.TLSCert); err == nil {
-		// A certificate of one's own may be from an authority that this machine doesn't know; it is the one that we were given.
-		roots.AppendCertsFromPEM(own)
 	}
 	return &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,

@@ -52,17 +52,19 @@ func (p *Plane) guide(changed *bool) welcome.Guide {
 	}
 }
 
-// WebCA is the file with the local authority; empty where the plane has a certificate of its owner's.
-func (p *Plane) WebCA() string { return p.platform.WebCA() }
+// WebCA is the file that a client on this machine has to believe the gateway's certificate by; empty where the machine does anyway.
+func (p *Plane) WebCA() string {
+	if p.Settings.TLSCert != "" {
+		return p.platform.TrustedChain()
+	}
+	return p.platform.WebCA()
+}
 
 // guest says what a tenant is filled with: the plane's first one discovers the sample server, those that the settings name this
 // machine, and those that have neither an upload.
 func (p *Plane) guest(t *state.Tenant) welcome.Tenant {
-	g := welcome.Tenant{Slug: t.Slug, URL: p.Settings.URL(t.Slug), CACert: p.platform.WebCA(), Dial: p.Settings.Dial(),
+	g := welcome.Tenant{Slug: t.Slug, URL: p.Settings.URL(t.Slug), CACert: p.WebCA(), Dial: p.Settings.Dial(),
 		Machine: p.platform.MachineIsFor(t.Slug), Member: p.platform.SampleIsFor(t.Slug)}
-	if p.Settings.TLSCert != "" {
-		g.CACert = p.platform.TrustedChain()
-	}
 	if p.platform.SampleIsFor(t.Slug) {
 		q := sample.Questions()[0]
 		g.Postgres = &welcome.Postgres{

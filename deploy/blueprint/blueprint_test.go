@@ -1,0 +1,137 @@
+package blueprint_test
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"a3os.app/deploy/blueprint"
+)
+
+func TestOwnBlueprintsAreWhole(t *testing.T) {
+	for name, load := range map[string]func() (*blueprint.Blueprint, error){"set": blueprint.AccessOS, "plane": blueprint.Plane} {
+		b, err := load()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		n := 0
+		for _, wave := range b.Waves() {
+			n += len(wave)
+		}
+		if n != len(b.Components) {
+			t.Errorf("%s: %d of %d components start", name, n, len(b.Components))
+		}
+	}
+}
+
+func tiny(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/tiny.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestAnyProgramCanBeASet(t *testing.T) {
+	b, err := blueprint.Parse("tiny.yaml", []byte(tiny(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, wave := range b.Waves() {
+		for _, c := range wave {
+			order = append(order, c.Name)
+		}
+	}
+	if got := strings.Join(order, " "); got != "store web" {
+		t.Errorf("components start in the order %q, want those first that others wait for", got)
+	}
+}
+
+// Each fault is named by the line and the field that it stands in.
+func TestFaultIsNamedByLineAndField(t *testing.T) {
+	for name, c := range map[string]struct {
+		old, now    string
+		field, says string
+	}{
+		"unknown field":            {"artefact: tiny", "artefact: tiny\nreplicas: 3", "", "field replicas not found"},
+		"wrong type":               {"connections: 3", "connections: many", "", "cannot unmarshal"},
+		"no scope":                 {"scope: tenant", "scope: everybody", "scope", "tenant or plane"},
+		"component comes twice":    {"name: web", "name: store", "components[1].name", "comes twice"},
+		"name that is no label":    {"name: web", "name: Web_1", "components[1].name", "DNS label"},
+		"role that isn't there":    {"database: [writer]", "database: [reader]", "components[0].needs.database[0]", "no role"},
+		"key that isn't there":     {"keys: [cookie]", "keys: [biscuit]", "components[1].needs.keys[0]", "no key"},
+		"key without public half":  {"keys: [cookie]", "public_keys: [cookie]", "components[1].needs.public_keys[0]", "public half"},
+		"unknown kind of key":      {"kind: random", "kind: rsa", "keys.cookie.kind", "not a kind of key"},
+		"key it does not need":     {`{{.KeyFile "cookie"}}`, `{{.KeyFile "kek"}}`, "components[1].env.TINY_COOKIE_FILE", "not among its needs"},
+		"role it does not need":    {`me={{.Address "api"}}`, `{{.DatabaseURLFile "writer"}}`, "components[1].env.TINY_WEB", "not among its needs"},
+		"owner outside migrations": {`{{.DatabaseURLFile "writer"}}`, `{{.OwnerURLFile}}`, "components[0].env.TINY_DATABASE_FILE", "migrations alone"},
+		"fact that isn't one":      {`me={{.Address "api"}}`, `{{.Password}}`, "components[1].env.TINY_WEB", "Password"},
+		"broken template":          {`me={{.Address "api"}}`, `{{.Address`, "components[1].env.TINY_WEB", "not a template"},
+		"health at no port":        {"health: {port: api, path: /up}", "health: {port: ops, path: /up}", "components[0].health.port", "not one of its ports"},
+		"route to two":             {"routes: [/]", "routes: [/, /]", "components[1].routes[1]", "leads to web already"},
+		"after nobody":             {"after: [store]", "after: [stove]", "components[1].after[0]", "no component"},
+		"connections without end":  {"connections: 3", "connections: 5000", "database.roles.writer.connections", "between 1 and 100"},
+		"owner by name":            {"writer: {connections: 3}", "owner: {connections: 3}", "database.roles.owner", "not owner"},
+		"front door of a tenant":   {"needs: {keys: [cookie]}", "needs: {keys: [cookie], front_door: true}", "components[1].needs.front_door", "belongs to the plane"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(tiny(t), c.old, c.now, 1)
+			if text == tiny(t) {
+				t.Fatalf("%q is not in the file", c.old)
+			}
+			_, err := blueprint.Parse("tiny.yaml", []byte(text))
+			if err == nil {
+				t.Fatal("it was accepted")
+			}
+			var named *blueprint.Fault
+			for _, e := range flatten(err) {
+				if f, ok := errors.AsType[*blueprint.Fault](e); ok && f.Field == c.field && strings.Contains(f.Text, c.says) {
+					named = f
+				}
+			}
+			if named == nil {
+				t.Fatalf("no fault of %q says %q: %v", c.field, c.says, err)
+			}
+			line := strings.Split(text, "\n")[named.Line-1]
+			last := c.field[strings.LastIndexAny(c.field, ".")+1:]
+			last, _, _ = strings.Cut(last, "[")
+			if !strings.Contains(line, last) && !strings.Contains(line, strings.TrimSpace(lastLine(c.now))) {
+				t.Errorf("the fault of %q is said to be in line %d, which reads %q", c.field, named.Line, line)
+			}
+		})
+	}
+}
+
+func lastLine(s string) string { return s[strings.LastIndex(s, "\n")+1:] }
+
+func flatten(err error) []error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []error
+		for _, e := range several.Unwrap() {
+			out = append(out, flatten(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
+
+func TestCircleOfComponentsIsRefused(t *testing.T) {
+	text := strings.Replace(tiny(t), "ports: [api]\n    health: {port: api, path: /up}", "ports: [api]\n    after: [web]\n    health: {port: api, path: /up}", 1)
+	_, err := blueprint.Parse("tiny.yaml", []byte(text))
+	if err == nil || !strings.Contains(err.Error(), "wait for each other") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEnvironmentHoldsWhatWasToldAndNoEmptyValue(t *testing.T) {
+	f := blueprint.Facts{Plane: "dev", Addresses: map[string]string{"api": "127.0.0.1:1"}}
+	got, err := f.Environ(map[string]string{"A": "{{.Plane}}", "C": "{{.Slug}}"}, map[string]string{"B": `{{.Address "api"}}`, "A": "own"})
+	if err != nil || !slices.Equal(got, []string{"A=own", "B=127.0.0.1:1"}) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
