@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,10 +25,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/sdk/trace"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-
-	"a3os.app/libs/redact"
 )
 
 // Config says who speaks.
@@ -118,13 +115,15 @@ func (t *Telemetry) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+var levels = map[string]slog.Level{
+	"": slog.LevelInfo, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+}
+
 // NewLogger makes a logger of JSON lines that never writes a secret field of a message.
 func NewLogger(w io.Writer, cfg Config) (*slog.Logger, error) {
-	level := slog.LevelInfo
-	if cfg.Level != "" {
-		if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-			return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", cfg.Level)
-		}
+	level, known := levels[strings.ToLower(cfg.Level)]
+	if !known {
+		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", cfg.Level)
 	}
 	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: replace})
 	l := slog.New(h).With("service", cfg.Service)
@@ -132,17 +131,4 @@ func NewLogger(w io.Writer, cfg Config) (*slog.Logger, error) {
 		l = l.With("tenant", cfg.Tenant)
 	}
 	return l, nil
-}
-
-// replace writes messages without their secrets.
-func replace(_ []string, a slog.Attr) slog.Attr {
-	m, ok := a.Value.Any().(proto.Message)
-	if !ok || m == nil || !m.ProtoReflect().IsValid() {
-		return a
-	}
-	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(redact.Clear(m))
-	if err != nil {
-		return slog.String(a.Key, "unreadable "+string(m.ProtoReflect().Descriptor().FullName()))
-	}
-	return slog.String(a.Key, string(raw))
 }
