@@ -77,6 +77,7 @@ func Run(ctx context.Context, cfg Config) error {
 			rpc.Mount(discoveryv1connect.NewRunWriteServiceHandler, discoveryv1connect.RunWriteServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewIngestServiceHandler, discoveryv1connect.IngestServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewAccessServiceHandler, discoveryv1connect.AccessServiceHandler(answers)),
+			rpc.Mount(discoveryv1connect.NewSourceServiceHandler, discoveryv1connect.SourceServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewDeadLetterServiceHandler, discoveryv1connect.DeadLetterServiceHandler(handlers)),
 		},
 		Envelopes: set.Envelopes(verifier),

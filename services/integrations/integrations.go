@@ -73,6 +73,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	retirer, err := rpc.ToWorkload(member.Transport, member.Sibling("discovery"), discoveryv1connect.NewSourceServiceClient)
+	if err != nil {
+		return err
+	}
 	keys, err := queue.ParseVerifyingKeys(cfg.EnvelopeKeys)
 	if err != nil {
 		return fmt.Errorf("A3_ENVELOPE_KEYS: %w", err)
@@ -81,7 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	h := server.New(server.Config{DB: db, Wide: wide, Pages: pages, Secrets: secrets, Content: content, Tester: tester, AllowUnix: cfg.AllowUnix})
+	h := server.New(server.Config{DB: db, Wide: wide, Pages: pages, Secrets: secrets, Content: content, Tester: tester, Retirer: retirer, AllowUnix: cfg.AllowUnix})
 	return member.Serve(ctx, set.Serving{
 		DB: db,
 		Services: []rpc.Service{

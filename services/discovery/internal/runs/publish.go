@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -236,7 +237,16 @@ func publish(ctx context.Context, q *store.Queries, row store.Run, at time.Time,
 }
 
 func closeAndDescribe(ctx context.Context, q *store.Queries, row store.Run, at time.Time) (removed int64, err error) {
-	gone := store.CloseGrantsParams{At: &at, RunID: row.ID, IntegrationID: row.IntegrationID, Completed: row.CompletedScopes}
+	completed := row.CompletedScopes
+	if string(row.Gaps) == "[]" {
+		// Everything there is was read: a scope that no longer exists (a dropped database) is one that no run will ever name again.
+		seen, err := q.ScopesSeen(ctx, row.IntegrationID)
+		if err != nil {
+			return 0, fmt.Errorf("read the scopes seen before: %w", err)
+		}
+		completed = append(slices.Clone(completed), seen...)
+	}
+	gone := store.CloseGrantsParams{At: &at, RunID: row.ID, IntegrationID: row.IntegrationID, Completed: completed}
 	if removed, err = q.CloseGrants(ctx, gone); err != nil {
 		return 0, fmt.Errorf("close grants: %w", err)
 	}

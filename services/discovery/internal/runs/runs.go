@@ -124,6 +124,13 @@ func (r *Runs) begin(ctx context.Context, tx pgx.Tx, s scope.Scope, by string, s
 		return store.Run{}, fmt.Errorf("encode the source: %w", err)
 	}
 	q := store.New(tx)
+	retired, err := q.IsRetired(ctx, integration)
+	if err != nil {
+		return store.Run{}, fmt.Errorf("look whether the integration was removed: %w", err)
+	}
+	if retired {
+		return store.Run{}, ErrRetired
+	}
 	run, err := q.InsertRun(ctx, store.InsertRunParams{ID: id.NewRun(), IntegrationID: integration, IntegrationName: source.GetName(),
 		Connector: connectorOf(source.GetSettings()), StartedBy: by, DueAt: due, Source: raw})
 	if errors.Is(err, pgx.ErrNoRows) {

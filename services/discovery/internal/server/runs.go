@@ -152,3 +152,9 @@ func reply[M any](m *M, err error) (*connect.Response[M], error) {
 	}
 	return connect.NewResponse(m), nil
 }
+
+// RetireSource closes what a removed integration showed.
+func (h *Runs) RetireSource(ctx context.Context, req *connect.Request[discoveryv1.RetireSourceRequest]) (*connect.Response[discoveryv1.RetireSourceResponse], error) {
+	closed, err := h.runs.Retire(ctx, req.Msg.GetIntegrationId())
+	return reply(&discoveryv1.RetireSourceResponse{GrantsClosed: closed}, err)
+}

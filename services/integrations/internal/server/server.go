@@ -45,6 +45,11 @@ type Tester interface {
 	TestSource(ctx context.Context, req *connect.Request[discoveryv1.TestSourceRequest]) (*connect.Response[discoveryv1.TestSourceResponse], error)
 }
 
+// Retirer has discovery close what a removed integration showed; it is the client of discovery.
+type Retirer interface {
+	RetireSource(ctx context.Context, req *connect.Request[discoveryv1.RetireSourceRequest]) (*connect.Response[discoveryv1.RetireSourceResponse], error)
+}
+
 // Config is what a Server needs.
 type Config struct {
 	// DB is the pool of the service's own role, Wide that of its second one, which claims what is due.
@@ -53,6 +58,7 @@ type Config struct {
 	Secrets  secret.Writer
 	Content  blob.Writer
 	Tester   Tester
+	Retirer  Retirer
 	// AllowUnix says that the tenant may read the worker's own machine.
 	AllowUnix bool
 }

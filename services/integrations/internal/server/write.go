@@ -207,6 +207,10 @@ func (s *Server) DeleteIntegration(ctx context.Context, req *connect.Request[int
 		if err := store.New(tx).DeleteIntegration(ctx, integration); err != nil {
 			return nil, fmt.Errorf("delete the integration: %w", err)
 		}
+		// Before the commit: an integration must not be gone while what it showed still reads as current. Told again is told once.
+		if _, err := s.cfg.Retirer.RetireSource(ctx, connect.NewRequest(&discoveryv1.RetireSourceRequest{IntegrationId: integration.String()})); err != nil {
+			return nil, fmt.Errorf("close what the integration showed: %w", fault.FromRPC(err))
+		}
 		return &integrationsv1.DeleteIntegrationResponse{}, record.Append(ctx, tx,
 			record.Event{Action: "integrations.integration.deleted", Target: before.GetId(), Before: before})
 	})

@@ -141,4 +141,6 @@ LEFT JOIN LATERAL (
     ORDER BY r.finished_at DESC LIMIT 1
 ) p ON true
 WHERE ran.integration_id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM discovery.retired_integrations d WHERE d.workspace_id = a3.current_workspace()
+                  AND d.integration_id = ran.integration_id AND d.retired_at <= coalesce(sqlc.narg(at)::timestamptz, 'infinity'))
 ORDER BY newest.integration_name, newest.integration_id;

@@ -1251,6 +1251,98 @@ func (x *TestSourceResponse) GetMissing() []string {
 	return nil
 }
 
+// RetireSourceRequest names an integration.
+type RetireSourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `int_…`.
+	IntegrationId string `protobuf:"bytes,1,opt,name=integration_id,json=integrationId,proto3" json:"integration_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireSourceRequest) Reset() {
+	*x = RetireSourceRequest{}
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireSourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireSourceRequest) ProtoMessage() {}
+
+func (x *RetireSourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireSourceRequest.ProtoReflect.Descriptor instead.
+func (*RetireSourceRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RetireSourceRequest) GetIntegrationId() string {
+	if x != nil {
+		return x.IntegrationId
+	}
+	return ""
+}
+
+// RetireSourceResponse counts what was closed.
+type RetireSourceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grants that were current.
+	GrantsClosed  int64 `protobuf:"varint,1,opt,name=grants_closed,json=grantsClosed,proto3" json:"grants_closed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireSourceResponse) Reset() {
+	*x = RetireSourceResponse{}
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireSourceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireSourceResponse) ProtoMessage() {}
+
+func (x *RetireSourceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireSourceResponse.ProtoReflect.Descriptor instead.
+func (*RetireSourceResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RetireSourceResponse) GetGrantsClosed() int64 {
+	if x != nil {
+		return x.GrantsClosed
+	}
+	return 0
+}
+
 // ReportDeadLetterRequest carries the refused message.
 type ReportDeadLetterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1266,7 +1358,7 @@ type ReportDeadLetterRequest struct {
 
 func (x *ReportDeadLetterRequest) Reset() {
 	*x = ReportDeadLetterRequest{}
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[20]
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1370,7 @@ func (x *ReportDeadLetterRequest) String() string {
 func (*ReportDeadLetterRequest) ProtoMessage() {}
 
 func (x *ReportDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[20]
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1383,7 @@ func (x *ReportDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*ReportDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{20}
+	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReportDeadLetterRequest) GetJobId() int64 {
@@ -1324,7 +1416,7 @@ type ReportDeadLetterResponse struct {
 
 func (x *ReportDeadLetterResponse) Reset() {
 	*x = ReportDeadLetterResponse{}
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[21]
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1428,7 @@ func (x *ReportDeadLetterResponse) String() string {
 func (*ReportDeadLetterResponse) ProtoMessage() {}
 
 func (x *ReportDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[21]
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1441,7 @@ func (x *ReportDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*ReportDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{21}
+	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{23}
 }
 
 var File_a3os_discovery_v1_runs_proto protoreflect.FileDescriptor
@@ -1442,7 +1534,11 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\x12TestSourceResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x18\n" +
-	"\amissing\x18\x03 \x03(\tR\amissing\"z\n" +
+	"\amissing\x18\x03 \x03(\tR\amissing\"f\n" +
+	"\x13RetireSourceRequest\x12O\n" +
+	"\x0eintegration_id\x18\x01 \x01(\tB(\xbaH%r#2!^int_[0-7][0-9a-hjkmnp-tv-z]{25}$R\rintegrationId\";\n" +
+	"\x14RetireSourceResponse\x12#\n" +
+	"\rgrants_closed\x18\x01 \x01(\x03R\fgrantsClosed\"z\n" +
 	"\x17ReportDeadLetterRequest\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
@@ -1466,7 +1562,9 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\aFailRun\x12!.a3os.discovery.v1.FailRunRequest\x1a\".a3os.discovery.v1.FailRunResponse\"\x1a\xca\xf3\x18\x16\b\x03\x10\x02\"\x10discovery-worker2\x85\x01\n" +
 	"\x10ConnectorService\x12q\n" +
 	"\n" +
-	"TestSource\x12$.a3os.discovery.v1.TestSourceRequest\x1a%.a3os.discovery.v1.TestSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrations2\x9d\x01\n" +
+	"TestSource\x12$.a3os.discovery.v1.TestSourceRequest\x1a%.a3os.discovery.v1.TestSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrations2\x88\x01\n" +
+	"\rSourceService\x12w\n" +
+	"\fRetireSource\x12&.a3os.discovery.v1.RetireSourceRequest\x1a'.a3os.discovery.v1.RetireSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrations2\x9d\x01\n" +
 	"\x11DeadLetterService\x12\x87\x01\n" +
 	"\x10ReportDeadLetter\x12*.a3os.discovery.v1.ReportDeadLetterRequest\x1a+.a3os.discovery.v1.ReportDeadLetterResponse\"\x1a\xca\xf3\x18\x16\b\x02\x10\x02\"\x10discovery-workerB5Z3a3os.app/proto/gen/go/a3os/discovery/v1;discoveryv1b\x06proto3"
 
@@ -1482,7 +1580,7 @@ func file_a3os_discovery_v1_runs_proto_rawDescGZIP() []byte {
 	return file_a3os_discovery_v1_runs_proto_rawDescData
 }
 
-var file_a3os_discovery_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_a3os_discovery_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_a3os_discovery_v1_runs_proto_goTypes = []any{
 	(*Counts)(nil),                   // 0: a3os.discovery.v1.Counts
 	(*Run)(nil),                      // 1: a3os.discovery.v1.Run
@@ -1504,28 +1602,30 @@ var file_a3os_discovery_v1_runs_proto_goTypes = []any{
 	(*FailRunResponse)(nil),          // 17: a3os.discovery.v1.FailRunResponse
 	(*TestSourceRequest)(nil),        // 18: a3os.discovery.v1.TestSourceRequest
 	(*TestSourceResponse)(nil),       // 19: a3os.discovery.v1.TestSourceResponse
-	(*ReportDeadLetterRequest)(nil),  // 20: a3os.discovery.v1.ReportDeadLetterRequest
-	(*ReportDeadLetterResponse)(nil), // 21: a3os.discovery.v1.ReportDeadLetterResponse
-	(v1.RunState)(0),                 // 22: a3os.integrations.v1.RunState
-	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
-	(*Gap)(nil),                      // 24: a3os.discovery.v1.Gap
-	(*v1.Source)(nil),                // 25: a3os.integrations.v1.Source
-	(*Record)(nil),                   // 26: a3os.discovery.v1.Record
+	(*RetireSourceRequest)(nil),      // 20: a3os.discovery.v1.RetireSourceRequest
+	(*RetireSourceResponse)(nil),     // 21: a3os.discovery.v1.RetireSourceResponse
+	(*ReportDeadLetterRequest)(nil),  // 22: a3os.discovery.v1.ReportDeadLetterRequest
+	(*ReportDeadLetterResponse)(nil), // 23: a3os.discovery.v1.ReportDeadLetterResponse
+	(v1.RunState)(0),                 // 24: a3os.integrations.v1.RunState
+	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
+	(*Gap)(nil),                      // 26: a3os.discovery.v1.Gap
+	(*v1.Source)(nil),                // 27: a3os.integrations.v1.Source
+	(*Record)(nil),                   // 28: a3os.discovery.v1.Record
 }
 var file_a3os_discovery_v1_runs_proto_depIdxs = []int32{
-	22, // 0: a3os.discovery.v1.Run.state:type_name -> a3os.integrations.v1.RunState
-	23, // 1: a3os.discovery.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	23, // 2: a3os.discovery.v1.Run.started_at:type_name -> google.protobuf.Timestamp
-	23, // 3: a3os.discovery.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
+	24, // 0: a3os.discovery.v1.Run.state:type_name -> a3os.integrations.v1.RunState
+	25, // 1: a3os.discovery.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	25, // 2: a3os.discovery.v1.Run.started_at:type_name -> google.protobuf.Timestamp
+	25, // 3: a3os.discovery.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
 	0,  // 4: a3os.discovery.v1.Run.counts:type_name -> a3os.discovery.v1.Counts
-	24, // 5: a3os.discovery.v1.Run.gaps:type_name -> a3os.discovery.v1.Gap
+	26, // 5: a3os.discovery.v1.Run.gaps:type_name -> a3os.discovery.v1.Gap
 	1,  // 6: a3os.discovery.v1.ListRunsResponse.runs:type_name -> a3os.discovery.v1.Run
-	25, // 7: a3os.discovery.v1.BeginSliceResponse.source:type_name -> a3os.integrations.v1.Source
-	23, // 8: a3os.discovery.v1.BeginSliceResponse.deadline:type_name -> google.protobuf.Timestamp
-	26, // 9: a3os.discovery.v1.IngestRecordsRequest.records:type_name -> a3os.discovery.v1.Record
-	24, // 10: a3os.discovery.v1.SealSliceRequest.gaps:type_name -> a3os.discovery.v1.Gap
-	22, // 11: a3os.discovery.v1.SealSliceResponse.state:type_name -> a3os.integrations.v1.RunState
-	25, // 12: a3os.discovery.v1.TestSourceRequest.source:type_name -> a3os.integrations.v1.Source
+	27, // 7: a3os.discovery.v1.BeginSliceResponse.source:type_name -> a3os.integrations.v1.Source
+	25, // 8: a3os.discovery.v1.BeginSliceResponse.deadline:type_name -> google.protobuf.Timestamp
+	28, // 9: a3os.discovery.v1.IngestRecordsRequest.records:type_name -> a3os.discovery.v1.Record
+	26, // 10: a3os.discovery.v1.SealSliceRequest.gaps:type_name -> a3os.discovery.v1.Gap
+	24, // 11: a3os.discovery.v1.SealSliceResponse.state:type_name -> a3os.integrations.v1.RunState
+	27, // 12: a3os.discovery.v1.TestSourceRequest.source:type_name -> a3os.integrations.v1.Source
 	2,  // 13: a3os.discovery.v1.RunService.GetRun:input_type -> a3os.discovery.v1.GetRunRequest
 	4,  // 14: a3os.discovery.v1.RunService.ListRuns:input_type -> a3os.discovery.v1.ListRunsRequest
 	3,  // 15: a3os.discovery.v1.RunService.WatchRun:input_type -> a3os.discovery.v1.WatchRunRequest
@@ -1537,21 +1637,23 @@ var file_a3os_discovery_v1_runs_proto_depIdxs = []int32{
 	14, // 21: a3os.discovery.v1.IngestService.ReportProgress:input_type -> a3os.discovery.v1.ReportProgressRequest
 	16, // 22: a3os.discovery.v1.IngestService.FailRun:input_type -> a3os.discovery.v1.FailRunRequest
 	18, // 23: a3os.discovery.v1.ConnectorService.TestSource:input_type -> a3os.discovery.v1.TestSourceRequest
-	20, // 24: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:input_type -> a3os.discovery.v1.ReportDeadLetterRequest
-	1,  // 25: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
-	5,  // 26: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
-	1,  // 27: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
-	1,  // 28: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
-	1,  // 29: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
-	9,  // 30: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
-	11, // 31: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
-	13, // 32: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
-	15, // 33: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
-	17, // 34: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
-	19, // 35: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
-	21, // 36: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:output_type -> a3os.discovery.v1.ReportDeadLetterResponse
-	25, // [25:37] is the sub-list for method output_type
-	13, // [13:25] is the sub-list for method input_type
+	20, // 24: a3os.discovery.v1.SourceService.RetireSource:input_type -> a3os.discovery.v1.RetireSourceRequest
+	22, // 25: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:input_type -> a3os.discovery.v1.ReportDeadLetterRequest
+	1,  // 26: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
+	5,  // 27: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
+	1,  // 28: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
+	1,  // 29: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
+	1,  // 30: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
+	9,  // 31: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
+	11, // 32: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
+	13, // 33: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
+	15, // 34: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
+	17, // 35: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
+	19, // 36: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
+	21, // 37: a3os.discovery.v1.SourceService.RetireSource:output_type -> a3os.discovery.v1.RetireSourceResponse
+	23, // 38: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:output_type -> a3os.discovery.v1.ReportDeadLetterResponse
+	26, // [26:39] is the sub-list for method output_type
+	13, // [13:26] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1569,9 +1671,9 @@ func file_a3os_discovery_v1_runs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_discovery_v1_runs_proto_rawDesc), len(file_a3os_discovery_v1_runs_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_a3os_discovery_v1_runs_proto_goTypes,
 		DependencyIndexes: file_a3os_discovery_v1_runs_proto_depIdxs,

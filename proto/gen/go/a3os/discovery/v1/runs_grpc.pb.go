@@ -731,6 +731,116 @@ var ConnectorService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	SourceService_RetireSource_FullMethodName = "/a3os.discovery.v1.SourceService/RetireSource"
+)
+
+// SourceServiceClient is the client API for SourceService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// SourceService is told what became of integrations.
+type SourceServiceClient interface {
+	// RetireSource closes the access that a removed integration showed: it stays in the history and is no longer current. Its run that
+	// is under way is cancelled. Told twice is told once.
+	RetireSource(ctx context.Context, in *RetireSourceRequest, opts ...grpc.CallOption) (*RetireSourceResponse, error)
+}
+
+type sourceServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewSourceServiceClient(cc grpc.ClientConnInterface) SourceServiceClient {
+	return &sourceServiceClient{cc}
+}
+
+func (c *sourceServiceClient) RetireSource(ctx context.Context, in *RetireSourceRequest, opts ...grpc.CallOption) (*RetireSourceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetireSourceResponse)
+	err := c.cc.Invoke(ctx, SourceService_RetireSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SourceServiceServer is the server API for SourceService service.
+// All implementations must embed UnimplementedSourceServiceServer
+// for forward compatibility.
+//
+// SourceService is told what became of integrations.
+type SourceServiceServer interface {
+	// RetireSource closes the access that a removed integration showed: it stays in the history and is no longer current. Its run that
+	// is under way is cancelled. Told twice is told once.
+	RetireSource(context.Context, *RetireSourceRequest) (*RetireSourceResponse, error)
+	mustEmbedUnimplementedSourceServiceServer()
+}
+
+// UnimplementedSourceServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedSourceServiceServer struct{}
+
+func (UnimplementedSourceServiceServer) RetireSource(context.Context, *RetireSourceRequest) (*RetireSourceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetireSource not implemented")
+}
+func (UnimplementedSourceServiceServer) mustEmbedUnimplementedSourceServiceServer() {}
+func (UnimplementedSourceServiceServer) testEmbeddedByValue()                       {}
+
+// UnsafeSourceServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to SourceServiceServer will
+// result in compilation errors.
+type UnsafeSourceServiceServer interface {
+	mustEmbedUnimplementedSourceServiceServer()
+}
+
+func RegisterSourceServiceServer(s grpc.ServiceRegistrar, srv SourceServiceServer) {
+	// If the following call panics, it indicates UnimplementedSourceServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&SourceService_ServiceDesc, srv)
+}
+
+func _SourceService_RetireSource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetireSourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).RetireSource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_RetireSource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).RetireSource(ctx, req.(*RetireSourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// SourceService_ServiceDesc is the grpc.ServiceDesc for SourceService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var SourceService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "a3os.discovery.v1.SourceService",
+	HandlerType: (*SourceServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "RetireSource",
+			Handler:    _SourceService_RetireSource_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "a3os/discovery/v1/runs.proto",
+}
+
+const (
 	DeadLetterService_ReportDeadLetter_FullMethodName = "/a3os.discovery.v1.DeadLetterService/ReportDeadLetter"
 )
 

@@ -29,6 +29,8 @@ const (
 	IngestServiceName = "a3os.discovery.v1.IngestService"
 	// ConnectorServiceName is the fully-qualified name of the ConnectorService service.
 	ConnectorServiceName = "a3os.discovery.v1.ConnectorService"
+	// SourceServiceName is the fully-qualified name of the SourceService service.
+	SourceServiceName = "a3os.discovery.v1.SourceService"
 	// DeadLetterServiceName is the fully-qualified name of the DeadLetterService service.
 	DeadLetterServiceName = "a3os.discovery.v1.DeadLetterService"
 )
@@ -69,6 +71,9 @@ const (
 	// ConnectorServiceTestSourceProcedure is the fully-qualified name of the ConnectorService's
 	// TestSource RPC.
 	ConnectorServiceTestSourceProcedure = "/a3os.discovery.v1.ConnectorService/TestSource"
+	// SourceServiceRetireSourceProcedure is the fully-qualified name of the SourceService's
+	// RetireSource RPC.
+	SourceServiceRetireSourceProcedure = "/a3os.discovery.v1.SourceService/RetireSource"
 	// DeadLetterServiceReportDeadLetterProcedure is the fully-qualified name of the DeadLetterService's
 	// ReportDeadLetter RPC.
 	DeadLetterServiceReportDeadLetterProcedure = "/a3os.discovery.v1.DeadLetterService/ReportDeadLetter"
@@ -556,6 +561,80 @@ type UnimplementedConnectorServiceHandler struct{}
 
 func (UnimplementedConnectorServiceHandler) TestSource(context.Context, *connect.Request[v1.TestSourceRequest]) (*connect.Response[v1.TestSourceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.discovery.v1.ConnectorService.TestSource is not implemented"))
+}
+
+// SourceServiceClient is a client for the a3os.discovery.v1.SourceService service.
+type SourceServiceClient interface {
+	// RetireSource closes the access that a removed integration showed: it stays in the history and is no longer current. Its run that
+	// is under way is cancelled. Told twice is told once.
+	RetireSource(context.Context, *connect.Request[v1.RetireSourceRequest]) (*connect.Response[v1.RetireSourceResponse], error)
+}
+
+// NewSourceServiceClient constructs a client for the a3os.discovery.v1.SourceService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewSourceServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) SourceServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	sourceServiceMethods := v1.File_a3os_discovery_v1_runs_proto.Services().ByName("SourceService").Methods()
+	return &sourceServiceClient{
+		retireSource: connect.NewClient[v1.RetireSourceRequest, v1.RetireSourceResponse](
+			httpClient,
+			baseURL+SourceServiceRetireSourceProcedure,
+			connect.WithSchema(sourceServiceMethods.ByName("RetireSource")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// sourceServiceClient implements SourceServiceClient.
+type sourceServiceClient struct {
+	retireSource *connect.Client[v1.RetireSourceRequest, v1.RetireSourceResponse]
+}
+
+// RetireSource calls a3os.discovery.v1.SourceService.RetireSource.
+func (c *sourceServiceClient) RetireSource(ctx context.Context, req *connect.Request[v1.RetireSourceRequest]) (*connect.Response[v1.RetireSourceResponse], error) {
+	return c.retireSource.CallUnary(ctx, req)
+}
+
+// SourceServiceHandler is an implementation of the a3os.discovery.v1.SourceService service.
+type SourceServiceHandler interface {
+	// RetireSource closes the access that a removed integration showed: it stays in the history and is no longer current. Its run that
+	// is under way is cancelled. Told twice is told once.
+	RetireSource(context.Context, *connect.Request[v1.RetireSourceRequest]) (*connect.Response[v1.RetireSourceResponse], error)
+}
+
+// NewSourceServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewSourceServiceHandler(svc SourceServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	sourceServiceMethods := v1.File_a3os_discovery_v1_runs_proto.Services().ByName("SourceService").Methods()
+	sourceServiceRetireSourceHandler := connect.NewUnaryHandler(
+		SourceServiceRetireSourceProcedure,
+		svc.RetireSource,
+		connect.WithSchema(sourceServiceMethods.ByName("RetireSource")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/a3os.discovery.v1.SourceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case SourceServiceRetireSourceProcedure:
+			sourceServiceRetireSourceHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedSourceServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedSourceServiceHandler struct{}
+
+func (UnimplementedSourceServiceHandler) RetireSource(context.Context, *connect.Request[v1.RetireSourceRequest]) (*connect.Response[v1.RetireSourceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.discovery.v1.SourceService.RetireSource is not implemented"))
 }
 
 // DeadLetterServiceClient is a client for the a3os.discovery.v1.DeadLetterService service.
