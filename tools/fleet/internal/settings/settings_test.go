@@ -1,0 +1,45 @@
+package settings_test
+
+import (
+	"strings"
+	"testing"
+
+	"a3os.app/tools/fleet/internal/settings"
+)
+
+func TestDefaultsAreTwoTenantsOnLoopback(t *testing.T) {
+	s, err := settings.Load([]string{"PATH=/bin", "A3_PG_BIN=/x"}, "/checkout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Home != "/checkout/.a3" || s.Address() != "127.0.0.1:7443" || strings.Join(s.Tenants, " ") != "acme globex" || strings.Join(s.MachineTenants, " ") != "acme" {
+		t.Errorf("they are %+v", s)
+	}
+	if got := s.URL("acme"); got != "https://acme.localhost:7443" {
+		t.Errorf("acme is at %s", got)
+	}
+}
+
+func TestOneCompanyIsServedUnderItsOwnName(t *testing.T) {
+	s, err := settings.Load([]string{"A3_DOMAIN=Access.Example.com", "A3_TENANTS=corp", "A3_PORT=443", "A3_LISTEN=0.0.0.0", "A3_UNIX_TENANTS=none"}, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.URL("corp") != "https://access.example.com" || s.Apex() != "corp" || s.Dial() != "127.0.0.1:443" || len(s.MachineTenants) != 0 {
+		t.Errorf("it is %+v at %s", s, s.URL("corp"))
+	}
+}
+
+func TestEachFaultIsNamedByItsVariable(t *testing.T) {
+	for kv, says := range map[string]string{
+		"A3_PORT=0": "1 to 65535", "A3_PORT=https": "1 to 65535", "A3_LISTEN=localhost": "IP address", "A3_DOMAIN=exa mple.com": "domain name",
+		"A3_TENANTS=Acme": "lower-case", "A3_TENANTS=acme,acme": "twice", "A3_TENANTS=none": "at least one", "A3_UNIX_TENANTS=a_b": "lower-case",
+		"A3_TLS_CERT=x.pem": "belong together", "A3_LOG_LEVEL=loud": "debug", "A3_TENANT=acme": "not known",
+	} {
+		variable, _, _ := strings.Cut(kv, "=")
+		_, err := settings.Load([]string{kv}, "/")
+		if err == nil || !strings.Contains(err.Error(), variable) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s gives %v, want the variable and %q", kv, err, says)
+		}
+	}
+}

@@ -1,0 +1,338 @@
+package supervise_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"a3os.app/tools/fleet/internal/process"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// The test program is also the supervisor, its watcher, and what they keep.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 {
+		ctx := context.Background()
+		dir := supervise.Dir(os.Args[2])
+		switch os.Args[1] {
+		case "be-supervisor":
+			exitWith(supervise.Run(ctx, dir, programs(dir)))
+		case "be-watcher":
+			exitWith(supervise.Watch(ctx, dir, programs(dir)))
+		case "be-server":
+			exitWith(serve(os.Args[2]))
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func exitWith(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// serve answers what environment it was given.
+func serve(addr string) error {
+	wd, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving in", wd)
+	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(os.Environ())
+	}))
+}
+
+func programs(dir supervise.Dir) supervise.Programs {
+	return supervise.Programs{Supervisor: []string{os.Args[0], "be-supervisor", string(dir)}, Watcher: []string{os.Args[0], "be-watcher", string(dir)},
+		Log: filepath.Join(string(dir), "supervisor.log")}
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	const most = 30 * time.Second
+	end := time.NewTimer(most)
+	defer end.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-end.C:
+			t.Fatalf("after %s still not: %s", most, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// started is a supervisor in a process of its own.
+func started(t *testing.T) (supervise.Dir, *supervise.Client) {
+	t.Helper()
+	dir := supervise.Dir(t.TempDir())
+	c := supervise.NewClient(dir)
+	if did, err := c.Ensure(t.Context(), programs(dir)); err != nil || !did {
+		t.Fatal(did, err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(context.WithoutCancel(t.Context())); err != nil && !errors.Is(err, supervise.ErrNotRunning) {
+			t.Error(err)
+		}
+	})
+	return dir, c
+}
+
+func address(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func server(t *testing.T, dir supervise.Dir, name string) supervise.Unit {
+	t.Helper()
+	addr := address(t)
+	return supervise.Unit{Name: name, Group: "test", Path: os.Args[0], Args: []string{"be-server", addr}, Env: []string{"A3_ONLY=this"},
+		Dir: string(dir), Log: filepath.Join(string(dir), "log", name+".log"), Ready: "http://" + addr + "/", StopWithin: 5 * time.Second}
+}
+
+// shell is a unit that runs a script and serves at once.
+func shell(t *testing.T, dir supervise.Dir, name, script string) supervise.Unit {
+	t.Helper()
+	u := server(t, dir, name)
+	u.Path, u.Args, u.Ready = "/bin/sh", []string{"-c", script}, ""
+	return u
+}
+
+func kept(t *testing.T, c *supervise.Client, u supervise.Unit) supervise.Status {
+	t.Helper()
+	if _, err := c.Apply(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Await(t.Context(), u.Name); err != nil {
+		t.Fatal(err)
+	}
+	return status(t, c, u.Name)
+}
+
+func status(t *testing.T, c *supervise.Client, name string) supervise.Status {
+	t.Helper()
+	all, err := c.Status(t.Context())
+	if err != nil {
+		return supervise.Status{}
+	}
+	for _, s := range all {
+		if s.Name == name {
+			return s
+		}
+	}
+	return supervise.Status{}
+}
+
+func identity(t *testing.T, s supervise.Status) process.ID {
+	t.Helper()
+	id, err := process.Of(s.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestKilledProcessIsBackWithinTwoSeconds(t *testing.T) {
+	dir, c := started(t)
+	before := kept(t, c, server(t, dir, "web"))
+	began := time.Now()
+	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the process is back", func() bool {
+		s := status(t, c, "web")
+		return s.State == supervise.Serving && s.PID != before.PID
+	})
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if s := status(t, c, "web"); s.Restarts != 1 || !strings.Contains(s.LastExit, "signal 9") {
+		t.Errorf("it is told as %+v", s)
+	}
+}
+
+func TestCrashLoopBacksOffAndIsTold(t *testing.T) {
+	dir, c := started(t)
+	u := shell(t, dir, "broken", "echo no configuration >&2; exit 7")
+	u.Ready = "http://" + address(t) + "/"
+	if _, err := c.Apply(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	err := c.Await(t.Context(), "broken")
+	if err == nil || !strings.Contains(err.Error(), "code 7") || !strings.Contains(err.Error(), "no configuration") {
+		t.Errorf("the wait ended with %v, want the exit code and the last word", err)
+	}
+	until(t, "it backs off", func() bool { return status(t, c, "broken").State == supervise.BackingOff })
+	s := status(t, c, "broken")
+	if s.Restarts < 6 || s.NextStart.IsZero() || s.PID != 0 {
+		t.Errorf("it is told as %+v", s)
+	}
+}
+
+func TestProcessGetsItsOwnEnvironmentDirectoryAndLog(t *testing.T) {
+	dir, c := started(t)
+	u := server(t, dir, "web")
+	kept(t, c, u)
+	res, err := http.Get(u.Ready)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var env []string
+	if err := json.NewDecoder(res.Body).Decode(&env); err != nil || !slices.Equal(env, []string{"A3_ONLY=this"}) {
+		t.Errorf("its environment is %q (%v)", env, err)
+	}
+	until(t, "its output is in its log", func() bool {
+		text, err := os.ReadFile(u.Log)
+		return err == nil && strings.Contains(string(text), "serving in "+string(dir))
+	})
+	if info, err := os.Stat(u.Log); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its log has mode %v (%v)", info.Mode(), err)
+	}
+}
+
+func TestSameUnitIsLeftAloneAndAChangedOneReplaced(t *testing.T) {
+	dir, c := started(t)
+	u := server(t, dir, "web")
+	before := kept(t, c, u)
+	if changed, err := c.Apply(t.Context(), u); err != nil || changed {
+		t.Errorf("the same unit changed something: %v, %v", changed, err)
+	}
+	if after := status(t, c, "web"); after.PID != before.PID {
+		t.Error("the same unit has another process")
+	}
+	u.Env = []string{"A3_ONLY=that"}
+	if changed, err := c.Apply(t.Context(), u); err != nil || !changed {
+		t.Errorf("a changed unit changed nothing: %v, %v", changed, err)
+	}
+	if err := c.Await(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	if after := status(t, c, "web"); after.PID == before.PID || after.Restarts != 0 {
+		t.Errorf("after the change it is %+v", after)
+	}
+	if changed, err := c.Drop(t.Context(), "web"); err != nil || !changed || status(t, c, "web").Name != "" {
+		t.Errorf("a dropped unit is still there: %v, %v", changed, err)
+	}
+}
+
+func TestStopEndsEverythingItStartedInReverseOrderAndNothingElse(t *testing.T) {
+	dir, c := started(t)
+	bystander, err := os.StartProcess("/bin/sleep", []string{"sleep", "600"}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = bystander.Kill(); _, _ = bystander.Wait() }()
+	other := identity(t, supervise.Status{PID: bystander.Pid})
+	order := filepath.Join(string(dir), "order")
+	var mine []process.ID
+	for i, name := range []string{"first", "second"} {
+		ready := filepath.Join(string(dir), name)
+		u := shell(t, dir, name, fmt.Sprintf("trap 'echo %s >> %s; exit 0' TERM; : > %s; while :; do /bin/sleep 0.1; done", name, order, ready))
+		u.Order = i
+		mine = append(mine, identity(t, kept(t, c, u)))
+		until(t, name+" listens for its end", func() bool { _, err := os.Stat(ready); return err == nil })
+	}
+	stubborn := shell(t, dir, "stubborn", "trap '' TERM; while :; do /bin/sleep 0.1; done")
+	stubborn.StopWithin = 300 * time.Millisecond
+	mine = append(mine, identity(t, kept(t, c, stubborn)))
+	var watcher process.ID
+	until(t, "the watcher runs", func() bool { watcher, err = dir.Watcher(); return err == nil && watcher.Alive() })
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range append(mine, watcher) {
+		if p.Alive() {
+			t.Errorf("process %d is still there", p.PID)
+		}
+	}
+	if !other.Alive() {
+		t.Error("a process of somebody else's was ended")
+	}
+	if text, err := os.ReadFile(order); err != nil || string(text) != "second\nfirst\n" {
+		t.Errorf("they ended in the order %q (%v)", text, err)
+	}
+	if c.Running(t.Context()) || dir.Wanted() {
+		t.Error("the supervisor is still there, or wanted")
+	}
+}
+
+func TestKilledSupervisorLeavesNoOrphanAndComesBackWithWhatItKept(t *testing.T) {
+	dir, c := started(t)
+	before := identity(t, kept(t, c, server(t, dir, "web")))
+	until(t, "the watcher runs", func() bool { id, err := dir.Watcher(); return err == nil && id.Alive() })
+	daemon, err := dir.Daemon()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the old process is gone", func() bool { return !before.Alive() })
+	until(t, "what was kept serves again", func() bool { return status(t, c, "web").State == supervise.Serving })
+}
+
+func TestKilledWatcherComesBack(t *testing.T) {
+	dir, c := started(t)
+	kept(t, c, server(t, dir, "web"))
+	var before process.ID
+	until(t, "the watcher runs", func() (ok bool) { before, _ = dir.Watcher(); return before.Alive() })
+	if err := before.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "another watcher runs", func() bool { now, err := dir.Watcher(); return err == nil && now != before && now.Alive() })
+}
+
+func TestDirectoryHasOneSupervisor(t *testing.T) {
+	dir, _ := started(t)
+	if err := supervise.Run(t.Context(), dir, programs(dir)); err == nil || !strings.Contains(err.Error(), "runs already") {
+		t.Errorf("a second one ended with %v", err)
+	}
+}
+
+func TestControlSocketIsItsOwnersAloneAndShortEnough(t *testing.T) {
+	dir, _ := started(t)
+	info, err := os.Stat(dir.Socket())
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the control socket has mode %v (%v)", info.Mode(), err)
+	}
+	long := supervise.Dir("/" + strings.Repeat("long/", 40))
+	if got := long.Socket(); len(got) > 100 || got == supervise.Dir("/"+strings.Repeat("longer/", 40)).Socket() {
+		t.Errorf("the socket of a long path is %q", got)
+	}
+}
+
+func TestUnitThatCannotBeMeantIsRefused(t *testing.T) {
+	dir, c := started(t)
+	for what, change := range map[string]func(*supervise.Unit){
+		"name": func(u *supervise.Unit) { u.Name = "../x;" }, "program": func(u *supervise.Unit) { u.Path = "sh" },
+		"directory": func(u *supervise.Unit) { u.Dir = "" }, "log": func(u *supervise.Unit) { u.Log = "log" },
+	} {
+		u := server(t, dir, "web")
+		change(&u)
+		if _, err := c.Apply(t.Context(), u); err == nil {
+			t.Errorf("a unit with a bad %s was accepted", what)
+		}
+	}
+}
