@@ -1,0 +1,278 @@
+package local_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/libs/pgserver"
+	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// The test program is also the supervisor, and every part of a tiny product that knows nothing of AccessOS.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-test.") {
+		os.Exit(m.Run())
+	}
+	if err := be(context.Background(), os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func be(ctx context.Context, args []string) error {
+	switch args[0] {
+	case "be-supervisor":
+		return supervise.Run(ctx, supervise.Dir(args[1]), programs(args[1]))
+	case "be-watcher":
+		return supervise.Watch(ctx, supervise.Dir(args[1]), programs(args[1]))
+	case "tiny-migrate":
+		conn, err := connect(ctx, "TINY_OWNER_FILE")
+		if err != nil {
+			return err
+		}
+		_, role, _ := strings.Cut(os.Getenv("TINY_ROLES"), "writer=")
+		_, err = conn.Exec(ctx, "CREATE SCHEMA tiny; CREATE TABLE tiny.notes (note text); GRANT USAGE ON SCHEMA tiny TO "+role+"; GRANT INSERT, SELECT ON tiny.notes TO "+role)
+		return err
+	case "tiny-store":
+		conn, err := connect(ctx, "TINY_DATABASE_FILE")
+		if err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, "INSERT INTO tiny.notes VALUES ('started')"); err != nil {
+			return err
+		}
+	case "tiny-web":
+		if _, err := os.ReadFile(os.Getenv("TINY_COOKIE_FILE")); err != nil {
+			return err
+		}
+	}
+	return http.ListenAndServe(os.Getenv("TINY_LISTEN"), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(os.Getenv("TINY_PEERS"))) }))
+}
+
+func connect(ctx context.Context, variable string) (*pgx.Conn, error) {
+	url, err := os.ReadFile(os.Getenv(variable))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.Connect(ctx, string(url))
+}
+
+func programs(dir string) supervise.Programs {
+	return supervise.Programs{Supervisor: []string{os.Args[0], "be-supervisor", dir}, Watcher: []string{os.Args[0], "be-watcher", dir},
+		Log: filepath.Join(dir, "supervisor.log")}
+}
+
+// platform is this machine with a server and a supervisor of the test's own.
+func platform(t *testing.T) *local.Platform {
+	t.Helper()
+	home, err := os.MkdirTemp("/tmp", "a3-local-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The server's user walks through it where this is root.
+	if err := os.Chmod(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	st, err := state.Open(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Load([]string{"A3_HOME=" + home}, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(home, "run")
+	p := &local.Platform{Settings: s, State: st, Supervisor: supervise.NewClient(supervise.Dir(run)), Now: time.Now,
+		Release: local.Release{Name: "one", Artefact: os.Args[0]}}
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if err := p.Supervisor.Stop(ctx); err != nil && !errors.Is(err, supervise.ErrNotRunning) {
+			t.Error(err)
+		}
+		if err := os.RemoveAll(home); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := p.Supervisor.Ensure(t.Context(), programs(run)); err != nil {
+		t.Fatal(err)
+	}
+	binaries, err := pgserver.Find(t.Context(), pgserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Postgres, err = p.NewServer(binaries, "postgres"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Serve(t.Context(), p.Postgres); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func tiny(t *testing.T) *blueprint.Blueprint {
+	t.Helper()
+	text, err := os.ReadFile("../../../../../deploy/blueprint/testdata/tiny.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := blueprint.Parse("tiny.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// carryOut does every step of a set, and says which changed something.
+func carryOut(t *testing.T, p *local.Platform, s local.Set) string {
+	t.Helper()
+	var changed []string
+	for _, step := range []struct {
+		name string
+		do   func() (bool, error)
+	}{
+		{"authorities", func() (bool, error) { return p.Authorities(s) }},
+		{"keys", func() (bool, error) { return p.KeysAndStores(s) }},
+		{"database", func() (bool, error) { return p.Database(t.Context(), s) }},
+		{"migrate", func() (bool, error) { return p.Migrate(t.Context(), s) }},
+		{"start", func() (bool, error) { return p.Start(t.Context(), s) }},
+	} {
+		did, err := step.do()
+		if err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if did {
+			changed = append(changed, step.name)
+		}
+	}
+	return strings.Join(changed, " ")
+}
+
+func TestSetOfAnotherProductIsCarriedOutTheSameAndARepetitionChangesNothing(t *testing.T) {
+	p, b := platform(t), tiny(t)
+	set := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	if got := carryOut(t, p, set); got != "authorities keys database migrate start" {
+		t.Errorf("the first time %q changed something", got)
+	}
+	web, err := p.Address(set, "web", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.Get("http://" + web + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("its web front answers %s (%v)", res.Status, err)
+	}
+	if got := carryOut(t, p, set); got != "" {
+		t.Errorf("the second time %q changed something", got)
+	}
+	placed, err := p.Placed(set)
+	if err != nil || len(placed.GetComponents()) != 2 || placed.GetComponents()[1].GetAddress() != web {
+		t.Errorf("it is placed at %v (%v)", placed, err)
+	}
+}
+
+func TestTenantsAreKeptApartInTheDatabaseAndByTheirAuthorities(t *testing.T) {
+	p, b := platform(t), tiny(t)
+	acme, globex := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}, local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "globex"}
+	carryOut(t, p, acme)
+	carryOut(t, p, globex)
+	home := p.Settings.Home
+	url, err := os.ReadFile(filepath.Join(home, "tenants", globex.Name(), "database", "writer.url"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), string(url))
+	if err != nil {
+		t.Fatalf("a role can't reach its own database: %v", err)
+	}
+	defer conn.Close(t.Context())
+	for _, database := range []string{acme.Name(), "postgres", "template1"} {
+		other := strings.Replace(string(url), "/"+globex.Name()+"?", "/"+database+"?", 1)
+		if conn, err := pgx.Connect(t.Context(), other); err == nil {
+			t.Errorf("a role of globex reached database %s", database)
+			_ = conn.Close(t.Context())
+		} else if !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("database %s refused with %v", database, err)
+		}
+	}
+	for _, sql := range []string{"CREATE TEMP TABLE x ()", "CREATE SCHEMA x", "CREATE TABLE public.x ()", "CREATE TABLE tiny.x ()", "DROP TABLE tiny.notes", "SET ROLE " + globex.Name() + "_owner", "CREATE ROLE x"} {
+		if _, err := conn.Exec(t.Context(), sql); err == nil {
+			t.Errorf("a service's role could %s", sql)
+		}
+	}
+	roots, err := p.Roots(acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := workload.ParseRoots(workload.TrustDomain{Plane: p.State.Plane, Tenant: globex.Tenant}, roots); err == nil {
+		t.Error("the root of acme passes for one of globex")
+	}
+}
+
+func TestWhatIsSecretIsItsOwnersAlone(t *testing.T) {
+	p, b := platform(t), tiny(t)
+	set := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	carryOut(t, p, set)
+	err := filepath.WalkDir(filepath.Join(p.Settings.Home, "tenants"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNewReleaseIsMigratedOnceAndReplacesTheProcesses(t *testing.T) {
+	p, b := platform(t), tiny(t)
+	b.Env = map[string]string{"TINY_RELEASE": "{{.Release}}"}
+	b.Database.Migrate.Command = []string{"tiny-web"}
+	b.Database.Migrate.Env = map[string]string{"TINY_COOKIE_FILE": "/nowhere"}
+	set := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	for _, step := range []func() (bool, error){
+		func() (bool, error) { return p.Authorities(set) }, func() (bool, error) { return p.KeysAndStores(set) },
+		func() (bool, error) { return p.Database(t.Context(), set) },
+	} {
+		if _, err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := p.Migrate(t.Context(), set); err == nil || !strings.Contains(err.Error(), "/nowhere") {
+		t.Fatalf("a failed migration ended with %v, want its last word", err)
+	}
+	b.Database.Migrate = tiny(t).Database.Migrate
+	if did, err := p.Migrate(t.Context(), set); err != nil || !did {
+		t.Fatalf("after a failed migration the next one did nothing: %v, %v", did, err)
+	}
+	if _, err := p.Start(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	p.Release.Name = "two"
+	if did, err := p.Start(t.Context(), set); err != nil || !did {
+		t.Errorf("the new release replaced nothing: %v, %v", did, err)
+	}
+}
