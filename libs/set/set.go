@@ -5,6 +5,7 @@ package set
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -105,6 +106,9 @@ func join(ctx context.Context, cfg Config, service string) (*Member, error) {
 	if m.Source, err = workload.OpenSource(cfg.Certificates, m.Identity); err != nil {
 		return nil, err
 	}
+	if err := m.vouched(); err != nil {
+		return nil, err
+	}
 	if m.peers, err = workload.NewVerifier(m.Trust); err != nil {
 		return nil, err
 	}
@@ -126,6 +130,30 @@ func roots(domain workload.TrustDomain, file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return pool, nil
+}
+
+// vouched fails where the roots that this process was given don't vouch for its own certificate: a set with such a member would look
+// whole, and each call of that member would be refused. An expired certificate waits for a new one.
+func (m *Member) vouched() error {
+	if time.Now().After(m.Source.NotAfter()) {
+		return nil
+	}
+	pair, err := m.Source.GetCertificate(nil)
+	if err != nil {
+		return err
+	}
+	var chain []*x509.Certificate
+	for _, der := range pair.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("read the certificate in %s: %w", m.Config.Certificates, err)
+		}
+		chain = append(chain, c)
+	}
+	if _, _, err := workload.Peer(tls.ConnectionState{PeerCertificates: chain}, m.Trust); err != nil {
+		return fmt.Errorf("the roots in %s don't vouch for the certificate in %s: %w", m.Config.TenantRoots, m.Config.Certificates, err)
+	}
+	return nil
 }
 
 // Sibling is the identity of another service of the set.
@@ -181,7 +209,7 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 		defer cancel()
 		_ = m.telemetry.Close(fctx)
 	}()
-	tls, err := workload.ServerTLS(m.Source, m.Trust)
+	serverTLS, err := workload.ServerTLS(m.Source, m.Trust)
 	if err != nil {
 		return err
 	}
@@ -190,7 +218,7 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 		recorder = rpc.NewRecorder(what.DB)
 	}
 	server, err := rpc.NewServer(rpc.ServerConfig{
-		Identity: m.Identity, Release: m.Config.Release, TLS: tls, Peer: m.peers.Peer,
+		Identity: m.Identity, Release: m.Config.Release, TLS: serverTLS, Peer: m.peers.Peer,
 		Tokens: m.Tokens, Revocations: m.Revocations, Envelopes: what.Envelopes,
 		Recorder: recorder, CORSOrigins: m.Config.CORSOrigins,
 	}, what.Services, what.Routes)
