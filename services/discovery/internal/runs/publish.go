@@ -238,7 +238,7 @@ func publish(ctx context.Context, q *store.Queries, row store.Run, at time.Time,
 
 func closeAndDescribe(ctx context.Context, q *store.Queries, row store.Run, at time.Time) (removed int64, err error) {
 	completed := row.CompletedScopes
-	if string(row.Gaps) == "[]" {
+	if string(row.Gaps) == "[]" && len(completed) > 0 {
 		// Everything there is was read: a scope that no longer exists (a dropped database) is one that no run will ever name again.
 		seen, err := q.ScopesSeen(ctx, row.IntegrationID)
 		if err != nil {
