@@ -40,7 +40,7 @@ type app struct {
 // Run runs a command line and answers its exit code. Errors go to errOut, each as one sentence.
 func Run(ctx context.Context, args, environ []string, out, errOut io.Writer) int {
 	a := &app{environ: environ, out: out, errOut: errOut}
-	root := a.root()
+	root := a.root() //nolint:contextcheck // commands take the context that ExecuteContext gives them
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)

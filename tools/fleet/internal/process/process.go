@@ -59,7 +59,7 @@ func hasProc() bool {
 }
 
 func ofPS(pid int) (ID, error) {
-	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output()
+	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:noctx // it answers at once
 	if err != nil || len(bytes.TrimSpace(out)) == 0 {
 		return ID{}, os.ErrProcessDone
 	}

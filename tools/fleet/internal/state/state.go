@@ -157,7 +157,7 @@ func (s *State) ForgetTaken() error {
 
 // Free says whether a port of 127.0.0.1 can be listened on.
 func Free(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // loopback answers at once
 	if err != nil {
 		return false
 	}

@@ -53,7 +53,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	if err := d.endLeftovers(); err != nil {
 		return err
 	}
-	listener, err := d.listen()
+	listener, err := d.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (d *Daemon) endLeftovers() error {
 	return nil
 }
 
-func (d *Daemon) listen() (net.Listener, error) {
+func (d *Daemon) listen(ctx context.Context) (net.Listener, error) {
 	socket := d.dir.Socket()
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the control socket: %w", err)
@@ -103,7 +103,8 @@ func (d *Daemon) listen() (net.Listener, error) {
 	if err := remove(socket); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", socket)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", socket)
 	if err != nil {
 		return nil, fmt.Errorf("listen on the control socket: %w", err)
 	}
@@ -124,7 +125,7 @@ func (d *Daemon) startAgain(ctx context.Context) {
 	for i := 0; i < len(units); {
 		j := i
 		for ; j < len(units) && units[j].Order == units[i].Order; j++ {
-			if _, err := d.apply(units[j], true); err != nil {
+			if _, err := d.apply(units[j], true); err != nil { //nolint:contextcheck // a unit outlives who asked for it
 				slog.Error("a unit can't be kept", "unit", units[j].Name, "error", err)
 			}
 		}
@@ -289,7 +290,7 @@ func (d *Daemon) handler() http.Handler {
 			answer(w, nil, err)
 			return
 		}
-		changed, err := d.apply(u, false)
+		changed, err := d.apply(u, false) //nolint:contextcheck // a unit outlives who asked for it
 		answer(w, changed, err)
 	})
 	mux.HandleFunc("DELETE /units/{name...}", func(w http.ResponseWriter, r *http.Request) {

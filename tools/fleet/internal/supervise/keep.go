@@ -157,7 +157,7 @@ func (k *keeper) once(ctx context.Context) string {
 }
 
 func command(u Unit) *exec.Cmd {
-	cmd := exec.Command(u.Path, u.Args...)
+	cmd := exec.Command(u.Path, u.Args...) //nolint:noctx // it is asked to end before it is killed, see end
 	cmd.Env, cmd.Dir = u.Env, u.Dir
 	if cmd.Env == nil {
 		cmd.Env = []string{}

@@ -50,10 +50,11 @@ func serve(addr string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("serving in", wd)
-	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	_, _ = fmt.Fprintln(os.Stdout, "serving in", wd)
+	srv := &http.Server{Addr: addr, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(os.Environ())
-	}))
+	})}
+	return srv.ListenAndServe()
 }
 
 func programs(dir supervise.Dir) supervise.Programs {

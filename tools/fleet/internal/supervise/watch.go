@@ -103,7 +103,7 @@ func detach(log string, command []string) (ended <-chan error, err error) {
 		return nil, fmt.Errorf("open the supervisor's log: %w", err)
 	}
 	defer out.Close()
-	cmd := exec.Command(command[0], command[1:]...)
+	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives whoever starts it
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

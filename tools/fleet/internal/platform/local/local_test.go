@@ -63,7 +63,9 @@ func be(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	return http.ListenAndServe(os.Getenv("TINY_LISTEN"), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(os.Getenv("TINY_PEERS"))) }))
+	srv := &http.Server{Addr: os.Getenv("TINY_LISTEN"), ReadHeaderTimeout: time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(os.Getenv("TINY_PEERS"))) })}
+	return srv.ListenAndServe()
 }
 
 func connect(ctx context.Context, variable string) (*pgx.Conn, error) {
