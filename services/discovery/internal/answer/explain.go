@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -61,11 +62,21 @@ func (q *question) paths(ctx context.Context, principals []id.Resource, targets 
 	graph := access.NewGraph(edges{q: q.q, at: q.at})
 	var out []access.Path
 	for _, p := range principals {
-		n := 0
+		n, looked := 0, 0
+		shown := map[string][]access.Path{}
 		for path, err := range graph.Paths(ctx, p, targets) {
 			if err != nil {
 				return nil, err
 			}
+			// A bound on what is looked at, for a chain of n roles has 2^n ways of acting where none is needed.
+			if looked++; looked > most*looksPerPath {
+				break
+			}
+			way := stops(path)
+			if slices.ContainsFunc(shown[way], func(earlier access.Path) bool { return actsLess(earlier, path) }) {
+				continue
+			}
+			shown[way] = append(shown[way], path)
 			out = append(out, path)
 			if n++; n == most {
 				break
@@ -76,6 +87,34 @@ func (q *question) paths(ctx context.Context, principals []id.Resource, targets 
 		return cmp.Or(cmp.Compare(len(a.Steps), len(b.Steps)), compareBools(a.Assumption, b.Assumption))
 	})
 	return out[:min(len(out), most)], nil
+}
+
+const looksPerPath = 64
+
+// stops is the resources that a path leads over, and what it ends at.
+func stops(p access.Path) string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		from, on := s.Principal.Bytes(), s.Entitlement.Resource.Bytes()
+		b.Write(from[:])
+		b.Write(on[:])
+	}
+	if n := len(p.Steps); n > 0 {
+		end := p.Steps[n-1].Entitlement.ID.Bytes()
+		b.Write(end[:])
+	}
+	return b.String()
+}
+
+// actsLess says that a path over the same stops takes an act nowhere where the other takes none: who is a member of a role can also SET
+// ROLE to it, and to show both for each role of a chain would bury the explanation.
+func actsLess(a, b access.Path) bool {
+	for i := range a.Steps {
+		if a.Steps[i].Assumption && !b.Steps[i].Assumption {
+			return false
+		}
+	}
+	return true
 }
 
 func compareBools(a, b bool) int {

@@ -39,7 +39,8 @@ type AccessServiceClient interface {
 	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
 	// ListHolders answers who has access to a resource.
 	ListHolders(ctx context.Context, in *ListHoldersRequest, opts ...grpc.CallOption) (*ListHoldersResponse, error)
-	// ExplainAccess answers every path from a principal to a resource, shortest first.
+	// ExplainAccess answers every path from a principal to a resource, shortest first. Of paths over the same steps that differ only in
+	// taking an act where none is needed, the one without is answered.
 	ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error)
 	// ListAccess answers everything a principal reaches.
 	ListAccess(ctx context.Context, in *ListAccessRequest, opts ...grpc.CallOption) (*ListAccessResponse, error)
@@ -127,7 +128,8 @@ type AccessServiceServer interface {
 	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)
 	// ListHolders answers who has access to a resource.
 	ListHolders(context.Context, *ListHoldersRequest) (*ListHoldersResponse, error)
-	// ExplainAccess answers every path from a principal to a resource, shortest first.
+	// ExplainAccess answers every path from a principal to a resource, shortest first. Of paths over the same steps that differ only in
+	// taking an act where none is needed, the one without is answered.
 	ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error)
 	// ListAccess answers everything a principal reaches.
 	ListAccess(context.Context, *ListAccessRequest) (*ListAccessResponse, error)

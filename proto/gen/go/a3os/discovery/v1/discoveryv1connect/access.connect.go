@@ -60,7 +60,8 @@ type AccessServiceClient interface {
 	ListResources(context.Context, *connect.Request[v1.ListResourcesRequest]) (*connect.Response[v1.ListResourcesResponse], error)
 	// ListHolders answers who has access to a resource.
 	ListHolders(context.Context, *connect.Request[v1.ListHoldersRequest]) (*connect.Response[v1.ListHoldersResponse], error)
-	// ExplainAccess answers every path from a principal to a resource, shortest first.
+	// ExplainAccess answers every path from a principal to a resource, shortest first. Of paths over the same steps that differ only in
+	// taking an act where none is needed, the one without is answered.
 	ExplainAccess(context.Context, *connect.Request[v1.ExplainAccessRequest]) (*connect.Response[v1.ExplainAccessResponse], error)
 	// ListAccess answers everything a principal reaches.
 	ListAccess(context.Context, *connect.Request[v1.ListAccessRequest]) (*connect.Response[v1.ListAccessResponse], error)
@@ -166,7 +167,8 @@ type AccessServiceHandler interface {
 	ListResources(context.Context, *connect.Request[v1.ListResourcesRequest]) (*connect.Response[v1.ListResourcesResponse], error)
 	// ListHolders answers who has access to a resource.
 	ListHolders(context.Context, *connect.Request[v1.ListHoldersRequest]) (*connect.Response[v1.ListHoldersResponse], error)
-	// ExplainAccess answers every path from a principal to a resource, shortest first.
+	// ExplainAccess answers every path from a principal to a resource, shortest first. Of paths over the same steps that differ only in
+	// taking an act where none is needed, the one without is answered.
 	ExplainAccess(context.Context, *connect.Request[v1.ExplainAccessRequest]) (*connect.Response[v1.ExplainAccessResponse], error)
 	// ListAccess answers everything a principal reaches.
 	ListAccess(context.Context, *connect.Request[v1.ListAccessRequest]) (*connect.Response[v1.ListAccessResponse], error)
