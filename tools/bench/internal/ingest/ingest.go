@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,7 +50,7 @@ func Measure(ctx context.Context, cfg Config) (figure.Figure, error) {
 	cmd.Dir = cfg.Root
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
-	if _, err := os.Stat(filepath.Join(cfg.Root, folder)); err != nil {
+	if _, err := os.Stat(filepath.Join(cfg.Root, folder)); errors.Is(err, fs.ErrNotExist) {
 		f.NotMeasured = folder + " is not there"
 		return f, nil
 	}
