@@ -2,15 +2,12 @@ package runs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
@@ -135,6 +132,9 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 			return err
 		}
 		q := store.New(tx)
+		if err := q.PlanForMany(ctx); err != nil {
+			return fmt.Errorf("plan for many rows: %w", err)
+		}
 		sealed, err := q.SealedRecords(ctx, run)
 		if err != nil {
 			return fmt.Errorf("count what was sealed: %w", err)
@@ -154,14 +154,11 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
-		added, removed, err := publish(ctx, q, row, at, first)
-		if err != nil {
+		h := history{q: q, row: row, at: at}
+		if err := h.publish(ctx, first); err != nil {
 			return err
 		}
-		if err := joinPersons(ctx, q); err != nil {
-			return err
-		}
-		if row, err = q.FinishPublishing(ctx, store.FinishPublishingParams{RunID: run, At: &at, GrantsAdded: added, GrantsRemoved: removed}); err != nil {
+		if row, err = q.FinishPublishing(ctx, store.FinishPublishingParams{RunID: run, At: &at, GrantsAdded: h.added, GrantsRemoved: h.removed}); err != nil {
 			return fmt.Errorf("finish the run: %w", err)
 		}
 		if err := dropStaged(ctx, q, run); err != nil {
@@ -196,97 +193,6 @@ func (r *Runs) restart(ctx context.Context, tx pgx.Tx, s scope.Scope, row store.
 	return r.enqueue(ctx, tx, s.Tenant, row)
 }
 
-// publishAt is the time that a publication carries: now, and after the one before it, whatever the clock was set to since. It also says
-// whether there was none before.
-func publishAt(ctx context.Context, q *store.Queries, integration id.Integration) (at time.Time, first bool, err error) {
-	at = time.Now().Truncate(time.Microsecond)
-	last, err := q.LastPublishedAt(ctx, integration)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return at, true, nil
-	}
-	if err != nil {
-		return time.Time{}, false, fmt.Errorf("look for the run before: %w", err)
-	}
-	if !at.After(*last) {
-		at = last.Add(time.Microsecond)
-	}
-	return at, false, nil
-}
-
-// publish closes what is gone or has changed its meaning, describes anew what stands, and opens what is new.
-func publish(ctx context.Context, q *store.Queries, row store.Run, at time.Time, first bool) (added, removed int64, err error) {
-	integration, run := uuid(row.IntegrationID), uuid(row.ID)
-	if !first {
-		if removed, err = closeAndDescribe(ctx, q, row, at); err != nil {
-			return 0, 0, err
-		}
-	}
-	if _, err = q.OpenResources(ctx, store.OpenResourcesParams{IntegrationID: integration, At: at, RunID: run}); err != nil {
-		return 0, 0, fmt.Errorf("publish resources: %w", err)
-	}
-	if _, err = q.OpenEntitlements(ctx, store.OpenEntitlementsParams{IntegrationID: integration, At: at, RunID: run}); err != nil {
-		return 0, 0, fmt.Errorf("publish entitlements: %w", err)
-	}
-	if added, err = q.OpenGrants(ctx, store.OpenGrantsParams{IntegrationID: integration, At: at, RunID: run}); err != nil {
-		return 0, 0, fmt.Errorf("publish grants: %w", err)
-	}
-	if _, err = q.OpenExpansions(ctx, store.OpenExpansionsParams{IntegrationID: integration, At: at, RunID: run}); err != nil {
-		return 0, 0, fmt.Errorf("publish expansions: %w", err)
-	}
-	return added, removed, nil
-}
-
-func closeAndDescribe(ctx context.Context, q *store.Queries, row store.Run, at time.Time) (removed int64, err error) {
-	completed := row.CompletedScopes
-	if string(row.Gaps) == "[]" && len(completed) > 0 {
-		// Everything there is was read: a scope that no longer exists (a dropped database) is one that no run will ever name again.
-		seen, err := q.ScopesSeen(ctx, row.IntegrationID)
-		if err != nil {
-			return 0, fmt.Errorf("read the scopes seen before: %w", err)
-		}
-		completed = append(slices.Clone(completed), seen...)
-	}
-	gone := store.CloseGrantsParams{At: &at, RunID: row.ID, IntegrationID: row.IntegrationID, Completed: completed}
-	if removed, err = q.CloseGrants(ctx, gone); err != nil {
-		return 0, fmt.Errorf("close grants: %w", err)
-	}
-	if _, err = q.CloseExpansions(ctx, store.CloseExpansionsParams(gone)); err != nil {
-		return 0, fmt.Errorf("close expansions: %w", err)
-	}
-	if _, err = q.CloseEntitlements(ctx, store.CloseEntitlementsParams(gone)); err != nil {
-		return 0, fmt.Errorf("close entitlements: %w", err)
-	}
-	if _, err = q.CloseResources(ctx, store.CloseResourcesParams(gone)); err != nil {
-		return 0, fmt.Errorf("close resources: %w", err)
-	}
-	stands := store.DescribeGrantsParams{RunID: row.ID, IntegrationID: row.IntegrationID}
-	if err = q.DescribeGrants(ctx, stands); err != nil {
-		return 0, fmt.Errorf("describe grants: %w", err)
-	}
-	if err = q.DescribeExpansions(ctx, store.DescribeExpansionsParams(stands)); err != nil {
-		return 0, fmt.Errorf("describe expansions: %w", err)
-	}
-	if err = q.DescribeEntitlements(ctx, store.DescribeEntitlementsParams(stands)); err != nil {
-		return 0, fmt.Errorf("describe entitlements: %w", err)
-	}
-	if err = q.DescribeResources(ctx, store.DescribeResourcesParams(stands)); err != nil {
-		return 0, fmt.Errorf("describe resources: %w", err)
-	}
-	return removed, nil
-}
-
-// joinPersons joins the workspace's accounts into persons by the rules in their order: the first that joins an account holds.
-func joinPersons(ctx context.Context, q *store.Queries) error {
-	for _, rule := range []func(context.Context) error{
-		q.LockPersons, q.AddPersons, q.LeavePersons, q.JoinPersons, q.LeavePersonless,
-	} {
-		if err := rule(ctx); err != nil {
-			return fmt.Errorf("join persons: %w", err)
-		}
-	}
-	return nil
-}
-
 // report tells integrations how the run ended.
 func (r *Runs) report(ctx context.Context, run id.Run) error {
 	var row store.Run
@@ -311,9 +217,4 @@ func (r *Runs) report(ctx context.Context, run id.Run) error {
 	return r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return store.New(tx).MarkReported(ctx, run)
 	})
-}
-
-func uuid[K id.Kind](i id.ID[K]) pgtype.UUID {
-	v, _ := i.UUIDValue()
-	return v
 }

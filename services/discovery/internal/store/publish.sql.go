@@ -13,34 +13,74 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-const addPersons = `-- name: AddPersons :exec
-INSERT INTO discovery.persons (workspace_id, id, display_name, key)
-SELECT DISTINCT ON (r.email_key) r.workspace_id, encode(substring(sha256(convert_to(r.workspace_id || ' person ' || r.email_key, 'UTF8')), 1, 16), 'hex')::uuid,
-    CASE WHEN r.display_name <> '' THEN r.display_name ELSE r.email_key END, r.email_key
-FROM discovery.resources r
-WHERE r.workspace_id = a3.current_workspace() AND r.email_key IS NOT NULL AND r.until IS NULL
-ORDER BY r.email_key, length(r.display_name) DESC, r.display_name
-ON CONFLICT (workspace_id, key) DO UPDATE SET display_name = excluded.display_name WHERE persons.display_name <> excluded.display_name
+const closeChangedEntitlements = `-- name: CloseChangedEntitlements :execrows
+UPDATE discovery.entitlements h SET until = $1, until_run = $2
+FROM discovery.staged_entitlements s
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $3 AND h.until IS NULL
+  AND s.run_id = $2 AND s.id = h.id AND s.purpose <> h.purpose
 `
 
-// Every address of a standing account is a person's. The id follows from the address, so who goes and comes back is who they were.
-func (q *Queries) AddPersons(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, addPersons)
-	return err
+type CloseChangedEntitlementsParams struct {
+	At            *time.Time
+	RunID         id.Run
+	IntegrationID id.Integration
+}
+
+func (q *Queries) CloseChangedEntitlements(ctx context.Context, arg CloseChangedEntitlementsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, closeChangedEntitlements, arg.At, arg.RunID, arg.IntegrationID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const closeChangedExpansions = `-- name: CloseChangedExpansions :execrows
+UPDATE discovery.expansions h SET until = $1, until_run = $2
+FROM discovery.staged_expansions s
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $3 AND h.until IS NULL
+  AND s.run_id = $2 AND s.from_id = h.from_id AND s.to_id = h.to_id AND s.assumption <> h.assumption
+`
+
+type CloseChangedExpansionsParams struct {
+	At            *time.Time
+	RunID         id.Run
+	IntegrationID id.Integration
+}
+
+func (q *Queries) CloseChangedExpansions(ctx context.Context, arg CloseChangedExpansionsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, closeChangedExpansions, arg.At, arg.RunID, arg.IntegrationID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const closeChangedGrants = `-- name: CloseChangedGrants :execrows
+UPDATE discovery.grants h SET until = $1, until_run = $2
+FROM discovery.staged_grants s
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $3 AND h.until IS NULL
+  AND s.run_id = $2 AND s.id = h.id AND (s.grantable, s.not_inherited) <> (h.grantable, h.not_inherited)
+`
+
+type CloseChangedGrantsParams struct {
+	At            *time.Time
+	RunID         id.Run
+	IntegrationID id.Integration
+}
+
+func (q *Queries) CloseChangedGrants(ctx context.Context, arg CloseChangedGrantsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, closeChangedGrants, arg.At, arg.RunID, arg.IntegrationID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const closeEntitlements = `-- name: CloseEntitlements :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
-staged AS (
-    SELECT s.id, max(s.purpose) AS purpose FROM discovery.staged_entitlements s JOIN sealed USING (slice, attempt)
-    WHERE s.run_id = $2 GROUP BY s.id
-)
-UPDATE discovery.entitlements e SET until = $1, until_run = $2
-FROM w
-WHERE e.workspace_id = w.id AND e.integration_id = $3 AND e.until IS NULL
-  AND ((e.scope = ANY ($4::text[]) AND NOT EXISTS (SELECT FROM staged s WHERE s.id = e.id))
-    OR EXISTS (SELECT FROM staged s WHERE s.id = e.id AND s.purpose <> e.purpose))
+UPDATE discovery.entitlements h SET until = $1, until_run = $2
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $3 AND h.until IS NULL
+  AND h.scope = ANY ($4::text[])
+  AND NOT EXISTS (SELECT FROM discovery.staged_entitlements s WHERE s.run_id = $2 AND s.id = h.id)
 `
 
 type CloseEntitlementsParams struct {
@@ -64,17 +104,10 @@ func (q *Queries) CloseEntitlements(ctx context.Context, arg CloseEntitlementsPa
 }
 
 const closeExpansions = `-- name: CloseExpansions :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
-staged AS (
-    SELECT s.from_id, s.to_id, bool_and(s.assumption) AS assumption FROM discovery.staged_expansions s JOIN sealed USING (slice, attempt)
-    WHERE s.run_id = $2 GROUP BY s.from_id, s.to_id
-)
-UPDATE discovery.expansions x SET until = $1, until_run = $2
-FROM w
-WHERE x.workspace_id = w.id AND x.integration_id = $3 AND x.until IS NULL
-  AND ((x.scope = ANY ($4::text[]) AND NOT EXISTS (SELECT FROM staged s WHERE s.from_id = x.from_id AND s.to_id = x.to_id))
-    OR EXISTS (SELECT FROM staged s WHERE s.from_id = x.from_id AND s.to_id = x.to_id AND s.assumption <> x.assumption))
+UPDATE discovery.expansions h SET until = $1, until_run = $2
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $3 AND h.until IS NULL
+  AND h.scope = ANY ($4::text[])
+  AND NOT EXISTS (SELECT FROM discovery.staged_expansions s WHERE s.run_id = $2 AND s.from_id = h.from_id AND s.to_id = h.to_id)
 `
 
 type CloseExpansionsParams struct {
@@ -98,17 +131,10 @@ func (q *Queries) CloseExpansions(ctx context.Context, arg CloseExpansionsParams
 }
 
 const closeGrants = `-- name: CloseGrants :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
-staged AS (
-    SELECT s.id, bool_or(s.grantable) AS grantable, bool_and(s.not_inherited) AS not_inherited
-    FROM discovery.staged_grants s JOIN sealed USING (slice, attempt) WHERE s.run_id = $2 GROUP BY s.id
-)
-UPDATE discovery.grants g SET until = $1, until_run = $2
-FROM w
-WHERE g.workspace_id = w.id AND g.integration_id = $3 AND g.until IS NULL
-  AND ((g.scope = ANY ($4::text[]) AND NOT EXISTS (SELECT FROM staged s WHERE s.id = g.id))
-    OR EXISTS (SELECT FROM staged s WHERE s.id = g.id AND (s.grantable, s.not_inherited) <> (g.grantable, g.not_inherited)))
+UPDATE discovery.grants h SET until = $1, until_run = $2
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $3 AND h.until IS NULL
+  AND h.scope = ANY ($4::text[])
+  AND NOT EXISTS (SELECT FROM discovery.staged_grants s WHERE s.run_id = $2 AND s.id = h.id)
 `
 
 type CloseGrantsParams struct {
@@ -132,13 +158,10 @@ func (q *Queries) CloseGrants(ctx context.Context, arg CloseGrantsParams) (int64
 }
 
 const closeResources = `-- name: CloseResources :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2)
-UPDATE discovery.resources r SET until = $1, until_run = $2
-FROM w
-WHERE r.workspace_id = w.id AND r.integration_id = $3 AND r.until IS NULL
-  AND r.scope = ANY ($4::text[])
-  AND NOT EXISTS (SELECT FROM discovery.staged_resources s JOIN sealed USING (slice, attempt) WHERE s.run_id = $2 AND s.id = r.id)
+UPDATE discovery.resources h SET until = $1, until_run = $2
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $3 AND h.until IS NULL
+  AND h.scope = ANY ($4::text[])
+  AND NOT EXISTS (SELECT FROM discovery.staged_resources s WHERE s.run_id = $2 AND s.id = h.id)
 `
 
 type CloseResourcesParams struct {
@@ -162,16 +185,10 @@ func (q *Queries) CloseResources(ctx context.Context, arg CloseResourcesParams) 
 }
 
 const describeEntitlements = `-- name: DescribeEntitlements :exec
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
-staged AS (
-    SELECT DISTINCT ON (s.id) s.run_id, s.slice, s.attempt, s.id, s.resource_id, s.name, s.purpose, s.description, s.scope FROM discovery.staged_entitlements s JOIN sealed USING (slice, attempt)
-    WHERE s.run_id = $2 ORDER BY s.id, s.purpose DESC, s.description, s.scope
-)
-UPDATE discovery.entitlements e SET description = s.description, scope = s.scope
-FROM staged s, w
-WHERE e.workspace_id = w.id AND e.integration_id = $1 AND e.until IS NULL AND e.id = s.id
-  AND (e.description, e.scope) <> (s.description, s.scope)
+UPDATE discovery.entitlements h SET description = s.description, scope = s.scope
+FROM discovery.staged_entitlements s
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND h.until IS NULL
+  AND s.run_id = $2 AND s.id = h.id AND (h.description, h.scope) <> (s.description, s.scope)
 `
 
 type DescribeEntitlementsParams struct {
@@ -185,16 +202,10 @@ func (q *Queries) DescribeEntitlements(ctx context.Context, arg DescribeEntitlem
 }
 
 const describeExpansions = `-- name: DescribeExpansions :exec
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
-staged AS (
-    SELECT DISTINCT ON (s.from_id, s.to_id) s.run_id, s.slice, s.attempt, s.from_id, s.to_id, s.assumption, s.reason, s.scope FROM discovery.staged_expansions s JOIN sealed USING (slice, attempt)
-    WHERE s.run_id = $2 ORDER BY s.from_id, s.to_id, s.assumption, s.reason, s.scope
-)
-UPDATE discovery.expansions x SET reason = s.reason, scope = s.scope
-FROM staged s, w
-WHERE x.workspace_id = w.id AND x.integration_id = $1 AND x.until IS NULL
-  AND x.from_id = s.from_id AND x.to_id = s.to_id AND (x.reason, x.scope) <> (s.reason, s.scope)
+UPDATE discovery.expansions h SET reason = s.reason, scope = s.scope
+FROM discovery.staged_expansions s
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND h.until IS NULL
+  AND s.run_id = $2 AND s.from_id = h.from_id AND s.to_id = h.to_id AND (h.reason, h.scope) <> (s.reason, s.scope)
 `
 
 type DescribeExpansionsParams struct {
@@ -208,16 +219,10 @@ func (q *Queries) DescribeExpansions(ctx context.Context, arg DescribeExpansions
 }
 
 const describeGrants = `-- name: DescribeGrants :exec
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
-staged AS (
-    SELECT DISTINCT ON (s.id) s.id, s.reason, s.scope FROM discovery.staged_grants s JOIN sealed USING (slice, attempt)
-    WHERE s.run_id = $2 ORDER BY s.id, s.grantable DESC, s.not_inherited, s.reason, s.scope
-)
-UPDATE discovery.grants g SET reason = s.reason, scope = s.scope
-FROM staged s, w
-WHERE g.workspace_id = w.id AND g.integration_id = $1 AND g.until IS NULL
-  AND g.id = s.id AND (g.reason, g.scope) <> (s.reason, s.scope)
+UPDATE discovery.grants h SET reason = s.reason, scope = s.scope
+FROM discovery.staged_grants s
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND h.until IS NULL
+  AND s.run_id = $2 AND s.id = h.id AND (h.reason, h.scope) <> (s.reason, s.scope)
 `
 
 type DescribeGrantsParams struct {
@@ -231,16 +236,11 @@ func (q *Queries) DescribeGrants(ctx context.Context, arg DescribeGrantsParams) 
 }
 
 const describeResources = `-- name: DescribeResources :exec
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $2),
-staged AS (
-    SELECT DISTINCT ON (s.id) s.run_id, s.slice, s.attempt, s.id, s.type, s.external_id, s.display_name, s.parent_id, s.attributes, s.account, s.scope FROM discovery.staged_resources s JOIN sealed USING (slice, attempt)
-    WHERE s.run_id = $2 ORDER BY s.id, s.account DESC, s.display_name, s.attributes::text, s.scope
-)
-UPDATE discovery.resources r SET display_name = s.display_name, parent_id = s.parent_id, attributes = s.attributes, account = s.account, scope = s.scope
-FROM staged s, w
-WHERE r.workspace_id = w.id AND r.integration_id = $1 AND r.until IS NULL AND r.id = s.id
-  AND ROW(r.display_name, r.parent_id, r.attributes, r.account, r.scope) IS DISTINCT FROM ROW(s.display_name, s.parent_id, s.attributes, s.account, s.scope)
+UPDATE discovery.resources h SET display_name = s.display_name, parent_id = s.parent_id, attributes = s.attributes, account = s.account, scope = s.scope
+FROM discovery.staged_resources s
+WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND h.until IS NULL
+  AND s.run_id = $2 AND s.id = h.id AND ROW(h.display_name, h.parent_id, h.attributes, h.account, h.scope)
+    IS DISTINCT FROM ROW(s.display_name, s.parent_id, s.attributes, s.account, s.scope)
 `
 
 type DescribeResourcesParams struct {
@@ -346,17 +346,6 @@ func (q *Queries) FinishPublishing(ctx context.Context, arg FinishPublishingPara
 	return i, err
 }
 
-const joinPersons = `-- name: JoinPersons :exec
-INSERT INTO discovery.person_accounts (workspace_id, account_id, person_id, rule)
-SELECT m.workspace_id, m.account_id, m.person_id, m.rule FROM discovery.matches m WHERE m.workspace_id = a3.current_workspace()
-ON CONFLICT DO NOTHING
-`
-
-func (q *Queries) JoinPersons(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, joinPersons)
-	return err
-}
-
 const lastPublishedAt = `-- name: LastPublishedAt :one
 SELECT finished_at FROM discovery.runs
 WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('complete', 'partial')
@@ -370,49 +359,81 @@ func (q *Queries) LastPublishedAt(ctx context.Context, integrationID id.Integrat
 	return finished_at, err
 }
 
-const leavePersonless = `-- name: LeavePersonless :exec
-DELETE FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace()
-  AND NOT EXISTS (SELECT FROM discovery.person_accounts a WHERE a.workspace_id = p.workspace_id AND a.person_id = p.id)
+const mergeToldEntitlements = `-- name: MergeToldEntitlements :exec
+WITH told AS (
+    DELETE FROM discovery.staged_entitlements s WHERE s.run_id = $1 AND id IN (
+        SELECT id FROM discovery.staged_entitlements o WHERE o.run_id = $1 GROUP BY id HAVING count(*) > 1)
+    RETURNING run_id, slice, attempt, id, resource_id, name, purpose, description, scope
+)
+INSERT INTO discovery.staged_entitlements
+SELECT DISTINCT ON (id) run_id, slice, attempt, id, resource_id, name, purpose, description, scope FROM told ORDER BY id, purpose DESC, length(description) DESC, description, scope
 `
 
-func (q *Queries) LeavePersonless(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, leavePersonless)
+// What a system names several times counts once, as the most that it says of it.
+func (q *Queries) MergeToldEntitlements(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, mergeToldEntitlements, runID)
 	return err
 }
 
-const leavePersons = `-- name: LeavePersons :exec
-DELETE FROM discovery.person_accounts a
-WHERE a.workspace_id = a3.current_workspace() AND NOT EXISTS (
-    SELECT FROM discovery.matches m
-    WHERE m.workspace_id = a3.current_workspace() AND (m.account_id, m.person_id, m.rule) = (a.account_id, a.person_id, a.rule))
+const mergeToldExpansions = `-- name: MergeToldExpansions :exec
+WITH told AS (
+    DELETE FROM discovery.staged_expansions s WHERE s.run_id = $1 AND (from_id, to_id) IN (
+        SELECT from_id, to_id FROM discovery.staged_expansions o WHERE o.run_id = $1 GROUP BY from_id, to_id HAVING count(*) > 1)
+    RETURNING run_id, slice, attempt, from_id, to_id, assumption, reason, scope
+)
+INSERT INTO discovery.staged_expansions
+SELECT run_id, min(slice), min(attempt), from_id, to_id, bool_and(assumption), min(reason), min(scope)
+FROM told GROUP BY run_id, from_id, to_id
 `
 
-func (q *Queries) LeavePersons(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, leavePersons)
+// What a system names several times counts once, as the most that it says of it.
+func (q *Queries) MergeToldExpansions(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, mergeToldExpansions, runID)
 	return err
 }
 
-const lockPersons = `-- name: LockPersons :exec
-SELECT pg_advisory_xact_lock(hashtextextended('discovery.persons ' || a3.current_workspace(), 0))
+const mergeToldGrants = `-- name: MergeToldGrants :exec
+WITH told AS (
+    DELETE FROM discovery.staged_grants s WHERE s.run_id = $1 AND id IN (
+        SELECT id FROM discovery.staged_grants o WHERE o.run_id = $1 GROUP BY id HAVING count(*) > 1)
+    RETURNING run_id, slice, attempt, id, principal_id, entitlement_id, reason, grantable, not_inherited, scope
+)
+INSERT INTO discovery.staged_grants
+SELECT run_id, min(slice), min(attempt), id, principal_id, entitlement_id, min(reason), bool_or(grantable), bool_and(not_inherited), min(scope)
+FROM told GROUP BY run_id, id, principal_id, entitlement_id
 `
 
-// One publication of the workspace at a time joins persons.
-func (q *Queries) LockPersons(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, lockPersons)
+// What a system names several times counts once, as the most that it says of it.
+func (q *Queries) MergeToldGrants(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, mergeToldGrants, runID)
+	return err
+}
+
+const mergeToldResources = `-- name: MergeToldResources :exec
+WITH told AS (
+    DELETE FROM discovery.staged_resources s WHERE s.run_id = $1 AND id IN (
+        SELECT id FROM discovery.staged_resources o WHERE o.run_id = $1 GROUP BY id HAVING count(*) > 1)
+    RETURNING run_id, slice, attempt, id, type, external_id, display_name, parent_id, attributes, account, scope
+)
+INSERT INTO discovery.staged_resources
+SELECT DISTINCT ON (id) run_id, slice, attempt, id, type, external_id, display_name, parent_id, attributes, account, scope FROM told
+ORDER BY id, account DESC, length(attributes::text) DESC, length(display_name) DESC, display_name, attributes::text, parent_id, scope
+`
+
+// What a system names several times counts once, as the most that it says of it.
+func (q *Queries) MergeToldResources(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, mergeToldResources, runID)
 	return err
 }
 
 const openEntitlements = `-- name: OpenEntitlements :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $3)
 INSERT INTO discovery.entitlements (workspace_id, integration_id, id, resource_id, name, purpose, description, scope, since, since_run)
-SELECT DISTINCT ON (s.id) w.id, $1::uuid, s.id, s.resource_id, s.name, s.purpose, s.description, s.scope,
+SELECT (SELECT a3.current_workspace()), $1::uuid, s.id, s.resource_id, s.name, s.purpose, s.description, s.scope,
     $2::timestamptz, $3::uuid
-FROM discovery.staged_entitlements s JOIN sealed USING (slice, attempt), w
-WHERE s.run_id = $3
-  AND NOT EXISTS (SELECT FROM discovery.entitlements e WHERE e.workspace_id = w.id AND e.integration_id = $1
-                  AND e.id = s.id AND e.until IS NULL)
-ORDER BY s.id, s.purpose DESC, s.description, s.scope
+FROM discovery.staged_entitlements s
+WHERE s.run_id = $3 AND NOT EXISTS (
+    SELECT FROM discovery.entitlements h WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND s.id = h.id AND h.until IS NULL)
+ORDER BY s.id
 `
 
 type OpenEntitlementsParams struct {
@@ -430,16 +451,13 @@ func (q *Queries) OpenEntitlements(ctx context.Context, arg OpenEntitlementsPara
 }
 
 const openExpansions = `-- name: OpenExpansions :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $3)
 INSERT INTO discovery.expansions (workspace_id, integration_id, from_id, to_id, assumption, reason, scope, since, since_run)
-SELECT DISTINCT ON (s.from_id, s.to_id) w.id, $1::uuid, s.from_id, s.to_id, s.assumption, s.reason, s.scope,
+SELECT (SELECT a3.current_workspace()), $1::uuid, s.from_id, s.to_id, s.assumption, s.reason, s.scope,
     $2::timestamptz, $3::uuid
-FROM discovery.staged_expansions s JOIN sealed USING (slice, attempt), w
-WHERE s.run_id = $3
-  AND NOT EXISTS (SELECT FROM discovery.expansions x WHERE x.workspace_id = w.id AND x.integration_id = $1
-                  AND x.from_id = s.from_id AND x.to_id = s.to_id AND x.until IS NULL)
-ORDER BY s.from_id, s.to_id, s.assumption, s.reason, s.scope
+FROM discovery.staged_expansions s
+WHERE s.run_id = $3 AND NOT EXISTS (
+    SELECT FROM discovery.expansions h WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND s.from_id = h.from_id AND s.to_id = h.to_id AND h.until IS NULL)
+ORDER BY s.from_id, s.to_id
 `
 
 type OpenExpansionsParams struct {
@@ -457,16 +475,13 @@ func (q *Queries) OpenExpansions(ctx context.Context, arg OpenExpansionsParams) 
 }
 
 const openGrants = `-- name: OpenGrants :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $3)
 INSERT INTO discovery.grants (workspace_id, integration_id, id, principal_id, entitlement_id, reason, grantable, not_inherited, scope, since, since_run)
-SELECT DISTINCT ON (s.id) w.id, $1::uuid, s.id, s.principal_id, s.entitlement_id, s.reason, s.grantable, s.not_inherited,
-    s.scope, $2::timestamptz, $3::uuid
-FROM discovery.staged_grants s JOIN sealed USING (slice, attempt), w
-WHERE s.run_id = $3
-  AND NOT EXISTS (SELECT FROM discovery.grants g WHERE g.workspace_id = w.id AND g.integration_id = $1
-                  AND g.id = s.id AND g.until IS NULL)
-ORDER BY s.id, s.grantable DESC, s.not_inherited, s.reason, s.scope
+SELECT (SELECT a3.current_workspace()), $1::uuid, s.id, s.principal_id, s.entitlement_id, s.reason, s.grantable, s.not_inherited, s.scope,
+    $2::timestamptz, $3::uuid
+FROM discovery.staged_grants s
+WHERE s.run_id = $3 AND NOT EXISTS (
+    SELECT FROM discovery.grants h WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND s.id = h.id AND h.until IS NULL)
+ORDER BY s.id
 `
 
 type OpenGrantsParams struct {
@@ -484,16 +499,13 @@ func (q *Queries) OpenGrants(ctx context.Context, arg OpenGrantsParams) (int64, 
 }
 
 const openResources = `-- name: OpenResources :execrows
-WITH w AS MATERIALIZED (SELECT a3.current_workspace() AS id),
-sealed AS (SELECT d.slice, d.attempt FROM discovery.slices d, w WHERE d.workspace_id = w.id AND d.run_id = $3)
 INSERT INTO discovery.resources (workspace_id, integration_id, id, type, external_id, display_name, parent_id, attributes, account, scope, since, since_run)
-SELECT DISTINCT ON (s.id) w.id, $1::uuid, s.id, s.type, s.external_id, s.display_name, s.parent_id, s.attributes, s.account,
-    s.scope, $2::timestamptz, $3::uuid
-FROM discovery.staged_resources s JOIN sealed USING (slice, attempt), w
-WHERE s.run_id = $3
-  AND NOT EXISTS (SELECT FROM discovery.resources r WHERE r.workspace_id = w.id AND r.integration_id = $1
-                  AND r.id = s.id AND r.until IS NULL)
-ORDER BY s.id, s.account DESC, s.display_name, s.attributes::text, s.scope
+SELECT (SELECT a3.current_workspace()), $1::uuid, s.id, s.type, s.external_id, s.display_name, s.parent_id, s.attributes, s.account, s.scope,
+    $2::timestamptz, $3::uuid
+FROM discovery.staged_resources s
+WHERE s.run_id = $3 AND NOT EXISTS (
+    SELECT FROM discovery.resources h WHERE h.workspace_id = (SELECT a3.current_workspace()) AND h.integration_id = $1 AND s.id = h.id AND h.until IS NULL)
+ORDER BY s.id
 `
 
 type OpenResourcesParams struct {
@@ -510,13 +522,66 @@ func (q *Queries) OpenResources(ctx context.Context, arg OpenResourcesParams) (i
 	return result.RowsAffected(), nil
 }
 
-const sealedRecords = `-- name: SealedRecords :one
+const planForMany = `-- name: PlanForMany :exec
 
+SELECT set_config('enable_nestloop', 'off', true), set_config('work_mem', '64MB', true)
+`
+
+// What a run staged and sealed becomes the workspace's history, in one transaction. A row of staging counts when its slice was sealed by
+// its attempt. First staging is pruned to what counts, each thing once; then what is gone is closed, what changed its meaning is closed
+// and opened anew, what changed its words is described anew, and what is new is opened.
+//
+// The planner knows nothing of rows that were staged a moment ago, and a nested loop over a million of them never ends: PlanForMany goes
+// first. The workspace is asked for in a subquery, so that it is asked once and not for every row.
+func (q *Queries) PlanForMany(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, planForMany)
+	return err
+}
+
+const pruneUnsealedEntitlements = `-- name: PruneUnsealedEntitlements :exec
+DELETE FROM discovery.staged_entitlements s WHERE s.run_id = $1 AND NOT EXISTS (
+    SELECT FROM discovery.slices d WHERE d.workspace_id = (SELECT a3.current_workspace()) AND d.run_id = $1 AND d.slice = s.slice AND d.attempt = s.attempt)
+`
+
+func (q *Queries) PruneUnsealedEntitlements(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, pruneUnsealedEntitlements, runID)
+	return err
+}
+
+const pruneUnsealedExpansions = `-- name: PruneUnsealedExpansions :exec
+DELETE FROM discovery.staged_expansions s WHERE s.run_id = $1 AND NOT EXISTS (
+    SELECT FROM discovery.slices d WHERE d.workspace_id = (SELECT a3.current_workspace()) AND d.run_id = $1 AND d.slice = s.slice AND d.attempt = s.attempt)
+`
+
+func (q *Queries) PruneUnsealedExpansions(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, pruneUnsealedExpansions, runID)
+	return err
+}
+
+const pruneUnsealedGrants = `-- name: PruneUnsealedGrants :exec
+DELETE FROM discovery.staged_grants s WHERE s.run_id = $1 AND NOT EXISTS (
+    SELECT FROM discovery.slices d WHERE d.workspace_id = (SELECT a3.current_workspace()) AND d.run_id = $1 AND d.slice = s.slice AND d.attempt = s.attempt)
+`
+
+func (q *Queries) PruneUnsealedGrants(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, pruneUnsealedGrants, runID)
+	return err
+}
+
+const pruneUnsealedResources = `-- name: PruneUnsealedResources :exec
+DELETE FROM discovery.staged_resources s WHERE s.run_id = $1 AND NOT EXISTS (
+    SELECT FROM discovery.slices d WHERE d.workspace_id = (SELECT a3.current_workspace()) AND d.run_id = $1 AND d.slice = s.slice AND d.attempt = s.attempt)
+`
+
+func (q *Queries) PruneUnsealedResources(ctx context.Context, runID id.Run) error {
+	_, err := q.db.Exec(ctx, pruneUnsealedResources, runID)
+	return err
+}
+
+const sealedRecords = `-- name: SealedRecords :one
 SELECT coalesce(sum(records), 0)::bigint FROM discovery.slices WHERE workspace_id = a3.current_workspace() AND run_id = $1
 `
 
-// What a run staged and sealed becomes the workspace's history, in one transaction. A row of staging counts when its slice was
-// sealed by its attempt. Where a system names one thing twice, the row that gives more is taken, and always the same one.
 func (q *Queries) SealedRecords(ctx context.Context, runID id.Run) (int64, error) {
 	row := q.db.QueryRow(ctx, sealedRecords, runID)
 	var column_1 int64

@@ -97,12 +97,13 @@ func (q *Queries) RetireResources(ctx context.Context, arg RetireResourcesParams
 }
 
 const scopesSeen = `-- name: ScopesSeen :many
-SELECT g.scope FROM discovery.grants g WHERE g.workspace_id = a3.current_workspace() AND g.integration_id = $1 AND g.until IS NULL
-UNION SELECT x.scope FROM discovery.expansions x WHERE x.workspace_id = a3.current_workspace() AND x.integration_id = $1 AND x.until IS NULL
-UNION SELECT e.scope FROM discovery.entitlements e WHERE e.workspace_id = a3.current_workspace() AND e.integration_id = $1 AND e.until IS NULL
-UNION SELECT r.scope FROM discovery.resources r WHERE r.workspace_id = a3.current_workspace() AND r.integration_id = $1 AND r.until IS NULL
+SELECT g.scope FROM discovery.grants g WHERE g.workspace_id = (SELECT a3.current_workspace()) AND g.integration_id = $1 AND g.until IS NULL
+UNION SELECT x.scope FROM discovery.expansions x WHERE x.workspace_id = (SELECT a3.current_workspace()) AND x.integration_id = $1 AND x.until IS NULL
+UNION SELECT e.scope FROM discovery.entitlements e WHERE e.workspace_id = (SELECT a3.current_workspace()) AND e.integration_id = $1 AND e.until IS NULL
+UNION SELECT r.scope FROM discovery.resources r WHERE r.workspace_id = (SELECT a3.current_workspace()) AND r.integration_id = $1 AND r.until IS NULL
 `
 
+// The workspace is asked for once, and not for every row.
 func (q *Queries) ScopesSeen(ctx context.Context, integrationID id.Integration) ([]string, error) {
 	rows, err := q.db.Query(ctx, scopesSeen, integrationID)
 	if err != nil {

@@ -19,7 +19,8 @@ UPDATE discovery.entitlements SET until = $2 WHERE workspace_id = a3.current_wor
 UPDATE discovery.resources SET until = $2 WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND until IS NULL;
 
 -- name: ScopesSeen :many
-SELECT g.scope FROM discovery.grants g WHERE g.workspace_id = a3.current_workspace() AND g.integration_id = $1 AND g.until IS NULL
-UNION SELECT x.scope FROM discovery.expansions x WHERE x.workspace_id = a3.current_workspace() AND x.integration_id = $1 AND x.until IS NULL
-UNION SELECT e.scope FROM discovery.entitlements e WHERE e.workspace_id = a3.current_workspace() AND e.integration_id = $1 AND e.until IS NULL
-UNION SELECT r.scope FROM discovery.resources r WHERE r.workspace_id = a3.current_workspace() AND r.integration_id = $1 AND r.until IS NULL;
+-- The workspace is asked for once, and not for every row.
+SELECT g.scope FROM discovery.grants g WHERE g.workspace_id = (SELECT a3.current_workspace()) AND g.integration_id = $1 AND g.until IS NULL
+UNION SELECT x.scope FROM discovery.expansions x WHERE x.workspace_id = (SELECT a3.current_workspace()) AND x.integration_id = $1 AND x.until IS NULL
+UNION SELECT e.scope FROM discovery.entitlements e WHERE e.workspace_id = (SELECT a3.current_workspace()) AND e.integration_id = $1 AND e.until IS NULL
+UNION SELECT r.scope FROM discovery.resources r WHERE r.workspace_id = (SELECT a3.current_workspace()) AND r.integration_id = $1 AND r.until IS NULL;
