@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
@@ -24,7 +26,7 @@ var ErrKeyReused = fault.Declare(fault.InvalidArgument, "IDEMPOTENCY_KEY_REUSED"
 
 // Deed runs a change in one transaction, once per idempotency key: where the caller gave a key that this principal has used for
 // this method before, the first result is answered and nothing is done; concurrent calls with one key wait for each other.
-// Secrets of a result are not kept, so the answer to a repeated call lacks them. Keys are kept for at least 24 hours.
+// Secrets of a result are not kept, so the answer to a repeated call lacks them. Keys are kept for 48 hours.
 func Deed[R proto.Message](ctx context.Context, run Runner, req proto.Message, fn func(ctx context.Context, tx pgx.Tx) (R, error)) (R, error) {
 	var res R
 	key, ok := idemctx.From(ctx)
@@ -64,7 +66,9 @@ func claim(ctx context.Context, tx pgx.Tx, key idemctx.Key, req proto.Message) (
 	if err != nil {
 		return nil, err
 	}
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
+	// Without its secrets: a digest of one that is easy to guess would give it away to whoever reads this table. A request that
+	// differs from the first in a secret alone is taken for the same.
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(redact.Clear(req))
 	if err != nil {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}
@@ -116,4 +120,29 @@ func keep(ctx context.Context, tx pgx.Tx, key idemctx.Key, res proto.Message) er
 		return fmt.Errorf("keep the first result: %w", err)
 	}
 	return nil
+}
+
+const (
+	keysKept   = 48 * time.Hour
+	pruneEvery = time.Hour
+)
+
+// PruneKeys deletes idempotency keys of this pool's role that are older than 48 hours, every hour until ctx ends.
+func (db *DB) PruneKeys(ctx context.Context) error {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		err := db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "DELETE FROM a3.idempotency_keys WHERE created_at < now() - $1::interval", keysKept)
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
+			slog.WarnContext(ctx, "old idempotency keys can't be deleted now, trying again in an hour", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }

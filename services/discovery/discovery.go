@@ -84,6 +84,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Ready:     db.Ping,
 		Background: []func(context.Context) error{
 			life.Publish,
+			db.PruneKeys,
 			func(ctx context.Context) error { return life.Schedule(ctx, schedules) },
 		},
 	})

@@ -94,7 +94,8 @@ func Run(ctx context.Context, cfg Config) error {
 			rpc.Mount(integrationsv1connect.NewRunSourceServiceHandler, integrationsv1connect.RunSourceServiceHandler(h)),
 			rpc.Mount(integrationsv1connect.NewScheduleServiceHandler, integrationsv1connect.ScheduleServiceHandler(h)),
 		},
-		Envelopes: set.Envelopes(verifier),
-		Ready:     db.Ping,
+		Envelopes:  set.Envelopes(verifier),
+		Ready:      db.Ping,
+		Background: []func(context.Context) error{db.PruneKeys},
 	})
 }
