@@ -1,3 +1,4 @@
+// Package store reads and writes the log's tables: what sqlc makes of the queries, and the rows of the hash tree on top of it.
 package store
 
 import (
@@ -17,7 +18,7 @@ type Rows struct{ *Queries }
 
 // Row implements tree.Reader.
 func (r Rows) Row(ctx context.Context, level int, index uint64) ([][]byte, error) {
-	if level > math.MaxInt16 || index > math.MaxInt64/tree.TileWidth {
+	if level < 0 || level > math.MaxInt16 || index > math.MaxInt64/tree.TileWidth {
 		return nil, fmt.Errorf("no log has a tile %d of level %d", index, level)
 	}
 	full, err := r.Tile(ctx, TileParams{Level: int16(level), Idx: int64(index)})

@@ -76,7 +76,7 @@ func (s *sink) tell() {
 
 // Emit batches records and sends full batches.
 func (s *sink) Emit(ctx context.Context, records ...*discoveryv1.Record) error {
-	if err := context.Cause(s.ctx); err != nil {
+	if err := context.Cause(s.ctx); err != nil { //nolint:contextcheck // the slice's context says why it was stopped
 		return err
 	}
 	for _, r := range records {
