@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -355,5 +356,27 @@ func TestScheduledTimeStartsOneRun(t *testing.T) {
 	check(t, runs.StartDue(t.Context(), e.Runs, due))
 	if jobs(t, e) != 1 {
 		t.Errorf("%d jobs, want one: the time was claimed again after its run ended", jobs(t, e))
+	}
+}
+
+// TestLaterRunIsPublishedInTimeThatGrowsWithItsRows compares it with the first, which compares with nothing: were every staged row compared
+// with every published one, it would take hundreds of times as long.
+func TestLaterRunIsPublishedInTimeThatGrowsWithItsRows(t *testing.T) {
+	t.Parallel()
+	e := discoverytest.New(t)
+	w, i := id.NewWorkspace(), id.NewIntegration()
+	const grants, times = 15_000, 40
+	publish := func(records []*discoveryv1.Record) time.Duration {
+		run := e.Start(t, w, i)
+		e.Read(t, run.GetId(), discoverytest.Slice{Records: records, Completed: []string{"test"}})
+		began := time.Now()
+		e.Publish(t, w, run.GetId())
+		return time.Since(began)
+	}
+	first := publish(manyGrants(grants))
+	for _, n := range []int{grants, grants / 2} {
+		if took := publish(manyGrants(n)); took > times*first {
+			t.Errorf("publishing %d grants over %d took %s, the first run %s", n, grants, took, first)
+		}
 	}
 }
