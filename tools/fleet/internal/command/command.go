@@ -48,10 +48,19 @@ func Run(ctx context.Context, args, environ []string, out, errOut io.Writer) int
 	if err == nil {
 		return 0
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
+	for line := range strings.SplitSeq(message(err), "\n") {
 		_, _ = fmt.Fprintln(errOut, "fleet:", line)
 	}
 	return exitCode(err)
+}
+
+// message is what a person reads of an error: the cause that a service kept for its log says nothing more to them.
+func message(err error) string {
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok || f.Message == "" {
+		return err.Error()
+	}
+	return strings.Replace(err.Error(), f.Error(), f.Message, 1)
 }
 
 func exitCode(err error) int {

@@ -122,13 +122,18 @@ func curl(p *plane.Plane, r welcome.Result, profile string) string {
 	if err != nil {
 		dial = p.Settings.Listen
 	}
-	trust := ""
-	if ca := p.WebCA(); ca != "" {
-		if rel, err := filepath.Rel(root(), ca); err == nil && !strings.HasPrefix(rel, "..") {
-			ca = rel
-		}
-		trust = " --cacert " + ca
-	}
 	return fmt.Sprintf(`curl --resolve %s:%s:%s%s -H "Authorization: Bearer $(bin/a3 --profile %s token)" -H 'Content-Type: application/json' -d '{}' %s/a3os.iam.v1.IdentityService/GetSelf`,
-		host, port, dial, trust, profile, r.URL)
+		host, port, dial, trust(p, "--cacert"), profile, r.URL)
+}
+
+// trust is an option, and a space before it, that names whom to believe; nothing where the machine does anyway.
+func trust(p *plane.Plane, option string) string {
+	ca := p.WebCA()
+	if ca == "" {
+		return ""
+	}
+	if rel, err := filepath.Rel(root(), ca); err == nil && !strings.HasPrefix(rel, "..") {
+		ca = rel
+	}
+	return " " + option + " " + ca
 }

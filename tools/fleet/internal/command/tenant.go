@@ -9,26 +9,38 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	"a3os.app/tools/fleet/internal/welcome"
 )
 
 func (a *app) tenantCommand() *cobra.Command {
-	var name string
+	var name, admin string
 	create := &cobra.Command{Use: "create SLUG", Short: "Make a tenant with a service set of its own", Args: exactly("SLUG"),
-		RunE: func(c *cobra.Command, args []string) error { return a.tenantCreate(c, args[0], name) }}
+		RunE: func(c *cobra.Command, args []string) error { return a.tenantCreate(c, args[0], name, admin) }}
 	create.Flags().StringVar(&name, "name", "", "name shown; the slug when empty")
+	create.Flags().StringVar(&admin, "admin", "", "address of the tenant's first admin; admin@SLUG.example when empty")
 	list := &cobra.Command{Use: "list", Short: "List the tenants", Args: exactly(), RunE: a.tenantList}
 	show := &cobra.Command{Use: "show TENANT", Short: "Show a tenant, by id or slug, with its set and what that says of itself", Args: exactly("TENANT"), RunE: a.tenantShow}
 	return group("tenant", "Tenants of the plane", create, list, show)
 }
 
-func (a *app) tenantCreate(c *cobra.Command, slug, name string) error {
+func (a *app) tenantCreate(c *cobra.Command, slug, name, admin string) error {
+	if admin != "" && !strings.Contains(admin, "@") {
+		return usageError{fmt.Errorf("--admin is %q: it is an address, as ada@example.com", admin)}
+	}
 	p, err := a.plane()
 	if err != nil {
 		return err
 	}
-	status, changed, err := p.CreateTenant(c.Context(), slug, name)
+	status, changed, err := p.CreateTenant(c.Context(), slug, name, admin)
 	if err != nil {
 		return err
+	}
+	if invitation, err := p.Invitation(slug); err != nil {
+		return err
+	} else if changed && invitation.Code != "" {
+		// Beside the answer: it is a secret, and for a person.
+		_, _ = fmt.Fprintf(a.errOut, "The first admin, %s, signs in once, within 15 minutes, with:\n  bin/a3 --profile %s login --url %s%s --dial %s --setup-code %s\n",
+			invitation.Email, welcome.AdminProfile(slug), p.Settings.URL(slug), trust(p, "--ca-cert"), p.Settings.Dial(), invitation.Code)
 	}
 	if a.format == "json" {
 		return a.json(status)

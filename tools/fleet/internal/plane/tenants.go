@@ -10,6 +10,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/snapshot"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -74,8 +75,18 @@ func (p *Plane) whyNot(err error) error {
 	return fmt.Errorf("%w: there is no plane in %s; make up makes one", supervise.ErrNotRunning, p.Settings.Home)
 }
 
-// CreateTenant makes a tenant with its set in a plane that is up, and says whether there was anything to do.
-func (p *Plane) CreateTenant(ctx context.Context, slug, name string) (status *registryv1.TenantStatus, changed bool, err error) {
+// Invitation is how a tenant's first admin gets in; without a code once somebody is in through this plane.
+func (p *Plane) Invitation(slug string) (local.FirstAdmin, error) {
+	t, ok := p.state.Tenant(slug)
+	if !ok {
+		return local.FirstAdmin{}, fault.New(fault.NotFound, "there is no tenant %q", slug)
+	}
+	return p.platform.FirstAdmin(local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+}
+
+// CreateTenant makes a tenant with its set in a plane that is up, and says whether there was anything to do. An empty admin is
+// admin@SLUG.example.
+func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string) (status *registryv1.TenantStatus, changed bool, err error) {
 	if !snapshot.IsLabel(slug) {
 		return nil, false, fault.New(fault.InvalidArgument, "%q is not a slug: lower-case letters, digits and hyphens, a letter first, at most 40 characters", slug)
 	}
@@ -99,7 +110,7 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name string) (status *re
 	if _, err := p.platform.Web(slugs); err != nil {
 		return nil, false, err
 	}
-	if changed, err = p.Tenant(ctx, slug, name); err != nil {
+	if changed, err = p.Tenant(ctx, slug, name, admin); err != nil {
 		return nil, changed, err
 	}
 	status, err = p.ShowTenant(ctx, slug)

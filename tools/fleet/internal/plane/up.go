@@ -52,7 +52,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		return changed, err
 	}
 	for _, slug := range slugs {
-		did, err := p.Tenant(ctx, slug, "")
+		did, err := p.Tenant(ctx, slug, "", "")
 		if err != nil {
 			return changed, err
 		}
@@ -148,7 +148,7 @@ func (p *Plane) fillSample(ctx context.Context) error {
 
 // Tenant makes a tenant with its set, or brings what is there up to date, and says whether there was anything to do. The plane's own
 // services run.
-func (p *Plane) Tenant(ctx context.Context, slug, name string) (changed bool, err error) {
+func (p *Plane) Tenant(ctx context.Context, slug, name, admin string) (changed bool, err error) {
 	t, known := p.state.Tenant(slug)
 	if !known {
 		if name == "" {
@@ -182,7 +182,7 @@ func (p *Plane) Tenant(ctx context.Context, slug, name string) (changed bool, er
 		{"keys and certificates of its own", sequence(
 			func() (bool, error) { return pf.Authorities(set) },
 			func() (bool, error) { return pf.KeysAndStores(set) },
-			func() (bool, error) { return p.nameFirstAdmin(set) })},
+			func() (bool, error) { return p.nameFirstAdmin(set, admin) })},
 		{"database and roles of its own", sequence(
 			func() (bool, error) { return pf.Database(ctx, set) },
 			func() (bool, error) { return pf.Migrate(ctx, set) })},
@@ -224,18 +224,21 @@ func (p *Plane) register(ctx context.Context, conn *grpc.ClientConn, t *state.Te
 }
 
 // nameFirstAdmin makes the code that the tenant's first admin gets in with.
-func (p *Plane) nameFirstAdmin(set local.Set) (bool, error) {
-	admin, err := p.platform.FirstAdmin(set)
-	if err != nil || admin.CodeHash != "" {
+func (p *Plane) nameFirstAdmin(set local.Set, email string) (bool, error) {
+	have, err := p.platform.FirstAdmin(set)
+	if err != nil || have.CodeHash != "" {
 		return false, err
 	}
-	return true, p.putFirstAdmin(set)
+	if email == "" {
+		email = "admin@" + set.Slug + ".example"
+	}
+	return true, p.putFirstAdmin(set, email)
 }
 
-func (p *Plane) putFirstAdmin(set local.Set) error {
+func (p *Plane) putFirstAdmin(set local.Set, email string) error {
 	code := rand.Text()
 	sum := sha256.Sum256([]byte(code))
-	return p.platform.PutFirstAdmin(set, local.FirstAdmin{Email: "admin@" + set.Slug + ".example", Code: code, CodeHash: hex.EncodeToString(sum[:])})
+	return p.platform.PutFirstAdmin(set, local.FirstAdmin{Email: email, Code: code, CodeHash: hex.EncodeToString(sum[:])})
 }
 
 // publish says to the registry where the set is, and that it is served.

@@ -24,8 +24,22 @@ func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed boo
 	if t.Welcomed {
 		return changed, nil
 	}
+	if err := p.forgetCode(t); err != nil {
+		return changed, err
+	}
 	t.Welcomed = true
 	return true, p.state.Save()
+}
+
+// forgetCode forgets a code that was redeemed. Its hash stays: without it the set would be told something new, and restart.
+func (p *Plane) forgetCode(t *state.Tenant) error {
+	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	admin, err := p.platform.FirstAdmin(set)
+	if err != nil {
+		return err
+	}
+	admin.Code = ""
+	return p.platform.PutFirstAdmin(set, admin)
 }
 
 // Results reads what the tenants of the settings have. The plane is up.
@@ -101,7 +115,11 @@ func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (str
 	}
 	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
 	if anew {
-		if err := p.putFirstAdmin(set); err != nil {
+		admin, err := p.platform.FirstAdmin(set)
+		if err != nil {
+			return "", err
+		}
+		if err := p.putFirstAdmin(set, admin.Email); err != nil {
 			return "", err
 		}
 		if _, err := p.platform.Start(ctx, set); err != nil {
