@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -101,9 +102,9 @@ func permanent(err error) bool {
 
 func (w *Worker) fail(ctx context.Context, attempt uint32, cause error) error {
 	const most = 2000
-	why := cause.Error()
+	why := strings.ToValidUTF8(cause.Error(), "")
 	if len(why) > most {
-		why = why[:most-len("…")] + "…"
+		why = strings.ToValidUTF8(why[:most-len("…")], "") + "…"
 	}
 	_, err := w.cfg.Ingest.FailRun(ctx, connect.NewRequest(&discoveryv1.FailRunRequest{Attempt: attempt, Error: why}))
 	return err
@@ -166,7 +167,8 @@ func (w *Worker) source(src *integrationsv1.Source) connector.Source {
 	}
 }
 
-// Bury hands a message that will not be delivered again to discovery, which keeps it on the record.
+// Bury hands a message that will not be delivered again to discovery, which keeps it on the record. Where the message can be believed,
+// its run ends: nobody will ever work on the slice, and no other run of the integration could begin.
 func (w *Worker) Bury(ctx context.Context, letter queue.DeadLetter) error {
 	const most = 8192
 	envelope := letter.Envelope
@@ -175,14 +177,21 @@ func (w *Worker) Bury(ctx context.Context, letter queue.DeadLetter) error {
 	}
 	_, err := w.cfg.Letters.ReportDeadLetter(ctx, connect.NewRequest(&discoveryv1.ReportDeadLetterRequest{
 		JobId: letter.JobID, Reason: clip(letter.Reason, 1000), Envelope: envelope}))
-	return err
+	if err != nil || letter.Verified == nil || letter.Verified.Kind() != Kind {
+		return err
+	}
+	if ctx, err = queue.InScope(ctx, *letter.Verified, service); err != nil {
+		return err
+	}
+	attempt := uint32(letter.Attempt) //nolint:gosec // bounded by the queue's tries
+	return unlessOver(w.fail(ctx, attempt, fmt.Errorf("given up after %d attempts: %s", letter.Attempt, letter.Reason)))
 }
 
 func clip(s string, most int) string {
 	if len(s) > most {
-		return s[:most]
+		s = s[:most]
 	}
-	if s == "" {
+	if s = strings.ToValidUTF8(s, ""); s == "" {
 		return "no reason was given"
 	}
 	return s
