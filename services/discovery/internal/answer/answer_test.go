@@ -3,6 +3,7 @@ package answer_test
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -115,7 +116,7 @@ func said(h *discoveryv1.HeldEntitlement) string {
 	if h.GetAssumption() {
 		out += " by acting"
 	}
-	return out + " " + string(rune('0'+h.GetDistance()))
+	return out + " " + strconv.Itoa(int(h.GetDistance()))
 }
 
 func saidAll(held []*discoveryv1.HeldEntitlement) string {

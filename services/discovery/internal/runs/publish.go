@@ -61,8 +61,8 @@ func (r *Runs) lookOut(ctx context.Context) error {
 		return fmt.Errorf("look for runs to publish: %w", err)
 	}
 	for _, row := range due {
-		if ctx.Err() != nil {
-			return nil
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if err := r.finish(ctx, row); err != nil {
 			slog.WarnContext(ctx, "a run is not finished yet", "run", row.ID.String(), "error", err)
