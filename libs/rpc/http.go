@@ -287,7 +287,10 @@ func (s *Server) ServeListener(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		// Every answer carries an id that no other will: a table of headers to refer back to (RFC 7541 §2.3.2) would be filled with
+		// them and never used, at the price of several links.
+		HTTP2:    &http.HTTP2Config{MaxEncoderHeaderTableSize: 1},
+		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	return serveUntil(ctx, srv, func() error {
 		if s.cfg.TLS == nil {

@@ -151,6 +151,7 @@ func bare(ctx context.Context, l net.Listener, _ world, source *workload.Source,
 	mux.Handle(discoveryv1connect.NewRunServiceHandler(runs{at: timestamppb.Now()}, connect.WithCompressMinBytes(compressFrom)))
 	srv := &http.Server{
 		Handler: mux, TLSConfig: config, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		HTTP2:    &http.HTTP2Config{MaxEncoderHeaderTableSize: 1},
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	defer context.AfterFunc(ctx, func() { _ = srv.Close() })()
