@@ -59,7 +59,7 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		field, says string
 	}{
 		"unknown field":            {"artefact: tiny", "artefact: tiny\nreplicas: 3", "", "field replicas not found"},
-		"wrong type":               {"connections: 3", "connections: many", "", "cannot unmarshal"},
+		"wrong type":               {"connections: 9", "connections: many", "", "cannot unmarshal"},
 		"no scope":                 {"scope: tenant", "scope: everybody", "scope", "tenant or plane"},
 		"component comes twice":    {"name: web", "name: store", "components[1].name", "comes twice"},
 		"name that is no label":    {"name: web", "name: Web_1", "components[1].name", "DNS label"},
@@ -75,8 +75,8 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		"health at no port":        {"health: {port: api, path: /up}", "health: {port: ops, path: /up}", "components[0].health.port", "not one of its ports"},
 		"route to two":             {"routes: [/]", "routes: [/, /]", "components[1].routes[1]", "leads to web already"},
 		"after nobody":             {"after: [store]", "after: [stove]", "components[1].after[0]", "no component"},
-		"connections without end":  {"connections: 3", "connections: 5000", "database.roles.writer.connections", "between 1 and 100"},
-		"owner by name":            {"writer: {connections: 3}", "owner: {connections: 3}", "database.roles.owner", "not owner"},
+		"connections without end":  {"connections: 9", "connections: 5000", "database.roles.writer.connections", "between 1 and 100"},
+		"owner by name":            {"writer: {connections: 9}", "owner: {connections: 9}", "database.roles.owner", "not owner"},
 		"front door of a tenant":   {"needs: {keys: [cookie]}", "needs: {keys: [cookie], front_door: true}", "components[1].needs.front_door", "belongs to the plane"},
 	} {
 		t.Run(name, func(t *testing.T) {
