@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"a3os.app/libs/authz"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/internal/callctx"
 )
 
@@ -61,9 +63,12 @@ func (s *Server) around(ctx context.Context, c *call, serve func(ctx context.Con
 	start := time.Now()
 	if c.streaming {
 		// What watches a stream's token ends with the stream.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		if leaving, ok := ctx.Value(leavingKey{}).(context.Context); ok && c.endless() {
+			defer context.AfterFunc(leaving, func() { cancel(errLeaving) })()
+		}
 	}
 	inner, err := s.begin(ctx, c)
 	if err == nil {
@@ -117,10 +122,23 @@ func (i interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) con
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		c := &call{rule: i.s.rule(conn.Spec().Procedure), header: conn.RequestHeader(), caller: callerFrom(ctx), streaming: true, protocol: conn.Peer().Protocol}
 		return i.s.around(ctx, c, func(ctx context.Context) error {
-			return next(ctx, &guardedConn{StreamingHandlerConn: conn, s: i.s, ctx: ctx, call: c})
+			ctx, end := context.WithCancelCause(ctx)
+			defer end(nil)
+			// A stream that only the server speaks on has no end of its own, and would hold the process for as long as it may drain.
+			if conn.Spec().StreamType == connect.StreamTypeServer {
+				defer context.AfterFunc(i.s.draining, func() { end(errDraining) })()
+			}
+			err := next(ctx, &guardedConn{StreamingHandlerConn: conn, s: i.s, ctx: ctx, call: c})
+			if errors.Is(context.Cause(ctx), errDraining) {
+				return errDraining
+			}
+			return err
 		})
 	}
 }
+
+// errDraining ends the streams of a process that ends.
+var errDraining = fault.Declare(fault.Unavailable, "DRAINING", "the service restarts: open the stream again")
 
 // WrapStreamingClient leaves clients alone.
 func (i interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {

@@ -279,6 +279,12 @@ func (s *Server) Serve(ctx context.Context, addr string) error {
 	return s.ServeListener(ctx, l)
 }
 
+// leavingKey is the context key of a context that ends when the server begins to drain.
+type leavingKey struct{}
+
+// errLeaving ends the streams that would otherwise keep a server from ending as long as they may.
+var errLeaving = fault.Declare(fault.Unavailable, "LEAVING", "the service restarts: open the stream again")
+
 // ServeListener is Serve on a listener of one's own.
 func (s *Server) ServeListener(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
@@ -292,6 +298,7 @@ func (s *Server) ServeListener(ctx context.Context, l net.Listener) error {
 		HTTP2:    &http.HTTP2Config{MaxEncoderHeaderTableSize: 1},
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	defer context.AfterFunc(ctx, s.drain)()
 	return serveUntil(ctx, srv, func() error {
 		if s.cfg.TLS == nil {
 			return srv.Serve(l)

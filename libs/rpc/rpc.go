@@ -4,6 +4,7 @@
 package rpc
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -104,6 +105,9 @@ type Server struct {
 	metrics   metrics
 	spans     spans
 	links     []link
+	// draining ends when the server begins to drain.
+	draining context.Context //nolint:containedctx // the server's own life, not a call's
+	drain    context.CancelFunc
 }
 
 // NewServer makes a server. It fails for a method without a rule and for a route without one.
@@ -126,6 +130,7 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 		return nil, err
 	}
 	s.links = s.rpcChain()
+	s.draining, s.drain = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	if err := s.mountServices(mux, services); err != nil {
 		return nil, err

@@ -49,6 +49,8 @@ type world struct {
 	trust       workload.Trust
 	addr        string
 	fetches     int
+	stop        context.CancelFunc
+	stopped     chan error
 }
 
 // handlers answer with what the chain made of the caller.
@@ -133,11 +135,11 @@ func newWorld(t *testing.T) *world {
 	}
 	w.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.ServeListener(ctx, l) }()
+	w.stop, w.stopped = cancel, make(chan error, 1)
+	go func() { w.stopped <- s.ServeListener(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := <-w.stopped; err != nil {
 			t.Errorf("serve: %v", err)
 		}
 	})
@@ -339,6 +341,55 @@ func TestRevokedTokenIsRefusedAndItsStreamEnds(t *testing.T) {
 	other := w.claims(func(o *authn.TokenClaims) { o.Subject, o.Revision = c.Subject, 1; o.WorkspaceID = c.WorkspaceID })
 	if _, err := w.self(nil, w.token(other, nil)); err != nil {
 		t.Fatalf("a token issued after the revocation: %v", err)
+	}
+}
+
+func TestOpenStreamEndsWhenTheServerDrains(t *testing.T) {
+	w := newWorld(t)
+	runs := discoveryv1connect.NewRunServiceClient(w.client(nil), "https://discovery.invalid", connect.WithGRPC())
+	req := connect.NewRequest(&discoveryv1.WatchRunRequest{RunId: id.NewRun().String()})
+	req.Header().Set("Authorization", "Bearer "+w.token(w.claims(nil), nil))
+	stream, err := runs.WatchRun(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() {
+		t.Fatalf("no first message: %v", stream.Err())
+	}
+	began := time.Now()
+	w.stop()
+	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeUnavailable {
+		t.Errorf("the stream of a server that drains: %v", stream.Err())
+	}
+	if err := <-w.stopped; err != nil {
+		t.Errorf("the server did not drain: %v", err)
+	}
+	w.stopped <- nil
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("draining took %s with nothing but a stream open", took)
+	}
+}
+
+func TestStreamWithoutEndDoesNotKeepAServerFromEnding(t *testing.T) {
+	w := newWorld(t)
+	runs := discoveryv1connect.NewRunServiceClient(w.client(nil), "https://discovery.invalid", connect.WithGRPC())
+	req := connect.NewRequest(&discoveryv1.WatchRunRequest{RunId: id.NewRun().String()})
+	req.Header().Set("Authorization", "Bearer "+w.token(w.claims(nil), nil))
+	stream, err := runs.WatchRun(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() {
+		t.Fatalf("no first message: %v", stream.Err())
+	}
+	began := time.Now()
+	w.stop()
+	const soon = 5 * time.Second
+	if took := time.Since(began); took > soon {
+		t.Errorf("the server ended after %s", took)
+	}
+	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeUnavailable || !strings.Contains(stream.Err().Error(), "restarts") {
+		t.Errorf("the stream ended with %v", stream.Err())
 	}
 }
 
