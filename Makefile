@@ -61,7 +61,7 @@ lint: check-go $(TOOLS_BUILT) ## check the code's form, the promises of the APIs
 	@cd devtools && GOWORK=off $(GO) mod tidy -diff
 	@for m in $(MODULES); do echo "lint $$m" && ( cd $$m \
 	  && GOWORK=off $(GO) mod tidy -diff && GOWORK=off $(GO) build ./... && $(GO) vet ./... \
-	  && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml ./... ) || exit 1; done
+	  && $(TOOLS)/golangci-lint run --allow-serial-runners --config $(CURDIR)/.golangci.yml ./... ) || exit 1; done
 
 gen: check-go $(TOOLS_BUILT) ## make generated code anew
 	@PATH="$(TOOLS):$$PATH" buf generate
