@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
@@ -40,11 +39,6 @@ type call struct {
 	span     trace.Span
 	// request is the first message received, for the record.
 	request proto.Message
-}
-
-// endless says that the call is a stream without an end of its own: by convention, of a method that is called Watch….
-func (c *call) endless() bool {
-	return c.streaming && c.rule.Method != nil && strings.HasPrefix(string(c.rule.Method.Name()), "Watch")
 }
 
 // link is a link around every RPC, unary or streaming, Connect or gRPC. Its functions may be nil.

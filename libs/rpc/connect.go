@@ -63,12 +63,9 @@ func (s *Server) around(ctx context.Context, c *call, serve func(ctx context.Con
 	start := time.Now()
 	if c.streaming {
 		// What watches a stream's token ends with the stream.
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		defer cancel(nil)
-		if leaving, ok := ctx.Value(leavingKey{}).(context.Context); ok && c.endless() {
-			defer context.AfterFunc(leaving, func() { cancel(errLeaving) })()
-		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
 	}
 	inner, err := s.begin(ctx, c)
 	if err == nil {

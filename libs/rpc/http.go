@@ -279,12 +279,6 @@ func (s *Server) Serve(ctx context.Context, addr string) error {
 	return s.ServeListener(ctx, l)
 }
 
-// leavingKey is the context key of a context that ends when the server begins to drain.
-type leavingKey struct{}
-
-// errLeaving ends the streams that would otherwise keep a server from ending as long as they may.
-var errLeaving = fault.Declare(fault.Unavailable, "LEAVING", "the service restarts: open the stream again")
-
 // ServeListener is Serve on a listener of one's own.
 func (s *Server) ServeListener(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
