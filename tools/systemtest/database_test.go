@@ -6,10 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"a3os.app/libs/id"
+	"go.jetify.com/typeid"
 )
 
 // at is a connection string with another database.
@@ -138,12 +136,12 @@ func TestRoleSeesOneWorkspaceOrNone(t *testing.T) {
 	}
 }
 
-// uuidOf is how PostgreSQL writes a workspace's id.
-func uuidOf(t testing.TB, workspace string) string {
+// uuidOf is how PostgreSQL writes an id.
+func uuidOf(t testing.TB, text string) string {
 	t.Helper()
-	w, err := id.ParseWorkspace(workspace)
+	parsed, err := typeid.FromString(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return uuid.UUID(w.Bytes()).String()
+	return parsed.UUID()
 }

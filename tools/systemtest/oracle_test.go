@@ -2,10 +2,12 @@ package systemtest
 
 import (
 	"context"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -56,13 +58,29 @@ func (p *plane) sampleAddress(t testing.TB) string {
 	return u.Host
 }
 
+func portOf(t testing.TB, addr string) uint32 {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(n)
+}
+
+// background goes on when the test has ended, for what is cleared away then.
+func background(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
+
 func dial(t testing.TB, at string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	t.Cleanup(func() { _ = conn.Close(background(t)) })
 	return conn
 }
 

@@ -160,12 +160,22 @@ func ask[Q, S any](t testing.TB, m method[Q, S], msg *Q) *S {
 	return res.Msg
 }
 
+// try calls a method.
+func try[Q, S any](t testing.TB, m method[Q, S], msg *Q) (*S, error) {
+	t.Helper()
+	res, err := m(t.Context(), connect.NewRequest(msg))
+	if err != nil {
+		return nil, err
+	}
+	return res.Msg, nil
+}
+
 // refused calls a method that has to be refused in a kind, and answers the message.
 func refused[Q, S any](t testing.TB, kind fault.Kind, m method[Q, S], msg *Q) string {
 	t.Helper()
-	res, err := m(t.Context(), connect.NewRequest(msg))
+	res, err := try(t, m, msg)
 	if err == nil {
-		t.Fatalf("%T was not refused: %v", msg, res.Msg)
+		t.Fatalf("%T was not refused: %v", msg, res)
 	}
 	if got := fault.KindOf(err); got != kind {
 		t.Fatalf("%T was refused as %s and not as %s: %v", msg, got, kind, err)
