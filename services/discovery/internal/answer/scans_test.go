@@ -41,9 +41,10 @@ func TestQuestionsReadWhatTheyAreAboutAndNoMore(t *testing.T) {
 		fillWith(t, env, many, workspace)
 	}
 	env.Exec(t, "ANALYZE")
-	total := env.Count(t, "SELECT count(*) FROM discovery.grants")
+	// Counting them would be a scan, which could be noted at any time later.
+	total := env.Count(t, "SELECT reltuples::int FROM pg_class WHERE oid = 'discovery.grants'::regclass")
 	if total < 300_000 {
-		t.Fatalf("%d grants were made, want 300,000 or more", total)
+		t.Fatalf("some %d grants were made, want 300,000 or more", total)
 	}
 	for name, ask := range map[string]func(context.Context, *answer.Answers) (int, error){
 		"ListHolders": func(ctx context.Context, a *answer.Answers) (int, error) {
