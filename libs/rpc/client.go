@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -88,8 +90,20 @@ func (o outgoing) WrapStreamingClient(next connect.StreamingClientFunc) connect.
 		if err := o.credentials(ctx, conn.RequestHeader()); err != nil {
 			return &brokenConn{StreamingClientConn: conn, err: err}
 		}
-		return conn
+		return &mappedConn{conn}
 	}
+}
+
+// mappedConn gives the errors of a stream kind and reason, as those of a unary call have.
+type mappedConn struct{ connect.StreamingClientConn }
+
+// Receive answers io.EOF at the stream's end.
+func (m *mappedConn) Receive(msg any) error {
+	err := m.StreamingClientConn.Receive(msg)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return fault.FromRPC(err)
 }
 
 // WrapStreamingHandler leaves handlers alone.
