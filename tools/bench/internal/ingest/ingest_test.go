@@ -8,8 +8,9 @@ import (
 
 func TestBenchmarkLinesAreReadAndOthersAreNot(t *testing.T) {
 	const out = `goos: linux
-BenchmarkIngestToPublished-2   	       1	9000000000 ns/op	    900000 copy-rows/s	    400000 rows/s
-BenchmarkIngestToPublished-2   	       1	8000000000 ns/op	    800000 copy-rows/s	    300000 rows/s	       12 B/op
+BenchmarkIngestToPublished-2   	       1	9000000000 ns/op	    900000 bare-grants/s	    400000 grants/s	         0.4444 ratio
+BenchmarkIngestToPublished-2   	2026/11/23 02:19:48 INFO migrated schemas="a3 audit iam"
+       1	8000000000 ns/op	    800000 bare-grants/s	    300000 grants/s	         0.3750 ratio
 PASS
 ok  	a3os.app/services/discovery/internal/runs	17.1s
 `
@@ -20,7 +21,7 @@ ok  	a3os.app/services/discovery/internal/runs	17.1s
 }
 
 func TestBenchmarkWithoutComparisonIsRefused(t *testing.T) {
-	_, _, err := parse([]byte("BenchmarkIngestToPublished-2 1 9000 ns/op 400000 rows/s\n"))
+	_, _, err := parse([]byte("BenchmarkIngestToPublished-2 1 9000 ns/op 400000 grants/s\n"))
 	if err == nil || !strings.Contains(err.Error(), rawCopy) {
 		t.Fatalf("want an error that names what is missing, got %v", err)
 	}
