@@ -77,10 +77,20 @@ func (o outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		}
 		res, err := next(ctx, req)
 		if err != nil {
-			return nil, fault.FromRPC(err)
+			return nil, told(ctx, err)
 		}
 		return res, nil
 	}
+}
+
+// told is the error of a call with kind and reason. Connect takes a connection that was reset for a caller who gave up; where this
+// caller did not, the other side ended in the middle.
+func told(ctx context.Context, err error) error {
+	f := fault.FromRPC(err)
+	if fault.KindOf(f) == fault.Canceled && !connect.IsWireError(err) && ctx.Err() == nil {
+		return fault.Wrap(fault.Unavailable, err, "the connection broke before an answer came; what the request did is not known")
+	}
+	return f
 }
 
 // WrapStreamingClient presents credentials before the stream opens.
