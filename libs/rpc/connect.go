@@ -123,7 +123,13 @@ func (i interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) con
 			defer end(nil)
 			// A stream that only the server speaks on has no end of its own, and would hold the process for as long as it may drain.
 			if conn.Spec().StreamType == connect.StreamTypeServer {
-				defer context.AfterFunc(i.s.draining, func() { end(errDraining) })()
+				go func() {
+					select {
+					case <-i.s.draining:
+						end(errDraining)
+					case <-ctx.Done():
+					}
+				}()
 			}
 			err := next(ctx, &guardedConn{StreamingHandlerConn: conn, s: i.s, ctx: ctx, call: c})
 			if errors.Is(context.Cause(ctx), errDraining) {

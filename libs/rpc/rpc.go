@@ -4,12 +4,12 @@
 package rpc
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -105,9 +105,9 @@ type Server struct {
 	metrics   metrics
 	spans     spans
 	links     []link
-	// draining ends when the server begins to drain.
-	draining context.Context //nolint:containedctx // the server's own life, not a call's
-	drain    context.CancelFunc
+	// draining is closed, by drain, when the server begins to drain.
+	draining chan struct{}
+	drain    func()
 }
 
 // NewServer makes a server. It fails for a method without a rule and for a route without one.
@@ -130,7 +130,8 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 		return nil, err
 	}
 	s.links = s.rpcChain()
-	s.draining, s.drain = context.WithCancel(context.Background())
+	s.draining = make(chan struct{})
+	s.drain = sync.OnceFunc(func() { close(s.draining) })
 	mux := http.NewServeMux()
 	if err := s.mountServices(mux, services); err != nil {
 		return nil, err
