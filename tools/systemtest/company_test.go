@@ -31,9 +31,7 @@ import (
 // Phase 1: the same command serves one company on its own machine, under its own host name and its own certificate. The plane is a
 // small one of its own beside the shared one, which shows that neither touches the other, and is stopped and killed as it goes.
 func TestOneCompanyUnderItsOwnHostName(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it brings up a second plane")
-	}
+	full(t)
 	t.Parallel()
 	const domain, slug = "access.corp.example", "corp"
 	dir, err := os.MkdirTemp("", "a3-company-")

@@ -10,9 +10,7 @@ import (
 // Rows F16, in short, and F17: promise 8. The registry is stopped as it is, so that it takes connections and never answers, which is
 // worse than being gone; what starts meanwhile has nothing but what it kept.
 func TestPlaneServesWithoutItsRegistry(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it stops the registry")
-	}
+	full(t)
 	owner := acme().invite(t)
 	w := acme().workspace(t, owner).GetId()
 	resume := shared.pause(t, "plane/registry")

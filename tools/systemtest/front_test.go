@@ -43,6 +43,7 @@ func TestHeadersThatNameATenantAreNotBelieved(t *testing.T) {
 
 // Row H15. Tenants whose set nobody started are enough: it is about what the gateway says.
 func TestHostsOfNoTenantAreToldTheSame(t *testing.T) {
+	full(t)
 	t.Parallel()
 	hosts := map[string]string{"nobody's": name("nobody"), "not a slug": "a_b", "the bare domain": ""}
 	for what, state := range map[string]registryv1.TenantState{"suspended": registryv1.TenantState_TENANT_STATE_SUSPENDED, "left": registryv1.TenantState_TENANT_STATE_OFFBOARDED} {
@@ -112,6 +113,7 @@ func seen(t *testing.T, host, path string) string {
 // Row H17. Which requests a service sees is proven with the gateway's own tests; here, that the real chain of gateway and service
 // answers at most once, refuses or serves the one request, and never serves what was smuggled behind it.
 func TestAmbiguousRequestIsOneOrNone(t *testing.T) {
+	full(t)
 	t.Parallel()
 	a, g := fmt.Sprintf("acme.%s:%d", shared.domain, shared.port), fmt.Sprintf("globex.%s:%d", shared.domain, shared.port)
 	const path = "/.well-known/openid-configuration"

@@ -21,9 +21,7 @@ import (
 const backWithin = 20 * time.Second
 
 func TestKilledProcessIsBackAndNothingIsLost(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it kills every process of a set, one after another")
-	}
+	full(t)
 	targets := []string{"plane/registry", "plane/gateway", "plane/postgres"}
 	for component := range acme().addresses {
 		targets = append(targets, acme().id+"/"+component)

@@ -113,6 +113,7 @@ func (x *tenant) operations(t testing.TB) string {
 // The whole way: connector, queue, staging, publication, graph, API. For every table of the sample company, and every privilege, those
 // who are said to have it at once are exactly those of whom PostgreSQL says so.
 func TestAnswersAgreeWithPostgreSQL(t *testing.T) {
+	full(t)
 	t.Parallel()
 	access := client(acme().admin(t), acme().operations(t), discoveryv1connect.NewAccessServiceClient)
 	compared := 0
@@ -157,6 +158,7 @@ func holders(t testing.TB, access discoveryv1connect.AccessServiceClient, resour
 }
 
 func TestPathsAreMembershipsThatPostgreSQLHas(t *testing.T) {
+	full(t)
 	t.Parallel()
 	access := client(acme().admin(t), acme().operations(t), discoveryv1connect.NewAccessServiceClient)
 	conn := shared.superuser(t, "sample-postgres", "northwind")

@@ -352,3 +352,11 @@ func within(t testing.TB, d time.Duration, check func() error) time.Duration {
 		}
 	}
 }
+
+// full skips a test that is for a full run: with -short there are the answer and the isolation of tenants and workspaces.
+func full(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("this is for a full run, without -short")
+	}
+}

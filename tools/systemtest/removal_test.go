@@ -73,6 +73,7 @@ func (x *tenant) refusesWithin(t *testing.T, token string, soon time.Duration) {
 
 // Row T11, of a member.
 func TestRemovedMemberIsRefusedWithinFiveSeconds(t *testing.T) {
+	full(t)
 	t.Parallel()
 	owner, member := acme().invite(t), acme().invite(t)
 	w := acme().workspace(t, owner)
@@ -88,6 +89,7 @@ func TestRemovedMemberIsRefusedWithinFiveSeconds(t *testing.T) {
 
 // Row T11, of a user and all of their sessions.
 func TestDeactivatedUserIsRefusedWithinFiveSeconds(t *testing.T) {
+	full(t)
 	t.Parallel()
 	user := acme().invite(t)
 	token := user.token(t, "")
@@ -101,6 +103,7 @@ func TestDeactivatedUserIsRefusedWithinFiveSeconds(t *testing.T) {
 
 // Row W26. A run that a stopped worker can't take is one that can be watched for as long as the test likes.
 func TestStreamOfARemovedMemberEnds(t *testing.T) {
+	full(t)
 	owner, member := globex().invite(t), globex().invite(t)
 	w := globex().workspace(t, owner).GetId()
 	member.join(t, owner, w, iamv1.WorkspaceRole_WORKSPACE_ROLE_MEMBER)

@@ -33,6 +33,7 @@ func hostile() map[string]string {
 
 // Row D33, first half: every field of text, by the descriptors, takes every text or refuses it by its rule, and nothing breaks.
 func TestHostileTextIsRefusedOrTaken(t *testing.T) {
+	full(t)
 	t.Parallel()
 	o := newOffice(t, acme())
 	// Ids of nobody, so that what is destroyed is nothing.
@@ -123,6 +124,7 @@ func encoded(way []protoreflect.FieldDescriptor, text string) []byte {
 
 // Row D33, second half: what is taken comes back as it was, through everything that stores it.
 func TestTextThatIsTakenComesBackExactly(t *testing.T) {
+	full(t)
 	t.Parallel()
 	admin, owner := acme().admin(t), acme().invite(t)
 	home := acme().workspace(t, owner).GetId()
@@ -172,6 +174,7 @@ func TestTextThatIsTakenComesBackExactly(t *testing.T) {
 
 // Row X57, through gateway and service, as JSON and as protobuf.
 func TestDeepNestingIsRefused(t *testing.T) {
+	full(t)
 	t.Parallel()
 	const depth = 10_000
 	const unknown = 1000

@@ -83,6 +83,7 @@ func signed(t *testing.T, alg jwt.SigningMethod, key any, claims, header map[str
 
 // Rows T1, T2, T3 and T7, with a token that was good until somebody changed it.
 func TestForgedTokensAreRefused(t *testing.T) {
+	full(t)
 	t.Parallel()
 	good := acme().admin(t).token(t, "")
 	header, claims := decoded(t, good)
@@ -170,6 +171,7 @@ func TestForgedTokensAreRefused(t *testing.T) {
 
 // Row T10: bounded by size before it is looked at. What the gateway doesn't even read is refused with 431.
 func TestMegabyteOfDotsIsRefusedAtOnce(t *testing.T) {
+	full(t)
 	t.Parallel()
 	began := time.Now()
 	answers, closed := exchange(t, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: acme.%s:%d\r\nContent-Type: application/json\r\nContent-Length: 2\r\nAuthorization: Bearer %s\r\n\r\n{}",
@@ -185,9 +187,7 @@ func TestMegabyteOfDotsIsRefusedAtOnce(t *testing.T) {
 // Row T10: key ids that nobody has cost a service neither time nor memory. That they make it ask the issuer at most once an interval
 // is seen where the issuer is the test's own, in libs/authn.
 func TestTokensOfUnknownKeysAreRefusedInBoundedTimeAndMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it sends ten thousand tokens")
-	}
+	full(t)
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -24,6 +24,7 @@ const endsWithin = 5 * time.Second
 const sealedWithin = 30 * time.Second
 
 func TestTransferIsOnTheRecord(t *testing.T) {
+	full(t)
 	t.Parallel()
 	before, after := acme().invite(t), acme().invite(t)
 	w := acme().workspace(t, before)
@@ -72,6 +73,7 @@ func TestTransferIsOnTheRecord(t *testing.T) {
 func unmarshal(text string, into proto.Message) error { return protojson.Unmarshal([]byte(text), into) }
 
 func TestTransferWithOneKeyIsDoneOnce(t *testing.T) {
+	full(t)
 	t.Parallel()
 	before, after := acme().invite(t), acme().invite(t)
 	w := acme().workspace(t, before)
@@ -100,6 +102,7 @@ func TestTransferWithOneKeyIsDoneOnce(t *testing.T) {
 }
 
 func TestOfTwoTransfersAtOnceOneWins(t *testing.T) {
+	full(t)
 	t.Parallel()
 	owner, rivals := acme().invite(t), []*person{acme().invite(t), acme().invite(t)}
 	w := acme().workspace(t, owner)
@@ -128,6 +131,7 @@ func TestOfTwoTransfersAtOnceOneWins(t *testing.T) {
 
 // A transfer is for tenant admins, and the record keeps those who tried.
 func TestTransferByAnyoneElseIsDeniedAndOnTheRecord(t *testing.T) {
+	full(t)
 	t.Parallel()
 	owner, other := acme().invite(t), acme().invite(t)
 	w := acme().workspace(t, owner)

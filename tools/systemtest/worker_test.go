@@ -30,9 +30,7 @@ func people(rows int) string {
 
 // Row F1, with a real process and a real signal.
 func TestWorkerKilledMidRunPublishesTheSame(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it reads 200,000 rows twice")
-	}
+	full(t)
 	owner := globex().invite(t)
 	w := globex().workspace(t, owner).GetId()
 	const rows = 200_000
@@ -119,6 +117,7 @@ func samePublished(t *testing.T, x *tenant, one, other string) {
 
 // Promise 7 and row F29: what a run could not see it does not take for gone, and a run that sees everything does.
 func TestPartialRunMarksNothingAsGone(t *testing.T) {
+	full(t)
 	t.Parallel()
 	const secret = "systemtest-password"
 	server := shared.superuser(t, "sample-postgres", "postgres")
