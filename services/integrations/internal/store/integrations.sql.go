@@ -19,7 +19,7 @@ WITH due AS (
     WHERE i.next_due_at <= now() ORDER BY i.next_due_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE integrations.integrations i
-SET next_due_at = greatest(due.due_at + i.schedule, now())
+SET next_due_at = CASE WHEN due.due_at + i.schedule > now() THEN due.due_at + i.schedule ELSE now() + i.schedule END
 FROM due WHERE i.workspace_id = due.workspace_id AND i.id = due.id
 RETURNING i.workspace_id, i.id, due.due_at
 `
