@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,9 +30,7 @@ func TestKilledProcessIsBackAndNothingIsLost(t *testing.T) {
 	l := newLoad(t, owner, acme().workspace(t, owner).GetId())
 	for _, target := range targets {
 		before := shared.pids(t)
-		if err := syscall.Kill(before[target], syscall.SIGKILL); err != nil {
-			t.Fatalf("kill %s: %v", target, err)
-		}
+		kill(t, before[target])
 		var now process
 		took := within(t, backWithin, func() error {
 			var err error

@@ -59,7 +59,7 @@ func TestUpPrintsTheAnswer(t *testing.T) {
 func counts(t *testing.T, out, slug string) map[string]string {
 	t.Helper()
 	printed := map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^(\S+)\s+(\S+)\s+(?:postgres|unix|csv)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+\S+$`).FindAllStringSubmatch(out, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(\S+)\s+(\S+)\s+(?:postgres|unix|csv)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+\S.*$`).FindAllStringSubmatch(out, -1) {
 		if m[1] == slug {
 			printed[m[2]] = strings.Join(m[3:7], " ")
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -59,9 +58,7 @@ func TestWorkerKilledMidRunPublishesTheSame(t *testing.T) {
 			return err
 		})
 		before := shared.pids(t)[worker]
-		if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		kill(t, before)
 		if state := ask(t, runs.GetRun, &discoveryv1.GetRunRequest{RunId: run.GetId()}).GetState(); state != integrationsv1.RunState_RUN_STATE_RUNNING {
 			t.Logf("attempt %d was killed when the run was %s already", attempt, state)
 		}
