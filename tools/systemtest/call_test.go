@@ -102,7 +102,7 @@ func through(t testing.TB, x *tenant) caller {
 func past(t testing.TB, x *tenant, component string, certificates ...tls.Certificate) caller {
 	t.Helper()
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: certificates, MinVersion: tls.VersionTLS12}} //nolint:gosec // an attacker doesn't mind
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: certificates, MinVersion: tls.VersionTLS12}}
 	t.Cleanup(transport.CloseIdleConnections)
 	addr, ok := x.addresses[component]
 	if !ok {
@@ -150,7 +150,7 @@ func frame(m rpcMethod, raw []byte) []byte {
 	if !m.streams() {
 		return raw
 	}
-	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(raw))), raw...) //nolint:gosec // test messages are small
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(raw))), raw...)
 }
 
 // try sends octets.

@@ -95,7 +95,7 @@ func fillScalar(msg *dynamicpb.Message, f protoreflect.FieldDescriptor, r *valid
 			msg.Set(f, protoreflect.ValueOfString(s.GetIn()[0]))
 		case s.GetMinLen() > 0:
 			text := name("text")
-			for len(text) < int(s.GetMinLen()) { //nolint:gosec // bounds of fields are small
+			for len(text) < int(s.GetMinLen()) {
 				text += rand.Text()
 			}
 			msg.Set(f, protoreflect.ValueOfString(text))

@@ -109,7 +109,7 @@ func (x *tenant) invite(t testing.TB) *person {
 func (x *tenant) newcomer(t testing.TB) *http.Client {
 	t.Helper()
 	tlsConfig := x.client(t).Transport.(*http.Transport).TLSClientConfig.Clone()
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, byte(1+mathrand.IntN(200)), byte(mathrand.IntN(200)), byte(1+mathrand.IntN(200)))}} //nolint:gosec // below 256
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, byte(1+mathrand.IntN(200)), byte(mathrand.IntN(200)), byte(1+mathrand.IntN(200)))}}
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: tlsConfig, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, x.plane.address())
 	}}

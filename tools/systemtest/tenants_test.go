@@ -67,7 +67,7 @@ func TestCredentialsOfOneTenantBuyNoTokenFromTheOther(t *testing.T) {
 			"subject_token_type": {"urn:ietf:params:oauth:token-type:access_token"}, "resource": {"urn:a3os:workspace:" + id.New[workspaceKind]().String()}},
 		"access token, as an assertion": {"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {token}},
 	} {
-		res, err := acme().client(t).PostForm(acme().url+"/oauth2/token", form) //nolint:noctx // the client has a bound
+		res, err := acme().client(t).PostForm(acme().url+"/oauth2/token", form)
 		if err != nil {
 			t.Fatal(err)
 		}

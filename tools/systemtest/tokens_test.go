@@ -26,7 +26,7 @@ import (
 // publicKey is the issuer's key set, and its first key.
 func (x *tenant) publicKey(t *testing.T) (kid string, key *ecdsa.PublicKey, raw []byte) {
 	t.Helper()
-	res, err := x.client(t).Get(x.url + "/oauth2/keys") //nolint:noctx // the client has a bound
+	res, err := x.client(t).Get(x.url + "/oauth2/keys")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -257,7 +257,7 @@ func TestTokenForAnotherWorkspaceIsRefusedLikeOneForNone(t *testing.T) {
 	a, b := newOffice(t, acme()), newOffice(t, acme())
 	token := a.owner.token(t, "")
 	try := func(workspace string) string {
-		res, err := acme().client(t).PostForm(acme().url+"/oauth2/token", url.Values{ //nolint:noctx // the client has a bound
+		res, err := acme().client(t).PostForm(acme().url+"/oauth2/token", url.Values{
 			"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {token},
 			"subject_token_type": {"urn:ietf:params:oauth:token-type:access_token"}, "resource": {"urn:a3os:workspace:" + workspace},
 		})
