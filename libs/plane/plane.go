@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"a3os.app/libs/internal/idle"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/telemetry"
 	"a3os.app/libs/workload"
@@ -88,7 +89,7 @@ func (p *Process) Run(ctx context.Context, ready func(context.Context) error, se
 	defer stopServing()
 	background = append(background, p.followCertificate, func(ctx context.Context) error {
 		return rpc.ServeOps(ctx, p.Config.OpsListen, p.telemetry.Metrics, ready)
-	})
+	}, func(ctx context.Context) error { idle.GiveBack(ctx); return nil })
 	for _, fn := range background {
 		bg.Go(func() error {
 			defer stopServing()

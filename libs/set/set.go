@@ -23,6 +23,7 @@ import (
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/id"
+	"a3os.app/libs/internal/idle"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/telemetry"
@@ -253,6 +254,7 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 		run(func(ctx context.Context) error { m.keys.Follow(ctx); return nil })
 	}
 	run(m.renewCertificate)
+	run(func(ctx context.Context) error { idle.GiveBack(ctx); return nil })
 	for _, fn := range what.Background {
 		run(fn)
 	}
