@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -83,11 +84,12 @@ func (o outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// told is the error of a call with kind and reason. Connect takes a connection that was reset for a caller who gave up; where this
-// caller did not, the other side ended in the middle.
+// told is the error of a call with kind and reason. Connect takes a connection that was reset for a caller who gave up, and a stream
+// that was (RFC 9113 §6.4) for a fault of ours; where nobody said so in an answer, the other side ended in the middle.
 func told(ctx context.Context, err error) error {
 	f := fault.FromRPC(err)
-	if fault.KindOf(f) == fault.Canceled && !connect.IsWireError(err) && ctx.Err() == nil {
+	reset := fault.KindOf(f) == fault.Canceled || fault.KindOf(f) == fault.Internal && strings.HasSuffix(err.Error(), "received from peer")
+	if reset && !connect.IsWireError(err) && ctx.Err() == nil {
 		return fault.Wrap(fault.Unavailable, err, "the connection broke before an answer came; what the request did is not known")
 	}
 	return f

@@ -16,25 +16,36 @@ import (
 )
 
 func TestConnectionThatBreaksIsNotTakenForACallerWhoGaveUp(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	resets := func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		// Reset, as the connections of a process are that is killed.
+		// As the connections of a process end that is killed.
 		_ = conn.(*net.TCPConn).SetLinger(0)
 		_ = conn.Close()
-	}))
-	defer server.Close()
-	c := rpc.ToTenant(server.Client(), server.URL, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewIdentityServiceClient)
-	_, err := c.GetSelf(t.Context(), connect.NewRequest(&iamv1.GetSelfRequest{}))
-	if fault.KindOf(err) != fault.Unavailable {
-		t.Errorf("the connection broke: %v", err)
 	}
-	ctx, giveUp := context.WithCancel(t.Context())
-	giveUp()
-	if _, err := c.GetSelf(ctx, connect.NewRequest(&iamv1.GetSelfRequest{})); fault.KindOf(err) != fault.Canceled {
-		t.Errorf("the caller gave up: %v", err)
+	aborts := func(w http.ResponseWriter, _ *http.Request) {
+		// As the gateway ends an answer whose service was killed.
+		w.Header().Set("Content-Type", "application/proto")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	plain, http2 := httptest.NewServer(http.HandlerFunc(resets)), httptest.NewUnstartedServer(http.HandlerFunc(aborts))
+	http2.EnableHTTP2 = true
+	http2.StartTLS()
+	defer plain.Close()
+	defer http2.Close()
+	for name, server := range map[string]*httptest.Server{"connection": plain, "stream of HTTP/2": http2} {
+		c := rpc.ToTenant(server.Client(), server.URL, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewIdentityServiceClient)
+		if _, err := c.GetSelf(t.Context(), connect.NewRequest(&iamv1.GetSelfRequest{})); fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("the %s was reset: %v", name, err)
+		}
+		ctx, giveUp := context.WithCancel(t.Context())
+		giveUp()
+		if _, err := c.GetSelf(ctx, connect.NewRequest(&iamv1.GetSelfRequest{})); fault.KindOf(err) != fault.Canceled {
+			t.Errorf("the caller gave up: %v", err)
+		}
 	}
 }
