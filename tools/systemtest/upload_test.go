@@ -35,7 +35,6 @@ func TestBadUploadIsNamedByLineAndNotHalfTaken(t *testing.T) {
 		for _, gap := range run.GetGaps() {
 			said += " " + gap.GetReason()
 		}
-		t.Logf("%s: %s %.200q, %d grants", what, run.GetState(), said, len(taken))
 		if run.GetState() == integrationsv1.RunState_RUN_STATE_COMPLETE {
 			t.Errorf("%s: the run is said to be complete", what)
 		}
