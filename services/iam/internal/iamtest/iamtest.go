@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -104,12 +103,29 @@ func Database(t testing.TB) (*pgtest.Database, map[string]string) {
 		names[word] = db.RoleName(urls[word])
 	}
 	// The audit service's own migrations, read as files: a test of one service does not import another.
-	_, here, _, _ := runtime.Caller(0)
-	audit := pg.Migration{Schema: "audit", Files: os.DirFS(filepath.Join(filepath.Dir(here), "../../../audit/migrations"))}
+	audit := pg.Migration{Schema: "audit", Files: os.DirFS(auditMigrations(t))}
 	if err := pg.Migrate(t.Context(), db.URL, names, pg.Base(), audit, iam.Schema()); err != nil {
 		t.Fatal(err)
 	}
 	return db, urls
+}
+
+// auditMigrations is found from the directory that the test runs in, which is its package's.
+func auditMigrations(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		found := filepath.Join(dir, "audit", "migrations")
+		if _, err := os.Stat(found); err == nil {
+			return found
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("services/audit/migrations was not found above the test's package")
+		}
+	}
 }
 
 // New makes an iam with one active admin. Its feed runs until the test ends.
