@@ -6,7 +6,7 @@ BIN := bin
 GO_WANTED := 1.26
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean build test test-short lint gen bench check-go
+.PHONY: help up down clean build test test-short attack faults lint gen bench check-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ test: check-go ## run every test, on real parts that the tests start themselves
 
 test-short: check-go ## run the tests that take no time
 	@$(GO) run ./libs/pgtest/with-postgres sh -ec 'for m in $(MODULES); do (cd $$m && $(GO) test -short ./...); done'
+
+attack: check-go ## try what attackers try, and print row by row what was refused (A3_PLAY='--only T1,T2 --json FILE')
+	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/play attacks $(A3_PLAY)
+
+faults: check-go ## break what breaks, and print row by row what held (A3_PLAY as above)
+	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/play faults $(A3_PLAY)
 
 TOOLS := $(CURDIR)/.cache/bin
 

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// world is a checkout with tests of its own, run by the real go.
+func world(t *testing.T, source string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	for _, module := range modules() {
+		dir := filepath.Join(root, module)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dir, "go.mod"), "module trial.test/"+module+"\n\ngo 1.26\n")
+	}
+	put(t, filepath.Join(root, "libs", "trial_test.go"), source)
+	return root
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func playAll(t *testing.T, root string) (report, string) {
+	t.Helper()
+	t.Setenv("GOWORK", "off")
+	c, err := catalogue("attacks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := find(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var progress bytes.Buffer
+	results, err := play(t.Context(), root, batches(tests, c), &progress)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &progress)
+	}
+	return c.report(results), progress.String()
+}
+
+func (r report) line(name string) line {
+	return r.Rows[slices.IndexFunc(r.Rows, func(l line) bool { return l.Name == name })]
+}
+
+func TestRowIsHeldByTestsThatPassAlone(t *testing.T) {
+	r, progress := playAll(t, world(t, `package trial
+
+import "testing"
+
+// Row T1.
+func TestHolds(t *testing.T) {
+	t.Run("inside", func(t *testing.T) { t.Attr("row", "T1 2") })
+	t.Attr("row", "T1 3")
+}
+
+// Row T2: what it told before it failed is no case held.
+func TestFails(t *testing.T) {
+	t.Attr("row", "T2 5")
+	t.Error("not refused")
+}
+
+// Row T3: its subtest is fine and it is not.
+func TestFailsOutside(t *testing.T) {
+	t.Run("inside", func(t *testing.T) { t.Attr("row", "T3 1") })
+	t.Fail()
+}
+
+// Row T5 is named and nothing was tried.
+func TestTriesNothing(t *testing.T) {}
+
+// Row T7 can't be tried here.
+func TestSkips(t *testing.T) { t.Skip("no door") }
+
+// Row T8, and a row that nobody knows.
+func TestStrange(t *testing.T) { t.Attr("row", "T8 1"); t.Attr("row", "T99 1") }
+
+func TestOfNoRowIsNotRun(t *testing.T) { t.Fatal("it was run") }
+`))
+	for name, want := range map[string]string{
+		"T1": "held", "T2": "FAILED", "T3": "FAILED", "T5": "NOT PLAYED", "T7": "NOT PLAYED", "T8": "held", "T10": "NOT PLAYED", "F50": "comes with: releases and rollouts, issue 5",
+	} {
+		if got := r.line(name).state(); got != want {
+			t.Errorf("row %s is %q, want %q", name, got, want)
+		}
+	}
+	if l := r.line("T1"); l.Held != 5 || l.Cases != 5 || l.Failed != 0 {
+		t.Errorf("row T1: %+v", l)
+	}
+	if l := r.line("T2"); l.Held != 0 || l.Failed != 5 {
+		t.Errorf("row T2: %+v", l)
+	}
+	err := r.verdict()
+	for _, want := range []string{"T2 failed", "T5 not played", "trial.test/libs TestFails failed", "row T99, which no catalogue has"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the verdict doesn't say %q: %v", want, err)
+		}
+	}
+	for _, want := range []string{"✓ TestHolds", "✗ TestFails", "not refused", "- TestSkips", "no door"} {
+		if !strings.Contains(progress, want) {
+			t.Errorf("the progress doesn't say %q:\n%s", want, progress)
+		}
+	}
+}
+
+func TestPackageThatDoesNotBuildIsAFailure(t *testing.T) {
+	r, _ := playAll(t, world(t, "package trial\n\nimport \"testing\"\n\n// Row T1.\nfunc TestBroken(t *testing.T) { undefined() }\n"))
+	if err := r.verdict(); err == nil || len(r.Failed) == 0 || !strings.Contains(err.Error(), "T1 not played") {
+		t.Errorf("failed %v, verdict %v", r.Failed, err)
+	}
+}
+
+func TestProcessThatDiesHoldsNothing(t *testing.T) {
+	r, _ := playAll(t, world(t, "package trial\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\n// Row T1.\nfunc TestDies(t *testing.T) { t.Attr(\"row\", \"T1 1\"); os.Exit(3) }\n"))
+	if got := r.line("T1").state(); got != "FAILED" {
+		t.Errorf("row T1 is %q: %v", got, r.verdict())
+	}
+}
+
+// What tells its rows must be found by its comment, or it would never be run for them.
+func TestEveryTestThatTellsRowsNamesThem(t *testing.T) {
+	root, err := checkout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := known()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, module := range modules() {
+		err := filepath.WalkDir(filepath.Join(root, module), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+			if err != nil {
+				return err
+			}
+			for _, d := range f.Decls {
+				fn, ok := d.(*ast.FuncDecl)
+				if !ok || !strings.HasPrefix(fn.Name.Name, "Test") {
+					continue
+				}
+				for _, name := range told(fn.Body) {
+					if !all[name] || !slices.Contains(rowName.FindAllString(fn.Doc.Text(), -1), name) {
+						t.Errorf("%s: %s tells cases of row %s: name the row in its comment, and in a catalogue", path, fn.Name.Name, name)
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// told are the rows in calls of t.Attr("row", …), as far as they stand there in letters.
+func told(body *ast.BlockStmt) []string {
+	var out []string
+	ast.Inspect(body, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) != 2 {
+			return true
+		}
+		fn, ok := call.Fun.(*ast.SelectorExpr)
+		if key, literal := call.Args[0].(*ast.BasicLit); !ok || fn.Sel.Name != "Attr" || !literal || key.Value != `"row"` {
+			return true
+		}
+		ast.Inspect(call.Args[1], func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+				out = append(out, rowName.FindAllString(lit.Value, -1)...)
+			}
+			return true
+		})
+		return true
+	})
+	return out
+}
