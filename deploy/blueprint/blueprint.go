@@ -47,6 +47,8 @@ type Blueprint struct {
 	Stores map[string]Store `yaml:"stores"`
 	// Database of a set; nil where it has none.
 	Database *Database `yaml:"database"`
+	// RecoverAdmin is run by hand, by an operator, to let a tenant's admin in again.
+	RecoverAdmin OneOff `yaml:"recover_admin"`
 	// Env is what every component is told besides its own.
 	Env map[string]string `yaml:"env"`
 	// Components of a set.
@@ -118,6 +120,16 @@ type Role struct {
 type Migrate struct {
 	// Command is the artefact's arguments.
 	Command []string `yaml:"command"`
+	// Env is its configuration, templates.
+	Env map[string]string `yaml:"env"`
+}
+
+// OneOff is a program that does one thing with some of the set's credentials, and ends.
+type OneOff struct {
+	// Command is the artefact's arguments; none where there is no such program.
+	Command []string `yaml:"command"`
+	// Database roles that it logs in as.
+	Database []string `yaml:"database"`
 	// Env is its configuration, templates.
 	Env map[string]string `yaml:"env"`
 }

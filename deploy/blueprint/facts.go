@@ -43,12 +43,16 @@ type Facts struct {
 	StoreDirs      map[string]string
 	Authority      string // file
 	FirstAdmin     *FirstAdmin
+	Recovery       *Recovery
 	Front          *Front
 }
 
 // FirstAdmin is the tenant's first admin, who gets in with a code of which CodeHash is the SHA-256 in hex. Both are empty once
 // somebody is in.
 type FirstAdmin struct{ Email, CodeHash string }
+
+// Recovery is the admin whom an operator lets in again, with a code of which CodeHash is the SHA-256 in hex, and why.
+type Recovery struct{ Email, CodeHash, Reason string }
 
 // Front is the certificate that clients see: files.
 type Front struct{ Certificate, Key string }

@@ -150,6 +150,7 @@ func (c *checker) check() {
 		}
 	}
 	c.database()
+	c.recoverAdmin()
 	c.components()
 }
 
@@ -190,6 +191,25 @@ func (c *checker) database() {
 		f.RoleNames[name] = "x"
 	}
 	c.env([]any{"database", "migrate", "env"}, d.Migrate.Env, f)
+}
+
+func (c *checker) recoverAdmin() {
+	r := c.b.RecoverAdmin
+	if len(r.Command) == 0 && (len(r.Database) > 0 || len(r.Env) > 0) {
+		c.at([]any{"recover_admin", "command"}, "it is missing: name what lets an admin in again, or leave recover_admin out")
+	}
+	if c.b.Scope == ScopePlane && len(r.Command) > 0 {
+		c.at([]any{"recover_admin"}, "a set of the plane has no tenant's admin")
+	}
+	f := c.setFacts()
+	f.DatabaseURLs, f.Recovery = map[string]string{}, &Recovery{Email: "x", CodeHash: "x", Reason: "x"}
+	for j, role := range r.Database {
+		if c.b.Database == nil || c.b.Database.Roles[role].Connections == 0 {
+			c.at([]any{"recover_admin", "database", j}, "the database has no role %q", role)
+		}
+		f.DatabaseURLs[role] = "x"
+	}
+	c.env([]any{"recover_admin", "env"}, r.Env, f)
 }
 
 func (c *checker) components() {

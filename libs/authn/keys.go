@@ -51,6 +51,7 @@ type RemoteKeys struct {
 	now   func() time.Time
 	group singleflight.Group
 	gen   atomic.Uint64
+	news  chan struct{}
 
 	mu      sync.RWMutex
 	keys    map[string]Key
@@ -64,7 +65,7 @@ func NewRemoteKeys(fetch func(ctx context.Context) ([]byte, error), now func() t
 	if now == nil {
 		now = time.Now
 	}
-	return &RemoteKeys{fetch: fetch, now: now}
+	return &RemoteKeys{fetch: fetch, now: now, news: make(chan struct{}, 1)}
 }
 
 // Generation grows with every change of the set.
@@ -104,11 +105,44 @@ func (r *RemoteKeys) Follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-r.news:
 		}
-		if err := r.refresh(ctx, false); err != nil && ctx.Err() == nil {
+		if err := r.refresh(ctx, true); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "the issuer's keys can't be had, the last good ones stay", "error", err)
 		}
 	}
+}
+
+// Announced takes in which keys the issuer says that it publishes now. Those that it has dropped are believed no more from here on,
+// also where the rest can't be fetched; Follow fetches those that are new. It says whether a key was dropped. None at all is taken for
+// an issuer that does not say.
+func (r *RemoteKeys) Announced(ids []string) (dropped bool) {
+	if len(ids) == 0 {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keys == nil {
+		return false // nobody has asked for any yet
+	}
+	kept := map[string]Key{}
+	for _, id := range ids {
+		if k, ok := r.keys[id]; ok {
+			kept[id] = k
+		}
+	}
+	if len(kept) < len(ids) {
+		select {
+		case r.news <- struct{}{}:
+		default: // it is on its way
+		}
+	}
+	if dropped = len(kept) < len(r.keys); dropped {
+		// What was fetched is no longer what is kept: the same set fetched again counts as new.
+		r.keys, r.raw = kept, ""
+		r.gen.Add(1)
+	}
+	return dropped
 }
 
 // Refresh fetches the set now: the issuer said that it changed.

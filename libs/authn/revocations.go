@@ -116,6 +116,14 @@ func (r *Revocations) Fresh(effect authzv1.Effect) error {
 	return nil
 }
 
+// LookAgain has open streams look again, as a revocation does: the issuer's keys changed.
+func (r *Revocations) LookAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
 // Changed is closed at the next revocation, so that open streams look again.
 func (r *Revocations) Changed() <-chan struct{} {
 	r.mu.RLock()

@@ -155,9 +155,10 @@ func TestEveryBadMethodIsToldAtOnce(t *testing.T) {
 
 // What each role may do, written out: a permission that moves from one role to another must be moved here by hand too.
 var matrix = map[string][]string{
-	authz.TenantAdmin: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.service_accounts.write", "iam.users.read", "iam.users.write",
+	authz.TenantAdmin: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.service_accounts.write", "iam.signing_keys.read",
+		"iam.signing_keys.rotate", "iam.users.read", "iam.users.write",
 		"iam.workspaces.create", "iam.workspaces.read", "iam.workspaces.transfer", "self"},
-	authz.TenantAuditor: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.users.read", "iam.workspaces.read", "self"},
+	authz.TenantAuditor: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.signing_keys.read", "iam.users.read", "iam.workspaces.read", "self"},
 	authz.WorkspaceOwner: {"audit.read", "discovery.access.read", "discovery.runs.read", "discovery.runs.start", "iam.members.read", "iam.members.write",
 		"iam.workspace.read", "integrations.read", "integrations.write", "self"},
 	authz.WorkspaceAdmin: {"audit.read", "discovery.access.read", "discovery.runs.read", "discovery.runs.start", "iam.members.read", "iam.members.write",
@@ -191,6 +192,7 @@ func TestRolesKeepTheirDistance(t *testing.T) {
 		{authz.WorkspaceMember, "audit.read", "a member does not read the log"},
 		{authz.WorkspaceViewer, "discovery.runs.start", "a viewer starts no run"},
 		{authz.WorkspaceOwner, "iam.workspaces.transfer", "tenant admins alone transfer a workspace"},
+		{authz.TenantAuditor, "iam.signing_keys.rotate", "who only reads ends nobody's tokens"},
 		{authz.TenantAuditor, "iam.users.write", "an auditor changes nothing"},
 	} {
 		if carries(c.role, c.permission) {

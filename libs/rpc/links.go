@@ -91,11 +91,13 @@ func (s *Server) makeScope(ctx context.Context, c *call) (context.Context, error
 func (s *Server) endWhenRevoked(ctx context.Context, who *caller) context.Context {
 	ctx, end := context.WithCancelCause(ctx)
 	expiry := time.NewTimer(time.Until(who.claims.ExpiresAt))
+	token := callctx.From(ctx).Presented.Token
 	go func() {
 		defer expiry.Stop()
 		for {
 			changed := s.cfg.Revocations.Changed()
-			if err := s.cfg.Revocations.Check(*who.claims); err != nil {
+			// The whole token once more: the key that it was signed with may be gone.
+			if _, err := s.cfg.Tokens.Verify(ctx, token); err != nil && ctx.Err() == nil {
 				end(err)
 				return
 			}

@@ -284,6 +284,9 @@ func (m *Member) followRevocations(ctx context.Context) error {
 		for stream.Receive() {
 			quiet.Reset(silence)
 			apply(stream.Msg().GetRevocations(), stream.Msg().GetHeadSequence())
+			if m.keys.Announced(stream.Msg().GetKeyIds()) {
+				m.Revocations.LookAgain()
+			}
 		}
 		return stream.Err()
 	})

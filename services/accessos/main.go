@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"a3os.app/libs/config"
+	"a3os.app/libs/fault"
 	"a3os.app/services/audit"
 	"a3os.app/services/discovery"
 	"a3os.app/services/discoveryworker"
@@ -34,6 +35,7 @@ var roles = map[string]func(ctx context.Context, environ []string) error{
 	"iam":              role("iam", iam.Run),
 	"integrations":     role("integrations", integrations.Run),
 	"migrate":          role("migrate", migrate.Run),
+	"recover-admin":    role("recover-admin", iam.RecoverAdmin),
 	"registry":         role("registry", registry.Run),
 }
 
@@ -41,6 +43,8 @@ var roles = map[string]func(ctx context.Context, environ []string) error{
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	// exitRefused is of a role that is run by hand, and may not do what it was asked.
+	exitRefused = 3
 )
 
 func main() {
@@ -65,12 +69,17 @@ func run(ctx context.Context, args, environ []string) int {
 	}
 	err := start(ctx, environ)
 	var bad *config.Error
+	var refused *fault.Error
 	switch {
 	case err == nil || (ctx.Err() != nil && errors.Is(err, context.Canceled)):
 		return 0
 	case errors.As(err, &bad):
 		fmt.Fprintf(os.Stderr, "accessos: %v\n", err)
 		return exitUsage
+	case args[0] == "recover-admin" && errors.As(err, &refused):
+		// It is run by hand, and a person reads why not.
+		fmt.Fprintf(os.Stderr, "accessos: %s\n", refused.Message)
+		return exitRefused
 	}
 	slog.Error("the process ends", "role", args[0], "error", err)
 	return exitFailed

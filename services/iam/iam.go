@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer tenantDB.Close()
-	kek, err := keyring.KEK(cfg.KEK)
+	kek, err := keyring.NewKEK(cfg.KEK)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	feed := revocation.NewFeed(tenantDB)
+	feed := revocation.NewFeed(tenantDB, keys)
 	denials := denial.NewCounter(tenantDB, rpc.Source)
 	iss, err := issuer.New(issuer.Config{
 		Issuer: cfg.Set.Issuer, Tenant: cfg.Set.Tenant, DB: tenantDB, Keys: keys, Denials: denials, Revoked: feed.Wake, Now: time.Now,
@@ -91,27 +91,29 @@ func Run(ctx context.Context, cfg Config) error {
 	rights := server.Rights{Workspace: workspaceDB, Tenant: tenantDB, Revoked: feed.Wake, Now: time.Now}
 	return member.Serve(ctx, set.Serving{
 		DB:       tenantDB,
-		Services: services(rights, pages, feed, denials, cfg.TenantSlug, authority),
+		Services: services(rights, pages, keys, feed, denials, cfg.TenantSlug, authority),
 		Routes:   routes(iss),
 		Ready:    tenantDB.Ping,
 		Background: []func(context.Context) error{
 			feed.Run,
 			denials.Run,
 			retention.Job{Workspace: workspaceDB, Tenant: tenantDB, Keys: keys.Maintain, Now: time.Now}.Run,
-			func(ctx context.Context) error { return follow(ctx, member, feed) },
+			func(ctx context.Context) error { return follow(ctx, member, feed, keys) },
 		},
 	})
 }
 
 // services are the RPCs of iam.
-func services(rights server.Rights, pages *page.Sealer, feed *revocation.Feed, denials *denial.Counter, slug string, authority workload.Authority) []rpc.Service {
+func services(rights server.Rights, pages *page.Sealer, keys *keyring.Ring, feed *revocation.Feed, denials *denial.Counter, slug string, authority workload.Authority) []rpc.Service {
 	users, accounts := server.NewUsers(rights, pages), server.NewServiceAccounts(rights, pages)
+	signing := server.NewSigningKeys(rights, keys)
 	workspaces, members := server.NewWorkspaces(rights, pages), server.NewMembers(rights, pages)
 	return []rpc.Service{
 		rpc.Mount(iamv1connect.NewIdentityServiceHandler, iamv1connect.IdentityServiceHandler(server.NewIdentity(rights, slug))),
 		rpc.Mount(iamv1connect.NewSetupServiceHandler, iamv1connect.SetupServiceHandler(server.NewSetup(rights, denials, rpc.Source))),
 		rpc.Mount(iamv1connect.NewUserServiceHandler, iamv1connect.UserServiceHandler(users)),
 		rpc.Mount(iamv1connect.NewUserWriteServiceHandler, iamv1connect.UserWriteServiceHandler(users)),
+		rpc.Mount(iamv1connect.NewAdminUserServiceHandler, iamv1connect.AdminUserServiceHandler(users)),
 		rpc.Mount(iamv1connect.NewServiceAccountServiceHandler, iamv1connect.ServiceAccountServiceHandler(accounts)),
 		rpc.Mount(iamv1connect.NewServiceAccountWriteServiceHandler, iamv1connect.ServiceAccountWriteServiceHandler(accounts)),
 		rpc.Mount(iamv1connect.NewWorkspaceServiceHandler, iamv1connect.WorkspaceServiceHandler(workspaces)),
@@ -119,6 +121,8 @@ func services(rights server.Rights, pages *page.Sealer, feed *revocation.Feed, d
 		rpc.Mount(iamv1connect.NewAdminWorkspaceServiceHandler, iamv1connect.AdminWorkspaceServiceHandler(workspaces)),
 		rpc.Mount(iamv1connect.NewMemberServiceHandler, iamv1connect.MemberServiceHandler(members)),
 		rpc.Mount(iamv1connect.NewMemberWriteServiceHandler, iamv1connect.MemberWriteServiceHandler(members)),
+		rpc.Mount(iamv1connect.NewSigningKeyServiceHandler, iamv1connect.SigningKeyServiceHandler(signing)),
+		rpc.Mount(iamv1connect.NewAdminSigningKeyServiceHandler, iamv1connect.AdminSigningKeyServiceHandler(signing)),
 		rpc.Mount(iamv1connect.NewRevocationServiceHandler, iamv1connect.RevocationServiceHandler(server.NewRevocations(feed))),
 		rpc.Mount(iamv1connect.NewCertificateServiceHandler, iamv1connect.CertificateServiceHandler(server.NewCertificates(rights, authority))),
 	}
@@ -134,10 +138,15 @@ func routes(iss *issuer.Issuer) []rpc.Route {
 }
 
 // follow tells this process's own verifier what was revoked, as the stream tells the other services.
-func follow(ctx context.Context, member *set.Member, feed *revocation.Feed) error {
+func follow(ctx context.Context, member *set.Member, feed *revocation.Feed, keys *keyring.Ring) error {
+	generation := keys.Generation()
 	member.Revocations.Follow(ctx, func(ctx context.Context, after int64, apply func([]*iamv1.Revocation, int64)) error {
 		return feed.Watch(ctx, after, func(m *iamv1.WatchRevocationsResponse) error {
 			apply(m.GetRevocations(), m.GetHeadSequence())
+			if g := keys.Generation(); g != generation {
+				generation = g
+				member.Revocations.LookAgain()
+			}
 			return nil
 		})
 	})

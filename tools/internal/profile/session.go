@@ -144,7 +144,7 @@ func over(p *Profile, err error) error {
 		return fault.Wrap(fault.Unauthenticated, err, "the tenant does not let %s in with the key %s: was the account deleted, or made with another key?", p.ServiceAccountID, p.PrivateKey)
 	}
 	return fault.Wrap(fault.Unauthenticated, err,
-		"profile %q is no longer signed in: ask a tenant admin for a setup code and use `a3 --profile %s login`", p.Name, p.Name)
+		"profile %q is no longer signed in: ask a tenant admin for a setup code (`a3 user reinvite`) and use `a3 --profile %s login`", p.Name, p.Name)
 }
 
 func (s *Session) keep(p *Profile, workspace string, res *answer) error {

@@ -5,6 +5,7 @@ package iamtest
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -15,13 +16,13 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 	"google.golang.org/protobuf/proto"
 
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 
 	"a3os.app/libs/authz"
+	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/page"
 	"a3os.app/libs/pg"
@@ -52,7 +53,7 @@ type Env struct {
 	WorkspaceDB, TenantDB *pg.DB
 	Clock                 *Clock
 	Keys                  *keyring.Ring
-	KEK                   *subtle.AESGCM
+	KEK                   *keyring.KEK
 	Feed                  *revocation.Feed
 	Denials               *denial.Counter
 	OAuth                 *issuer.Issuer
@@ -63,6 +64,7 @@ type Env struct {
 	Members               *server.Members
 	Setup                 *server.Setup
 	Identity              *server.Identity
+	SigningKeys           *server.SigningKeys
 	HTTP                  *httptest.Server
 	// Super is a pool of the superuser, who sees everything.
 	Super *pgxpool.Pool
@@ -138,13 +140,13 @@ func New(t testing.TB) *Env {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
 	var err error
-	if e.KEK, err = subtle.NewAESGCM(key); err != nil {
+	if e.KEK, err = keyring.NewKEK(config.NewSecret(base64.StdEncoding.EncodeToString(key))); err != nil {
 		t.Fatal(err)
 	}
 	if e.Keys, err = keyring.Open(t.Context(), e.TenantDB, e.Tenant, e.KEK, e.Clock.Now); err != nil {
 		t.Fatal(err)
 	}
-	e.Feed = revocation.NewFeed(e.TenantDB)
+	e.Feed = revocation.NewFeed(e.TenantDB, e.Keys)
 	source := func(context.Context) string { return "192.0.2.1" }
 	e.Denials = denial.NewCounter(e.TenantDB, source)
 	e.HTTP = httptest.NewUnstartedServer(nil)
@@ -166,6 +168,7 @@ func New(t testing.TB) *Env {
 	e.Users, e.Accounts = server.NewUsers(e.Rights, pages), server.NewServiceAccounts(e.Rights, pages)
 	e.Workspaces, e.Members = server.NewWorkspaces(e.Rights, pages), server.NewMembers(e.Rights, pages)
 	e.Setup, e.Identity = server.NewSetup(e.Rights, e.Denials, source), server.NewIdentity(e.Rights, "acme")
+	e.SigningKeys = server.NewSigningKeys(e.Rights, e.Keys)
 	e.run(t)
 	e.Admin = e.User(t, "admin@example.com", "admin")
 	return e

@@ -3,6 +3,7 @@ package keyring
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"a3os.app/libs/config"
@@ -17,25 +19,77 @@ import (
 
 const kekBytes = 32
 
-// KEK makes the cipher that signing keys rest under, from what the platform gives: 32 bytes in base64 (AES-256-GCM), or a Tink
-// keyset of AEAD keys, as JSON, whose primary key seals and any of whose keys opens, so that it can be rotated.
-func KEK(secret config.Secret) (tink.AEAD, error) {
+// KEK is the tenant's key-encryption key, which signing keys rest under: one that seals, and those before it, which only open. It is
+// changed in two restarts: first with the new one before the old one, whereupon what rests under the old one is sealed again, then
+// without the old one.
+type KEK struct {
+	tink.AEAD
+	before []tink.AEAD
+	// mark begins what a Tink keyset's primary key sealed; empty for other keys.
+	mark []byte
+}
+
+// open opens what was sealed, and says whether that was under a key-encryption key before the present one.
+func (k *KEK) open(sealed, bound []byte) (raw []byte, old bool, err error) {
+	if raw, err = k.Decrypt(sealed, bound); err == nil {
+		return raw, !bytes.HasPrefix(sealed, k.mark), nil
+	}
+	for _, b := range k.before {
+		if raw, err := b.Decrypt(sealed, bound); err == nil {
+			return raw, true, nil
+		}
+	}
+	return nil, false, err
+}
+
+// NewKEK reads what the platform gives: keys of 32 bytes in base64 (AES-256-GCM), separated by blanks or line ends, the one that seals
+// first; or a Tink keyset of AEAD keys, as JSON, whose primary key seals and any of whose keys opens.
+func NewKEK(secret config.Secret) (*KEK, error) {
 	text := strings.TrimSpace(secret.Reveal())
 	if strings.HasPrefix(text, "{") {
-		handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewBufferString(text)))
-		if err != nil {
-			return nil, errors.New("A3_KEK looks like a Tink keyset and can't be read as one")
-		}
-		kek, err := aead.New(handle)
-		if err != nil {
-			return nil, errors.New("A3_KEK is a Tink keyset, but not one of AEAD keys")
-		}
-		return kek, nil
+		return tinkKEK(text)
 	}
+	var keys []tink.AEAD
+	for _, word := range strings.Fields(text) {
+		key, err := rawKEK(word)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, errNoKEK
+	}
+	return &KEK{AEAD: keys[0], before: keys[1:]}, nil
+}
+
+var errNoKEK = errors.New("A3_KEK is neither 32 bytes in base64 nor a Tink keyset in JSON")
+
+func rawKEK(word string) (tink.AEAD, error) {
 	for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
-		if raw, err := enc.DecodeString(text); err == nil && len(raw) == kekBytes {
+		if raw, err := enc.DecodeString(word); err == nil && len(raw) == kekBytes {
 			return subtle.NewAESGCM(raw)
 		}
 	}
-	return nil, errors.New("A3_KEK is neither 32 bytes in base64 nor a Tink keyset in JSON")
+	return nil, errNoKEK
+}
+
+func tinkKEK(text string) (*KEK, error) {
+	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewBufferString(text)))
+	if err != nil {
+		return nil, errors.New("A3_KEK looks like a Tink keyset and can't be read as one")
+	}
+	whole, err := aead.New(handle)
+	if err != nil {
+		return nil, errors.New("A3_KEK is a Tink keyset, but not one of AEAD keys")
+	}
+	kek := &KEK{AEAD: whole}
+	info := handle.KeysetInfo()
+	for _, key := range info.GetKeyInfo() {
+		if key.GetKeyId() == info.GetPrimaryKeyId() && key.GetOutputPrefixType() == tinkpb.OutputPrefixType_TINK {
+			// https://developers.google.com/tink/wire-format#tink-output-prefix
+			kek.mark = binary.BigEndian.AppendUint32([]byte{1}, key.GetKeyId())
+		}
+	}
+	return kek, nil
 }

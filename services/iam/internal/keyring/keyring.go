@@ -21,11 +21,11 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/jackc/pgx/v5"
-	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
+	"a3os.app/libs/record"
 
 	"a3os.app/services/iam/internal/store"
 )
@@ -35,6 +35,8 @@ const (
 	Algorithm = "ES256"
 	// RotateEvery is how long a key signs before the next one does.
 	RotateEvery = 30 * 24 * time.Hour
+	// PublishBefore is how long a key is published before it signs: longer than any service of the set serves reads without word of it.
+	PublishBefore = time.Minute
 	// publishAfter is how long a key that no longer signs is published: longer than any token lives that it signed.
 	publishAfter = authn.MaxLifetime + 5*time.Minute
 )
@@ -51,7 +53,7 @@ type Signer struct {
 type Ring struct {
 	db     *pg.DB
 	tenant id.Tenant
-	kek    tink.AEAD
+	kek    *KEK
 	now    func() time.Time
 	state  atomic.Pointer[state]
 
@@ -65,9 +67,9 @@ type state struct {
 }
 
 // Open reads the keys, and makes the first ones where there are none. db is role_iam_tenant's.
-func Open(ctx context.Context, db *pg.DB, tenant id.Tenant, kek tink.AEAD, now func() time.Time) (*Ring, error) {
+func Open(ctx context.Context, db *pg.DB, tenant id.Tenant, kek *KEK, now func() time.Time) (*Ring, error) {
 	r := &Ring{db: db, tenant: tenant, kek: kek, now: now}
-	if err := r.load(ctx, false); err != nil {
+	if err := r.load(ctx); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -91,29 +93,34 @@ func (r *Ring) Key(_ context.Context, kid string) (authn.Key, error) {
 // Generation grows when the published keys change.
 func (r *Ring) Generation() uint64 { return r.generation.Load() }
 
+// IDs are the ids of all published keys, sorted.
+func (r *Ring) IDs() []string { return slices.Sorted(maps.Keys(r.state.Load().public)) }
+
 // Maintain rotates the keys when their time has come, drops those that nothing living was signed with, and takes up what another
 // process of this issuer changed.
-func (r *Ring) Maintain(ctx context.Context) error { return r.load(ctx, false) }
+func (r *Ring) Maintain(ctx context.Context) error { return r.load(ctx) }
 
-// Rotate makes the next key the current one now. Verifiers have known it since it was made.
-func (r *Ring) Rotate(ctx context.Context) error { return r.load(ctx, true) }
-
-func (r *Ring) load(ctx context.Context, rotate bool) error {
+func (r *Ring) load(ctx context.Context) error {
 	var loaded *state
 	err := r.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
 		if err := q.LockSigningKeys(ctx); err != nil {
 			return err
 		}
-		if err := r.settle(ctx, q, rotate); err != nil {
+		rotated, err := r.settle(ctx, q)
+		if err != nil {
 			return err
 		}
 		rows, err := q.SigningKeys(ctx)
 		if err != nil {
 			return err
 		}
-		loaded, err = r.read(rows)
-		return err
+		if loaded, err = r.read(ctx, q, rows); err != nil || !rotated {
+			return err
+		}
+		return record.AppendUnknown(ctx, tx, "workload:iam", record.Event{
+			Action: "iam.signing_keys.rotated", Target: loaded.signer.KeyID, Reason: "the key before has signed for its time", After: Describe(rows),
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("keep the signing keys: %w", err)
@@ -126,40 +133,54 @@ func (r *Ring) load(ctx context.Context, rotate bool) error {
 }
 
 // settle brings the stored keys to where they should be: one current, one next, none that is of no use any more.
-func (r *Ring) settle(ctx context.Context, q *store.Queries, rotate bool) error {
+func (r *Ring) settle(ctx context.Context, q *store.Queries) (rotated bool, err error) {
 	rows, err := q.SigningKeys(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	now := r.now()
-	var current, next bool
-	for _, k := range rows {
-		current = current || k.State == "current"
-		next = next || k.State == "next"
-		if k.State == "current" && k.ActivatedAt != nil && now.Sub(*k.ActivatedAt) >= RotateEvery {
-			rotate = true
+	current, next := find(rows, "current"), find(rows, "next")
+	due := current != nil && current.ActivatedAt != nil && now.Sub(*current.ActivatedAt) >= RotateEvery
+	if due && next != nil && now.Sub(next.CreatedAt) >= PublishBefore {
+		if err := r.promote(ctx, q, now); err != nil {
+			return false, err
 		}
+		rotated, next = true, nil
 	}
-	if !current {
+	if err := r.fill(ctx, q, current, next, now); err != nil {
+		return false, err
+	}
+	_, err = q.DropRetiredKeys(ctx, now.Add(-publishAfter))
+	return rotated, err
+}
+
+// fill makes the keys that are missing.
+func (r *Ring) fill(ctx context.Context, q *store.Queries, current, next *store.SigningKey, now time.Time) error {
+	if current == nil {
 		if err := r.add(ctx, q, "current", &now); err != nil {
 			return err
 		}
 	}
-	if rotate && current && next {
-		if err := q.RetireCurrentKey(ctx, now); err != nil {
-			return err
-		}
-		if _, err := q.ActivateNextKey(ctx, now); err != nil {
-			return err
-		}
-		next = false
+	if next == nil {
+		return r.add(ctx, q, "next", nil)
 	}
-	if !next {
-		if err := r.add(ctx, q, "next", nil); err != nil {
-			return err
+	return nil
+}
+
+func find(rows []store.SigningKey, state string) *store.SigningKey {
+	for i := range rows {
+		if rows[i].State == state {
+			return &rows[i]
 		}
 	}
-	_, err = q.DropRetiredKeys(ctx, now.Add(-publishAfter))
+	return nil
+}
+
+func (r *Ring) promote(ctx context.Context, q *store.Queries, now time.Time) error {
+	if err := q.RetireCurrentKey(ctx, now); err != nil {
+		return err
+	}
+	_, err := q.ActivateNextKey(ctx, now)
 	return err
 }
 
@@ -188,16 +209,20 @@ func (r *Ring) bound(kid string) []byte {
 	return []byte("a3os signing key\x00" + r.tenant.String() + "\x00" + kid)
 }
 
-func (r *Ring) read(rows []store.SigningKey) (*state, error) {
+func (r *Ring) read(ctx context.Context, q *store.Queries, rows []store.SigningKey) (*state, error) {
 	s := &state{public: map[string]authn.Key{}}
 	for _, row := range rows {
 		public, err := ParsePublic(row.PublicKey)
 		if err != nil {
 			return nil, fmt.Errorf("read signing key %s: %w", row.Kid, err)
 		}
-		if row.State == "current" {
-			if s.signer, err = r.open(row, public); err != nil {
+		if row.State != "previous" { // which signs no more: its private half is of no use to anybody
+			signer, err := r.open(ctx, q, row, public)
+			if err != nil {
 				return nil, err
+			}
+			if row.State == "current" {
+				s.signer = signer
 			}
 		}
 		s.public[row.Kid] = authn.Key{Algorithm: Algorithm, Public: public}
@@ -209,10 +234,20 @@ func (r *Ring) read(rows []store.SigningKey) (*state, error) {
 	return s, nil
 }
 
-func (r *Ring) open(row store.SigningKey, public *ecdsa.PublicKey) (Signer, error) {
-	raw, err := r.kek.Decrypt(row.Sealed, r.bound(row.Kid))
+// open opens a key, and seals it again where that was done under an earlier key-encryption key.
+func (r *Ring) open(ctx context.Context, q *store.Queries, row store.SigningKey, public *ecdsa.PublicKey) (Signer, error) {
+	raw, old, err := r.kek.open(row.Sealed, r.bound(row.Kid))
 	if err != nil {
 		return Signer{}, fmt.Errorf("signing key %s does not open with this key-encryption key, or belongs to another tenant: check A3_KEK", row.Kid)
+	}
+	if old {
+		sealed, err := r.kek.Encrypt(raw, r.bound(row.Kid))
+		if err != nil {
+			return Signer{}, fmt.Errorf("seal the signing key again: %w", err)
+		}
+		if err := q.SealAgain(ctx, store.SealAgainParams{Kid: row.Kid, Sealed: sealed}); err != nil {
+			return Signer{}, fmt.Errorf("seal the signing key again: %w", err)
+		}
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(raw)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
@@ -40,12 +39,7 @@ func TestKeysOutliveARestartAndRestSealed(t *testing.T) {
 
 func TestSealedKeyIsWorthNothingElsewhere(t *testing.T) {
 	e := iamtest.New(t)
-	key := make([]byte, 32)
-	_, _ = rand.Read(key)
-	other, err := subtle.NewAESGCM(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := kek(t, rand.Text()[:16]+rand.Text()[:16])
 	if _, err := keyring.Open(t.Context(), e.TenantDB, e.Tenant, other, e.Clock.Now); err == nil {
 		t.Error("it opens with another key-encryption key")
 	}
@@ -66,7 +60,8 @@ func TestRotationFailsNoTokenThatLives(t *testing.T) {
 	for _, k := range e.Keys.KeySet().Keys {
 		published[k.KeyID] = true
 	}
-	if err := e.Keys.Rotate(t.Context()); err != nil {
+	e.Clock.Advance(keyring.PublishBefore)
+	if _, err := rotate(e, t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	now := e.Keys.Signer().KeyID
@@ -91,6 +86,9 @@ func TestRotationFailsNoTokenThatLives(t *testing.T) {
 	}
 	if e.Keys.Signer().KeyID == now {
 		t.Error("the key was not rotated when its time had come")
+	}
+	if events := e.Events(t, "iam.signing_keys.rotated"); len(events) != 1 || events[0].GetActor() != "workload:iam" || events[0].GetTarget() != e.Keys.Signer().KeyID {
+		t.Errorf("the record has %v of the rotation that nobody asked for", events)
 	}
 }
 
@@ -129,10 +127,10 @@ func TestKeyEncryptionKeyIsReadInBothForms(t *testing.T) {
 	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&text)); err != nil {
 		t.Fatal(err)
 	}
-	for name, kek := range map[string]string{
+	for name, text := range map[string]string{
 		"base64": base64.StdEncoding.EncodeToString(raw), "base64url": base64.RawURLEncoding.EncodeToString(raw), "keyset": text.String(),
 	} {
-		c, err := keyring.KEK(config.NewSecret(kek))
+		c, err := keyring.NewKEK(config.NewSecret(text))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -146,7 +144,7 @@ func TestKeyEncryptionKeyIsReadInBothForms(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "short", base64.StdEncoding.EncodeToString(raw[:16]), "{}", `{"primaryKeyId":1}`} {
-		if _, err := keyring.KEK(config.NewSecret(bad)); err == nil || (bad != "" && bytes.Contains([]byte(err.Error()), []byte(bad)) && len(bad) > 5) {
+		if _, err := keyring.NewKEK(config.NewSecret(bad)); err == nil || (bad != "" && bytes.Contains([]byte(err.Error()), []byte(bad)) && len(bad) > 5) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

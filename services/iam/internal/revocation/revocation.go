@@ -1,13 +1,15 @@
 // Package revocation tells the set's services which tokens are void. It promises that what it hands on is in the order of commit and
 // without gaps (the issuer hands sequence numbers out under one row's lock), that a new revocation reaches every stream of this
-// process as soon as it is committed and those of another process within half a second, and that a heartbeat is sent only while the
-// database was read a moment ago: silence means that nobody knows. All streams share one poll.
+// process as soon as it is committed and those of another process within half a second, that the same holds for the issuer's signing
+// keys, and that a heartbeat is sent only while the database was read a moment ago: silence means that nobody knows. All streams share
+// one poll.
 package revocation
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,9 +34,18 @@ const (
 	keepFor = 15 * time.Minute
 )
 
+// Keys are the issuer's signing keys as this process knows them.
+type Keys interface {
+	// IDs of all published keys, sorted.
+	IDs() []string
+	// Maintain takes up what another process changed.
+	Maintain(ctx context.Context) error
+}
+
 // Feed is the tenant's revocations as this process knows them. It is safe for concurrent use.
 type Feed struct {
 	db   *pg.DB
+	keys Keys
 	wake chan struct{}
 
 	mu      sync.Mutex
@@ -45,8 +56,8 @@ type Feed struct {
 }
 
 // NewFeed makes a feed over role_iam_tenant's database. It knows nothing until Run runs.
-func NewFeed(db *pg.DB) *Feed {
-	return &Feed{db: db, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+func NewFeed(db *pg.DB, keys Keys) *Feed {
+	return &Feed{db: db, keys: keys, wake: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // Wake has the feed look now: something was just committed.
@@ -81,8 +92,12 @@ func (f *Feed) poll(ctx context.Context) error {
 	began := time.Now()
 	var head int64
 	var rows []store.Revocation
+	var keyIDs []string
 	err := f.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		var err error
+		if keyIDs, err = store.New(tx).SigningKeyIDs(ctx); err != nil {
+			return err
+		}
 		// The head first: a revocation committed in between is then sent twice and never missed.
 		if head, err = store.New(tx).RevocationHead(ctx); err != nil || head == after {
 			return err
@@ -92,6 +107,12 @@ func (f *Feed) poll(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	slices.Sort(keyIDs)
+	if !slices.Equal(keyIDs, f.keys.IDs()) {
+		if err := f.keys.Maintain(ctx); err != nil {
+			return err
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,20 +156,22 @@ func (f *Feed) since(after int64) (rows []store.Revocation, head int64, read tim
 // until ctx ends or send fails. It fails with Unavailable when the database can't be read.
 func (f *Feed) Watch(ctx context.Context, after int64, send func(*iamv1.WatchRevocationsResponse) error) error {
 	var sent time.Time
+	var told []string
 	silence := time.NewTimer(staleAfter)
 	defer silence.Stop()
 	for {
 		rows, head, read, changed := f.since(after)
 		fresh := !read.IsZero() && time.Since(read) < staleAfter
-		if fresh && (len(rows) > 0 || time.Since(sent) >= beatEvery) {
-			m := &iamv1.WatchRevocationsResponse{HeadSequence: head}
+		keyIDs := f.keys.IDs()
+		if fresh && (len(rows) > 0 || !slices.Equal(keyIDs, told) || time.Since(sent) >= beatEvery) {
+			m := &iamv1.WatchRevocationsResponse{HeadSequence: head, KeyIds: keyIDs}
 			for _, r := range rows {
 				m.Revocations = append(m.Revocations, message(r))
 			}
 			if err := send(m); err != nil {
 				return fmt.Errorf("send revocations: %w", err)
 			}
-			sent = time.Now()
+			sent, told = time.Now(), keyIDs
 			after = max(after, head)
 		}
 		if !silence.Stop() {

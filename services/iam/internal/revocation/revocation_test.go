@@ -107,7 +107,7 @@ func TestRevocationReachesAnOpenStreamAtOnce(t *testing.T) {
 func TestStreamOfAnotherProcessSeesItSoon(t *testing.T) {
 	e := iamtest.New(t)
 	// A second process of the same issuer: nobody wakes its feed.
-	second := revocation.NewFeed(e.TenantDB)
+	second := revocation.NewFeed(e.TenantDB, e.Keys)
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = second.Run(ctx) })
@@ -161,7 +161,7 @@ func TestHeartbeatComesWithinTwoSecondsAndOnlyWhileTheDatabaseAnswers(t *testing
 	for range 3 {
 		until(t, messages, 2*time.Second, func(m *iamv1.WatchRevocationsResponse) bool { return len(m.GetRevocations()) == 0 })
 	}
-	broken := revocation.NewFeed(e.TenantDB)
+	broken := revocation.NewFeed(e.TenantDB, e.Keys)
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
 	err := broken.Watch(ctx, 0, func(m *iamv1.WatchRevocationsResponse) error {
@@ -190,7 +190,7 @@ func TestOnlyWhatMayStillMatterIsSent(t *testing.T) {
 	revoke(t, e, "usr_old")
 	e.DB.Exec(t, "UPDATE iam.revocations SET created_at = now() - interval '20 minutes'")
 	revoke(t, e, "usr_new")
-	fresh := revocation.NewFeed(e.TenantDB)
+	fresh := revocation.NewFeed(e.TenantDB, e.Keys)
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = fresh.Run(ctx) })

@@ -39,7 +39,7 @@ func (s *Setup) RedeemSetupCode(ctx context.Context, req *connect.Request[iamv1.
 	out := &iamv1.RedeemSetupCodeResponse{}
 	err := s.rights.Tenant.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q, now := store.New(tx), s.rights.Now()
-		user, err := setup.Redeem(ctx, q, req.Msg.GetCode(), now)
+		user, first, err := setup.Redeem(ctx, q, req.Msg.GetCode(), now)
 		if err != nil {
 			return err
 		}
@@ -48,15 +48,13 @@ func (s *Setup) RedeemSetupCode(ctx context.Context, req *connect.Request[iamv1.
 			return err
 		}
 		out.User, out.RefreshToken = userMessage(user), token
-		for _, e := range []record.Event{
-			{Action: "iam.user.activated", Target: user.ID.String(), After: out.GetUser()},
-			{Action: "iam.session.started", Target: ses.String()},
-		} {
-			if err := record.AppendUnknown(ctx, tx, user.ID.String(), e); err != nil {
+		if first {
+			activated := record.Event{Action: "iam.user.activated", Target: user.ID.String(), After: out.GetUser()}
+			if err := record.AppendUnknown(ctx, tx, user.ID.String(), activated); err != nil {
 				return err
 			}
 		}
-		return nil
+		return record.AppendUnknown(ctx, tx, user.ID.String(), record.Event{Action: "iam.session.started", Target: ses.String()})
 	})
 	if fault.KindOf(err) == fault.Unauthenticated {
 		s.denials.Count(ctx, "iam.setup_code.denied")

@@ -22,7 +22,7 @@ import (
 	"a3os.app/services/iam/internal/store"
 )
 
-// Users implements UserService and UserWriteService.
+// Users implements UserService, UserWriteService and AdminUserService.
 type Users struct {
 	rights Rights
 	list   paging
@@ -119,7 +119,7 @@ func (s *Users) DeactivateUser(ctx context.Context, req *connect.Request[iamv1.D
 		if err := mayLeave(ctx, q, u); err != nil {
 			return u, err
 		}
-		if err := q.EndSessionsOfUser(ctx, store.EndSessionsOfUserParams{UserID: u.ID, Now: s.rights.Now()}); err != nil {
+		if _, err := q.EndSessionsOfUser(ctx, store.EndSessionsOfUserParams{UserID: u.ID, Now: s.rights.Now()}); err != nil {
 			return u, err
 		}
 		if err := q.DropSetupCodesOfUser(ctx, u.ID); err != nil {

@@ -1,4 +1,5 @@
-// Package setup lets people in for the first time: a one-time code, handed over by whoever invited them, becomes a session. It promises
+// Package setup lets people in who have no session, for the first time or again: a one-time code, handed over by whoever asked for
+// it, becomes a session. It promises
 // that a code works once and for 15 minutes, that only its hash is kept, that a wrong, old or used one gives the same answer, and that
 // guessing is limited per source and altogether. It relies on the code having at least 128 bits.
 package setup
@@ -57,29 +58,32 @@ func put(ctx context.Context, q *store.Queries, user id.User, hash []byte, expir
 	return nil
 }
 
-// Redeem takes a code: its user is active afterwards. It fails with ErrCode.
-func Redeem(ctx context.Context, q *store.Queries, text string, now time.Time) (store.User, error) {
+// Redeem takes a code: its user is active afterwards, and first says that they were not before. It fails with ErrCode.
+func Redeem(ctx context.Context, q *store.Queries, text string, now time.Time) (user store.User, first bool, err error) {
 	hash := Hash(text)
 	// Before the code's row, as everyone who changes rights does: or a redeemer and who deactivates the user would wait for each other.
 	if _, err := q.LockRights(ctx); err != nil {
-		return store.User{}, fmt.Errorf("take a setup code: %w", err)
+		return user, false, fmt.Errorf("take a setup code: %w", err)
 	}
 	row, err := q.TakeSetupCode(ctx, hash)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return store.User{}, ErrCode
+		return user, false, ErrCode
 	}
 	if err != nil {
-		return store.User{}, fmt.Errorf("take a setup code: %w", err)
+		return user, false, fmt.Errorf("take a setup code: %w", err)
 	}
 	if subtle.ConstantTimeCompare(row.CodeHash, hash) != 1 || !now.Before(row.ExpiresAt) {
-		return store.User{}, ErrCode
+		return user, false, ErrCode
 	}
-	user, err := q.LockUser(ctx, row.UserID)
-	if err != nil {
-		return user, fmt.Errorf("look the invited user up: %w", err)
+	if user, err = q.LockUser(ctx, row.UserID); err != nil {
+		return user, false, fmt.Errorf("look the code's user up: %w", err)
 	}
-	if user.State != "invited" {
-		return user, ErrCode
+	switch user.State {
+	case "active":
+		return user, false, nil
+	case "invited":
+		user, err = q.SetUserState(ctx, store.SetUserStateParams{ID: user.ID, State: "active"})
+		return user, true, err
 	}
-	return q.SetUserState(ctx, store.SetUserStateParams{ID: user.ID, State: "active"})
+	return user, false, ErrCode
 }

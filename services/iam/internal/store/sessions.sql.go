@@ -59,7 +59,7 @@ func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) (int64, 
 	return result.RowsAffected(), nil
 }
 
-const endSessionsOfUser = `-- name: EndSessionsOfUser :exec
+const endSessionsOfUser = `-- name: EndSessionsOfUser :execrows
 UPDATE iam.sessions SET ended_at = $1::timestamptz WHERE user_id = $2 AND ended_at IS NULL
 `
 
@@ -68,9 +68,12 @@ type EndSessionsOfUserParams struct {
 	UserID id.User
 }
 
-func (q *Queries) EndSessionsOfUser(ctx context.Context, arg EndSessionsOfUserParams) error {
-	_, err := q.db.Exec(ctx, endSessionsOfUser, arg.Now, arg.UserID)
-	return err
+func (q *Queries) EndSessionsOfUser(ctx context.Context, arg EndSessionsOfUserParams) (int64, error) {
+	result, err := q.db.Exec(ctx, endSessionsOfUser, arg.Now, arg.UserID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const forgetSuccessor = `-- name: ForgetSuccessor :exec

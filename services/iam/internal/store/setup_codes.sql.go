@@ -36,6 +36,32 @@ func (q *Queries) DropSetupCodesOfUser(ctx context.Context, userID id.User) erro
 	return err
 }
 
+const otherAdminAtWork = `-- name: OtherAdminAtWork :one
+SELECT u.id, u.email FROM iam.users u JOIN iam.sessions s ON s.user_id = u.id
+WHERE u.tenant_role = 'admin' AND u.state = 'active' AND u.id <> $1 AND s.ended_at IS NULL AND s.expires_at > $2::timestamptz
+  AND (s.started_at > $3::timestamptz OR EXISTS (SELECT FROM iam.refresh_tokens t WHERE t.session_id = s.id AND t.used_at > $3::timestamptz))
+ORDER BY u.email LIMIT 1
+`
+
+type OtherAdminAtWorkParams struct {
+	ID    id.User
+	Now   time.Time
+	Since time.Time
+}
+
+type OtherAdminAtWorkRow struct {
+	ID    id.User
+	Email string
+}
+
+// Another tenant admin with a session that was used since.
+func (q *Queries) OtherAdminAtWork(ctx context.Context, arg OtherAdminAtWorkParams) (OtherAdminAtWorkRow, error) {
+	row := q.db.QueryRow(ctx, otherAdminAtWork, arg.ID, arg.Now, arg.Since)
+	var i OtherAdminAtWorkRow
+	err := row.Scan(&i.ID, &i.Email)
+	return i, err
+}
+
 const pruneSetupCodes = `-- name: PruneSetupCodes :execrows
 DELETE FROM iam.setup_codes WHERE expires_at < $1::timestamptz
 `

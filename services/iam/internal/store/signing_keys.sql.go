@@ -57,6 +57,18 @@ func (q *Queries) DropRetiredKeys(ctx context.Context, before time.Time) (int64,
 	return result.RowsAffected(), nil
 }
 
+const dropSigningKeys = `-- name: DropSigningKeys :execrows
+DELETE FROM iam.signing_keys
+`
+
+func (q *Queries) DropSigningKeys(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, dropSigningKeys)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const lockSigningKeys = `-- name: LockSigningKeys :exec
 SELECT pg_advisory_xact_lock(hashtext('iam.signing_keys'))
 `
@@ -74,6 +86,44 @@ UPDATE iam.signing_keys SET state = 'previous', retired_at = $1::timestamptz WHE
 func (q *Queries) RetireCurrentKey(ctx context.Context, now time.Time) error {
 	_, err := q.db.Exec(ctx, retireCurrentKey, now)
 	return err
+}
+
+const sealAgain = `-- name: SealAgain :exec
+UPDATE iam.signing_keys SET sealed = $1 WHERE kid = $2
+`
+
+type SealAgainParams struct {
+	Sealed []byte
+	Kid    string
+}
+
+func (q *Queries) SealAgain(ctx context.Context, arg SealAgainParams) error {
+	_, err := q.db.Exec(ctx, sealAgain, arg.Sealed, arg.Kid)
+	return err
+}
+
+const signingKeyIDs = `-- name: SigningKeyIDs :many
+SELECT kid FROM iam.signing_keys ORDER BY kid
+`
+
+func (q *Queries) SigningKeyIDs(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, signingKeyIDs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var kid string
+		if err := rows.Scan(&kid); err != nil {
+			return nil, err
+		}
+		items = append(items, kid)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const signingKeys = `-- name: SigningKeys :many

@@ -92,7 +92,7 @@ It acts as a profile, which "a3 login" makes. Profiles lie in $A3_HOME/profiles.
 	complete(root, "output", func(string) []string { return []string{"table", "json"} })
 	root.AddCommand(
 		a.login(), a.tokenCommand(), a.whoami(), a.profileGroup(),
-		a.workspaceGroup(), a.memberGroup(), a.userGroup(), a.serviceAccountGroup(),
+		a.workspaceGroup(), a.memberGroup(), a.userGroup(), a.serviceAccountGroup(), a.keyGroup(),
 		a.integrationGroup(), a.discoveryGroup(), a.accessGroup(), a.auditGroup(),
 	)
 	return root

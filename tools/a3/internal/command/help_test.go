@@ -30,8 +30,8 @@ func TestCommandsHaveTheNamesThatScriptsRelyOn(t *testing.T) {
 	root := a.root()
 	for group, names := range map[string]string{
 		"": "login token whoami", "profile": "list", "workspace": "list create get transfer", "member": "list add remove set-role",
-		"user": "list invite deactivate", "service-account": "create list delete", "integration": "list add test get remove",
-		"discovery": "run status list cancel", "access": "list who why show", "audit": "list verify",
+		"user": "list invite reinvite deactivate", "service-account": "create list delete", "integration": "list add test get remove",
+		"discovery": "run status list cancel", "access": "list who why show", "audit": "list verify", "key": "list rotate",
 	} {
 		for name := range strings.FieldsSeq(names) {
 			path := strings.Fields(group + " " + name)

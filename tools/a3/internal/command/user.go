@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -98,7 +99,51 @@ the last tenant admin.`,
 		}),
 	}
 	deactivate.Flags().StringVar(&reason, "reason", "", "why, for the record")
-	return group("user", "People of the tenant", list, a.creates(invite), deactivate)
+	return group("user", "People of the tenant", list, a.creates(invite), a.creates(a.reinvite()), deactivate)
+}
+
+func (a *app) reinvite() *cobra.Command {
+	var reason string
+	var endSessions bool
+	c := &cobra.Command{
+		Use: "reinvite USER --reason TEXT", Short: "Print a new one-time setup code for somebody who can't sign in any more (tenant admins)",
+		Long: `reinvite makes a new setup code for a user who is active or invited, with all they have: for somebody who signed out, lost their laptop
+or whose session ended because its token was used twice. Codes before it stop working. The code works once, for 15 minutes, and whoever
+uses it is signed in as that user: see that you give it to nobody else. The reason, 10 to 500 characters, is kept in the audit log. With
+--end-sessions what they have open ends within 5 seconds: do that where a device is in somebody else's hands.
+
+If you are the tenant's last admin and have no session left, an operator lets you in with "fleet tenant recover-admin".`,
+		Example: `  a3 user reinvite dave@acme.example --reason "New laptop, identity checked by phone"
+  a3 user reinvite dave@acme.example --reason "Laptop stolen in Lyon, case 4711" --end-sessions`,
+		Args: exactly("USER"),
+		RunE: a.doing(func(ctx context.Context, args []string) error {
+			t, err := a.open()
+			if err != nil {
+				return err
+			}
+			user, err := t.findUser(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			res, err := create(ctx, a, across(t, iamv1connect.NewAdminUserServiceClient).ReissueSetupCode,
+				&iamv1.ReissueSetupCodeRequest{UserId: user, Reason: reason, EndSessions: endSessions})
+			if err != nil {
+				return err
+			}
+			return a.answer(res, func() error {
+				facts := []string{"user", res.GetUser().GetEmail(), "id", res.GetUser().GetId(), "setup code", res.GetSetupCode(),
+					"works until", show.Time(res.GetSetupCodeExpiresAt()), "to be used with", "a3 login --url " + t.profile.URL + " --setup-code -"}
+				if endSessions {
+					facts = append(facts, "sessions ended", strconv.Itoa(int(res.GetEndedSessions())))
+				}
+				return show.Facts(a.Out, facts...)
+			})
+		}),
+	}
+	c.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters")
+	c.Flags().BoolVar(&endSessions, "end-sessions", false, "end what the user has open")
+	_ = c.MarkFlagRequired("reason")
+	return c
 }
 
 func tenantRoleFlag(c *cobra.Command, into *string) {

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/welcome"
 )
 
@@ -20,7 +22,18 @@ func (a *app) tenantCommand() *cobra.Command {
 	create.Flags().StringVar(&admin, "admin", "", "address of the tenant's first admin; admin@SLUG.example when empty")
 	list := &cobra.Command{Use: "list", Short: "List the tenants", Args: exactly(), RunE: a.tenantList}
 	show := &cobra.Command{Use: "show TENANT", Short: "Show a tenant, by id or slug, with its set and what that says of itself", Args: exactly("TENANT"), RunE: a.tenantShow}
-	return group("tenant", "Tenants of the plane", create, list, show)
+	var who, reason string
+	recoverAdmin := &cobra.Command{Use: "recover-admin SLUG --reason TEXT", Short: "Let a tenant's admin in again who has no session left, on the tenant's own record", Args: exactly("SLUG"),
+		Long: `recover-admin makes a one-time setup code, valid for 15 minutes, for somebody who is a tenant admin already, and ends what they had open.
+It is for a tenant whose last admin can't sign in any more. It makes nobody an admin, and is refused while another admin of the tenant was
+signed in within the last 24 hours: they can help with "a3 user reinvite". That it was run, by the operator and with the reason, is in the
+tenant's audit log, before the code works; so is a refusal. Its admins see it with "a3 audit list --action iam.admin.recovered".`,
+		Example: `  fleet tenant recover-admin acme --admin ada@acme.example --reason "Case 4711: her laptop was stolen, identity checked by video"`,
+		RunE:    func(c *cobra.Command, args []string) error { return a.tenantRecoverAdmin(c, args[0], who, reason) }}
+	recoverAdmin.Flags().StringVar(&who, "admin", "", "address of the tenant admin; the first admin's, when empty")
+	recoverAdmin.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters, for the tenant's own record")
+	_ = recoverAdmin.MarkFlagRequired("reason")
+	return group("tenant", "Tenants of the plane", create, list, show, recoverAdmin)
 }
 
 func (a *app) tenantCreate(c *cobra.Command, slug, name, admin string) error {
@@ -38,9 +51,7 @@ func (a *app) tenantCreate(c *cobra.Command, slug, name, admin string) error {
 	if invitation, err := p.Invitation(slug); err != nil {
 		return err
 	} else if changed && invitation.Code != "" {
-		// Beside the answer: it is a secret, and for a person.
-		_, _ = fmt.Fprintf(a.errOut, "The first admin, %s, signs in once, within 15 minutes, with:\n  bin/a3 --profile %s login --url %s%s --dial %s --setup-code %s\n",
-			invitation.Email, welcome.AdminProfile(slug), p.Settings.URL(slug), trust(p, "--ca-cert"), p.Settings.Dial(), invitation.Code)
+		a.handOver("The first admin", slug, p, invitation)
 	}
 	if a.format == "json" {
 		return a.json(status)
@@ -49,6 +60,25 @@ func (a *app) tenantCreate(c *cobra.Command, slug, name, admin string) error {
 		_, _ = fmt.Fprintf(a.out, "%s is there already: nothing changed\n", slug)
 	}
 	return a.tenants([]*registryv1.TenantStatus{status}, p.Settings.URL)
+}
+
+// handOver tells a setup code beside the answer: it is a secret, and for a person.
+func (a *app) handOver(who, slug string, p *plane.Plane, admin local.FirstAdmin) {
+	_, _ = fmt.Fprintf(a.errOut, "%s, %s, signs in once, within 15 minutes, with:\n  bin/a3 --profile %s login --url %s%s --dial %s --setup-code %s\n",
+		who, admin.Email, welcome.AdminProfile(slug), p.Settings.URL(slug), trust(p, "--ca-cert"), p.Settings.Dial(), admin.Code)
+}
+
+func (a *app) tenantRecoverAdmin(c *cobra.Command, slug, email, reason string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	admin, err := p.RecoverAdmin(c.Context(), slug, email, reason)
+	if err != nil {
+		return err
+	}
+	a.handOver("The tenant admin", slug, p, admin)
+	return nil
 }
 
 func (a *app) tenantList(c *cobra.Command, _ []string) error {

@@ -236,9 +236,15 @@ func (p *Plane) nameFirstAdmin(set local.Set, email string) (bool, error) {
 }
 
 func (p *Plane) putFirstAdmin(set local.Set, email string) error {
-	code := rand.Text()
+	code, hash := newCode()
+	return p.platform.PutFirstAdmin(set, local.FirstAdmin{Email: email, Code: code, CodeHash: hash})
+}
+
+// newCode makes a setup code, and what the set is told of it.
+func newCode() (code, hash string) {
+	code = rand.Text()
 	sum := sha256.Sum256([]byte(code))
-	return p.platform.PutFirstAdmin(set, local.FirstAdmin{Email: email, Code: code, CodeHash: hex.EncodeToString(sum[:])})
+	return code, hex.EncodeToString(sum[:])
 }
 
 // publish says to the registry where the set is, and that it is served.

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"net/url"
 	"strings"
-	"time"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/deploy/sample"
+	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/supervise"
 	"a3os.app/tools/fleet/internal/welcome"
 	"a3os.app/tools/internal/profile"
 )
@@ -107,31 +109,54 @@ func (p *Plane) samplePassword(ctx context.Context) (string, error) {
 	return password, nil
 }
 
-// firstAdminCode is the code that a tenant's first admin gets in with. A new one takes a restart of the component that lets them in.
+// firstAdminCode is the code that a tenant's first admin gets in with. A new one is made while this plane still fills the tenant: the
+// command that spent the one before may have been killed with the session in its hands. After that it is the tenant's own affair.
 func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (string, error) {
 	t, ok := p.state.Tenant(slug)
 	if !ok {
 		return "", errors.New("no such tenant")
 	}
 	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
-	if anew {
-		admin, err := p.platform.FirstAdmin(set)
-		if err != nil {
-			return "", err
-		}
-		if err := p.putFirstAdmin(set, admin.Email); err != nil {
-			return "", err
-		}
-		if _, err := p.platform.Start(ctx, set); err != nil {
-			return "", err
-		}
-		const settle = 15 * time.Second
-		wctx, cancel := context.WithTimeout(ctx, settle)
-		defer cancel()
-		if _, err := p.awaitGateway(wctx, t); err != nil {
-			return "", err
-		}
-	}
 	admin, err := p.platform.FirstAdmin(set)
-	return admin.Code, err
+	if err != nil || !anew {
+		return admin.Code, err
+	}
+	if t.Welcomed {
+		return "", fault.New(fault.FailedPrecondition, "%s is in use and its admin's profile is gone from here: an admin makes a new code with `a3 user reinvite`, or an operator with `fleet tenant recover-admin %s`", slug, slug)
+	}
+	code, hash := newCode()
+	return code, p.platform.RecoverAdmin(ctx, set, blueprint.Recovery{Email: admin.Email, CodeHash: hash,
+		Reason: "the first admin's code was spent or too old before fleet had kept their session"})
+}
+
+// RecoverAdmin lets a tenant's admin in again who has no session left, and answers the code that they redeem. An empty email is the
+// first admin's.
+func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (local.FirstAdmin, error) {
+	var none local.FirstAdmin
+	if !p.supervisor.Running(ctx) {
+		return none, p.whyNot(supervise.ErrNotRunning)
+	}
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer unlock()
+	if err := p.open(ctx); err != nil {
+		return none, err
+	}
+	t, ok := p.state.Tenant(slug)
+	if !ok || t.ID.IsZero() {
+		return none, fault.New(fault.NotFound, "there is no tenant %q", slug)
+	}
+	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	if email == "" {
+		first, err := p.platform.FirstAdmin(set)
+		if err != nil {
+			return none, err
+		}
+		email = first.Email
+	}
+	code, hash := newCode()
+	err = p.platform.RecoverAdmin(ctx, set, blueprint.Recovery{Email: email, CodeHash: hash, Reason: reason})
+	return local.FirstAdmin{Email: email, Code: code, CodeHash: hash}, err
 }

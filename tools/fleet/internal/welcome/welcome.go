@@ -129,16 +129,17 @@ func (g Guide) admin(ctx context.Context, t Tenant) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = g.redeem(ctx, t, AdminProfile(t.Slug), "", code)
-	if fault.KindOf(err) == fault.Unauthenticated {
-		// A code lives 15 minutes, and the command that made it may have been interrupted for longer.
-		if code, err = g.Code(ctx, t.Slug, true); err != nil {
-			return false, err
-		}
-		if err = g.redeem(ctx, t, AdminProfile(t.Slug), "", code); fault.KindOf(err) == fault.Unauthenticated {
-			return false, fmt.Errorf("the tenant's first admin has signed in already and the profile %s is gone: another admin has to invite you anew", AdminProfile(t.Slug))
+	if code != "" {
+		if err := g.redeem(ctx, t, AdminProfile(t.Slug), "", code); fault.KindOf(err) != fault.Unauthenticated {
+			return err == nil, err
 		}
 	}
+	// A code lives 15 minutes and works once: the command that made it may have been interrupted for longer, or killed when it had
+	// redeemed it and not yet kept the session.
+	if code, err = g.Code(ctx, t.Slug, true); err != nil {
+		return false, err
+	}
+	err = g.redeem(ctx, t, AdminProfile(t.Slug), "", code)
 	return err == nil, err
 }
 
@@ -154,14 +155,14 @@ func (g Guide) member(ctx context.Context, h house, t Tenant) (bool, error) {
 		return false, err
 	}
 	email := "member@" + t.Slug + ".example"
-	invited, err := h.invite(ctx, email, "Member of "+homeWorkspace)
+	code, err := h.invite(ctx, email, "Member of "+homeWorkspace)
 	if err != nil {
 		return false, err
 	}
 	if err := h.admit(ctx, email); err != nil {
 		return false, err
 	}
-	return true, g.redeem(ctx, t, MemberProfile(t.Slug), h.workspaceID, invited.GetSetupCode())
+	return true, g.redeem(ctx, t, MemberProfile(t.Slug), h.workspaceID, code)
 }
 
 // house is a tenant's API, as its admin reaches it.
@@ -198,35 +199,36 @@ func (h house) workspace(ctx context.Context, name string) (*iamv1.Workspace, bo
 	return made.Msg, true, nil
 }
 
-// invite invites a person, also one whose first session was lost before it was kept.
-func (h house) invite(ctx context.Context, email, name string) (*iamv1.InviteUserResponse, error) {
-	users := tenantWide(h, iamv1connect.NewUserWriteServiceClient)
-	req := &iamv1.InviteUserRequest{Email: email, DisplayName: name}
-	res, err := users.InviteUser(ctx, connect.NewRequest(req))
-	if fault.KindOf(err) == fault.AlreadyExists || fault.KindOf(err) == fault.FailedPrecondition {
-		if err := h.deactivate(ctx, users, email); err != nil {
-			return nil, err
-		}
-		res, err = users.InviteUser(ctx, connect.NewRequest(req))
+// invite invites a person, also one whose first session was lost before it was kept, and answers the setup code.
+func (h house) invite(ctx context.Context, email, name string) (code string, err error) {
+	res, err := tenantWide(h, iamv1connect.NewUserWriteServiceClient).InviteUser(ctx,
+		connect.NewRequest(&iamv1.InviteUserRequest{Email: email, DisplayName: name}))
+	if fault.KindOf(err) == fault.AlreadyExists {
+		return h.reinvite(ctx, email)
 	}
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return res.Msg, nil
+	return res.Msg.GetSetupCode(), nil
 }
 
-func (h house) deactivate(ctx context.Context, users iamv1connect.UserWriteServiceClient, email string) error {
+func (h house) reinvite(ctx context.Context, email string) (code string, err error) {
 	all, err := tenantWide(h, iamv1connect.NewUserServiceClient).ListUsers(ctx, connect.NewRequest(&iamv1.ListUsersRequest{PageSize: 500}))
 	if err != nil {
-		return err
+		return "", err
 	}
 	for _, u := range all.Msg.GetUsers() {
-		if u.GetEmail() == email {
-			_, err := users.DeactivateUser(ctx, connect.NewRequest(&iamv1.DeactivateUserRequest{UserId: u.GetId(), Reason: "the first session was lost before it was kept"}))
-			return err
+		if u.GetEmail() != email {
+			continue
 		}
+		res, err := tenantWide(h, iamv1connect.NewAdminUserServiceClient).ReissueSetupCode(ctx, connect.NewRequest(&iamv1.ReissueSetupCodeRequest{
+			UserId: u.GetId(), Reason: "the first session was lost before it was kept", EndSessions: true}))
+		if err != nil {
+			return "", err
+		}
+		return res.Msg.GetSetupCode(), nil
 	}
-	return nil
+	return "", fmt.Errorf("%s is a user, and is not among the tenant's users", email)
 }
 
 // admit makes a user a member of the workspace.

@@ -4,7 +4,7 @@ INSERT INTO iam.sessions (id, user_id, expires_at) VALUES (@id, @user_id, @expir
 -- name: EndSession :execrows
 UPDATE iam.sessions SET ended_at = @now::timestamptz WHERE id = @id AND ended_at IS NULL;
 
--- name: EndSessionsOfUser :exec
+-- name: EndSessionsOfUser :execrows
 UPDATE iam.sessions SET ended_at = @now::timestamptz WHERE user_id = @user_id AND ended_at IS NULL;
 
 -- name: GetSession :one

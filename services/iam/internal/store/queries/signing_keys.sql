@@ -14,5 +14,14 @@ UPDATE iam.signing_keys SET state = 'previous', retired_at = @now::timestamptz W
 -- name: ActivateNextKey :execrows
 UPDATE iam.signing_keys SET state = 'current', activated_at = @now::timestamptz WHERE state = 'next';
 
+-- name: DropSigningKeys :execrows
+DELETE FROM iam.signing_keys;
+
+-- name: SealAgain :exec
+UPDATE iam.signing_keys SET sealed = @sealed WHERE kid = @kid;
+
+-- name: SigningKeyIDs :many
+SELECT kid FROM iam.signing_keys ORDER BY kid;
+
 -- name: DropRetiredKeys :execrows
 DELETE FROM iam.signing_keys WHERE state = 'previous' AND retired_at < @before::timestamptz;

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -9,14 +10,17 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/blob"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/secret"
 	"a3os.app/libs/snapshot"
@@ -173,6 +177,37 @@ func (p *Platform) PutFirstAdmin(s Set, a FirstAdmin) error {
 		return err
 	}
 	return writeFile(p.firstAdminFile(s), string(text))
+}
+
+// refusedExit is how a program that an operator runs says that it may not do what it was asked.
+const refusedExit = 3
+
+// RecoverAdmin lets a tenant's admin redeem a setup code, with the set's own program and credentials.
+func (p *Platform) RecoverAdmin(ctx context.Context, s Set, r blueprint.Recovery) error {
+	program := s.Blueprint.RecoverAdmin
+	if len(program.Command) == 0 {
+		return fault.New(fault.Unimplemented, "the blueprint %s has no way to let an admin in again", s.Blueprint.Name)
+	}
+	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, Recovery: &r}
+	for _, role := range program.Database {
+		facts.DatabaseURLs[role] = p.urlFile(s, role)
+	}
+	env, err := facts.Environ(program.Env)
+	if err != nil {
+		return err
+	}
+	const most = time.Minute
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	said, err := p.once(ctx, s, program.Command, env)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == refusedExit {
+		_, why, _ := strings.Cut(said, ": ")
+		return fault.New(fault.FailedPrecondition, "%s was not let in: %s", r.Email, why)
+	}
+	if err != nil {
+		return fmt.Errorf("let %s in again: %w: %s", r.Email, err, said)
+	}
+	return nil
 }
 
 // writeFile writes a file that is its owner's alone, whole or not at all.

@@ -181,15 +181,20 @@ func (p *Platform) Migrate(ctx context.Context, s Set) (changed bool, err error)
 	const most = 10 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.Release.Artefact, d.Migrate.Command...)
-	cmd.Env, cmd.Dir = env, p.dir(s)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		return false, fmt.Errorf("migrate database %s: %w: %s", databaseName(s), err, lines[len(lines)-1])
+	if last, err := p.once(ctx, s, d.Migrate.Command, env); err != nil {
+		return false, fmt.Errorf("migrate database %s: %w: %s", databaseName(s), err, last)
 	}
 	p.State.Migrated[s.Name()] = p.Release.Name
 	return true, p.State.Save()
+}
+
+// once runs the artefact to its end, and answers the last line of what it said.
+func (p *Platform) once(ctx context.Context, s Set, args, env []string) (last string, err error) {
+	cmd := exec.CommandContext(ctx, p.Release.Artefact, args...) //nolint:gosec // the artefact is ours, and so is what it is told
+	cmd.Env, cmd.Dir = env, p.dir(s)
+	out, err := cmd.CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1], err
 }
 
 // literal quotes text for SQL that takes no parameters. The server's own settings make backslashes plain.

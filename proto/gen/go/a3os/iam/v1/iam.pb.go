@@ -197,6 +197,63 @@ func (WorkspaceRole) EnumDescriptor() ([]byte, []int) {
 	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{2}
 }
 
+// SigningKeyState is where a signing key stands.
+type SigningKeyState int32
+
+const (
+	// Never stored.
+	SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED SigningKeyState = 0
+	// Published, and signs after the next rotation.
+	SigningKeyState_SIGNING_KEY_STATE_NEXT SigningKeyState = 1
+	// Signs.
+	SigningKeyState_SIGNING_KEY_STATE_CURRENT SigningKeyState = 2
+	// Signs no more; published for as long as what it signed lives.
+	SigningKeyState_SIGNING_KEY_STATE_PREVIOUS SigningKeyState = 3
+)
+
+// Enum value maps for SigningKeyState.
+var (
+	SigningKeyState_name = map[int32]string{
+		0: "SIGNING_KEY_STATE_UNSPECIFIED",
+		1: "SIGNING_KEY_STATE_NEXT",
+		2: "SIGNING_KEY_STATE_CURRENT",
+		3: "SIGNING_KEY_STATE_PREVIOUS",
+	}
+	SigningKeyState_value = map[string]int32{
+		"SIGNING_KEY_STATE_UNSPECIFIED": 0,
+		"SIGNING_KEY_STATE_NEXT":        1,
+		"SIGNING_KEY_STATE_CURRENT":     2,
+		"SIGNING_KEY_STATE_PREVIOUS":    3,
+	}
+)
+
+func (x SigningKeyState) Enum() *SigningKeyState {
+	p := new(SigningKeyState)
+	*p = x
+	return p
+}
+
+func (x SigningKeyState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SigningKeyState) Descriptor() protoreflect.EnumDescriptor {
+	return file_a3os_iam_v1_iam_proto_enumTypes[3].Descriptor()
+}
+
+func (SigningKeyState) Type() protoreflect.EnumType {
+	return &file_a3os_iam_v1_iam_proto_enumTypes[3]
+}
+
+func (x SigningKeyState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SigningKeyState.Descriptor instead.
+func (SigningKeyState) EnumDescriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{3}
+}
+
 // User is a person who can sign in.
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1175,6 +1232,143 @@ func (x *SetTenantRoleRequest) GetTenantRole() TenantRole {
 	return TenantRole_TENANT_ROLE_UNSPECIFIED
 }
 
+// ReissueSetupCodeRequest says for whom and why.
+type ReissueSetupCodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `usr_…`, active or invited.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Why, 10–500 characters, kept on the record.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Whether to end the user's sessions: for a device that was lost or stolen.
+	EndSessions   bool `protobuf:"varint,3,opt,name=end_sessions,json=endSessions,proto3" json:"end_sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReissueSetupCodeRequest) Reset() {
+	*x = ReissueSetupCodeRequest{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReissueSetupCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReissueSetupCodeRequest) ProtoMessage() {}
+
+func (x *ReissueSetupCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReissueSetupCodeRequest.ProtoReflect.Descriptor instead.
+func (*ReissueSetupCodeRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ReissueSetupCodeRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ReissueSetupCodeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReissueSetupCodeRequest) GetEndSessions() bool {
+	if x != nil {
+		return x.EndSessions
+	}
+	return false
+}
+
+// ReissueSetupCodeResponse is the user and the code to hand over.
+type ReissueSetupCodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user, as before.
+	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// One-time code, valid for 15 minutes; only its hash is kept.
+	SetupCode string `protobuf:"bytes,2,opt,name=setup_code,json=setupCode,proto3" json:"setup_code,omitempty"`
+	// When the code stops working.
+	SetupCodeExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=setup_code_expires_at,json=setupCodeExpiresAt,proto3" json:"setup_code_expires_at,omitempty"`
+	// Sessions that were ended.
+	EndedSessions int32 `protobuf:"varint,4,opt,name=ended_sessions,json=endedSessions,proto3" json:"ended_sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReissueSetupCodeResponse) Reset() {
+	*x = ReissueSetupCodeResponse{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReissueSetupCodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReissueSetupCodeResponse) ProtoMessage() {}
+
+func (x *ReissueSetupCodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReissueSetupCodeResponse.ProtoReflect.Descriptor instead.
+func (*ReissueSetupCodeResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReissueSetupCodeResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *ReissueSetupCodeResponse) GetSetupCode() string {
+	if x != nil {
+		return x.SetupCode
+	}
+	return ""
+}
+
+func (x *ReissueSetupCodeResponse) GetSetupCodeExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SetupCodeExpiresAt
+	}
+	return nil
+}
+
+func (x *ReissueSetupCodeResponse) GetEndedSessions() int32 {
+	if x != nil {
+		return x.EndedSessions
+	}
+	return 0
+}
+
 // ListServiceAccountsRequest asks for a page.
 type ListServiceAccountsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1188,7 +1382,7 @@ type ListServiceAccountsRequest struct {
 
 func (x *ListServiceAccountsRequest) Reset() {
 	*x = ListServiceAccountsRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[15]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1394,7 @@ func (x *ListServiceAccountsRequest) String() string {
 func (*ListServiceAccountsRequest) ProtoMessage() {}
 
 func (x *ListServiceAccountsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[15]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1407,7 @@ func (x *ListServiceAccountsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServiceAccountsRequest.ProtoReflect.Descriptor instead.
 func (*ListServiceAccountsRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{15}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListServiceAccountsRequest) GetPageSize() int32 {
@@ -1243,7 +1437,7 @@ type ListServiceAccountsResponse struct {
 
 func (x *ListServiceAccountsResponse) Reset() {
 	*x = ListServiceAccountsResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[16]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1449,7 @@ func (x *ListServiceAccountsResponse) String() string {
 func (*ListServiceAccountsResponse) ProtoMessage() {}
 
 func (x *ListServiceAccountsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[16]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1462,7 @@ func (x *ListServiceAccountsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServiceAccountsResponse.ProtoReflect.Descriptor instead.
 func (*ListServiceAccountsResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{16}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListServiceAccountsResponse) GetServiceAccounts() []*ServiceAccount {
@@ -1300,7 +1494,7 @@ type CreateServiceAccountRequest struct {
 
 func (x *CreateServiceAccountRequest) Reset() {
 	*x = CreateServiceAccountRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[17]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1506,7 @@ func (x *CreateServiceAccountRequest) String() string {
 func (*CreateServiceAccountRequest) ProtoMessage() {}
 
 func (x *CreateServiceAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[17]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1519,7 @@ func (x *CreateServiceAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateServiceAccountRequest.ProtoReflect.Descriptor instead.
 func (*CreateServiceAccountRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{17}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateServiceAccountRequest) GetName() string {
@@ -1360,7 +1554,7 @@ type DeleteServiceAccountRequest struct {
 
 func (x *DeleteServiceAccountRequest) Reset() {
 	*x = DeleteServiceAccountRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[18]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1566,7 @@ func (x *DeleteServiceAccountRequest) String() string {
 func (*DeleteServiceAccountRequest) ProtoMessage() {}
 
 func (x *DeleteServiceAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[18]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1579,7 @@ func (x *DeleteServiceAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceAccountRequest.ProtoReflect.Descriptor instead.
 func (*DeleteServiceAccountRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{18}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteServiceAccountRequest) GetServiceAccountId() string {
@@ -1404,7 +1598,7 @@ type DeleteServiceAccountResponse struct {
 
 func (x *DeleteServiceAccountResponse) Reset() {
 	*x = DeleteServiceAccountResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[19]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1610,7 @@ func (x *DeleteServiceAccountResponse) String() string {
 func (*DeleteServiceAccountResponse) ProtoMessage() {}
 
 func (x *DeleteServiceAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[19]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1623,7 @@ func (x *DeleteServiceAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceAccountResponse.ProtoReflect.Descriptor instead.
 func (*DeleteServiceAccountResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{19}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{21}
 }
 
 // GetWorkspaceRequest is empty: the workspace is the token's.
@@ -1441,7 +1635,7 @@ type GetWorkspaceRequest struct {
 
 func (x *GetWorkspaceRequest) Reset() {
 	*x = GetWorkspaceRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[20]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1647,7 @@ func (x *GetWorkspaceRequest) String() string {
 func (*GetWorkspaceRequest) ProtoMessage() {}
 
 func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[20]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1660,7 @@ func (x *GetWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{20}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{22}
 }
 
 // ListWorkspacesRequest asks for a page.
@@ -1482,7 +1676,7 @@ type ListWorkspacesRequest struct {
 
 func (x *ListWorkspacesRequest) Reset() {
 	*x = ListWorkspacesRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[21]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1688,7 @@ func (x *ListWorkspacesRequest) String() string {
 func (*ListWorkspacesRequest) ProtoMessage() {}
 
 func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[21]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1701,7 @@ func (x *ListWorkspacesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{21}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListWorkspacesRequest) GetPageSize() int32 {
@@ -1537,7 +1731,7 @@ type ListWorkspacesResponse struct {
 
 func (x *ListWorkspacesResponse) Reset() {
 	*x = ListWorkspacesResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[22]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1743,7 @@ func (x *ListWorkspacesResponse) String() string {
 func (*ListWorkspacesResponse) ProtoMessage() {}
 
 func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[22]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1756,7 @@ func (x *ListWorkspacesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkspacesResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkspacesResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{22}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListWorkspacesResponse) GetWorkspaces() []*Workspace {
@@ -1592,7 +1786,7 @@ type CreateWorkspaceRequest struct {
 
 func (x *CreateWorkspaceRequest) Reset() {
 	*x = CreateWorkspaceRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[23]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1798,7 @@ func (x *CreateWorkspaceRequest) String() string {
 func (*CreateWorkspaceRequest) ProtoMessage() {}
 
 func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[23]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1811,7 @@ func (x *CreateWorkspaceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateWorkspaceRequest.ProtoReflect.Descriptor instead.
 func (*CreateWorkspaceRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{23}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateWorkspaceRequest) GetName() string {
@@ -1647,7 +1841,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[24]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1853,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[24]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1866,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{24}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListMembersRequest) GetPageSize() int32 {
@@ -1702,7 +1896,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[25]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1908,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[25]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1921,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{25}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -1757,7 +1951,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[26]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1963,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[26]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1976,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{26}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AddMemberRequest) GetPrincipal() string {
@@ -1810,7 +2004,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[27]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +2016,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[27]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +2029,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{27}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RemoveMemberRequest) GetPrincipalId() string {
@@ -1854,7 +2048,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[28]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +2060,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[28]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +2073,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{28}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{30}
 }
 
 // SetMemberRoleRequest names a member and a role.
@@ -1895,7 +2089,7 @@ type SetMemberRoleRequest struct {
 
 func (x *SetMemberRoleRequest) Reset() {
 	*x = SetMemberRoleRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[29]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +2101,7 @@ func (x *SetMemberRoleRequest) String() string {
 func (*SetMemberRoleRequest) ProtoMessage() {}
 
 func (x *SetMemberRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[29]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2114,7 @@ func (x *SetMemberRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberRoleRequest.ProtoReflect.Descriptor instead.
 func (*SetMemberRoleRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{29}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SetMemberRoleRequest) GetPrincipalId() string {
@@ -1954,7 +2148,7 @@ type TransferWorkspaceOwnerRequest struct {
 
 func (x *TransferWorkspaceOwnerRequest) Reset() {
 	*x = TransferWorkspaceOwnerRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[30]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2160,7 @@ func (x *TransferWorkspaceOwnerRequest) String() string {
 func (*TransferWorkspaceOwnerRequest) ProtoMessage() {}
 
 func (x *TransferWorkspaceOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[30]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2173,7 @@ func (x *TransferWorkspaceOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferWorkspaceOwnerRequest.ProtoReflect.Descriptor instead.
 func (*TransferWorkspaceOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{30}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TransferWorkspaceOwnerRequest) GetWorkspaceId() string {
@@ -2027,7 +2221,7 @@ type TransferWorkspaceOwnerResponse struct {
 
 func (x *TransferWorkspaceOwnerResponse) Reset() {
 	*x = TransferWorkspaceOwnerResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[31]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2233,7 @@ func (x *TransferWorkspaceOwnerResponse) String() string {
 func (*TransferWorkspaceOwnerResponse) ProtoMessage() {}
 
 func (x *TransferWorkspaceOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[31]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2246,7 @@ func (x *TransferWorkspaceOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferWorkspaceOwnerResponse.ProtoReflect.Descriptor instead.
 func (*TransferWorkspaceOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{31}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TransferWorkspaceOwnerResponse) GetTransferId() string {
@@ -2083,6 +2277,226 @@ func (x *TransferWorkspaceOwnerResponse) GetTransferredAt() *timestamppb.Timesta
 	return nil
 }
 
+// SigningKey is a key that the tenant's access tokens are signed with. Its private half never leaves the issuer.
+type SigningKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `kid` of its tokens: the key's thumbprint (RFC 7638).
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Where it stands.
+	State SigningKeyState `protobuf:"varint,2,opt,name=state,proto3,enum=a3os.iam.v1.SigningKeyState" json:"state,omitempty"`
+	// When it was made and first published.
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Since when it signs, or signed.
+	ActivatedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=activated_at,json=activatedAt,proto3" json:"activated_at,omitempty"`
+	// Since when it signs no more.
+	RetiredAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=retired_at,json=retiredAt,proto3" json:"retired_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SigningKey) Reset() {
+	*x = SigningKey{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SigningKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SigningKey) ProtoMessage() {}
+
+func (x *SigningKey) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
+func (*SigningKey) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SigningKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *SigningKey) GetState() SigningKeyState {
+	if x != nil {
+		return x.State
+	}
+	return SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED
+}
+
+func (x *SigningKey) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *SigningKey) GetActivatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ActivatedAt
+	}
+	return nil
+}
+
+func (x *SigningKey) GetRetiredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetiredAt
+	}
+	return nil
+}
+
+// GetSigningKeySetRequest is empty.
+type GetSigningKeySetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSigningKeySetRequest) Reset() {
+	*x = GetSigningKeySetRequest{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSigningKeySetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSigningKeySetRequest) ProtoMessage() {}
+
+func (x *GetSigningKeySetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSigningKeySetRequest.ProtoReflect.Descriptor instead.
+func (*GetSigningKeySetRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{35}
+}
+
+// SigningKeySet is the published keys.
+type SigningKeySet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys, a handful, oldest first.
+	SigningKeys   []*SigningKey `protobuf:"bytes,1,rep,name=signing_keys,json=signingKeys,proto3" json:"signing_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SigningKeySet) Reset() {
+	*x = SigningKeySet{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SigningKeySet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SigningKeySet) ProtoMessage() {}
+
+func (x *SigningKeySet) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SigningKeySet.ProtoReflect.Descriptor instead.
+func (*SigningKeySet) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SigningKeySet) GetSigningKeys() []*SigningKey {
+	if x != nil {
+		return x.SigningKeys
+	}
+	return nil
+}
+
+// RotateSigningKeysRequest says how and why.
+type RotateSigningKeysRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, 10–500 characters, kept on the record.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Whether a key may be known to somebody else: nothing signed before is accepted any more.
+	Emergency     bool `protobuf:"varint,2,opt,name=emergency,proto3" json:"emergency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateSigningKeysRequest) Reset() {
+	*x = RotateSigningKeysRequest{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateSigningKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateSigningKeysRequest) ProtoMessage() {}
+
+func (x *RotateSigningKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateSigningKeysRequest.ProtoReflect.Descriptor instead.
+func (*RotateSigningKeysRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *RotateSigningKeysRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RotateSigningKeysRequest) GetEmergency() bool {
+	if x != nil {
+		return x.Emergency
+	}
+	return false
+}
+
 // WatchRevocationsRequest says from where to go on.
 type WatchRevocationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2094,7 +2508,7 @@ type WatchRevocationsRequest struct {
 
 func (x *WatchRevocationsRequest) Reset() {
 	*x = WatchRevocationsRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[32]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2520,7 @@ func (x *WatchRevocationsRequest) String() string {
 func (*WatchRevocationsRequest) ProtoMessage() {}
 
 func (x *WatchRevocationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[32]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2533,7 @@ func (x *WatchRevocationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRevocationsRequest.ProtoReflect.Descriptor instead.
 func (*WatchRevocationsRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{32}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchRevocationsRequest) GetAfterSequence() int64 {
@@ -2147,7 +2561,7 @@ type Revocation struct {
 
 func (x *Revocation) Reset() {
 	*x = Revocation{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[33]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2573,7 @@ func (x *Revocation) String() string {
 func (*Revocation) ProtoMessage() {}
 
 func (x *Revocation) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[33]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2586,7 @@ func (x *Revocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
 func (*Revocation) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{33}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Revocation) GetSequence() int64 {
@@ -2209,14 +2623,16 @@ type WatchRevocationsResponse struct {
 	// New revocations, in order; empty in a heartbeat.
 	Revocations []*Revocation `protobuf:"bytes,1,rep,name=revocations,proto3" json:"revocations,omitempty"`
 	// The newest sequence number the issuer has handed out.
-	HeadSequence  int64 `protobuf:"varint,2,opt,name=head_sequence,json=headSequence,proto3" json:"head_sequence,omitempty"`
+	HeadSequence int64 `protobuf:"varint,2,opt,name=head_sequence,json=headSequence,proto3" json:"head_sequence,omitempty"`
+	// Ids of all keys that the issuer publishes now, sorted. A key that is not among them is believed no more, at once.
+	KeyIds        []string `protobuf:"bytes,3,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchRevocationsResponse) Reset() {
 	*x = WatchRevocationsResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[34]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2644,7 @@ func (x *WatchRevocationsResponse) String() string {
 func (*WatchRevocationsResponse) ProtoMessage() {}
 
 func (x *WatchRevocationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[34]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2657,7 @@ func (x *WatchRevocationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRevocationsResponse.ProtoReflect.Descriptor instead.
 func (*WatchRevocationsResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{34}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WatchRevocationsResponse) GetRevocations() []*Revocation {
@@ -2258,6 +2674,13 @@ func (x *WatchRevocationsResponse) GetHeadSequence() int64 {
 	return 0
 }
 
+func (x *WatchRevocationsResponse) GetKeyIds() []string {
+	if x != nil {
+		return x.KeyIds
+	}
+	return nil
+}
+
 // IssueCertificateRequest carries a certificate signing request.
 type IssueCertificateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2269,7 +2692,7 @@ type IssueCertificateRequest struct {
 
 func (x *IssueCertificateRequest) Reset() {
 	*x = IssueCertificateRequest{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[35]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2704,7 @@ func (x *IssueCertificateRequest) String() string {
 func (*IssueCertificateRequest) ProtoMessage() {}
 
 func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[35]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2717,7 @@ func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueCertificateRequest.ProtoReflect.Descriptor instead.
 func (*IssueCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{35}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *IssueCertificateRequest) GetCsr() []byte {
@@ -2317,7 +2740,7 @@ type IssueCertificateResponse struct {
 
 func (x *IssueCertificateResponse) Reset() {
 	*x = IssueCertificateResponse{}
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[36]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2752,7 @@ func (x *IssueCertificateResponse) String() string {
 func (*IssueCertificateResponse) ProtoMessage() {}
 
 func (x *IssueCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_iam_v1_iam_proto_msgTypes[36]
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2765,7 @@ func (x *IssueCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueCertificateResponse.ProtoReflect.Descriptor instead.
 func (*IssueCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{36}
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *IssueCertificateResponse) GetCertificateChainPem() string {
@@ -2440,7 +2863,19 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\x14SetTenantRoleRequest\x12A\n" +
 	"\auser_id\x18\x01 \x01(\tB(\xbaH%r#2!^usr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x06userId\x12B\n" +
 	"\vtenant_role\x18\x02 \x01(\x0e2\x17.a3os.iam.v1.TenantRoleB\b\xbaH\x05\x82\x01\x02\x10\x01R\n" +
-	"tenantRole\"n\n" +
+	"tenantRole\"\xa3\x01\n" +
+	"\x17ReissueSetupCodeRequest\x12A\n" +
+	"\auser_id\x18\x01 \x01(\tB(\xbaH%r#2!^usr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x06userId\x12\"\n" +
+	"\x06reason\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\n" +
+	"\x18\xf4\x03R\x06reason\x12!\n" +
+	"\fend_sessions\x18\x03 \x01(\bR\vendSessions\"\xdb\x01\n" +
+	"\x18ReissueSetupCodeResponse\x12%\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.a3os.iam.v1.UserR\x04user\x12\"\n" +
+	"\n" +
+	"setup_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\tsetupCode\x12M\n" +
+	"\x15setup_code_expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x12setupCodeExpiresAt\x12%\n" +
+	"\x0eended_sessions\x18\x04 \x01(\x05R\rendedSessions\"n\n" +
 	"\x1aListServiceAccountsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
@@ -2503,7 +2938,24 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"transferId\x124\n" +
 	"\tworkspace\x18\x02 \x01(\v2\x16.a3os.iam.v1.WorkspaceR\tworkspace\x123\n" +
 	"\x16previous_owner_user_id\x18\x03 \x01(\tR\x13previousOwnerUserId\x12A\n" +
-	"\x0etransferred_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rtransferredAt\"I\n" +
+	"\x0etransferred_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rtransferredAt\"\x8c\x02\n" +
+	"\n" +
+	"SigningKey\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x122\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1c.a3os.iam.v1.SigningKeyStateR\x05state\x129\n" +
+	"\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12=\n" +
+	"\factivated_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vactivatedAt\x129\n" +
+	"\n" +
+	"retired_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tretiredAt\"\x19\n" +
+	"\x17GetSigningKeySetRequest\"K\n" +
+	"\rSigningKeySet\x12:\n" +
+	"\fsigning_keys\x18\x01 \x03(\v2\x17.a3os.iam.v1.SigningKeyR\vsigningKeys\"\\\n" +
+	"\x18RotateSigningKeysRequest\x12\"\n" +
+	"\x06reason\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\n" +
+	"\x18\xf4\x03R\x06reason\x12\x1c\n" +
+	"\temergency\x18\x02 \x01(\bR\temergency\"I\n" +
 	"\x17WatchRevocationsRequest\x12.\n" +
 	"\x0eafter_sequence\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterSequence\"\x8d\x01\n" +
 	"\n" +
@@ -2512,10 +2964,11 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\fprincipal_id\x18\x02 \x01(\tR\vprincipalId\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x03 \x01(\tR\tsessionId\x12!\n" +
-	"\fworkspace_id\x18\x04 \x01(\tR\vworkspaceId\"z\n" +
+	"\fworkspace_id\x18\x04 \x01(\tR\vworkspaceId\"\x93\x01\n" +
 	"\x18WatchRevocationsResponse\x129\n" +
 	"\vrevocations\x18\x01 \x03(\v2\x17.a3os.iam.v1.RevocationR\vrevocations\x12#\n" +
-	"\rhead_sequence\x18\x02 \x01(\x03R\fheadSequence\"7\n" +
+	"\rhead_sequence\x18\x02 \x01(\x03R\fheadSequence\x12\x17\n" +
+	"\akey_ids\x18\x03 \x03(\tR\x06keyIds\"7\n" +
 	"\x17IssueCertificateRequest\x12\x1c\n" +
 	"\x03csr\x18\x01 \x01(\fB\n" +
 	"\xbaH\az\x05\x10@\x18\x80@R\x03csr\"\x87\x01\n" +
@@ -2537,7 +2990,12 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\x14WORKSPACE_ROLE_OWNER\x10\x01\x12\x18\n" +
 	"\x14WORKSPACE_ROLE_ADMIN\x10\x02\x12\x19\n" +
 	"\x15WORKSPACE_ROLE_MEMBER\x10\x03\x12\x19\n" +
-	"\x15WORKSPACE_ROLE_VIEWER\x10\x042g\n" +
+	"\x15WORKSPACE_ROLE_VIEWER\x10\x04*\x8f\x01\n" +
+	"\x0fSigningKeyState\x12!\n" +
+	"\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16SIGNING_KEY_STATE_NEXT\x10\x01\x12\x1d\n" +
+	"\x19SIGNING_KEY_STATE_CURRENT\x10\x02\x12\x1e\n" +
+	"\x1aSIGNING_KEY_STATE_PREVIOUS\x10\x032g\n" +
 	"\x0fIdentityService\x12T\n" +
 	"\aGetSelf\x12\x1b.a3os.iam.v1.GetSelfRequest\x1a\x1c.a3os.iam.v1.GetSelfResponse\"\x0e\xca\xf3\x18\n" +
 	"\b\x02\x10\x01\x1a\x04self2\xbd\x01\n" +
@@ -2550,7 +3008,9 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\n" +
 	"InviteUser\x12\x1e.a3os.iam.v1.InviteUserRequest\x1a\x1f.a3os.iam.v1.InviteUserResponse\"\x1b\xca\xf3\x18\x17\b\x02\x10\x02\x1a\x0fiam.users.write0\x01\x12b\n" +
 	"\x0eDeactivateUser\x12\".a3os.iam.v1.DeactivateUserRequest\x1a\x11.a3os.iam.v1.User\"\x19\xca\xf3\x18\x15\b\x02\x10\x02\x1a\x0fiam.users.write\x12`\n" +
-	"\rSetTenantRole\x12!.a3os.iam.v1.SetTenantRoleRequest\x1a\x11.a3os.iam.v1.User\"\x19\xca\xf3\x18\x15\b\x02\x10\x02\x1a\x0fiam.users.write2\xa7\x01\n" +
+	"\rSetTenantRole\x12!.a3os.iam.v1.SetTenantRoleRequest\x1a\x11.a3os.iam.v1.User\"\x19\xca\xf3\x18\x15\b\x02\x10\x02\x1a\x0fiam.users.write2\x90\x01\n" +
+	"\x10AdminUserService\x12|\n" +
+	"\x10ReissueSetupCode\x12$.a3os.iam.v1.ReissueSetupCodeRequest\x1a%.a3os.iam.v1.ReissueSetupCodeResponse\"\x1b\xca\xf3\x18\x17\b\x02\x10\x03\x1a\x0fiam.users.write0\x012\xa7\x01\n" +
 	"\x15ServiceAccountService\x12\x8d\x01\n" +
 	"\x13ListServiceAccounts\x12'.a3os.iam.v1.ListServiceAccountsRequest\x1a(.a3os.iam.v1.ListServiceAccountsResponse\"#\xca\xf3\x18\x1f\b\x02\x10\x01\x1a\x19iam.service_accounts.read2\xb8\x02\n" +
 	"\x1aServiceAccountWriteService\x12\x85\x01\n" +
@@ -2569,7 +3029,11 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\fRemoveMember\x12 .a3os.iam.v1.RemoveMemberRequest\x1a!.a3os.iam.v1.RemoveMemberResponse\"\x1b\xca\xf3\x18\x17\b\x03\x10\x02\x1a\x11iam.members.write\x12d\n" +
 	"\rSetMemberRole\x12!.a3os.iam.v1.SetMemberRoleRequest\x1a\x13.a3os.iam.v1.Member\"\x1b\xca\xf3\x18\x17\b\x03\x10\x02\x1a\x11iam.members.write2\xb0\x01\n" +
 	"\x15AdminWorkspaceService\x12\x96\x01\n" +
-	"\x16TransferWorkspaceOwner\x12*.a3os.iam.v1.TransferWorkspaceOwnerRequest\x1a+.a3os.iam.v1.TransferWorkspaceOwnerResponse\"#\xca\xf3\x18\x1f\b\x02\x10\x03\x1a\x17iam.workspaces.transfer0\x012\xb8\x01\n" +
+	"\x16TransferWorkspaceOwner\x12*.a3os.iam.v1.TransferWorkspaceOwnerRequest\x1a+.a3os.iam.v1.TransferWorkspaceOwnerResponse\"#\xca\xf3\x18\x1f\b\x02\x10\x03\x1a\x17iam.workspaces.transfer0\x012\x8a\x01\n" +
+	"\x11SigningKeyService\x12u\n" +
+	"\x10GetSigningKeySet\x12$.a3os.iam.v1.GetSigningKeySetRequest\x1a\x1a.a3os.iam.v1.SigningKeySet\"\x1f\xca\xf3\x18\x1b\b\x02\x10\x01\x1a\x15iam.signing_keys.read2\x95\x01\n" +
+	"\x16AdminSigningKeyService\x12{\n" +
+	"\x11RotateSigningKeys\x12%.a3os.iam.v1.RotateSigningKeysRequest\x1a\x1a.a3os.iam.v1.SigningKeySet\"#\xca\xf3\x18\x1f\b\x02\x10\x03\x1a\x17iam.signing_keys.rotate0\x012\xb8\x01\n" +
 	"\x11RevocationService\x12\xa2\x01\n" +
 	"\x10WatchRevocations\x12$.a3os.iam.v1.WatchRevocationsRequest\x1a%.a3os.iam.v1.WatchRevocationsResponse\"?\xca\xf3\x18;\b\x02\x10\x01\"\fintegrations\"\tdiscovery\"\x10discovery-worker\"\x05audit\"\x03iam0\x012\xb7\x01\n" +
 	"\x12CertificateService\x12\xa0\x01\n" +
@@ -2587,123 +3051,143 @@ func file_a3os_iam_v1_iam_proto_rawDescGZIP() []byte {
 	return file_a3os_iam_v1_iam_proto_rawDescData
 }
 
-var file_a3os_iam_v1_iam_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_a3os_iam_v1_iam_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_a3os_iam_v1_iam_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_a3os_iam_v1_iam_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_a3os_iam_v1_iam_proto_goTypes = []any{
 	(UserState)(0),                         // 0: a3os.iam.v1.UserState
 	(TenantRole)(0),                        // 1: a3os.iam.v1.TenantRole
 	(WorkspaceRole)(0),                     // 2: a3os.iam.v1.WorkspaceRole
-	(*User)(nil),                           // 3: a3os.iam.v1.User
-	(*ServiceAccount)(nil),                 // 4: a3os.iam.v1.ServiceAccount
-	(*Workspace)(nil),                      // 5: a3os.iam.v1.Workspace
-	(*Member)(nil),                         // 6: a3os.iam.v1.Member
-	(*GetSelfRequest)(nil),                 // 7: a3os.iam.v1.GetSelfRequest
-	(*GetSelfResponse)(nil),                // 8: a3os.iam.v1.GetSelfResponse
-	(*RedeemSetupCodeRequest)(nil),         // 9: a3os.iam.v1.RedeemSetupCodeRequest
-	(*RedeemSetupCodeResponse)(nil),        // 10: a3os.iam.v1.RedeemSetupCodeResponse
-	(*GetUserRequest)(nil),                 // 11: a3os.iam.v1.GetUserRequest
-	(*ListUsersRequest)(nil),               // 12: a3os.iam.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),              // 13: a3os.iam.v1.ListUsersResponse
-	(*InviteUserRequest)(nil),              // 14: a3os.iam.v1.InviteUserRequest
-	(*InviteUserResponse)(nil),             // 15: a3os.iam.v1.InviteUserResponse
-	(*DeactivateUserRequest)(nil),          // 16: a3os.iam.v1.DeactivateUserRequest
-	(*SetTenantRoleRequest)(nil),           // 17: a3os.iam.v1.SetTenantRoleRequest
-	(*ListServiceAccountsRequest)(nil),     // 18: a3os.iam.v1.ListServiceAccountsRequest
-	(*ListServiceAccountsResponse)(nil),    // 19: a3os.iam.v1.ListServiceAccountsResponse
-	(*CreateServiceAccountRequest)(nil),    // 20: a3os.iam.v1.CreateServiceAccountRequest
-	(*DeleteServiceAccountRequest)(nil),    // 21: a3os.iam.v1.DeleteServiceAccountRequest
-	(*DeleteServiceAccountResponse)(nil),   // 22: a3os.iam.v1.DeleteServiceAccountResponse
-	(*GetWorkspaceRequest)(nil),            // 23: a3os.iam.v1.GetWorkspaceRequest
-	(*ListWorkspacesRequest)(nil),          // 24: a3os.iam.v1.ListWorkspacesRequest
-	(*ListWorkspacesResponse)(nil),         // 25: a3os.iam.v1.ListWorkspacesResponse
-	(*CreateWorkspaceRequest)(nil),         // 26: a3os.iam.v1.CreateWorkspaceRequest
-	(*ListMembersRequest)(nil),             // 27: a3os.iam.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),            // 28: a3os.iam.v1.ListMembersResponse
-	(*AddMemberRequest)(nil),               // 29: a3os.iam.v1.AddMemberRequest
-	(*RemoveMemberRequest)(nil),            // 30: a3os.iam.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),           // 31: a3os.iam.v1.RemoveMemberResponse
-	(*SetMemberRoleRequest)(nil),           // 32: a3os.iam.v1.SetMemberRoleRequest
-	(*TransferWorkspaceOwnerRequest)(nil),  // 33: a3os.iam.v1.TransferWorkspaceOwnerRequest
-	(*TransferWorkspaceOwnerResponse)(nil), // 34: a3os.iam.v1.TransferWorkspaceOwnerResponse
-	(*WatchRevocationsRequest)(nil),        // 35: a3os.iam.v1.WatchRevocationsRequest
-	(*Revocation)(nil),                     // 36: a3os.iam.v1.Revocation
-	(*WatchRevocationsResponse)(nil),       // 37: a3os.iam.v1.WatchRevocationsResponse
-	(*IssueCertificateRequest)(nil),        // 38: a3os.iam.v1.IssueCertificateRequest
-	(*IssueCertificateResponse)(nil),       // 39: a3os.iam.v1.IssueCertificateResponse
-	(*timestamppb.Timestamp)(nil),          // 40: google.protobuf.Timestamp
+	(SigningKeyState)(0),                   // 3: a3os.iam.v1.SigningKeyState
+	(*User)(nil),                           // 4: a3os.iam.v1.User
+	(*ServiceAccount)(nil),                 // 5: a3os.iam.v1.ServiceAccount
+	(*Workspace)(nil),                      // 6: a3os.iam.v1.Workspace
+	(*Member)(nil),                         // 7: a3os.iam.v1.Member
+	(*GetSelfRequest)(nil),                 // 8: a3os.iam.v1.GetSelfRequest
+	(*GetSelfResponse)(nil),                // 9: a3os.iam.v1.GetSelfResponse
+	(*RedeemSetupCodeRequest)(nil),         // 10: a3os.iam.v1.RedeemSetupCodeRequest
+	(*RedeemSetupCodeResponse)(nil),        // 11: a3os.iam.v1.RedeemSetupCodeResponse
+	(*GetUserRequest)(nil),                 // 12: a3os.iam.v1.GetUserRequest
+	(*ListUsersRequest)(nil),               // 13: a3os.iam.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),              // 14: a3os.iam.v1.ListUsersResponse
+	(*InviteUserRequest)(nil),              // 15: a3os.iam.v1.InviteUserRequest
+	(*InviteUserResponse)(nil),             // 16: a3os.iam.v1.InviteUserResponse
+	(*DeactivateUserRequest)(nil),          // 17: a3os.iam.v1.DeactivateUserRequest
+	(*SetTenantRoleRequest)(nil),           // 18: a3os.iam.v1.SetTenantRoleRequest
+	(*ReissueSetupCodeRequest)(nil),        // 19: a3os.iam.v1.ReissueSetupCodeRequest
+	(*ReissueSetupCodeResponse)(nil),       // 20: a3os.iam.v1.ReissueSetupCodeResponse
+	(*ListServiceAccountsRequest)(nil),     // 21: a3os.iam.v1.ListServiceAccountsRequest
+	(*ListServiceAccountsResponse)(nil),    // 22: a3os.iam.v1.ListServiceAccountsResponse
+	(*CreateServiceAccountRequest)(nil),    // 23: a3os.iam.v1.CreateServiceAccountRequest
+	(*DeleteServiceAccountRequest)(nil),    // 24: a3os.iam.v1.DeleteServiceAccountRequest
+	(*DeleteServiceAccountResponse)(nil),   // 25: a3os.iam.v1.DeleteServiceAccountResponse
+	(*GetWorkspaceRequest)(nil),            // 26: a3os.iam.v1.GetWorkspaceRequest
+	(*ListWorkspacesRequest)(nil),          // 27: a3os.iam.v1.ListWorkspacesRequest
+	(*ListWorkspacesResponse)(nil),         // 28: a3os.iam.v1.ListWorkspacesResponse
+	(*CreateWorkspaceRequest)(nil),         // 29: a3os.iam.v1.CreateWorkspaceRequest
+	(*ListMembersRequest)(nil),             // 30: a3os.iam.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),            // 31: a3os.iam.v1.ListMembersResponse
+	(*AddMemberRequest)(nil),               // 32: a3os.iam.v1.AddMemberRequest
+	(*RemoveMemberRequest)(nil),            // 33: a3os.iam.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),           // 34: a3os.iam.v1.RemoveMemberResponse
+	(*SetMemberRoleRequest)(nil),           // 35: a3os.iam.v1.SetMemberRoleRequest
+	(*TransferWorkspaceOwnerRequest)(nil),  // 36: a3os.iam.v1.TransferWorkspaceOwnerRequest
+	(*TransferWorkspaceOwnerResponse)(nil), // 37: a3os.iam.v1.TransferWorkspaceOwnerResponse
+	(*SigningKey)(nil),                     // 38: a3os.iam.v1.SigningKey
+	(*GetSigningKeySetRequest)(nil),        // 39: a3os.iam.v1.GetSigningKeySetRequest
+	(*SigningKeySet)(nil),                  // 40: a3os.iam.v1.SigningKeySet
+	(*RotateSigningKeysRequest)(nil),       // 41: a3os.iam.v1.RotateSigningKeysRequest
+	(*WatchRevocationsRequest)(nil),        // 42: a3os.iam.v1.WatchRevocationsRequest
+	(*Revocation)(nil),                     // 43: a3os.iam.v1.Revocation
+	(*WatchRevocationsResponse)(nil),       // 44: a3os.iam.v1.WatchRevocationsResponse
+	(*IssueCertificateRequest)(nil),        // 45: a3os.iam.v1.IssueCertificateRequest
+	(*IssueCertificateResponse)(nil),       // 46: a3os.iam.v1.IssueCertificateResponse
+	(*timestamppb.Timestamp)(nil),          // 47: google.protobuf.Timestamp
 }
 var file_a3os_iam_v1_iam_proto_depIdxs = []int32{
 	0,  // 0: a3os.iam.v1.User.state:type_name -> a3os.iam.v1.UserState
 	1,  // 1: a3os.iam.v1.User.tenant_role:type_name -> a3os.iam.v1.TenantRole
-	40, // 2: a3os.iam.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	40, // 3: a3os.iam.v1.ServiceAccount.created_at:type_name -> google.protobuf.Timestamp
+	47, // 2: a3os.iam.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	47, // 3: a3os.iam.v1.ServiceAccount.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 4: a3os.iam.v1.ServiceAccount.tenant_role:type_name -> a3os.iam.v1.TenantRole
-	40, // 5: a3os.iam.v1.Workspace.created_at:type_name -> google.protobuf.Timestamp
+	47, // 5: a3os.iam.v1.Workspace.created_at:type_name -> google.protobuf.Timestamp
 	2,  // 6: a3os.iam.v1.Workspace.your_role:type_name -> a3os.iam.v1.WorkspaceRole
 	2,  // 7: a3os.iam.v1.Member.role:type_name -> a3os.iam.v1.WorkspaceRole
-	40, // 8: a3os.iam.v1.Member.added_at:type_name -> google.protobuf.Timestamp
-	40, // 9: a3os.iam.v1.GetSelfResponse.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 10: a3os.iam.v1.RedeemSetupCodeResponse.user:type_name -> a3os.iam.v1.User
-	3,  // 11: a3os.iam.v1.ListUsersResponse.users:type_name -> a3os.iam.v1.User
+	47, // 8: a3os.iam.v1.Member.added_at:type_name -> google.protobuf.Timestamp
+	47, // 9: a3os.iam.v1.GetSelfResponse.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 10: a3os.iam.v1.RedeemSetupCodeResponse.user:type_name -> a3os.iam.v1.User
+	4,  // 11: a3os.iam.v1.ListUsersResponse.users:type_name -> a3os.iam.v1.User
 	1,  // 12: a3os.iam.v1.InviteUserRequest.tenant_role:type_name -> a3os.iam.v1.TenantRole
-	3,  // 13: a3os.iam.v1.InviteUserResponse.user:type_name -> a3os.iam.v1.User
-	40, // 14: a3os.iam.v1.InviteUserResponse.setup_code_expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 13: a3os.iam.v1.InviteUserResponse.user:type_name -> a3os.iam.v1.User
+	47, // 14: a3os.iam.v1.InviteUserResponse.setup_code_expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 15: a3os.iam.v1.SetTenantRoleRequest.tenant_role:type_name -> a3os.iam.v1.TenantRole
-	4,  // 16: a3os.iam.v1.ListServiceAccountsResponse.service_accounts:type_name -> a3os.iam.v1.ServiceAccount
-	1,  // 17: a3os.iam.v1.CreateServiceAccountRequest.tenant_role:type_name -> a3os.iam.v1.TenantRole
-	5,  // 18: a3os.iam.v1.ListWorkspacesResponse.workspaces:type_name -> a3os.iam.v1.Workspace
-	6,  // 19: a3os.iam.v1.ListMembersResponse.members:type_name -> a3os.iam.v1.Member
-	2,  // 20: a3os.iam.v1.AddMemberRequest.role:type_name -> a3os.iam.v1.WorkspaceRole
-	2,  // 21: a3os.iam.v1.SetMemberRoleRequest.role:type_name -> a3os.iam.v1.WorkspaceRole
-	5,  // 22: a3os.iam.v1.TransferWorkspaceOwnerResponse.workspace:type_name -> a3os.iam.v1.Workspace
-	40, // 23: a3os.iam.v1.TransferWorkspaceOwnerResponse.transferred_at:type_name -> google.protobuf.Timestamp
-	36, // 24: a3os.iam.v1.WatchRevocationsResponse.revocations:type_name -> a3os.iam.v1.Revocation
-	40, // 25: a3os.iam.v1.IssueCertificateResponse.not_after:type_name -> google.protobuf.Timestamp
-	7,  // 26: a3os.iam.v1.IdentityService.GetSelf:input_type -> a3os.iam.v1.GetSelfRequest
-	9,  // 27: a3os.iam.v1.SetupService.RedeemSetupCode:input_type -> a3os.iam.v1.RedeemSetupCodeRequest
-	11, // 28: a3os.iam.v1.UserService.GetUser:input_type -> a3os.iam.v1.GetUserRequest
-	12, // 29: a3os.iam.v1.UserService.ListUsers:input_type -> a3os.iam.v1.ListUsersRequest
-	14, // 30: a3os.iam.v1.UserWriteService.InviteUser:input_type -> a3os.iam.v1.InviteUserRequest
-	16, // 31: a3os.iam.v1.UserWriteService.DeactivateUser:input_type -> a3os.iam.v1.DeactivateUserRequest
-	17, // 32: a3os.iam.v1.UserWriteService.SetTenantRole:input_type -> a3os.iam.v1.SetTenantRoleRequest
-	18, // 33: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:input_type -> a3os.iam.v1.ListServiceAccountsRequest
-	20, // 34: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:input_type -> a3os.iam.v1.CreateServiceAccountRequest
-	21, // 35: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:input_type -> a3os.iam.v1.DeleteServiceAccountRequest
-	23, // 36: a3os.iam.v1.WorkspaceService.GetWorkspace:input_type -> a3os.iam.v1.GetWorkspaceRequest
-	24, // 37: a3os.iam.v1.WorkspaceService.ListWorkspaces:input_type -> a3os.iam.v1.ListWorkspacesRequest
-	26, // 38: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:input_type -> a3os.iam.v1.CreateWorkspaceRequest
-	27, // 39: a3os.iam.v1.MemberService.ListMembers:input_type -> a3os.iam.v1.ListMembersRequest
-	29, // 40: a3os.iam.v1.MemberWriteService.AddMember:input_type -> a3os.iam.v1.AddMemberRequest
-	30, // 41: a3os.iam.v1.MemberWriteService.RemoveMember:input_type -> a3os.iam.v1.RemoveMemberRequest
-	32, // 42: a3os.iam.v1.MemberWriteService.SetMemberRole:input_type -> a3os.iam.v1.SetMemberRoleRequest
-	33, // 43: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:input_type -> a3os.iam.v1.TransferWorkspaceOwnerRequest
-	35, // 44: a3os.iam.v1.RevocationService.WatchRevocations:input_type -> a3os.iam.v1.WatchRevocationsRequest
-	38, // 45: a3os.iam.v1.CertificateService.IssueCertificate:input_type -> a3os.iam.v1.IssueCertificateRequest
-	8,  // 46: a3os.iam.v1.IdentityService.GetSelf:output_type -> a3os.iam.v1.GetSelfResponse
-	10, // 47: a3os.iam.v1.SetupService.RedeemSetupCode:output_type -> a3os.iam.v1.RedeemSetupCodeResponse
-	3,  // 48: a3os.iam.v1.UserService.GetUser:output_type -> a3os.iam.v1.User
-	13, // 49: a3os.iam.v1.UserService.ListUsers:output_type -> a3os.iam.v1.ListUsersResponse
-	15, // 50: a3os.iam.v1.UserWriteService.InviteUser:output_type -> a3os.iam.v1.InviteUserResponse
-	3,  // 51: a3os.iam.v1.UserWriteService.DeactivateUser:output_type -> a3os.iam.v1.User
-	3,  // 52: a3os.iam.v1.UserWriteService.SetTenantRole:output_type -> a3os.iam.v1.User
-	19, // 53: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:output_type -> a3os.iam.v1.ListServiceAccountsResponse
-	4,  // 54: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:output_type -> a3os.iam.v1.ServiceAccount
-	22, // 55: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:output_type -> a3os.iam.v1.DeleteServiceAccountResponse
-	5,  // 56: a3os.iam.v1.WorkspaceService.GetWorkspace:output_type -> a3os.iam.v1.Workspace
-	25, // 57: a3os.iam.v1.WorkspaceService.ListWorkspaces:output_type -> a3os.iam.v1.ListWorkspacesResponse
-	5,  // 58: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:output_type -> a3os.iam.v1.Workspace
-	28, // 59: a3os.iam.v1.MemberService.ListMembers:output_type -> a3os.iam.v1.ListMembersResponse
-	6,  // 60: a3os.iam.v1.MemberWriteService.AddMember:output_type -> a3os.iam.v1.Member
-	31, // 61: a3os.iam.v1.MemberWriteService.RemoveMember:output_type -> a3os.iam.v1.RemoveMemberResponse
-	6,  // 62: a3os.iam.v1.MemberWriteService.SetMemberRole:output_type -> a3os.iam.v1.Member
-	34, // 63: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:output_type -> a3os.iam.v1.TransferWorkspaceOwnerResponse
-	37, // 64: a3os.iam.v1.RevocationService.WatchRevocations:output_type -> a3os.iam.v1.WatchRevocationsResponse
-	39, // 65: a3os.iam.v1.CertificateService.IssueCertificate:output_type -> a3os.iam.v1.IssueCertificateResponse
-	46, // [46:66] is the sub-list for method output_type
-	26, // [26:46] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	4,  // 16: a3os.iam.v1.ReissueSetupCodeResponse.user:type_name -> a3os.iam.v1.User
+	47, // 17: a3os.iam.v1.ReissueSetupCodeResponse.setup_code_expires_at:type_name -> google.protobuf.Timestamp
+	5,  // 18: a3os.iam.v1.ListServiceAccountsResponse.service_accounts:type_name -> a3os.iam.v1.ServiceAccount
+	1,  // 19: a3os.iam.v1.CreateServiceAccountRequest.tenant_role:type_name -> a3os.iam.v1.TenantRole
+	6,  // 20: a3os.iam.v1.ListWorkspacesResponse.workspaces:type_name -> a3os.iam.v1.Workspace
+	7,  // 21: a3os.iam.v1.ListMembersResponse.members:type_name -> a3os.iam.v1.Member
+	2,  // 22: a3os.iam.v1.AddMemberRequest.role:type_name -> a3os.iam.v1.WorkspaceRole
+	2,  // 23: a3os.iam.v1.SetMemberRoleRequest.role:type_name -> a3os.iam.v1.WorkspaceRole
+	6,  // 24: a3os.iam.v1.TransferWorkspaceOwnerResponse.workspace:type_name -> a3os.iam.v1.Workspace
+	47, // 25: a3os.iam.v1.TransferWorkspaceOwnerResponse.transferred_at:type_name -> google.protobuf.Timestamp
+	3,  // 26: a3os.iam.v1.SigningKey.state:type_name -> a3os.iam.v1.SigningKeyState
+	47, // 27: a3os.iam.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
+	47, // 28: a3os.iam.v1.SigningKey.activated_at:type_name -> google.protobuf.Timestamp
+	47, // 29: a3os.iam.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
+	38, // 30: a3os.iam.v1.SigningKeySet.signing_keys:type_name -> a3os.iam.v1.SigningKey
+	43, // 31: a3os.iam.v1.WatchRevocationsResponse.revocations:type_name -> a3os.iam.v1.Revocation
+	47, // 32: a3os.iam.v1.IssueCertificateResponse.not_after:type_name -> google.protobuf.Timestamp
+	8,  // 33: a3os.iam.v1.IdentityService.GetSelf:input_type -> a3os.iam.v1.GetSelfRequest
+	10, // 34: a3os.iam.v1.SetupService.RedeemSetupCode:input_type -> a3os.iam.v1.RedeemSetupCodeRequest
+	12, // 35: a3os.iam.v1.UserService.GetUser:input_type -> a3os.iam.v1.GetUserRequest
+	13, // 36: a3os.iam.v1.UserService.ListUsers:input_type -> a3os.iam.v1.ListUsersRequest
+	15, // 37: a3os.iam.v1.UserWriteService.InviteUser:input_type -> a3os.iam.v1.InviteUserRequest
+	17, // 38: a3os.iam.v1.UserWriteService.DeactivateUser:input_type -> a3os.iam.v1.DeactivateUserRequest
+	18, // 39: a3os.iam.v1.UserWriteService.SetTenantRole:input_type -> a3os.iam.v1.SetTenantRoleRequest
+	19, // 40: a3os.iam.v1.AdminUserService.ReissueSetupCode:input_type -> a3os.iam.v1.ReissueSetupCodeRequest
+	21, // 41: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:input_type -> a3os.iam.v1.ListServiceAccountsRequest
+	23, // 42: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:input_type -> a3os.iam.v1.CreateServiceAccountRequest
+	24, // 43: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:input_type -> a3os.iam.v1.DeleteServiceAccountRequest
+	26, // 44: a3os.iam.v1.WorkspaceService.GetWorkspace:input_type -> a3os.iam.v1.GetWorkspaceRequest
+	27, // 45: a3os.iam.v1.WorkspaceService.ListWorkspaces:input_type -> a3os.iam.v1.ListWorkspacesRequest
+	29, // 46: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:input_type -> a3os.iam.v1.CreateWorkspaceRequest
+	30, // 47: a3os.iam.v1.MemberService.ListMembers:input_type -> a3os.iam.v1.ListMembersRequest
+	32, // 48: a3os.iam.v1.MemberWriteService.AddMember:input_type -> a3os.iam.v1.AddMemberRequest
+	33, // 49: a3os.iam.v1.MemberWriteService.RemoveMember:input_type -> a3os.iam.v1.RemoveMemberRequest
+	35, // 50: a3os.iam.v1.MemberWriteService.SetMemberRole:input_type -> a3os.iam.v1.SetMemberRoleRequest
+	36, // 51: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:input_type -> a3os.iam.v1.TransferWorkspaceOwnerRequest
+	39, // 52: a3os.iam.v1.SigningKeyService.GetSigningKeySet:input_type -> a3os.iam.v1.GetSigningKeySetRequest
+	41, // 53: a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys:input_type -> a3os.iam.v1.RotateSigningKeysRequest
+	42, // 54: a3os.iam.v1.RevocationService.WatchRevocations:input_type -> a3os.iam.v1.WatchRevocationsRequest
+	45, // 55: a3os.iam.v1.CertificateService.IssueCertificate:input_type -> a3os.iam.v1.IssueCertificateRequest
+	9,  // 56: a3os.iam.v1.IdentityService.GetSelf:output_type -> a3os.iam.v1.GetSelfResponse
+	11, // 57: a3os.iam.v1.SetupService.RedeemSetupCode:output_type -> a3os.iam.v1.RedeemSetupCodeResponse
+	4,  // 58: a3os.iam.v1.UserService.GetUser:output_type -> a3os.iam.v1.User
+	14, // 59: a3os.iam.v1.UserService.ListUsers:output_type -> a3os.iam.v1.ListUsersResponse
+	16, // 60: a3os.iam.v1.UserWriteService.InviteUser:output_type -> a3os.iam.v1.InviteUserResponse
+	4,  // 61: a3os.iam.v1.UserWriteService.DeactivateUser:output_type -> a3os.iam.v1.User
+	4,  // 62: a3os.iam.v1.UserWriteService.SetTenantRole:output_type -> a3os.iam.v1.User
+	20, // 63: a3os.iam.v1.AdminUserService.ReissueSetupCode:output_type -> a3os.iam.v1.ReissueSetupCodeResponse
+	22, // 64: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:output_type -> a3os.iam.v1.ListServiceAccountsResponse
+	5,  // 65: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:output_type -> a3os.iam.v1.ServiceAccount
+	25, // 66: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:output_type -> a3os.iam.v1.DeleteServiceAccountResponse
+	6,  // 67: a3os.iam.v1.WorkspaceService.GetWorkspace:output_type -> a3os.iam.v1.Workspace
+	28, // 68: a3os.iam.v1.WorkspaceService.ListWorkspaces:output_type -> a3os.iam.v1.ListWorkspacesResponse
+	6,  // 69: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:output_type -> a3os.iam.v1.Workspace
+	31, // 70: a3os.iam.v1.MemberService.ListMembers:output_type -> a3os.iam.v1.ListMembersResponse
+	7,  // 71: a3os.iam.v1.MemberWriteService.AddMember:output_type -> a3os.iam.v1.Member
+	34, // 72: a3os.iam.v1.MemberWriteService.RemoveMember:output_type -> a3os.iam.v1.RemoveMemberResponse
+	7,  // 73: a3os.iam.v1.MemberWriteService.SetMemberRole:output_type -> a3os.iam.v1.Member
+	37, // 74: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:output_type -> a3os.iam.v1.TransferWorkspaceOwnerResponse
+	40, // 75: a3os.iam.v1.SigningKeyService.GetSigningKeySet:output_type -> a3os.iam.v1.SigningKeySet
+	40, // 76: a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys:output_type -> a3os.iam.v1.SigningKeySet
+	44, // 77: a3os.iam.v1.RevocationService.WatchRevocations:output_type -> a3os.iam.v1.WatchRevocationsResponse
+	46, // 78: a3os.iam.v1.CertificateService.IssueCertificate:output_type -> a3os.iam.v1.IssueCertificateResponse
+	56, // [56:79] is the sub-list for method output_type
+	33, // [33:56] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_a3os_iam_v1_iam_proto_init() }
@@ -2716,10 +3200,10 @@ func file_a3os_iam_v1_iam_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_iam_v1_iam_proto_rawDesc), len(file_a3os_iam_v1_iam_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   37,
+			NumEnums:      4,
+			NumMessages:   43,
 			NumExtensions: 0,
-			NumServices:   13,
+			NumServices:   16,
 		},
 		GoTypes:           file_a3os_iam_v1_iam_proto_goTypes,
 		DependencyIndexes: file_a3os_iam_v1_iam_proto_depIdxs,

@@ -577,6 +577,116 @@ var UserWriteService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	AdminUserService_ReissueSetupCode_FullMethodName = "/a3os.iam.v1.AdminUserService/ReissueSetupCode"
+)
+
+// AdminUserServiceClient is the client API for AdminUserService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// AdminUserService is how tenant admins let people in again who lost their way in, with a reason, on the record.
+type AdminUserServiceClient interface {
+	// ReissueSetupCode makes a new one-time setup code for a user who is active or invited; codes before it stop working. Whoever
+	// redeems it is signed in as that user, so the record names who asked for it and why. Refused for a user who was deactivated.
+	ReissueSetupCode(ctx context.Context, in *ReissueSetupCodeRequest, opts ...grpc.CallOption) (*ReissueSetupCodeResponse, error)
+}
+
+type adminUserServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewAdminUserServiceClient(cc grpc.ClientConnInterface) AdminUserServiceClient {
+	return &adminUserServiceClient{cc}
+}
+
+func (c *adminUserServiceClient) ReissueSetupCode(ctx context.Context, in *ReissueSetupCodeRequest, opts ...grpc.CallOption) (*ReissueSetupCodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReissueSetupCodeResponse)
+	err := c.cc.Invoke(ctx, AdminUserService_ReissueSetupCode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AdminUserServiceServer is the server API for AdminUserService service.
+// All implementations must embed UnimplementedAdminUserServiceServer
+// for forward compatibility.
+//
+// AdminUserService is how tenant admins let people in again who lost their way in, with a reason, on the record.
+type AdminUserServiceServer interface {
+	// ReissueSetupCode makes a new one-time setup code for a user who is active or invited; codes before it stop working. Whoever
+	// redeems it is signed in as that user, so the record names who asked for it and why. Refused for a user who was deactivated.
+	ReissueSetupCode(context.Context, *ReissueSetupCodeRequest) (*ReissueSetupCodeResponse, error)
+	mustEmbedUnimplementedAdminUserServiceServer()
+}
+
+// UnimplementedAdminUserServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedAdminUserServiceServer struct{}
+
+func (UnimplementedAdminUserServiceServer) ReissueSetupCode(context.Context, *ReissueSetupCodeRequest) (*ReissueSetupCodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReissueSetupCode not implemented")
+}
+func (UnimplementedAdminUserServiceServer) mustEmbedUnimplementedAdminUserServiceServer() {}
+func (UnimplementedAdminUserServiceServer) testEmbeddedByValue()                          {}
+
+// UnsafeAdminUserServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to AdminUserServiceServer will
+// result in compilation errors.
+type UnsafeAdminUserServiceServer interface {
+	mustEmbedUnimplementedAdminUserServiceServer()
+}
+
+func RegisterAdminUserServiceServer(s grpc.ServiceRegistrar, srv AdminUserServiceServer) {
+	// If the following call panics, it indicates UnimplementedAdminUserServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&AdminUserService_ServiceDesc, srv)
+}
+
+func _AdminUserService_ReissueSetupCode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReissueSetupCodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminUserServiceServer).ReissueSetupCode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminUserService_ReissueSetupCode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminUserServiceServer).ReissueSetupCode(ctx, req.(*ReissueSetupCodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// AdminUserService_ServiceDesc is the grpc.ServiceDesc for AdminUserService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var AdminUserService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "a3os.iam.v1.AdminUserService",
+	HandlerType: (*AdminUserServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ReissueSetupCode",
+			Handler:    _AdminUserService_ReissueSetupCode_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "a3os/iam/v1/iam.proto",
+}
+
+const (
 	ServiceAccountService_ListServiceAccounts_FullMethodName = "/a3os.iam.v1.ServiceAccountService/ListServiceAccounts"
 )
 
@@ -1489,6 +1599,227 @@ var AdminWorkspaceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TransferWorkspaceOwner",
 			Handler:    _AdminWorkspaceService_TransferWorkspaceOwner_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "a3os/iam/v1/iam.proto",
+}
+
+const (
+	SigningKeyService_GetSigningKeySet_FullMethodName = "/a3os.iam.v1.SigningKeyService/GetSigningKeySet"
+)
+
+// SigningKeyServiceClient is the client API for SigningKeyService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// SigningKeyService reads which keys the tenant's tokens are signed with.
+type SigningKeyServiceClient interface {
+	// GetSigningKeySet answers every key that is published.
+	GetSigningKeySet(ctx context.Context, in *GetSigningKeySetRequest, opts ...grpc.CallOption) (*SigningKeySet, error)
+}
+
+type signingKeyServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewSigningKeyServiceClient(cc grpc.ClientConnInterface) SigningKeyServiceClient {
+	return &signingKeyServiceClient{cc}
+}
+
+func (c *signingKeyServiceClient) GetSigningKeySet(ctx context.Context, in *GetSigningKeySetRequest, opts ...grpc.CallOption) (*SigningKeySet, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SigningKeySet)
+	err := c.cc.Invoke(ctx, SigningKeyService_GetSigningKeySet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SigningKeyServiceServer is the server API for SigningKeyService service.
+// All implementations must embed UnimplementedSigningKeyServiceServer
+// for forward compatibility.
+//
+// SigningKeyService reads which keys the tenant's tokens are signed with.
+type SigningKeyServiceServer interface {
+	// GetSigningKeySet answers every key that is published.
+	GetSigningKeySet(context.Context, *GetSigningKeySetRequest) (*SigningKeySet, error)
+	mustEmbedUnimplementedSigningKeyServiceServer()
+}
+
+// UnimplementedSigningKeyServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedSigningKeyServiceServer struct{}
+
+func (UnimplementedSigningKeyServiceServer) GetSigningKeySet(context.Context, *GetSigningKeySetRequest) (*SigningKeySet, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSigningKeySet not implemented")
+}
+func (UnimplementedSigningKeyServiceServer) mustEmbedUnimplementedSigningKeyServiceServer() {}
+func (UnimplementedSigningKeyServiceServer) testEmbeddedByValue()                           {}
+
+// UnsafeSigningKeyServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to SigningKeyServiceServer will
+// result in compilation errors.
+type UnsafeSigningKeyServiceServer interface {
+	mustEmbedUnimplementedSigningKeyServiceServer()
+}
+
+func RegisterSigningKeyServiceServer(s grpc.ServiceRegistrar, srv SigningKeyServiceServer) {
+	// If the following call panics, it indicates UnimplementedSigningKeyServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&SigningKeyService_ServiceDesc, srv)
+}
+
+func _SigningKeyService_GetSigningKeySet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSigningKeySetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SigningKeyServiceServer).GetSigningKeySet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SigningKeyService_GetSigningKeySet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SigningKeyServiceServer).GetSigningKeySet(ctx, req.(*GetSigningKeySetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// SigningKeyService_ServiceDesc is the grpc.ServiceDesc for SigningKeyService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var SigningKeyService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "a3os.iam.v1.SigningKeyService",
+	HandlerType: (*SigningKeyServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetSigningKeySet",
+			Handler:    _SigningKeyService_GetSigningKeySet_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "a3os/iam/v1/iam.proto",
+}
+
+const (
+	AdminSigningKeyService_RotateSigningKeys_FullMethodName = "/a3os.iam.v1.AdminSigningKeyService/RotateSigningKeys"
+)
+
+// AdminSigningKeyServiceClient is the client API for AdminSigningKeyService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// AdminSigningKeyService changes the keys that the tenant's tokens are signed with.
+type AdminSigningKeyServiceClient interface {
+	// RotateSigningKeys has the next key sign from now on. Tokens that live stay good, for the key before stays published. In an
+	// emergency every key is dropped instead and two new ones are made: within 5 s no service of the set accepts a token that was
+	// signed before, and everybody gets a new one with their session, which stays.
+	RotateSigningKeys(ctx context.Context, in *RotateSigningKeysRequest, opts ...grpc.CallOption) (*SigningKeySet, error)
+}
+
+type adminSigningKeyServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewAdminSigningKeyServiceClient(cc grpc.ClientConnInterface) AdminSigningKeyServiceClient {
+	return &adminSigningKeyServiceClient{cc}
+}
+
+func (c *adminSigningKeyServiceClient) RotateSigningKeys(ctx context.Context, in *RotateSigningKeysRequest, opts ...grpc.CallOption) (*SigningKeySet, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SigningKeySet)
+	err := c.cc.Invoke(ctx, AdminSigningKeyService_RotateSigningKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// AdminSigningKeyServiceServer is the server API for AdminSigningKeyService service.
+// All implementations must embed UnimplementedAdminSigningKeyServiceServer
+// for forward compatibility.
+//
+// AdminSigningKeyService changes the keys that the tenant's tokens are signed with.
+type AdminSigningKeyServiceServer interface {
+	// RotateSigningKeys has the next key sign from now on. Tokens that live stay good, for the key before stays published. In an
+	// emergency every key is dropped instead and two new ones are made: within 5 s no service of the set accepts a token that was
+	// signed before, and everybody gets a new one with their session, which stays.
+	RotateSigningKeys(context.Context, *RotateSigningKeysRequest) (*SigningKeySet, error)
+	mustEmbedUnimplementedAdminSigningKeyServiceServer()
+}
+
+// UnimplementedAdminSigningKeyServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedAdminSigningKeyServiceServer struct{}
+
+func (UnimplementedAdminSigningKeyServiceServer) RotateSigningKeys(context.Context, *RotateSigningKeysRequest) (*SigningKeySet, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateSigningKeys not implemented")
+}
+func (UnimplementedAdminSigningKeyServiceServer) mustEmbedUnimplementedAdminSigningKeyServiceServer() {
+}
+func (UnimplementedAdminSigningKeyServiceServer) testEmbeddedByValue() {}
+
+// UnsafeAdminSigningKeyServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to AdminSigningKeyServiceServer will
+// result in compilation errors.
+type UnsafeAdminSigningKeyServiceServer interface {
+	mustEmbedUnimplementedAdminSigningKeyServiceServer()
+}
+
+func RegisterAdminSigningKeyServiceServer(s grpc.ServiceRegistrar, srv AdminSigningKeyServiceServer) {
+	// If the following call panics, it indicates UnimplementedAdminSigningKeyServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&AdminSigningKeyService_ServiceDesc, srv)
+}
+
+func _AdminSigningKeyService_RotateSigningKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateSigningKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminSigningKeyServiceServer).RotateSigningKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminSigningKeyService_RotateSigningKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminSigningKeyServiceServer).RotateSigningKeys(ctx, req.(*RotateSigningKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// AdminSigningKeyService_ServiceDesc is the grpc.ServiceDesc for AdminSigningKeyService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var AdminSigningKeyService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "a3os.iam.v1.AdminSigningKeyService",
+	HandlerType: (*AdminSigningKeyServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "RotateSigningKeys",
+			Handler:    _AdminSigningKeyService_RotateSigningKeys_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

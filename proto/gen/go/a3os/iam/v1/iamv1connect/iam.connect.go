@@ -30,6 +30,8 @@ const (
 	UserServiceName = "a3os.iam.v1.UserService"
 	// UserWriteServiceName is the fully-qualified name of the UserWriteService service.
 	UserWriteServiceName = "a3os.iam.v1.UserWriteService"
+	// AdminUserServiceName is the fully-qualified name of the AdminUserService service.
+	AdminUserServiceName = "a3os.iam.v1.AdminUserService"
 	// ServiceAccountServiceName is the fully-qualified name of the ServiceAccountService service.
 	ServiceAccountServiceName = "a3os.iam.v1.ServiceAccountService"
 	// ServiceAccountWriteServiceName is the fully-qualified name of the ServiceAccountWriteService
@@ -45,6 +47,10 @@ const (
 	MemberWriteServiceName = "a3os.iam.v1.MemberWriteService"
 	// AdminWorkspaceServiceName is the fully-qualified name of the AdminWorkspaceService service.
 	AdminWorkspaceServiceName = "a3os.iam.v1.AdminWorkspaceService"
+	// SigningKeyServiceName is the fully-qualified name of the SigningKeyService service.
+	SigningKeyServiceName = "a3os.iam.v1.SigningKeyService"
+	// AdminSigningKeyServiceName is the fully-qualified name of the AdminSigningKeyService service.
+	AdminSigningKeyServiceName = "a3os.iam.v1.AdminSigningKeyService"
 	// RevocationServiceName is the fully-qualified name of the RevocationService service.
 	RevocationServiceName = "a3os.iam.v1.RevocationService"
 	// CertificateServiceName is the fully-qualified name of the CertificateService service.
@@ -77,6 +83,9 @@ const (
 	// UserWriteServiceSetTenantRoleProcedure is the fully-qualified name of the UserWriteService's
 	// SetTenantRole RPC.
 	UserWriteServiceSetTenantRoleProcedure = "/a3os.iam.v1.UserWriteService/SetTenantRole"
+	// AdminUserServiceReissueSetupCodeProcedure is the fully-qualified name of the AdminUserService's
+	// ReissueSetupCode RPC.
+	AdminUserServiceReissueSetupCodeProcedure = "/a3os.iam.v1.AdminUserService/ReissueSetupCode"
 	// ServiceAccountServiceListServiceAccountsProcedure is the fully-qualified name of the
 	// ServiceAccountService's ListServiceAccounts RPC.
 	ServiceAccountServiceListServiceAccountsProcedure = "/a3os.iam.v1.ServiceAccountService/ListServiceAccounts"
@@ -110,6 +119,12 @@ const (
 	// AdminWorkspaceServiceTransferWorkspaceOwnerProcedure is the fully-qualified name of the
 	// AdminWorkspaceService's TransferWorkspaceOwner RPC.
 	AdminWorkspaceServiceTransferWorkspaceOwnerProcedure = "/a3os.iam.v1.AdminWorkspaceService/TransferWorkspaceOwner"
+	// SigningKeyServiceGetSigningKeySetProcedure is the fully-qualified name of the SigningKeyService's
+	// GetSigningKeySet RPC.
+	SigningKeyServiceGetSigningKeySetProcedure = "/a3os.iam.v1.SigningKeyService/GetSigningKeySet"
+	// AdminSigningKeyServiceRotateSigningKeysProcedure is the fully-qualified name of the
+	// AdminSigningKeyService's RotateSigningKeys RPC.
+	AdminSigningKeyServiceRotateSigningKeysProcedure = "/a3os.iam.v1.AdminSigningKeyService/RotateSigningKeys"
 	// RevocationServiceWatchRevocationsProcedure is the fully-qualified name of the RevocationService's
 	// WatchRevocations RPC.
 	RevocationServiceWatchRevocationsProcedure = "/a3os.iam.v1.RevocationService/WatchRevocations"
@@ -492,6 +507,80 @@ func (UnimplementedUserWriteServiceHandler) DeactivateUser(context.Context, *con
 
 func (UnimplementedUserWriteServiceHandler) SetTenantRole(context.Context, *connect.Request[v1.SetTenantRoleRequest]) (*connect.Response[v1.User], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.iam.v1.UserWriteService.SetTenantRole is not implemented"))
+}
+
+// AdminUserServiceClient is a client for the a3os.iam.v1.AdminUserService service.
+type AdminUserServiceClient interface {
+	// ReissueSetupCode makes a new one-time setup code for a user who is active or invited; codes before it stop working. Whoever
+	// redeems it is signed in as that user, so the record names who asked for it and why. Refused for a user who was deactivated.
+	ReissueSetupCode(context.Context, *connect.Request[v1.ReissueSetupCodeRequest]) (*connect.Response[v1.ReissueSetupCodeResponse], error)
+}
+
+// NewAdminUserServiceClient constructs a client for the a3os.iam.v1.AdminUserService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewAdminUserServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) AdminUserServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	adminUserServiceMethods := v1.File_a3os_iam_v1_iam_proto.Services().ByName("AdminUserService").Methods()
+	return &adminUserServiceClient{
+		reissueSetupCode: connect.NewClient[v1.ReissueSetupCodeRequest, v1.ReissueSetupCodeResponse](
+			httpClient,
+			baseURL+AdminUserServiceReissueSetupCodeProcedure,
+			connect.WithSchema(adminUserServiceMethods.ByName("ReissueSetupCode")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// adminUserServiceClient implements AdminUserServiceClient.
+type adminUserServiceClient struct {
+	reissueSetupCode *connect.Client[v1.ReissueSetupCodeRequest, v1.ReissueSetupCodeResponse]
+}
+
+// ReissueSetupCode calls a3os.iam.v1.AdminUserService.ReissueSetupCode.
+func (c *adminUserServiceClient) ReissueSetupCode(ctx context.Context, req *connect.Request[v1.ReissueSetupCodeRequest]) (*connect.Response[v1.ReissueSetupCodeResponse], error) {
+	return c.reissueSetupCode.CallUnary(ctx, req)
+}
+
+// AdminUserServiceHandler is an implementation of the a3os.iam.v1.AdminUserService service.
+type AdminUserServiceHandler interface {
+	// ReissueSetupCode makes a new one-time setup code for a user who is active or invited; codes before it stop working. Whoever
+	// redeems it is signed in as that user, so the record names who asked for it and why. Refused for a user who was deactivated.
+	ReissueSetupCode(context.Context, *connect.Request[v1.ReissueSetupCodeRequest]) (*connect.Response[v1.ReissueSetupCodeResponse], error)
+}
+
+// NewAdminUserServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewAdminUserServiceHandler(svc AdminUserServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	adminUserServiceMethods := v1.File_a3os_iam_v1_iam_proto.Services().ByName("AdminUserService").Methods()
+	adminUserServiceReissueSetupCodeHandler := connect.NewUnaryHandler(
+		AdminUserServiceReissueSetupCodeProcedure,
+		svc.ReissueSetupCode,
+		connect.WithSchema(adminUserServiceMethods.ByName("ReissueSetupCode")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/a3os.iam.v1.AdminUserService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case AdminUserServiceReissueSetupCodeProcedure:
+			adminUserServiceReissueSetupCodeHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedAdminUserServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedAdminUserServiceHandler struct{}
+
+func (UnimplementedAdminUserServiceHandler) ReissueSetupCode(context.Context, *connect.Request[v1.ReissueSetupCodeRequest]) (*connect.Response[v1.ReissueSetupCodeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.iam.v1.AdminUserService.ReissueSetupCode is not implemented"))
 }
 
 // ServiceAccountServiceClient is a client for the a3os.iam.v1.ServiceAccountService service.
@@ -1115,6 +1204,155 @@ type UnimplementedAdminWorkspaceServiceHandler struct{}
 
 func (UnimplementedAdminWorkspaceServiceHandler) TransferWorkspaceOwner(context.Context, *connect.Request[v1.TransferWorkspaceOwnerRequest]) (*connect.Response[v1.TransferWorkspaceOwnerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner is not implemented"))
+}
+
+// SigningKeyServiceClient is a client for the a3os.iam.v1.SigningKeyService service.
+type SigningKeyServiceClient interface {
+	// GetSigningKeySet answers every key that is published.
+	GetSigningKeySet(context.Context, *connect.Request[v1.GetSigningKeySetRequest]) (*connect.Response[v1.SigningKeySet], error)
+}
+
+// NewSigningKeyServiceClient constructs a client for the a3os.iam.v1.SigningKeyService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewSigningKeyServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) SigningKeyServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	signingKeyServiceMethods := v1.File_a3os_iam_v1_iam_proto.Services().ByName("SigningKeyService").Methods()
+	return &signingKeyServiceClient{
+		getSigningKeySet: connect.NewClient[v1.GetSigningKeySetRequest, v1.SigningKeySet](
+			httpClient,
+			baseURL+SigningKeyServiceGetSigningKeySetProcedure,
+			connect.WithSchema(signingKeyServiceMethods.ByName("GetSigningKeySet")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// signingKeyServiceClient implements SigningKeyServiceClient.
+type signingKeyServiceClient struct {
+	getSigningKeySet *connect.Client[v1.GetSigningKeySetRequest, v1.SigningKeySet]
+}
+
+// GetSigningKeySet calls a3os.iam.v1.SigningKeyService.GetSigningKeySet.
+func (c *signingKeyServiceClient) GetSigningKeySet(ctx context.Context, req *connect.Request[v1.GetSigningKeySetRequest]) (*connect.Response[v1.SigningKeySet], error) {
+	return c.getSigningKeySet.CallUnary(ctx, req)
+}
+
+// SigningKeyServiceHandler is an implementation of the a3os.iam.v1.SigningKeyService service.
+type SigningKeyServiceHandler interface {
+	// GetSigningKeySet answers every key that is published.
+	GetSigningKeySet(context.Context, *connect.Request[v1.GetSigningKeySetRequest]) (*connect.Response[v1.SigningKeySet], error)
+}
+
+// NewSigningKeyServiceHandler builds an HTTP handler from the service implementation. It returns
+// the path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewSigningKeyServiceHandler(svc SigningKeyServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	signingKeyServiceMethods := v1.File_a3os_iam_v1_iam_proto.Services().ByName("SigningKeyService").Methods()
+	signingKeyServiceGetSigningKeySetHandler := connect.NewUnaryHandler(
+		SigningKeyServiceGetSigningKeySetProcedure,
+		svc.GetSigningKeySet,
+		connect.WithSchema(signingKeyServiceMethods.ByName("GetSigningKeySet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/a3os.iam.v1.SigningKeyService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case SigningKeyServiceGetSigningKeySetProcedure:
+			signingKeyServiceGetSigningKeySetHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedSigningKeyServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedSigningKeyServiceHandler struct{}
+
+func (UnimplementedSigningKeyServiceHandler) GetSigningKeySet(context.Context, *connect.Request[v1.GetSigningKeySetRequest]) (*connect.Response[v1.SigningKeySet], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.iam.v1.SigningKeyService.GetSigningKeySet is not implemented"))
+}
+
+// AdminSigningKeyServiceClient is a client for the a3os.iam.v1.AdminSigningKeyService service.
+type AdminSigningKeyServiceClient interface {
+	// RotateSigningKeys has the next key sign from now on. Tokens that live stay good, for the key before stays published. In an
+	// emergency every key is dropped instead and two new ones are made: within 5 s no service of the set accepts a token that was
+	// signed before, and everybody gets a new one with their session, which stays.
+	RotateSigningKeys(context.Context, *connect.Request[v1.RotateSigningKeysRequest]) (*connect.Response[v1.SigningKeySet], error)
+}
+
+// NewAdminSigningKeyServiceClient constructs a client for the a3os.iam.v1.AdminSigningKeyService
+// service. By default, it uses the Connect protocol with the binary Protobuf Codec, asks for
+// gzipped responses, and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply
+// the connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewAdminSigningKeyServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) AdminSigningKeyServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	adminSigningKeyServiceMethods := v1.File_a3os_iam_v1_iam_proto.Services().ByName("AdminSigningKeyService").Methods()
+	return &adminSigningKeyServiceClient{
+		rotateSigningKeys: connect.NewClient[v1.RotateSigningKeysRequest, v1.SigningKeySet](
+			httpClient,
+			baseURL+AdminSigningKeyServiceRotateSigningKeysProcedure,
+			connect.WithSchema(adminSigningKeyServiceMethods.ByName("RotateSigningKeys")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// adminSigningKeyServiceClient implements AdminSigningKeyServiceClient.
+type adminSigningKeyServiceClient struct {
+	rotateSigningKeys *connect.Client[v1.RotateSigningKeysRequest, v1.SigningKeySet]
+}
+
+// RotateSigningKeys calls a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys.
+func (c *adminSigningKeyServiceClient) RotateSigningKeys(ctx context.Context, req *connect.Request[v1.RotateSigningKeysRequest]) (*connect.Response[v1.SigningKeySet], error) {
+	return c.rotateSigningKeys.CallUnary(ctx, req)
+}
+
+// AdminSigningKeyServiceHandler is an implementation of the a3os.iam.v1.AdminSigningKeyService
+// service.
+type AdminSigningKeyServiceHandler interface {
+	// RotateSigningKeys has the next key sign from now on. Tokens that live stay good, for the key before stays published. In an
+	// emergency every key is dropped instead and two new ones are made: within 5 s no service of the set accepts a token that was
+	// signed before, and everybody gets a new one with their session, which stays.
+	RotateSigningKeys(context.Context, *connect.Request[v1.RotateSigningKeysRequest]) (*connect.Response[v1.SigningKeySet], error)
+}
+
+// NewAdminSigningKeyServiceHandler builds an HTTP handler from the service implementation. It
+// returns the path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewAdminSigningKeyServiceHandler(svc AdminSigningKeyServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	adminSigningKeyServiceMethods := v1.File_a3os_iam_v1_iam_proto.Services().ByName("AdminSigningKeyService").Methods()
+	adminSigningKeyServiceRotateSigningKeysHandler := connect.NewUnaryHandler(
+		AdminSigningKeyServiceRotateSigningKeysProcedure,
+		svc.RotateSigningKeys,
+		connect.WithSchema(adminSigningKeyServiceMethods.ByName("RotateSigningKeys")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/a3os.iam.v1.AdminSigningKeyService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case AdminSigningKeyServiceRotateSigningKeysProcedure:
+			adminSigningKeyServiceRotateSigningKeysHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedAdminSigningKeyServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedAdminSigningKeyServiceHandler struct{}
+
+func (UnimplementedAdminSigningKeyServiceHandler) RotateSigningKeys(context.Context, *connect.Request[v1.RotateSigningKeysRequest]) (*connect.Response[v1.SigningKeySet], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys is not implemented"))
 }
 
 // RevocationServiceClient is a client for the a3os.iam.v1.RevocationService service.
