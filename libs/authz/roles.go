@@ -50,7 +50,8 @@ func Permissions(names []string) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
-func knownPermission(p string) bool {
+// Carried says whether any role carries a permission: a rule that names another would let nobody in.
+func Carried(p string) bool {
 	for _, ps := range roles {
 		if slices.Contains(ps, p) {
 			return true

@@ -88,7 +88,7 @@ func check(m protoreflect.MethodDescriptor, r *authzv1.Rule) error {
 		return fmt.Errorf("its rule is open and not at level tenant: an unknown caller has no workspace")
 	case r.GetLevel() == authzv1.Level_LEVEL_PLANE && r.GetPermission() != "":
 		return fmt.Errorf("its rule is at level plane, where there are no users, and names a permission")
-	case r.GetPermission() != "" && r.GetPermission() != Self && !knownPermission(r.GetPermission()):
+	case r.GetPermission() != "" && r.GetPermission() != Self && !Carried(r.GetPermission()):
 		return fmt.Errorf("no role carries the permission %q", r.GetPermission())
 	case admin != (r.GetEffect() == authzv1.Effect_EFFECT_ADMIN):
 		return fmt.Errorf("services named Admin… and the effect admin belong together")

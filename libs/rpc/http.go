@@ -51,6 +51,12 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusUnauthorized
 	case connect.CodePermissionDenied:
 		status = http.StatusForbidden
+	case connect.CodeInvalidArgument:
+		status = http.StatusBadRequest
+	case connect.CodeNotFound:
+		status = http.StatusNotFound
+	case connect.CodeFailedPrecondition:
+		status = http.StatusConflict
 	case connect.CodeResourceExhausted:
 		status = http.StatusTooManyRequests
 	case connect.CodeUnavailable:

@@ -16,9 +16,9 @@ func ServeOps(ctx context.Context, addr string, metrics http.Handler, ready func
 	}
 	mux := http.NewServeMux()
 	for _, r := range []Route{
-		{"GET /metrics", metrics, "figures of the process, on loopback"},
-		{"GET /healthz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("alive\n")) }), "says that the process is alive"},
-		{"GET /readyz", readiness(ready), "says whether the process can serve"},
+		{Pattern: "GET /metrics", Handler: metrics, Open: "figures of the process, on loopback"},
+		{Pattern: "GET /healthz", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("alive\n")) }), Open: "says that the process is alive"},
+		{Pattern: "GET /readyz", Handler: readiness(ready), Open: "says whether the process can serve"},
 	} {
 		mux.Handle(r.Pattern, r.Handler)
 	}

@@ -62,16 +62,6 @@ type Service struct {
 	maxBytes   int64
 }
 
-// Route is a plain HTTP route. One without a rule is refused.
-type Route struct {
-	// Pattern is of net/http's mux, with its method: `POST /oauth2/token`.
-	Pattern string
-	// Handler serves it.
-	Handler http.Handler
-	// Open says why it may be called by someone not yet known. Routes are open or there are none: what needs a scope is an RPC.
-	Open string
-}
-
 const defaultMaxBytes = 4 << 20
 
 // Mount makes a Service of a generated handler constructor and its implementation.
@@ -137,10 +127,11 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 		return nil, err
 	}
 	for _, r := range routes {
-		if r.Open == "" {
-			return nil, fmt.Errorf("refusing to serve: route %q has no rule", r.Pattern)
+		h, err := s.route(r)
+		if err != nil {
+			return nil, err
 		}
-		mux.Handle(r.Pattern, r.Handler)
+		mux.Handle(r.Pattern, h)
 	}
 	s.handler = mux
 	chain := s.httpChain()
