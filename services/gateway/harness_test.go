@@ -284,11 +284,18 @@ func (x *tenant) serve(name string, handler http.Handler, prefixes ...string) *s
 	return s
 }
 
+// trust is whom the tenant's services believe.
+func (x *tenant) trust() workload.Trust {
+	x.h.t.Helper()
+	return workload.Trust{Plane: "dev", Tenant: x.id, PlaneRoots: x.h.roots(workload.TrustDomain{Plane: "dev"}, x.h.root),
+		TenantRoots: x.h.roots(workload.TrustDomain{Plane: "dev", Tenant: x.id}, x.root)}
+}
+
 // listen starts a service's server at its address.
 func (x *tenant) listen(s *service, handler http.Handler) {
 	x.h.t.Helper()
 	src, _ := source(x.h.t, x.issuer, workload.Identity{Plane: "dev", Tenant: x.id, Service: s.name})
-	conf, err := workload.ServerTLS(src, workload.Trust{Plane: "dev", Tenant: x.id, PlaneRoots: x.h.roots(workload.TrustDomain{Plane: "dev"}, x.h.root)})
+	conf, err := workload.ServerTLS(src, x.trust())
 	if err != nil {
 		x.h.t.Fatal(err)
 	}

@@ -61,6 +61,7 @@ func (p *Proxy) answered(res *http.Response) error {
 		res.Header.Set("Connection", "close")
 	}
 	p.metrics.answered(ctx, t.route.Load, res.StatusCode)
+	p.spans.answered(ctx, res.StatusCode)
 	return nil
 }
 
@@ -76,6 +77,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Connection", "close")
 	}
 	p.metrics.answered(ctx, t.route.Load, http.StatusServiceUnavailable)
+	p.spans.answered(ctx, http.StatusServiceUnavailable)
 	slog.WarnContext(ctx, "upstream failed", "tenant", t.route.Tenant.String(), "service", t.upstream.Identity.Service, "error", err)
 	if isDial(err) {
 		w.Header().Set("Retry-After", "1")

@@ -37,6 +37,7 @@ type Proxy struct {
 	cfg      Config
 	reverse  *httputil.ReverseProxy
 	metrics  metrics
+	spans    spans
 	inFlight atomic.Int64
 	draining atomic.Bool
 }
@@ -47,13 +48,13 @@ const maxBuffered = 64 << 10
 
 // New makes a proxy.
 func New(cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg}
+	p := &Proxy{cfg: cfg, spans: newSpans()}
 	var err error
 	if p.metrics, err = newMetrics(p.inFlight.Load); err != nil {
 		return nil, err
 	}
 	p.reverse = &httputil.ReverseProxy{
-		Rewrite:        rewrite,
+		Rewrite:        p.rewrite,
 		Transport:      patient{next: cfg.Transport},
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.fail,
@@ -100,7 +101,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Del("Connection") // answered says it, after everything that could take it away
 	// An offer to change protocols is the client's to the gateway, and the gateway declines (RFC 9110 §7.8).
 	r.Header.Del("Upgrade")
-	p.reverse.ServeHTTP(w, r.WithContext(withTarget(r.Context(), target{upstream: up, route: route, last: last})))
+	ctx, span := p.spans.start(r, route, up)
+	defer span.End()
+	p.reverse.ServeHTTP(w, r.WithContext(withTarget(ctx, target{upstream: up, route: route, last: last})))
 	p.metrics.took(r.Context(), time.Since(start))
 }
 
@@ -162,7 +165,7 @@ func repeatable(r *http.Request) bool {
 }
 
 // rewrite makes the request that the upstream sees.
-func rewrite(pr *httputil.ProxyRequest) {
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
 	out.URL.Scheme = "https"
 	out.URL.Host = targetFrom(out.Context()).upstream.ServerName
@@ -174,6 +177,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	// Whoever waits for a 100 gets it from here, as soon as the upstream takes the body.
 	delete(out.Header, "Expect")
 	clean(out.Header, pr.In.RemoteAddr)
+	p.spans.pass(out.Context(), out.Header)
 }
 
 // buffers are those that answers are copied through.
