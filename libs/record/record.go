@@ -94,8 +94,13 @@ func Build(ctx context.Context, s scope.Scope, e Event) *auditv1.Event {
 	}
 }
 
-// mostDescribed bounds what an event says of a thing before and after, in bytes of JSON: the inbox takes no event of any size.
-const mostDescribed = 64 << 10
+const (
+	// mostEncoded is the longest event that the inbox takes, in bytes: with what the database notes beside it, it still fits an entry
+	// of C2SP tlog-tiles.
+	mostEncoded = 65000
+	// mostDescribed bounds what an event says of a thing before, and of it after, in bytes as JSON and as encoded.
+	mostDescribed = 28 << 10
+)
 
 // describe is a message as a Struct, without its secrets. What is too large for the record is named by its size alone.
 func describe(m proto.Message) *structpb.Struct {
@@ -107,13 +112,20 @@ func describe(m proto.Message) *structpb.Struct {
 		return nil
 	}
 	if len(raw) > mostDescribed {
-		return &structpb.Struct{Fields: map[string]*structpb.Value{"omitted_bytes": structpb.NewNumberValue(float64(len(raw)))}}
+		return omitted(len(raw))
 	}
 	s := new(structpb.Struct)
 	if err := protojson.Unmarshal(raw, s); err != nil {
 		return nil
 	}
+	if n := proto.Size(s); n > mostDescribed {
+		return omitted(n)
+	}
 	return s
+}
+
+func omitted(bytes int) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{"omitted_bytes": structpb.NewNumberValue(float64(bytes))}}
 }
 
 // Insert inserts events that were built before, in one round trip.
@@ -123,6 +135,9 @@ func Insert(ctx context.Context, tx pgx.Tx, events ...*auditv1.Event) error {
 		var err error
 		if bodies[i], err = (proto.MarshalOptions{Deterministic: true}).Marshal(e); err != nil {
 			return fmt.Errorf("encode event %s: %w", e.GetAction(), err)
+		}
+		if n := len(bodies[i]); n > mostEncoded {
+			return fmt.Errorf("event %s has %d bytes, the record takes %d: shorten its reason or its target", e.GetAction(), n, mostEncoded)
 		}
 		if ids[i], err = id.ParseEvent(e.GetId()); err != nil {
 			return err

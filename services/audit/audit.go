@@ -94,6 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 			rpc.Mount(auditv1connect.NewAuditServiceHandler, auditv1connect.AuditServiceHandler(srv)),
 			rpc.Mount(auditv1connect.NewLogServiceHandler, auditv1connect.LogServiceHandler(srv)),
 		},
+		Routes:     srv.Routes(),
 		Ready:      ready,
 		Background: background,
 	})

@@ -36,6 +36,7 @@ type running struct {
 	scope  scope.Scope
 	log    auditv1connect.LogServiceClient
 	events auditv1connect.AuditServiceClient
+	web    *httptest.Server
 }
 
 func start(t *testing.T) *running {
@@ -53,10 +54,18 @@ func start(t *testing.T) *running {
 	opts := connect.WithInterceptors(faults{})
 	mux.Handle(auditv1connect.NewAuditServiceHandler(s, opts))
 	mux.Handle(auditv1connect.NewLogServiceHandler(s, opts))
+	for _, route := range s.Routes() {
+		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, req *http.Request) {
+			if err := route.Serve(w, req); err != nil {
+				http.Error(w, err.Error(), map[fault.Kind]int{fault.NotFound: 404, fault.PermissionDenied: 403}[fault.KindOf(err)])
+			}
+		})
+	}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		mux.ServeHTTP(w, req.WithContext(scopetest.With(req.Context(), r.scope)))
 	}))
 	t.Cleanup(web.Close)
+	r.web = web
 	r.log = auditv1connect.NewLogServiceClient(web.Client(), web.URL)
 	r.events = auditv1connect.NewAuditServiceClient(web.Client(), web.URL)
 	return r
