@@ -38,21 +38,19 @@ func (m rpcMethod) path() string { return "/" + string(m.Parent().FullName()) + 
 
 func (m rpcMethod) streams() bool { return m.IsStreamingClient() || m.IsStreamingServer() }
 
-// methods are all methods of a tenant's services, by the descriptors.
-func methods(t testing.TB) []rpcMethod {
-	t.Helper()
+// allMethods are those of every API of ours, by the descriptors.
+func allMethods() []rpcMethod {
 	var out []rpcMethod
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
 		area, ours := strings.CutPrefix(string(f.Package()), "a3os.")
-		area = strings.TrimSuffix(area, ".v1")
+		if !ours {
+			return true
+		}
 		for i := range f.Services().Len() {
 			s := f.Services().Get(i)
 			for j := range s.Methods().Len() {
 				rule, _ := proto.GetExtension(s.Methods().Get(j).Options(), authzv1.E_Rule).(*authzv1.Rule)
-				if !ours || rule.GetLevel() == authzv1.Level_LEVEL_PLANE {
-					continue
-				}
-				m := rpcMethod{MethodDescriptor: s.Methods().Get(j), rule: rule, component: area}
+				m := rpcMethod{MethodDescriptor: s.Methods().Get(j), rule: rule, component: strings.TrimSuffix(area, ".v1")}
 				if s.Name() == "ConnectorService" {
 					m.component = "discovery-worker"
 				}
@@ -61,10 +59,18 @@ func methods(t testing.TB) []rpcMethod {
 		}
 		return true
 	})
-	if len(out) < 30 {
+	slices.SortFunc(out, func(a, b rpcMethod) int { return strings.Compare(a.path(), b.path()) })
+	return out
+}
+
+// methods are all methods of a tenant's services.
+func methods(t testing.TB) []rpcMethod {
+	t.Helper()
+	out := slices.DeleteFunc(allMethods(), func(m rpcMethod) bool { return m.rule.GetLevel() == authzv1.Level_LEVEL_PLANE })
+	const atLeast = 30
+	if len(out) < atLeast {
 		t.Fatalf("only %d methods were found", len(out))
 	}
-	slices.SortFunc(out, func(a, b rpcMethod) int { return strings.Compare(a.path(), b.path()) })
 	return out
 }
 

@@ -2,7 +2,9 @@ package systemtest
 
 import (
 	"crypto/rand"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,17 +28,22 @@ func fieldRules(f protoreflect.FieldDescriptor) *validate.FieldRules {
 
 // names says whether a field names a thing, and which value of known it takes.
 func (known things) names(f protoreflect.FieldDescriptor) (value string, ok bool) {
-	if f.Kind() != protoreflect.StringKind || f.IsList() || f.IsMap() {
+	if f.Kind() != protoreflect.StringKind || f.IsMap() {
 		return "", false
 	}
 	if v, named := known[string(f.Name())]; named {
 		return v, true
 	}
 	pattern := fieldRules(f).GetString().GetPattern()
+	if f.IsList() {
+		pattern = fieldRules(f).GetRepeated().GetItems().GetString().GetPattern()
+	}
 	if !strings.Contains(pattern, idPattern) {
 		return "", false
 	}
-	for _, v := range known {
+	// In one order, so that the same field takes the same each time: users before those who act.
+	for _, k := range slices.Backward(slices.Sorted(maps.Keys(known))) {
+		v := known[k]
 		if v != "" && regexp.MustCompile(pattern).MatchString(v) {
 			return v, true
 		}
@@ -58,7 +65,7 @@ func fill(d protoreflect.MessageDescriptor, known things) *dynamicpb.Message {
 	msg := dynamicpb.NewMessage(d)
 	for i := range d.Fields().Len() {
 		f := d.Fields().Get(i)
-		if v, ok := known.names(f); ok {
+		if v, ok := known.names(f); ok && !f.IsList() {
 			msg.Set(f, protoreflect.ValueOfString(v))
 			continue
 		}
@@ -125,13 +132,52 @@ func fillScalar(msg *dynamicpb.Message, f protoreflect.FieldDescriptor, r *valid
 	}
 }
 
-// fieldsOfThings are the fields of a method's request that name something.
-func fieldsOfThings(m rpcMethod, known things) []protoreflect.FieldDescriptor {
-	var out []protoreflect.FieldDescriptor
-	for i := range m.Input().Fields().Len() {
-		f := m.Input().Fields().Get(i)
-		if _, ok := known.names(f); ok {
-			out = append(out, f)
+// way leads to a field of a request, through the messages that it stands in.
+type way []protoreflect.FieldDescriptor
+
+func (w way) leaf() protoreflect.FieldDescriptor { return w[len(w)-1] }
+
+func (w way) String() string { return path(w) }
+
+// put sets the field. What it stands in is made where it is not there.
+func (w way) put(msg *dynamicpb.Message, value string) {
+	in := msg.ProtoReflect()
+	for _, f := range w[:len(w)-1] {
+		if !f.IsList() {
+			in = in.Mutable(f).Message()
+			continue
+		}
+		list := in.Mutable(f).List()
+		if list.Len() == 0 {
+			list.AppendMutable()
+		}
+		in = list.Get(0).Message()
+	}
+	if f := w.leaf(); f.IsList() {
+		in.Mutable(f).List().Append(protoreflect.ValueOfString(value))
+	} else {
+		in.Set(f, protoreflect.ValueOfString(value))
+	}
+}
+
+// idsOfTheirSystems are fields whose names end like those of our ids, and that hold words of the systems that were discovered.
+var idsOfTheirSystems = []string{"external_id"}
+
+// namedIn are the ways to what a method's request names of known. A field for an id that known has nothing for fails the test: each
+// field has to be tried.
+func namedIn(t testing.TB, m rpcMethod, known things) []way {
+	t.Helper()
+	var out []way
+	for _, w := range textFields(m.Input(), nil) {
+		f := way(w).leaf()
+		_, ok := known.names(f)
+		pattern := fieldRules(f).GetString().GetPattern() + fieldRules(f).GetRepeated().GetItems().GetString().GetPattern()
+		isID := strings.Contains(pattern, idPattern) || strings.HasSuffix(string(f.Name()), "_id") || strings.HasSuffix(string(f.Name()), "_ids")
+		switch {
+		case ok:
+			out = append(out, w)
+		case isID && !slices.Contains(idsOfTheirSystems, string(f.Name())):
+			t.Errorf("%s: %s names something, and the tests have nothing of another workspace to put there: teach newOffice to make one", m.path(), way(w))
 		}
 	}
 	return out

@@ -11,34 +11,46 @@ import (
 	"testing"
 	"time"
 
+	"a3os.app/libs/fault"
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
-// Row H14.
+// Row H14, through every door, past the gateway too.
 func TestHeadersThatNameATenantAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	m := methodNamed(t, "/a3os.iam.v1.IdentityService/GetSelf")
-	plain := through(t, acme()).bearer(acme().admin(t).token(t, ""))
-	want := plain.call(t, m, nil)
-	if !strings.Contains(want.body, acme().id) {
-		t.Fatalf("GetSelf answers %s", want.body)
-	}
+	bearer := []string{"Authorization", "Bearer " + acme().admin(t).token(t, "")}
 	host := strings.TrimPrefix(globex().url, "https://")
-	for header, value := range map[string]string{
+	named := map[string]string{
 		"X-Forwarded-Host": host, "Forwarded": "host=" + host + ";proto=https", "X-Original-Host": host, "X-Host": host, "X-Forwarded-Server": host,
 		"X-Tenant-Id": globex().id, "X-A3-Tenant": globex().id, "A3-Tenant": globex().id, "X-Workspace-Id": globex().operations(t), "X-User-Id": globex().admin(t).id,
 		"X-Original-Url": globex().url + m.path(), "X-Rewrite-Url": "/a3os.iam.v1.UserService/ListUsers", "X-Http-Method-Override": "GET",
-	} {
-		if got := plain.with(header, value).call(t, m, nil); !got.same(want) {
-			t.Errorf("with %s: %s the answer is %s %s", header, value, got, got.body)
+	}
+	cases := 0
+	for _, d := range doors() {
+		if strings.HasPrefix(d.name, "GET") {
+			continue
+		}
+		v := d.visit(t, acme())
+		want := v.send(t, m, nil, bearer...)
+		if !strings.Contains(want.body, acme().id) {
+			t.Fatalf("%s: GetSelf answers %s %q", d.name, want, want.body)
+		}
+		for header, value := range named {
+			cases++
+			if got := v.send(t, m, nil, append([]string{header, value}, bearer...)...); !got.same(want) {
+				t.Errorf("%s, with %s: %s the answer is %s %q", d.name, header, value, got, got.body)
+			}
+		}
+		// Who calls can't be said by a header either: neither a workload's, nor where the call comes from.
+		for _, header := range []string{"A3-Envelope", "A3-Source-Address", "X-Forwarded-Client-Cert", "X-Client-Cert", "Client-Cert", "X-Remote-User"} {
+			cases++
+			if err := refusal(v.send(t, m, nil, header, acme().admin(t).id), fault.Unauthenticated); err != nil {
+				t.Errorf("%s, with %s alone: %v", d.name, header, err)
+			}
 		}
 	}
-	// Who calls can't be said by a header either: neither a workload's, nor where the call comes from.
-	for _, header := range []string{"A3-Envelope", "X-Forwarded-Client-Cert", "X-Client-Cert", "Client-Cert", "X-Remote-User"} {
-		if got := through(t, acme()).with(header, acme().admin(t).id).call(t, m, nil); unauthenticated(got) != nil {
-			t.Errorf("with %s alone: %v", header, unauthenticated(got))
-		}
-	}
+	held(t, cases, "H14")
 }
 
 // Row H15. Tenants whose set nobody started are enough: it is about what the gateway says.
@@ -75,9 +87,11 @@ func TestHostsOfNoTenantAreToldTheSame(t *testing.T) {
 		})
 	}
 	var want, first string
+	cases := 0
 	for what, slug := range hosts {
 		host := strings.TrimPrefix(slug+"."+shared.domain, ".")
 		for _, path := range []string{"/", "/.well-known/openid-configuration", "/a3os.iam.v1.IdentityService/GetSelf"} {
+			cases++
 			got := seen(t, host, path)
 			if want == "" {
 				want, first = got, what
@@ -87,6 +101,7 @@ func TestHostsOfNoTenantAreToldTheSame(t *testing.T) {
 			}
 		}
 	}
+	held(t, cases, "H15")
 }
 
 // seen is an answer of the gateway for a host, as somebody sees it: all but the date.
@@ -119,7 +134,7 @@ func TestAmbiguousRequestIsOneOrNone(t *testing.T) {
 	const path = "/.well-known/openid-configuration"
 	smuggled := "GET " + path + " HTTP/1.1\r\nHost: " + g + "\r\n\r\n"
 	head := "POST /oauth2/token HTTP/1.1\r\nHost: " + a + "\r\n"
-	for what, octets := range map[string]string{
+	attempts := map[string]string{
 		"two hosts":              "GET " + path + " HTTP/1.1\r\nHost: " + a + "\r\nHost: " + g + "\r\n\r\n",
 		"two hosts, folded":      "GET " + path + " HTTP/1.1\r\nHost: " + a + "\r\n " + g + "\r\n\r\n",
 		"space before the colon": "GET " + path + " HTTP/1.1\r\nHost : " + g + "\r\nHost: " + a + "\r\n\r\n",
@@ -135,7 +150,8 @@ func TestAmbiguousRequestIsOneOrNone(t *testing.T) {
 		"an absolute target":     "GET https://" + a + path + " HTTP/1.1\r\nHost: " + g + "\r\n\r\n",
 		"a tunnel":               "CONNECT " + g + " HTTP/1.1\r\nHost: " + a + "\r\n\r\n" + smuggled,
 		"a host with a user":     "GET " + path + " HTTP/1.1\r\nHost: " + a + "@" + g + "\r\n\r\n",
-	} {
+	}
+	for what, octets := range attempts {
 		answers, closed := exchange(t, octets)
 		if len(answers) > 1 {
 			t.Errorf("%s: %d answers: %q", what, len(answers), answers)
@@ -149,6 +165,7 @@ func TestAmbiguousRequestIsOneOrNone(t *testing.T) {
 			}
 		}
 	}
+	held(t, len(attempts), "H17")
 }
 
 // exchange sends octets to the gateway on a connection of its own, and reads answers until it is closed or nothing comes any more.

@@ -3,9 +3,12 @@ package systemtest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +18,13 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	gstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"a3os.app/libs/id"
 	"a3os.app/libs/workload"
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	"a3os.app/proto/gen/go/a3os/audit/v1/auditv1connect"
+	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
@@ -67,70 +72,87 @@ func grpcTo(t *testing.T, addr string, creds credentials.TransportCredentials) *
 	return conn
 }
 
-// registryCalls are one of each of the registry's methods, about a tenant.
-func registryCalls(tenant string) map[string]func(ctx context.Context, conn *grpc.ClientConn) error {
-	return map[string]func(ctx context.Context, conn *grpc.ClientConn) error{
-		"WatchSnapshot": func(ctx context.Context, conn *grpc.ClientConn) error {
-			stream, err := registryv1.NewSnapshotServiceClient(conn).WatchSnapshot(ctx, &registryv1.WatchSnapshotRequest{})
-			if err != nil {
-				return err
-			}
-			_, err = stream.Recv()
-			return err
-		},
-		"GetTenant": func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: tenant})
-			return err
-		},
-		"ListTenants": func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := registryv1.NewTenantServiceClient(conn).ListTenants(ctx, &registryv1.ListTenantsRequest{})
-			return err
-		},
-		"CreateTenant": func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := registryv1.NewTenantWriteServiceClient(conn).CreateTenant(ctx, &registryv1.CreateTenantRequest{
-				Slug: name("evil"), DisplayName: "evil", Region: "local", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE})
-			return err
-		},
-		"SetTenantState": func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := registryv1.NewTenantWriteServiceClient(conn).SetTenantState(ctx, &registryv1.SetTenantStateRequest{TenantId: tenant, State: registryv1.TenantState_TENANT_STATE_SUSPENDED})
-			return err
-		},
-		"PutServiceSet": func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := registryv1.NewTenantWriteServiceClient(conn).PutServiceSet(ctx, &registryv1.PutServiceSetRequest{TenantId: tenant, ServiceSet: &registryv1.ServiceSet{}})
-			return err
-		},
+// planeMethods are the control plane's, by the descriptors.
+func planeMethods(t testing.TB) []rpcMethod {
+	t.Helper()
+	var out []rpcMethod
+	for _, m := range allMethods() {
+		if m.rule.GetLevel() == authzv1.Level_LEVEL_PLANE {
+			out = append(out, m)
+		}
 	}
+	const atLeast = 7
+	if len(out) < atLeast {
+		t.Fatalf("only %d methods of the control plane were found", len(out))
+	}
+	return out
 }
 
-// Row C45.
+// invoke calls a method of the control plane with an empty message, and answers what came first.
+func invoke(ctx context.Context, conn *grpc.ClientConn, m rpcMethod) error {
+	ctx, cancel := context.WithTimeout(ctx, mostPerCall)
+	defer cancel()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{StreamName: string(m.Name()), ServerStreams: m.IsStreamingServer(), ClientStreams: m.IsStreamingClient()}, m.path())
+	if err != nil {
+		return err
+	}
+	if err := stream.SendMsg(dynamicpb.NewMessage(m.Input())); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	return stream.RecvMsg(dynamicpb.NewMessage(m.Output()))
+}
+
+// Row C45: every method of the control plane, by every service of a tenant that its rule doesn't name, with a token in the place of a
+// certificate, and by the plane's own services that are no operators.
 func TestRegistryIsClosedToTenants(t *testing.T) {
 	t.Parallel()
 	token := acme().admin(t).token(t, "")
-	for call, do := range registryCalls(acme().id) {
-		for service := range globex().addresses {
-			conn := shared.registry(t, globex().file("components", service, "certificate"), globex().identity(t, service))
-			if err := do(t.Context(), conn); gstatus.Code(err) != codes.PermissionDenied {
-				t.Errorf("globex's %s at %s: %v", service, call, err)
+	conns := map[string]*grpc.ClientConn{}
+	for service := range globex().addresses {
+		conns[service] = shared.registry(t, globex().file("components", service, "certificate"), globex().identity(t, service))
+	}
+	gateway := shared.registry(t, filepath.Join(shared.home, "plane", "components", "gateway", "certificate"), workload.Identity{Plane: "dev", Service: "gateway"})
+	nobody := grpcTo(t, shared.registryAddress(t), credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}))
+	cases := 0
+	refused := func(who string, m rpcMethod, err error, codes ...codes.Code) {
+		t.Helper()
+		if cases++; !slices.Contains(codes, gstatus.Code(err)) {
+			t.Errorf("%s at %s, which is for %v: %v", who, m.path(), m.rule.GetWorkloads(), err)
+		}
+	}
+	for _, m := range planeMethods(t) {
+		for service, conn := range conns {
+			// One service reports for its set; what it may say is looked at below.
+			if service != "audit" || !slices.Contains(m.rule.GetWorkloads(), "set") {
+				refused("globex's "+service, m, invoke(t.Context(), conn, m), codes.PermissionDenied)
 			}
+		}
+		if !slices.Contains(m.rule.GetWorkloads(), "gateway") {
+			refused("the gateway", m, invoke(t.Context(), gateway, m), codes.PermissionDenied)
 		}
 		// With a token in the place of a certificate, or with nothing, nobody gets as far as a method.
-		nobody := grpcTo(t, shared.registryAddress(t), credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}))
 		for _, authorization := range []string{"", "Bearer " + token} {
-			if err := do(metadata.AppendToOutgoingContext(t.Context(), "authorization", authorization), nobody); gstatus.Code(err) != codes.Unavailable && gstatus.Code(err) != codes.Unauthenticated {
-				t.Errorf("a caller without a certificate at %s: %v", call, err)
+			err := invoke(metadata.AppendToOutgoingContext(t.Context(), "authorization", authorization), nobody, m)
+			refused("a caller without a certificate", m, err, codes.Unavailable, codes.Unauthenticated)
+		}
+		// Nor does the gateway lead there.
+		for _, d := range doors() {
+			if d.straight || strings.HasPrefix(d.name, "GET") {
+				continue
+			}
+			cases++
+			if a := d.visit(t, acme()).send(t, m, nil, "Authorization", "Bearer "+token); a.code == "" || strings.Contains(a.body, acme().id) {
+				t.Errorf("%s, %s through the gateway: %s", d.name, m.path(), a)
 			}
 		}
 	}
-	// The gateway's certificate routes and the registry's own certificate serves; neither is an operator.
-	gateway := shared.registry(t, filepath.Join(shared.home, "plane", "components", "gateway", "certificate"), workload.Identity{Plane: "dev", Service: "gateway"})
-	for call, do := range registryCalls(acme().id) {
-		if err := do(t.Context(), gateway); call != "WatchSnapshot" && gstatus.Code(err) != codes.PermissionDenied {
-			t.Errorf("the gateway at %s: %v", call, err)
-		}
-	}
+	held(t, cases, "C45")
 }
 
-// What a set may do at the registry, report on itself, it can't do for another: not even with the other's checkpoint in hand.
+// Row C45: what a set may do at the registry, report on itself, it can't do for another: not even with the other's checkpoint in hand.
 func TestReportIsOfTheCallersOwnSet(t *testing.T) {
 	t.Parallel()
 	checkpoint := func(x *tenant) *auditv1.GetCheckpointResponse {
@@ -138,11 +160,12 @@ func TestReportIsOfTheCallersOwnSet(t *testing.T) {
 	}
 	theirs, own := checkpoint(acme()), checkpoint(globex())
 	conn := shared.registry(t, globex().file("components", "audit", "certificate"), globex().identity(t, "audit"))
-	for what, req := range map[string]*registryv1.ReportRequest{
+	reports := map[string]*registryv1.ReportRequest{
 		"its log and its key":       {Checkpoint: theirs.GetCheckpoint(), CheckpointVerifierKey: theirs.GetVerifierKey()},
 		"its log with globex's key": {Checkpoint: theirs.GetCheckpoint(), CheckpointVerifierKey: own.GetVerifierKey()},
 		"globex's log with its key": {Checkpoint: own.GetCheckpoint(), CheckpointVerifierKey: theirs.GetVerifierKey()},
-	} {
+	}
+	for what, req := range reports {
 		if _, err := registryv1.NewReportServiceClient(conn).Report(t.Context(), req); err == nil {
 			t.Errorf("globex's audit handed in, of acme, %s", what)
 		}
@@ -151,9 +174,10 @@ func TestReportIsOfTheCallersOwnSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if held := status.GetStatus().GetCheckpoint(); held != "" && !strings.HasPrefix(held, strings.SplitN(theirs.GetCheckpoint(), "\n", 2)[0]) {
-		t.Errorf("the registry holds for acme a checkpoint of another log: %s", held)
+	if kept := status.GetStatus().GetCheckpoint(); kept != "" && !strings.HasPrefix(kept, strings.SplitN(theirs.GetCheckpoint(), "\n", 2)[0]) {
+		t.Errorf("the registry holds for acme a checkpoint of another log: %s", kept)
 	}
+	held(t, len(reports), "C45")
 }
 
 // paper is a tenant that the registry knows and nobody serves.
@@ -215,10 +239,11 @@ func freeAddress(t *testing.T) string {
 func TestRouteToWhereNoSetMayBeIsRefused(t *testing.T) {
 	t.Parallel()
 	made := shared.paperTenant(t)
-	for what, addr := range map[string]string{
+	routes := map[string]string{
 		"the cloud's metadata": "169.254.169.254:80", "a service of acme's": acme().addresses["iam"], "the registry": shared.registryAddress(t),
 		"the gateway": shared.address(), "a foreign host": "example.com:443", "every address": "0.0.0.0:443", "the sample server": shared.sampleAddress(t),
-	} {
+	}
+	for what, addr := range routes {
 		if err := made.put(t, made.set(t, addr)); gstatus.Code(err) != codes.InvalidArgument && gstatus.Code(err) != codes.FailedPrecondition && gstatus.Code(err) != codes.AlreadyExists {
 			t.Errorf("a route to %s, %s: %v", what, addr, err)
 		}
@@ -234,4 +259,5 @@ func TestRouteToWhereNoSetMayBeIsRefused(t *testing.T) {
 		t.Error("a set under acme's authority was taken")
 	}
 	made.mustPut(t, made.set(t, freeAddress(t)))
+	held(t, len(routes)+1, "H21")
 }

@@ -7,50 +7,53 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/workload"
 )
 
-// Rows H12 and T5.
+// Rows H12 and T5: one tenant's good tokens, of the tenant and of a workspace, at every method of the other, through every door. They are
+// told what rubbish is told.
 func TestTokenOfOneTenantIsRefusedByTheOther(t *testing.T) {
 	t.Parallel()
-	token := globex().admin(t).token(t, "")
-	own := through(t, globex()).bearer(token)
-	gateway := through(t, acme()).bearer(token)
-	direct := map[string]caller{}
-	for component := range acme().addresses {
-		direct[component] = past(t, acme(), component).bearer(token)
-	}
+	admin := globex().admin(t)
+	tokens := map[string]string{"the tenant's": admin.token(t, ""), "a workspace's": admin.token(t, globex().operations(t))}
+	own := through(t, globex()).bearer(tokens["the tenant's"])
 	for _, m := range methods(t) {
 		if a := own.call(t, m, nil); a.code == "unauthenticated" {
 			t.Errorf("the token is not even good at home: %s: %s", m.path(), a)
 		}
-		if a := direct[m.component].call(t, m, nil); unauthenticated(a) != nil {
-			t.Errorf("%s of acme, past the gateway: %v", m.path(), unauthenticated(a))
-		}
-		if m.component == "discovery-worker" {
-			continue // the gateway doesn't lead there
-		}
-		if a := gateway.call(t, m, nil); unauthenticated(a) != nil {
-			t.Errorf("%s of acme, through the gateway: %v", m.path(), unauthenticated(a))
+	}
+	type attempt struct {
+		v     *visitor
+		m     rpcMethod
+		whose string
+	}
+	var all []attempt
+	cases := map[bool]int{}
+	for _, d := range doors() {
+		v := d.visit(t, acme())
+		for _, m := range methods(t) {
+			for whose := range tokens {
+				if d.leads(m) {
+					all = append(all, attempt{v, m, whose})
+					cases[d.straight]++
+				}
+			}
 		}
 	}
-}
-
-func TestRefusedTokensAreToldTheSame(t *testing.T) {
-	t.Parallel()
-	foreign, rubbish := through(t, acme()).bearer(globex().admin(t).token(t, "")), through(t, acme()).bearer("not-a-token")
-	for _, m := range methods(t) {
-		if m.component == "discovery-worker" {
-			continue
+	crowd(all, func(a attempt) {
+		got, rubbish := a.v.send(t, a.m, nil, "Authorization", "Bearer "+tokens[a.whose]), a.v.send(t, a.m, nil, "Authorization", "Bearer not-a-token")
+		if err := refusal(got, fault.Unauthenticated); err != nil || !got.same(rubbish) {
+			t.Errorf("%s, %s token of globex at %s of acme: %s, and rubbish %s", a.v.name, a.whose, a.m.path(), got, rubbish)
 		}
-		if a, b := foreign.call(t, m, nil), rubbish.call(t, m, nil); !a.same(b) {
-			t.Errorf("%s: another tenant's token is answered %s and rubbish %s", m.path(), a, b)
-		}
-	}
+	})
+	held(t, cases[false], "H12")
+	held(t, cases[true], "T5")
 }
 
 // What globex holds buys nothing at acme's issuer.
@@ -124,17 +127,21 @@ func (x *tenant) identity(t testing.TB, service string) workload.Identity {
 	return workload.Identity{Plane: "dev", Tenant: tenant, Service: service}
 }
 
+// Row T5, with what services show each other in the place of a token.
 func TestCertificatesOfOneTenantOpenNoDoorOfTheOther(t *testing.T) {
 	t.Parallel()
 	keys := methodNamed(t, "/a3os.iam.v1.RevocationService/WatchRevocations")
+	cases := 0
 	for holder, certificate := range globex().certificates(t) {
 		for component := range acme().addresses {
 			c := past(t, acme(), component, certificate)
 			if a, err := c.try(t, keys.path(), contentType(keys, "json"), frame(keys, []byte("{}"))); err == nil {
 				t.Errorf("%s of acme let globex's %s in as far as %s", component, holder, a)
 			}
+			cases++
 		}
 	}
+	held(t, cases, "T5")
 	// The same certificate at home gets past the handshake: it was refused for whose it is.
 	home := past(t, globex(), "audit", globex().certificates(t)["discovery"])
 	if _, err := home.try(t, keys.path(), contentType(keys, "json"), frame(keys, []byte("{}"))); err != nil {
@@ -153,32 +160,86 @@ func methodNamed(t testing.TB, path string) rpcMethod {
 	return rpcMethod{}
 }
 
-// Row T6: a certificate opens the methods that name its service, and a token those for people.
+// Row T6: every method, at every door past the gateway, by everybody whom its rule doesn't name: nobody, a user at methods for workloads,
+// every service that isn't listed, with and without a user's token, and the plane's own services.
 func TestMethodIsForThoseItNames(t *testing.T) {
 	t.Parallel()
-	certificates, token := acme().certificates(t), acme().admin(t).token(t, "")
-	for _, m := range methods(t) {
-		if len(m.rule.GetWorkloads()) == 0 || m.IsStreamingServer() {
+	token := acme().admin(t).token(t, acme().operations(t))
+	type attempt struct {
+		v    *visitor
+		m    rpcMethod
+		who  string
+		with []string
+		kind []fault.Kind
+	}
+	bearer := []string{"Authorization", "Bearer " + token}
+	var all []attempt
+	for _, d := range doors() {
+		if !d.straight || strings.HasPrefix(d.name, "GET") {
 			continue
 		}
-		if a := past(t, acme(), m.component).bearer(token).call(t, m, nil); a.code != "permission_denied" {
-			t.Errorf("a user's token at %s, which is for %v: %s", m.path(), m.rule.GetWorkloads(), a)
+		bare := d.visit(t, acme())
+		members, plane := map[string]*visitor{}, map[string]*visitor{}
+		for service, certificate := range acme().certificates(t) {
+			members[service] = d.visit(t, acme(), certificate)
 		}
-		if a := past(t, acme(), m.component).call(t, m, nil); unauthenticated(a) != nil {
-			t.Errorf("nobody at %s: %s", m.path(), a)
+		for service, certificate := range shared.certificates(t) {
+			plane[service] = d.visit(t, acme(), certificate)
 		}
-		for service, certificate := range certificates {
-			a := past(t, acme(), m.component, certificate).call(t, m, nil)
-			listed := false
-			for _, w := range m.rule.GetWorkloads() {
-				listed = listed || w == service
+		for _, m := range methods(t) {
+			if m.rule.GetOpen() != "" {
+				continue
 			}
-			// One that is listed gets as far as what it presents, or what it asks for.
-			if !listed && a.code != "permission_denied" && a.code != "unauthenticated" {
-				t.Errorf("%s at %s, which is for %v: %s", service, m.path(), m.rule.GetWorkloads(), a)
+			all = append(all, attempt{bare, m, "nobody", nil, []fault.Kind{fault.Unauthenticated}})
+			if m.rule.GetPermission() == "" {
+				all = append(all, attempt{bare, m, "a user", bearer, []fault.Kind{fault.PermissionDenied}})
+			}
+			for service, v := range members {
+				if !slices.Contains(m.rule.GetWorkloads(), service) {
+					all = append(all, attempt{v, m, service, nil, []fault.Kind{fault.PermissionDenied}},
+						attempt{v, m, service + " for a user", bearer, []fault.Kind{fault.PermissionDenied}})
+				}
+			}
+			for service, v := range plane {
+				all = append(all, attempt{v, m, "the plane's " + service, nil, []fault.Kind{fault.Unauthenticated, fault.PermissionDenied}})
+				if m.rule.GetPermission() == "" {
+					all = append(all, attempt{v, m, "the plane's " + service + " for a user", bearer, []fault.Kind{fault.PermissionDenied, fault.Unauthenticated}})
+				}
 			}
 		}
 	}
+	n := crowd(all, func(a attempt) {
+		if err := refusal(a.v.send(t, a.m, nil, a.with...), a.kind...); err != nil {
+			t.Errorf("%s, %s at %s, which is for %v %s: %v", a.v.name, a.who, a.m.path(), a.m.rule.GetWorkloads(), a.m.rule.GetPermission(), err)
+		}
+	})
+	// Those who are listed get further than their certificate: to what they present, or what they ask for.
+	for _, m := range methods(t) {
+		for _, service := range m.rule.GetWorkloads() {
+			if m.IsStreamingServer() {
+				continue // let in, it wouldn't end
+			}
+			if a := past(t, acme(), m.component, acme().certificates(t)[service]).call(t, m, nil); strings.Contains(a.message, "may not call") {
+				t.Errorf("%s, which %s lists, is refused there: %s", service, m.path(), a)
+			}
+		}
+	}
+	held(t, n, "T6")
+}
+
+// certificates are those of the plane's own services that are on disk.
+func (p *plane) certificates(t testing.TB) map[string]tls.Certificate {
+	t.Helper()
+	out := map[string]tls.Certificate{}
+	for service, dir := range map[string]string{"gateway": filepath.Join("plane", "components", "gateway", "certificate"),
+		"registry": filepath.Join("plane", "components", "registry", "certificate"), "operator": filepath.Join("pki", "operator")} {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(p.home, dir, "workload.pem"), filepath.Join(p.home, dir, "workload.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[service] = pair
+	}
+	return out
 }
 
 // Nobody gets an answer without showing who they are, but from what is open with a reason.

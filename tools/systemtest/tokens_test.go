@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +22,9 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/tink-crypto/tink-go/v2/aead/subtle"
+
+	"a3os.app/libs/fault"
 )
 
 // publicKey is the issuer's key set, and its first key.
@@ -81,13 +85,60 @@ func signed(t *testing.T, alg jwt.SigningMethod, key any, claims, header map[str
 	return out
 }
 
-// Rows T1, T2, T3 and T7, with a token that was good until somebody changed it.
-func TestForgedTokensAreRefused(t *testing.T) {
-	full(t)
-	t.Parallel()
-	good := acme().admin(t).token(t, "")
+// signingKey is the key that the tenant's issuer signs with. Only root of the machine can put together what opens it: the key-encryption
+// key, which iam alone is told of, and the database. With it a token is wrong in nothing but what a test makes wrong.
+func (x *tenant) signingKey(t *testing.T) (kid string, key *ecdsa.PrivateKey) {
+	t.Helper()
+	text, err := os.ReadFile(x.file("keys", "kek.secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kek, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cipher, err := subtle.NewAESGCM(kek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sealed []byte
+	if err := x.plane.superuser(t, "postgres", x.id).QueryRow(t.Context(), "SELECT kid, sealed FROM iam.signing_keys WHERE state = 'current'").Scan(&kid, &sealed); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := cipher.Decrypt(sealed, []byte("a3os signing key\x00"+x.id+"\x00"+kid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		t.Fatalf("the signing key is a %T", parsed)
+	}
+	return kid, key
+}
+
+// forged is a token that nobody may believe.
+type forged struct{ row, what, token string }
+
+// but is a copy of header or claims with some of it changed, or, where the new value is nil, taken away.
+func but(of map[string]any, change map[string]any) map[string]any {
+	out := maps.Clone(of)
+	for k, v := range change {
+		if out[k] = v; v == nil {
+			delete(out, k)
+		}
+	}
+	return out
+}
+
+// forgeries are bad tokens made of a good one. lure is an address that nobody may fetch from.
+func forgeries(t *testing.T, w *person, good, lure string) []forged {
+	t.Helper()
 	header, claims := decoded(t, good)
-	kid, public, set := acme().publicKey(t)
+	kid, public, set := w.tenant.publicKey(t)
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		t.Fatal(err)
@@ -96,76 +147,124 @@ func TestForgedTokensAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fetched := &atomic.Int64{}
-	lure := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { fetched.Add(1) }))
-	defer lure.Close()
 	point, err := attacker.PublicKey.Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
 	jwk := map[string]any{"kty": "EC", "crv": "P-256", "kid": kid, "alg": "ES256",
 		"x": base64.RawURLEncoding.EncodeToString(point[1:33]), "y": base64.RawURLEncoding.EncodeToString(point[33:])}
-	with := func(more map[string]any) map[string]any {
-		out := map[string]any{}
-		for _, m := range []map[string]any{header, more} {
-			for k, v := range m {
-				out[k] = v
-			}
-		}
-		return out
+	theirs := func(change map[string]any) string {
+		return signed(t, jwt.SigningMethodES256, attacker, claims, but(header, change))
 	}
+	own, key := w.tenant.signingKey(t)
+	ours := func(ofHeader, ofClaims map[string]any) string {
+		return signed(t, jwt.SigningMethodES256, key, but(claims, ofClaims), but(but(header, map[string]any{"kid": own}), ofHeader))
+	}
+	now := time.Now().Unix()
 	parts := strings.Split(good, ".")
-	p, err := acme().admin(t).session.Profile()
+	p, err := w.session.Profile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	richer := map[string]any{}
-	for k, v := range claims {
-		richer[k] = v
-	}
-	richer["roles"] = []string{"tenant:admin", "workspace:owner"}
-	raw, err := json.Marshal(richer)
+	richer, err := json.Marshal(but(claims, map[string]any{"roles": []string{"tenant:admin", "workspace:owner"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, token := range map[string]string{
-		"alg none (T1)":                             signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims, header),
-		"no signature (T1)":                         parts[0] + "." + parts[1] + ".",
-		"two parts (T1)":                            parts[0] + "." + parts[1],
-		"HS256 with the public key as PEM (T2)":     signed(t, jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), claims, header),
-		"HS256 with the public key as DER (T2)":     signed(t, jwt.SigningMethodHS256, der, claims, header),
-		"HS256 with the key set (T2)":               signed(t, jwt.SigningMethodHS256, set, claims, header),
-		"a key of its own in the header (T3)":       signed(t, jwt.SigningMethodES256, attacker, claims, with(map[string]any{"jwk": jwk})),
-		"an address of keys in the header (T3)":     signed(t, jwt.SigningMethodES256, attacker, claims, with(map[string]any{"jku": lure.URL})),
-		"an address of certificates (T3)":           signed(t, jwt.SigningMethodES256, attacker, claims, with(map[string]any{"x5u": lure.URL})),
-		"a critical header that nobody knows (T3)":  signed(t, jwt.SigningMethodES256, attacker, claims, with(map[string]any{"crit": []string{"b64"}, "b64": false})),
-		"an attacker's key under the issuer's id":   signed(t, jwt.SigningMethodES256, attacker, claims, header),
-		"an attacker's key under a path as its id":  signed(t, jwt.SigningMethodES256, attacker, claims, with(map[string]any{"kid": "../../../../dev/null"})),
-		"claims that were changed":                  parts[0] + "." + base64.RawURLEncoding.EncodeToString(raw) + "." + parts[2],
-		"a refresh token (T7)":                      p.RefreshToken,
-		"an assertion in the place of a token (T7)": signed(t, jwt.SigningMethodES256, attacker, claims, with(map[string]any{"typ": "JWT"})),
-		"the signature in another form":             parts[0] + "." + parts[1] + "." + strings.TrimRight(parts[2], "=") + "=",
-		"white space":                               good + " " + good,
-		"nothing":                                   "",
-		"many dots (T10)":                           strings.Repeat(".", 16<<10),
-	} {
-		for component, m := range probes(t) {
-			if component == "discovery-worker" {
+	const minute, hour, skewed = 60, 3600, 30
+	return []forged{
+		{"T1", "alg none", signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims, header)},
+		{"T1", "no signature", parts[0] + "." + parts[1] + "."},
+		{"T1", "two parts", parts[0] + "." + parts[1]},
+		{"T2", "HS256 with the public key as PEM", signed(t, jwt.SigningMethodHS256, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), claims, header)},
+		{"T2", "HS256 with the public key as DER", signed(t, jwt.SigningMethodHS256, der, claims, header)},
+		{"T2", "HS256 with the key set", signed(t, jwt.SigningMethodHS256, set, claims, header)},
+		{"T3", "a key of its own in the header", theirs(map[string]any{"jwk": jwk})},
+		{"T3", "an address of keys in the header", theirs(map[string]any{"jku": lure})},
+		{"T3", "an address of certificates", theirs(map[string]any{"x5u": lure})},
+		{"T3", "a critical header that nobody knows", theirs(map[string]any{"crit": []string{"b64"}, "b64": false})},
+		{"T3", "a key that really signs, and an address of another", ours(map[string]any{"jku": lure}, nil)},
+		{"T6", "another audience", ours(nil, map[string]any{"aud": "https://other.example/api"})},
+		{"T6", "another issuer", ours(nil, map[string]any{"iss": globex().url})},
+		{"T7", "a refresh token", p.RefreshToken},
+		{"T7", "an id token", ours(map[string]any{"typ": "JWT"}, nil)},
+		{"T7", "no type", ours(map[string]any{"typ": nil}, nil)},
+		{"T7", "an assertion in the place of a token", theirs(map[string]any{"typ": "JWT"})},
+		{"T8", "expired a minute ago", ours(nil, map[string]any{"iat": now - 5*minute, "exp": now - minute})},
+		{"T8", "expired this second", ours(nil, map[string]any{"exp": now - 1})},
+		{"T8", "not valid yet", ours(nil, map[string]any{"nbf": now + skewed})},
+		{"T8", "issued in the future", ours(nil, map[string]any{"iat": now + skewed})},
+		{"T8", "without an end", ours(nil, map[string]any{"exp": nil})},
+		{"T8", "longer than the issuer may give", ours(nil, map[string]any{"exp": now + hour})},
+		{"T8", "without a beginning", ours(nil, map[string]any{"iat": nil})},
+		{"", "an attacker's key under the issuer's id", theirs(nil)},
+		{"", "an attacker's key under a path as its id", theirs(map[string]any{"kid": "../../../../dev/null"})},
+		{"", "claims that were changed", parts[0] + "." + base64.RawURLEncoding.EncodeToString(richer) + "." + parts[2]},
+		{"", "the signature in another form", parts[0] + "." + parts[1] + "." + strings.TrimRight(parts[2], "=") + "="},
+		{"", "white space", good + " " + good},
+		{"", "nobody's subject", ours(nil, map[string]any{"sub": "root"})},
+		{"", "a role that doesn't exist", ours(nil, map[string]any{"roles": []string{"god"}})},
+		{"T10", "many dots", strings.Repeat(".", 16<<10)},
+	}
+}
+
+// Rows T1, T2, T3, T6, T7, T8 and T10: every method, through every door, with every bad token, each told the same.
+func TestBadTokenIsRefusedByEveryMethodAtEveryDoor(t *testing.T) {
+	full(t)
+	t.Parallel()
+	fetched := &atomic.Int64{}
+	lure := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { fetched.Add(1) }))
+	defer lure.Close()
+	admin := acme().admin(t)
+	good := admin.token(t, "")
+	bad := forgeries(t, admin, good, lure.URL)
+	type attempt struct {
+		m rpcMethod
+		forged
+		by   *visitor
+		like answer
+	}
+	var all []attempt
+	cases := map[string]int{}
+	for _, d := range doors() {
+		v := d.visit(t, acme())
+		for _, m := range methods(t) {
+			if !d.leads(m) {
 				continue
 			}
-			a, err := through(t, acme()).bearer(token).try(t, m.path(), contentType(m, "json"), []byte("{}"))
-			if err != nil {
-				t.Errorf("%s at %s: %v", what, component, err)
-			} else if e := unauthenticated(a); e != nil {
-				t.Errorf("%s at %s: %v", what, component, e)
+			like := v.send(t, m, nil, "Authorization", "Bearer not-a-token")
+			for _, f := range bad {
+				all = append(all, attempt{m, f, v, like})
+				cases[f.row]++
 			}
 		}
 	}
+	n := crowd(all, func(a attempt) {
+		got := a.by.send(t, a.m, nil, "Authorization", "Bearer "+a.token)
+		if err := refusal(got, fault.Unauthenticated); err != nil {
+			t.Errorf("%s, %s, %s: %v", a.by.name, a.m.path(), a.what, err)
+		} else if !got.same(a.like) {
+			t.Errorf("%s, %s: %s is told %s, and rubbish %s", a.by.name, a.m.path(), a.what, got, a.like)
+		}
+	})
+	t.Logf("%d calls", n)
 	if n := fetched.Load(); n > 0 {
 		t.Errorf("what a token's header pointed at was fetched %d times", n)
 	}
-	if a := through(t, acme()).bearer(good).call(t, probes(t)["iam"], nil); a.code != "" {
-		t.Errorf("the token itself is not good: %s", a)
+	// The token that they were made of is good, and so is one that the test signs as the issuer does.
+	kid, key := acme().signingKey(t)
+	header, claims := decoded(t, good)
+	for what, token := range map[string]string{"the token": good, "the test's own": signed(t, jwt.SigningMethodES256, key, claims, but(header, map[string]any{"kid": kid}))} {
+		for _, d := range doors() {
+			a := d.visit(t, acme()).send(t, probes(t)["iam"], nil, "Authorization", "Bearer "+token)
+			if get := strings.HasPrefix(d.name, "GET"); a.code != "" && !get || a.code == "unauthenticated" {
+				t.Errorf("%s, %s: it is not good to begin with: %s", d.name, what, a)
+			}
+		}
+	}
+	for row, n := range cases {
+		if row != "" {
+			held(t, n, row)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ func TestBadUploadIsNamedByLineAndNotHalfTaken(t *testing.T) {
 	t.Parallel()
 	owner := acme().invite(t)
 	const head, good = "account,email,app,right\n", "ann,ann@example.com,payroll,admin\n"
-	for what, row := range map[string]string{
+	bad := map[string]string{
 		"NUL":                    "bo\x00b,bob@example.com,payroll,admin\n",
 		"invalid UTF-8":          "bo\xff\xfeb,bob@example.com,payroll,admin\n",
 		"too few columns":        "bob,bob@example.com\n",
@@ -26,7 +26,8 @@ func TestBadUploadIsNamedByLineAndNotHalfTaken(t *testing.T) {
 		"no account":             ",bob@example.com,payroll,admin\n",
 		"a name of 1 MB":         strings.Repeat("b", 1<<20) + ",bob@example.com,payroll,admin\n",
 		"a right without an app": "bob,bob@example.com,,admin\n",
-	} {
+	}
+	for what, row := range bad {
 		w := acme().workspace(t, owner).GetId()
 		integration := owner.upload(t, w, head+good+row+good)
 		run := owner.discoverAnyhow(t, w, integration.GetId())
@@ -45,7 +46,8 @@ func TestBadUploadIsNamedByLineAndNotHalfTaken(t *testing.T) {
 			t.Errorf("%s: the run failed, and %d grants were taken", what, len(taken))
 		}
 	}
-	for what, name := range map[string]string{"quotes": `"O'Brien ""Bob"" \ ; --"`, "other alphabets": "名前 𝒳", "markup": "<b>{{.}}</b>"} {
+	odd := map[string]string{"quotes": `"O'Brien ""Bob"" \ ; --"`, "other alphabets": "名前 𝒳", "markup": "<b>{{.}}</b>"}
+	for what, name := range odd {
 		w := acme().workspace(t, owner).GetId()
 		integration := owner.upload(t, w, head+name+",,payroll,admin\n")
 		owner.discover(t, w, integration.GetId())
@@ -55,4 +57,5 @@ func TestBadUploadIsNamedByLineAndNotHalfTaken(t *testing.T) {
 			t.Errorf("%s: %q was uploaded, and there is %v", what, want, taken)
 		}
 	}
+	held(t, len(bad)+len(odd), "D33")
 }

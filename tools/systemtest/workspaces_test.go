@@ -1,6 +1,11 @@
 package systemtest
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +35,8 @@ type office struct {
 	integration   *integrationsv1.Integration
 	run           *discoveryv1.Run
 	things        things
+	// account is what the discovered system calls the principal.
+	account string
 }
 
 func newOffice(t *testing.T, x *tenant) *office {
@@ -46,19 +53,48 @@ func newOffice(t *testing.T, x *tenant) *office {
 	o.things = things{
 		"wsp": o.workspace.GetId(), "usr": o.member.id, "int": o.integration.GetId(), "run": o.run.GetId(),
 		"target": o.integration.GetId(), "actor": o.owner.id, "search": app,
+		"expected_owner_user_id": o.owner.id, "svc": x.serviceAccount(t),
 	}
 	for _, r := range found.GetResources() {
 		if r.GetAccount() {
-			o.things["principal"] = r.GetId()
+			o.things["principal"], o.account = r.GetId(), r.GetExternalId()
 		} else {
 			o.things["resource"] = r.GetId()
 		}
 	}
 	o.things["evt"] = o.event(t)
+	o.settle(t)
 	if o.things["principal"] == "" || o.things["resource"] == "" {
 		t.Fatalf("the run found no account, or no app: %v", found)
 	}
 	return o
+}
+
+// serviceAccount makes a service account without a role.
+func (x *tenant) serviceAccount(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ask(t, client(x.admin(t), "", iamv1connect.NewServiceAccountWriteServiceClient).CreateServiceAccount, &iamv1.CreateServiceAccountRequest{
+		Name: name("robot"), PublicKeyPem: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}).GetId()
+}
+
+// settle waits until the run is told of everywhere, so that nothing of the office changes any more by itself.
+func (o *office) settle(t *testing.T) {
+	t.Helper()
+	within(t, time.Minute, func() error {
+		o.integration = current(t, o.owner, o.workspace.GetId(), o.integration.GetId())
+		if last := o.integration.GetLastRun(); last.GetRunId() != o.run.GetId() || last.GetState() != o.run.GetState() {
+			return fmt.Errorf("integrations says of the last run %v", last)
+		}
+		return nil
+	})
 }
 
 // event is one that happened in the workspace, when it is sealed.
@@ -94,52 +130,11 @@ func (w *person) discoverAnyhow(t testing.TB, workspace, integration string) *di
 	return w.await(t, workspace, run.GetId())
 }
 
-// Row W22: generated from the descriptors, so that a new method is tried as well.
-func TestIdOfAnotherWorkspaceIsLikeOneThatNeverWas(t *testing.T) {
-	t.Parallel()
-	a, b := newOffice(t, acme()), newOffice(t, acme())
-	for who, attacker := range map[string]*person{"owner": a.owner, "member": a.member} {
-		c := through(t, acme()).bearer(attacker.token(t, a.workspace.GetId()))
-		tried := 0
-		for _, m := range methods(t) {
-			if m.rule.GetPermission() == "" {
-				continue
-			}
-			for _, f := range fieldsOfThings(m, a.things) {
-				tried++
-				theirs, _ := b.things.names(f)
-				nobodys := neverWas(theirs)
-				try := func(value string) answer {
-					msg := request(t, m, a.things)
-					msg.Set(f, protoreflect.ValueOfString(value))
-					r := c.call(t, m, msg)
-					r.message, r.body = strings.ReplaceAll(r.message, value, "…"), strings.ReplaceAll(r.body, value, "…")
-					return r
-				}
-				foreign, never := try(theirs), try(nobodys)
-				if !foreign.same(never) {
-					t.Errorf("%s, as %s, %s: another workspace's is answered %s%s, one that never was %s%s",
-						m.path(), who, f.Name(), foreign, foreign.body, never, never.body)
-				}
-				if foreign.code == "internal" || foreign.code == "unknown" || foreign.code == "unauthenticated" || foreign.code == "invalid_argument" && m.rule.GetPermission() != "" && f.Name() != "search" {
-					t.Errorf("%s, as %s, %s: the request didn't get as far as the id: %s", m.path(), who, f.Name(), foreign)
-				}
-			}
-		}
-		const atLeast = 15
-		if tried < atLeast {
-			t.Errorf("only %d fields were tried", tried)
-		}
-	}
-	b.isUntouched(t)
-}
-
 // isUntouched sees that nothing of the office changed.
 func (o *office) isUntouched(t *testing.T) {
 	t.Helper()
 	integrations := client(o.owner, o.workspace.GetId(), integrationsv1connect.NewIntegrationServiceClient)
 	now := ask(t, integrations.GetIntegration, &integrationsv1.GetIntegrationRequest{IntegrationId: o.integration.GetId()})
-	now.LastRun = o.integration.GetLastRun()
 	if !proto.Equal(now, o.integration) {
 		t.Errorf("the integration was %v and is %v", o.integration, now)
 	}
@@ -231,6 +226,7 @@ func TestPageTokenOfAnotherWorkspaceIsRefused(t *testing.T) {
 	if pages < atLeast {
 		t.Errorf("only %d lists had a second page", pages)
 	}
+	held(t, pages, "W25")
 }
 
 // only are some of the things.

@@ -170,19 +170,15 @@ func TestEveryTestThatTellsRowsNamesThem(t *testing.T) {
 	}
 }
 
-// told are the rows in calls of t.Attr("row", …), as far as they stand there in letters.
+// told are the rows in calls of t.Attr("row", …) and held(…), as far as they stand there in letters.
 func told(body *ast.BlockStmt) []string {
 	var out []string
 	ast.Inspect(body, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
-		if !ok || len(call.Args) != 2 {
+		if !ok || !tells(call) {
 			return true
 		}
-		fn, ok := call.Fun.(*ast.SelectorExpr)
-		if key, literal := call.Args[0].(*ast.BasicLit); !ok || fn.Sel.Name != "Attr" || !literal || key.Value != `"row"` {
-			return true
-		}
-		ast.Inspect(call.Args[1], func(n ast.Node) bool {
+		ast.Inspect(call, func(n ast.Node) bool {
 			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
 				out = append(out, rowName.FindAllString(lit.Value, -1)...)
 			}
@@ -191,4 +187,18 @@ func told(body *ast.BlockStmt) []string {
 		return true
 	})
 	return out
+}
+
+func tells(call *ast.CallExpr) bool {
+	switch fn := call.Fun.(type) {
+	case *ast.Ident:
+		return fn.Name == "held"
+	case *ast.SelectorExpr:
+		if len(call.Args) == 0 {
+			return false
+		}
+		key, literal := call.Args[0].(*ast.BasicLit)
+		return fn.Sel.Name == "Attr" && literal && key.Value == `"row"`
+	}
+	return false
 }
