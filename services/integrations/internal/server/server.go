@@ -64,10 +64,14 @@ type Config struct {
 }
 
 // Server serves every service of integrations.v1.
-type Server struct{ cfg Config }
+type Server struct {
+	cfg Config
+	// checking holds who checks an upload.
+	checking chan struct{}
+}
 
 // New makes a Server.
-func New(cfg Config) *Server { return &Server{cfg: cfg} }
+func New(cfg Config) *Server { return &Server{cfg: cfg, checking: make(chan struct{}, 1)} }
 
 // GetIntegration answers one integration.
 func (s *Server) GetIntegration(ctx context.Context, req *connect.Request[integrationsv1.GetIntegrationRequest]) (*connect.Response[integrationsv1.Integration], error) {
@@ -153,7 +157,7 @@ func (s *Server) source(ctx context.Context, row store.Integration) (*integratio
 		src.SecretPath = secret.Path{Tenant: sc.Tenant, Workspace: sc.Workspace, Integration: row.ID}.String()
 	}
 	if row.ContentSize > 0 {
-		src.ContentPath = contentKey(sc.Workspace, row.ID)
+		src.ContentPath = contentKey(sc.Workspace, row)
 	}
 	return src, nil
 }
@@ -230,10 +234,6 @@ func view(row store.Integration) (*integrationsv1.Integration, error) {
 		}
 	}
 	return v, nil
-}
-
-func contentKey(workspace id.Workspace, integration id.Integration) string {
-	return workspace.String() + "/" + integration.String() + "/content.csv"
 }
 
 func connectorOf(s *integrationsv1.Settings) string {

@@ -29,6 +29,7 @@ type env struct {
 	*migratetest.Tenant
 	server  *server.Server
 	secrets *secret.LocalReader
+	objects *blob.LocalReader
 	retired []string
 	down    bool
 }
@@ -60,6 +61,8 @@ func newEnv(t *testing.T) *env {
 	e.secrets, err = secret.OpenLocalReader(dir, e.ID, keys.Private)
 	check(t, err)
 	content, err := blob.OpenLocalWriter(objects, e.ID, 1<<20)
+	check(t, err)
+	e.objects, err = blob.OpenLocalReader(objects, e.ID)
 	check(t, err)
 	pages, err := page.NewSealer([]byte("a secret of the test's own"))
 	check(t, err)

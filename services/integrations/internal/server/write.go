@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 
 	"a3os.app/libs/config"
+	"a3os.app/libs/csvupload"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
@@ -69,22 +69,8 @@ func (s *Server) check(settings *integrationsv1.Settings) error {
 		return fault.New(fault.InvalidArgument, "settings.postgres: ssl_mode verify-ca needs ca_certificate_pem")
 	}
 	if c := settings.GetCsv(); c != nil {
-		seen := map[integrationsv1.CsvField]bool{}
-		headers := map[string]bool{}
-		for _, col := range c.GetColumns() {
-			if seen[col.GetField()] {
-				return fault.New(fault.InvalidArgument, "settings.csv.columns: two columns are %s", col.GetField())
-			}
-			if headers[col.GetHeader()] {
-				return fault.New(fault.InvalidArgument, "settings.csv.columns: the header %q stands twice", col.GetHeader())
-			}
-			seen[col.GetField()], headers[col.GetHeader()] = true, true
-		}
-		if !seen[integrationsv1.CsvField_CSV_FIELD_ACCOUNT_ID] {
-			return fault.New(fault.InvalidArgument, "settings.csv.columns: one column must be CSV_FIELD_ACCOUNT_ID")
-		}
-		if seen[integrationsv1.CsvField_CSV_FIELD_ENTITLEMENT] && !seen[integrationsv1.CsvField_CSV_FIELD_RESOURCE] {
-			return fault.New(fault.InvalidArgument, "settings.csv.columns: an entitlement needs a column CSV_FIELD_RESOURCE that it is on")
+		if bad, ok := csvupload.IsWrong(csvupload.CheckColumns(c)); ok {
+			return fault.New(fault.InvalidArgument, "settings.csv.columns: %s", bad)
 		}
 	}
 	return nil
@@ -162,7 +148,7 @@ func (s *Server) change(row store.Integration, req *integrationsv1.UpdateIntegra
 
 func keep(row store.Integration) store.UpdateIntegrationParams {
 	return store.UpdateIntegrationParams{ID: row.ID, Name: row.Name, Settings: row.Settings, HasSecret: row.HasSecret,
-		ContentSize: row.ContentSize, Schedule: row.Schedule}
+		ContentSize: row.ContentSize, ContentKey: row.ContentKey, Schedule: row.Schedule}
 }
 
 func (s *Server) lock(ctx context.Context, tx pgx.Tx, integration id.Integration) (store.Integration, error) {
@@ -195,6 +181,11 @@ func (s *Server) DeleteIntegration(ctx context.Context, req *connect.Request[int
 	if err != nil {
 		return nil, ErrNone
 	}
+	sc, err := scope.InWorkspace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var contents []string
 	res, err := pg.Deed(ctx, s.cfg.DB.Workspace, req.Msg, func(ctx context.Context, tx pgx.Tx) (*integrationsv1.DeleteIntegrationResponse, error) {
 		row, err := s.lock(ctx, tx, integration)
 		if err != nil {
@@ -204,6 +195,10 @@ func (s *Server) DeleteIntegration(ctx context.Context, req *connect.Request[int
 		if err != nil {
 			return nil, err
 		}
+		if contents, err = store.New(tx).ListReplaced(ctx, integration); err != nil {
+			return nil, fmt.Errorf("list the uploads: %w", err)
+		}
+		contents = append(contents, contentKey(sc.Workspace, row))
 		if err := store.New(tx).DeleteIntegration(ctx, integration); err != nil {
 			return nil, fmt.Errorf("delete the integration: %w", err)
 		}
@@ -217,50 +212,12 @@ func (s *Server) DeleteIntegration(ctx context.Context, req *connect.Request[int
 	if err != nil {
 		return nil, err
 	}
-	s.forget(ctx, integration)
-	return connect.NewResponse(res), nil
-}
-
-// forget deletes what lay beside a deleted integration. After the commit: an integration without its credential would be broken,
-// a credential without its integration is only dead weight.
-func (s *Server) forget(ctx context.Context, integration id.Integration) {
-	sc, err := scope.InWorkspace(ctx)
-	if err != nil {
-		return
-	}
+	// After the commit: an integration without its credential would be broken, a credential without its integration is only dead weight.
 	if err := s.cfg.Secrets.Delete(ctx, secret.Path{Tenant: sc.Tenant, Workspace: sc.Workspace, Integration: integration}); err != nil {
 		slog.WarnContext(ctx, "the secret of a deleted integration is still there", "integration", integration.String(), "error", err)
 	}
-	if err := s.cfg.Content.Delete(ctx, contentKey(sc.Workspace, integration)); err != nil && fault.KindOf(err) != fault.NotFound {
-		slog.WarnContext(ctx, "the content of a deleted integration is still there", "integration", integration.String(), "error", err)
-	}
-}
-
-// UploadContent stores what a csv integration reads.
-func (s *Server) UploadContent(ctx context.Context, req *connect.Request[integrationsv1.UploadContentRequest]) (*connect.Response[integrationsv1.Integration], error) {
-	integration, err := id.ParseIntegration(req.Msg.GetIntegrationId())
-	if err != nil {
-		return nil, ErrNone
-	}
-	sc, err := scope.InWorkspace(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return answer(pg.Deed(ctx, s.cfg.DB.Workspace, req.Msg, func(ctx context.Context, tx pgx.Tx) (*integrationsv1.Integration, error) {
-		row, err := s.lock(ctx, tx, integration)
-		if err != nil {
-			return nil, err
-		}
-		if row.Connector != "csv" {
-			return nil, fault.New(fault.FailedPrecondition, "the connector %s reads no uploaded content, only csv does", row.Connector)
-		}
-		if _, err := s.cfg.Content.Put(ctx, contentKey(sc.Workspace, integration), bytes.NewReader(req.Msg.GetContent())); err != nil {
-			return nil, fmt.Errorf("store the content: %w", err)
-		}
-		p := keep(row)
-		p.ContentSize = int64(len(req.Msg.GetContent()))
-		return s.update(ctx, tx, row, p, "integrations.content.uploaded")
-	}))
+	s.dropContents(ctx, contents...)
+	return connect.NewResponse(res), nil
 }
 
 // TestIntegration has the worker reach the system.

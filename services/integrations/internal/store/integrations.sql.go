@@ -60,8 +60,45 @@ func (q *Queries) DeleteIntegration(ctx context.Context, argID id.Integration) e
 	return err
 }
 
+const dropReplaced = `-- name: DropReplaced :many
+DELETE FROM integrations.replaced_contents c
+WHERE c.workspace_id = a3.current_workspace() AND c.integration_id = $1
+  AND (c.replaced_at < $2 OR c.content_key NOT IN (
+    SELECT k.content_key FROM integrations.replaced_contents k
+    WHERE k.workspace_id = a3.current_workspace() AND k.integration_id = $1
+    ORDER BY k.replaced_at DESC LIMIT $3))
+RETURNING c.content_key
+`
+
+type DropReplacedParams struct {
+	IntegrationID id.Integration
+	Before        time.Time
+	Most          int32
+}
+
+// Those that no run can be reading any more, and the oldest where there are too many.
+func (q *Queries) DropReplaced(ctx context.Context, arg DropReplacedParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, dropReplaced, arg.IntegrationID, arg.Before, arg.Most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var content_key string
+		if err := rows.Scan(&content_key); err != nil {
+			return nil, err
+		}
+		items = append(items, content_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const getIntegration = `-- name: GetIntegration :one
-SELECT workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1
+SELECT workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at, content_key FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1
 `
 
 func (q *Queries) GetIntegration(ctx context.Context, argID id.Integration) (Integration, error) {
@@ -82,6 +119,7 @@ func (q *Queries) GetIntegration(ctx context.Context, argID id.Integration) (Int
 		&i.LastRunID,
 		&i.LastRunState,
 		&i.LastRunAt,
+		&i.ContentKey,
 	)
 	return i, err
 }
@@ -89,7 +127,7 @@ func (q *Queries) GetIntegration(ctx context.Context, argID id.Integration) (Int
 const insertIntegration = `-- name: InsertIntegration :one
 INSERT INTO integrations.integrations (workspace_id, id, name, connector, settings, has_secret, schedule, next_due_at)
 VALUES (a3.current_workspace(), $1, $2, $3, $4, $5, $6, now() + $6)
-RETURNING workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at
+RETURNING workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at, content_key
 `
 
 type InsertIntegrationParams struct {
@@ -126,12 +164,27 @@ func (q *Queries) InsertIntegration(ctx context.Context, arg InsertIntegrationPa
 		&i.LastRunID,
 		&i.LastRunState,
 		&i.LastRunAt,
+		&i.ContentKey,
 	)
 	return i, err
 }
 
+const keepReplaced = `-- name: KeepReplaced :exec
+INSERT INTO integrations.replaced_contents (workspace_id, integration_id, content_key) VALUES (a3.current_workspace(), $1, $2)
+`
+
+type KeepReplacedParams struct {
+	IntegrationID id.Integration
+	ContentKey    string
+}
+
+func (q *Queries) KeepReplaced(ctx context.Context, arg KeepReplacedParams) error {
+	_, err := q.db.Exec(ctx, keepReplaced, arg.IntegrationID, arg.ContentKey)
+	return err
+}
+
 const listIntegrations = `-- name: ListIntegrations :many
-SELECT workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at FROM integrations.integrations
+SELECT workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at, content_key FROM integrations.integrations
 WHERE workspace_id = a3.current_workspace() AND ($1::uuid IS NULL OR id > $1)
 ORDER BY id LIMIT $2
 `
@@ -165,6 +218,7 @@ func (q *Queries) ListIntegrations(ctx context.Context, arg ListIntegrationsPara
 			&i.LastRunID,
 			&i.LastRunState,
 			&i.LastRunAt,
+			&i.ContentKey,
 		); err != nil {
 			return nil, err
 		}
@@ -176,8 +230,32 @@ func (q *Queries) ListIntegrations(ctx context.Context, arg ListIntegrationsPara
 	return items, nil
 }
 
+const listReplaced = `-- name: ListReplaced :many
+SELECT content_key FROM integrations.replaced_contents WHERE workspace_id = a3.current_workspace() AND integration_id = $1
+`
+
+func (q *Queries) ListReplaced(ctx context.Context, integrationID id.Integration) ([]string, error) {
+	rows, err := q.db.Query(ctx, listReplaced, integrationID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var content_key string
+		if err := rows.Scan(&content_key); err != nil {
+			return nil, err
+		}
+		items = append(items, content_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockIntegration = `-- name: LockIntegration :one
-SELECT workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
+SELECT workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at, content_key FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
 `
 
 func (q *Queries) LockIntegration(ctx context.Context, argID id.Integration) (Integration, error) {
@@ -198,6 +276,7 @@ func (q *Queries) LockIntegration(ctx context.Context, argID id.Integration) (In
 		&i.LastRunID,
 		&i.LastRunState,
 		&i.LastRunAt,
+		&i.ContentKey,
 	)
 	return i, err
 }
@@ -230,12 +309,12 @@ func (q *Queries) NoteRun(ctx context.Context, arg NoteRunParams) (int64, error)
 
 const updateIntegration = `-- name: UpdateIntegration :one
 UPDATE integrations.integrations
-SET name = $1, settings = $2, has_secret = $3, content_size = $4,
-    schedule = $5,
-    next_due_at = CASE WHEN schedule IS DISTINCT FROM $5 THEN now() + $5 ELSE next_due_at END,
+SET name = $1, settings = $2, has_secret = $3, content_size = $4, content_key = $5,
+    schedule = $6,
+    next_due_at = CASE WHEN schedule IS DISTINCT FROM $6 THEN now() + $6 ELSE next_due_at END,
     version = version + 1
-WHERE workspace_id = a3.current_workspace() AND id = $6
-RETURNING workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at
+WHERE workspace_id = a3.current_workspace() AND id = $7
+RETURNING workspace_id, id, name, connector, settings, has_secret, content_size, schedule, next_due_at, created_at, version, last_run_id, last_run_state, last_run_at, content_key
 `
 
 type UpdateIntegrationParams struct {
@@ -243,6 +322,7 @@ type UpdateIntegrationParams struct {
 	Settings    []byte
 	HasSecret   bool
 	ContentSize int64
+	ContentKey  string
 	Schedule    *time.Duration
 	ID          id.Integration
 }
@@ -253,6 +333,7 @@ func (q *Queries) UpdateIntegration(ctx context.Context, arg UpdateIntegrationPa
 		arg.Settings,
 		arg.HasSecret,
 		arg.ContentSize,
+		arg.ContentKey,
 		arg.Schedule,
 		arg.ID,
 	)
@@ -272,6 +353,7 @@ func (q *Queries) UpdateIntegration(ctx context.Context, arg UpdateIntegrationPa
 		&i.LastRunID,
 		&i.LastRunState,
 		&i.LastRunAt,
+		&i.ContentKey,
 	)
 	return i, err
 }

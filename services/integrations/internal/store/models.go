@@ -25,4 +25,5 @@ type Integration struct {
 	LastRunID    id.Run
 	LastRunState string
 	LastRunAt    *time.Time
+	ContentKey   string
 }

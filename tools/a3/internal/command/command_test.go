@@ -310,6 +310,28 @@ func TestUploadThatIsRefusedTakesTheIntegrationBack(t *testing.T) {
 	}
 }
 
+func TestAWrongFileIsNamedByLineBeforeAnythingIsMadeOrChanged(t *testing.T) {
+	f := newFake(t)
+	file := filepath.Join(t.TempDir(), "people.csv")
+	if err := os.WriteFile(file, []byte("Id,Mail\n1,nonsense\n2,b@acme.example\n,c@acme.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.integrations = []*integrationsv1.Integration{{Id: "int_1", Name: "hr"}}
+	want := "a3: " + file + ": 2 rows of the upload are wrong and nothing was taken: mend them and upload it again\n" +
+		"  line 2: the email \"nonsense\" is no address\n  line 4: the account id is empty\n"
+	for _, more := range [][]string{nil, {"--replace"}} {
+		args := append([]string{"integration", "add", "hr", "csv", "--system", "HR", "--file", file, "--column", "Id=account_id", "--column", "Mail=email"}, more...)
+		if r := a3(t, args...); r.code != 2 || r.err != want || r.out != "" {
+			t.Errorf("%v: %+v", more, r)
+		}
+	}
+	for _, name := range []string{"CreateIntegration", "UpdateIntegration", "UploadContent"} {
+		if n := f.calls(name); n != 0 {
+			t.Errorf("%s was asked %d times", name, n)
+		}
+	}
+}
+
 func run(state integrationsv1.RunState, grants int64) *discoveryv1.Run {
 	return &discoveryv1.Run{Id: "run_1", IntegrationName: "shop", State: state, Counts: &discoveryv1.Counts{Grants: grants, Resources: grants}, Error: "the server is away"}
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -12,15 +13,13 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"a3os.app/libs/csvupload"
 	"a3os.app/libs/fault"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
 )
 
-const (
-	csvFieldPrefix = "CSV_FIELD_"
-	maxContent     = 16 << 20
-)
+const csvFieldPrefix = "CSV_FIELD_"
 
 // connection is what `integration add` was told.
 type connection struct {
@@ -144,8 +143,8 @@ func (a *app) add(ctx context.Context, name, connector string, n *connection) er
 		if err != nil {
 			return usage(err)
 		}
-		if content, err = readContent(n.file); err != nil {
-			return usage(err)
+		if content, err = readContent(ctx, n.file, settings); err != nil {
+			return err
 		}
 		req.Settings.Connector = &integrationsv1.Settings_Csv{Csv: settings}
 	}
@@ -246,20 +245,41 @@ func csvSettings(systemName string, columns []string) (*integrationsv1.CsvSettin
 	return s, nil
 }
 
-func readContent(file string) ([]byte, error) {
+// readContent reads an upload, and refuses it here as the tenant would: before anything is made or changed.
+func readContent(ctx context.Context, file string, settings *integrationsv1.CsvSettings) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {
-		return nil, fmt.Errorf("read the content: %w", err)
+		return nil, usage(fmt.Errorf("read the content: %w", err))
 	}
-	if info.Size() > maxContent {
-		return nil, fault.New(fault.InvalidArgument, "%s has %d bytes, at most 16 MiB are taken: split it by system", file, info.Size())
+	if info.Size() > csvupload.MaxContent {
+		return nil, fault.New(fault.InvalidArgument, "%s has %d bytes, at most %d are taken: split it by system", file, info.Size(), csvupload.MaxContent)
 	}
 	content, err := os.ReadFile(file) //nolint:gosec // the user names the file
 	if err != nil {
-		return nil, fmt.Errorf("read the content: %w", err)
+		return nil, usage(fmt.Errorf("read the content: %w", err))
 	}
-	if len(content) == 0 {
-		return nil, fmt.Errorf("%s is empty", file)
+	_, err = csvupload.Check(ctx, bytes.NewReader(content), settings)
+	if bad, ok := csvupload.IsWrong(err); ok {
+		return nil, usage(wrongUpload{file, bad})
 	}
-	return content, nil
+	return content, err
+}
+
+// wrongUpload is an upload that was refused, a line for each line of it that is wrong.
+type wrongUpload struct {
+	file string
+	bad  *csvupload.Error
+}
+
+func (w wrongUpload) Error() string { return w.file + ": " + w.bad.Error() }
+
+func (w wrongUpload) lines() []string {
+	out := []string{w.file + ": " + w.bad.What}
+	for _, row := range w.bad.Rows {
+		out = append(out, "  "+row)
+	}
+	if n := w.bad.More(); n > 0 {
+		out = append(out, fmt.Sprintf("  and %d more", n))
+	}
+	return out
 }

@@ -38,6 +38,15 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(a.Err, "a3: %s; see %s --help\n", show.Text(strings.TrimSuffix(err.Error(), ".")), cmd.CommandPath())
 		return exitUsage
 	}
+	if bad, ok := errors.AsType[wrongUpload](err); ok {
+		for i, line := range bad.lines() {
+			if i == 0 {
+				line = "a3: " + line
+			}
+			fmt.Fprintln(a.Err, show.Text(line))
+		}
+		return code(err)
+	}
 	fmt.Fprintf(a.Err, "a3: %s%s\n", show.Text(sentence(err)), trail(err))
 	return code(err)
 }

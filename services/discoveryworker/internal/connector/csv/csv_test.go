@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"a3os.app/libs/csvupload"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	"a3os.app/services/discoveryworker/internal/connector"
@@ -140,7 +141,7 @@ func TestAWrongUploadIsRefusedWholeAndSaysWhere(t *testing.T) {
 		{"entitlement on nothing", header + "ann,,,,viewer,,\n", `line 2: the entitlement "viewer" is on no resource`},
 		{"no entitlement", header + "ann,,,wiki,,,\n", `line 2: the entitlement on "wiki" is empty`},
 		{"contradiction", header + "ann,,a@x.test,,,,\nann,,b@x.test,,,,\n", `line 3: account "ann" has the email "b@x.test", but line 2 says "a@x.test"`},
-		{"too long", header + strings.Repeat(row, csv.MaxContent/len(row)+1), "longer than 16777216 bytes"},
+		{"too long", header + strings.Repeat(row, csvupload.MaxContent/len(row)+1), "longer than 16777216 bytes"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			sink := connectortest.NewRecorder()
@@ -163,7 +164,7 @@ func TestAWrongUploadIsRefusedWholeAndSaysWhere(t *testing.T) {
 
 func TestOfManyBadRowsTwentyAreNamedAndTheRestCounted(t *testing.T) {
 	_, err := csv.New().Read(t.Context(), source(header+strings.Repeat(",,,,,,\n", 33)), nil, connectortest.NewRecorder())
-	bad, ok := errors.AsType[*csv.BadRowsError](err)
+	bad, ok := csvupload.IsWrong(err)
 	if !ok || len(bad.Rows) != 20 || bad.Total != 33 || !strings.HasSuffix(err.Error(), "line 21: the account id is empty; and 13 more") {
 		t.Errorf("Read answered %v", err)
 	}

@@ -1,4 +1,4 @@
-package csv
+package csvupload
 
 import (
 	"bufio"
@@ -16,75 +16,49 @@ import (
 	"unicode/utf8"
 
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
-	"a3os.app/services/discoveryworker/internal/connector"
 )
 
-const (
-	// maxRows is how many rows an upload may have.
-	maxRows = 1_000_000
-	// maxNamed is how many bad rows are named one by one.
-	maxNamed = 20
-	// access is the entitlement where no column says which.
-	access = "access"
-)
+// access is the entitlement where no column says which.
+const access = "access"
 
-// BadRowsError names what is wrong with an upload, by line.
-type BadRowsError struct {
-	// Rows are sentences about the first bad rows, at most 20: `line 7: the account id is empty`.
-	Rows []string
-	// Total counts the bad rows.
-	Total int
+// Row is one row of an upload.
+type Row struct {
+	// Line is where it begins.
+	Line int
+	// Account is never empty.
+	Account, DisplayName, Email, Status, Resource, Entitlement, Group string
 }
 
-func (e *BadRowsError) add(line int, problem string) {
-	if e.Total++; e.Total <= maxNamed {
-		e.Rows = append(e.Rows, fmt.Sprintf("line %d: %s", line, problem))
-	}
-}
-
-func (e *BadRowsError) summary() string {
-	return fmt.Sprintf("%d rows of the upload are wrong and nothing was taken: mend them and upload it again", e.Total)
-}
-
-// Error implements error.
-func (e *BadRowsError) Error() string {
-	words := e.summary() + ": " + strings.Join(e.Rows, "; ")
-	if more := e.Total - len(e.Rows); more > 0 {
-		words += fmt.Sprintf("; and %d more", more)
-	}
-	return words
-}
-
-// row is one row of the upload. Where it has a problem the rest is not to be used.
+// row is a row as it was found. Where it has a problem the rest is not to be used.
 type row struct {
-	line                                                              int
-	problem                                                           string
-	account, displayName, email, status, resource, entitlement, group string
+	Row
+	problem string
 }
 
 // columns says where in a row its fields are; -1 stands for a field that no column holds.
 type columns map[integrationsv1.CsvField]int
 
-// parse calls f with every row under the header, the bad ones too. What is wrong with the upload as a whole is a permanent error.
-func parse(ctx context.Context, content io.Reader, settings *integrationsv1.CsvSettings, f func(row) error) error {
-	declared, err := fields(settings)
-	if err != nil {
-		return connector.Permanent(err)
-	}
-	limited := &limitedReader{from: content, left: MaxContent}
-	text := bufio.NewReaderSize(limited, 64<<10)
+// open reads up to the end of the header.
+func open(content io.Reader, declared map[integrationsv1.CsvField]string) (*csv.Reader, columns, error) {
+	text := bufio.NewReaderSize(&limitedReader{from: content, left: MaxContent}, 64<<10)
 	if err := skipMark(text); err != nil {
-		return err
+		return nil, nil, err
 	}
 	reader := csv.NewReader(text)
 	reader.ReuseRecord = true
 	header, err := reader.Read()
 	if err != nil {
-		return headerError(err)
+		return nil, nil, headerError(err)
 	}
 	at, err := locate(header, declared)
+	return reader, at, err
+}
+
+// parse calls f with every row under the header, the bad ones too. What is wrong with the upload as a whole is an *Error.
+func parse(ctx context.Context, content io.Reader, declared map[integrationsv1.CsvField]string, f func(row) error) error {
+	reader, at, err := open(content, declared)
 	if err != nil {
-		return connector.Permanent(err)
+		return err
 	}
 	for number := 0; ; number++ {
 		if number%1024 == 0 && ctx.Err() != nil {
@@ -96,7 +70,7 @@ func parse(ctx context.Context, content io.Reader, settings *integrationsv1.CsvS
 		}
 		var r row
 		if bad, ok := errors.AsType[*csv.ParseError](err); ok {
-			r = row{line: bad.StartLine, problem: parseProblem(bad, len(record), len(header))}
+			r = row{Row: Row{Line: bad.StartLine}, problem: parseProblem(bad, len(record), reader.FieldsPerRecord)}
 		} else if err != nil {
 			return contentError(err)
 		} else {
@@ -115,7 +89,7 @@ type limitedReader struct {
 	left int
 }
 
-var errTooLong = fmt.Errorf("the upload is longer than %d bytes: divide it into several integrations", MaxContent)
+var errTooLong = wrong("the upload is longer than %d bytes: divide it into several integrations", MaxContent)
 
 func (l *limitedReader) Read(p []byte) (int, error) {
 	n, err := l.from.Read(p[:min(len(p), l.left+1)])
@@ -126,20 +100,20 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// contentError is an error of reading, which is permanent only where the content is at fault.
+// contentError is an error of reading. It is an *Error only where the content is at fault.
 func contentError(err error) error {
-	if errors.Is(err, errTooLong) {
-		return connector.Permanent(err)
+	if _, ok := IsWrong(err); ok {
+		return err
 	}
 	return fmt.Errorf("read the upload: %w", err)
 }
 
 func headerError(err error) error {
 	if errors.Is(err, io.EOF) {
-		return connector.Permanent(errors.New("the upload is empty: upload it again with a header line and rows"))
+		return wrong("the upload is empty: upload it again with a header line and rows")
 	}
 	if bad, ok := errors.AsType[*csv.ParseError](err); ok {
-		return connector.Permanent(fmt.Errorf("the header, line %d, can't be read: %w", bad.StartLine, bad.Err))
+		return wrong("the header, line %d, can't be read: %v", bad.StartLine, bad.Err)
 	}
 	return contentError(err)
 }
@@ -155,7 +129,7 @@ func skipMark(text *bufio.Reader) error {
 		_, err = text.Discard(3)
 		return err
 	case bytes.HasPrefix(start, []byte("\xFF\xFE")), bytes.HasPrefix(start, []byte("\xFE\xFF")):
-		return connector.Permanent(errors.New("the upload is UTF-16: save it as UTF-8 and upload it again"))
+		return wrong("the upload is UTF-16: save it as UTF-8 and upload it again")
 	}
 	return nil
 }
@@ -177,7 +151,7 @@ func locate(header []string, declared map[integrationsv1.CsvField]string) (colum
 	var twice, missing []string
 	for i, name := range header {
 		if !utf8.ValidString(name) {
-			return nil, fmt.Errorf("column %d of the header is not UTF-8: save the upload as UTF-8", i+1)
+			return nil, wrong("column %d of the header is not UTF-8: save the upload as UTF-8", i+1)
 		}
 		if _, ok := where[name]; ok && name != "" {
 			twice = append(twice, fmt.Sprintf("%q", name))
@@ -185,7 +159,7 @@ func locate(header []string, declared map[integrationsv1.CsvField]string) (colum
 		where[name] = i
 	}
 	if len(twice) > 0 {
-		return nil, fmt.Errorf("the header has columns of one name: %s: give each its own", strings.Join(twice, ", "))
+		return nil, wrong("the header has columns of one name: %s: give each its own", strings.Join(twice, ", "))
 	}
 	at := columns{}
 	for field := range integrationsv1.CsvField_name {
@@ -201,7 +175,7 @@ func locate(header []string, declared map[integrationsv1.CsvField]string) (colum
 		at[field] = i
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("the header lacks declared columns: %s: it has %s", strings.Join(missing, ", "), headerWords(header))
+		return nil, wrong("the header lacks declared columns: %s: it has %s", strings.Join(missing, ", "), headerWords(header))
 	}
 	return at, nil
 }
@@ -217,19 +191,19 @@ func headerWords(header []string) string {
 
 // readRow takes a row's fields and checks each.
 func readRow(line int, record []string, at columns) row {
-	r := row{line: line}
+	r := row{Row: Row{Line: line}}
 	for _, f := range []struct {
 		field integrationsv1.CsvField
 		into  *string
 		most  int
 	}{
-		{integrationsv1.CsvField_CSV_FIELD_ACCOUNT_ID, &r.account, 1024},
-		{integrationsv1.CsvField_CSV_FIELD_DISPLAY_NAME, &r.displayName, 1024},
-		{integrationsv1.CsvField_CSV_FIELD_EMAIL, &r.email, 320},
-		{integrationsv1.CsvField_CSV_FIELD_RESOURCE, &r.resource, 1024},
-		{integrationsv1.CsvField_CSV_FIELD_ENTITLEMENT, &r.entitlement, 200},
-		{integrationsv1.CsvField_CSV_FIELD_GROUP, &r.group, 1024},
-		{integrationsv1.CsvField_CSV_FIELD_STATUS, &r.status, 20},
+		{integrationsv1.CsvField_CSV_FIELD_ACCOUNT_ID, &r.Account, 1024},
+		{integrationsv1.CsvField_CSV_FIELD_DISPLAY_NAME, &r.DisplayName, 1024},
+		{integrationsv1.CsvField_CSV_FIELD_EMAIL, &r.Email, 320},
+		{integrationsv1.CsvField_CSV_FIELD_RESOURCE, &r.Resource, 1024},
+		{integrationsv1.CsvField_CSV_FIELD_ENTITLEMENT, &r.Entitlement, 200},
+		{integrationsv1.CsvField_CSV_FIELD_GROUP, &r.Group, 1024},
+		{integrationsv1.CsvField_CSV_FIELD_STATUS, &r.Status, 20},
 	} {
 		i := at[f.field]
 		if i < 0 {
@@ -264,27 +238,27 @@ func checkText(value string, most int) string {
 
 // check says what is wrong with a row's fields taken together, and brings them into their one form.
 func (r *row) check(at columns) string {
-	if r.account == "" {
+	if r.Account == "" {
 		return "the account id is empty"
 	}
-	if r.email != "" {
-		if parsed, err := mail.ParseAddress(r.email); err != nil || parsed.Address != r.email {
-			return fmt.Sprintf("the email %q is no address", r.email)
+	if r.Email != "" {
+		if parsed, err := mail.ParseAddress(r.Email); err != nil || parsed.Address != r.Email {
+			return fmt.Sprintf("the email %q is no address", r.Email)
 		}
 	}
-	switch status := strings.ToLower(r.status); status {
+	switch status := strings.ToLower(r.Status); status {
 	case "", "active", "disabled":
-		r.status = status
+		r.Status = status
 	default:
-		return fmt.Sprintf("the status %q is neither active nor disabled", r.status)
+		return fmt.Sprintf("the status %q is neither active nor disabled", r.Status)
 	}
 	switch {
-	case r.entitlement != "" && r.resource == "":
-		return fmt.Sprintf("the entitlement %q is on no resource", r.entitlement)
-	case r.entitlement == "" && r.resource != "" && at[integrationsv1.CsvField_CSV_FIELD_ENTITLEMENT] >= 0:
-		return fmt.Sprintf("the entitlement on %q is empty", r.resource)
-	case r.resource != "" && r.entitlement == "":
-		r.entitlement = access
+	case r.Entitlement != "" && r.Resource == "":
+		return fmt.Sprintf("the entitlement %q is on no resource", r.Entitlement)
+	case r.Entitlement == "" && r.Resource != "" && at[integrationsv1.CsvField_CSV_FIELD_ENTITLEMENT] >= 0:
+		return fmt.Sprintf("the entitlement on %q is empty", r.Resource)
+	case r.Resource != "" && r.Entitlement == "":
+		r.Entitlement = access
 	}
 	return ""
 }
