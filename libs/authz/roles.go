@@ -19,7 +19,7 @@ const (
 )
 
 var (
-	tenantReads = []string{"iam.users.read", "iam.service_accounts.read", "iam.workspaces.read", "iam.signing_keys.read", "audit.read", "audit.verify"}
+	tenantReads = []string{"iam.users.read", "iam.service_accounts.read", "iam.workspaces.read", "iam.signing_keys.read", "audit.read", "audit.verify", "queue.dead_letters.read"}
 	viewer      = []string{"iam.workspace.read", "iam.members.read", "integrations.read", "discovery.runs.read", "discovery.access.read"}
 	member      = append(slices.Clone(viewer), "discovery.runs.start")
 	admin       = append(slices.Clone(member), "iam.members.write", "integrations.write", "audit.read")
@@ -28,7 +28,7 @@ var (
 // roles is which permissions a role carries, and nothing else does.
 var roles = map[string][]string{
 	TenantAdmin: append(slices.Clone(tenantReads),
-		"iam.users.write", "iam.service_accounts.write", "iam.workspaces.create", "iam.workspaces.transfer", "iam.signing_keys.rotate"),
+		"iam.users.write", "iam.service_accounts.write", "iam.workspaces.create", "iam.workspaces.transfer", "iam.signing_keys.rotate", "queue.dead_letters.settle"),
 	TenantAuditor:   tenantReads,
 	WorkspaceOwner:  admin,
 	WorkspaceAdmin:  admin,

@@ -157,8 +157,8 @@ func TestEveryBadMethodIsToldAtOnce(t *testing.T) {
 var matrix = map[string][]string{
 	authz.TenantAdmin: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.service_accounts.write", "iam.signing_keys.read",
 		"iam.signing_keys.rotate", "iam.users.read", "iam.users.write",
-		"iam.workspaces.create", "iam.workspaces.read", "iam.workspaces.transfer", "self"},
-	authz.TenantAuditor: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.signing_keys.read", "iam.users.read", "iam.workspaces.read", "self"},
+		"iam.workspaces.create", "iam.workspaces.read", "iam.workspaces.transfer", "queue.dead_letters.read", "queue.dead_letters.settle", "self"},
+	authz.TenantAuditor: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.signing_keys.read", "iam.users.read", "iam.workspaces.read", "queue.dead_letters.read", "self"},
 	authz.WorkspaceOwner: {"audit.read", "discovery.access.read", "discovery.runs.read", "discovery.runs.start", "iam.members.read", "iam.members.write",
 		"iam.workspace.read", "integrations.read", "integrations.write", "self"},
 	authz.WorkspaceAdmin: {"audit.read", "discovery.access.read", "discovery.runs.read", "discovery.runs.start", "iam.members.read", "iam.members.write",
@@ -194,6 +194,8 @@ func TestRolesKeepTheirDistance(t *testing.T) {
 		{authz.WorkspaceOwner, "iam.workspaces.transfer", "tenant admins alone transfer a workspace"},
 		{authz.TenantAuditor, "iam.signing_keys.rotate", "who only reads ends nobody's tokens"},
 		{authz.TenantAuditor, "iam.users.write", "an auditor changes nothing"},
+		{authz.TenantAuditor, "queue.dead_letters.settle", "an auditor sees dead letters and leaves them as they are"},
+		{authz.WorkspaceOwner, "queue.dead_letters.read", "dead letters are the tenant's: what they say is not believed"},
 	} {
 		if carries(c.role, c.permission) {
 			t.Errorf("%s carries %s: %s", c.role, c.permission, c.why)

@@ -22,11 +22,12 @@ type (
 	// EntitlementKind is the kind of entitlements.
 	EntitlementKind struct{}
 	// GrantKind is the kind of grants.
-	GrantKind   struct{}
-	personKind  struct{}
-	eventKind   struct{}
-	messageKind struct{}
-	requestKind struct{}
+	GrantKind      struct{}
+	personKind     struct{}
+	eventKind      struct{}
+	messageKind    struct{}
+	requestKind    struct{}
+	deadLetterKind struct{}
 )
 
 func (tenantKind) Prefix() string         { return "tnt" }
@@ -46,11 +47,12 @@ func (ResourceKind) Prefix() string { return "res" }
 func (EntitlementKind) Prefix() string { return "ent" }
 
 // Prefix implements Kind.
-func (GrantKind) Prefix() string   { return "grt" }
-func (personKind) Prefix() string  { return "per" }
-func (eventKind) Prefix() string   { return "evt" }
-func (messageKind) Prefix() string { return "msg" }
-func (requestKind) Prefix() string { return "req" }
+func (GrantKind) Prefix() string      { return "grt" }
+func (personKind) Prefix() string     { return "per" }
+func (eventKind) Prefix() string      { return "evt" }
+func (messageKind) Prefix() string    { return "msg" }
+func (requestKind) Prefix() string    { return "req" }
+func (deadLetterKind) Prefix() string { return "dlt" }
 
 // Ids by kind.
 type (
@@ -86,6 +88,8 @@ type (
 	Message = ID[messageKind]
 	// Request is `req_…`.
 	Request = ID[requestKind]
+	// DeadLetter is `dlt_…`.
+	DeadLetter = ID[deadLetterKind]
 )
 
 // NewTenant makes a new `tnt_…`.
@@ -123,6 +127,9 @@ func NewEvent() Event { return New[eventKind]() }
 
 // NewMessage makes a new `msg_…`.
 func NewMessage() Message { return New[messageKind]() }
+
+// NewDeadLetter makes a new `dlt_…`.
+func NewDeadLetter() DeadLetter { return New[deadLetterKind]() }
 
 // NewRequest makes a new `req_…`: a UUIDv7 (RFC 9562 §5.7) with no counter, since requests of one millisecond need no order and
 // every call makes one.
@@ -180,3 +187,6 @@ func ParseEvent(s string) (Event, error) { return Parse[eventKind](s) }
 
 // ParseMessage reads a `msg_…`.
 func ParseMessage(s string) (Message, error) { return Parse[messageKind](s) }
+
+// ParseDeadLetter reads a `dlt_…`.
+func ParseDeadLetter(s string) (DeadLetter, error) { return Parse[deadLetterKind](s) }

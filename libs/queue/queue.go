@@ -29,7 +29,7 @@ const (
 	MostHeader = 16 << 10
 )
 
-// Message is signed work, ready to be enqueued. Only a [Signer] makes one.
+// Message is signed work, ready to be enqueued. A [Signer] makes one, and [Verified.Message] makes it again.
 type Message struct {
 	// ID of the message.
 	ID id.Message
@@ -51,6 +51,9 @@ type InsertOpts struct {
 	MaxTries int
 	// RunAt is when the message is delivered at the earliest; zero means now.
 	RunAt time.Time
+	// AfterAttempt is the last attempt of an earlier job with this message: attempts go on from there, and keep fencing. At most
+	// [MostAttempts].
+	AfterAttempt int
 }
 
 // Bounds of [InsertOpts.MaxTries].
@@ -59,6 +62,9 @@ const (
 	MostTries    = 1000
 )
 
+// MostAttempts bounds [InsertOpts.AfterAttempt].
+const MostAttempts = 1_000_000
+
 // Check refuses options that no driver can keep, and fills in what is left out.
 func (o *InsertOpts) Check(m Message) error {
 	switch {
@@ -66,6 +72,8 @@ func (o *InsertOpts) Check(m Message) error {
 		return errors.New("enqueue: this message was not made by a signer")
 	case o.MaxTries < 0 || o.MaxTries > MostTries:
 		return fmt.Errorf("enqueue: %d tries, want 1 to %d", o.MaxTries, MostTries)
+	case o.AfterAttempt < 0 || o.AfterAttempt > MostAttempts:
+		return fmt.Errorf("enqueue: attempts go on from %d, want 0 to %d", o.AfterAttempt, MostAttempts)
 	case len(o.UniqueKey) > 200:
 		return fmt.Errorf("enqueue: a unique key has at most 200 bytes, this one %d", len(o.UniqueKey))
 	}

@@ -252,5 +252,13 @@ func (v Verified) Issuer() string { return v.envelope.issuer }
 // OnBehalfOf is `usr_…`, `svc_…` or [BySchedule].
 func (v Verified) OnBehalfOf() string { return v.envelope.behalf }
 
+// IssuedAt is when it was signed, by the signer's clock.
+func (v Verified) IssuedAt() time.Time { return v.envelope.issued }
+
+// Message is the message again, bytes and all, to be enqueued once more.
+func (v Verified) Message() Message {
+	return Message{ID: v.envelope.id, Kind: v.envelope.kind, Envelope: v.raw, Payload: v.payload}
+}
+
 // ExpiresAt is when the message stops being valid.
 func (v Verified) ExpiresAt() time.Time { return v.envelope.expires }

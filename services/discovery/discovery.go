@@ -16,6 +16,7 @@ import (
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/set"
 	"a3os.app/services/discovery/internal/answer"
+	"a3os.app/services/discovery/internal/letters"
 	"a3os.app/services/discovery/internal/runs"
 	"a3os.app/services/discovery/internal/server"
 )
@@ -70,6 +71,7 @@ func Run(ctx context.Context, cfg Config) error {
 	life := runs.New(runs.Config{Tenant: cfg.Set.Tenant, DB: db, Wide: wide, Signer: signer, Verifier: verifier, Queue: inserter, Sources: sources})
 	handlers := server.NewRuns(life, pages)
 	answers := server.NewAccess(answer.New(db, pages))
+	dead := server.NewLetters(letters.New(letters.Config{Wide: wide, Verifier: verifier, Queue: inserter}), pages)
 	return member.Serve(ctx, set.Serving{
 		DB: db,
 		Services: []rpc.Service{
@@ -78,7 +80,9 @@ func Run(ctx context.Context, cfg Config) error {
 			rpc.Mount(discoveryv1connect.NewIngestServiceHandler, discoveryv1connect.IngestServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewAccessServiceHandler, discoveryv1connect.AccessServiceHandler(answers)),
 			rpc.Mount(discoveryv1connect.NewSourceServiceHandler, discoveryv1connect.SourceServiceHandler(handlers)),
-			rpc.Mount(discoveryv1connect.NewDeadLetterServiceHandler, discoveryv1connect.DeadLetterServiceHandler(handlers)),
+			rpc.Mount(discoveryv1connect.NewDeadLetterReportServiceHandler, discoveryv1connect.DeadLetterReportServiceHandler(dead)),
+			rpc.Mount(discoveryv1connect.NewDeadLetterServiceHandler, discoveryv1connect.DeadLetterServiceHandler(dead)),
+			rpc.Mount(discoveryv1connect.NewAdminDeadLetterServiceHandler, discoveryv1connect.AdminDeadLetterServiceHandler(dead)),
 		},
 		Envelopes: set.Envelopes(verifier),
 		Ready:     db.Ping,

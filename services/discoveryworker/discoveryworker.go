@@ -66,7 +66,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	letters, err := rpc.ToWorkload(member.Transport, member.Sibling("discovery"), discoveryv1connect.NewDeadLetterServiceClient)
+	letters, err := rpc.ToWorkload(member.Transport, member.Sibling("discovery"), discoveryv1connect.NewDeadLetterReportServiceClient)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ var reachable = map[string][]string{
 	"integrations":        {"a3", "audit", "integrations"},
 	"integrations_tenant": {"a3", "audit", "integrations"},
 	"discovery":           {"a3", "audit", "discovery", "queue"},
-	"discovery_tenant":    {"a3", "audit", "discovery"},
+	"discovery_tenant":    {"a3", "audit", "discovery", "queue"},
 	"worker":              {"queue"},
 	"audit":               {"a3", "audit"},
 }

@@ -63,11 +63,11 @@ func migrateSet(ctx context.Context, cfg Config, roles pg.Roles) error {
 	if err := queuepg.Migrate(ctx, pool, queueSchema); err != nil {
 		return fmt.Errorf("migrate the queue: %w", err)
 	}
-	inserter, worker := roles["role_discovery"], roles["role_worker"]
-	if inserter == "" || worker == "" {
+	inserter, retrier, worker := roles["role_discovery"], roles["role_discovery_tenant"], roles["role_worker"]
+	if inserter == "" || retrier == "" || worker == "" {
 		return errors.New("A3_ROLES names no discovery or no worker")
 	}
-	if _, err := pool.Exec(ctx, queuepg.GrantsSQL(queueSchema, inserter, worker)); err != nil {
+	if _, err := pool.Exec(ctx, queuepg.GrantsSQL(queueSchema, worker, inserter, retrier)); err != nil {
 		return fmt.Errorf("grant the queue: %w", err)
 	}
 	slog.InfoContext(ctx, "migrated", "schemas", strings.Join([]string{"a3", "audit", "iam", "integrations", "discovery", queueSchema}, " "))

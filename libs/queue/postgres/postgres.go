@@ -31,11 +31,8 @@ const (
 	riverTries = 32000
 )
 
-// Names in a job's metadata.
-const (
-	metaTries     = "a3_tries"     // bound on tries
-	metaUncounted = "a3_uncounted" // attempts that were no try
-)
+// metaUncounted is the name in a job's metadata of how many of its attempts were no try; see meta for the others.
+const metaUncounted = "a3_uncounted"
 
 // jobArgs are what River stores of a message. They decode into raw bytes alone: what they hold is looked at by the verifier.
 type jobArgs struct {
@@ -99,7 +96,7 @@ func (i *Inserter) InsertTx(ctx context.Context, tx pgx.Tx, m queue.Message, opt
 	if err := opts.Check(m); err != nil {
 		return err
 	}
-	metadata, err := json.Marshal(map[string]int{metaTries: opts.MaxTries})
+	metadata, err := json.Marshal(meta{Tries: opts.MaxTries, Before: opts.AfterAttempt})
 	if err != nil {
 		return fmt.Errorf("enqueue message %s: %w", m.ID, err)
 	}

@@ -41,7 +41,7 @@ func newDatabase(t *testing.T) database {
 		t.Fatal(err)
 	}
 	db.inserterURL, db.workerURL = db.Role(t, "discovery"), db.Role(t, "worker")
-	db.Exec(t, postgres.GrantsSQL(schema, db.RoleName(db.inserterURL), db.RoleName(db.workerURL)))
+	db.Exec(t, postgres.GrantsSQL(schema, db.RoleName(db.workerURL), db.RoleName(db.inserterURL)))
 	db.inserter = db.PoolAs(t, db.inserterURL)
 	return db
 }
@@ -186,7 +186,7 @@ func TestRolesCanDoTheirPartAndNoMore(t *testing.T) {
 	if err := postgres.Migrate(t.Context(), db.owner, schema); err != nil {
 		t.Error(err)
 	}
-	db.Exec(t, postgres.GrantsSQL(schema, db.RoleName(db.inserterURL), db.RoleName(db.workerURL)))
+	db.Exec(t, postgres.GrantsSQL(schema, db.RoleName(db.workerURL), db.RoleName(db.inserterURL)))
 }
 
 func TestRowsThatAreNoMessageBecomeDeadLettersInBoundedMemory(t *testing.T) {

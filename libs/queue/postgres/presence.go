@@ -94,6 +94,9 @@ func (p *presence) drop(ctx context.Context, conn *pgxpool.Conn) {
 // sweep makes the running jobs of dead workers available, and ends the leadership of a dead one, without which River would promote
 // no waiting job until it expired. The lock of each worker is tried once, before any row is touched, and let go with the statement's
 // transaction; a job whose attempt is over meanwhile is left alone.
+//
+// It also brings back what River discarded: a job ends as completed, or as cancelled once its dead letter is kept. One that reached a
+// bound of River's own, which whoever planted it chose, has no letter yet and would be deleted without one.
 func (p *presence) sweep(ctx context.Context, conn *pgxpool.Conn) error {
 	tag, err := conn.Exec(ctx, fmt.Sprintf(`
 		with holders as materialized (
@@ -104,13 +107,16 @@ func (p *presence) sweep(ctx context.Context, conn *pgxpool.Conn) error {
 			select worker from holders where worker <> $1 and pg_try_advisory_xact_lock(hashtextextended(worker, $3))
 		), deposed as (
 			delete from %[2]s leader using dead where leader.leader_id = dead.worker
+		), lost as (
+			update %[1]s set state = 'retryable', finalized_at = null, max_attempts = $4, scheduled_at = now() + interval '1 second'
+			where state = 'discarded' and queue = $2
 		)
 		update %[1]s job
 		set state = 'available', scheduled_at = now(),
 			errors = array_append(errors, jsonb_build_object('at', now(), 'attempt', attempt, 'error', 'the worker died', 'trace', ''))
 		from dead
 		where job.state = 'running' and job.queue = $2 and job.attempted_by[array_upper(job.attempted_by, 1)] = dead.worker`,
-		table(p.schema, "river_job"), table(p.schema, "river_leader")), p.name, queueName, int64(lockSpace))
+		table(p.schema, "river_job"), table(p.schema, "river_leader")), p.name, queueName, int64(lockSpace), riverTries)
 	if err != nil {
 		return fmt.Errorf("look for jobs of dead workers: %w", err)
 	}

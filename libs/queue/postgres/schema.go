@@ -39,12 +39,16 @@ func Migrate(ctx context.Context, owner *pgxpool.Pool, schema string) error {
 	return nil
 }
 
-// GrantsSQL is what a queue's owner grants so that one role can enqueue and another can work, each no more than it needs. The
-// inserter can't take a job away, nor change one: River's "enqueue once" updates `kind` to itself. The worker can't enqueue. Neither
+// GrantsSQL is what a queue's owner grants so that some roles can enqueue and another can work, each no more than it needs. An
+// inserter can't take a job away, nor change one: River's "enqueue once" updates `kind` to itself. The worker can't enqueue. None
 // can alter the schema. Run again it changes nothing.
-func GrantsSQL(schema, inserterRole, workerRole string) string {
+func GrantsSQL(schema, workerRole string, inserterRoles ...string) string {
 	name := func(n string) string { return pgx.Identifier{n}.Sanitize() }
-	jobs, inserter, worker := table(schema, "river_job"), name(inserterRole), name(workerRole)
+	inserters := make([]string, len(inserterRoles))
+	for i, role := range inserterRoles {
+		inserters[i] = name(role)
+	}
+	jobs, inserter, worker := table(schema, "river_job"), strings.Join(inserters, ", "), name(workerRole)
 	return strings.Join([]string{
 		fmt.Sprintf("revoke all on schema %s from public", name(schema)),
 		fmt.Sprintf("revoke all on all tables in schema %s from public", name(schema)),

@@ -56,7 +56,7 @@ func (k *work) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 	if tries > d.meta.Tries || job.Attempt >= job.MaxAttempts {
 		return d.giveUp(ctx, s, verified, fmt.Errorf("no try of %d came to an end: its worker died, it was put off too often, or its dead letter could not be kept", d.meta.Tries))
 	}
-	err = d.call(ctx, handler, queue.Job{ID: job.ID, Attempt: job.Attempt, LastTry: tries == d.meta.Tries, Message: verified})
+	err = d.call(ctx, handler, queue.Job{ID: job.ID, Attempt: d.attempt(), LastTry: tries == d.meta.Tries, Message: verified})
 	after, snoozed := queue.SnoozeOf(err)
 	switch {
 	case err == nil:
@@ -79,6 +79,9 @@ type delivery struct {
 	outcome *outcome
 	meta    meta
 }
+
+// attempt fences: it goes on from the attempts of an earlier job with the message.
+func (d *delivery) attempt() int { return d.meta.Before + d.row.Attempt }
 
 // call runs the handler, and makes an error of a panic. What was panicked with is not told: it may hold anything.
 func (d *delivery) call(ctx context.Context, handler queue.Handler, job queue.Job) (err error) {
@@ -131,7 +134,7 @@ func (d *delivery) giveUp(ctx context.Context, s stored, verified queue.Verified
 
 // bury hands the letter over. The answer is how long to wait where it could not be kept, and 0 where it was.
 func (d *delivery) bury(ctx context.Context, letter queue.DeadLetter) time.Duration {
-	letter.JobID, letter.Attempt, letter.Reason = d.row.ID, d.row.Attempt, clip(letter.Reason)
+	letter.JobID, letter.Attempt, letter.Reason = d.row.ID, d.attempt(), clip(letter.Reason)
 	// The job's time may be up, which is why it is given up: the letter has its own.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
@@ -152,7 +155,7 @@ func (s *strangers) HandleError(ctx context.Context, row *rivertype.JobRow, err 
 	if !unknown && json.Valid(row.EncodedArgs) {
 		return nil
 	}
-	// River gives such a row up at its own max_attempts, should its letter not be kept before.
+	// River gives such a row up at its own max_attempts, should its letter not be kept before; the sweep brings it back.
 	d := &delivery{Worker: s.worker, row: row, outcome: new(outcome)}
 	_, cancelled := errors.AsType[*rivertype.JobCancelError](d.refuse(ctx, stored{}, queue.ErrMalformed.With("the job is not one of this queue")))
 	return &river.ErrorHandlerResult{SetCancelled: cancelled}
@@ -173,8 +176,12 @@ func (p retryPolicy) NextRetry(row *rivertype.JobRow) time.Time {
 
 // meta is what a job's metadata says to us. Nobody vouches for it: it is held to bounds.
 type meta struct {
-	Tries     int `json:"a3_tries"`
-	Uncounted int `json:"a3_uncounted"`
+	// Tries is the bound on tries.
+	Tries int `json:"a3_tries"`
+	// Uncounted is how many attempts were no try.
+	Uncounted int `json:"a3_uncounted,omitempty"`
+	// Before is how many attempts an earlier job with the same message had.
+	Before int `json:"a3_before,omitempty"`
 }
 
 func metaOf(raw []byte) meta {
@@ -186,6 +193,7 @@ func metaOf(raw []byte) meta {
 		m.Tries = queue.DefaultTries
 	}
 	m.Uncounted = max(m.Uncounted, 0)
+	m.Before = min(max(m.Before, 0), queue.MostAttempts)
 	return m
 }
 

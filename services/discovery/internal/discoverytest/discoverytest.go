@@ -139,7 +139,7 @@ func (e *Env) Read(t testing.TB, run string, slices ...Slice) {
 	t.Helper()
 	for n, s := range slices {
 		ctx := e.Job(t, run)
-		_, err := e.Runs.BeginSlice(ctx, 1)
+		_, err := e.Runs.BeginSlice(ctx, 1, 1)
 		must(t, err)
 		must(t, e.Put(ctx, 1, s.Records...))
 		_, err = e.Runs.Seal(ctx, &discoveryv1.SealSliceRequest{Attempt: 1, Records: int64(len(s.Records)), Checkpoint: []byte{byte(n)},

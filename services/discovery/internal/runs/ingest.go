@@ -18,7 +18,6 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/queue"
-	"a3os.app/libs/record"
 	"a3os.app/libs/scope"
 	"a3os.app/services/discovery/internal/store"
 )
@@ -69,8 +68,8 @@ func (c claim) hold(ctx context.Context, tx pgx.Tx, attempt uint32) (store.Run, 
 	return row, nil
 }
 
-// BeginSlice claims the presented slice for an attempt.
-func (r *Runs) BeginSlice(ctx context.Context, attempt uint32) (*discoveryv1.BeginSliceResponse, error) {
+// BeginSlice claims the presented slice for an attempt of a job. Of jobs that carry the same message, one holds an attempt.
+func (r *Runs) BeginSlice(ctx context.Context, attempt uint32, job int64) (*discoveryv1.BeginSliceResponse, error) {
 	c, err := presented(ctx)
 	if err != nil {
 		return nil, err
@@ -86,11 +85,11 @@ func (r *Runs) BeginSlice(ctx context.Context, attempt uint32) (*discoveryv1.Beg
 		case ended(row.State) || row.State == "publishing" || row.Slice != c.slice:
 			res = &discoveryv1.BeginSliceResponse{Done: true}
 			return nil
-		case a < row.Attempt:
+		case a < row.Attempt, a == row.Attempt && job != row.JobID:
 			return ErrFenced
 		}
 		q := store.New(tx)
-		if err := q.ClaimSlice(ctx, store.ClaimSliceParams{ID: c.run, Attempt: a}); err != nil {
+		if err := q.ClaimSlice(ctx, store.ClaimSliceParams{ID: c.run, Attempt: a, JobID: job}); err != nil {
 			return fmt.Errorf("claim the slice: %w", err)
 		}
 		source := new(integrationsv1.Source)
@@ -244,27 +243,6 @@ func addGaps(raw []byte, more []*discoveryv1.Gap) ([]byte, error) {
 		gs = []gap{}
 	}
 	return json.Marshal(gs)
-}
-
-// DeadLetter keeps a message that a worker refused, on the record. Delivered twice it is kept once.
-func (r *Runs) DeadLetter(ctx context.Context, req *discoveryv1.ReportDeadLetterRequest) error {
-	return r.cfg.Wide.Tenant(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		n, err := store.New(tx).InsertDeadLetter(ctx, store.InsertDeadLetterParams{JobID: req.GetJobId(), Reason: req.GetReason(), Envelope: orEmpty(req.GetEnvelope())})
-		if err != nil {
-			return fmt.Errorf("keep the dead letter: %w", err)
-		}
-		if n == 0 {
-			return nil
-		}
-		return record.Append(ctx, tx, record.Event{Action: "queue.message.refused", Target: fmt.Sprintf("job:%d", req.GetJobId()), Reason: req.GetReason()})
-	})
-}
-
-func orEmpty(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
 }
 
 func dropStaged(ctx context.Context, q *store.Queries, run id.Run) error {

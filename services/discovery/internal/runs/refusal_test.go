@@ -19,6 +19,9 @@ import (
 	"a3os.app/services/discovery/internal/runs"
 )
 
+// job is the queue's id of the job that the tests work on.
+const job = 1
+
 // TestOnlyASlicesEnvelopeSpeaksOfASlice tries what else a caller could present.
 func TestOnlyASlicesEnvelopeSpeaksOfASlice(t *testing.T) {
 	t.Parallel()
@@ -45,7 +48,7 @@ func TestOnlyASlicesEnvelopeSpeaksOfASlice(t *testing.T) {
 		"of no run":            {with(w, runs.KindSlice, id.NewRun().String()), fault.NotFound},
 	} {
 		for what, err := range map[string]error{
-			"begin": second(e.Runs.BeginSlice(tt.ctx, 1)), "put": e.Put(tt.ctx, 1, people("a", "x")...), "fail": e.Runs.Fail(tt.ctx, 1, "x"),
+			"begin": second(e.Runs.BeginSlice(tt.ctx, 1, job)), "put": e.Put(tt.ctx, 1, people("a", "x")...), "fail": e.Runs.Fail(tt.ctx, 1, "x"),
 			"seal": second(e.Runs.Seal(tt.ctx, seal(0, true))), "progress": second(e.Runs.Progress(tt.ctx, 1, "x")),
 		} {
 			if fault.KindOf(err) != tt.want && !(name == "none" && err != nil) {
@@ -63,7 +66,7 @@ func TestRecordsThatTheDatabaseCanNotHoldAreRefusedByName(t *testing.T) {
 	e := discoverytest.New(t)
 	run := e.Start(t, id.NewWorkspace(), id.NewIntegration())
 	ctx := e.Job(t, run.GetId())
-	_, err := e.Runs.BeginSlice(ctx, 1)
+	_, err := e.Runs.BeginSlice(ctx, 1, job)
 	check(t, err)
 	for n, r := range []*discoveryv1.Record{
 		Resource(Ref("user", "a\x00b"), true),
@@ -73,21 +76,6 @@ func TestRecordsThatTheDatabaseCanNotHoldAreRefusedByName(t *testing.T) {
 		if err := e.Put(ctx, 1, r); fault.KindOf(err) != fault.InvalidArgument {
 			t.Errorf("record %d: %v, want invalid argument", n, err)
 		}
-	}
-}
-
-func TestRefusedMessageIsKeptOnceAndOnTheRecord(t *testing.T) {
-	t.Parallel()
-	e := discoverytest.New(t)
-	ctx := e.In(t.Context(), id.NewWorkspace())
-	for range 2 {
-		check(t, e.Runs.DeadLetter(ctx, &discoveryv1.ReportDeadLetterRequest{JobId: 7, Reason: "forged", Envelope: []byte("x")}))
-	}
-	if n := e.Count(t, "SELECT count(*) FROM discovery.dead_letters"); n != 1 {
-		t.Errorf("%d letters, want one", n)
-	}
-	if n := e.Count(t, "SELECT count(*) FROM audit.inbox"); n != 1 {
-		t.Errorf("%d events, want one", n)
 	}
 }
 

@@ -36,8 +36,8 @@ const (
 	kindOwn = "discovery.own"
 	// sliceTTL is how long a slice may wait for a worker.
 	sliceTTL = 24 * time.Hour
-	// sliceTries bounds how often a slice is tried before its run fails.
-	sliceTries = 5
+	// SliceTries bounds how often a slice is tried before its run fails.
+	SliceTries = 5
 	service    = "discovery"
 )
 
@@ -162,7 +162,7 @@ func (r *Runs) enqueue(ctx context.Context, tx pgx.Tx, tenant id.Tenant, run sto
 		return fmt.Errorf("sign slice %d: %w", run.Slice, err)
 	}
 	key := fmt.Sprintf("%s/%d/%d", run.ID, run.Restarts, run.Slice)
-	if err := r.cfg.Queue.InsertTx(ctx, tx, m, queue.InsertOpts{UniqueKey: key, MaxTries: sliceTries}); err != nil {
+	if err := r.cfg.Queue.InsertTx(ctx, tx, m, queue.InsertOpts{UniqueKey: key, MaxTries: SliceTries}); err != nil {
 		return fmt.Errorf("enqueue slice %d: %w", run.Slice, err)
 	}
 	return nil

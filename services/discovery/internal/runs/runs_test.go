@@ -89,7 +89,7 @@ func TestRunGoesFromAskedForToPublishedAndReported(t *testing.T) {
 		t.Errorf("a new run: %v", run)
 	}
 	first := e.Job(t, run.GetId())
-	begun, err := e.Runs.BeginSlice(first, 1)
+	begun, err := e.Runs.BeginSlice(first, 1, job)
 	check(t, err)
 	if begun.GetDone() || begun.GetSource().GetIntegrationId() != i.String() || len(begun.GetCheckpoint()) != 0 || begun.GetDeadline() == nil {
 		t.Errorf("the first slice: %v", begun)
@@ -102,11 +102,11 @@ func TestRunGoesFromAskedForToPublishedAndReported(t *testing.T) {
 		t.Errorf("after the first slice: %v and %d jobs, want the second one queued", state, jobs(t, e))
 	}
 	second := e.Job(t, run.GetId())
-	begun, err = e.Runs.BeginSlice(second, 1)
+	begun, err = e.Runs.BeginSlice(second, 1, job)
 	if err != nil || string(begun.GetCheckpoint()) != "here" {
 		t.Errorf("the second slice: %v, %v; want the checkpoint of the first", begun, err)
 	}
-	if done, err := e.Runs.BeginSlice(first, 2); err != nil || !done.GetDone() {
+	if done, err := e.Runs.BeginSlice(first, 2, job); err != nil || !done.GetDone() {
 		t.Errorf("the first slice, delivered again: %v, %v; want done", done, err)
 	}
 	more := people("b", "cy")
@@ -173,16 +173,16 @@ func TestLateAttemptIsFenced(t *testing.T) {
 	w := id.NewWorkspace()
 	run := e.Start(t, w, id.NewIntegration())
 	ctx := e.Job(t, run.GetId())
-	_, err := e.Runs.BeginSlice(ctx, 1)
+	_, err := e.Runs.BeginSlice(ctx, 1, job)
 	check(t, err)
 	late := people("a", "late", "later")
 	check(t, e.Put(ctx, 1, late...))
-	_, err = e.Runs.BeginSlice(ctx, 2)
+	_, err = e.Runs.BeginSlice(ctx, 2, job)
 	check(t, err)
 	for what, err := range map[string]error{
 		"puts":   e.Put(ctx, 1, late...),
 		"fails":  e.Runs.Fail(ctx, 1, "late"),
-		"begins": second(e.Runs.BeginSlice(ctx, 1)),
+		"begins": second(e.Runs.BeginSlice(ctx, 1, job)),
 		"seals":  second(e.Runs.Seal(ctx, seal(len(late), true, "a"))),
 	} {
 		if !errors.Is(err, runs.ErrFenced) {
@@ -213,7 +213,7 @@ func TestWhatWasNotSealedIsNotPublished(t *testing.T) {
 	w := id.NewWorkspace()
 	run := e.Start(t, w, id.NewIntegration())
 	ctx := e.Job(t, run.GetId())
-	_, err := e.Runs.BeginSlice(ctx, 1)
+	_, err := e.Runs.BeginSlice(ctx, 1, job)
 	check(t, err)
 	records := people("a", "ann")
 	check(t, e.Put(ctx, 1, records...))
@@ -243,7 +243,7 @@ func TestSealingTwiceIsOneEffect(t *testing.T) {
 	w := id.NewWorkspace()
 	run := e.Start(t, w, id.NewIntegration())
 	ctx := e.Job(t, run.GetId())
-	_, err := e.Runs.BeginSlice(ctx, 1)
+	_, err := e.Runs.BeginSlice(ctx, 1, job)
 	check(t, err)
 	records := people("a", "ann")
 	check(t, e.Put(ctx, 1, records...))
@@ -258,7 +258,7 @@ func TestSealingTwiceIsOneEffect(t *testing.T) {
 		t.Errorf("%d jobs, %d slices, %d grants; want 2, 1 and 1", jobs(t, e), got.GetSlices(), got.GetCounts().GetGrants())
 	}
 	next := e.Job(t, run.GetId())
-	_, err = e.Runs.BeginSlice(next, 1)
+	_, err = e.Runs.BeginSlice(next, 1, job)
 	check(t, err)
 	for range 2 {
 		_, err = e.Runs.Seal(next, seal(0, true))
@@ -281,7 +281,7 @@ func TestCancelledRunPublishesNothingAndKeepsNothing(t *testing.T) {
 	w := id.NewWorkspace()
 	run := e.Start(t, w, id.NewIntegration())
 	ctx := e.Job(t, run.GetId())
-	_, err := e.Runs.BeginSlice(ctx, 1)
+	_, err := e.Runs.BeginSlice(ctx, 1, job)
 	check(t, err)
 	records := people("a", "ann")
 	check(t, e.Put(ctx, 1, records...))
@@ -300,7 +300,7 @@ func TestCancelledRunPublishesNothingAndKeepsNothing(t *testing.T) {
 	if _, err := e.Runs.Seal(ctx, seal(len(records), true, "a")); !errors.Is(err, runs.ErrFenced) {
 		t.Errorf("the worker seals: %v, want %v", err, runs.ErrFenced)
 	}
-	if begun, err := e.Runs.BeginSlice(ctx, 2); err != nil || !begun.GetDone() {
+	if begun, err := e.Runs.BeginSlice(ctx, 2, job); err != nil || !begun.GetDone() {
 		t.Errorf("delivered again: %v, %v; want done", begun, err)
 	}
 	e.Publish(t, w, run.GetId())
@@ -329,7 +329,7 @@ func TestFailedRunPublishesNothingAndSaysWhy(t *testing.T) {
 	w := id.NewWorkspace()
 	run := e.Start(t, w, id.NewIntegration())
 	ctx := e.Job(t, run.GetId())
-	_, err := e.Runs.BeginSlice(ctx, 2)
+	_, err := e.Runs.BeginSlice(ctx, 2, job)
 	check(t, err)
 	check(t, e.Put(ctx, 2, people("a", "ann")...))
 	check(t, e.Runs.Fail(ctx, 3, "the password was refused"))

@@ -17,7 +17,7 @@ import (
 	"a3os.app/services/discovery/internal/runs"
 )
 
-// Runs serves RunService, RunWriteService, IngestService and DeadLetterService.
+// Runs serves RunService, RunWriteService, IngestService and SourceService.
 type Runs struct {
 	runs  *runs.Runs
 	pages *page.Sealer
@@ -104,7 +104,7 @@ func (h *Runs) CancelRun(ctx context.Context, req *connect.Request[discoveryv1.C
 
 // BeginSlice claims a slice.
 func (h *Runs) BeginSlice(ctx context.Context, req *connect.Request[discoveryv1.BeginSliceRequest]) (*connect.Response[discoveryv1.BeginSliceResponse], error) {
-	return reply(h.runs.BeginSlice(ctx, req.Msg.GetAttempt()))
+	return reply(h.runs.BeginSlice(ctx, req.Msg.GetAttempt(), req.Msg.GetJobId()))
 }
 
 // IngestRecords stages records of the claimed slice.
@@ -139,11 +139,6 @@ func (h *Runs) ReportProgress(ctx context.Context, req *connect.Request[discover
 // FailRun ends a run that can't go on.
 func (h *Runs) FailRun(ctx context.Context, req *connect.Request[discoveryv1.FailRunRequest]) (*connect.Response[discoveryv1.FailRunResponse], error) {
 	return reply(&discoveryv1.FailRunResponse{}, h.runs.Fail(ctx, req.Msg.GetAttempt(), req.Msg.GetError()))
-}
-
-// ReportDeadLetter keeps a refused message.
-func (h *Runs) ReportDeadLetter(ctx context.Context, req *connect.Request[discoveryv1.ReportDeadLetterRequest]) (*connect.Response[discoveryv1.ReportDeadLetterResponse], error) {
-	return reply(&discoveryv1.ReportDeadLetterResponse{}, h.runs.DeadLetter(ctx, req.Msg))
 }
 
 func reply[M any](m *M, err error) (*connect.Response[M], error) {

@@ -10,6 +10,22 @@ import (
 	"a3os.app/libs/id"
 )
 
+type DeadLetter struct {
+	ID            int64
+	JobID         int64
+	Reason        string
+	Envelope      []byte
+	CreatedAt     time.Time
+	PublicID      id.DeadLetter
+	Payload       []byte
+	Cause         string
+	Attempt       int32
+	State         string
+	SettledAt     *time.Time
+	SettledBy     string
+	SettledReason string
+}
+
 type Run struct {
 	WorkspaceID     id.Workspace
 	ID              id.Run
@@ -40,4 +56,5 @@ type Run struct {
 	GrantsRemoved   int64
 	Reported        bool
 	UpdatedAt       time.Time
+	JobID           int64
 }

@@ -294,7 +294,7 @@ UPDATE discovery.runs r
 SET state = CASE WHEN r.gaps = '[]'::jsonb THEN 'complete' ELSE 'partial' END, finished_at = $1, progress = '', updated_at = now(),
     grants_added = $2, grants_removed = $3
 WHERE r.workspace_id = a3.current_workspace() AND r.id = $4
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
 `
 
 type FinishPublishingParams struct {
@@ -342,6 +342,7 @@ func (q *Queries) FinishPublishing(ctx context.Context, arg FinishPublishingPara
 		&i.GrantsRemoved,
 		&i.Reported,
 		&i.UpdatedAt,
+		&i.JobID,
 	)
 	return i, err
 }

@@ -54,17 +54,18 @@ func (q *Queries) AdvanceRun(ctx context.Context, arg AdvanceRunParams) error {
 }
 
 const claimSlice = `-- name: ClaimSlice :exec
-UPDATE discovery.runs SET attempt = $2, state = 'running', started_at = coalesce(started_at, now()), updated_at = now()
+UPDATE discovery.runs SET attempt = $2, job_id = $3, state = 'running', started_at = coalesce(started_at, now()), updated_at = now()
 WHERE workspace_id = a3.current_workspace() AND id = $1
 `
 
 type ClaimSliceParams struct {
 	ID      id.Run
 	Attempt int32
+	JobID   int64
 }
 
 func (q *Queries) ClaimSlice(ctx context.Context, arg ClaimSliceParams) error {
-	_, err := q.db.Exec(ctx, claimSlice, arg.ID, arg.Attempt)
+	_, err := q.db.Exec(ctx, claimSlice, arg.ID, arg.Attempt, arg.JobID)
 	return err
 }
 
@@ -140,7 +141,7 @@ func (q *Queries) DropAttemptsOfResources(ctx context.Context, arg DropAttemptsO
 const endRun = `-- name: EndRun :one
 UPDATE discovery.runs SET state = $2, error = $3, progress = '', finished_at = clock_timestamp(), updated_at = now()
 WHERE workspace_id = a3.current_workspace() AND id = $1
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
 `
 
 type EndRunParams struct {
@@ -182,12 +183,13 @@ func (q *Queries) EndRun(ctx context.Context, arg EndRunParams) (Run, error) {
 		&i.GrantsRemoved,
 		&i.Reported,
 		&i.UpdatedAt,
+		&i.JobID,
 	)
 	return i, err
 }
 
 const getRun = `-- name: GetRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1
 `
 
 func (q *Queries) GetRun(ctx context.Context, argID id.Run) (Run, error) {
@@ -223,33 +225,16 @@ func (q *Queries) GetRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.GrantsRemoved,
 		&i.Reported,
 		&i.UpdatedAt,
+		&i.JobID,
 	)
 	return i, err
-}
-
-const insertDeadLetter = `-- name: InsertDeadLetter :execrows
-INSERT INTO discovery.dead_letters (job_id, reason, envelope) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
-`
-
-type InsertDeadLetterParams struct {
-	JobID    int64
-	Reason   string
-	Envelope []byte
-}
-
-func (q *Queries) InsertDeadLetter(ctx context.Context, arg InsertDeadLetterParams) (int64, error) {
-	result, err := q.db.Exec(ctx, insertDeadLetter, arg.JobID, arg.Reason, arg.Envelope)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }
 
 const insertRun = `-- name: InsertRun :one
 INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source)
 VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7)
 ON CONFLICT DO NOTHING
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
 `
 
 type InsertRunParams struct {
@@ -303,6 +288,7 @@ func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (Run, erro
 		&i.GrantsRemoved,
 		&i.Reported,
 		&i.UpdatedAt,
+		&i.JobID,
 	)
 	return i, err
 }
@@ -329,7 +315,7 @@ func (q *Queries) InsertSlice(ctx context.Context, arg InsertSliceParams) error 
 }
 
 const listRuns = `-- name: ListRuns :many
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs
 WHERE workspace_id = a3.current_workspace()
   AND ($1::uuid IS NULL OR integration_id = $1)
   AND ($2::uuid IS NULL OR id < $2)
@@ -381,6 +367,7 @@ func (q *Queries) ListRuns(ctx context.Context, arg ListRunsParams) ([]Run, erro
 			&i.GrantsRemoved,
 			&i.Reported,
 			&i.UpdatedAt,
+			&i.JobID,
 		); err != nil {
 			return nil, err
 		}
@@ -393,7 +380,7 @@ func (q *Queries) ListRuns(ctx context.Context, arg ListRunsParams) ([]Run, erro
 }
 
 const lockRun = `-- name: LockRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
 `
 
 func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
@@ -429,6 +416,7 @@ func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.GrantsRemoved,
 		&i.Reported,
 		&i.UpdatedAt,
+		&i.JobID,
 	)
 	return i, err
 }
@@ -520,7 +508,7 @@ func (q *Queries) RestartRun(ctx context.Context, arg RestartRunParams) error {
 }
 
 const runUnderWay = `-- name: RunUnderWay :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs
 WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('queued', 'running', 'publishing')
 `
 
@@ -557,6 +545,7 @@ func (q *Queries) RunUnderWay(ctx context.Context, integrationID id.Integration)
 		&i.GrantsRemoved,
 		&i.Reported,
 		&i.UpdatedAt,
+		&i.JobID,
 	)
 	return i, err
 }
@@ -578,7 +567,7 @@ func (q *Queries) SealedBy(ctx context.Context, arg SealedByParams) (int32, erro
 }
 
 const shareRun = `-- name: ShareRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR SHARE
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR SHARE
 `
 
 // As GetRun, and whoever would end the run, seal its slice or claim it waits for this transaction.
@@ -615,6 +604,7 @@ func (q *Queries) ShareRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.GrantsRemoved,
 		&i.Reported,
 		&i.UpdatedAt,
+		&i.JobID,
 	)
 	return i, err
 }

@@ -35,7 +35,7 @@ const service = "discovery-worker"
 // Config is what a Worker needs.
 type Config struct {
 	Ingest  discoveryv1connect.IngestServiceClient
-	Letters discoveryv1connect.DeadLetterServiceClient
+	Letters discoveryv1connect.DeadLetterReportServiceClient
 	Secrets secret.Reader
 	Content blob.Reader
 	// Dial reaches out to systems.
@@ -57,7 +57,7 @@ func (w *Worker) Slice(ctx context.Context, job queue.Job) error {
 		return queue.Permanent(err)
 	}
 	attempt := uint32(job.Attempt) //nolint:gosec // bounded by the queue's tries
-	begun, err := w.cfg.Ingest.BeginSlice(ctx, connect.NewRequest(&discoveryv1.BeginSliceRequest{Attempt: attempt}))
+	begun, err := w.cfg.Ingest.BeginSlice(ctx, connect.NewRequest(&discoveryv1.BeginSliceRequest{Attempt: attempt, JobId: job.ID}))
 	if err != nil {
 		return unlessOver(err)
 	}
@@ -165,26 +165,6 @@ func (w *Worker) source(src *integrationsv1.Source) connector.Source {
 			return content, err
 		},
 	}
-}
-
-// Bury hands a message that will not be delivered again to discovery, which keeps it on the record. Where the message can be believed,
-// its run ends: nobody will ever work on the slice, and no other run of the integration could begin.
-func (w *Worker) Bury(ctx context.Context, letter queue.DeadLetter) error {
-	const most = 8192
-	envelope := letter.Envelope
-	if len(envelope) > most {
-		envelope = envelope[:most]
-	}
-	_, err := w.cfg.Letters.ReportDeadLetter(ctx, connect.NewRequest(&discoveryv1.ReportDeadLetterRequest{
-		JobId: letter.JobID, Reason: clip(letter.Reason, 1000), Envelope: envelope}))
-	if err != nil || letter.Verified == nil || letter.Verified.Kind() != Kind {
-		return err
-	}
-	if ctx, err = queue.InScope(ctx, *letter.Verified, service); err != nil {
-		return err
-	}
-	attempt := uint32(letter.Attempt) //nolint:gosec // bounded by the queue's tries
-	return unlessOver(w.fail(ctx, attempt, fmt.Errorf("given up after %d attempts: %s", letter.Attempt, letter.Reason)))
 }
 
 func clip(s string, most int) string {

@@ -75,7 +75,7 @@ func TestWrongUseIsExitCodeTwo(t *testing.T) {
 		{"-o", "yaml", "workspace", "list"}, {"workspace", "transfer", "operations"}, {"member", "add", "dave@acme.example", "--role", "king"},
 		{"member", "set-role", "dave@acme.example", "--role", "owner"}, {"integration", "add", "x", "ldap"}, {"integration", "add", "x", "unix", "--host", "h"},
 		{"integration", "add", "x", "csv"}, {"integration", "add", "x", "csv", "--system", "s", "--file", "none.csv", "--column", "Id=account_id"},
-		{"access", "who", "x", "--as-of", "yesterday"}, {"audit", "list", "--outcome", "good"}, {"login", "--url", "https://x.example.com"},
+		{"access", "who", "x", "--as-of", "yesterday"}, {"audit", "list", "--outcome", "good"}, {"dead-letter", "list", "--state", "lost"}, {"dead-letter", "retry", "dlt_x"}, {"dead-letter", "drop", "--reason", "because of it"}, {"login", "--url", "https://x.example.com"},
 		{"login", "--url", "http://x.example.com", "--setup-code", "x"},
 	} {
 		r := a3(t, args...)

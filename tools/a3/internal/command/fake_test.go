@@ -44,6 +44,8 @@ type fake struct {
 	discoveryv1connect.UnimplementedRunServiceHandler
 	discoveryv1connect.UnimplementedRunWriteServiceHandler
 	discoveryv1connect.UnimplementedAccessServiceHandler
+	discoveryv1connect.UnimplementedDeadLetterServiceHandler
+	discoveryv1connect.UnimplementedAdminDeadLetterServiceHandler
 	auditv1connect.UnimplementedAuditServiceHandler
 	auditv1connect.UnimplementedLogServiceHandler
 
@@ -100,6 +102,8 @@ func newFake(t *testing.T) *fake {
 		func() (string, http.Handler) { return discoveryv1connect.NewRunServiceHandler(f, observe) },
 		func() (string, http.Handler) { return discoveryv1connect.NewRunWriteServiceHandler(f, observe) },
 		func() (string, http.Handler) { return discoveryv1connect.NewAccessServiceHandler(f, observe) },
+		func() (string, http.Handler) { return discoveryv1connect.NewDeadLetterServiceHandler(f, observe) },
+		func() (string, http.Handler) { return discoveryv1connect.NewAdminDeadLetterServiceHandler(f, observe) },
 		func() (string, http.Handler) { return auditv1connect.NewAuditServiceHandler(f, observe) },
 		func() (string, http.Handler) { return auditv1connect.NewLogServiceHandler(&f.log, observe) },
 	} {

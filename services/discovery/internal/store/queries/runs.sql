@@ -26,7 +26,7 @@ WHERE workspace_id = a3.current_workspace()
 ORDER BY id DESC LIMIT sqlc.arg(most);
 
 -- name: ClaimSlice :exec
-UPDATE discovery.runs SET attempt = $2, state = 'running', started_at = coalesce(started_at, now()), updated_at = now()
+UPDATE discovery.runs SET attempt = $2, job_id = $3, state = 'running', started_at = coalesce(started_at, now()), updated_at = now()
 WHERE workspace_id = a3.current_workspace() AND id = $1;
 
 -- name: NoteProgress :exec
@@ -65,9 +65,6 @@ UPDATE discovery.runs SET reported = true, updated_at = now() WHERE workspace_id
 SELECT workspace_id, id, integration_id, state, started_by FROM discovery.runs
 WHERE NOT reported AND (state IN ('publishing', 'complete', 'partial', 'failed', 'cancelled') OR updated_at < sqlc.arg(stale))
 ORDER BY updated_at LIMIT sqlc.arg(most);
-
--- name: InsertDeadLetter :execrows
-INSERT INTO discovery.dead_letters (job_id, reason, envelope) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
 
 -- name: SealedBy :one
 SELECT attempt FROM discovery.slices WHERE workspace_id = a3.current_workspace() AND run_id = $1 AND slice = $2;

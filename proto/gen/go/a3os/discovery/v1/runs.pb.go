@@ -595,7 +595,9 @@ func (x *CancelRunRequest) GetRunId() string {
 type BeginSliceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Attempt number of the job, from 1: the fencing token.
-	Attempt       uint32 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Attempt uint32 `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Id of the job in the queue: of two jobs that carry one message, the attempts of one alone get in.
+	JobId         int64 `protobuf:"varint,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -633,6 +635,13 @@ func (*BeginSliceRequest) Descriptor() ([]byte, []int) {
 func (x *BeginSliceRequest) GetAttempt() uint32 {
 	if x != nil {
 		return x.Attempt
+	}
+	return 0
+}
+
+func (x *BeginSliceRequest) GetJobId() int64 {
+	if x != nil {
+		return x.JobId
 	}
 	return 0
 }
@@ -1343,107 +1352,6 @@ func (x *RetireSourceResponse) GetGrantsClosed() int64 {
 	return 0
 }
 
-// ReportDeadLetterRequest carries the refused message.
-type ReportDeadLetterRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the job in the queue.
-	JobId int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// Why it was refused.
-	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The envelope as it was found, cut to 8 KiB.
-	Envelope      []byte `protobuf:"bytes,3,opt,name=envelope,proto3" json:"envelope,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReportDeadLetterRequest) Reset() {
-	*x = ReportDeadLetterRequest{}
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReportDeadLetterRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReportDeadLetterRequest) ProtoMessage() {}
-
-func (x *ReportDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[22]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReportDeadLetterRequest.ProtoReflect.Descriptor instead.
-func (*ReportDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{22}
-}
-
-func (x *ReportDeadLetterRequest) GetJobId() int64 {
-	if x != nil {
-		return x.JobId
-	}
-	return 0
-}
-
-func (x *ReportDeadLetterRequest) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
-}
-
-func (x *ReportDeadLetterRequest) GetEnvelope() []byte {
-	if x != nil {
-		return x.Envelope
-	}
-	return nil
-}
-
-// ReportDeadLetterResponse is empty.
-type ReportDeadLetterResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReportDeadLetterResponse) Reset() {
-	*x = ReportDeadLetterResponse{}
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[23]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReportDeadLetterResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReportDeadLetterResponse) ProtoMessage() {}
-
-func (x *ReportDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[23]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReportDeadLetterResponse.ProtoReflect.Descriptor instead.
-func (*ReportDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{23}
-}
-
 var File_a3os_discovery_v1_runs_proto protoreflect.FileDescriptor
 
 const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
@@ -1493,9 +1401,10 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\x0fStartRunRequest\x12O\n" +
 	"\x0eintegration_id\x18\x01 \x01(\tB(\xbaH%r#2!^int_[0-7][0-9a-hjkmnp-tv-z]{25}$R\rintegrationId\"S\n" +
 	"\x10CancelRunRequest\x12?\n" +
-	"\x06run_id\x18\x01 \x01(\tB(\xbaH%r#2!^run_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x05runId\"6\n" +
+	"\x06run_id\x18\x01 \x01(\tB(\xbaH%r#2!^run_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x05runId\"V\n" +
 	"\x11BeginSliceRequest\x12!\n" +
-	"\aattempt\x18\x01 \x01(\rB\a\xbaH\x04*\x02(\x01R\aattempt\"\xb6\x01\n" +
+	"\aattempt\x18\x01 \x01(\rB\a\xbaH\x04*\x02(\x01R\aattempt\x12\x1e\n" +
+	"\x06job_id\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x05jobId\"\xb6\x01\n" +
 	"\x12BeginSliceResponse\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\bR\x04done\x124\n" +
 	"\x06source\x18\x02 \x01(\v2\x1c.a3os.integrations.v1.SourceR\x06source\x12\x1e\n" +
@@ -1538,13 +1447,7 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\x13RetireSourceRequest\x12O\n" +
 	"\x0eintegration_id\x18\x01 \x01(\tB(\xbaH%r#2!^int_[0-7][0-9a-hjkmnp-tv-z]{25}$R\rintegrationId\";\n" +
 	"\x14RetireSourceResponse\x12#\n" +
-	"\rgrants_closed\x18\x01 \x01(\x03R\fgrantsClosed\"z\n" +
-	"\x17ReportDeadLetterRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\x03R\x05jobId\x12\"\n" +
-	"\x06reason\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12$\n" +
-	"\benvelope\x18\x03 \x01(\fB\b\xbaH\x05z\x03\x18\x80@R\benvelope\"\x1a\n" +
-	"\x18ReportDeadLetterResponse2\xcc\x02\n" +
+	"\rgrants_closed\x18\x01 \x01(\x03R\fgrantsClosed2\xcc\x02\n" +
 	"\n" +
 	"RunService\x12a\n" +
 	"\x06GetRun\x12 .a3os.discovery.v1.GetRunRequest\x1a\x16.a3os.discovery.v1.Run\"\x1d\xca\xf3\x18\x19\b\x03\x10\x01\x1a\x13discovery.runs.read\x12r\n" +
@@ -1564,9 +1467,7 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\n" +
 	"TestSource\x12$.a3os.discovery.v1.TestSourceRequest\x1a%.a3os.discovery.v1.TestSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrations2\x88\x01\n" +
 	"\rSourceService\x12w\n" +
-	"\fRetireSource\x12&.a3os.discovery.v1.RetireSourceRequest\x1a'.a3os.discovery.v1.RetireSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrations2\x9d\x01\n" +
-	"\x11DeadLetterService\x12\x87\x01\n" +
-	"\x10ReportDeadLetter\x12*.a3os.discovery.v1.ReportDeadLetterRequest\x1a+.a3os.discovery.v1.ReportDeadLetterResponse\"\x1a\xca\xf3\x18\x16\b\x02\x10\x02\"\x10discovery-workerB5Z3a3os.app/proto/gen/go/a3os/discovery/v1;discoveryv1b\x06proto3"
+	"\fRetireSource\x12&.a3os.discovery.v1.RetireSourceRequest\x1a'.a3os.discovery.v1.RetireSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrationsB5Z3a3os.app/proto/gen/go/a3os/discovery/v1;discoveryv1b\x06proto3"
 
 var (
 	file_a3os_discovery_v1_runs_proto_rawDescOnce sync.Once
@@ -1580,52 +1481,50 @@ func file_a3os_discovery_v1_runs_proto_rawDescGZIP() []byte {
 	return file_a3os_discovery_v1_runs_proto_rawDescData
 }
 
-var file_a3os_discovery_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_a3os_discovery_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_a3os_discovery_v1_runs_proto_goTypes = []any{
-	(*Counts)(nil),                   // 0: a3os.discovery.v1.Counts
-	(*Run)(nil),                      // 1: a3os.discovery.v1.Run
-	(*GetRunRequest)(nil),            // 2: a3os.discovery.v1.GetRunRequest
-	(*WatchRunRequest)(nil),          // 3: a3os.discovery.v1.WatchRunRequest
-	(*ListRunsRequest)(nil),          // 4: a3os.discovery.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),         // 5: a3os.discovery.v1.ListRunsResponse
-	(*StartRunRequest)(nil),          // 6: a3os.discovery.v1.StartRunRequest
-	(*CancelRunRequest)(nil),         // 7: a3os.discovery.v1.CancelRunRequest
-	(*BeginSliceRequest)(nil),        // 8: a3os.discovery.v1.BeginSliceRequest
-	(*BeginSliceResponse)(nil),       // 9: a3os.discovery.v1.BeginSliceResponse
-	(*IngestRecordsRequest)(nil),     // 10: a3os.discovery.v1.IngestRecordsRequest
-	(*IngestRecordsResponse)(nil),    // 11: a3os.discovery.v1.IngestRecordsResponse
-	(*SealSliceRequest)(nil),         // 12: a3os.discovery.v1.SealSliceRequest
-	(*SealSliceResponse)(nil),        // 13: a3os.discovery.v1.SealSliceResponse
-	(*ReportProgressRequest)(nil),    // 14: a3os.discovery.v1.ReportProgressRequest
-	(*ReportProgressResponse)(nil),   // 15: a3os.discovery.v1.ReportProgressResponse
-	(*FailRunRequest)(nil),           // 16: a3os.discovery.v1.FailRunRequest
-	(*FailRunResponse)(nil),          // 17: a3os.discovery.v1.FailRunResponse
-	(*TestSourceRequest)(nil),        // 18: a3os.discovery.v1.TestSourceRequest
-	(*TestSourceResponse)(nil),       // 19: a3os.discovery.v1.TestSourceResponse
-	(*RetireSourceRequest)(nil),      // 20: a3os.discovery.v1.RetireSourceRequest
-	(*RetireSourceResponse)(nil),     // 21: a3os.discovery.v1.RetireSourceResponse
-	(*ReportDeadLetterRequest)(nil),  // 22: a3os.discovery.v1.ReportDeadLetterRequest
-	(*ReportDeadLetterResponse)(nil), // 23: a3os.discovery.v1.ReportDeadLetterResponse
-	(v1.RunState)(0),                 // 24: a3os.integrations.v1.RunState
-	(*timestamppb.Timestamp)(nil),    // 25: google.protobuf.Timestamp
-	(*Gap)(nil),                      // 26: a3os.discovery.v1.Gap
-	(*v1.Source)(nil),                // 27: a3os.integrations.v1.Source
-	(*Record)(nil),                   // 28: a3os.discovery.v1.Record
+	(*Counts)(nil),                 // 0: a3os.discovery.v1.Counts
+	(*Run)(nil),                    // 1: a3os.discovery.v1.Run
+	(*GetRunRequest)(nil),          // 2: a3os.discovery.v1.GetRunRequest
+	(*WatchRunRequest)(nil),        // 3: a3os.discovery.v1.WatchRunRequest
+	(*ListRunsRequest)(nil),        // 4: a3os.discovery.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),       // 5: a3os.discovery.v1.ListRunsResponse
+	(*StartRunRequest)(nil),        // 6: a3os.discovery.v1.StartRunRequest
+	(*CancelRunRequest)(nil),       // 7: a3os.discovery.v1.CancelRunRequest
+	(*BeginSliceRequest)(nil),      // 8: a3os.discovery.v1.BeginSliceRequest
+	(*BeginSliceResponse)(nil),     // 9: a3os.discovery.v1.BeginSliceResponse
+	(*IngestRecordsRequest)(nil),   // 10: a3os.discovery.v1.IngestRecordsRequest
+	(*IngestRecordsResponse)(nil),  // 11: a3os.discovery.v1.IngestRecordsResponse
+	(*SealSliceRequest)(nil),       // 12: a3os.discovery.v1.SealSliceRequest
+	(*SealSliceResponse)(nil),      // 13: a3os.discovery.v1.SealSliceResponse
+	(*ReportProgressRequest)(nil),  // 14: a3os.discovery.v1.ReportProgressRequest
+	(*ReportProgressResponse)(nil), // 15: a3os.discovery.v1.ReportProgressResponse
+	(*FailRunRequest)(nil),         // 16: a3os.discovery.v1.FailRunRequest
+	(*FailRunResponse)(nil),        // 17: a3os.discovery.v1.FailRunResponse
+	(*TestSourceRequest)(nil),      // 18: a3os.discovery.v1.TestSourceRequest
+	(*TestSourceResponse)(nil),     // 19: a3os.discovery.v1.TestSourceResponse
+	(*RetireSourceRequest)(nil),    // 20: a3os.discovery.v1.RetireSourceRequest
+	(*RetireSourceResponse)(nil),   // 21: a3os.discovery.v1.RetireSourceResponse
+	(v1.RunState)(0),               // 22: a3os.integrations.v1.RunState
+	(*timestamppb.Timestamp)(nil),  // 23: google.protobuf.Timestamp
+	(*Gap)(nil),                    // 24: a3os.discovery.v1.Gap
+	(*v1.Source)(nil),              // 25: a3os.integrations.v1.Source
+	(*Record)(nil),                 // 26: a3os.discovery.v1.Record
 }
 var file_a3os_discovery_v1_runs_proto_depIdxs = []int32{
-	24, // 0: a3os.discovery.v1.Run.state:type_name -> a3os.integrations.v1.RunState
-	25, // 1: a3os.discovery.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	25, // 2: a3os.discovery.v1.Run.started_at:type_name -> google.protobuf.Timestamp
-	25, // 3: a3os.discovery.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
+	22, // 0: a3os.discovery.v1.Run.state:type_name -> a3os.integrations.v1.RunState
+	23, // 1: a3os.discovery.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	23, // 2: a3os.discovery.v1.Run.started_at:type_name -> google.protobuf.Timestamp
+	23, // 3: a3os.discovery.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
 	0,  // 4: a3os.discovery.v1.Run.counts:type_name -> a3os.discovery.v1.Counts
-	26, // 5: a3os.discovery.v1.Run.gaps:type_name -> a3os.discovery.v1.Gap
+	24, // 5: a3os.discovery.v1.Run.gaps:type_name -> a3os.discovery.v1.Gap
 	1,  // 6: a3os.discovery.v1.ListRunsResponse.runs:type_name -> a3os.discovery.v1.Run
-	27, // 7: a3os.discovery.v1.BeginSliceResponse.source:type_name -> a3os.integrations.v1.Source
-	25, // 8: a3os.discovery.v1.BeginSliceResponse.deadline:type_name -> google.protobuf.Timestamp
-	28, // 9: a3os.discovery.v1.IngestRecordsRequest.records:type_name -> a3os.discovery.v1.Record
-	26, // 10: a3os.discovery.v1.SealSliceRequest.gaps:type_name -> a3os.discovery.v1.Gap
-	24, // 11: a3os.discovery.v1.SealSliceResponse.state:type_name -> a3os.integrations.v1.RunState
-	27, // 12: a3os.discovery.v1.TestSourceRequest.source:type_name -> a3os.integrations.v1.Source
+	25, // 7: a3os.discovery.v1.BeginSliceResponse.source:type_name -> a3os.integrations.v1.Source
+	23, // 8: a3os.discovery.v1.BeginSliceResponse.deadline:type_name -> google.protobuf.Timestamp
+	26, // 9: a3os.discovery.v1.IngestRecordsRequest.records:type_name -> a3os.discovery.v1.Record
+	24, // 10: a3os.discovery.v1.SealSliceRequest.gaps:type_name -> a3os.discovery.v1.Gap
+	22, // 11: a3os.discovery.v1.SealSliceResponse.state:type_name -> a3os.integrations.v1.RunState
+	25, // 12: a3os.discovery.v1.TestSourceRequest.source:type_name -> a3os.integrations.v1.Source
 	2,  // 13: a3os.discovery.v1.RunService.GetRun:input_type -> a3os.discovery.v1.GetRunRequest
 	4,  // 14: a3os.discovery.v1.RunService.ListRuns:input_type -> a3os.discovery.v1.ListRunsRequest
 	3,  // 15: a3os.discovery.v1.RunService.WatchRun:input_type -> a3os.discovery.v1.WatchRunRequest
@@ -1638,22 +1537,20 @@ var file_a3os_discovery_v1_runs_proto_depIdxs = []int32{
 	16, // 22: a3os.discovery.v1.IngestService.FailRun:input_type -> a3os.discovery.v1.FailRunRequest
 	18, // 23: a3os.discovery.v1.ConnectorService.TestSource:input_type -> a3os.discovery.v1.TestSourceRequest
 	20, // 24: a3os.discovery.v1.SourceService.RetireSource:input_type -> a3os.discovery.v1.RetireSourceRequest
-	22, // 25: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:input_type -> a3os.discovery.v1.ReportDeadLetterRequest
-	1,  // 26: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
-	5,  // 27: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
-	1,  // 28: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
-	1,  // 29: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
-	1,  // 30: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
-	9,  // 31: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
-	11, // 32: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
-	13, // 33: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
-	15, // 34: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
-	17, // 35: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
-	19, // 36: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
-	21, // 37: a3os.discovery.v1.SourceService.RetireSource:output_type -> a3os.discovery.v1.RetireSourceResponse
-	23, // 38: a3os.discovery.v1.DeadLetterService.ReportDeadLetter:output_type -> a3os.discovery.v1.ReportDeadLetterResponse
-	26, // [26:39] is the sub-list for method output_type
-	13, // [13:26] is the sub-list for method input_type
+	1,  // 25: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
+	5,  // 26: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
+	1,  // 27: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
+	1,  // 28: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
+	1,  // 29: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
+	9,  // 30: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
+	11, // 31: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
+	13, // 32: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
+	15, // 33: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
+	17, // 34: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
+	19, // 35: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
+	21, // 36: a3os.discovery.v1.SourceService.RetireSource:output_type -> a3os.discovery.v1.RetireSourceResponse
+	25, // [25:37] is the sub-list for method output_type
+	13, // [13:25] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1671,9 +1568,9 @@ func file_a3os_discovery_v1_runs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_discovery_v1_runs_proto_rawDesc), len(file_a3os_discovery_v1_runs_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   22,
 			NumExtensions: 0,
-			NumServices:   6,
+			NumServices:   5,
 		},
 		GoTypes:           file_a3os_discovery_v1_runs_proto_goTypes,
 		DependencyIndexes: file_a3os_discovery_v1_runs_proto_depIdxs,

@@ -31,8 +31,6 @@ const (
 	ConnectorServiceName = "a3os.discovery.v1.ConnectorService"
 	// SourceServiceName is the fully-qualified name of the SourceService service.
 	SourceServiceName = "a3os.discovery.v1.SourceService"
-	// DeadLetterServiceName is the fully-qualified name of the DeadLetterService service.
-	DeadLetterServiceName = "a3os.discovery.v1.DeadLetterService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -74,9 +72,6 @@ const (
 	// SourceServiceRetireSourceProcedure is the fully-qualified name of the SourceService's
 	// RetireSource RPC.
 	SourceServiceRetireSourceProcedure = "/a3os.discovery.v1.SourceService/RetireSource"
-	// DeadLetterServiceReportDeadLetterProcedure is the fully-qualified name of the DeadLetterService's
-	// ReportDeadLetter RPC.
-	DeadLetterServiceReportDeadLetterProcedure = "/a3os.discovery.v1.DeadLetterService/ReportDeadLetter"
 )
 
 // RunServiceClient is a client for the a3os.discovery.v1.RunService service.
@@ -635,76 +630,4 @@ type UnimplementedSourceServiceHandler struct{}
 
 func (UnimplementedSourceServiceHandler) RetireSource(context.Context, *connect.Request[v1.RetireSourceRequest]) (*connect.Response[v1.RetireSourceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.discovery.v1.SourceService.RetireSource is not implemented"))
-}
-
-// DeadLetterServiceClient is a client for the a3os.discovery.v1.DeadLetterService service.
-type DeadLetterServiceClient interface {
-	// ReportDeadLetter keeps a refused message, with the reason, on the record. The message is not believed: scope is the tenant's.
-	ReportDeadLetter(context.Context, *connect.Request[v1.ReportDeadLetterRequest]) (*connect.Response[v1.ReportDeadLetterResponse], error)
-}
-
-// NewDeadLetterServiceClient constructs a client for the a3os.discovery.v1.DeadLetterService
-// service. By default, it uses the Connect protocol with the binary Protobuf Codec, asks for
-// gzipped responses, and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply
-// the connect.WithGRPC() or connect.WithGRPCWeb() options.
-//
-// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
-// http://api.acme.com or https://acme.com/grpc).
-func NewDeadLetterServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) DeadLetterServiceClient {
-	baseURL = strings.TrimRight(baseURL, "/")
-	deadLetterServiceMethods := v1.File_a3os_discovery_v1_runs_proto.Services().ByName("DeadLetterService").Methods()
-	return &deadLetterServiceClient{
-		reportDeadLetter: connect.NewClient[v1.ReportDeadLetterRequest, v1.ReportDeadLetterResponse](
-			httpClient,
-			baseURL+DeadLetterServiceReportDeadLetterProcedure,
-			connect.WithSchema(deadLetterServiceMethods.ByName("ReportDeadLetter")),
-			connect.WithClientOptions(opts...),
-		),
-	}
-}
-
-// deadLetterServiceClient implements DeadLetterServiceClient.
-type deadLetterServiceClient struct {
-	reportDeadLetter *connect.Client[v1.ReportDeadLetterRequest, v1.ReportDeadLetterResponse]
-}
-
-// ReportDeadLetter calls a3os.discovery.v1.DeadLetterService.ReportDeadLetter.
-func (c *deadLetterServiceClient) ReportDeadLetter(ctx context.Context, req *connect.Request[v1.ReportDeadLetterRequest]) (*connect.Response[v1.ReportDeadLetterResponse], error) {
-	return c.reportDeadLetter.CallUnary(ctx, req)
-}
-
-// DeadLetterServiceHandler is an implementation of the a3os.discovery.v1.DeadLetterService service.
-type DeadLetterServiceHandler interface {
-	// ReportDeadLetter keeps a refused message, with the reason, on the record. The message is not believed: scope is the tenant's.
-	ReportDeadLetter(context.Context, *connect.Request[v1.ReportDeadLetterRequest]) (*connect.Response[v1.ReportDeadLetterResponse], error)
-}
-
-// NewDeadLetterServiceHandler builds an HTTP handler from the service implementation. It returns
-// the path on which to mount the handler and the handler itself.
-//
-// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
-// and JSON codecs. They also support gzip compression.
-func NewDeadLetterServiceHandler(svc DeadLetterServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
-	deadLetterServiceMethods := v1.File_a3os_discovery_v1_runs_proto.Services().ByName("DeadLetterService").Methods()
-	deadLetterServiceReportDeadLetterHandler := connect.NewUnaryHandler(
-		DeadLetterServiceReportDeadLetterProcedure,
-		svc.ReportDeadLetter,
-		connect.WithSchema(deadLetterServiceMethods.ByName("ReportDeadLetter")),
-		connect.WithHandlerOptions(opts...),
-	)
-	return "/a3os.discovery.v1.DeadLetterService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case DeadLetterServiceReportDeadLetterProcedure:
-			deadLetterServiceReportDeadLetterHandler.ServeHTTP(w, r)
-		default:
-			http.NotFound(w, r)
-		}
-	})
-}
-
-// UnimplementedDeadLetterServiceHandler returns CodeUnimplemented from all methods.
-type UnimplementedDeadLetterServiceHandler struct{}
-
-func (UnimplementedDeadLetterServiceHandler) ReportDeadLetter(context.Context, *connect.Request[v1.ReportDeadLetterRequest]) (*connect.Response[v1.ReportDeadLetterResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.discovery.v1.DeadLetterService.ReportDeadLetter is not implemented"))
 }
