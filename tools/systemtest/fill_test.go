@@ -106,6 +106,10 @@ func fillScalar(msg *dynamicpb.Message, f protoreflect.FieldDescriptor, r *valid
 				text += rand.Text()
 			}
 			msg.Set(f, protoreflect.ValueOfString(text))
+		case strings.HasPrefix(s.GetPattern(), "^") && strings.HasSuffix(s.GetPattern(), idPattern+"$"):
+			// Of a kind that no workspace has: well-formed, and nobody's.
+			kind := strings.TrimSuffix(strings.TrimPrefix(s.GetPattern(), "^"), idPattern+"$")
+			msg.Set(f, protoreflect.ValueOfString(neverWas(kind+"_01h455vb4pex5vsknk084sn02q")))
 		}
 	case protoreflect.BytesKind:
 		if n := r.GetBytes().GetMinLen(); n > 0 {
