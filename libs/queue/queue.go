@@ -105,7 +105,8 @@ type Job struct {
 }
 
 // Handler works on a job. Nil means done. An error means try again later, with [Backoff]; [Snooze] again at a time of its own and
-// without counting; [Permanent] never again. The context ends when the job's time is up or the worker stops. The text of an error is
+// without counting; [Permanent] never again; the [Refusal] that [Verified.Decode] gave that the message is not to be believed after
+// all. The context ends when the job's time is up or the worker stops. The text of an error is
 // stored, and must hold no secret.
 type Handler func(ctx context.Context, job Job) error
 

@@ -58,7 +58,10 @@ func (k *work) Work(ctx context.Context, job *river.Job[jobArgs]) error {
 	}
 	err = d.call(ctx, handler, queue.Job{ID: job.ID, Attempt: d.attempt(), LastTry: tries == d.meta.Tries, Message: verified})
 	after, snoozed := queue.SnoozeOf(err)
+	refusal, refused := errors.AsType[*queue.Refusal](err)
 	switch {
+	case refused:
+		return d.refuse(ctx, s, refusal)
 	case err == nil:
 		return nil
 	case snoozed:

@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"a3os.app/libs/id"
 	"a3os.app/libs/queue"
+	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 )
 
 func retried(t *testing.T, b *bench) {
@@ -136,6 +139,30 @@ func strangeKind(t *testing.T, b *bench) {
 		t.Errorf("dead letter is %+v", l)
 	}
 	b.flush(t)
+}
+
+// Row Q28: the envelope is good, and the body that it vouches for names another workspace or tenant.
+func bodyOfElsewhere(t *testing.T, b *bench) {
+	workspace := id.NewWorkspace()
+	b.work(t, func(_ context.Context, job queue.Job) error { return job.Message.Decode(new(queuev1.SlicePayload)) })
+	bodies := []*queuev1.SlicePayload{
+		{RunId: id.NewRun().String(), WorkspaceId: id.NewWorkspace().String(), TenantId: b.Tenant.String()},
+		{RunId: id.NewRun().String(), WorkspaceId: workspace.String(), TenantId: id.NewTenant().String()},
+		{RunId: id.NewRun().String(), WorkspaceId: workspace.String()},
+		{RunId: id.NewRun().String(), TenantId: b.Tenant.String()},
+	}
+	for _, body := range bodies {
+		raw, err := proto.Marshal(body)
+		must(t, err)
+		must(t, b.Plant(t.Context(), SignBlindly(t, b.Parties, workspace, raw), raw))
+		if l := next(t, b.letters); !errors.Is(l.Err, queue.ErrForeign) || l.Verified != nil || l.Attempt != 1 {
+			t.Errorf("dead letter is %+v", l)
+		}
+		next(t, b.jobs)
+	}
+	b.flush(t)
+	b.noLetters(t)
+	t.Attr("row", fmt.Sprintf("Q28 %d", len(bodies)))
 }
 
 func letterKept(t *testing.T, b *bench) {

@@ -102,6 +102,7 @@ func Run(t *testing.T, open func(*testing.T) Queue) {
 		"HandlerThatTakesTooLongIsCutOff":      timeout,
 		"RefusedMessagesAreDeadLetters":        refused,
 		"KindThatNobodyDoesIsADeadLetter":      strangeKind,
+		"BodyOfElsewhereIsADeadLetterAtOnce":   bodyOfElsewhere,
 		"DeadLetterIsOfferedUntilItIsKept":     letterKept,
 		"WorkOfAKilledWorkerIsDoneByAnother":   killed,
 		"WorkOfAStoppedWorkerIsNotLost":        stopped,

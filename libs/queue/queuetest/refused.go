@@ -171,6 +171,7 @@ func nested(n int) []byte {
 	return bytes.Repeat(protowire.AppendTag(nil, 15, protowire.StartGroupType), n)
 }
 
+// Row Q30.
 func refused(t *testing.T, b *bench) {
 	all := BadMessages(t, b.Parties)
 	want := make(map[[sha256.Size]byte]Bad)
@@ -197,6 +198,7 @@ func refused(t *testing.T, b *bench) {
 	}
 	b.flush(t)
 	b.noLetters(t)
+	t.Attr("row", fmt.Sprintf("Q30 %d", len(all)))
 }
 
 func digest(envelope, payload []byte) [sha256.Size]byte {

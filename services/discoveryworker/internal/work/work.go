@@ -18,6 +18,7 @@ import (
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
+	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 
 	"a3os.app/libs/blob"
 	"a3os.app/libs/fault"
@@ -52,6 +53,10 @@ func New(cfg Config) *Worker { return &Worker{cfg: cfg} }
 
 // Slice is the queue's handler.
 func (w *Worker) Slice(ctx context.Context, job queue.Job) error {
+	// Before anything is done: a body that names another workspace than its envelope is not to be believed.
+	if err := job.Message.Decode(new(queuev1.SlicePayload)); err != nil {
+		return err
+	}
 	ctx, err := queue.InScope(ctx, job.Message, service)
 	if err != nil {
 		return queue.Permanent(err)
