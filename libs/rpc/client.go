@@ -13,22 +13,29 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/internal/presentctx"
+	"a3os.app/libs/upstream"
 	"a3os.app/libs/workload"
 )
 
-// callWithin bounds a call to another service whose caller gave no deadline.
-const callWithin = 10 * time.Second
+const (
+	// callWithin bounds a call to another service whose caller gave no deadline.
+	callWithin = 10 * time.Second
+	// patience is how long a call waits for a service that does not listen: an ordinary restart.
+	patience = 5 * time.Second
+	// slowCall is a call that took too long. When most do, the next are refused at once for a while.
+	slowCall = 2 * time.Second
+)
 
 // ToWorkload makes a client of another service of the set, or of the control plane. The transport reaches the target or nobody. Where
-// the work in hand was authorised by a user's token or an envelope, the call presents it; errors come back with kind and reason.
+// the work in hand was authorised by a user's token or an envelope, the call presents it; errors come back with kind and reason. A service that restarts is waited for, and one that is slow is not.
 func ToWorkload[C any](transport *workload.Transport, target workload.Identity, newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) (C, error) {
 	tracing, err := otelconnect.NewInterceptor(otelconnect.WithoutMetrics())
 	if err != nil {
 		var none C
 		return none, err
 	}
-	return newClient(&http.Client{Transport: transport}, "https://"+target.ServerName(),
-		connect.WithInterceptors(tracing, outgoing{present: true}), connect.WithReadMaxBytes(32<<20)), nil
+	return newClient(&http.Client{Transport: upstream.NewPatient(transport, patience)}, "https://"+target.ServerName(),
+		connect.WithInterceptors(tracing, outgoing{present: true, breaker: upstream.NewBreaker(slowCall)}), connect.WithReadMaxBytes(32<<20)), nil
 }
 
 // ToTenant makes a client for people and programs outside of the set: it presents the token that the context's owner gets from
@@ -40,6 +47,7 @@ func ToTenant[C any](client connect.HTTPClient, baseURL string, token func(ctx c
 // outgoing presents credentials and maps errors.
 type outgoing struct {
 	present bool
+	breaker *upstream.Breaker
 	token   func(ctx context.Context) (string, error)
 }
 
@@ -65,7 +73,7 @@ func (o outgoing) credentials(ctx context.Context, h http.Header) error {
 	return nil
 }
 
-// WrapUnary bounds the call's time.
+// WrapUnary bounds the call's time, and refuses it at once where the other side has been too slow.
 func (o outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		if err := o.credentials(ctx, req.Header()); err != nil {
@@ -75,6 +83,13 @@ func (o outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, callWithin)
 			defer cancel()
+		}
+		if o.breaker != nil {
+			done, err := o.breaker.Enter()
+			if err != nil {
+				return nil, err
+			}
+			defer done()
 		}
 		res, err := next(ctx, req)
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/rs/cors"
 
+	"a3os.app/libs/drain"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/callctx"
@@ -277,8 +278,7 @@ func (s *Server) admit(next http.Handler) http.Handler {
 
 // Serve listens on addr until ctx ends, then lets requests in flight finish, for 20 s at most.
 func (s *Server) Serve(ctx context.Context, addr string) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
+	l, err := drain.Listen(ctx, addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
@@ -288,7 +288,7 @@ func (s *Server) Serve(ctx context.Context, addr string) error {
 // ServeListener is Serve on a listener of one's own.
 func (s *Server) ServeListener(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
-		Handler:           s.handler,
+		Handler:           s.leaving(s.handler),
 		TLSConfig:         s.cfg.TLS,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -299,15 +299,26 @@ func (s *Server) ServeListener(ctx context.Context, l net.Listener) error {
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	defer context.AfterFunc(ctx, s.drain)()
-	return serveUntil(ctx, srv, func() error {
-		if s.cfg.TLS == nil {
-			return srv.Serve(l)
+	return drain.Serve(ctx, srv, l, drain.Config{Ask: s.drain, LeaveWithin: leaveWithin, DrainWithin: drainWithin})
+}
+
+// leaving asks clients to come back on a new connection once the server drains.
+func (s *Server) leaving(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-s.draining:
+			w.Header().Set("Connection", "close")
+		default:
 		}
-		return srv.ServeTLS(l, "", "")
+		next.ServeHTTP(w, r)
 	})
 }
 
-const drainWithin = 20 * time.Second
+const (
+	// leaveWithin is long enough for whoever is talking to be asked, and short, for nothing else starts meanwhile.
+	leaveWithin = 300 * time.Millisecond
+	drainWithin = 20 * time.Second
+)
 
 func serveUntil(ctx context.Context, srv *http.Server, serve func() error) error {
 	failed := make(chan error, 1)

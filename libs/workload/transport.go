@@ -6,9 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -180,7 +182,16 @@ func (t *Transport) dial(ctx context.Context, want Identity, addr string) (net.C
 	secured := tls.Client(plain, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = plain.Close()
+		if cutOff(err) {
+			// Whoever it was ended before it said who it is, as a process that is killed or restarts does. Nothing of a request has left.
+			return nil, fmt.Errorf("connect to %s: %w", want, &net.OpError{Op: "dial", Net: "tcp", Addr: plain.RemoteAddr(), Err: err})
+		}
 		return nil, fmt.Errorf("connect to %s: who answers at %s is somebody else or can't prove to be it: %w", want, addr, err)
 	}
 	return secured, nil
+}
+
+// cutOff says that the connection ended, rather than that the other side was found to be wrong.
+func cutOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

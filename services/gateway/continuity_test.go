@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 // load is clients that ask without a pause until they are told to end.
 type load struct {
 	done    atomic.Uint64
+	each    []atomic.Uint64
 	mu      sync.Mutex
 	faults  []string
 	stopped func()
@@ -30,10 +30,10 @@ type load struct {
 // begin starts clients, half of them over HTTP/1.1. What counts as a fault is any answer but want, and any error that leave doesn't
 // excuse.
 func begin(clients []*http.Client, slug string, want string, leave func(error) bool) *load {
-	l := &load{}
+	l := &load{each: make([]atomic.Uint64, len(clients))}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	for _, c := range clients {
+	for i, c := range clients {
 		wg.Go(func() {
 			for {
 				select {
@@ -43,6 +43,7 @@ func begin(clients []*http.Client, slug string, want string, leave func(error) b
 				}
 				err := once(c, slug, want)
 				l.done.Add(1)
+				l.each[i].Add(1)
 				if err == nil {
 					continue
 				}
@@ -59,8 +60,10 @@ func begin(clients []*http.Client, slug string, want string, leave func(error) b
 	return l
 }
 
-func once(c *http.Client, slug, want string) error {
-	res, err := c.Post("https://"+slug+"."+domain+"/x", "text/plain", strings.NewReader("body"))
+func once(c *http.Client, slug, want string) error { return onceAt(c, slug, "/x", want) }
+
+func onceAt(c *http.Client, slug, path, want string) error {
+	res, err := c.Post("https://"+slug+"."+domain+path, "text/plain", strings.NewReader("body"))
 	if err != nil {
 		return err
 	}
@@ -79,6 +82,19 @@ func once(c *http.Client, slug, want string) error {
 func (l *load) after(n uint64) {
 	for until := l.done.Load() + n; l.done.Load() < until; {
 		<-time.After(time.Millisecond)
+	}
+}
+
+// afterEach waits until each client was answered so many times more.
+func (l *load) afterEach(n uint64) {
+	until := make([]uint64, len(l.each))
+	for i := range l.each {
+		until[i] = l.each[i].Load() + n
+	}
+	for i := range l.each {
+		for l.each[i].Load() < until[i] {
+			<-time.After(time.Millisecond)
+		}
 	}
 }
 
@@ -269,26 +285,49 @@ func TestGatewayThatIsToldToEndDropsNoRequest(t *testing.T) {
 	if l.done.Load() == before {
 		t.Error("no request came while it drained")
 	}
+	t.Attr("row", fmt.Sprint("F20 ", l.done.Load()))
 }
 
-// Fault row F20, for a service behind the gateway.
+// Fault row F20, for a service behind the gateway: a restart takes as long as what is in flight, and the next start.
 func TestServiceRestartedUnderLoadFailsNoRequest(t *testing.T) {
 	h := newHarness(t)
 	acme := h.tenant("acme")
-	s := acme.serve("iam", echo("acme"), "/")
+	s := acme.restartable("iam", "/")
+	held, release := make(chan struct{}, 1), make(chan struct{})
+	handler := echo("acme")
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			held <- struct{}{}
+			<-release
+		}
+		handler.ServeHTTP(w, r)
+	})
+	end := acme.run(s, slow)
 	h.publish(acme)
 	p := h.start()
 	p.until("acme", "/", http.StatusOK, "acme")
 	l := begin(p.clients(4), "acme", "acme", nil)
-	for range 5 {
-		l.after(50)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		if err := s.server.Shutdown(ctx); err != nil {
+	const restarts = 5
+	for i := range restarts {
+		// Whoever waited for the last start has been served.
+		l.afterEach(3)
+		answered := make(chan error, 1)
+		if i == 0 {
+			go func() { answered <- onceAt(p.client(false), "acme", "/held", "acme") }()
+			<-held
+			time.AfterFunc(4*time.Second, func() { close(release) })
+		} else {
+			answered <- nil
+		}
+		if err := end(); err != nil {
 			t.Error(err)
 		}
-		cancel()
-		acme.listen(s, echo("acme"))
+		if err := <-answered; err != nil {
+			t.Errorf("the request that was in flight: %v", err)
+		}
+		end = acme.run(s, slow)
 	}
-	l.after(50)
+	l.afterEach(3)
 	l.end(t)
+	t.Attr("row", fmt.Sprint("F20 ", l.done.Load()))
 }

@@ -9,9 +9,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
+	"a3os.app/libs/drain"
 	"a3os.app/libs/plane"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
@@ -41,6 +41,7 @@ type Config struct {
 	MaxHeaderBytes int           `env:"MAX_HEADER_BYTES" envDefault:"32768" desc:"octets of a request's headers at most"`
 	HeaderTimeout  time.Duration `env:"HEADER_TIMEOUT" envDefault:"10s" desc:"how long a handshake, or reading a request's headers, may take"`
 	IdleTimeout    time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long a connection may stand without a request"`
+	Patience       time.Duration `env:"PATIENCE" envDefault:"25s" desc:"how long requests wait for a service that does not listen, from when it was first missed: as long as it may take to end and start"`
 	LeaveWithin    time.Duration `env:"LEAVE_WITHIN" envDefault:"1s" desc:"at the end: how long clients are asked to leave before idle connections are closed"`
 	DrainWithin    time.Duration `env:"DRAIN_WITHIN" envDefault:"20s" desc:"at the end: how long requests in flight may take after that"`
 }
@@ -73,7 +74,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer transport.CloseIdleConnections()
 	handler, err := proxy.New(proxy.Config{Domain: domain, Table: snap.Table, Transport: transport,
-		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant})
+		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant, Patience: cfg.Patience})
 	if err != nil {
 		return err
 	}
@@ -81,8 +82,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	l, err := drain.Listen(ctx, cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; choose another with A3_LISTEN, or stop what listens there", cfg.Listen, err)
 	}

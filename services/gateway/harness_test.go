@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/config"
+	"a3os.app/libs/drain"
 	"a3os.app/libs/id"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/snapshot"
@@ -280,25 +282,6 @@ func (x *tenant) serve(name string, handler http.Handler, prefixes ...string) *s
 	x.h.t.Helper()
 	s := &service{name: name, addr: freeAddress(x.h.t), prefixes: prefixes, seen: make(chan *http.Request, 4096)}
 	x.services = append(x.services, s)
-	x.listen(s, handler)
-	return s
-}
-
-// trust is whom the tenant's services believe.
-func (x *tenant) trust() workload.Trust {
-	x.h.t.Helper()
-	return workload.Trust{Plane: "dev", Tenant: x.id, PlaneRoots: x.h.roots(workload.TrustDomain{Plane: "dev"}, x.h.root),
-		TenantRoots: x.h.roots(workload.TrustDomain{Plane: "dev", Tenant: x.id}, x.root)}
-}
-
-// listen starts a service's server at its address.
-func (x *tenant) listen(s *service, handler http.Handler) {
-	x.h.t.Helper()
-	src, _ := source(x.h.t, x.issuer, workload.Identity{Plane: "dev", Tenant: x.id, Service: s.name})
-	conf, err := workload.ServerTLS(src, x.trust())
-	if err != nil {
-		x.h.t.Fatal(err)
-	}
 	if handler == nil {
 		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
@@ -311,10 +294,61 @@ func (x *tenant) listen(s *service, handler http.Handler) {
 	if err != nil {
 		x.h.t.Fatal(err)
 	}
-	s.server = &http.Server{Handler: handler, TLSConfig: conf, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
-	server := s.server
-	go func() { _ = server.ServeTLS(l, "", "") }()
-	x.h.t.Cleanup(func() { _ = server.Close() })
+	s.server = &http.Server{Handler: handler, TLSConfig: x.serverTLS(name), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	go func() { _ = s.server.ServeTLS(l, "", "") }()
+	x.h.t.Cleanup(func() { _ = s.server.Close() })
+	return s
+}
+
+// trust is whom the tenant's services believe.
+func (x *tenant) trust() workload.Trust {
+	x.h.t.Helper()
+	return workload.Trust{Plane: "dev", Tenant: x.id, PlaneRoots: x.h.roots(workload.TrustDomain{Plane: "dev"}, x.h.root),
+		TenantRoots: x.h.roots(workload.TrustDomain{Plane: "dev", Tenant: x.id}, x.root)}
+}
+
+func (x *tenant) serverTLS(name string) *tls.Config {
+	x.h.t.Helper()
+	src, _ := source(x.h.t, x.issuer, workload.Identity{Plane: "dev", Tenant: x.id, Service: name})
+	conf, err := workload.ServerTLS(src, x.trust())
+	if err != nil {
+		x.h.t.Fatal(err)
+	}
+	return conf
+}
+
+// restartable declares a service that a test starts, and ends, and starts again: with the server that services have.
+func (x *tenant) restartable(name string, prefixes ...string) *service {
+	x.h.t.Helper()
+	addr := freeAddress(x.h.t)
+	if runtime.GOOS == "linux" {
+		// An address of its own, whose ports no outgoing connection is given while nothing listens there.
+		_, port, _ := strings.Cut(addr, ":")
+		addr = "127.0.0.2:" + port
+	}
+	s := &service{name: name, addr: addr, prefixes: prefixes}
+	x.services = append(x.services, s)
+	return s
+}
+
+// run starts a service as services are run. What it answers ends the service and waits.
+func (x *tenant) run(s *service, handler http.Handler) (end func() error) {
+	x.h.t.Helper()
+	server, err := rpc.NewServer(rpc.ServerConfig{Identity: workload.Identity{Plane: "dev", Tenant: x.id, Service: s.name}, TLS: x.serverTLS(s.name)},
+		nil, []rpc.Route{{Pattern: "/", Handler: handler, Open: "a test's"}})
+	if err != nil {
+		x.h.t.Fatal(err)
+	}
+	l, err := drain.Listen(x.h.t.Context(), s.addr)
+	if err != nil {
+		x.h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(x.h.t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- server.ServeListener(ctx, l) }()
+	end = sync.OnceValue(func() error { cancel(); return <-done })
+	x.h.t.Cleanup(func() { _ = end() })
+	return end
 }
 
 // process is a running gateway.

@@ -108,7 +108,7 @@ func TestServiceThatIsAwayIsToldInTheCallersProtocol(t *testing.T) {
 	acme := h.tenant("acme")
 	s := acme.serve("iam", nil, "/")
 	h.publish(acme)
-	p := h.start()
+	p := h.start("A3_PATIENCE=300ms")
 	p.until("acme", "/", http.StatusOK, "")
 	_ = s.server.Close()
 	_, err := healthpb.NewHealthClient(p.grpcTo("acme")).Check(t.Context(), &healthpb.HealthCheckRequest{})

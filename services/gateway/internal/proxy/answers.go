@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/upstream"
 )
 
 // What the gateway answers by itself.
@@ -79,7 +80,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p.metrics.answered(ctx, t.route.Load, http.StatusServiceUnavailable)
 	p.spans.answered(ctx, http.StatusServiceUnavailable)
 	slog.WarnContext(ctx, "upstream failed", "tenant", t.route.Tenant.String(), "service", t.upstream.Identity.Service, "error", err)
-	if isDial(err) {
+	if upstream.IsAbsent(err) {
 		w.Header().Set("Retry-After", "1")
 		refuse(w, r, errUnreachable)
 		return

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"a3os.app/libs/upstream"
 	"a3os.app/services/gateway/internal/routes"
 )
 
@@ -26,6 +27,8 @@ type Config struct {
 	Table func() *routes.Table
 	// Transport reaches workloads by their pseudo-hosts.
 	Transport http.RoundTripper
+	// Patience is how long requests wait for a service that isn't there, from when it was first missed.
+	Patience time.Duration
 	// MaxInFlight bounds requests in flight.
 	MaxInFlight int64
 	// MaxPerTenant bounds requests in flight for one tenant.
@@ -55,7 +58,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
-		Transport:      patient{next: cfg.Transport},
+		Transport:      upstream.NewPatient(cfg.Transport, cfg.Patience),
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.fail,
 		BufferPool:     &buffers{},

@@ -1,4 +1,4 @@
-package door
+package drain
 
 import (
 	"crypto/tls"
@@ -22,10 +22,13 @@ type listener struct {
 	late []net.Conn
 }
 
-// newListener limits l to so many connections at a time.
+// newListener limits l to so many connections at a time; 0 is no limit.
 func newListener(l net.Listener, most int) *listener {
 	tcp, _ := l.(*net.TCPListener)
-	return &listener{Listener: netutil.LimitListener(l, most), tcp: tcp}
+	if most > 0 {
+		l = netutil.LimitListener(l, most)
+	}
+	return &listener{Listener: l, tcp: tcp}
 }
 
 // Accept answers the next connection, and after Close those that were waiting in the kernel's queue.
@@ -41,6 +44,13 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	conn, l.late = l.late[0], l.late[1:]
 	return &tracked{Conn: conn}, nil
+}
+
+// noMore keeps new connections from being made.
+func (l *listener) noMore() {
+	if l.tcp != nil {
+		noMoreSYN(l.tcp)
+	}
 }
 
 // Close takes what waits in the kernel's queue, and closes the socket. Those clients are connected as far as they know: closed
@@ -71,10 +81,10 @@ const (
 // watch is the hook of http.Server.
 func (l *listener) watch(c net.Conn, state http.ConnState) {
 	secured, ok := c.(*tls.Conn)
-	if !ok {
-		return
+	if ok {
+		c = secured.NetConn()
 	}
-	t, ok := secured.NetConn().(*tracked)
+	t, ok := c.(*tracked)
 	if !ok || t.stage.Load() == used {
 		return
 	}
@@ -84,7 +94,7 @@ func (l *listener) watch(c net.Conn, state http.ConnState) {
 		l.fresh.Add(1)
 	case http.StateActive:
 		// HTTP/2 is active once for its preface, before any request.
-		if t.stage.Load() == fresh && secured.ConnectionState().NegotiatedProtocol == "h2" {
+		if t.stage.Load() == fresh && secured != nil && secured.ConnectionState().NegotiatedProtocol == "h2" {
 			t.stage.Store(prefaced)
 			return
 		}
