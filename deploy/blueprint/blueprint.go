@@ -70,10 +70,12 @@ const (
 	KeyNote KeyKind = "note"
 	// KeySnapshot signs a registry's snapshots (libs/snapshot).
 	KeySnapshot KeyKind = "snapshot"
+	// KeyMark signs the marks of a plane's databases, queues and stores (libs/binding). Its secret half is the provisioner's alone.
+	KeyMark KeyKind = "mark"
 )
 
 // halves says which kinds have a public half.
-var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true}
+var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true}
 
 // Key is a key of a set.
 type Key struct {
@@ -98,12 +100,16 @@ const (
 type Store struct {
 	// Kind says what it keeps.
 	Kind StoreKind `yaml:"kind"`
+	// Key that a secret store is sealed to.
+	Key string `yaml:"key"`
 }
 
 // Database is the one database of a set.
 type Database struct {
 	// Roles that log in, by name; an owner, who runs migrations and nothing else, is always there besides.
 	Roles map[string]Role `yaml:"roles"`
+	// Queue is the schema of the set's queue, which carries a mark of its own; empty where the set has none.
+	Queue string `yaml:"queue"`
 	// Migrate is run with the owner's credentials before components start.
 	Migrate Migrate `yaml:"migrate"`
 }

@@ -20,6 +20,8 @@ type Facts struct {
 	LogLevel string
 	// Certificates is the directory of the component's keypair; TenantRoots and PlaneRoots are files.
 	Certificates, TenantRoots, PlaneRoots string
+	// MarkKeys are the public keys that the marks of the plane's resources are verified with.
+	MarkKeys string
 	// StateDir is a directory of the component's own.
 	StateDir string
 	// MachineAllowed says that the tenant may read the machine that the platform runs on.

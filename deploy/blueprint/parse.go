@@ -144,6 +144,8 @@ func (c *checker) check() {
 	for _, name := range slices.Sorted(maps.Keys(b.Stores)) {
 		if k := b.Stores[name].Kind; k != StoreSecret && k != StoreBlob {
 			c.at([]any{"stores", name, "kind"}, "%q is not a kind of store: it is secret or blob", k)
+		} else if sealed := k == StoreSecret; sealed != (c.b.Keys[b.Stores[name].Key].Kind == KeySealing) || !sealed && b.Stores[name].Key != "" {
+			c.at([]any{"stores", name, "key"}, "a secret store names the sealing key that it is sealed to, and no other store names one")
 		}
 		if !label.MatchString(name) {
 			c.at([]any{"stores", name}, "%q is not a lower-case DNS label", name)
@@ -159,7 +161,10 @@ func (c *checker) key(name string, k Key) {
 		c.at([]any{"keys", name}, "%q is not a lower-case DNS label", name)
 	}
 	if _, ok := halves[k.Kind]; !ok {
-		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note or snapshot", k.Kind)
+		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot or mark", k.Kind)
+	}
+	if k.Kind == KeyMark && c.b.Scope != ScopePlane {
+		c.at([]any{"keys", name, "kind"}, "the key that signs marks is the plane's: a set that held it could mark what is another's")
 	}
 	if (k.Kind == KeyNote) != (k.Name != "") {
 		c.at([]any{"keys", name, "name"}, "a note key signs under a name, and no other key does")
@@ -184,6 +189,9 @@ func (c *checker) database() {
 		if n := d.Roles[name].Connections; n < 1 || n > mostConnections {
 			c.at([]any{"database", "roles", name, "connections"}, "%d is not between 1 and %d", n, mostConnections)
 		}
+	}
+	if d.Queue != "" && !roleName.MatchString(d.Queue) {
+		c.at([]any{"database", "queue"}, "%q is not a schema's name", d.Queue)
 	}
 	f := c.setFacts()
 	f.OwnerURL, f.RoleNames = "file", map[string]string{}
@@ -273,8 +281,11 @@ func (c *checker) needs(at func(...any) []any, n Needs) {
 		}
 	}
 	for j, key := range n.Keys {
-		if _, ok := c.b.Keys[key]; !ok {
+		switch k, ok := c.b.Keys[key]; {
+		case !ok:
 			c.at(at("needs", "keys", j), "there is no key %q", key)
+		case k.Kind == KeyMark:
+			c.at(at("needs", "keys", j), "the key that signs marks is the provisioner's: a component that held it could mark what is another's")
 		}
 	}
 	for j, key := range n.PublicKeys {
@@ -308,7 +319,7 @@ func (c *checker) env(path []any, env map[string]string, f Facts) {
 }
 
 // setFacts are placeholders for what every set has.
-func (c *checker) setFacts() Facts { return Facts{Plane: "dev", Tenant: "tnt"} }
+func (c *checker) setFacts() Facts { return Facts{Plane: "dev", Tenant: "tnt", MarkKeys: "x"} }
 
 // componentFacts are placeholders for exactly what a component needs, so that a template which wants more is found when the blueprint
 // is read and not when a tenant is made.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/tenantdir"
 )
@@ -19,23 +20,33 @@ import (
 // leaf ends the name of a file that is an object. No key holds it, so `a` and `a/b` can both be objects.
 const leaf = "@"
 
-// CreateLocal makes and marks the directory of a tenant's objects, mode 0700; on one that is marked as that tenant's it changes
-// nothing.
-func CreateLocal(dir string, tenant id.Tenant) error {
-	if err := tenantdir.Create(dir, tenant); err != nil {
-		return fmt.Errorf("make the object store: %w", err)
+// setting is the variable by which every role is told of the store.
+const setting = "A3_BLOB_DIR"
+
+// CreateLocal makes and marks the directory of a tenant's objects, mode 0700; on one that carries the mark it changes nothing.
+func CreateLocal(dir string, signer *binding.Signer, tenant id.Tenant) (changed bool, err error) {
+	if changed, err = tenantdir.Create(dir, signer, binding.Mark{Tenant: tenant, Kind: binding.Objects}); err != nil {
+		return false, fmt.Errorf("make the object store: %w", err)
 	}
-	return nil
+	return changed, nil
+}
+
+func open(dir string, owner *binding.Owner) (*tenantdir.Dir, error) {
+	d, err := tenantdir.Open(dir, owner, binding.Mark{Kind: binding.Objects}, setting)
+	if err != nil {
+		return nil, fmt.Errorf("open the object store: %w", err)
+	}
+	return d, nil
 }
 
 // LocalReader reads from a directory.
 type LocalReader struct{ dir *tenantdir.Dir }
 
-// OpenLocalReader opens the object store of tenant for reading. A directory without this tenant's mark is refused.
-func OpenLocalReader(dir string, tenant id.Tenant) (*LocalReader, error) {
-	d, err := tenantdir.Open(dir, tenant)
+// OpenLocalReader opens the object store of owner for reading. A directory without the owner's mark is refused.
+func OpenLocalReader(dir string, owner *binding.Owner) (*LocalReader, error) {
+	d, err := open(dir, owner)
 	if err != nil {
-		return nil, fmt.Errorf("open the object store: %w", err)
+		return nil, err
 	}
 	return &LocalReader{dir: d}, nil
 }
@@ -137,15 +148,15 @@ type LocalWriter struct {
 	most int64
 }
 
-// OpenLocalWriter opens the object store of tenant for writing objects of at most mostBytes. A directory without this tenant's mark
-// is refused.
-func OpenLocalWriter(dir string, tenant id.Tenant, mostBytes int64) (*LocalWriter, error) {
+// OpenLocalWriter opens the object store of owner for writing objects of at most mostBytes. A directory without the owner's mark is
+// refused.
+func OpenLocalWriter(dir string, owner *binding.Owner, mostBytes int64) (*LocalWriter, error) {
 	if mostBytes <= 0 {
 		return nil, fmt.Errorf("open the object store: a bound of %d bytes lets nothing in", mostBytes)
 	}
-	d, err := tenantdir.Open(dir, tenant)
+	d, err := open(dir, owner)
 	if err != nil {
-		return nil, fmt.Errorf("open the object store: %w", err)
+		return nil, err
 	}
 	if err := d.Sweep(); err != nil {
 		return nil, errors.Join(fmt.Errorf("clean the object store: %w", err), d.Close())

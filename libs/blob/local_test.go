@@ -7,24 +7,25 @@ import (
 	"strings"
 	"testing"
 
+	"a3os.app/libs/binding"
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/blob"
 	"a3os.app/libs/blob/blobtest"
 	"a3os.app/libs/id"
-	"a3os.app/libs/internal/tenantdir"
 )
 
 func newLocal(t *testing.T) (string, id.Tenant, *blob.LocalWriter, *blob.LocalReader) {
 	t.Helper()
 	dir, tenant := filepath.Join(t.TempDir(), "objects"), id.NewTenant()
-	if err := blob.CreateLocal(dir, tenant); err != nil {
+	if _, err := blob.CreateLocal(dir, bindingtest.Signer(t), tenant); err != nil {
 		t.Fatal(err)
 	}
-	w, err := blob.OpenLocalWriter(dir, tenant, blobtest.MostBytes)
+	w, err := blob.OpenLocalWriter(dir, bindingtest.Owner(t, tenant), blobtest.MostBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.Close() })
-	r, err := blob.OpenLocalReader(dir, tenant)
+	r, err := blob.OpenLocalReader(dir, bindingtest.Owner(t, tenant))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +43,11 @@ func TestLocal(t *testing.T) {
 func TestStoreOfAnotherTenantIsNotOpened(t *testing.T) {
 	dir, tenant, _, _ := newLocal(t)
 	other := id.NewTenant()
-	_, writeErr := blob.OpenLocalWriter(dir, other, 1)
-	_, readErr := blob.OpenLocalReader(dir, other)
-	for what, err := range map[string]error{"create": blob.CreateLocal(dir, other), "writer": writeErr, "reader": readErr} {
-		if !errors.Is(err, tenantdir.ErrForeign) || !strings.Contains(err.Error(), "object store") || !strings.Contains(err.Error(), dir) ||
+	_, createErr := blob.CreateLocal(dir, bindingtest.Signer(t), other)
+	_, writeErr := blob.OpenLocalWriter(dir, bindingtest.Owner(t, other), 1)
+	_, readErr := blob.OpenLocalReader(dir, bindingtest.Owner(t, other))
+	for what, err := range map[string]error{"create": createErr, "writer": writeErr, "reader": readErr} {
+		if !errors.Is(err, binding.ErrForeign) || !strings.Contains(err.Error(), "object store") || !strings.Contains(err.Error(), dir) ||
 			!strings.Contains(err.Error(), tenant.String()) || !strings.Contains(err.Error(), other.String()) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
@@ -222,7 +223,7 @@ func TestServerThatDoesNotAnswerIsUnavailable(t *testing.T) {
 }
 
 func TestURLThatCanNotBeReadIsNotRepeated(t *testing.T) {
-	_, err := pg.Open(t.Context(), pg.Config{URL: "postgres://iam:c4nary%zz@host/db?pool_max_conns=x"})
+	_, err := pg.Open(t.Context(), pg.Config{URL: "postgres://iam:c4nary%zz@host/db?pool_max_conns=x", Owner: bindingtest.Somebody(t)})
 	if err == nil || !safe(err) {
 		t.Errorf("error is %v", err)
 	}
@@ -240,6 +241,7 @@ func TestKilledServerIsUnavailableAndThePoolHeals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bindingtest.Database(t, url)
 	db := open(t, url, 4)
 	if err := db.Service(t.Context(), inTx("CREATE TABLE numbers (n bigint PRIMARY KEY)")); err != nil {
 		t.Fatal(err)

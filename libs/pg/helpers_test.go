@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/pgtest"
@@ -27,6 +28,7 @@ type base struct {
 func newBase(t *testing.T) base {
 	t.Helper()
 	b := base{Database: pgtest.New(t), roles: pg.Roles{}}
+	bindingtest.Database(t, b.URL)
 	b.iam, b.integrations = b.Role(t, "iam"), b.Role(t, "integrations")
 	for _, word := range []string{"role_iam_tenant", "role_integrations_tenant", "role_discovery", "role_discovery_tenant", "role_audit"} {
 		b.roles[word] = b.Group(t, word)
@@ -64,7 +66,7 @@ func newThings(t *testing.T) base {
 
 func open(t *testing.T, url string, most int32) *pg.DB {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: most, Service: "pgtest"})
+	db, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: most, Service: "pgtest", Owner: bindingtest.Somebody(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/scope"
@@ -29,10 +30,20 @@ type Config struct {
 	MaxConns int32
 	// Service is shown as application_name.
 	Service string
+	// Owner is whose the database has to be: a connection to one without the owner's mark is not used.
+	Owner *binding.Owner
+	// Setting is the variable that URL came from, for errors.
+	Setting string
+	// Queue is the schema of the queue that this role works with, which carries a mark of its own; empty where it works with none.
+	Queue string
 }
 
 // DB is a pool of connections of one login role.
-type DB struct{ pool *pgxpool.Pool }
+type DB struct {
+	pool           *pgxpool.Pool
+	owner          *binding.Owner
+	setting, queue string
+}
 
 const (
 	// acquireWithin is how long a call waits for a connection before it is shed.
@@ -41,12 +52,18 @@ const (
 	tries = 5
 )
 
-// Open makes a pool. It connects on first use, so that a service starts while its database restarts.
+// Open makes a pool, which its owner holds from then on. It connects on first use; Prove waits for the database.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
+	if cfg.Setting == "" {
+		cfg.Setting = "A3_DATABASE_URL"
+	}
+	if cfg.Owner == nil {
+		return nil, fmt.Errorf("%s: a database is opened as somebody's own: name its owner", cfg.Setting)
+	}
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
 		// The parser's error repeats the string, and with it the password.
-		return nil, errors.New("the database URL is not a PostgreSQL connection string: check A3_DATABASE_URL")
+		return nil, fmt.Errorf("the database URL is not a PostgreSQL connection string: check %s", cfg.Setting)
 	}
 	pc.MaxConns = cfg.MaxConns
 	if pc.MaxConns == 0 {
@@ -61,11 +78,14 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	pc.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithDisableSQLStatementInAttributes())
 	// A connection goes back only when nothing is left on it.
 	pc.AfterRelease = func(c *pgx.Conn) bool { return c.PgConn().TxStatus() == 'I' }
+	pc.AfterConnect = marked(cfg)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("make the pool: %w", err)
 	}
-	return &DB{pool: pool}, nil
+	db := &DB{pool: pool, owner: cfg.Owner, setting: cfg.Setting, queue: cfg.Queue}
+	cfg.Owner.Hold(db)
+	return db, nil
 }
 
 // Close closes the pool and waits for its connections.
@@ -80,14 +100,15 @@ func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 // startWithin is how long a service waits for its database when it starts: longer than PostgreSQL needs to recover from a crash.
 const startWithin = time.Minute
 
-// Await waits until the database answers, for a service that can't start without it. It fails after a minute with the last reason.
+// Await waits until the database answers, for a service that can't start without it. It fails after a minute with the last reason, and
+// at once where the database is another's.
 func (db *DB) Await(ctx context.Context) error {
 	wctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
 	for try := 0; ; try++ {
 		err := db.pool.Ping(wctx)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, binding.ErrRefused) {
+			return err
 		}
 		if try == 0 {
 			slog.InfoContext(ctx, "waiting for the database", "error", err)

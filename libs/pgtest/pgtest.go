@@ -49,15 +49,21 @@ func Template(t testing.TB, build func(*Database)) *Database {
 // The roles are d's, so d must outlive its clones.
 func (d *Database) Clone(t testing.TB) *Database {
 	t.Helper()
-	return create(t, d.server, d.Name)
+	c := create(t, d.server, d.Name)
+	if len(d.roles) > 0 {
+		c.Exec(t, "GRANT CONNECT ON DATABASE "+quote(c.Name)+" TO "+strings.Join(d.roles, ", "))
+	}
+	return c
 }
 
 func create(t testing.TB, server, template string) *Database {
 	t.Helper()
 	name := "test_" + suffix()
 	d := &Database{Name: name, URL: withDatabase(t, server, name), server: server}
-	execAt(t.Context(), t, server, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)+" ENCODING 'UTF8'")
+	execAt(t.Context(), t, server, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)+" ENCODING 'UTF8' ALLOW_CONNECTIONS false")
 	t.Cleanup(func() { d.drop(t) })
+	// Closed to the roles of other tests before anybody can connect, as a tenant's database is to other tenants'.
+	execAt(t.Context(), t, server, "REVOKE CONNECT ON DATABASE "+quote(name)+" FROM PUBLIC; ALTER DATABASE "+quote(name)+" ALLOW_CONNECTIONS true")
 	return d
 }
 
@@ -79,7 +85,8 @@ func (d *Database) drop(t testing.TB) {
 func (d *Database) Role(t testing.TB, name string, attrs ...string) string {
 	t.Helper()
 	role, password := name+"_"+suffix(), rand.Text()
-	execAt(t.Context(), t, d.URL, "CREATE ROLE "+quote(role)+" LOGIN PASSWORD '"+password+"' "+strings.Join(attrs, " "))
+	execAt(t.Context(), t, d.URL, "CREATE ROLE "+quote(role)+" LOGIN PASSWORD '"+password+"' "+strings.Join(attrs, " ")+
+		"; GRANT CONNECT ON DATABASE "+quote(d.Name)+" TO "+quote(role))
 	d.DropAfter(role)
 	u := parse(t, d.URL)
 	u.User = url.UserPassword(role, password)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"a3os.app/libs/pgserver"
 )
 
@@ -20,7 +22,7 @@ const EnvServer = "A3_TEST_PG"
 var processServer = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	server, err := Start(ctx, 0)
+	server, err := Shared(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -84,4 +86,28 @@ func Start(ctx context.Context, major int) (*pgserver.Server, error) {
 		return nil, err
 	}
 	return server, server.Start(ctx)
+}
+
+// Shared is Start, for a server that the databases of many tests are on.
+func Shared(ctx context.Context) (*pgserver.Server, error) {
+	server, err := Start(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	return server, closeOwn(ctx, server)
+}
+
+// closeOwn closes the server's own databases to the roles of tests, as a platform closes them to tenants'.
+func closeOwn(ctx context.Context, server *pgserver.Server) error {
+	url, err := server.URL("postgres")
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return fmt.Errorf("connect to the test's PostgreSQL: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+	return err
 }

@@ -2,7 +2,9 @@ package secret
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -27,22 +29,41 @@ func NewKeys() (Keys, error) {
 	if err != nil {
 		return Keys{}, fmt.Errorf("make the keys of a secret store: %w", err)
 	}
-	public, err := private.Public()
+	public, err := publicOf(private)
 	if err != nil {
-		return Keys{}, fmt.Errorf("take the public half of a secret store's key: %w", err)
+		return Keys{}, err
 	}
-	var publicBytes, privateBytes bytes.Buffer
-	err = errors.Join(
-		public.WriteWithNoSecrets(keyset.NewBinaryWriter(&publicBytes)),
-		insecurecleartextkeyset.Write(private, keyset.NewBinaryWriter(&privateBytes)),
-	)
-	if err != nil {
+	var privateBytes bytes.Buffer
+	if err := insecurecleartextkeyset.Write(private, keyset.NewBinaryWriter(&privateBytes)); err != nil {
 		return Keys{}, fmt.Errorf("write the keys of a secret store: %w", err)
 	}
 	return Keys{
-		Public:  base64.RawURLEncoding.EncodeToString(publicBytes.Bytes()),
+		Public:  public,
 		Private: config.NewSecret(base64.RawURLEncoding.EncodeToString(privateBytes.Bytes())),
 	}, nil
+}
+
+// publicOf is the public half of a keyset, as it is written.
+func publicOf(private *keyset.Handle) (string, error) {
+	public, err := private.Public()
+	if err != nil {
+		return "", errors.New("the private key of the secret store has no public half")
+	}
+	var b bytes.Buffer
+	if err := public.WriteWithNoSecrets(keyset.NewBinaryWriter(&b)); err != nil {
+		return "", fmt.Errorf("write the public key of a secret store: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(b.Bytes()), nil
+}
+
+// keyID names a key by its public half, so that one name can't mean two keys.
+func keyID(public string) (string, error) {
+	b, err := base64.RawURLEncoding.DecodeString(public)
+	if err != nil {
+		return "", errors.New("the public key of the secret store is not base64url text")
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 // sealer reads a public keyset. A keyset with private keys in it is refused: who writes must not hold one.
@@ -58,19 +79,20 @@ func sealer(public string) (tink.HybridEncrypt, error) {
 	return hybrid.NewHybridEncrypt(h)
 }
 
-// opener reads a private keyset. Its errors leave tink's out, which may describe the key.
-func opener(private config.Secret) (tink.HybridDecrypt, error) {
+// opener reads a private keyset, and answers its public half too. Its errors leave tink's out, which may describe the key.
+func opener(private config.Secret) (open tink.HybridDecrypt, public string, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(private.Reveal())
 	if err != nil {
-		return nil, errors.New("the private key of the secret store is not base64url text")
+		return nil, "", errors.New("the private key of the secret store is not base64url text")
 	}
 	h, err := insecurecleartextkeyset.Read(keyset.NewBinaryReader(bytes.NewReader(b)))
 	if err != nil {
-		return nil, errors.New("the private key of the secret store is not a keyset")
+		return nil, "", errors.New("the private key of the secret store is not a keyset")
 	}
 	d, err := hybrid.NewHybridDecrypt(h)
 	if err != nil {
-		return nil, errors.New("the private key of the secret store is no private key: is it the public half?")
+		return nil, "", errors.New("the private key of the secret store is no private key: is it the public half?")
 	}
-	return d, nil
+	public, err = publicOf(h)
+	return d, public, err
 }

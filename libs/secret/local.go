@@ -13,6 +13,7 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/tenantdir"
@@ -27,13 +28,33 @@ const (
 	mostFile = headerSize + MostBytes + 1024
 )
 
-// CreateLocal makes and marks the directory of a tenant's secrets, mode 0700; on one that is marked as that tenant's it changes
-// nothing.
-func CreateLocal(dir string, tenant id.Tenant) error {
-	if err := tenantdir.Create(dir, tenant); err != nil {
-		return fmt.Errorf("make the secret store: %w", err)
+// setting is the variable by which every role is told of the store.
+const setting = "A3_SECRET_DIR"
+
+// CreateLocal makes and marks the directory of a tenant's secrets, mode 0700; on one that carries the mark it changes nothing. The
+// mark names the key that the store is sealed to, so that a role with another's key is refused and does not find out one by one.
+func CreateLocal(dir string, signer *binding.Signer, tenant id.Tenant, publicKey string) (changed bool, err error) {
+	key, err := keyID(publicKey)
+	if err != nil {
+		return false, err
 	}
-	return nil
+	if changed, err = tenantdir.Create(dir, signer, binding.Mark{Tenant: tenant, Kind: binding.Secrets, Key: key}); err != nil {
+		return false, fmt.Errorf("make the secret store: %w", err)
+	}
+	return changed, nil
+}
+
+// openDir opens the directory as the store that is sealed to a key.
+func openDir(dir string, owner *binding.Owner, publicKey string) (*tenantdir.Dir, error) {
+	key, err := keyID(publicKey)
+	if err != nil {
+		return nil, err
+	}
+	d, err := tenantdir.Open(dir, owner, binding.Mark{Kind: binding.Secrets, Key: key}, setting)
+	if err != nil {
+		return nil, fmt.Errorf("open the secret store: %w", err)
+	}
+	return d, nil
 }
 
 // LocalWriter writes into a directory. Many processes may: of two Puts at once, one stands.
@@ -43,16 +64,16 @@ type LocalWriter struct {
 	put  sync.Mutex
 }
 
-// OpenLocalWriter opens the secret store of tenant for writing, with the public half of its key. A directory without this tenant's
-// mark is refused.
-func OpenLocalWriter(dir string, tenant id.Tenant, publicKey string) (*LocalWriter, error) {
+// OpenLocalWriter opens the secret store of owner for writing, with the public half of its key. A directory without the owner's mark,
+// or sealed to another key, is refused.
+func OpenLocalWriter(dir string, owner *binding.Owner, publicKey string) (*LocalWriter, error) {
 	seal, err := sealer(publicKey)
 	if err != nil {
 		return nil, err
 	}
-	d, err := tenantdir.Open(dir, tenant)
+	d, err := openDir(dir, owner, publicKey)
 	if err != nil {
-		return nil, fmt.Errorf("open the secret store: %w", err)
+		return nil, err
 	}
 	if err := d.Sweep(); err != nil {
 		return nil, errors.Join(fmt.Errorf("clean the secret store: %w", err), d.Close())
@@ -126,16 +147,16 @@ type LocalReader struct {
 	open tink.HybridDecrypt
 }
 
-// OpenLocalReader opens the secret store of tenant for reading, with the private half of its key. A directory without this tenant's
-// mark is refused.
-func OpenLocalReader(dir string, tenant id.Tenant, privateKey config.Secret) (*LocalReader, error) {
-	open, err := opener(privateKey)
+// OpenLocalReader opens the secret store of owner for reading, with the private half of its key. A directory without the owner's
+// mark, or sealed to another key, is refused.
+func OpenLocalReader(dir string, owner *binding.Owner, privateKey config.Secret) (*LocalReader, error) {
+	open, public, err := opener(privateKey)
 	if err != nil {
 		return nil, err
 	}
-	d, err := tenantdir.Open(dir, tenant)
+	d, err := openDir(dir, owner, public)
 	if err != nil {
-		return nil, fmt.Errorf("open the secret store: %w", err)
+		return nil, err
 	}
 	return &LocalReader{dir: d, open: open}, nil
 }

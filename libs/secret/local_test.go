@@ -9,9 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"a3os.app/libs/binding"
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
-	"a3os.app/libs/internal/tenantdir"
 	"a3os.app/libs/secret"
 	"a3os.app/libs/secret/secrettest"
 )
@@ -21,6 +22,7 @@ const canary = "c4nary-77ab"
 type local struct {
 	dir    string
 	tenant id.Tenant
+	owner  *binding.Owner
 	keys   secret.Keys
 	writer *secret.LocalWriter
 	reader *secret.LocalReader
@@ -32,15 +34,22 @@ func newLocal(t *testing.T) local {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newLocalOf(t, keys)
+}
+
+func newLocalOf(t *testing.T, keys secret.Keys) local {
+	t.Helper()
 	l := local{dir: filepath.Join(t.TempDir(), "secrets"), tenant: id.NewTenant(), keys: keys}
-	if err := secret.CreateLocal(l.dir, l.tenant); err != nil {
+	l.owner = bindingtest.Owner(t, l.tenant)
+	_, err := secret.CreateLocal(l.dir, bindingtest.Signer(t), l.tenant, keys.Public)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if l.writer, err = secret.OpenLocalWriter(l.dir, l.tenant, keys.Public); err != nil {
+	if l.writer, err = secret.OpenLocalWriter(l.dir, l.owner, keys.Public); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.writer.Close() })
-	if l.reader, err = secret.OpenLocalReader(l.dir, l.tenant, keys.Private); err != nil {
+	if l.reader, err = secret.OpenLocalReader(l.dir, l.owner, keys.Private); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.reader.Close() })
@@ -75,17 +84,17 @@ func TestWriterCantRead(t *testing.T) {
 	if _, ok := any(l.reader).(secret.Writer); ok {
 		t.Error("a reader has the methods to write")
 	}
-	if _, err := secret.OpenLocalReader(l.dir, l.tenant, config.NewSecret(l.keys.Public)); err == nil || !strings.Contains(err.Error(), "public half") {
+	if _, err := secret.OpenLocalReader(l.dir, l.owner, config.NewSecret(l.keys.Public)); err == nil || !strings.Contains(err.Error(), "public half") {
 		t.Errorf("opened for reading with the public key: %v", err)
 	}
-	if _, err := secret.OpenLocalWriter(l.dir, l.tenant, l.keys.Private.Reveal()); err == nil || !strings.Contains(err.Error(), "must not have") {
+	if _, err := secret.OpenLocalWriter(l.dir, l.owner, l.keys.Private.Reveal()); err == nil || !strings.Contains(err.Error(), "must not have") {
 		t.Errorf("a writer accepted the private key: %v", err)
 	}
 	for _, key := range []string{"", "!", "AAAA"} {
-		if _, err := secret.OpenLocalWriter(l.dir, l.tenant, key); err == nil {
+		if _, err := secret.OpenLocalWriter(l.dir, l.owner, key); err == nil {
 			t.Errorf("opened for writing with key %q", key)
 		}
-		if _, err := secret.OpenLocalReader(l.dir, l.tenant, config.NewSecret(key)); err == nil {
+		if _, err := secret.OpenLocalReader(l.dir, l.owner, config.NewSecret(key)); err == nil {
 			t.Errorf("opened for reading with key %q", key)
 		}
 	}
@@ -93,13 +102,11 @@ func TestWriterCantRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := secret.OpenLocalReader(l.dir, l.tenant, other.Private)
-	if err != nil {
-		t.Fatal(err)
+	if _, err := secret.OpenLocalReader(l.dir, l.owner, other.Private); !errors.Is(err, binding.ErrReach) || !strings.Contains(err.Error(), "A3_SECRET_DIR") {
+		t.Errorf("opened for reading with another private key: %v", err)
 	}
-	defer r.Close()
-	if _, _, err := r.Get(t.Context(), l.put(t, canary)); !errors.Is(err, secret.ErrUnreadable) {
-		t.Errorf("read with another private key: %v", err)
+	if _, err := secret.OpenLocalWriter(l.dir, l.owner, other.Public); !errors.Is(err, binding.ErrReach) {
+		t.Errorf("opened for writing with another public key: %v", err)
 	}
 }
 
@@ -149,11 +156,10 @@ func TestFileOpensOnlyWhereItWasWritten(t *testing.T) {
 		}
 	})
 	t.Run("another tenant with the same keys", func(t *testing.T) {
-		r, err := secret.OpenLocalReader(other.dir, other.tenant, l.keys.Private)
-		if err != nil {
-			t.Fatal(err)
+		if _, err := secret.OpenLocalReader(other.dir, other.owner, l.keys.Private); !errors.Is(err, binding.ErrReach) {
+			t.Errorf("a key that is not the store's opens it: %v", err)
 		}
-		defer r.Close()
+		other := newLocalOf(t, l.keys)
 		q := secret.Path{Tenant: other.tenant, Workspace: p.Workspace, Integration: p.Integration}
 		if err := other.writer.Put(t.Context(), q, config.NewSecret("x")); err != nil {
 			t.Fatal(err)
@@ -161,7 +167,7 @@ func TestFileOpensOnlyWhereItWasWritten(t *testing.T) {
 		if err := os.WriteFile(other.file(q), file, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := r.Get(t.Context(), q); !errors.Is(err, secret.ErrUnreadable) {
+		if _, _, err := other.reader.Get(t.Context(), q); !errors.Is(err, secret.ErrUnreadable) {
 			t.Errorf("err is %v", err)
 		}
 	})
@@ -205,10 +211,11 @@ func TestFileOpensOnlyWhereItWasWritten(t *testing.T) {
 func TestStoreOfAnotherTenantIsNotOpened(t *testing.T) {
 	l := newLocal(t)
 	other := id.NewTenant()
-	_, writeErr := secret.OpenLocalWriter(l.dir, other, l.keys.Public)
-	_, readErr := secret.OpenLocalReader(l.dir, other, l.keys.Private)
-	for what, err := range map[string]error{"create": secret.CreateLocal(l.dir, other), "writer": writeErr, "reader": readErr} {
-		if !errors.Is(err, tenantdir.ErrForeign) || !strings.Contains(err.Error(), "secret store") || !strings.Contains(err.Error(), l.dir) ||
+	_, createErr := secret.CreateLocal(l.dir, bindingtest.Signer(t), other, l.keys.Public)
+	_, writeErr := secret.OpenLocalWriter(l.dir, bindingtest.Owner(t, other), l.keys.Public)
+	_, readErr := secret.OpenLocalReader(l.dir, bindingtest.Owner(t, other), l.keys.Private)
+	for what, err := range map[string]error{"create": createErr, "writer": writeErr, "reader": readErr} {
+		if !errors.Is(err, binding.ErrForeign) || !strings.Contains(err.Error(), "secret store") || !strings.Contains(err.Error(), l.dir) ||
 			!strings.Contains(err.Error(), l.tenant.String()) || !strings.Contains(err.Error(), other.String()) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -216,7 +223,7 @@ func TestStoreOfAnotherTenantIsNotOpened(t *testing.T) {
 	if err := os.Remove(filepath.Join(l.dir, "MARK")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := secret.OpenLocalReader(l.dir, l.tenant, l.keys.Private); !errors.Is(err, tenantdir.ErrUnmarked) {
+	if _, err := secret.OpenLocalReader(l.dir, l.owner, l.keys.Private); !errors.Is(err, binding.ErrUnmarked) {
 		t.Errorf("without a mark: %v", err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 
 	"a3os.app/libs/authn"
+	"a3os.app/libs/binding"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/idle"
 	"a3os.app/libs/pg"
@@ -40,10 +41,23 @@ type Config struct {
 	Certificates string            `env:"CERT_DIR" desc:"directory of this service's key and certificate"`
 	TenantRoots  string            `env:"TENANT_ROOTS" desc:"file with the tenant's root certificates, PEM"`
 	PlaneRoots   string            `env:"PLANE_ROOTS" desc:"file with the plane's root certificates, PEM"`
+	MarkKeys     string            `env:"MARK_KEYS" desc:"public keys that the marks of the tenant's resources are verified with"`
 	Issuer       string            `env:"ISSUER" desc:"the tenant's issuer, as https://acme.localhost:7443"`
 	Peers        map[string]string `env:"PEERS" envKeyValSeparator:"=" desc:"where the set's services listen, as iam=127.0.0.1:4001,audit=127.0.0.1:4002"`
 	CORSOrigins  []string          `env:"CORS_ORIGINS" envDefault:"" desc:"browser origins that may call; none when empty"`
 	LogLevel     string            `env:"LOG_LEVEL" envDefault:"info" desc:"debug, info, warn or error"`
+}
+
+// Owner is whose resources a member opens: its database, queue and stores are opened with it, and nothing else opens them.
+func (c Config) Owner() (*binding.Owner, error) {
+	if c.Tenant.IsZero() {
+		return nil, errors.New("A3_TENANT names no tenant")
+	}
+	o, err := binding.NewOwner(c.MarkKeys, c.Plane, c.Tenant)
+	if err != nil {
+		return nil, fmt.Errorf("A3_MARK_KEYS: %w", err)
+	}
+	return o, nil
 }
 
 // Audience is the audience of the tenant's access tokens.
@@ -66,14 +80,15 @@ type Member struct {
 	// Revocations is what Tokens follows.
 	Revocations *authn.Revocations
 
+	owner     *binding.Owner
 	telemetry *telemetry.Telemetry
 	peers     *workload.Verifier
 	keys      *authn.RemoteKeys // nil in the issuer
 }
 
-// Join makes a member of every service but the issuer.
-func Join(ctx context.Context, cfg Config, service string) (*Member, error) {
-	m, err := join(ctx, cfg, service)
+// Join makes a member of every service but the issuer. owner is what the service opens its resources with: Serve proves them.
+func Join(ctx context.Context, cfg Config, service string, owner *binding.Owner) (*Member, error) {
+	m, err := join(ctx, cfg, service, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -82,16 +97,19 @@ func Join(ctx context.Context, cfg Config, service string) (*Member, error) {
 }
 
 // JoinIssuer makes the member that is the issuer: its keys are its own, and it tells its own Revocations what was revoked.
-func JoinIssuer(ctx context.Context, cfg Config, service string, keys authn.KeySource) (*Member, error) {
-	m, err := join(ctx, cfg, service)
+func JoinIssuer(ctx context.Context, cfg Config, service string, owner *binding.Owner, keys authn.KeySource) (*Member, error) {
+	m, err := join(ctx, cfg, service, owner)
 	if err != nil {
 		return nil, err
 	}
 	return m, m.verify(keys)
 }
 
-func join(ctx context.Context, cfg Config, service string) (*Member, error) {
-	m := &Member{Config: cfg, Identity: workload.Identity{Plane: cfg.Plane, Tenant: cfg.Tenant, Service: service}}
+func join(ctx context.Context, cfg Config, service string, owner *binding.Owner) (*Member, error) {
+	if owner == nil || owner.Tenant() != cfg.Tenant {
+		return nil, fmt.Errorf("%s opens resources as %v, and its set is %s: take the owner from the set's own configuration", service, owner, cfg.Tenant)
+	}
+	m := &Member{Config: cfg, Identity: workload.Identity{Plane: cfg.Plane, Tenant: cfg.Tenant, Service: service}, owner: owner}
 	var err error
 	if m.telemetry, err = telemetry.Setup(ctx, telemetry.Config{Service: service, Release: cfg.Release,
 		Tenant: cfg.Tenant.String(), Level: cfg.LogLevel}); err != nil {
@@ -203,13 +221,17 @@ type Serving struct {
 	Background []func(ctx context.Context) error
 }
 
-// Serve serves until ctx ends, and then drains.
+// Serve proves that all the service works with is its tenant's, serves until ctx ends, and then drains. Before that proof nothing is
+// listened on.
 func (m *Member) Serve(ctx context.Context, what Serving) error {
 	defer func() {
 		fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
 		_ = m.telemetry.Close(fctx)
 	}()
+	if err := m.owner.Prove(ctx); err != nil {
+		return err
+	}
 	serverTLS, err := workload.ServerTLS(m.Source, m.Trust)
 	if err != nil {
 		return err

@@ -1,8 +1,10 @@
 package set_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"a3os.app/libs/authn"
+	"a3os.app/libs/binding"
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/set"
@@ -31,7 +35,7 @@ func newPlatform(t *testing.T) platform {
 	dir := t.TempDir()
 	p.root, p.plane = authority(t, workload.TrustDomain{Plane: "dev", Tenant: p.tenant}), authority(t, workload.TrustDomain{Plane: "dev"})
 	p.cfg = set.Config{Plane: "dev", Tenant: p.tenant, Listen: "127.0.0.1:0", Certificates: filepath.Join(dir, "cert"), Issuer: "https://acme.localhost:7443",
-		TenantRoots: filepath.Join(dir, "tenant-roots.pem"), PlaneRoots: filepath.Join(dir, "plane-roots.pem"), LogLevel: "error",
+		MarkKeys: bindingtest.Keys(t), TenantRoots: filepath.Join(dir, "tenant-roots.pem"), PlaneRoots: filepath.Join(dir, "plane-roots.pem"), LogLevel: "error",
 		Peers: map[string]string{"iam": "127.0.0.1:1"}}
 	write(t, p.cfg.TenantRoots, p.root.CertificatePEM())
 	write(t, p.cfg.PlaneRoots, p.plane.CertificatePEM())
@@ -80,8 +84,12 @@ func write(t *testing.T, name string, content []byte) {
 // join tries both ways into a set; they refuse the same.
 func join(t *testing.T, cfg set.Config, service string) error {
 	t.Helper()
-	_, err := set.Join(t.Context(), cfg, service)
-	_, asIssuer := set.JoinIssuer(t.Context(), cfg, service, authn.NewRemoteKeys(nil, nil))
+	owner, err := cfg.Owner()
+	if err != nil {
+		return err
+	}
+	_, err = set.Join(t.Context(), cfg, service, owner)
+	_, asIssuer := set.JoinIssuer(t.Context(), cfg, service, owner, authn.NewRemoteKeys(nil, nil))
 	if (err == nil) != (asIssuer == nil) {
 		t.Errorf("as a member: %v; as the issuer: %v", err, asIssuer)
 	}
@@ -90,7 +98,11 @@ func join(t *testing.T, cfg set.Config, service string) error {
 
 func TestMemberKnowsWhoItIs(t *testing.T) {
 	p := newPlatform(t)
-	m, err := set.Join(t.Context(), p.cfg, "audit")
+	owner, err := p.cfg.Owner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := set.Join(t.Context(), p.cfg, "audit", owner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,13 +148,17 @@ func TestMemberWithSomebodyElsesThingsDoesNotStart(t *testing.T) {
 			func(_ *testing.T, p *platform) { p.cfg.Tenant = other },
 			func(p platform) []string { return []string{p.cfg.TenantRoots, bare(other)} },
 		},
+		"no key of marks": {
+			func(_ *testing.T, p *platform) { p.cfg.MarkKeys = "" },
+			func(platform) []string { return []string{"A3_MARK_KEYS"} },
+		},
 		"told no tenant": {
 			func(_ *testing.T, p *platform) { p.cfg.Tenant = id.Tenant{} },
 			func(platform) []string { return nil },
 		},
 		"told another plane": {
 			func(_ *testing.T, p *platform) { p.cfg.Plane = "prod" },
-			func(p platform) []string { return []string{p.cfg.TenantRoots, "prod"} },
+			func(platform) []string { return []string{"A3_MARK_KEYS", "dev", "prod"} },
 		},
 		"roots of another tenant": {
 			func(t *testing.T, p *platform) {
@@ -216,6 +232,52 @@ func TestMemberWithSomebodyElsesThingsDoesNotStart(t *testing.T) {
 	}
 }
 
+// held is a resource that is not what it should be.
+type held struct{ err error }
+
+func (h held) Prove(context.Context) error { return h.err }
+
+// Nothing is served before it is proven whose it is, and a service that opened nothing as its set's own has proven nothing.
+func TestMemberServesNothingUnproven(t *testing.T) {
+	p := newPlatform(t)
+	foreign := binding.Refuse(binding.ErrForeign, "that is another's")
+	for name, hold := range map[string]func(o *binding.Owner){
+		"nothing":   func(*binding.Owner) {},
+		"another's": func(o *binding.Owner) { o.Hold(held{}); o.Hold(held{foreign}) },
+	} {
+		owner, err := p.cfg.Owner()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := set.Join(t.Context(), p.cfg, "audit", owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hold(owner)
+		// Taken already: a member that listened first would say so.
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		m.Config.Listen, m.Config.OpsListen = l.Addr().String(), l.Addr().String()
+		if err := m.Serve(t.Context(), set.Serving{}); !errors.Is(err, binding.ErrRefused) {
+			t.Errorf("holding %s it serves: %v", name, err)
+		}
+	}
+	other := p.cfg
+	other.Tenant = id.NewTenant()
+	stranger, err := other.Owner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, owner := range []*binding.Owner{nil, stranger} {
+		if _, err := set.Join(t.Context(), p.cfg, "audit", owner); err == nil {
+			t.Errorf("a member opens its resources as %v", owner)
+		}
+	}
+}
+
 func TestCertificateThatExpiredIsNoReasonNotToStart(t *testing.T) {
 	p := newPlatform(t)
 	intermediate, err := p.root.NewIntermediate(time.Now())
@@ -242,7 +304,7 @@ func TestFaultsOfTheConfigurationAreToldByName(t *testing.T) {
 		t.Fatalf("error is %v", err)
 	}
 	for _, want := range []string{`role "audit"`, "did you mean A3_ISSUER?", "A3_DATABASE_URL is not known", "A3_ISSUER is missing: the tenant's issuer",
-		"A3_LISTEN is missing", "A3_CERT_DIR is missing: directory of this service's key and certificate", "A3_TENANT_ROOTS is missing", "A3_PLANE_ROOTS is missing", "A3_PEERS is missing"} {
+		"A3_LISTEN is missing", "A3_CERT_DIR is missing: directory of this service's key and certificate", "A3_TENANT_ROOTS is missing", "A3_PLANE_ROOTS is missing", "A3_MARK_KEYS is missing", "A3_PEERS is missing"} {
 		if !strings.Contains(faults.Error(), want) {
 			t.Errorf("the error does not say %q:\n%v", want, err)
 		}
@@ -255,7 +317,7 @@ func TestFaultsOfTheConfigurationAreToldByName(t *testing.T) {
 func TestConfigurationIsRead(t *testing.T) {
 	tenant := id.NewTenant()
 	cfg, err := config.Load[set.Config]("audit", []string{"A3_PLANE=dev", "A3_TENANT=" + tenant.String(), "A3_LISTEN=127.0.0.1:4002", "A3_CERT_DIR=/c", "A3_TENANT_ROOTS=/t",
-		"A3_PLANE_ROOTS=/p", "A3_ISSUER=https://acme.localhost:7443", "A3_PEERS=iam=127.0.0.1:4001,audit=127.0.0.1:4002"})
+		"A3_PLANE_ROOTS=/p", "A3_MARK_KEYS=k", "A3_ISSUER=https://acme.localhost:7443", "A3_PEERS=iam=127.0.0.1:4001,audit=127.0.0.1:4002"})
 	if err != nil {
 		t.Fatal(err)
 	}

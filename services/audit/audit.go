@@ -55,12 +55,16 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: Service})
+	owner, err := cfg.Set.Owner()
+	if err != nil {
+		return err
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: Service, Owner: owner})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	member, err := set.Join(ctx, cfg.Set, Service)
+	member, err := set.Join(ctx, cfg.Set, Service, owner)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"a3os.app/proto/gen/go/a3os/audit/v1/auditv1connect"
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
@@ -97,9 +98,10 @@ func newPlace(t *testing.T) *place {
 	}
 	p.trust = workload.Trust{Plane: "dev", Tenant: tid, TenantRoots: roots(t, p.tenant, workload.TrustDomain{Plane: "dev", Tenant: tid}),
 		PlaneRoots: roots(t, p.plane, workload.TrustDomain{Plane: "dev"})}
+	bindingtest.Mark(t, p.db.Database.URL, tid, "")
 	p.cfg = audit.Config{
 		Set: set.Config{Plane: "dev", Tenant: tid, Release: "1.2.3", Listen: freeAddress(t), Certificates: p.tenant.keypair(t, p.identity(tid, "audit")),
-			TenantRoots: p.tenant.roots, PlaneRoots: p.plane.roots, Issuer: "https://acme.localhost:7443", LogLevel: "error",
+			MarkKeys: bindingtest.Keys(t), TenantRoots: p.tenant.roots, PlaneRoots: p.plane.roots, Issuer: "https://acme.localhost:7443", LogLevel: "error",
 			Peers: map[string]string{"iam": freeAddress(t)}},
 		DatabaseURL: config.NewSecret(p.db.URL["role_audit"]), LogKey: config.NewSecret(secret),
 	}
@@ -183,7 +185,7 @@ func TestConfigurationNamesEveryVariable(t *testing.T) {
 func TestDeedWithoutARecordDoesNotHappen(t *testing.T) {
 	d := audittest.New(t)
 	d.Exec(t, "CREATE TABLE public.deeds (id uuid); GRANT INSERT, SELECT ON public.deeds TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC; UPDATE audit.settings SET max_backlog_rows = 1")
-	db, err := pg.Open(t.Context(), pg.Config{URL: d.URL["role_iam"], Service: "iam"})
+	db, err := pg.Open(t.Context(), pg.Config{URL: d.URL["role_iam"], Service: "iam", Owner: bindingtest.Somebody(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,11 @@ import (
 	"a3os.app/services/discovery/internal/server"
 )
 
-const service = "discovery"
+const (
+	service = "discovery"
+	// queueSchema is where the queue's tables are.
+	queueSchema = "queue"
+)
 
 // Config is what the role is told.
 type Config struct {
@@ -34,16 +38,21 @@ type Config struct {
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	member, err := set.Join(ctx, cfg.Set, service)
+	owner, err := cfg.Set.Owner()
 	if err != nil {
 		return err
 	}
-	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: service})
+	member, err := set.Join(ctx, cfg.Set, service, owner)
+	if err != nil {
+		return err
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: service, Owner: owner, Queue: queueSchema})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	wide, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: service, MaxConns: 2})
+	wide, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: service, MaxConns: 2,
+		Owner: owner, Setting: "A3_TENANT_DATABASE_URL"})
 	if err != nil {
 		return err
 	}
@@ -56,7 +65,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	inserter, err := queuepg.NewInserter("queue")
+	inserter, err := queuepg.NewInserter(db.Queue())
 	if err != nil {
 		return err
 	}

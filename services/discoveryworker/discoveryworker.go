@@ -20,7 +20,11 @@ import (
 	"a3os.app/services/discoveryworker/internal/work"
 )
 
-const service = "discovery-worker"
+const (
+	service = "discovery-worker"
+	// queueSchema is where the queue's tables are.
+	queueSchema = "queue"
+)
 
 // Config is what the role is told.
 type Config struct {
@@ -36,7 +40,11 @@ type Config struct {
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	member, err := set.Join(ctx, cfg.Set, service)
+	owner, err := cfg.Set.Owner()
+	if err != nil {
+		return err
+	}
+	member, err := set.Join(ctx, cfg.Set, service, owner)
 	if err != nil {
 		return err
 	}
@@ -44,7 +52,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	jobs, err := pg.Open(ctx, pg.Config{URL: cfg.QueueURL.Reveal(), Service: service})
+	jobs, err := pg.Open(ctx, pg.Config{URL: cfg.QueueURL.Reveal(), Service: service, Owner: owner, Setting: "A3_QUEUE_URL", Queue: queueSchema})
 	if err != nil {
 		return err
 	}
@@ -52,12 +60,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := jobs.Await(ctx); err != nil {
 		return err
 	}
-	secrets, err := secret.OpenLocalReader(cfg.SecretDir, cfg.Set.Tenant, cfg.SecretPrivateKey)
+	secrets, err := secret.OpenLocalReader(cfg.SecretDir, owner, cfg.SecretPrivateKey)
 	if err != nil {
 		return err
 	}
 	defer secrets.Close()
-	content, err := blob.OpenLocalReader(cfg.BlobDir, cfg.Set.Tenant)
+	content, err := blob.OpenLocalReader(cfg.BlobDir, owner)
 	if err != nil {
 		return err
 	}
@@ -79,7 +87,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	w := work.New(work.Config{Ingest: ingest, Letters: letters, Secrets: secrets, Content: content, Dial: policy.Dial, AllowUnix: cfg.AllowUnix})
-	consumer, err := queuepg.NewWorker(queuepg.WorkerConfig{Pool: jobs.Pool(), Schema: "queue", Name: service, Verifier: verifier,
+	consumer, err := queuepg.NewWorker(queuepg.WorkerConfig{Pool: jobs.Pool(), Schema: jobs.Queue(), Name: service, Verifier: verifier,
 		Handlers: map[string]queue.Handler{work.Kind: w.Slice}, DeadLetter: w.Bury})
 	if err != nil {
 		return err

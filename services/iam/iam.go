@@ -44,12 +44,17 @@ type Config struct {
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	workspaceDB, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: Service})
+	owner, err := cfg.Set.Owner()
+	if err != nil {
+		return err
+	}
+	workspaceDB, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: Service, Owner: owner})
 	if err != nil {
 		return err
 	}
 	defer workspaceDB.Close()
-	tenantDB, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: Service + "_tenant"})
+	tenantDB, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: Service + "_tenant",
+		Owner: owner, Setting: "A3_TENANT_DATABASE_URL"})
 	if err != nil {
 		return err
 	}
@@ -58,7 +63,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := tenantDB.Await(ctx); err != nil {
+	// What follows writes, so it is proven first that it is written where it belongs.
+	if err := owner.Prove(ctx); err != nil {
 		return err
 	}
 	keys, err := keyring.Open(ctx, tenantDB, cfg.Set.Tenant, kek, time.Now)
@@ -68,7 +74,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := setup.Bootstrap(ctx, tenantDB, cfg.BootstrapEmail, cfg.BootstrapCodeHash, time.Now()); err != nil {
 		return err
 	}
-	member, err := set.JoinIssuer(ctx, cfg.Set, Service, keys)
+	member, err := set.JoinIssuer(ctx, cfg.Set, Service, owner, keys)
 	if err != nil {
 		return err
 	}

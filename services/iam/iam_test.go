@@ -23,6 +23,7 @@ import (
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
@@ -91,6 +92,7 @@ func run(t *testing.T) *place {
 	p.trust = workload.Trust{Plane: "dev", Tenant: tenant, TenantRoots: p.roots}
 	var urls map[string]string
 	p.db, urls = iamtest.Database(t)
+	bindingtest.Mark(t, p.db.URL, tenant, "")
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	address := listener.Addr().String()
 	_ = listener.Close()
@@ -99,7 +101,7 @@ func run(t *testing.T) *place {
 	p.cfg = iam.Config{
 		Set: set.Config{
 			Plane: "dev", Tenant: tenant, Listen: address, Certificates: p.keypair("iam"), Issuer: issuerURL, LogLevel: "error",
-			TenantRoots: write(t, "tenant.pem", root.CertificatePEM()), PlaneRoots: write(t, "plane.pem", planeRoot.CertificatePEM()),
+			MarkKeys: bindingtest.Keys(t), TenantRoots: write(t, "tenant.pem", root.CertificatePEM()), PlaneRoots: write(t, "plane.pem", planeRoot.CertificatePEM()),
 			Peers: map[string]string{"iam": address},
 		},
 		DatabaseURL: config.NewSecret(urls["role_iam"]), TenantDatabaseURL: config.NewSecret(urls["role_iam_tenant"]),

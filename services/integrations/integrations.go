@@ -41,16 +41,21 @@ type Config struct {
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	member, err := set.Join(ctx, cfg.Set, service)
+	owner, err := cfg.Set.Owner()
 	if err != nil {
 		return err
 	}
-	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: service})
+	member, err := set.Join(ctx, cfg.Set, service, owner)
+	if err != nil {
+		return err
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: service, Owner: owner})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	wide, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: service, MaxConns: 1})
+	wide, err := pg.Open(ctx, pg.Config{URL: cfg.TenantDatabaseURL.Reveal(), Service: service, MaxConns: 1,
+		Owner: owner, Setting: "A3_TENANT_DATABASE_URL"})
 	if err != nil {
 		return err
 	}
@@ -59,12 +64,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	secrets, err := secret.OpenLocalWriter(cfg.SecretDir, cfg.Set.Tenant, cfg.SecretPublicKey)
+	secrets, err := secret.OpenLocalWriter(cfg.SecretDir, owner, cfg.SecretPublicKey)
 	if err != nil {
 		return err
 	}
 	defer secrets.Close()
-	content, err := blob.OpenLocalWriter(cfg.BlobDir, cfg.Set.Tenant, mostContent)
+	content, err := blob.OpenLocalWriter(cfg.BlobDir, owner, mostContent)
 	if err != nil {
 		return err
 	}

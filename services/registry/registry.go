@@ -14,7 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/credentials"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
+	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/plane"
 	"a3os.app/libs/rpc"
@@ -31,6 +33,7 @@ type Config struct {
 	plane.Config
 
 	DatabaseURL    config.Secret    `env:"DATABASE_URL" desc:"connection string of the registry's own role in its own database"`
+	MarkKeys       string           `env:"MARK_KEYS" desc:"public keys that the mark of the registry's database is verified with"`
 	SnapshotKey    config.Secret    `env:"SNAPSHOT_KEY" desc:"Ed25519 key that signs snapshots, PKCS #8 PEM"`
 	Networks       []netip.Prefix   `env:"SET_NETWORKS" desc:"networks that sets may be in, as 127.0.0.0/8,10.20.0.0/16"`
 	Reserved       []netip.AddrPort `env:"RESERVED_ADDRESSES" envDefault:"" desc:"addresses of the platform's own servers, which no set may name"`
@@ -52,12 +55,19 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	owner, err := binding.NewOwner(cfg.MarkKeys, cfg.Plane, id.Tenant{})
+	if err != nil {
+		return fmt.Errorf("A3_MARK_KEYS: %w", err)
+	}
 	const conns = 8
-	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: "registry", MaxConns: conns})
+	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: "registry", MaxConns: conns, Owner: owner})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
+	if err := owner.Prove(ctx); err != nil {
+		return err
+	}
 	publisher := publish.New(db, cfg.DatabaseURL.Reveal(), cfg.Plane, signer)
 	anchors := publisher.Anchors(p.Roots)
 	peers, err := workload.NewVerifier(anchors)

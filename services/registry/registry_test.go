@@ -15,6 +15,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
@@ -44,6 +45,7 @@ func newHarness(t *testing.T) *harness {
 	if err := pg.Migrate(t.Context(), h.db.URL, pg.Roles{"role_registry": h.db.RoleName(h.role)}, registry.Schema()); err != nil {
 		t.Fatal(err)
 	}
+	bindingtest.Mark(t, h.db.URL, id.Tenant{}, "")
 	h.root, h.issuer = authority(t, workload.TrustDomain{Plane: "dev"})
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -118,7 +120,7 @@ func (h *harness) start() (addr string, stop func()) {
 		"A3_PLANE=dev", "A3_LISTEN=" + addr, "A3_CERT_DIR=" + dir, "A3_DATABASE_URL=" + h.role,
 		"A3_PLANE_ROOTS=" + write(h.t, filepath.Join(h.t.TempDir(), "roots.pem"), h.root.CertificatePEM()),
 		"A3_SNAPSHOT_KEY_FILE=" + write(h.t, filepath.Join(h.t.TempDir(), "key.pem"), []byte(key)),
-		"A3_SET_NETWORKS=127.0.0.0/8", "A3_LOG_LEVEL=warn",
+		"A3_SET_NETWORKS=127.0.0.0/8", "A3_MARK_KEYS=" + bindingtest.Keys(h.t), "A3_LOG_LEVEL=warn",
 	})
 	if err != nil {
 		h.t.Fatal(err)

@@ -1,6 +1,7 @@
 package systemtest
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -114,14 +115,31 @@ func TestSecretOfOneTenantIsNotOpenedByTheOthersKey(t *testing.T) {
 		}
 		return config.NewSecret(strings.TrimSpace(string(raw)))
 	}
-	own, other := acme().identity(t, "iam").Tenant, globex().identity(t, "iam").Tenant
+	own, other := acme().owner(t), globex().owner(t)
 	if r, err := secret.OpenLocalReader(acme().file("stores", "secrets"), other, read(globex())); err == nil {
 		_ = r.Close()
 		t.Error("acme's store carries no mark that tells globex it isn't its own")
 	}
 	path := secretOf(t, acme())
+	sealed, err := os.ReadFile(acme().file("stores", "secrets", "secrets", path.String()+".sealed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A copy of it in a store that says to be sealed to the key that is tried: the mark stops nobody there, the seal has to.
 	for _, who := range []*tenant{acme(), globex()} {
-		r, err := secret.OpenLocalReader(acme().file("stores", "secrets"), own, read(who))
+		public, err := os.ReadFile(who.file("keys", "secrets.public"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "secrets")
+		if _, err := secret.CreateLocal(dir, shared.signer(t), own.Tenant(), strings.TrimSpace(string(public))); err != nil {
+			t.Fatal(err)
+		}
+		copied := filepath.Join(dir, "secrets", path.String()+".sealed")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(copied), 0o700), os.WriteFile(copied, sealed, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := secret.OpenLocalReader(dir, own, read(who))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,11 +1,12 @@
-// Package tenantdir keeps files in a directory that belongs to one tenant and says so: a file `MARK` at its root names the tenant,
-// and a directory with another mark, or none, is not opened. No name leads out of it (os.Root), a file is replaced whole or not at
-// all, and nobody but its owner can read it, unless the platform gives the directory a group (setgid): then that group can read,
-// which is how one user writes what another reads. It relies on its callers for the form of names, and on the file system for
-// durability of what was synced.
+// Package tenantdir keeps files in a directory that belongs to one tenant and says so: a file `MARK` at its root is the tenant's mark
+// (package binding), and a directory with another mark, or none, is not opened. No name leads out of it (os.Root), a file is replaced
+// whole or not at all, and nobody but its owner can read it, unless the platform gives the directory a group (setgid): then that
+// group can read, which is how one user writes what another reads. It relies on its callers for the form of names, and on the file
+// system for durability of what was synced.
 package tenantdir
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/id"
 )
 
@@ -25,20 +27,8 @@ const MarkName = "MARK"
 const (
 	// tmpDir holds files that are being written; it lies in the same file system, so that they can be moved into place.
 	tmpDir = "tmp"
-	// mostMark bounds the mark that is read, in bytes.
-	mostMark = 256
 	// staleAfter is when a file that was never finished belongs to no living writer.
 	staleAfter = time.Hour
-)
-
-// Errors that say a directory must not be used.
-var (
-	// ErrForeign says that a directory carries the mark of another tenant.
-	ErrForeign = errors.New("it belongs to another tenant")
-	// ErrUnmarked says that nothing tells whose a directory is.
-	ErrUnmarked = errors.New("it carries no tenant's mark")
-	// ErrOpenToOthers says that other users of the machine could read or change a directory.
-	ErrOpenToOthers = errors.New("it is open to other users")
 )
 
 // Dir is an open directory of one tenant. It is safe for use by many goroutines, and by many processes.
@@ -47,103 +37,156 @@ type Dir struct {
 	tenant   id.Tenant
 	fileMode fs.FileMode
 	dirMode  fs.FileMode
+	// owner, want and place are what the mark is held to.
+	owner *binding.Owner
+	want  binding.Mark
+	place binding.Place
 }
 
-// Create makes the directory, mode 0700, and marks it. On one that carries this tenant's mark already it changes nothing; one that
-// carries another's is refused with [ErrForeign], and one that holds something without a mark with [ErrUnmarked].
-func Create(name string, tenant id.Tenant) error {
-	if tenant.IsZero() {
-		return fmt.Errorf("directory %s can't be marked without a tenant", name)
+// Create makes the directory, mode 0700, and puts the mark on it. On one that carries this very mark already it changes nothing, and an
+// earlier mark of the same tenant gives way to it. One that carries another's is refused with [binding.ErrForeign], and one that
+// holds something without a mark with [binding.ErrUnmarked].
+func Create(name string, signer *binding.Signer, m binding.Mark) (changed bool, err error) {
+	if m.Tenant.IsZero() {
+		return false, fmt.Errorf("directory %s can't be marked without a tenant", name)
+	}
+	mark, err := signer.Sign(m)
+	if err != nil {
+		return false, err
 	}
 	if err := os.MkdirAll(name, 0o700); err != nil {
-		return fmt.Errorf("make the directory of %s: %w", tenant, err)
+		return false, fmt.Errorf("make the directory of %s: %w", m.Tenant, err)
 	}
 	root, err := os.OpenRoot(name)
 	if err != nil {
-		return fmt.Errorf("make the directory of %s: %w", tenant, err)
+		return false, fmt.Errorf("make the directory of %s: %w", m.Tenant, err)
 	}
 	defer root.Close()
-	d, err := newDir(root, tenant)
-	if err != nil {
-		return fmt.Errorf("directory %s can't be used: %w", name, err)
+	d := &Dir{root: root, tenant: m.Tenant, place: binding.Place{What: "directory " + name}}
+	if err := d.modes(); err != nil {
+		return false, err
 	}
-	switch err := d.checkMark(name); {
-	case err == nil:
-		return nil
-	case !errors.Is(err, ErrUnmarked):
-		return err
-	}
-	entries, err := fs.ReadDir(root.FS(), ".")
+	found, err := d.readMark()
 	if err != nil {
-		return fmt.Errorf("look into %s: %w", name, err)
+		return false, err
+	}
+	switch {
+	case found == mark:
+		return false, nil
+	case found == "":
+		if err := d.empty(); err != nil {
+			return false, err
+		}
+	default:
+		if whose := claimed(found); whose != m.Tenant.String() {
+			return false, binding.Refuse(binding.ErrForeign, "directory %s carries the mark of %s, and not of %s: name an empty directory", name, whose, m.Tenant)
+		}
+	}
+	return true, d.Write(MarkName, strings.NewReader(mark))
+}
+
+// claimed is whose a mark says a directory is. Marks of the first form were a tenant's id and nothing else.
+func claimed(mark string) string {
+	if first, err := id.ParseTenant(strings.TrimSuffix(mark, "\n")); err == nil {
+		return first.String()
+	}
+	m, err := binding.Claimed(mark)
+	if err != nil || m.Tenant.IsZero() {
+		return "nobody"
+	}
+	return m.Tenant.String()
+}
+
+// empty fails where the directory holds anything.
+func (d *Dir) empty() error {
+	entries, err := fs.ReadDir(d.root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", d.place.What, err)
 	}
 	for _, e := range entries {
 		if e.Name() != tmpDir {
-			return fmt.Errorf("directory %s holds %q and no %s, so nobody knows whose it is: name an empty directory: %w", name, e.Name(), MarkName, ErrUnmarked)
+			return binding.Refuse(binding.ErrUnmarked, "%s holds %q and no %s, so nobody knows whose it is: name an empty directory", d.place.What, e.Name(), MarkName)
 		}
 	}
-	return d.Write(MarkName, strings.NewReader(tenant.String()+"\n"))
+	return nil
 }
 
-// Open opens the directory of tenant. A directory with another mark is refused with [ErrForeign], one without a mark with
-// [ErrUnmarked], one that others can enter with [ErrOpenToOthers].
-func Open(name string, tenant id.Tenant) (*Dir, error) {
-	if tenant.IsZero() {
+// Open opens the directory of owner, which holds it from then on. want is the mark that the directory has to carry; setting is the
+// variable that named it. One with another mark, with none, or open to others is refused with an error of package binding.
+func Open(name string, owner *binding.Owner, want binding.Mark, setting string) (*Dir, error) {
+	if owner == nil || owner.Tenant().IsZero() {
 		return nil, fmt.Errorf("directory %s can't be opened without a tenant", name)
 	}
+	place := binding.Place{What: "directory " + name, Setting: setting}
 	root, err := os.OpenRoot(name)
 	if err != nil {
-		return nil, fmt.Errorf("open the directory of %s: %w", tenant, err)
+		return nil, fmt.Errorf("open the directory of %s: %w: check %s", owner, err, setting)
 	}
-	d, err := newDir(root, tenant)
-	if err == nil {
-		err = d.checkMark(name)
-	}
-	if err != nil {
+	d := &Dir{root: root, tenant: owner.Tenant(), owner: owner, want: want, place: place}
+	if err := d.Prove(context.Background()); err != nil {
 		_ = root.Close()
-		return nil, fmt.Errorf("directory %s can't be used: %w", name, err)
+		return nil, err
 	}
+	owner.Hold(d)
 	return d, nil
 }
 
-// newDir takes the modes of what will be written from the root's own.
-func newDir(root *os.Root, tenant id.Tenant) (*Dir, error) {
-	info, err := root.Stat(".")
-	if err != nil {
-		return nil, err
+// Prove implements binding.Resource: the mark is the owner's, nobody else can enter, and nothing of another tenant lies in it.
+func (d *Dir) Prove(context.Context) error {
+	if err := d.modes(); err != nil {
+		return err
 	}
-	d := &Dir{root: root, tenant: tenant, fileMode: 0o600, dirMode: 0o700}
+	mark, err := d.readMark()
+	if err != nil {
+		return err
+	}
+	if err := d.owner.Check(d.want, mark, d.place); err != nil {
+		return err
+	}
+	spaces, err := fs.Glob(d.root.FS(), "*/tnt_*")
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", d.place.What, err)
+	}
+	for _, space := range spaces {
+		if path.Base(space) != d.tenant.String() && path.Dir(space) != tmpDir {
+			return binding.Refuse(binding.ErrReach, "%s holds %s, which is another tenant's, and this set is %s: check %s", d.place.What, space, d.tenant, d.place.Setting)
+		}
+	}
+	return nil
+}
+
+// modes takes the modes of what will be written from the root's own, and refuses a root that others can enter.
+func (d *Dir) modes() error {
+	info, err := d.root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", d.place.What, err)
+	}
+	d.fileMode, d.dirMode = 0o600, 0o700
 	mode := info.Mode()
 	if mode&fs.ModeSetgid != 0 {
 		d.fileMode, d.dirMode = 0o640, fs.ModeSetgid|0o750
 	}
 	if open := mode.Perm() &^ d.dirMode.Perm(); open != 0 {
-		return nil, fmt.Errorf("its mode is %04o: chmod 700, or 2750 where a group is to read it: %w", mode.Perm(), ErrOpenToOthers)
-	}
-	return d, nil
-}
-
-func (d *Dir) checkMark(name string) error {
-	f, err := d.root.Open(MarkName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s has no file %s, this set is %s: check which directory this role was given: %w", name, MarkName, d.tenant, ErrUnmarked)
-	}
-	if err != nil {
-		return fmt.Errorf("read the mark of %s: %w", name, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, mostMark))
-	if err != nil {
-		return fmt.Errorf("read the mark of %s: %w", name, err)
-	}
-	found, err := id.ParseTenant(strings.TrimSuffix(string(b), "\n"))
-	if err != nil {
-		return fmt.Errorf("the mark in %s is unreadable: %w: %w", name, err, ErrUnmarked)
-	}
-	if found != d.tenant {
-		return fmt.Errorf("%s carries the mark of tenant %s, this set is %s: check which directory this role was given: %w", name, found, d.tenant, ErrForeign)
+		return binding.Refuse(binding.ErrReach, "%s is open to other users of the machine, its mode is %04o: chmod 700, or 2750 where a group is to read it", d.place.What, mode.Perm())
 	}
 	return nil
+}
+
+// readMark is what the file says; empty where there is none.
+func (d *Dir) readMark() (string, error) {
+	f, err := d.root.Open(MarkName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the mark of %s: %w", d.place.What, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, binding.MostBytes+1))
+	if err != nil {
+		return "", fmt.Errorf("read the mark of %s: %w", d.place.What, err)
+	}
+	return string(b), nil
 }
 
 // Tenant is whose directory it is.

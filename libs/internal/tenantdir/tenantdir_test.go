@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"a3os.app/libs/binding"
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/tenantdir"
 )
@@ -17,10 +19,10 @@ import (
 func create(t *testing.T) (string, id.Tenant, *tenantdir.Dir) {
 	t.Helper()
 	name, tenant := filepath.Join(t.TempDir(), "store"), id.NewTenant()
-	if err := tenantdir.Create(name, tenant); err != nil {
-		t.Fatal(err)
+	if changed, err := make(t, name, tenant); err != nil || !changed {
+		t.Fatal(changed, err)
 	}
-	d, err := tenantdir.Open(name, tenant)
+	d, err := open(t, name, tenant)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,49 +30,98 @@ func create(t *testing.T) (string, id.Tenant, *tenantdir.Dir) {
 	return name, tenant, d
 }
 
+// kind of the directories of these tests.
+const kind = binding.Objects
+
+func make(t *testing.T, name string, tenant id.Tenant) (bool, error) {
+	t.Helper()
+	return tenantdir.Create(name, bindingtest.Signer(t), binding.Mark{Tenant: tenant, Kind: kind})
+}
+
+func open(t *testing.T, name string, tenant id.Tenant) (*tenantdir.Dir, error) {
+	t.Helper()
+	return tenantdir.Open(name, bindingtest.Owner(t, tenant), binding.Mark{Kind: kind}, "A3_X_DIR")
+}
+
 func TestDirectoryWithoutThisTenantsMarkIsRefused(t *testing.T) {
 	name, tenant, _ := create(t)
-	if err := tenantdir.Create(name, tenant); err != nil {
-		t.Errorf("creating again is not the same as once: %v", err)
+	if changed, err := make(t, name, tenant); err != nil || changed {
+		t.Errorf("creating again is not the same as once: %t, %v", changed, err)
 	}
 	other := id.NewTenant()
-	for what, err := range map[string]error{"create": tenantdir.Create(name, other), "open": openErr(name, other)} {
-		if !errors.Is(err, tenantdir.ErrForeign) || !strings.Contains(err.Error(), tenant.String()) || !strings.Contains(err.Error(), other.String()) || !strings.Contains(err.Error(), name) {
+	_, createErr := make(t, name, other)
+	for what, err := range map[string]error{"create": createErr, "open": openErr(t, name, other)} {
+		if !errors.Is(err, binding.ErrForeign) || !strings.Contains(err.Error(), tenant.String()) || !strings.Contains(err.Error(), other.String()) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s as another tenant: %v", what, err)
 		}
 	}
 	mark := filepath.Join(name, tenantdir.MarkName)
-	for _, content := range []string{"", "tnt_", tenant.String() + "\n" + other.String(), strings.Repeat("x", 1<<20)} {
+	good, err := os.ReadFile(mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]error{"": binding.ErrUnmarked, "tnt_": binding.ErrForged, tenant.String() + "\n": binding.ErrForged,
+		strings.Replace(string(good), "objects", "secrets", 1): binding.ErrForged, strings.Repeat("x", 1<<20): binding.ErrForged} {
 		if err := os.WriteFile(mark, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := openErr(name, tenant); !errors.Is(err, tenantdir.ErrUnmarked) {
+		if err := openErr(t, name, tenant); !errors.Is(err, want) || !strings.Contains(err.Error(), "A3_X_DIR") {
 			t.Errorf("mark of %d bytes: %v", len(content), err)
 		}
 	}
 	if err := os.Remove(mark); err != nil {
 		t.Fatal(err)
 	}
-	if err := openErr(name, tenant); !errors.Is(err, tenantdir.ErrUnmarked) {
+	if err := openErr(t, name, tenant); !errors.Is(err, binding.ErrUnmarked) {
 		t.Errorf("no mark: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(name, "somebodys"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := tenantdir.Create(name, tenant); !errors.Is(err, tenantdir.ErrUnmarked) {
+	if _, err := make(t, name, tenant); !errors.Is(err, binding.ErrUnmarked) {
 		t.Errorf("marking a directory that holds something: %v", err)
 	}
-	if err := openErr(name, id.Tenant{}); err == nil {
+	// Marks of the first form were the tenant's id: the tenant's own gives way to a signed one, and no other's.
+	for whose, want := range map[id.Tenant]error{tenant: nil, other: binding.ErrForeign} {
+		if err := os.WriteFile(mark, []byte(whose.String()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := make(t, name, tenant); !errors.Is(err, want) {
+			t.Errorf("over the first form of a mark of %s: %v", whose, err)
+		}
+	}
+	if err := openErr(t, name, id.Tenant{}); err == nil {
 		t.Error("opened without a tenant")
 	}
 }
 
-func openErr(name string, tenant id.Tenant) error {
-	d, err := tenantdir.Open(name, tenant)
+func openErr(t *testing.T, name string, tenant id.Tenant) error {
+	t.Helper()
+	d, err := open(t, name, tenant)
 	if err == nil {
 		_ = d.Close()
 	}
 	return err
+}
+
+// What a mark can't know: the directory carries the right one, and holds what is another's.
+func TestDirectoryThatHoldsAnotherTenantsThingsIsRefused(t *testing.T) {
+	name, tenant, d := create(t)
+	if err := d.Write("objects/"+tenant.String()+"/a", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := openErr(t, name, tenant); err != nil {
+		t.Fatal(err)
+	}
+	other := id.NewTenant().String()
+	if err := d.Write("objects/"+other+"/a", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"opened anew": openErr(t, name, tenant), "proven": d.Prove(t.Context())} {
+		if !errors.Is(err, binding.ErrReach) || !strings.Contains(err.Error(), other) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 func TestDirectoryThatOthersCanEnterIsRefused(t *testing.T) {
@@ -79,7 +130,7 @@ func TestDirectoryThatOthersCanEnterIsRefused(t *testing.T) {
 		if err := os.Chmod(name, mode); err != nil {
 			t.Fatal(err)
 		}
-		if err := openErr(name, tenant); !errors.Is(err, tenantdir.ErrOpenToOthers) {
+		if err := openErr(t, name, tenant); !errors.Is(err, binding.ErrReach) {
 			t.Errorf("mode %v: %v", mode, err)
 		}
 	}
@@ -94,7 +145,7 @@ func TestModesFollowTheDirectory(t *testing.T) {
 		if err := os.Chmod(name, root); err != nil {
 			t.Fatal(err)
 		}
-		d, err := tenantdir.Open(name, tenant)
+		d, err := open(t, name, tenant)
 		if err != nil {
 			t.Fatal(err)
 		}

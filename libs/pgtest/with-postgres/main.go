@@ -74,7 +74,7 @@ func run(args []string) (code int, err error) {
 func serve() (stop func() error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // it may have to be fetched first
 	defer cancel()
-	server, err := pgtest.Start(ctx, 0)
+	server, err := pgtest.Shared(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}

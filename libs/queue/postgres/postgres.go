@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -84,6 +85,9 @@ type Inserter struct{ client *river.Client[pgx.Tx] }
 
 // NewInserter makes an inserter into the queue in a schema.
 func NewInserter(schema string) (*Inserter, error) {
+	if schema == "" {
+		return nil, errors.New("an inserter needs the schema of its queue")
+	}
 	client, err := river.NewClient(riverpgxv5.New(nil), &river.Config{Schema: schema, PollOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("make the inserter of queue %q: %w", schema, err)

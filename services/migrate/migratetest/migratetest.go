@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
@@ -51,6 +52,7 @@ func New(t testing.TB) *Tenant {
 	if err := migrate.Run(t.Context(), cfg); err != nil {
 		t.Fatalf("migrate the tenant's database: %v", err)
 	}
+	bindingtest.Mark(t, tenant.URL, tenant.ID, "queue")
 	return tenant
 }
 
@@ -82,7 +84,7 @@ func (d *Tenant) Real(t testing.TB, role string) string {
 // Open is a pool of a role, as its service opens it, closed when the test ends.
 func (d *Tenant) Open(t testing.TB, role string) *pg.DB {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: d.RoleURL(t, role), Service: strings.TrimSuffix(role, "_tenant")})
+	db, err := pg.Open(t.Context(), pg.Config{URL: d.RoleURL(t, role), Service: strings.TrimSuffix(role, "_tenant"), Owner: bindingtest.Owner(t, d.ID)})
 	if err != nil {
 		t.Fatalf("open a pool as %s: %v", role, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/pgtest"
@@ -46,6 +47,7 @@ func New(t testing.TB) *Database {
 	if err := pg.Migrate(t.Context(), d.Owner, names, pg.Base(), audit.Schema()); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
+	bindingtest.Database(t, d.Database.URL)
 	return d
 }
 

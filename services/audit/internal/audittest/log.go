@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/tlog"
@@ -30,7 +31,7 @@ func Signer(t testing.TB) *tlog.Signer {
 // DB is the pool that the service itself uses.
 func (d *Database) DB(t testing.TB) *pg.DB {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: d.URL["role_audit"], Service: "audit"})
+	db, err := pg.Open(t.Context(), pg.Config{URL: d.URL["role_audit"], Service: "audit", Owner: bindingtest.Somebody(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 
+	"a3os.app/libs/binding"
+	"a3os.app/libs/binding/bindingtest"
+	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/tlog"
 
@@ -23,6 +26,9 @@ const (
 	envKey  = "SEAL_LOG_KEY"
 	envStep = "SEAL_KILL_AT"
 	envNth  = "SEAL_KILL_NTH"
+	// The child opens the database as the test marked it.
+	envMarkKeys = "SEAL_KILL_MARK_KEYS"
+	envTenant   = "SEAL_KILL_TENANT"
 )
 
 // perBatch makes three batches of what a kill test records: one that crosses the end of a tile and is signed, one that isn't signed,
@@ -49,7 +55,15 @@ func sealAndDie(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db, err := pg.Open(ctx, pg.Config{URL: os.Getenv(envURL), Service: "audit"})
+	tenant, err := id.ParseTenant(os.Getenv(envTenant))
+	if err != nil {
+		return err
+	}
+	owner, err := binding.NewOwner(os.Getenv(envMarkKeys), bindingtest.Plane, tenant)
+	if err != nil {
+		return err
+	}
+	db, err := pg.Open(ctx, pg.Config{URL: os.Getenv(envURL), Service: "audit", Owner: owner})
 	if err != nil {
 		return err
 	}
@@ -118,7 +132,8 @@ func runAndDie(t *testing.T, url, secret string, step seal.Step, nth int) bool {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(os.Environ(), envURL+"="+url, envKey+"="+secret, envStep+"="+string(step), envNth+"="+strconv.Itoa(nth))
+	cmd.Env = append(os.Environ(), envURL+"="+url, envKey+"="+secret, envStep+"="+string(step), envNth+"="+strconv.Itoa(nth),
+		envMarkKeys+"="+bindingtest.Keys(t), envTenant+"="+bindingtest.Somebody(t).Tenant().String())
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return false

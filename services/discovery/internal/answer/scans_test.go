@@ -7,6 +7,7 @@ import (
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/services/discovery/internal/answer"
@@ -65,7 +66,7 @@ func TestQuestionsReadWhatTheyAreAboutAndNoMore(t *testing.T) {
 		},
 	} {
 		before := counts(t, env)
-		db, err := pg.Open(t.Context(), pg.Config{URL: env.RoleURL(t, "discovery"), Service: "scans", MaxConns: 1})
+		db, err := pg.Open(t.Context(), pg.Config{URL: env.RoleURL(t, "discovery"), Service: "scans", MaxConns: 1, Owner: bindingtest.Owner(t, env.ID)})
 		check(t, err)
 		const calls = 8 // from the sixth on a plan may be one for any parameters
 		for range calls {

@@ -22,6 +22,7 @@ import (
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 
 	"a3os.app/libs/authz"
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/page"
@@ -109,6 +110,7 @@ func Database(t testing.TB) (*pgtest.Database, map[string]string) {
 	if err := pg.Migrate(t.Context(), db.URL, names, pg.Base(), audit, iam.Schema()); err != nil {
 		t.Fatal(err)
 	}
+	bindingtest.Database(t, db.URL)
 	return db, urls
 }
 
@@ -183,7 +185,7 @@ func (e *Env) run(t testing.TB) {
 
 func open(t testing.TB, url string) *pg.DB {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: url, Service: "test"})
+	db, err := pg.Open(t.Context(), pg.Config{URL: url, Service: "test", Owner: bindingtest.Somebody(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

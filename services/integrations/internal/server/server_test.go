@@ -13,6 +13,7 @@ import (
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/blob"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
@@ -54,13 +55,16 @@ func newEnv(t *testing.T) *env {
 	dir, objects := t.TempDir(), t.TempDir()
 	check(t, os.Chmod(dir, 0o700))
 	check(t, os.Chmod(objects, 0o700))
-	check(t, secret.CreateLocal(dir, e.ID))
-	check(t, blob.CreateLocal(objects, e.ID))
-	secrets, err := secret.OpenLocalWriter(dir, e.ID, keys.Public)
+	owner := bindingtest.Owner(t, e.ID)
+	_, err = secret.CreateLocal(dir, bindingtest.Signer(t), e.ID, keys.Public)
 	check(t, err)
-	e.secrets, err = secret.OpenLocalReader(dir, e.ID, keys.Private)
+	_, err = blob.CreateLocal(objects, bindingtest.Signer(t), e.ID)
 	check(t, err)
-	content, err := blob.OpenLocalWriter(objects, e.ID, 1<<20)
+	secrets, err := secret.OpenLocalWriter(dir, owner, keys.Public)
+	check(t, err)
+	e.secrets, err = secret.OpenLocalReader(dir, owner, keys.Private)
+	check(t, err)
+	content, err := blob.OpenLocalWriter(objects, owner, 1<<20)
 	check(t, err)
 	e.objects, err = blob.OpenLocalReader(objects, e.ID)
 	check(t, err)

@@ -100,7 +100,7 @@ func (p *Plane) openState() error {
 	if p.state, err = state.Open(p.Settings.Home); err != nil {
 		return err
 	}
-	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Supervisor: p.supervisor, Now: time.Now}
+	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Now: time.Now}
 	return nil
 }
 

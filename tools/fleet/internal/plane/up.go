@@ -117,7 +117,8 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 			func() (bool, error) { return false, p.fillSample(ctx) })},
 		{"database of the registry", sequence(
 			func() (bool, error) { return pf.Database(ctx, p.own) },
-			func() (bool, error) { return pf.Migrate(ctx, p.own) })},
+			func() (bool, error) { return pf.Migrate(ctx, p.own) },
+			func() (bool, error) { return pf.Mark(ctx, p.own) })},
 		{"registry and gateway", sequence(
 			func() (bool, error) { return false, p.noteFront() },
 			func() (bool, error) { return pf.Start(ctx, p.own) })},
@@ -185,7 +186,8 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin string) (changed b
 			func() (bool, error) { return p.nameFirstAdmin(set, admin) })},
 		{"database and roles of its own", sequence(
 			func() (bool, error) { return pf.Database(ctx, set) },
-			func() (bool, error) { return pf.Migrate(ctx, set) })},
+			func() (bool, error) { return pf.Migrate(ctx, set) },
+			func() (bool, error) { return pf.Mark(ctx, set) })},
 		{fmt.Sprintf("its %d services", len(p.blueprint.Components)), func() (bool, error) { return pf.Start(ctx, set) }},
 		{"reachable at " + p.Settings.URL(t.Slug), sequence(
 			func() (bool, error) { return false, p.publish(ctx, conn, set) },

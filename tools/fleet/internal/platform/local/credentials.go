@@ -19,6 +19,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/binding"
 	"a3os.app/libs/blob"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/queue"
@@ -37,21 +38,33 @@ func (p *Platform) KeysAndStores(s Set) (changed bool, err error) {
 		changed = changed || did
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
-		dir := p.store(s, name)
-		_, missing := os.Stat(dir)
-		make := blob.CreateLocal
-		if s.Blueprint.Stores[name].Kind == blueprint.StoreSecret {
-			make = secret.CreateLocal
+		did, err := p.makeStore(s, name, s.Blueprint.Stores[name])
+		if err != nil {
+			return changed, fmt.Errorf("make store %s: %w", name, err)
 		}
-		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-			return changed, err
-		}
-		if err := make(dir, s.Tenant); err != nil {
-			return changed, err
-		}
-		changed = changed || missing != nil
+		changed = changed || did
 	}
 	return changed, nil
+}
+
+// makeStore makes a store and puts the set's mark on it.
+func (p *Platform) makeStore(s Set, name string, store blueprint.Store) (changed bool, err error) {
+	signer, err := p.signer()
+	if err != nil {
+		return false, err
+	}
+	dir := p.store(s, name)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return false, err
+	}
+	if store.Kind == blueprint.StoreBlob {
+		return blob.CreateLocal(dir, signer, s.Tenant)
+	}
+	public, err := os.ReadFile(p.publicFile(s, store.Key))
+	if err != nil {
+		return false, fmt.Errorf("read the public half of key %s: %w", store.Key, err)
+	}
+	return secret.CreateLocal(dir, signer, s.Tenant, strings.TrimSpace(string(public)))
 }
 
 func (p *Platform) store(s Set, name string) string { return p.dir(s, "stores", name) }
@@ -96,6 +109,9 @@ func (p *Platform) newKey(s Set, k blueprint.Key) (private, public string, err e
 			return "", "", err
 		}
 		return tlog.NewKey(name)
+	case blueprint.KeyMark:
+		private, public, err := binding.NewKey(p.State.Plane)
+		return private.Reveal(), public, err
 	case blueprint.KeySnapshot:
 		pub, priv, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/binding"
 )
 
 const (
@@ -94,7 +95,7 @@ func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s Set, name string
 		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = %s", quoted, setting[0], literal(setting[1])))
 	}
 	sum := sha256.Sum256([]byte(strings.Join(statements, ";")))
-	mark := "a3 " + hex.EncodeToString(sum[:])
+	made := "a3 " + hex.EncodeToString(sum[:])
 	var have *string
 	err = admin.QueryRow(ctx, "SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $1", real).Scan(&have)
 	switch {
@@ -102,10 +103,10 @@ func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s Set, name string
 		statements = append([]string{"CREATE ROLE " + quoted}, statements...)
 	case err != nil:
 		return false, err
-	case *have == mark:
+	case *have == made:
 		return false, nil
 	}
-	statements = append(statements, "COMMENT ON ROLE "+quoted+" IS "+literal(mark))
+	statements = append(statements, "COMMENT ON ROLE "+quoted+" IS "+literal(made))
 	// One string of several statements is one transaction.
 	_, err = admin.PgConn().Exec(ctx, strings.Join(statements, ";")).ReadAll()
 	return true, err
@@ -134,11 +135,12 @@ func (p *Platform) password(s Set, role string) (string, error) {
 func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s Set, d *blueprint.Database) (changed bool, err error) {
 	name, owner := databaseName(s), realRole(s, ownerRole)
 	db := pgx.Identifier{name}.Sanitize()
-	var have string
-	err = admin.QueryRow(ctx, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", name).Scan(&have)
+	var have, mark string
+	err = admin.QueryRow(ctx, "SELECT pg_get_userbyid(datdba), coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1", name).Scan(&have, &mark)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		if _, err := admin.Exec(ctx, "CREATE DATABASE "+db+" OWNER "+pgx.Identifier{owner}.Sanitize()+" TEMPLATE template0"); err != nil {
+		// Nobody connects before it is closed, or the roles of other sets would find for a moment that they can, and stop.
+		if _, err := admin.Exec(ctx, "CREATE DATABASE "+db+" OWNER "+pgx.Identifier{owner}.Sanitize()+" TEMPLATE template0 ALLOW_CONNECTIONS false"); err != nil {
 			return false, fmt.Errorf("make database %s: %w", name, err)
 		}
 		changed = true
@@ -146,6 +148,9 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s Set, d *blue
 		return false, fmt.Errorf("look for database %s: %w", name, err)
 	case have != owner:
 		return false, fmt.Errorf("database %s belongs to %s and not to %s: it is somebody else's", name, have, owner)
+	}
+	if err := notAnothers("database "+name, mark, binding.Mark{Tenant: s.Tenant}); err != nil {
+		return false, err
 	}
 	var names []string
 	for _, r := range append(slices.Sorted(maps.Keys(d.Roles)), ownerRole) {
@@ -156,6 +161,7 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s Set, d *blue
 		"REVOKE ALL ON DATABASE " + db + " FROM PUBLIC",
 		"REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC",
 		"GRANT CONNECT ON DATABASE " + db + " TO " + strings.Join(names, ", "),
+		"ALTER DATABASE " + db + " ALLOW_CONNECTIONS true",
 	}, ";")).ReadAll()
 	if err != nil {
 		return changed, fmt.Errorf("close database %s: %w", name, err)

@@ -39,6 +39,8 @@ type Platform struct {
 	Settings   settings.Settings
 	State      *state.State
 	Supervisor *supervise.Client
+	// Own is the plane's own set, whose keys sign the marks of every set.
+	Own Set
 	// Release of the artefact, and where it is.
 	Release Release
 	// Postgres is the plane's server, Sample the one with an invented company to discover; both there after Servers.
@@ -181,7 +183,11 @@ func (p *Platform) facts(s Set, c blueprint.Component) (blueprint.Facts, error) 
 			f.AllowedAddresses = p.Sample.Address()
 		}
 	}
-	err := errors.Join(p.addresses(&f, s, c), p.credentials(&f, s, c))
+	var err error
+	if f.MarkKeys, err = p.markKeys(); err != nil {
+		return f, err
+	}
+	err = errors.Join(p.addresses(&f, s, c), p.credentials(&f, s, c))
 	return f, err
 }
 

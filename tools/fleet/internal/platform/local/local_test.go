@@ -125,6 +125,14 @@ func platform(t *testing.T) *local.Platform {
 	if _, err := p.Serve(t.Context(), p.Postgres); err != nil {
 		t.Fatal(err)
 	}
+	control, err := blueprint.Plane()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Own = local.Set{Blueprint: control}
+	if _, err := p.KeysAndStores(p.Own); err != nil {
+		t.Fatal(err)
+	}
 	return p
 }
 
@@ -153,6 +161,7 @@ func carryOut(t *testing.T, p *local.Platform, s local.Set) string {
 		{"keys", func() (bool, error) { return p.KeysAndStores(s) }},
 		{"database", func() (bool, error) { return p.Database(t.Context(), s) }},
 		{"migrate", func() (bool, error) { return p.Migrate(t.Context(), s) }},
+		{"mark", func() (bool, error) { return p.Mark(t.Context(), s) }},
 		{"start", func() (bool, error) { return p.Start(t.Context(), s) }},
 	} {
 		did, err := step.do()
@@ -169,7 +178,7 @@ func carryOut(t *testing.T, p *local.Platform, s local.Set) string {
 func TestSetOfAnotherProductIsCarriedOutTheSameAndARepetitionChangesNothing(t *testing.T) {
 	p, b := platform(t), tiny(t)
 	set := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
-	if got := carryOut(t, p, set); got != "authorities keys database migrate start" {
+	if got := carryOut(t, p, set); got != "authorities keys database migrate mark start" {
 		t.Errorf("the first time %q changed something", got)
 	}
 	web, err := p.Address(set, "web", "api")
