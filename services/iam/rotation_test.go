@@ -15,6 +15,7 @@ import (
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/set"
 )
 
@@ -25,7 +26,10 @@ func (p *place) sibling(service string) *set.Member {
 	cfg := p.cfg.Set
 	cfg.Listen, cfg.Certificates = listener.Addr().String(), p.keypair(service)
 	_ = listener.Close()
-	member := must(set.Join(p.Context(), cfg, service))(p.T)
+	owner := must(cfg.Owner())(p.T)
+	db := must(pg.Open(p.Context(), pg.Config{URL: p.cfg.DatabaseURL.Reveal(), Owner: owner}))(p.T)
+	p.Cleanup(db.Close)
+	member := must(set.Join(p.Context(), cfg, service, owner))(p.T)
 	ctx, stop := context.WithCancel(p.Context())
 	done := make(chan error, 1)
 	go func() { done <- member.Serve(ctx, set.Serving{}) }()

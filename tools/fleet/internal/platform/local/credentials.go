@@ -205,6 +205,10 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s Set, r blueprint.Recovery
 		return fault.New(fault.Unimplemented, "the blueprint %s has no way to let an admin in again", s.Blueprint.Name)
 	}
 	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, Recovery: &r}
+	var err error
+	if facts.MarkKeys, err = p.markKeys(); err != nil {
+		return err
+	}
 	for _, role := range program.Database {
 		facts.DatabaseURLs[role] = p.urlFile(s, role)
 	}
