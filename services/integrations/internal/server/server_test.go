@@ -66,7 +66,7 @@ func newEnv(t *testing.T) *env {
 	check(t, err)
 	content, err := blob.OpenLocalWriter(objects, owner, 1<<20)
 	check(t, err)
-	e.objects, err = blob.OpenLocalReader(objects, e.ID)
+	e.objects, err = blob.OpenLocalReader(objects, owner)
 	check(t, err)
 	pages, err := page.NewSealer([]byte("a secret of the test's own"))
 	check(t, err)
