@@ -84,9 +84,15 @@ func name(prefix string) string { return prefix + "-" + strings.ToLower(rand.Tex
 // invite makes a new user and signs them in.
 func (x *tenant) invite(t testing.TB) *person {
 	t.Helper()
+	return x.person(t, iamv1.TenantRole_TENANT_ROLE_UNSPECIFIED)
+}
+
+// person is invite, with a role across the tenant.
+func (x *tenant) person(t testing.TB, role iamv1.TenantRole) *person {
+	t.Helper()
 	who := name("person")
 	users := client(x.admin(t), "", iamv1connect.NewUserWriteServiceClient)
-	invited := ask(t, users.InviteUser, &iamv1.InviteUserRequest{Email: who + "@example.com", DisplayName: who})
+	invited := ask(t, users.InviteUser, &iamv1.InviteUserRequest{Email: who + "@example.com", DisplayName: who, TenantRole: role})
 	p, err := x.admin(t).session.Profile()
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,80 @@
+package systemtest
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
+	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+)
+
+// Row T11, its other half: nobody hears of the issuer, so nobody can know who was removed. What changes something is refused after 10 s,
+// what reads after 60 s, and not before; with the issuer back, both go on. The issuer is stopped as it is, so that it takes connections
+// and never answers.
+func TestServicesThatHearNothingOfTheIssuerRefuseWritesAndThenReads(t *testing.T) {
+	full(t)
+	t.Parallel()
+	x := borrow(t)
+	owner := x.person(t, iamv1.TenantRole_TENANT_ROLE_UNSPECIFIED)
+	w := ask(t, client(x.plane.as(t, x, "spare-admin"), "", iamv1connect.NewWorkspaceWriteServiceClient).CreateWorkspace,
+		&iamv1.CreateWorkspaceRequest{Name: name("workspace"), OwnerUserId: owner.id}).GetId()
+	token := owner.token(t, w)
+	cases := []struct {
+		component, method, body string
+		early, late             time.Duration
+	}{
+		{"integrations", "/a3os.integrations.v1.IntegrationWriteService/DeleteIntegration", `{"integrationId":"int_01h455vb4pex5vsknk084sn02q"}`, 5 * time.Second, 10 * time.Second},
+		{"discovery", "/a3os.discovery.v1.RunWriteService/StartRun", `{"integrationId":"int_01h455vb4pex5vsknk084sn02q"}`, 5 * time.Second, 10 * time.Second},
+		{"integrations", "/a3os.integrations.v1.IntegrationService/ListIntegrations", `{}`, 50 * time.Second, 60 * time.Second},
+		{"discovery", "/a3os.discovery.v1.RunService/ListRuns", `{}`, 50 * time.Second, 60 * time.Second},
+		{"audit", "/a3os.audit.v1.AuditService/ListEvents", `{}`, 50 * time.Second, 60 * time.Second},
+	}
+	const silent = "has not been heard of"
+	resume := x.pause(t, "iam")
+	began := time.Now()
+	var wg sync.WaitGroup
+	for _, c := range cases {
+		call := past(t, x, c.component).bearer(token)
+		m := methodNamed(t, c.method)
+		wg.Go(func() {
+			tick := time.NewTicker(200 * time.Millisecond)
+			defer tick.Stop()
+			for range tick.C {
+				a, err := call.try(t, m.path(), contentType(m, "json"), frame(m, []byte(c.body)))
+				took := time.Since(began)
+				if err != nil {
+					t.Errorf("%s: %v", c.method, err)
+					return
+				}
+				if refused := a.code == "unavailable" && strings.Contains(a.message, silent); refused {
+					if took < c.early {
+						t.Errorf("%s is refused after %s already", c.method, took)
+					}
+					t.Logf("%s: refused after %s", c.method, took.Round(100*time.Millisecond))
+					return
+				}
+				// The last word may have come up to the moment of the stop; the rest is room for a slow machine.
+				const room = 3 * time.Second
+				if took > c.late+room {
+					t.Errorf("%s is still answered after %s: %s", c.method, took, a)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	resume()
+	for _, c := range cases {
+		m := methodNamed(t, c.method)
+		within(t, backWithin, func() error {
+			if a := past(t, x, c.component).bearer(token).call(t, m, nil); strings.Contains(a.message, silent) {
+				return fmt.Errorf("%s, with the issuer back: %s", c.method, a)
+			}
+			return nil
+		})
+	}
+	t.Attr("row", fmt.Sprintf("T11 %d", len(cases)))
+}
