@@ -85,6 +85,7 @@ func TestRemovedMemberIsRefusedWithinFiveSeconds(t *testing.T) {
 	if _, err := member.anew(t, w.GetId()); err == nil {
 		t.Error("a removed member gets a new token for the workspace")
 	}
+	t.Attr("row", fmt.Sprintf("T11 %d", len(probes(t))))
 }
 
 // Row T11, of a user and all of their sessions.
@@ -99,6 +100,7 @@ func TestDeactivatedUserIsRefusedWithinFiveSeconds(t *testing.T) {
 	if _, err := user.anew(t, ""); err == nil {
 		t.Error("a deactivated user gets a new token")
 	}
+	t.Attr("row", fmt.Sprintf("T11 %d", len(probes(t))))
 }
 
 // Row W26. A run that a stopped worker can't take is one that can be watched for as long as the test likes.
@@ -134,6 +136,7 @@ func TestStreamOfARemovedMemberEnds(t *testing.T) {
 	if done := owner.await(t, w, run.GetId()); done.GetError() != "" {
 		t.Errorf("the run ended with %s", done.GetError())
 	}
+	t.Attr("row", "W26 1")
 }
 
 // pause stops a service's process as it is, until resume.
