@@ -22,6 +22,7 @@ import (
 	"a3os.app/libs/fault"
 )
 
+// Attack T10.
 func TestManyUnknownKeysCostOneFetchAnInterval(t *testing.T) {
 	i := newIssuer(t, "k1")
 	keys := i.remote()
@@ -50,6 +51,7 @@ func TestManyUnknownKeysCostOneFetchAnInterval(t *testing.T) {
 	if _, err := keys.Key(t.Context(), "k1"); err != nil || keys.Generation() != 1 {
 		t.Errorf("the known key: %v, generation %d", err, keys.Generation())
 	}
+	t.Attr("row", "T10 3000")
 }
 
 func TestNewKeyIsFoundAtOnce(t *testing.T) {

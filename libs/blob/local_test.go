@@ -33,6 +33,7 @@ func newLocal(t *testing.T) (string, id.Tenant, *blob.LocalWriter, *blob.LocalRe
 	return dir, tenant, w, r
 }
 
+// Attack O39, in what every driver must refuse.
 func TestLocal(t *testing.T) {
 	blobtest.Run(t, func(t *testing.T) blobtest.Store {
 		_, _, w, r := newLocal(t)
@@ -40,6 +41,7 @@ func TestLocal(t *testing.T) {
 	})
 }
 
+// Attack O40.
 func TestStoreOfAnotherTenantIsNotOpened(t *testing.T) {
 	dir, tenant, _, _ := newLocal(t)
 	other := id.NewTenant()
@@ -52,8 +54,10 @@ func TestStoreOfAnotherTenantIsNotOpened(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	t.Attr("row", "O40 3")
 }
 
+// Attack O39, by a link instead of a key.
 func TestLinkDoesNotLeadOut(t *testing.T) {
 	dir, tenant, w, r := newLocal(t)
 	if _, err := w.Put(t.Context(), "d/a", strings.NewReader("x")); err != nil {

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -215,8 +216,8 @@ func (w *world) token(c authn.TokenClaims, change func(*jwt.Token)) string {
 	return s
 }
 
-func (w *world) self(source *workload.Source, token string) (*iamv1.GetSelfResponse, error) {
-	c := iamv1connect.NewIdentityServiceClient(w.client(source), "https://discovery.invalid")
+func (w *world) self(source *workload.Source, token string, options ...connect.ClientOption) (*iamv1.GetSelfResponse, error) {
+	c := iamv1connect.NewIdentityServiceClient(w.client(source), "https://discovery.invalid", options...)
 	req := connect.NewRequest(&iamv1.GetSelfRequest{})
 	if token != "" {
 		req.Header().Set("Authorization", "Bearer "+token)
@@ -240,6 +241,7 @@ func TestGoodTokenIsBelieved(t *testing.T) {
 	}
 }
 
+// Attacks T1, T2, T3, T5, T6, T7, T8 and T10, in every protocol. Each name begins with its row.
 func TestBadTokensAreRefused(t *testing.T) {
 	w := newWorld(t)
 	good := w.token(w.claims(nil), nil)
@@ -247,7 +249,7 @@ func TestBadTokensAreRefused(t *testing.T) {
 	past := jwt.NewNumericDate(time.Now().Add(-time.Second))
 	later := jwt.NewNumericDate(time.Now().Add(time.Minute))
 	parts := strings.Split(good, ".")
-	for name, token := range map[string]string{
+	tokens := map[string]string{
 		"T1 alg none":           w.token(w.claims(nil), func(t *jwt.Token) { t.Method = jwt.SigningMethodNone; t.Header["alg"] = "none" }),
 		"T1 signature stripped": parts[0] + "." + parts[1] + ".",
 		"T2 HS256 with the public key": w.token(w.claims(nil), func(t *jwt.Token) {
@@ -276,18 +278,30 @@ func TestBadTokensAreRefused(t *testing.T) {
 		"changed payload":         parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"x"}`)) + "." + parts[2],
 		"T10 dots":                strings.Repeat(".", 60_000),
 		"empty":                   " ",
-	} {
+	}
+	protocols := map[string][]connect.ClientOption{"connect": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()}}
+	cases := map[string]int{}
+	for name, token := range tokens {
 		t.Run(name, func(t *testing.T) {
-			if _, err := w.self(nil, token); connect.CodeOf(err) != connect.CodeUnauthenticated {
-				t.Fatalf("want unauthenticated, got %v", err)
+			for protocol, options := range protocols {
+				if _, err := w.self(nil, token, options...); connect.CodeOf(err) != connect.CodeUnauthenticated {
+					t.Errorf("%s: want unauthenticated, got %v", protocol, err)
+				}
 			}
 		})
+		if row, _, numbered := strings.Cut(name, " "); numbered && row[0] == 'T' {
+			cases[row] += len(protocols)
+		}
+	}
+	for row, n := range cases {
+		t.Attr("row", fmt.Sprintf("%s %d", row, n))
 	}
 	if _, err := w.self(nil, good); err != nil {
 		t.Fatalf("the good token afterwards: %v", err)
 	}
 }
 
+// Attack T5, with the first wall down.
 func TestTokenOfAnotherTenantIsRefusedByTheChainWhenTheKeyWallHasFallen(t *testing.T) {
 	w := newWorld(t)
 	// Signed by our own issuer's key: the first wall is down.
@@ -295,15 +309,25 @@ func TestTokenOfAnotherTenantIsRefusedByTheChainWhenTheKeyWallHasFallen(t *testi
 	if _, err := w.self(nil, token); connect.CodeOf(err) != connect.CodePermissionDenied {
 		t.Fatalf("want permission denied, got %v", err)
 	}
+	// Nor as what a workload presents.
+	worker := w.source(w.issuing, workload.Identity{Plane: "dev", Tenant: w.tenant, Service: "discovery-worker"})
+	req := connect.NewRequest(&discoveryv1.BeginSliceRequest{Attempt: 1})
+	req.Header().Set("Authorization", "Bearer "+token)
+	if _, err := discoveryv1connect.NewIngestServiceClient(w.client(worker), "https://discovery.invalid").BeginSlice(t.Context(), req); connect.CodeOf(err) != connect.CodePermissionDenied {
+		t.Fatalf("presented by a workload that is listed: want permission denied, got %v", err)
+	}
+	t.Attr("row", "T5 2")
 }
 
-func TestTenThousandUnknownKeysCostOneFetch(t *testing.T) {
+// Attack T10.
+func TestManyUnknownKeysCostOneFetch(t *testing.T) {
 	w := newWorld(t)
 	if _, err := w.self(nil, w.token(w.claims(nil), nil)); err != nil {
 		t.Fatal(err)
 	}
 	before := w.fetches
-	for range 200 {
+	const tokens = 200
+	for range tokens {
 		token := w.token(w.claims(nil), func(t *jwt.Token) { t.Header["kid"] = rand.Text() })
 		if _, err := w.self(nil, token); connect.CodeOf(err) != connect.CodeUnauthenticated {
 			t.Fatalf("want unauthenticated, got %v", err)
@@ -312,6 +336,7 @@ func TestTenThousandUnknownKeysCostOneFetch(t *testing.T) {
 	if got := w.fetches - before; got > 1 {
 		t.Fatalf("%d fetches for unknown keys in one interval", got)
 	}
+	t.Attr("row", fmt.Sprintf("T10 %d", tokens))
 }
 
 func TestRevokedTokenIsRefusedAndItsStreamEnds(t *testing.T) {

@@ -3,6 +3,7 @@ package secret_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -208,6 +209,7 @@ func TestFileOpensOnlyWhereItWasWritten(t *testing.T) {
 	})
 }
 
+// Attack O40.
 func TestStoreOfAnotherTenantIsNotOpened(t *testing.T) {
 	l := newLocal(t)
 	other := id.NewTenant()
@@ -226,22 +228,26 @@ func TestStoreOfAnotherTenantIsNotOpened(t *testing.T) {
 	if _, err := secret.OpenLocalReader(l.dir, l.owner, l.keys.Private); !errors.Is(err, binding.ErrUnmarked) {
 		t.Errorf("without a mark: %v", err)
 	}
+	t.Attr("row", "O40 4")
 }
 
+// Attack O39.
 func TestPathIsReadFromItsTextAlone(t *testing.T) {
 	p := secrettest.PathOf(id.NewTenant())
 	if got, err := secret.ParsePath(p.String()); err != nil || got != p {
 		t.Errorf("read %v, %v", got, err)
 	}
 	tnt, wsp, integ := p.Tenant.String(), p.Workspace.String(), p.Integration.String()
-	for _, s := range []string{
+	bad := []string{
 		"", "/", "//", tnt, tnt + "/" + wsp, "/" + p.String(), p.String() + "/", p.String() + "/x", wsp + "/" + tnt + "/" + integ,
 		tnt + "/" + wsp + "/..", "../" + wsp + "/" + integ, tnt + "/../" + integ, tnt + "\\" + wsp + "\\" + integ,
 		tnt + "//" + integ, p.String() + "\x00", strings.ToUpper(p.String()), tnt + "/" + wsp + "/%2e%2e", tnt + "/" + wsp + "/" + integ + "\n",
 		tnt + "/" + wsp + "/int_00000000000000000000000000",
-	} {
+	}
+	for _, s := range bad {
 		if got, err := secret.ParsePath(s); !errors.Is(err, secret.ErrInvalid) {
 			t.Errorf("%q is read as %v, %v", s, got, err)
 		}
 	}
+	t.Attr("row", fmt.Sprintf("O39 %d", len(bad)))
 }

@@ -3,6 +3,7 @@ package snapshot_test
 import (
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -87,6 +88,7 @@ func TestSameSnapshotIsSignedToTheSameBytesByEveryProcess(t *testing.T) {
 	}
 }
 
+// Attacks C46 and C47.
 func TestBadSnapshotIsRefusedByName(t *testing.T) {
 	cases := map[string]struct {
 		have   int64
@@ -150,6 +152,8 @@ func TestBadSnapshotIsRefusedByName(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("row", "C46 1")
+	t.Attr("row", fmt.Sprintf("C47 %d", len(cases)-1))
 }
 
 func changed(change func(*registryv1.Snapshot)) func(t *testing.T) *registryv1.SignedSnapshot {
@@ -160,6 +164,7 @@ func changed(change func(*registryv1.Snapshot)) func(t *testing.T) *registryv1.S
 	}
 }
 
+// Attack C47.
 func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	v, signed := verifier(t), sign(t, good())
 	for i := range signed.GetSnapshot() {
@@ -171,6 +176,7 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 			signed.Snapshot[i] ^= 1 << bit
 		}
 	}
+	t.Attr("row", fmt.Sprintf("C47 %d", 8*len(signed.GetSnapshot())))
 }
 
 func TestSignerSignsItsOwnPlaneOnly(t *testing.T) {

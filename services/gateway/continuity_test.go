@@ -260,6 +260,8 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 	}
 	write(t, h.snapshotFile, onDisk)
 	h.start().until("acme", "/", http.StatusOK, "acme")
+	t.Attr("row", "C46 1")
+	t.Attr("row", fmt.Sprintf("C47 %d", 2*len(bad)+3))
 }
 
 // Fault row F20, for the gateway itself.

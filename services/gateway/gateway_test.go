@@ -55,9 +55,10 @@ func TestNoClientSpeaksInTheGatewaysName(t *testing.T) {
 	for len(iam.seen) > 0 {
 		<-iam.seen
 	}
+	names := []string{"Forwarded", "X-Forwarded-Host", "X-Forwarded-For", "X-Tenant-Id", "X-Workspace-Id", "A3-Source-Address", "A3-Envelope", "X-Real-Ip"}
 	for _, http1 := range []bool{true, false} {
 		req := request(t, "GET", "https://acme.a3.test/", "")
-		for _, name := range []string{"Forwarded", "X-Forwarded-Host", "X-Forwarded-For", "X-Tenant-Id", "X-Workspace-Id", "A3-Source-Address", "A3-Envelope", "X-Real-Ip"} {
+		for _, name := range names {
 			req.Header.Set(name, "globex")
 		}
 		req.Header.Set("Idempotency-Key", "k")
@@ -76,6 +77,7 @@ func TestNoClientSpeaksInTheGatewaysName(t *testing.T) {
 			t.Errorf("the service saw %v", seen.Header)
 		}
 	}
+	t.Attr("row", fmt.Sprintf("H14 %d", 2*len(names)))
 }
 
 // Attack row H15.
@@ -89,6 +91,7 @@ func TestHostsWithoutATenantAreOneAnswer(t *testing.T) {
 	p.until("globex", "/", http.StatusOK, "globex/iam")
 	h.publish(acme) // globex is suspended, or gone: the snapshot holds active tenants only
 	p.until("globex", "/", http.StatusNotFound, "")
+	cases := 0
 	for _, http1 := range []bool{true, false} {
 		var first string
 		for _, c := range []struct{ host, path string }{
@@ -105,6 +108,7 @@ func TestHostsWithoutATenantAreOneAnswer(t *testing.T) {
 				a := do(t, p.client(http1), req)
 				a.Header.Del("Date")
 				got := fmt.Sprint(a.StatusCode, a.Header, a.body)
+				cases++
 				if first == "" {
 					first = got
 				}
@@ -114,6 +118,7 @@ func TestHostsWithoutATenantAreOneAnswer(t *testing.T) {
 			}
 		}
 	}
+	t.Attr("row", fmt.Sprintf("H15 %d", cases))
 }
 
 func TestBareDomainServesTheOneCompany(t *testing.T) {

@@ -106,6 +106,7 @@ func TestUpstreamSeesOneRequestOrNone(t *testing.T) {
 	if err := p.stop(); err != nil {
 		t.Error(err)
 	}
+	tried := len(cases)
 	for _, s := range []*service{a, g} {
 		if err := s.server.Shutdown(t.Context()); err != nil {
 			t.Error(err)
@@ -126,6 +127,7 @@ func TestUpstreamSeesOneRequestOrNone(t *testing.T) {
 		}
 		delete(cases, r.URL.Path)
 	}
+	t.Attr("row", fmt.Sprintf("H17 %d", tried))
 }
 
 func TestHonestPipelineIsStillServed(t *testing.T) {

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -140,7 +141,8 @@ func TestRouteToWhatIsAnotherSetsOrNoServiceIsNotPublished(t *testing.T) {
 	acme, globex := h.create(operator, "acme"), h.create(operator, "globex")
 	victim := acme.set.GetComponents()[0].GetAddress()
 	_, port, _ := strings.Cut(victim, ":")
-	for _, address := range []string{victim, "[::ffff:127.0.0.1]:" + port, "169.254.169.254:80", "198.51.100.7:443", "localhost:" + port, addr} {
+	addresses := []string{victim, "[::ffff:127.0.0.1]:" + port, "169.254.169.254:80", "198.51.100.7:443", "localhost:" + port, addr}
+	for _, address := range addresses {
 		bad := proto.CloneOf(globex.set)
 		bad.Components[0].Address = address
 		_, err := w.PutServiceSet(t.Context(), &registryv1.PutServiceSetRequest{TenantId: globex.id.String(), ServiceSet: bad})
@@ -157,6 +159,7 @@ func TestRouteToWhatIsAnotherSetsOrNoServiceIsNotPublished(t *testing.T) {
 	if err != nil || !proto.Equal(got.GetStatus().GetServiceSet(), globex.set) {
 		t.Errorf("after the refusals the set is %v, %v; want it unchanged", got, err)
 	}
+	t.Attr("row", fmt.Sprintf("H21 %d", len(addresses)+1))
 }
 
 func TestChangeThatChangesNothingPublishesNothing(t *testing.T) {
@@ -257,6 +260,7 @@ func TestOnlyTheWorkloadsOfARuleGetIn(t *testing.T) {
 	_, prod := authority(t, workload.TrustDomain{Plane: "prod"})
 	s, _ = source(t, prod, workload.Identity{Plane: "prod", Service: "operator"})
 	refusedAtTheDoor(t, h.dial(addr, s), "an operator of another plane")
+	t.Attr("row", "C45 10")
 }
 
 func TestOperationsLogHoldsEveryChangeAndCanOnlyGrow(t *testing.T) {

@@ -1,10 +1,13 @@
 package systemtest
 
 import (
+	"a3os.app/libs/fault"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.jetify.com/typeid"
@@ -21,11 +24,13 @@ func at(t testing.TB, role, database string) string {
 	return u.String()
 }
 
-// The third wall: with every password that globex has.
+// Row O40, of the database and of the queue in it. The third wall: with every password that globex has.
 func TestRolesOfOneTenantGetIntoNoOtherDatabase(t *testing.T) {
 	t.Parallel()
+	cases := 0
 	for role, own := range globex().databases(t) {
 		for _, database := range []string{acme().id, "registry", "postgres", "template1"} {
+			cases++
 			conn, err := pgx.Connect(t.Context(), at(t, own, database))
 			if err == nil {
 				_ = conn.Close(t.Context())
@@ -41,6 +46,7 @@ func TestRolesOfOneTenantGetIntoNoOtherDatabase(t *testing.T) {
 		for _, forbid := range []string{"SET ROLE " + quoted(acme().id+"_owner"), "SET SESSION AUTHORIZATION " + quoted(acme().id+"_iam"),
 			"GRANT " + quoted(acme().id+"_iam") + " TO " + quoted(globex().id+"_iam"), "ALTER ROLE " + quoted(acme().id+"_iam") + " PASSWORD 'x'",
 			"DROP DATABASE " + quoted(acme().id)} {
+			cases++
 			if _, err := conn.Exec(t.Context(), forbid); err == nil || denied(err) != nil {
 				t.Errorf("globex's %s: %s: %v", role, forbid, err)
 			}
@@ -58,6 +64,7 @@ func TestRolesOfOneTenantGetIntoNoOtherDatabase(t *testing.T) {
 			t.Errorf("%s got in without its password", user.Username())
 		}
 	}
+	held(t, cases, "O40")
 }
 
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
@@ -94,6 +101,62 @@ func TestRoleOfAServiceCanDoItsWorkAndNothingElse(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Row D38. A lock in the way is a query that would run for minutes, to whoever asks: calls end when their callers' time is up, more of
+// them than the pool has connections, nothing of them is left running, the rest of the set doesn't notice, and afterwards it is as before.
+func TestQueryThatWouldRunForMinutesEndsWithItsCall(t *testing.T) {
+	full(t)
+	owner := globex().invite(t)
+	list := methodNamed(t, "/a3os.integrations.v1.IntegrationService/ListIntegrations")
+	token := owner.token(t, globex().workspace(t, owner).GetId())
+	lock, watch := shared.superuser(t, "postgres", globex().id), shared.superuser(t, "postgres", globex().id)
+	tx, err := lock.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE integrations.integrations IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	const patience, calls = 500 * time.Millisecond, 24
+	// Far below the ten seconds that the role itself waits for a lock.
+	const bound = 5 * time.Second
+	var all []*visitor
+	for len(all) < calls {
+		for _, d := range doors() {
+			if !strings.HasPrefix(d.name, "GET") {
+				v := d.visit(t, globex())
+				v.patience = patience
+				all = append(all, v)
+			}
+		}
+	}
+	n := crowd(all, func(v *visitor) {
+		if a := v.send(t, list, nil, "Authorization", "Bearer "+token); refusal(a, fault.DeadlineExceeded, fault.ResourceExhausted, fault.Unavailable) != nil {
+			t.Errorf("%s: it is answered %s", v.name, a)
+		}
+	})
+	// Other tables answer meanwhile.
+	if a := through(t, globex()).bearer(token).call(t, methodNamed(t, "/a3os.discovery.v1.RunService/ListRuns"), nil); a.code != "" {
+		t.Errorf("discovery, whose tables nobody locked, answers %s", a)
+	}
+	within(t, bound, func() error {
+		left := column(t, watch, "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%ListIntegrations%'")
+		if len(left) > 0 {
+			return fmt.Errorf("still running: %q", left)
+		}
+		return nil
+	})
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range all {
+		v.patience = mostPerCall
+		if a := v.send(t, list, nil, "Authorization", "Bearer "+token); a.code != "" {
+			t.Errorf("%s: afterwards it is answered %s", v.name, a)
+		}
+	}
+	held(t, n, "D38")
 }
 
 // Row-level security: no workspace is an error and not an empty answer, and another workspace's rows aren't there.

@@ -58,12 +58,14 @@ type visitor struct {
 	tenant *tenant
 	// byComponent are the ways past the gateway; through the gateway there is one, under "".
 	byComponent map[string]*http.Client
+	// patience is how long the visitor waits for an answer; the deadline travels with the call.
+	patience time.Duration
 }
 
 // visit opens a door of a tenant, with certificates or without.
 func (d door) visit(t testing.TB, x *tenant, certificates ...tls.Certificate) *visitor {
 	t.Helper()
-	v := &visitor{door: d, tenant: x, byComponent: map[string]*http.Client{}}
+	v := &visitor{door: d, tenant: x, byComponent: map[string]*http.Client{}, patience: mostPerCall}
 	if !d.straight {
 		v.byComponent[""] = d.client(t, x.client(t).Transport.(*http.Transport))
 		return v
@@ -87,7 +89,7 @@ func (d door) client(t testing.TB, like *http.Transport) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// most is how long one call may take: what is refused is refused at once, and a stream that was let in would not end.
+// mostPerCall is how long one call may take: what is refused is refused at once, and a stream that was let in would not end.
 const mostPerCall = 20 * time.Second
 
 // send calls a method with a message, nil for an empty one, and answers what anybody could see. Headers are pairs.
@@ -106,7 +108,7 @@ func (v *visitor) send(t testing.TB, m rpcMethod, msg proto.Message, header ...s
 		}
 		return nil
 	})}, v.options...)
-	ctx, cancel := context.WithTimeout(t.Context(), mostPerCall)
+	ctx, cancel := context.WithTimeout(t.Context(), v.patience)
 	defer cancel()
 	call := dynamicCall{ctx: ctx, client: connect.NewClient[dynamicpb.Message, dynamicpb.Message](way, base+m.path(), options...), msg: msg, header: header}
 	body, err := call.do(m)

@@ -105,7 +105,7 @@ func userOf(t *testing.T, path string) uint32 {
 	return info.Sys().(*syscall.Stat_t).Uid
 }
 
-// The key wall holds where the files don't: what acme's store keeps is sealed to acme's key.
+// Row O40, of secrets and keys. The key wall holds where the files don't: what acme's store keeps is sealed to acme's key.
 func TestSecretOfOneTenantIsNotOpenedByTheOthersKey(t *testing.T) {
 	t.Parallel()
 	read := func(x *tenant) config.Secret {
@@ -150,6 +150,7 @@ func TestSecretOfOneTenantIsNotOpenedByTheOthersKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	held(t, 2, "O40")
 }
 
 // secretOf is the path of one secret in a tenant's store.

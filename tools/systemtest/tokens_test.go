@@ -272,6 +272,7 @@ func TestBadTokenIsRefusedByEveryMethodAtEveryDoor(t *testing.T) {
 func TestMegabyteOfDotsIsRefusedAtOnce(t *testing.T) {
 	full(t)
 	t.Parallel()
+	before := shared.pids(t)
 	began := time.Now()
 	answers, closed := exchange(t, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: acme.%s:%d\r\nContent-Type: application/json\r\nContent-Length: 2\r\nAuthorization: Bearer %s\r\n\r\n{}",
 		probes(t)["iam"].path(), shared.domain, shared.port, strings.Repeat(".", 1<<20)))
@@ -281,6 +282,31 @@ func TestMegabyteOfDotsIsRefusedAtOnce(t *testing.T) {
 	case took > endsWithin:
 		t.Errorf("it took %s to refuse it", took)
 	}
+	type attempt struct {
+		d door
+		m rpcMethod
+	}
+	var all []attempt
+	for _, d := range doors() {
+		for component, m := range probes(t) {
+			if d.leads(m) && (component == "iam" || d.straight) {
+				all = append(all, attempt{d, m})
+			}
+		}
+	}
+	cases := 1 + crowd(all, func(x attempt) {
+		v, began := x.d.visit(t, acme()), time.Now()
+		// What is refused before it is read, or by the client itself, has no code of ours.
+		if a := v.send(t, x.m, nil, "Authorization", "Bearer "+strings.Repeat(".", 1<<20)); a.code == "" || a.code == "internal" || time.Since(began) > endsWithin {
+			t.Errorf("%s, %s: it is answered %s after %s", x.d.name, x.m.path(), a, time.Since(began))
+		}
+	})
+	for name, pid := range shared.pids(t) {
+		if before[name] != pid {
+			t.Errorf("%s ended of it", name)
+		}
+	}
+	held(t, cases, "T10")
 }
 
 // Row T10: key ids that nobody has cost a service neither time nor memory. That they make it ask the issuer at most once an interval
@@ -327,6 +353,7 @@ func TestTokensOfUnknownKeysAreRefusedInBoundedTimeAndMemory(t *testing.T) {
 	if now := shared.pids(t)[name]; now != pid {
 		t.Errorf("the process was %d and is %d", pid, now)
 	}
+	held(t, tokens, "T10")
 }
 
 // resident is the memory that a process has in octets.

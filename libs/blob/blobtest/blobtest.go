@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -108,6 +109,8 @@ func invalidKeys(t *testing.T, s Store) {
 	if left, err := keys(t, s, ""); err != nil || len(left) != 0 {
 		t.Errorf("refused keys left %v, %v", left, err)
 	}
+	const ways = 5
+	t.Attr("row", fmt.Sprintf("O39 %d", ways*len(InvalidKeys())))
 }
 
 func list(t *testing.T, s Store) {

@@ -1,6 +1,7 @@
 package placement_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -43,16 +44,18 @@ func component(name, address string, prefixes ...string) *registryv1.Component {
 func TestSetIsRefusedWhereItNamesWhatIsNoService(t *testing.T) {
 	tenant := id.NewTenant()
 	ca := string(root(t, "dev", tenant).CertificatePEM())
-	for _, address := range []string{
+	addresses := []string{
 		"169.254.169.254:80", "[::ffff:169.254.169.254]:80", "[fe80::1]:80", "[fe80::1%eth0]:80", "[fd00:ec2::254]:80", "0.0.0.0:80", "[::]:80",
 		"224.0.0.1:80", "[ff02::1]:80", "255.255.255.255:80", "8.8.8.8:443", "10.21.0.1:80", "localhost:80", "metadata.google.internal:80",
 		"127.0.0.1:0", "127.0.0.1", "127.0.0.1:", ":80", "127.1:80", "0177.0.0.1:80", "2130706433:80", "127.0.0.1:99999", "127.0.0.1:7400",
 		"[::ffff:127.0.0.1]:7400", "http://127.0.0.1:80", "127.0.0.1:80/x", "user@127.0.0.1:80",
-	} {
+	}
+	for _, address := range addresses {
 		if _, err := policy().Check(tenant, set(ca, component("iam", address))); err == nil || fault.KindOf(err) != fault.InvalidArgument {
 			t.Errorf("%s was accepted: %v", address, err)
 		}
 	}
+	t.Attr("row", fmt.Sprintf("H21 %d", len(addresses)))
 }
 
 func TestAddressesComeBackInOneSpelling(t *testing.T) {
