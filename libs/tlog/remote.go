@@ -32,11 +32,24 @@ func (r remote) Checkpoint(ctx context.Context) (string, error) {
 }
 
 func (r remote) Checkpoints(ctx context.Context) iter.Seq2[string, error] {
+	return RemoteCheckpoints(r.client)(ctx, 0)
+}
+
+// RemoteCheckpoints lists the checkpoints of the log behind the RPC API, from a size on.
+func RemoteCheckpoints(client auditv1connect.LogServiceClient) func(ctx context.Context, from uint64) iter.Seq2[string, error] {
+	return func(ctx context.Context, from uint64) iter.Seq2[string, error] {
+		if from > math.MaxInt64 {
+			from = math.MaxInt64
+		}
+		return checkpoints(ctx, client, int64(from))
+	}
+}
+
+func checkpoints(ctx context.Context, client auditv1connect.LogServiceClient, from int64) iter.Seq2[string, error] {
 	const page = 500
 	return func(yield func(string, error) bool) {
-		var from int64
 		for {
-			res, err := r.client.ListCheckpoints(ctx, connect.NewRequest(&auditv1.ListCheckpointsRequest{FromSize: from, PageSize: page}))
+			res, err := client.ListCheckpoints(ctx, connect.NewRequest(&auditv1.ListCheckpointsRequest{FromSize: from, PageSize: page}))
 			if err != nil {
 				yield("", fault.FromRPC(err))
 				return

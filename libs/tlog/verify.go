@@ -31,6 +31,13 @@ type Source interface {
 	Leaves(ctx context.Context, size uint64) iter.Seq2[Entry, error]
 }
 
+// Tiled is a source that also has the tiles of its tree, as an export does: they are held against the tree as well.
+type Tiled interface {
+	Source
+	// Tile is a tile of hashes; empty where it isn't there.
+	Tile(ctx context.Context, t Tile) ([]byte, error)
+}
+
 // Kind is in which way a log is not whole.
 type Kind string
 
@@ -48,6 +55,8 @@ const (
 	LogTruncated Kind = "log_truncated"
 	// CheckpointForged is a checkpoint without a valid signature of the log.
 	CheckpointForged Kind = "checkpoint_forged"
+	// TileChanged is a tile that is missing or does not hold the hashes of what lies below it.
+	TileChanged Kind = "tile_changed"
 )
 
 // Finding is one place where a log is not whole. It is about the entries From ≤ index < To.
@@ -82,18 +91,22 @@ func (r *Report) Whole() bool { return len(r.Findings) == 0 }
 const maxFindings = 10
 
 // Verify walks the whole log: it hashes every leaf anew, compares each with its stored hash, and the tree with every checkpoint on
-// the way, with the newest one, and with the remembered one (a signed note; empty for none), whose signature must hold. It stops
-// at the first entry or interval that is wrong. What is held in memory does not grow with the log. The error is for a log that
+// the way, with the newest one, and with those that are remembered (signed notes; empty for none), whose signatures must hold. It
+// stops at the first entry or interval that is wrong. What is held in memory does not grow with the log. The error is for a log that
 // could not be read, and for a remembered checkpoint that isn't one of this log; what is wrong with the log is in the report.
-func Verify(ctx context.Context, source Source, verifier *Verifier, remembered string) (*Report, error) {
+func Verify(ctx context.Context, source Source, verifier *Verifier, remembered ...string) (*Report, error) {
 	w := &walk{verifier: verifier, tree: (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0), report: new(Report)}
-	if remembered != "" {
-		c, err := verifier.Open(remembered)
+	for _, note := range remembered {
+		if note == "" {
+			continue
+		}
+		c, err := verifier.Open(note)
 		if err != nil {
 			return nil, fmt.Errorf("the remembered checkpoint is not one of this log (%s): %w", verifier.Origin(), err)
 		}
-		w.remembered = &c
+		w.remembered = append(w.remembered, c)
 	}
+	w.tiled, _ = source.(Tiled)
 	text, err := source.Checkpoint(ctx)
 	switch {
 	case errors.Is(err, ErrEmpty):
@@ -106,10 +119,12 @@ func Verify(ctx context.Context, source Source, verifier *Verifier, remembered s
 		}
 		w.report.Newest = w.newest
 	}
-	if w.remembered != nil && w.remembered.Size > w.newest.Size {
-		w.find(Finding{Kind: LogTruncated, From: w.newest.Size, To: w.remembered.Size,
-			Text: fmt.Sprintf("the log ends at %d entries, and had %d when the remembered checkpoint was signed: entries %d to %d are gone",
-				w.newest.Size, w.remembered.Size, w.newest.Size, w.remembered.Size-1)})
+	for _, r := range w.remembered {
+		if r.Size > w.newest.Size {
+			w.find(Finding{Kind: LogTruncated, From: w.newest.Size, To: r.Size,
+				Text: fmt.Sprintf("the log ends at %d entries, and had %d when the remembered checkpoint was signed: entries %d to %d are gone",
+					w.newest.Size, r.Size, w.newest.Size, r.Size-1)})
+		}
 	}
 	if err := w.run(ctx, source); err != nil {
 		return nil, err
@@ -121,8 +136,11 @@ func Verify(ctx context.Context, source Source, verifier *Verifier, remembered s
 type walk struct {
 	verifier   *Verifier
 	newest     Checkpoint
-	remembered *Checkpoint
+	remembered []Checkpoint
 	tree       *compact.Range
+	// tiled is the source, where it has tiles; rows are the hashes of the tiles that are growing, above level 0.
+	tiled Tiled
+	rows  map[int][][]byte
 	// good is the size of the last checkpoint that the tree agreed with.
 	good   uint64
 	listed listed
@@ -151,7 +169,7 @@ func (w *walk) run(ctx context.Context, source Source) error {
 		if err != nil {
 			return fmt.Errorf("read entry %d: %w", w.tree.End(), err)
 		}
-		whole, err := w.entry(e)
+		whole, err := w.entry(ctx, e)
 		if err != nil || !whole {
 			return err
 		}
@@ -162,11 +180,18 @@ func (w *walk) run(ctx context.Context, source Source) error {
 			Text: fmt.Sprintf("%d entries are missing: the newest checkpoint stands for %d, and what was taken out lies among the entries %d to %d",
 				w.newest.Size-end, w.newest.Size, w.good, w.newest.Size-1)})
 	}
+	for level, row := range w.rows {
+		if len(row) > 0 {
+			if err := w.tile(ctx, level, w.tree.End()>>(tileHeight*(level+1))); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
 // entry takes the next leaf and says whether the walk may go on.
-func (w *walk) entry(e Entry) (bool, error) {
+func (w *walk) entry(ctx context.Context, e Entry) (bool, error) {
 	at := w.tree.End()
 	_, event, _ := ParseLeaf(e.Leaf) // a leaf that can't be read is one whose hash is wrong
 	switch {
@@ -176,16 +201,64 @@ func (w *walk) entry(e Entry) (bool, error) {
 		return false, nil
 	case e.Index < at:
 		return false, fmt.Errorf("the log sent entry %d after entry %d: it does not speak the protocol", e.Index, at-1)
+	case len(e.Hash) == 0:
+		w.stop(Finding{Kind: TileChanged, From: at, To: at + 1, EventID: event.GetId(),
+			Text: fmt.Sprintf("the hash of entry %d is missing: its tile is not there, or cut short", at)})
+		return false, nil
 	case !bytes.Equal(LeafHash(e.Leaf), e.Hash):
 		w.stop(Finding{Kind: EntryChanged, From: at, To: at + 1, EventID: event.GetId(),
 			Text: fmt.Sprintf("entry %d (event %s) was changed: its bytes don't have the hash that the log keeps for it", at, orUnreadable(event.GetId()))})
 		return false, nil
 	}
-	if err := w.tree.Append(e.Hash, nil); err != nil {
-		return false, fmt.Errorf("grow the tree: %w", err)
+	if err := w.grow(ctx, e.Hash); err != nil {
+		return false, err
 	}
 	w.report.Entries = w.tree.End()
 	return w.compare()
+}
+
+// grow adds a leaf to the tree, and holds the tiles that become full by it against what the source has.
+func (w *walk) grow(ctx context.Context, hash []byte) error {
+	var full []int
+	err := w.tree.Append(hash, func(id compact.NodeID, hash []byte) {
+		if w.tiled == nil || id.Level == 0 || id.Level%tileHeight != 0 {
+			return
+		}
+		level := int(id.Level / tileHeight)
+		if w.rows == nil {
+			w.rows = map[int][][]byte{}
+		}
+		if w.rows[level] = append(w.rows[level], hash); len(w.rows[level]) == TileWidth {
+			full = append(full, level)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("grow the tree: %w", err)
+	}
+	for _, level := range full {
+		if err := w.tile(ctx, level, w.tree.End()>>(tileHeight*(level+1))-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const tileHeight = 8
+
+// tile holds one tile above level 0 against the hashes that were computed for it.
+func (w *walk) tile(ctx context.Context, level int, index uint64) error {
+	row := w.rows[level]
+	w.rows[level] = nil
+	t := Tile{Level: level, Index: index, Width: len(row)}
+	have, err := w.tiled.Tile(ctx, t)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", t.Path(), err)
+	}
+	if !bytes.Equal(have, bytes.Join(row, nil)) {
+		w.find(Finding{Kind: TileChanged, From: index << (tileHeight * (level + 1)), To: w.tree.End(),
+			Text: fmt.Sprintf("%s is missing or was changed: it does not hold the hashes of what lies below it", t.Path())})
+	}
+	return nil
 }
 
 // compare holds the tree against every checkpoint of its size.
@@ -226,8 +299,11 @@ func (w *walk) compare() (bool, error) {
 			return false, err
 		}
 	}
-	if w.remembered != nil && w.remembered.Size == size {
-		if same, err := agrees(*w.remembered); err != nil || !same {
+	for _, r := range w.remembered {
+		if r.Size != size {
+			continue
+		}
+		if same, err := agrees(r); err != nil || !same {
 			w.stop(Finding{Kind: HistoryReplaced, From: 0, To: size,
 				Text: fmt.Sprintf("the first %d entries are not those that the remembered checkpoint stands for: the log was replaced and signed anew", size)})
 			return false, err

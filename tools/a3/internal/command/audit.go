@@ -47,7 +47,7 @@ of their workspace, if they may.`,
 	flags.StringVar(&f.outcome, "outcome", "", "only what succeeded, was denied, or failed")
 	flags.IntVar(&f.limit, "limit", 50, "at most this many; 0 for all")
 	complete(list, "outcome", func(string) []string { return words(outcomePrefix, auditv1.Outcome_value) })
-	return group("audit", "What happened, in a log that shows tampering", list, a.verifyCommand())
+	return group("audit", "What happened, in a log that shows tampering", list, a.verifyCommand(), a.exportCommand(), a.proveCommand())
 }
 
 func (a *app) listEvents(ctx context.Context, f auditFilter) error {

@@ -16,18 +16,34 @@ import (
 )
 
 func (a *app) verifyCommand() *cobra.Command {
-	var key string
+	var key, from string
+	var checkpoints []string
 	c := &cobra.Command{
 		Use: "verify", Short: "Prove that the log is whole, and grew from what it was when last verified",
 		Long: `verify reads the whole log, computes its tree anew and compares it with every signed checkpoint, and with the one that it remembers from
 the last time in $A3_HOME/audit. It fails, naming the first entry or interval that is wrong, if anything was changed, removed, moved,
-put in or cut off. The log's key is trusted when it is first seen, unless --verifier-key says which to trust.`,
+put in or cut off. The log's key is trusted when it is first seen, unless --verifier-key says which to trust.
+
+With --from it verifies what "a3 audit export" wrote, without asking anybody: it needs no profile and no network. Give it --checkpoint
+files that were kept earlier, as the witness's or another export's, to see that the log grew from those.`,
 		Example: `  a3 audit verify
-  a3 audit verify --verifier-key "$(cat acme-log.vkey)"`,
+  a3 audit verify --verifier-key "$(cat acme-log.vkey)"
+  a3 audit verify --from acme-audit --checkpoint last-quarter/checkpoint`,
 		Args: exactly(),
-		RunE: a.doing(func(ctx context.Context, _ []string) error { return a.verify(ctx, key) }),
+		RunE: a.doing(func(ctx context.Context, _ []string) error {
+			kept, err := readCheckpoints(checkpoints)
+			if err != nil {
+				return err
+			}
+			if from != "" {
+				return a.verifyExport(ctx, from, key, kept)
+			}
+			return a.verify(ctx, key, kept)
+		}),
 	}
 	c.Flags().StringVar(&key, "verifier-key", "", "key that the log must be signed with")
+	c.Flags().StringVar(&from, "from", "", "export to verify instead of the tenant's log: its directory, or its .zip")
+	c.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "file with an earlier checkpoint that the log must have grown from; may be given several times")
 	return c
 }
 
@@ -50,7 +66,7 @@ type finding struct {
 	Text    string    `json:"text"`
 }
 
-func (a *app) verify(ctx context.Context, demanded string) error {
+func (a *app) verify(ctx context.Context, demanded string, kept []string) error {
 	t, err := a.open()
 	if err != nil {
 		return err
@@ -62,7 +78,7 @@ func (a *app) verify(ctx context.Context, demanded string) error {
 	}
 	client := across(t, auditv1connect.NewLogServiceClient)
 	now, err := ask(ctx, client.GetCheckpoint, &auditv1.GetCheckpointRequest{})
-	if errors.Is(err, tlog.ErrEmpty) && (memory == nil || memory.Checkpoint == "") {
+	if errors.Is(err, tlog.ErrEmpty) && len(kept) == 0 && (memory == nil || memory.Checkpoint == "") {
 		return a.emptyLog()
 	}
 	if err != nil && !errors.Is(err, tlog.ErrEmpty) {
@@ -72,11 +88,10 @@ func (a *app) verify(ctx context.Context, demanded string) error {
 	if err != nil {
 		return err
 	}
-	remembered := ""
 	if memory != nil {
-		remembered = memory.Checkpoint
+		kept = append(kept, memory.Checkpoint)
 	}
-	report, err := tlog.Verify(ctx, tlog.Remote(client), verifier, remembered)
+	report, err := tlog.Verify(ctx, tlog.Remote(client), verifier, kept...)
 	if err != nil {
 		return err
 	}
@@ -116,30 +131,36 @@ func (a *app) emptyLog() error {
 }
 
 func (a *app) verdict(report *tlog.Report, verifier *tlog.Verifier, before *witness.Memory, file string) error {
-	v := verdict{
-		Whole: report.Whole(), Entries: report.Entries, Checkpoints: report.Checkpoints, Origin: verifier.Origin(),
-		Checkpoint: report.Newest.Note, VerifierKey: verifier.String(), Findings: []finding{},
+	if err := a.showVerdict(report, verifier); err != nil {
+		return err
 	}
-	for _, f := range report.Findings {
-		v.Findings = append(v.Findings, finding(f))
-	}
-	if a.json() {
-		if err := show.JSON(a.Out, v); err != nil {
-			return err
+	if report.Whole() {
+		if before == nil && !a.json() {
+			a.print("first time: its key is trusted from now on (%s), and its checkpoint remembered in %s", verifier, file)
 		}
-	} else if v.Whole {
-		a.print("whole: %s, held against %s of %s", show.Count(int64(v.Entries), "entry", "entries"), show.Count(int64(v.Checkpoints), "checkpoint"), v.Origin) //nolint:gosec // a log of 2^63 entries is not read
-		if before == nil {
-			a.print("first time: its key is trusted from now on (%s), and its checkpoint remembered in %s", v.VerifierKey, file)
-		}
-	} else {
-		for _, f := range v.Findings {
-			a.print("%s: %s", f.Kind, show.Text(f.Text))
-		}
-	}
-	if v.Whole {
 		return nil
 	}
 	return fmt.Errorf("the audit log is not whole (%s from entry %d on): keep %s, which has the last checkpoint that held, and find out who can write to the log's database",
-		v.Findings[0].Kind, v.Findings[0].From, file)
+		report.Findings[0].Kind, report.Findings[0].From, file)
+}
+
+func (a *app) showVerdict(report *tlog.Report, verifier *tlog.Verifier) error {
+	if a.json() {
+		v := verdict{
+			Whole: report.Whole(), Entries: report.Entries, Checkpoints: report.Checkpoints, Origin: verifier.Origin(),
+			Checkpoint: report.Newest.Note, VerifierKey: verifier.String(), Findings: []finding{},
+		}
+		for _, f := range report.Findings {
+			v.Findings = append(v.Findings, finding(f))
+		}
+		return show.JSON(a.Out, v)
+	}
+	if report.Whole() {
+		a.print("whole: %s, held against %s of %s", show.Count(int64(report.Entries), "entry", "entries"), show.Count(int64(report.Checkpoints), "checkpoint"), verifier.Origin()) //nolint:gosec // a log of 2^63 entries is not read
+		return nil
+	}
+	for _, f := range report.Findings {
+		a.print("%s: %s", f.Kind, show.Text(f.Text))
+	}
+	return nil
 }
