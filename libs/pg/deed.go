@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/internal/deedctx"
 	"a3os.app/libs/internal/idemctx"
 	"a3os.app/libs/redact"
 	"a3os.app/libs/scope"
@@ -31,10 +32,14 @@ func Deed[R proto.Message](ctx context.Context, run Runner, req proto.Message, f
 	var res R
 	key, ok := idemctx.From(ctx)
 	err := run(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		pending := &deedctx.Pending{Tx: tx}
+		inner := deedctx.With(ctx, pending)
 		if !ok {
 			var err error
-			res, err = fn(ctx, tx)
-			return err
+			if res, err = fn(inner, tx); err != nil {
+				return err
+			}
+			return flush(ctx, pending)
 		}
 		first, err := claim(ctx, tx, key, req)
 		if err != nil {
@@ -48,10 +53,13 @@ func Deed[R proto.Message](ctx context.Context, run Runner, req proto.Message, f
 			res = m
 			return proto.Unmarshal(first, res)
 		}
-		if res, err = fn(ctx, tx); err != nil {
+		if res, err = fn(inner, tx); err != nil {
 			return err
 		}
-		return keep(ctx, tx, key, redact.Clear(res))
+		if err := keep(ctx, pending, key, redact.Clear(res)); err != nil {
+			return err
+		}
+		return flush(ctx, pending)
 	})
 	if err != nil {
 		var none R
@@ -101,7 +109,8 @@ func claim(ctx context.Context, tx pgx.Tx, key idemctx.Key, req proto.Message) (
 	return response, nil
 }
 
-func keep(ctx context.Context, tx pgx.Tx, key idemctx.Key, res proto.Message) error {
+// keep keeps the first result, with what else the deed writes at its end.
+func keep(ctx context.Context, pending *deedctx.Pending, key idemctx.Key, res proto.Message) error {
 	s, err := scope.From(ctx)
 	if err != nil {
 		return err
@@ -113,11 +122,19 @@ func keep(ctx context.Context, tx pgx.Tx, key idemctx.Key, res proto.Message) er
 	if raw == nil {
 		raw = []byte{}
 	}
-	_, err = tx.Exec(ctx, `UPDATE a3.idempotency_keys SET response = $5
+	pending.Batch.Queue(`UPDATE a3.idempotency_keys SET response = $5
 		WHERE principal = $1 AND workspace = $2 AND method = $3 AND key = $4`,
 		string(s.Principal), s.Workspace.String(), key.Method, key.Value, raw)
-	if err != nil {
-		return fmt.Errorf("keep the first result: %w", err)
+	return nil
+}
+
+// flush writes what a deed left for its end, in one round trip: its events are in its own transaction, or there is no deed.
+func flush(ctx context.Context, pending *deedctx.Pending) error {
+	if pending.Batch.Len() == 0 {
+		return nil
+	}
+	if err := pending.Tx.SendBatch(ctx, &pending.Batch).Close(); err != nil {
+		return fmt.Errorf("put the deed on the record and keep its result: %w", err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/callctx"
+	"a3os.app/libs/internal/deedctx"
 	"a3os.app/libs/redact"
 	"a3os.app/libs/scope"
 )
@@ -39,7 +40,8 @@ type Event struct {
 	Transfer id.Transfer
 }
 
-// Append inserts the event into the inbox, in the deed's transaction. When it fails the deed must fail.
+// Append inserts the event into the inbox, in the deed's transaction: at once, or in a pg.Deed with the last statement before its
+// commit. When it fails the deed must fail.
 func Append(ctx context.Context, tx pgx.Tx, e Event) error {
 	s, err := scope.From(ctx)
 	if err != nil {
@@ -128,7 +130,7 @@ func omitted(bytes int) *structpb.Struct {
 	return &structpb.Struct{Fields: map[string]*structpb.Value{"omitted_bytes": structpb.NewNumberValue(float64(bytes))}}
 }
 
-// Insert inserts events that were built before, in one round trip.
+// Insert inserts events that were built before, in one round trip; in a deed, with what else it writes at its end.
 func Insert(ctx context.Context, tx pgx.Tx, events ...*auditv1.Event) error {
 	ids, bodies := make([]id.Event, len(events)), make([][]byte, len(events))
 	for i, e := range events {
@@ -143,8 +145,14 @@ func Insert(ctx context.Context, tx pgx.Tx, events ...*auditv1.Event) error {
 			return err
 		}
 	}
+	if pending := deedctx.From(ctx, tx); pending != nil {
+		for i := range ids {
+			pending.Batch.Queue(insert, ids[i], bodies[i])
+		}
+		return nil
+	}
 	if len(events) == 1 {
-		if _, err := tx.Exec(ctx, "INSERT INTO audit.inbox (id, body) VALUES ($1, $2)", ids[0], bodies[0]); err != nil {
+		if _, err := tx.Exec(ctx, insert, ids[0], bodies[0]); err != nil {
 			return fmt.Errorf("put %s on the record: %w", events[0].GetAction(), err)
 		}
 		return nil
@@ -158,6 +166,8 @@ func Insert(ctx context.Context, tx pgx.Tx, events ...*auditv1.Event) error {
 	}
 	return nil
 }
+
+const insert = "INSERT INTO audit.inbox (id, body) VALUES ($1, $2)"
 
 func traceID(ctx context.Context) string {
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
