@@ -53,6 +53,8 @@ type Config struct {
 	// Throwaway is for tests: nothing is synced to disk, the server ends when this process ends, however it ends, and
 	// the cluster is removed then (as root that takes a directory like /tmp, where its user may remove what it owns).
 	Throwaway bool
+	// Synced is a Throwaway that syncs to disk as any other server does, for measurements.
+	Synced bool
 }
 
 // Server is one cluster and the server that runs on it. Its methods may be called from several goroutines and from
@@ -191,7 +193,7 @@ func (s *Server) settings() []string {
 		// numbers twice (seen on PostgreSQL 15).
 		"max_wal_senders=0",
 	}
-	if s.cfg.Throwaway {
+	if s.cfg.Throwaway && !s.cfg.Synced {
 		// Commits still wait for the write-ahead log to be written: what is acknowledged outlives a killed server, as
 		// tests of crashes must find it, though not a crashed machine.
 		settings = append(settings, "fsync=off", "full_page_writes=off")

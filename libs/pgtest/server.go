@@ -29,6 +29,27 @@ var processServer = sync.OnceValues(func() (string, error) {
 	return server.URL("postgres")
 })
 
+// syncedServer is processServer for measurements.
+var syncedServer = sync.OnceValues(func() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	server, err := start(ctx, pgserver.Config{MaxConnections: 300, Throwaway: true, Synced: true}, 0)
+	if err != nil {
+		return "", err
+	}
+	return server.URL("postgres")
+})
+
+// Synced makes the databases of a benchmark on a server that syncs to disk, as one does that keeps what it acknowledged.
+func Synced(b testing.TB) {
+	b.Helper()
+	url, err := syncedServer()
+	if err != nil {
+		b.Fatalf("start a PostgreSQL for the benchmark: %v", err)
+	}
+	b.Setenv(EnvServer, url)
+}
+
 func sharedServer(t testing.TB) string {
 	t.Helper()
 	if named := os.Getenv(EnvServer); named != "" {
@@ -65,20 +86,20 @@ func Server(t testing.TB, major int) *pgserver.Server {
 // Start makes and starts a throwaway server in a temporary directory: of a major version, or of the newest where that is
 // zero. It ends, and its directory goes, with this process, or when the caller calls Remove.
 func Start(ctx context.Context, major int) (*pgserver.Server, error) {
-	binaries, err := pgserver.Find(ctx, pgserver.Options{Major: major})
-	if err != nil {
+	return start(ctx, pgserver.Config{MaxConnections: 300, Throwaway: true}, major)
+}
+
+func start(ctx context.Context, cfg pgserver.Config, major int) (*pgserver.Server, error) {
+	var err error
+	if cfg.Binaries, err = pgserver.Find(ctx, pgserver.Options{Major: major}); err != nil {
 		return nil, err
 	}
 	base, err := pgserver.DirFor(os.TempDir(), "")
 	if err != nil {
 		return nil, err
 	}
-	server, err := pgserver.New(pgserver.Config{
-		Binaries:       binaries,
-		Dir:            filepath.Join(base, fmt.Sprintf("a3-pgtest-%d-%s", os.Getpid(), suffix())),
-		MaxConnections: 300,
-		Throwaway:      true,
-	})
+	cfg.Dir = filepath.Join(base, fmt.Sprintf("a3-pgtest-%d-%s", os.Getpid(), suffix()))
+	server, err := pgserver.New(cfg)
 	if err != nil {
 		return nil, err
 	}
