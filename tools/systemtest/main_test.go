@@ -50,6 +50,13 @@ func run(m *testing.M) (code int, err error) {
 		return 1, errors.Join(err, shared.remove())
 	}
 	code = m.Run()
+	if code == 0 && !testing.Short() {
+		for _, x := range shared.tenants {
+			if err := x.checkRecord(context.WithoutCancel(ctx), os.Stderr); err != nil {
+				return 1, errors.Join(err, shared.remove())
+			}
+		}
+	}
 	if code != 0 {
 		shared.complaints(os.Stderr)
 	}

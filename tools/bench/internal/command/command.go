@@ -17,7 +17,6 @@ import (
 
 	"a3os.app/tools/bench/internal/calls"
 	"a3os.app/tools/bench/internal/figure"
-	"a3os.app/tools/bench/internal/ingest"
 	"a3os.app/tools/bench/internal/memory"
 )
 
@@ -37,13 +36,21 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"calls", measureCalls},
-		{"ingest", func(ctx context.Context, o options) (figure.Figure, error) {
-			return ingest.Measure(ctx, ingest.Config{Root: o.root, Rounds: figure.Rounds})
-		}},
+		{"ingest", measureIngest},
+		{"deeds", measureDeeds},
+		{"sealing", measureSealing},
 		{"memory", func(ctx context.Context, o options) (figure.Figure, error) {
 			return memory.Measure(ctx, memory.Config{Root: o.root, Rounds: figure.Rounds})
 		}},
 	}
+}
+
+func names() []string {
+	var out []string
+	for _, m := range measurements() {
+		out = append(out, m.name)
+	}
+	return out
 }
 
 // New makes the command.
@@ -60,7 +67,7 @@ func New() *cobra.Command {
 	f.StringVar(&o.root, "root", ".", "the checkout")
 	f.StringVar(&o.out, "out", "", "file for the report as JSON (default: A3_BENCH_OUT, else .cache/bench.json of the checkout)")
 	f.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the servers")
-	f.StringSliceVar(&o.only, "only", nil, "measure these alone: calls, ingest, memory")
+	f.StringSliceVar(&o.only, "only", nil, "measure these alone: "+strings.Join(names(), ", "))
 	f.IntVar(&o.rounds, "rounds", 30, "how often each side is measured, at least 10")
 	f.IntVar(&o.calls, "calls", 4000, "calls a round and side")
 	c.AddCommand(newServe())

@@ -1,12 +1,10 @@
-// Package ingest reads what discovery's own benchmark measures: grants from a worker's stream to a published run, beside a raw COPY
-// of the same rows into a table of the same shape. The benchmark stands with the code it measures, for it takes the service's own
-// parts; services are not imported here.
-package ingest
+// Package gobench reads what benchmarks of `go test` measure, that stand with the code they measure, for they take the service's own
+// parts, and services are not imported here. Each measures both sides in turns and reports them in two units.
+package gobench
 
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,57 +20,46 @@ import (
 	"a3os.app/tools/bench/internal/figure"
 )
 
-// Benchmark is the benchmark's name. Each of its iterations measures both, in turns, and reports `grants/s` and `bare-grants/s`.
-const Benchmark = "BenchmarkIngestToPublished"
-
-// EnvGrants is how many grants a round takes: as many as fit ten rounds into minutes unless it says otherwise.
-const EnvGrants = "A3_BENCH_GRANTS"
-
-const (
-	folder  = "services/discovery/internal/runs"
-	ours    = "grants/s"
-	rawCopy = "bare-grants/s"
-	usual   = "200000"
-	// patience is for a million a round on a busy machine.
-	patience = time.Hour
-)
-
-// Config says where to look.
-type Config struct {
-	// Root is the checkout.
-	Root string
-	// Rounds is how often the benchmark runs; at least figure.Rounds.
-	Rounds int
+// Spec is a figure that a benchmark measures.
+type Spec struct {
+	// Folder of the benchmark's package, from the checkout's root.
+	Folder string
+	// Name of the benchmark.
+	Name string
+	// Ours and Theirs are the units that it reports the two sides in.
+	Ours, Theirs string
+	// Env is more of the environment, as NAME=value.
+	Env []string
+	// Figure is the figure without its values.
+	Figure figure.Figure
 }
 
-// Measure answers the figure. Where the benchmark isn't there, it is one that wasn't measured.
-func Measure(ctx context.Context, cfg Config) (figure.Figure, error) {
-	grants := cmp.Or(os.Getenv(EnvGrants), usual)
-	f := figure.Figure{
-		Name: "ingest of grants to published ÷ raw COPY", Unit: ours,
-		Measured: figure.Series{What: "ingest to published"}, Against: figure.Series{What: "raw COPY of the same rows"},
-		Bound: figure.Bound{AtLeast: 0.3},
-		Note:  fmt.Sprintf("%s grants a round, with the resources and entitlements they name, into tables of the same shape; %s=1000000 takes a million", grants, EnvGrants),
-	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+Benchmark+"$", "-benchtime", "1x",
-		"-count", strconv.Itoa(cfg.Rounds), "-timeout", patience.String(), "./"+folder)
-	cmd.Dir = cfg.Root
-	cmd.Env = append(os.Environ(), EnvGrants+"="+grants)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, os.Stderr
-	if _, err := os.Stat(filepath.Join(cfg.Root, folder)); errors.Is(err, fs.ErrNotExist) {
-		f.NotMeasured = folder + " is not there"
+// patience is for a million of anything a round on a busy machine.
+const patience = time.Hour
+
+// Measure runs the benchmark once a round, and answers the figure. Where the benchmark isn't there, it is one that wasn't measured.
+func Measure(ctx context.Context, root string, rounds int, s Spec) (figure.Figure, error) {
+	f := s.Figure
+	if _, err := os.Stat(filepath.Join(root, s.Folder)); errors.Is(err, fs.ErrNotExist) {
+		f.NotMeasured = s.Folder + " is not there"
 		return f, nil
 	}
+	//nolint:gosec // the names are of this program
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+s.Name+"$", "-benchtime", "1x",
+		"-count", strconv.Itoa(rounds), "-timeout", patience.String(), "./"+s.Folder)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), s.Env...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return f, fmt.Errorf("run %s: %w\n%s", Benchmark, err, tail(out.Bytes()))
+		return f, fmt.Errorf("run %s: %w\n%s", s.Name, err, tail(out.Bytes()))
 	}
-	measured, against, err := parse(out.Bytes())
+	measured, against, err := s.parse(out.Bytes())
 	if err != nil {
 		return f, err
 	}
 	if len(measured) == 0 {
-		f.NotMeasured = Benchmark + " is not in " + folder
+		f.NotMeasured = s.Name + " is not in " + s.Folder
 		return f, nil
 	}
 	return f, f.Fill(measured, against)
@@ -80,7 +67,7 @@ func Measure(ctx context.Context, cfg Config) (figure.Figure, error) {
 
 // parse reads the lines of go test: a name, how often, and pairs of a value and its unit. What is logged meanwhile may have torn the
 // name off its values.
-func parse(out []byte) (measured, against []float64, err error) {
+func (s Spec) parse(out []byte) (measured, against []float64, err error) {
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	for lines.Scan() {
 		words := strings.Fields(lines.Text())
@@ -89,7 +76,7 @@ func parse(out []byte) (measured, against []float64, err error) {
 		}
 		values := map[string]float64{}
 		for i, unit := range words {
-			if unit != ours && unit != rawCopy {
+			if unit != s.Ours && unit != s.Theirs {
 				continue
 			}
 			v, err := strconv.ParseFloat(words[max(0, i-1)], 64)
@@ -98,10 +85,10 @@ func parse(out []byte) (measured, against []float64, err error) {
 			}
 			values[unit] = v
 		}
-		a, haveA := values[ours]
-		b, haveB := values[rawCopy]
+		a, haveA := values[s.Ours]
+		b, haveB := values[s.Theirs]
 		if !haveA || !haveB {
-			return nil, nil, fmt.Errorf("%s reports no %s beside %s: %s", Benchmark, ours, rawCopy, lines.Text())
+			return nil, nil, fmt.Errorf("%s reports no %s beside %s: %s", s.Name, s.Ours, s.Theirs, lines.Text())
 		}
 		measured, against = append(measured, a), append(against, b)
 	}

@@ -1,0 +1,65 @@
+package command
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+
+	"a3os.app/tools/bench/internal/figure"
+	"a3os.app/tools/bench/internal/gobench"
+	"a3os.app/tools/bench/internal/posixlog"
+)
+
+// envGrants is how many grants a round of ingest takes: as many as fit ten rounds into minutes unless it says otherwise.
+const envGrants = "A3_BENCH_GRANTS"
+
+const sealFolder = "services/audit/internal/seal"
+
+func measureIngest(ctx context.Context, o options) (figure.Figure, error) {
+	const usual = "200000"
+	grants := cmp.Or(os.Getenv(envGrants), usual)
+	return gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
+		Folder: "services/discovery/internal/runs", Name: "BenchmarkIngestToPublished", Ours: "grants/s", Theirs: "bare-grants/s",
+		Env: []string{envGrants + "=" + grants},
+		Figure: figure.Figure{
+			Name: "ingest of grants to published ÷ raw COPY", Unit: "grants/s",
+			Measured: figure.Series{What: "ingest to published"}, Against: figure.Series{What: "raw COPY of the same rows"},
+			Bound: figure.Bound{AtLeast: 0.3},
+			Note:  fmt.Sprintf("%s grants a round, with the resources and entitlements they name, into tables of the same shape; %s=1000000 takes a million", grants, envGrants),
+		},
+	})
+}
+
+func measureDeeds(ctx context.Context, o options) (figure.Figure, error) {
+	return gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
+		Folder: sealFolder, Name: "BenchmarkDeeds", Ours: "deeds-with-event/s", Theirs: "deeds/s",
+		Figure: figure.Figure{
+			Name: "deeds with their event in the same transaction ÷ without", Unit: "deeds/s",
+			Measured: figure.Series{What: "deeds with their event"}, Against: figure.Series{What: "the same deeds without"},
+			Bound: figure.Bound{AtLeast: 0.7},
+			Note:  "64 producers, PostgreSQL syncs, a sealer seals meanwhile; a deed claims an idempotency key, writes a row and keeps its answer",
+		},
+	})
+}
+
+func measureSealing(ctx context.Context, o options) (figure.Figure, error) {
+	f, err := gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
+		Folder: sealFolder, Name: "BenchmarkSealing", Ours: "sealed/s", Theirs: "plain-inserts/s",
+		Figure: figure.Figure{
+			Name: "events sealed ÷ plain one-row INSERTs by 64 producers", Unit: "events/s",
+			Measured: figure.Series{What: "events sealed"}, Against: figure.Series{What: "plain one-row INSERTs"},
+			Bound: figure.Bound{AtLeast: 2},
+		},
+	})
+	if err != nil {
+		return f, err
+	}
+	beside, err := posixlog.Measure(ctx, figure.Rounds)
+	if err != nil {
+		return f, err
+	}
+	f.Note = fmt.Sprintf("PostgreSQL syncs; beside it, for information, Tessera's POSIX driver integrates %.0f entries/s here (median of %d, batches of %d)",
+		beside, figure.Rounds, posixlog.Batch)
+	return f, nil
+}
