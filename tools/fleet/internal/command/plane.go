@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,11 +107,19 @@ func (a *app) planeStatus(c *cobra.Command, _ []string) error {
 	if a.format == "json" {
 		return a.json(status)
 	}
+	slugs := map[string]string{}
+	for _, t := range status.Tenants {
+		slugs[t.ID] = t.Slug
+	}
 	var rows [][]string
 	for _, s := range status.Processes {
-		rows = append(rows, []string{s.Name, string(s.State), number(s.PID), uptime(s), strconv.Itoa(s.Restarts), megabytes(s.Memory), s.LastExit})
+		owner, component, _ := strings.Cut(s.Name, "/")
+		if slug := slugs[owner]; slug != "" {
+			owner = slug
+		}
+		rows = append(rows, []string{owner, component, string(s.State), number(s.PID), uptime(s), strconv.Itoa(s.Restarts), megabytes(s.Memory), s.LastExit})
 	}
-	if err := a.table([]string{"PROCESS", "STATE", "PID", "UP", "RESTARTS", "MEMORY", "LAST EXIT"}, rows); err != nil {
+	if err := a.table([]string{"OF", "PROCESS", "STATE", "PID", "UP", "RESTARTS", "MEMORY", "LAST EXIT"}, rows); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(a.out); err != nil {

@@ -78,14 +78,18 @@ func (l *lines) answer(a *welcome.Answer) {
 		return
 	}
 	l.line("  %s", a.Path)
-	for _, reason := range a.Reasons {
-		l.line("    %s", reason)
+	for _, step := range a.Steps {
+		l.line("    %s", step)
 	}
 	completeness := "everything that it rests on was read"
 	if !a.Complete {
 		completeness = "not everything that it rests on could be read"
 	}
-	l.line("  %d path(s); %s", a.Paths, completeness)
+	many := "1 path"
+	if a.Paths > 1 {
+		many = fmt.Sprintf("%d paths, this one the shortest", a.Paths)
+	}
+	l.line("  %s; %s", many, completeness)
 }
 
 // next says what to try, how to reach the API by hand, and how to stop.

@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (p *Plane) Status(ctx context.Context) (Status, error) {
 	}
 	out := Status{Processes: processes, Tenants: []TenantStatus{}}
 	for _, t := range st.Tenants {
-		out.Tenants = append(out.Tenants, TenantStatus{Slug: t.Slug, ID: t.ID.String(), URL: p.Settings.URL(t.Slug), State: setState(processes, t.ID.String())})
+		out.Tenants = append(out.Tenants, TenantStatus{Slug: t.Slug, ID: t.ID.String(), URL: cmp.Or(t.URL, p.Settings.URL(t.Slug)), State: setState(processes, t.ID.String())})
 	}
 	return out, nil
 }

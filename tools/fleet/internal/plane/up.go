@@ -291,11 +291,12 @@ func (p *Plane) awaitGateway(ctx context.Context, t *state.Tenant) (bool, error)
 	var last error
 	for {
 		if last = ask(ctx, client, p.Settings.URL(t.Slug)+"/.well-known/openid-configuration"); last == nil {
-			if t.Served {
+			first := !t.Served
+			if !first && t.URL == p.Settings.URL(t.Slug) {
 				return false, nil
 			}
-			t.Served = true
-			return true, p.state.Save()
+			t.Served, t.URL = true, p.Settings.URL(t.Slug)
+			return first, p.state.Save()
 		}
 		select {
 		case <-ctx.Done():

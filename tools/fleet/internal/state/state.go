@@ -53,6 +53,8 @@ type Tenant struct {
 	CreateKey string `json:"create_key"`
 	// ID is zero until the registry gave it.
 	ID id.Tenant `json:"id"`
+	// URL is where the tenant was last reachable: the settings of another command may be others.
+	URL string `json:"url,omitempty"`
 	// Served says that its gateway has answered once: what follows is upkeep.
 	Served bool `json:"served"`
 	// Welcomed says that it was filled with what a newcomer wants to see.

@@ -18,8 +18,8 @@ type Answer struct {
 	Question Question
 	// Path that explains it, as `a → b → SELECT on c`; empty when there is no access.
 	Path string
-	// Reasons are why the systems say so, one a step.
-	Reasons []string
+	// Steps are the path's, each with why the system says so: `a → b: GRANT by c`.
+	Steps []string
 	// Paths is how many there are.
 	Paths int
 	// Complete says that everything was read that the answer rests on.
@@ -75,11 +75,14 @@ func (h house) ask(ctx context.Context, q Question) (*Answer, error) {
 	used := map[string]bool{}
 	for n, s := range steps {
 		words = append(words, s.GetPrincipal().GetDisplayName())
+		to := s.GetEntitlement() + " on " + s.GetResource().GetDisplayName()
 		if n == len(steps)-1 {
-			words = append(words, s.GetEntitlement()+" on "+s.GetResource().GetDisplayName())
+			words = append(words, to)
+		} else {
+			to = steps[n+1].GetPrincipal().GetDisplayName()
 		}
 		if r := s.GetReason(); r != "" {
-			a.Reasons = append(a.Reasons, r)
+			a.Steps = append(a.Steps, s.GetPrincipal().GetDisplayName()+" → "+to+": "+r)
 		}
 		used[s.GetResource().GetIntegrationId()] = true
 	}
