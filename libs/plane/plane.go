@@ -108,24 +108,33 @@ func (p *Process) Run(ctx context.Context, ready func(context.Context) error, se
 // followCertificate takes up the keypair that `fleet` put in the place of the present one, and warns while there is time.
 func (p *Process) followCertificate(ctx context.Context) error {
 	const (
-		lookEvery  = time.Minute
-		warnBefore = 48 * time.Hour
+		lookEvery = time.Minute
+		// onceExpired is how soon a process that nobody believes any more is back when fleet has issued it a certificate.
+		onceExpired = time.Second
+		warnBefore  = 48 * time.Hour
 	)
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+	look := time.NewTimer(lookEvery)
+	defer look.Stop()
+	warned := time.Time{}
 	for {
 		if changed, err := p.Source.Reload(); err != nil {
 			slog.WarnContext(ctx, "the certificate on disk is not usable, the present one stays", "error", err)
 		} else if changed {
 			slog.InfoContext(ctx, "certificate taken up", "expires_at", p.Source.NotAfter())
 		}
-		if left := time.Until(p.Source.NotAfter()); left < warnBefore {
-			slog.WarnContext(ctx, "the certificate expires soon: issue a new one with fleet", "expires_at", p.Source.NotAfter())
+		left := time.Until(p.Source.NotAfter())
+		if left < warnBefore && time.Since(warned) >= lookEvery {
+			warned = time.Now()
+			slog.WarnContext(ctx, "the certificate expires soon, or has expired: issue a new one with `fleet plane up`", "expires_at", p.Source.NotAfter())
+		}
+		look.Reset(lookEvery)
+		if left < 0 {
+			look.Reset(onceExpired)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-look.C:
 		}
 	}
 }

@@ -79,7 +79,12 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	}
 }
 
+// Row F26, of envelopes: signer and verifier have clocks of their own, up to ten minutes apart.
 func TestMessageIsValidForItsTimeOnly(t *testing.T) {
+	cases := map[time.Duration]error{
+		0: nil, time.Minute - time.Nanosecond: nil, time.Minute: queue.ErrExpired, 10 * time.Minute: queue.ErrExpired,
+		-time.Minute: nil, -time.Minute - time.Nanosecond: queue.ErrExpired, -10 * time.Minute: queue.ErrExpired,
+	}
 	synctest.Test(t, func(t *testing.T) {
 		p := queuetest.NewParties(t, id.NewTenant(), "dev")
 		m := p.MessageOf(t, queuetest.Kind, time.Minute)
@@ -90,16 +95,14 @@ func TestMessageIsValidForItsTimeOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for offset, want := range map[time.Duration]error{
-			0: nil, time.Minute - time.Nanosecond: nil, time.Minute: queue.ErrExpired, 10 * time.Minute: queue.ErrExpired,
-			-time.Minute: nil, -time.Minute - time.Nanosecond: queue.ErrExpired, -10 * time.Minute: queue.ErrExpired,
-		} {
+		for offset, want := range cases {
 			ahead = offset
 			if _, err := verifier.Verify(m.Envelope, m.Payload); !errors.Is(err, want) {
 				t.Errorf("clock %s ahead: %v", offset, err)
 			}
 		}
 	})
+	t.Attr("row", fmt.Sprintf("F26 %d", len(cases)))
 }
 
 func TestKeysCanBeExchangedWithoutLosingMessages(t *testing.T) {

@@ -194,7 +194,7 @@ func TestKeypairPutOnDiskIsTakenWithoutRestart(t *testing.T) {
 			if err := issued.Save(dir); err != nil {
 				t.Fatal(err)
 			}
-			pass(10 * time.Minute)
+			pass(2 * time.Minute)
 			if !source.Leaf().Equal(issued.Leaf()) {
 				t.Errorf("%v later a new keypair was not taken", after)
 			}

@@ -18,9 +18,11 @@ const (
 	// in short steps also keeps the appointment on a machine that was asleep, for timers don't run meanwhile.
 	lookEvery = time.Minute
 
-	renewTimeout  = 30 * time.Second
-	firstBackoff  = 5 * time.Second
-	longestRetry  = 5 * time.Minute
+	renewTimeout = 30 * time.Second
+	firstBackoff = 5 * time.Second
+	longestRetry = 5 * time.Minute
+	// onceExpired is how often the disk is looked at for what somebody issued by hand: nobody answers an expired certificate.
+	onceExpired   = 5 * time.Second
 	backoffJitter = 0.2
 )
 
@@ -83,7 +85,7 @@ func (r Renewer) waitUntilDue(ctx context.Context) error {
 func (r Renewer) renewUntilDone(ctx context.Context) error {
 	policy := retrypolicy.NewBuilder[any]().
 		WithMaxRetries(-1).
-		WithBackoff(firstBackoff, longestRetry).
+		WithDelayFunc(func(e failsafe.ExecutionAttempt[any]) time.Duration { return r.pause(e.Attempts()) }).
 		WithJitterFactor(backoffJitter).
 		OnRetryScheduled(func(e failsafe.ExecutionScheduledEvent[any]) {
 			r.Log.Log(ctx, r.severity(), "certificate not renewed yet", "workload", r.Source.Identity().String(),
@@ -93,9 +95,25 @@ func (r Renewer) renewUntilDone(ctx context.Context) error {
 	return failsafe.With(policy).WithContext(ctx).Run(func() error { return r.renew(ctx) })
 }
 
+// pause doubles from try to try.
+func (r Renewer) pause(tries int) time.Duration {
+	if r.expired() {
+		return onceExpired
+	}
+	pause := firstBackoff
+	for range tries - 1 {
+		if pause *= 2; pause >= longestRetry {
+			return longestRetry
+		}
+	}
+	return pause
+}
+
+func (r Renewer) expired() bool { return time.Now().After(r.Source.NotAfter()) }
+
 // severity: with the certificate expired the issuer can't be asked any more, and somebody has to issue one by hand.
 func (r Renewer) severity() slog.Level {
-	if time.Now().After(r.Source.NotAfter()) {
+	if r.expired() {
 		return slog.LevelError
 	}
 	return slog.LevelWarn
@@ -104,6 +122,9 @@ func (r Renewer) severity() slog.Level {
 func (r Renewer) renew(ctx context.Context) error {
 	if changed, err := r.Source.Reload(); err == nil && changed {
 		return nil
+	}
+	if r.expired() {
+		return fmt.Errorf("the certificate expired at %s, and with it no issuer answers: issue one by hand, as `fleet plane up` does", r.Source.NotAfter().Format(time.RFC3339))
 	}
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()

@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	authority, err := workload.LoadAuthority(cfg.Intermediate)
+	authority, err := workload.OpenAuthorityFile(cfg.Intermediate, member.Identity.TrustDomain())
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 // services are the RPCs of iam.
-func services(rights server.Rights, pages *page.Sealer, keys *keyring.Ring, feed *revocation.Feed, denials *denial.Counter, slug string, authority workload.Authority) []rpc.Service {
+func services(rights server.Rights, pages *page.Sealer, keys *keyring.Ring, feed *revocation.Feed, denials *denial.Counter, slug string, authority server.Authority) []rpc.Service {
 	users, accounts := server.NewUsers(rights, pages), server.NewServiceAccounts(rights, pages)
 	signing := server.NewSigningKeys(rights, keys)
 	workspaces, members := server.NewWorkspaces(rights, pages), server.NewMembers(rights, pages)

@@ -37,11 +37,16 @@ func (s *Revocations) WatchRevocations(ctx context.Context, req *connect.Request
 // Certificates implements CertificateService.
 type Certificates struct {
 	rights    Rights
-	authority workload.Authority
+	authority Authority
 }
 
-// NewCertificates makes it. authority is the tenant's issuing intermediate.
-func NewCertificates(rights Rights, authority workload.Authority) *Certificates {
+// Authority signs certificates: the tenant's issuing intermediate.
+type Authority interface {
+	IssueLeaf(csrDER []byte, identity workload.Identity, now time.Time) ([]byte, error)
+}
+
+// NewCertificates makes it.
+func NewCertificates(rights Rights, authority Authority) *Certificates {
 	return &Certificates{rights: rights, authority: authority}
 }
 
