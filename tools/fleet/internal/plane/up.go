@@ -121,7 +121,8 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 			func() (bool, error) { return pf.Mark(ctx, p.own) })},
 		{"registry and gateway", sequence(
 			func() (bool, error) { return false, p.noteFront() },
-			func() (bool, error) { return pf.Start(ctx, p.own) })},
+			func() (bool, error) { return pf.Start(ctx, p.own) },
+			func() (bool, error) { return false, p.awaitRegistry(ctx) })},
 	}
 	for _, s := range steps {
 		if err := p.step(&changed, s.what, s.do); err != nil {
@@ -275,6 +276,24 @@ func (p *Plane) publish(ctx context.Context, conn *grpc.ClientConn, set local.Se
 
 // registry connects to the plane's registry as its operator.
 func (p *Plane) registry() (*grpc.ClientConn, error) { return p.platform.Registry() }
+
+// awaitRegistry returns when the registry answers. One that runs serves already, but where its certificate had expired it takes a moment
+// to take up the one that was just made.
+func (p *Plane) awaitRegistry(ctx context.Context) error {
+	const most = 30 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	conn, err := p.registry()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = registryv1.NewTenantServiceClient(conn).ListTenants(ctx, &registryv1.ListTenantsRequest{PageSize: 1}, grpc.WaitForReady(true))
+	if err != nil {
+		return fmt.Errorf("the registry does not answer: %w; see `fleet plane status`", fault.FromRPC(err))
+	}
+	return nil
+}
 
 // awaitGateway returns when the tenant's issuer answers through the gateway.
 func (p *Plane) awaitGateway(ctx context.Context, t *state.Tenant) (bool, error) {
