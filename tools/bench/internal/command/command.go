@@ -18,6 +18,7 @@ import (
 	"a3os.app/tools/bench/internal/calls"
 	"a3os.app/tools/bench/internal/figure"
 	"a3os.app/tools/bench/internal/memory"
+	"a3os.app/tools/bench/internal/revocation"
 )
 
 // options are the flags.
@@ -41,6 +42,9 @@ func measurements() []measurement {
 		{"sealing", measureSealing},
 		{"memory", func(ctx context.Context, o options) (figure.Figure, error) {
 			return memory.Measure(ctx, memory.Config{Root: o.root, Rounds: figure.Rounds})
+		}},
+		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
+			return revocation.Measure(ctx, revocation.Config{Root: o.root, Rounds: figure.Rounds})
 		}},
 	}
 }

@@ -25,12 +25,14 @@ type Series struct {
 	Max    float64 `json:"max"`
 }
 
-// Bound is what the ratio must keep to; one of its fields is set.
+// Bound is what the ratio, or our own side, must keep to; one of its fields is set.
 type Bound struct {
 	// AtMost is the greatest ratio allowed; 0 where there is none.
 	AtMost float64 `json:"at_most,omitempty"`
 	// AtLeast is the least ratio allowed; 0 where there is none.
 	AtLeast float64 `json:"at_least,omitempty"`
+	// MeasuredAtMost is the greatest median of our own side allowed, in the figure's unit; 0 where there is none.
+	MeasuredAtMost float64 `json:"measured_at_most,omitempty"`
 }
 
 // Holds says whether a ratio keeps to the bound.
@@ -40,6 +42,9 @@ func (b Bound) Holds(ratio float64) bool {
 
 // String is the bound as it is read: `≤ 1.25`.
 func (b Bound) String() string {
+	if b.MeasuredAtMost != 0 {
+		return fmt.Sprintf("itself ≤ %.4g", b.MeasuredAtMost)
+	}
 	if b.AtMost != 0 {
 		return fmt.Sprintf("≤ %.4g", b.AtMost)
 	}
@@ -87,6 +92,9 @@ func (f *Figure) Fill(measured, against []float64) error {
 	f.Ratio.What = f.Measured.What + " ÷ " + f.Against.What
 	f.Ratio.take(ratios)
 	f.Rounds, f.Holds = len(measured), f.Bound.Holds(f.Ratio.Median)
+	if f.Bound.MeasuredAtMost != 0 {
+		f.Holds = f.Measured.Median <= f.Bound.MeasuredAtMost
+	}
 	return nil
 }
 
@@ -147,7 +155,11 @@ func (r Report) Missed() []string {
 	var names []string
 	for _, f := range r.Figures {
 		if f.NotMeasured == "" && !f.Holds {
-			names = append(names, fmt.Sprintf("%s is %s, the bound is %s", f.Name, number(f.Ratio.Median), f.Bound))
+			is := f.Ratio.Median
+			if f.Bound.MeasuredAtMost != 0 {
+				is = f.Measured.Median
+			}
+			names = append(names, fmt.Sprintf("%s is %s, the bound is %s", f.Name, number(is), f.Bound))
 		}
 	}
 	return names

@@ -88,3 +88,16 @@ func TestWhatWasNotMeasuredIsNoSuccess(t *testing.T) {
 		t.Errorf("JSON reads back as %+v, %v", back, err)
 	}
 }
+
+func TestBoundOfOurOwnSideIsHeldWhateverTheRatio(t *testing.T) {
+	against := slices.Repeat([]float64{1}, 10)
+	for value, holds := range map[float64]bool{999: true, 1000: true, 1001: false} {
+		f := filled(t, slices.Repeat([]float64{value}, 10), against, figure.Bound{MeasuredAtMost: 1000})
+		if f.Holds != holds || f.Bound.String() != "itself ≤ 1000" {
+			t.Errorf("%g: %+v", value, f)
+		}
+		if missed := (figure.Report{Figures: []figure.Figure{f}}).Missed(); (len(missed) == 0) != holds {
+			t.Errorf("%g: missed is %q", value, missed)
+		}
+	}
+}
