@@ -91,7 +91,7 @@ func TestOperatorLetsTheLastAdminInOnTheRecord(t *testing.T) {
 		}
 	}
 	shared.recorded(t, "spare-admin", "iam.admin.recovered", "OUTCOME_DENIED", "nobody@example.com")
-	ask(t, client(x.plane.as(t, x, "spare-admin"), "", iamv1connect.NewUserWriteServiceClient).DeactivateUser, &iamv1.DeactivateUserRequest{UserId: other.id})
+	ask(t, client(x.plane.as(t, x, "spare-admin"), "", iamv1connect.NewUserWriteServiceClient).DeactivateUser, &iamv1.DeactivateUserRequest{UserId: other.id, Reason: "was here to be in the way"})
 }
 
 // Fleet is killed at each point of the step in which a tenant's first admin gets in: while it asks, when the code is spent and the

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
+
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/record"
@@ -63,5 +65,15 @@ func bootstrap(ctx context.Context, tx pgx.Tx, email string, hash []byte, now ti
 	if err := put(ctx, q, user.ID, hash, now.Add(Life)); err != nil {
 		return err
 	}
-	return record.AppendUnknown(ctx, tx, "workload:iam", record.Event{Action: "iam.user.invited", Target: user.ID.String(), Reason: "the tenant's first admin, named by the platform"})
+	return record.AppendUnknown(ctx, tx, "workload:iam", record.Event{Action: "iam.user.invited", Target: user.ID.String(),
+		Reason: "the tenant's first admin, named by the platform", After: admin(user)})
+}
+
+// admin is a tenant admin as the record shows them.
+func admin(u store.User) *iamv1.User {
+	state := iamv1.UserState_USER_STATE_INVITED
+	if u.State == "active" {
+		state = iamv1.UserState_USER_STATE_ACTIVE
+	}
+	return &iamv1.User{Id: u.ID.String(), Email: u.Email, DisplayName: u.DisplayName, State: state, TenantRole: iamv1.TenantRole_TENANT_ROLE_ADMIN}
 }

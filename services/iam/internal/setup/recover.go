@@ -59,19 +59,19 @@ func Recover(ctx context.Context, db *pg.DB, r Recovery, now time.Time) error {
 	var refused error
 	err = db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
-		var target id.User
+		var target store.User
 		if target, refused = mayRecover(ctx, q, email, hash, now); refused != nil && fault.KindOf(refused) == fault.Internal {
 			return refused
 		}
-		event := record.Event{Action: "iam.admin.recovered", Target: target.String(), Reason: reason}
+		event := record.Event{Action: "iam.admin.recovered", Target: target.ID.String(), Reason: reason, After: admin(target)}
 		if refused != nil {
-			event.Target, event.Outcome = email, auditv1.Outcome_OUTCOME_DENIED
+			event.Target, event.After, event.Outcome = email, nil, auditv1.Outcome_OUTCOME_DENIED
 			return record.AppendUnknown(ctx, tx, operator, event)
 		}
-		if _, err := EndSessions(ctx, q, target, now); err != nil {
+		if _, err := EndSessions(ctx, q, target.ID, now); err != nil {
 			return err
 		}
-		if err := put(ctx, q, target, hash, now.Add(Life)); err != nil {
+		if err := put(ctx, q, target.ID, hash, now.Add(Life)); err != nil {
 			return err
 		}
 		return record.AppendUnknown(ctx, tx, operator, event)
@@ -86,35 +86,35 @@ func Recover(ctx context.Context, db *pg.DB, r Recovery, now time.Time) error {
 }
 
 // mayRecover answers whom an address belongs to, or why they can't be let in by the operator.
-func mayRecover(ctx context.Context, q *store.Queries, email string, hash []byte, now time.Time) (id.User, error) {
+func mayRecover(ctx context.Context, q *store.Queries, email string, hash []byte, now time.Time) (store.User, error) {
 	if _, err := q.LockRights(ctx); err != nil {
-		return id.User{}, err
+		return store.User{}, err
 	}
 	u, err := q.LockUserByEmail(ctx, email)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return id.User{}, fault.New(fault.NotFound, "the tenant has no user with this address")
+		return store.User{}, fault.New(fault.NotFound, "the tenant has no user with this address")
 	case err != nil:
-		return id.User{}, err
+		return store.User{}, err
 	case u.State == "deactivated" || u.TenantRole == nil || *u.TenantRole != "admin":
-		return id.User{}, fault.New(fault.FailedPrecondition, "this user is no tenant admin: a recovery makes nobody one")
+		return store.User{}, fault.New(fault.FailedPrecondition, "this user is no tenant admin: a recovery makes nobody one")
 	}
 	other, err := q.OtherAdminAtWork(ctx, store.OtherAdminAtWorkParams{ID: u.ID, Now: now, Since: now.Add(-atWork)})
 	if err == nil {
-		return id.User{}, fault.New(fault.FailedPrecondition,
+		return store.User{}, fault.New(fault.FailedPrecondition,
 			"%s, another tenant admin, was signed in within the last %d hours: they let people in again with `a3 user reinvite`", other.Email, int(atWork.Hours()))
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {
-		return id.User{}, err
+		return store.User{}, err
 	}
 	fresh, err := q.SeeBootstrapCode(ctx, hash)
 	if err != nil {
-		return id.User{}, err
+		return store.User{}, err
 	}
 	if fresh == 0 {
-		return id.User{}, fault.New(fault.FailedPrecondition, "this setup code was taken up before: make a new one")
+		return store.User{}, fault.New(fault.FailedPrecondition, "this setup code was taken up before: make a new one")
 	}
-	return u.ID, nil
+	return u, nil
 }
 
 // EndSessions ends what a user has open, makes their tokens worthless, and answers how many sessions that were.
