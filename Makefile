@@ -6,7 +6,7 @@ BIN := bin
 GO_WANTED := 1.26
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean build test test-short attack faults lint gen bench check-go
+.PHONY: help up down clean build test test-short attack faults mutate lint gen bench check-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ attack: check-go ## try what attackers try, and print row by row what was refuse
 
 faults: check-go ## break what breaks, and print row by row what held (A3_PLAY as above)
 	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/play faults $(A3_PLAY)
+
+mutate: check-go ## take checks out of a copy, one at a time, and see which test notices (long; A3_MUTATE='--only WORDS')
+	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/mutate $(A3_MUTATE)
 
 TOOLS := $(CURDIR)/.cache/bin
 
