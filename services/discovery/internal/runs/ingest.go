@@ -15,6 +15,7 @@ import (
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/queue"
@@ -96,9 +97,12 @@ func (r *Runs) BeginSlice(ctx context.Context, attempt uint32, job int64) (*disc
 		if err := proto.Unmarshal(row.Source, source); err != nil {
 			return fmt.Errorf("read the run's source: %w", err)
 		}
-		res = &discoveryv1.BeginSliceResponse{Source: source, Checkpoint: row.Checkpoint, Deadline: timestamppb.New(time.Now().Add(sliceWork))}
-		return nil
+		res = &discoveryv1.BeginSliceResponse{Source: source, Checkpoint: row.Checkpoint, Deadline: timestamppb.New(time.Now().Add(failpoint.Duration("discovery.slice.work", sliceWork)))}
+		return failpoint.Here("discovery.begin.before-commit")
 	})
+	if err == nil {
+		err = failpoint.Here("discovery.begin.committed")
+	}
 	return res, err
 }
 
@@ -184,9 +188,14 @@ func (r *Runs) Seal(ctx context.Context, req *discoveryv1.SealSliceRequest) (int
 		if err := q.InsertSlice(ctx, store.InsertSliceParams{RunID: c.run, Slice: c.slice, Attempt: attempt, Records: req.GetRecords()}); err != nil {
 			return fmt.Errorf("seal the slice: %w", err)
 		}
-		state, err = r.advance(ctx, tx, s, row, req, counts)
-		return err
+		if state, err = r.advance(ctx, tx, s, row, req, counts); err != nil {
+			return err
+		}
+		return failpoint.Here("discovery.seal.before-commit")
 	})
+	if err == nil {
+		err = failpoint.Here("discovery.seal.committed")
+	}
 	if err != nil {
 		return 0, err
 	}

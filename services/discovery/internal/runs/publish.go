@@ -13,6 +13,7 @@ import (
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/queue"
@@ -126,7 +127,7 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 	if err != nil {
 		return err
 	}
-	return r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	err = r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		row, err := lock(ctx, tx, run)
 		if err != nil || row.State != "publishing" {
 			return err
@@ -154,8 +155,14 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
+		if err := failpoint.Here("discovery.publish.begun"); err != nil {
+			return err
+		}
 		h := history{q: q, row: row, at: at}
 		if err := h.publish(ctx, first); err != nil {
+			return err
+		}
+		if err := failpoint.Here("discovery.publish.written"); err != nil {
 			return err
 		}
 		if row, err = q.FinishPublishing(ctx, store.FinishPublishingParams{RunID: run, At: &at, GrantsAdded: h.added, GrantsRemoved: h.removed}); err != nil {
@@ -168,8 +175,16 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
-		return record.Append(ctx, tx, record.Event{Action: "discovery.run.published", Target: run.String(), Before: recorded(before), After: recorded(after)})
+		err = record.Append(ctx, tx, record.Event{Action: "discovery.run.published", Target: run.String(), Before: recorded(before), After: recorded(after)})
+		if err != nil {
+			return err
+		}
+		return failpoint.Here("discovery.publish.before-commit")
 	})
+	if err != nil {
+		return err
+	}
+	return failpoint.Here("discovery.publish.committed")
 }
 
 func (r *Runs) restart(ctx context.Context, tx pgx.Tx, s scope.Scope, row store.Run, sealed, staged int64) error {
@@ -213,6 +228,9 @@ func (r *Runs) report(ctx context.Context, run id.Run) error {
 	// An integration that was deleted meanwhile wants no report.
 	if err != nil && fault.KindOf(err) != fault.NotFound {
 		return fmt.Errorf("tell integrations: %w", err)
+	}
+	if err := failpoint.Here("discovery.report.told"); err != nil {
+		return err
 	}
 	return r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		return store.New(tx).MarkReported(ctx, run)

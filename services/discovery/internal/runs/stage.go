@@ -12,6 +12,7 @@ import (
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 
 	"a3os.app/libs/access"
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/services/discovery/internal/store"
@@ -74,8 +75,14 @@ func (s *Stream) Put(ctx context.Context, attempt uint32, records []*discoveryv1
 		if row.State != "running" || row.Slice != b.slice || row.Attempt != b.attempt {
 			return ErrFenced
 		}
-		return b.copy(ctx, tx)
+		if err := b.copy(ctx, tx); err != nil {
+			return err
+		}
+		return failpoint.Here("discovery.stage.before-commit")
 	})
+	if err == nil {
+		err = failpoint.Here("discovery.stage.committed")
+	}
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
+
+	"a3os.app/libs/failpoint"
 )
 
 const (
@@ -34,6 +36,7 @@ type sink struct {
 	batch     []*discoveryv1.Record
 	bytes     int
 	sent      int64
+	broken    bool // what was found could not be handed over
 	completed []string
 	gaps      []*discoveryv1.Gap
 
@@ -109,7 +112,11 @@ func (s *sink) flush() error {
 		}
 	}
 	if err != nil {
+		s.broken = true
 		return fmt.Errorf("hand over what was found: %w", err)
+	}
+	if err := failpoint.Here("worker.batch.sent"); err != nil {
+		return err
 	}
 	s.sent += n
 	s.batch, s.bytes = s.batch[:0], 0

@@ -21,6 +21,7 @@ import (
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 
 	"a3os.app/libs/blob"
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/secret"
@@ -61,6 +62,9 @@ func (w *Worker) Slice(ctx context.Context, job queue.Job) error {
 	if err != nil {
 		return queue.Permanent(err)
 	}
+	if err := failpoint.Here("worker.slice.taken"); err != nil {
+		return err
+	}
 	attempt := uint32(job.Attempt) //nolint:gosec // bounded by the queue's tries
 	begun, err := w.cfg.Ingest.BeginSlice(ctx, connect.NewRequest(&discoveryv1.BeginSliceRequest{Attempt: attempt, JobId: job.ID}))
 	if err != nil {
@@ -69,7 +73,10 @@ func (w *Worker) Slice(ctx context.Context, job queue.Job) error {
 	if begun.Msg.GetDone() {
 		return nil
 	}
-	err = w.read(ctx, attempt, begun.Msg)
+	if err := failpoint.Here("worker.slice.begun"); err != nil {
+		return err
+	}
+	err = w.read(ctx, attempt, begun.Msg, job.LastTry)
 	switch {
 	case err == nil:
 		return nil
@@ -115,7 +122,9 @@ func (w *Worker) fail(ctx context.Context, attempt uint32, cause error) error {
 	return err
 }
 
-func (w *Worker) read(ctx context.Context, attempt uint32, begun *discoveryv1.BeginSliceResponse) error {
+// read does the slice. On the last try a system that fails in the middle ends the run there: what was read is published, what was not
+// is named as a gap, and so nothing that the run did not see is taken for gone.
+func (w *Worker) read(ctx context.Context, attempt uint32, begun *discoveryv1.BeginSliceResponse, lastTry bool) error {
 	source := begun.GetSource()
 	c, err := all.For(source.GetSettings(), w.cfg.AllowUnix)
 	if err != nil {
@@ -125,21 +134,29 @@ func (w *Worker) read(ctx context.Context, attempt uint32, begun *discoveryv1.Be
 	defer stop(nil)
 	s := newSink(ctx, w.cfg.Ingest, attempt, begun.GetDeadline().AsTime(), stop)
 	next, err := c.Read(ctx, w.source(source), begun.GetCheckpoint(), s)
+	_ = failpoint.Here("worker.slice.read")
 	staged := s.close()
+	_ = failpoint.Here("worker.slice.staged")
 	if cause := context.Cause(ctx); errors.Is(cause, errStopped) {
 		return errStopped
 	}
+	if staged != nil {
+		return errors.Join(err, staged)
+	}
+	ofTheSystem := err != nil && !permanent(err) && !s.broken && ctx.Err() == nil
+	if ofTheSystem && lastTry && (s.sent > 0 || len(begun.GetCheckpoint()) > 0) {
+		slog.WarnContext(ctx, "the system fails in the middle, the run ends there", "attempt", attempt, "error", err)
+		s.Gap(source.GetName(), "the rest was not read: "+err.Error())
+		next, err = nil, nil
+	}
 	if err != nil {
 		return err
-	}
-	if staged != nil {
-		return staged
 	}
 	seal := &discoveryv1.SealSliceRequest{Attempt: attempt, Records: s.sent, Checkpoint: next, CompletedScopes: s.completed, Gaps: s.gaps, Last: next == nil}
 	if _, err := w.cfg.Ingest.SealSlice(ctx, connect.NewRequest(seal)); err != nil {
 		return fmt.Errorf("seal the slice: %w", err)
 	}
-	return nil
+	return failpoint.Here("worker.slice.sealed")
 }
 
 // source is what the connector reads, with the ways to fetch what isn't in it.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/services/discoveryworker/internal/connector"
 )
 
@@ -121,6 +122,9 @@ func (p *postgres) readSections(ctx context.Context, s *session, sections []sect
 		section := sections[i]
 		for {
 			sink.Progress(fmt.Sprintf("%s: %s", s.scope, section.words))
+			if err := failpoint.Here("worker.postgres.page"); err != nil {
+				return false, position{}, err
+			}
 			last, count, err := section.read(ctx, s, at.After, p.page)
 			if reason, refused := refusal(err); refused {
 				// The role may not read a catalogue that everybody may by default: the rest can still be read.

@@ -1,0 +1,19 @@
+//go:build !failpoint
+
+// Package failpoint marks places at which a test has a process killed, an error returned or time pass. Built without the tag
+// `failpoint`, as every release is, its functions are empty, are inlined, and leave nothing of themselves in the program: a test
+// looks through the program for what would be there.
+//
+// Built with the tag, a process does what the file `failpoint` in its working directory says, each line `point action [n]`: the action
+// is taken when the point is passed the n-th time since (the first, where nothing is said), and the line is gone then, so that the process
+// that comes back goes on. Actions are `kill` (SIGKILL, to itself), `error`, and a time, as `2s`, to sleep. The environment variable
+// A3_FAILPOINT takes one such line for a process that is started by hand.
+package failpoint
+
+import "time"
+
+// Here is a place called point, as `discovery.seal.before-commit`. It answers an error where the test wants one.
+func Here(point string) error { return nil }
+
+// Duration is d, or what the test says in a line `point d`.
+func Duration(point string, d time.Duration) time.Duration { return d }
