@@ -3,6 +3,7 @@ package pg_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,7 @@ func TestDeadlockIsTriedAgain(t *testing.T) {
 	if err := db.Service(t.Context(), count(&n, "SELECT min(count) FROM app.counters")); err != nil || n != 2 {
 		t.Errorf("each counter should be 2, the least is %d, %v", n, err)
 	}
+	t.Attr("row", "F14 2")
 }
 
 // Fault F14: what is told as done was done once, and what wasn't is told so.
@@ -153,6 +155,7 @@ func TestSerializationFailureIsTriedAgainWithinABound(t *testing.T) {
 	if code(err) != connect.CodeAborted || tries < 2 || tries > 10 {
 		t.Errorf("a conflict that is always lost: %d tries, %v", tries, err)
 	}
+	t.Attr("row", fmt.Sprint("F14 ", runs.Load()))
 }
 
 // Fault F15.
@@ -195,6 +198,7 @@ func TestExhaustedPoolShedsAndRecovers(t *testing.T) {
 			t.Fatalf("the pool afterwards: %v", err)
 		}
 	}
+	t.Attr("row", "F15 20")
 }
 
 func TestServerThatDoesNotAnswerIsUnavailable(t *testing.T) {
@@ -316,6 +320,7 @@ func TestKilledServerIsUnavailableAndThePoolHeals(t *testing.T) {
 	if there != int64(len(acked)) {
 		t.Errorf("%d of %d acknowledged rows are there", there, len(acked))
 	}
+	t.Attr("row", fmt.Sprint("F9 ", len(acked)))
 }
 
 func TestDatabaseInGoodOrderlyRestartIsUnavailable(t *testing.T) {
