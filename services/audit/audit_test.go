@@ -11,9 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	"a3os.app/proto/gen/go/a3os/audit/v1/auditv1connect"
@@ -23,11 +21,7 @@ import (
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
-	"a3os.app/libs/pg"
-	"a3os.app/libs/record"
 	"a3os.app/libs/rpc"
-	"a3os.app/libs/scope"
-	"a3os.app/libs/scope/scopetest"
 	"a3os.app/libs/set"
 	"a3os.app/libs/tlog"
 	"a3os.app/libs/workload"
@@ -178,37 +172,6 @@ func TestConfigurationNamesEveryVariable(t *testing.T) {
 		if !strings.Contains(strings.Join(names, " "), want) {
 			t.Errorf("%s is not among %v", want, names)
 		}
-	}
-}
-
-// While the log can't be sealed, deeds fail whole and say that it is for now; reads go on.
-func TestDeedWithoutARecordDoesNotHappen(t *testing.T) {
-	d := audittest.New(t)
-	d.Exec(t, "CREATE TABLE public.deeds (id uuid); GRANT INSERT, SELECT ON public.deeds TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC; UPDATE audit.settings SET max_backlog_rows = 1")
-	db, err := pg.Open(t.Context(), pg.Config{URL: d.URL["role_iam"], Service: "iam", Owner: bindingtest.Somebody(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	ctx := scopetest.With(t.Context(), scope.Scope{Plane: "dev", Tenant: id.NewTenant(), Workspace: id.NewWorkspace(), Principal: "usr_x"})
-	deed := func() error {
-		_, err := pg.Deed(ctx, db.Workspace, &emptypb.Empty{}, func(ctx context.Context, tx pgx.Tx) (*emptypb.Empty, error) {
-			if _, err := tx.Exec(ctx, "INSERT INTO public.deeds VALUES ($1)", id.NewRun()); err != nil {
-				return nil, err
-			}
-			return &emptypb.Empty{}, record.Append(ctx, tx, record.Event{Action: "iam.user.invited", Target: "usr_y"})
-		})
-		return err
-	}
-	if err := deed(); err != nil {
-		t.Fatal(err)
-	}
-	if err := deed(); fault.KindOf(err) != fault.Unavailable {
-		t.Errorf("err is %v, want unavailable", err)
-	}
-	var n int
-	if err := d.Pool(t).QueryRow(t.Context(), "SELECT count(*) FROM public.deeds").Scan(&n); err != nil || n != 1 {
-		t.Errorf("%d deeds happened, 1 is on the record (%v)", n, err)
 	}
 }
 

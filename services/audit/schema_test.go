@@ -68,8 +68,9 @@ func TestProducersInsertIdAndBodyAndNothingElse(t *testing.T) {
 	}
 }
 
+// Row A53.
 func TestNoRoleOfTheSetChangesTheLog(t *testing.T) {
-	db := audittest.New(t)
+	db, refused := audittest.New(t), 0
 	for _, role := range audittest.Roles() {
 		conn := db.As(t, role)
 		for _, table := range []string{"entries", "tiles", "checkpoints"} {
@@ -80,6 +81,7 @@ func TestNoRoleOfTheSetChangesTheLog(t *testing.T) {
 				if _, err := conn.Exec(t.Context(), sql); code(t, err) != "42501" {
 					t.Errorf("%s: %s: %v", role, sql, err)
 				}
+				refused++
 			}
 		}
 		if role == "role_audit" {
@@ -93,6 +95,7 @@ func TestNoRoleOfTheSetChangesTheLog(t *testing.T) {
 			}
 		}
 	}
+	t.Attr("row", fmt.Sprintf("A53 %d", refused))
 }
 
 func TestEvenWhoMayChangeTheLogIsStopped(t *testing.T) {

@@ -77,6 +77,7 @@ func TestOneChangedByteIsFound(t *testing.T) {
 	if s := shared.tryA3(t, "globex-admin", "audit", "verify"); s.code != 0 {
 		t.Errorf("the byte is as it was, and audit verify says %s", s)
 	}
+	t.Attr("row", "A54 1")
 }
 
 // denied says what is wrong with an error that should be PostgreSQL's refusal for want of a privilege.
@@ -114,11 +115,13 @@ func forbidden(t *testing.T, role string, conn *pgx.Conn, statements ...string) 
 func TestLogIsAppendOnlyForEveryRole(t *testing.T) {
 	full(t)
 	t.Parallel()
+	refused := 0
 	for role, at := range acme().roles(t) {
 		conn := dial(t, at)
 		for _, table := range []string{"entries", "tiles", "checkpoints", "inbox", "progress", "settings"} {
 			column := map[string]string{"entries": "leaf", "tiles": "root", "checkpoints": "note", "inbox": "body", "progress": "only_row", "settings": "max_backlog_rows"}[table]
 			forbidden(t, role, conn, fmt.Sprintf("UPDATE audit.%s SET %s = %[2]s", table, column), "TRUNCATE audit."+table)
+			refused += 2
 			if role == "audit" && table == "inbox" {
 				continue // what is sealed leaves the inbox
 			}
@@ -128,4 +131,5 @@ func TestLogIsAppendOnlyForEveryRole(t *testing.T) {
 			forbidden(t, role, conn, "SELECT FROM audit.entries", "SELECT FROM audit.inbox", "INSERT INTO audit.entries SELECT", "INSERT INTO audit.inbox (id, body, producer) VALUES (gen_random_uuid(), 'x', 'role_iam')")
 		}
 	}
+	t.Attr("row", fmt.Sprintf("A53 %d", refused))
 }

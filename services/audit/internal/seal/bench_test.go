@@ -12,6 +12,7 @@ import (
 
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 
+	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/pgtest"
@@ -96,7 +97,7 @@ func BenchmarkDeeds(b *testing.B) {
 	for b.Loop() {
 		db, signer := audittest.New(b), audittest.Signer(b)
 		db.Exec(b, "UPDATE audit.settings SET max_backlog_rows = 100000000; CREATE TABLE public.deeds (id uuid PRIMARY KEY, workspace_id uuid, name text, at timestamptz DEFAULT now()); GRANT INSERT, SELECT, UPDATE ON public.deeds TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC")
-		pool, err := pg.Open(b.Context(), pg.Config{URL: db.URL["role_iam"], Service: "iam", MaxConns: producers})
+		pool, err := pg.Open(b.Context(), pg.Config{URL: db.URL["role_iam"], Service: "iam", MaxConns: producers, Owner: bindingtest.Somebody(b)})
 		if err != nil {
 			b.Fatal(err)
 		}

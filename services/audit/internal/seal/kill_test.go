@@ -81,7 +81,8 @@ func sealAndDie(ctx context.Context) error {
 	return s.Round(ctx)
 }
 
-// A sealer killed at any point loses no event, doubles none, leaves no gap and forks no history.
+// Rows F30, F7 and F8: a sealer killed at any point, before it took anything of the inbox and in the middle of a batch, loses no event,
+// doubles none, leaves no gap and forks no history.
 func TestSealerKilledAtEveryStepLeavesOneWholeLog(t *testing.T) {
 	db := audittest.New(t)
 	secret, _, err := tlog.NewKey("a3os.app/dev/killed/audit")
@@ -93,11 +94,14 @@ func TestSealerKilledAtEveryStepLeavesOneWholeLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	recorded, remembered := make(map[string]bool), ""
-	conn := db.As(t, "role_iam")
+	conn, kills := db.As(t, "role_iam"), 0
 	for _, step := range seal.Steps() {
 		for nth := 1; nth <= 3; nth++ {
 			audittest.Put(t, conn, events(perKill, recorded)...)
 			killed := runAndDie(t, db.URL["role_audit"], secret, step, nth)
+			if killed {
+				kills++
+			}
 			if wants := step != seal.StepSigned && step != seal.StepCheckpointed || nth <= 2; killed != wants {
 				t.Errorf("killed at %s the %d. time: %v, want %v", step, nth, killed, wants)
 			}
@@ -123,6 +127,9 @@ func TestSealerKilledAtEveryStepLeavesOneWholeLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Whole(t, signer.Verifier(), remembered, recorded)
+	t.Attr("row", fmt.Sprintf("F30 %d", kills))
+	t.Attr("row", fmt.Sprintf("F7 %d", kills))
+	t.Attr("row", fmt.Sprintf("F8 %d", kills))
 }
 
 func runAndDie(t *testing.T, url, secret string, step seal.Step, nth int) bool {
@@ -147,7 +154,7 @@ func runAndDie(t *testing.T, url, secret string, step seal.Step, nth int) bool {
 	return false
 }
 
-// A sealer whose connection breaks at any point goes on by itself in the next round.
+// Row F30: a sealer whose connection breaks at any point goes on by itself in the next round.
 func TestSealerWhoseConnectionBreaksAtEveryStepGoesOn(t *testing.T) {
 	db, signer := audittest.New(t), audittest.Signer(t)
 	s := seal.New(db.DB(t), signer)
@@ -185,4 +192,5 @@ func TestSealerWhoseConnectionBreaksAtEveryStepGoesOn(t *testing.T) {
 		}
 		remembered = db.Whole(t, signer.Verifier(), remembered, recorded)
 	}
+	t.Attr("row", fmt.Sprintf("F30 %d", len(seal.Steps())))
 }

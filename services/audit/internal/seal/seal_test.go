@@ -187,6 +187,7 @@ func TestEventThatComesTwiceIsSealedOnce(t *testing.T) {
 	})
 }
 
+// Row F8: two sealers at once.
 func TestTwoSealersMakeOneLog(t *testing.T) {
 	db, signer := audittest.New(t), audittest.Signer(t)
 	one, two := seal.New(db.DB(t), signer), seal.New(db.DB(t), signer)
@@ -210,6 +211,7 @@ func TestTwoSealersMakeOneLog(t *testing.T) {
 		}
 	}
 	db.Whole(t, signer.Verifier(), "", recorded)
+	t.Attr("row", "F8 12")
 }
 
 func TestSealingOpensTheInboxAgain(t *testing.T) {

@@ -17,10 +17,10 @@ import (
 // rehash gives every entry the hash that its leaf has now.
 const rehash = "; UPDATE audit.entries SET leaf_hash = sha256('\\x00'::bytea || leaf)"
 
-// Each row is what an owner of the database does to a log of 20 entries with checkpoints at 5, 10, 15 and 20, and what a client that
+// Row A54. Each case is what an owner of the database does to a log of 20 entries with checkpoints at 5, 10, 15 and 20, and what a client that
 // remembers the checkpoint of 15 is told.
 func TestTamperingOfTheOwnerIsFoundAndNamed(t *testing.T) {
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		sql      string
 		kind     tlog.Kind
 		from, to uint64
@@ -50,7 +50,9 @@ func TestTamperingOfTheOwnerIsFoundAndNamed(t *testing.T) {
 		"a checkpoint in between":              {"UPDATE audit.checkpoints SET note = replace(note, E'\\n10\\n', E'\\n9\\n') WHERE size = 10", tlog.CheckpointForged, 5, 20, false},
 		"the newest checkpoint":                {"UPDATE audit.checkpoints SET note = replace(note, E'\\n20\\n', E'\\n21\\n') WHERE size = 20", tlog.CheckpointForged, 0, 0, false},
 		"an old checkpoint as the newest":      {"UPDATE audit.checkpoints SET note = (SELECT note FROM audit.checkpoints WHERE size = 10) WHERE size IN (15, 20)", tlog.LogTruncated, 10, 15, false},
-	} {
+	}
+	t.Attr("row", fmt.Sprintf("A54 %d", len(cases)))
+	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, events, remembered := logOf20(t)
