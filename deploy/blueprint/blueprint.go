@@ -72,10 +72,15 @@ const (
 	KeySnapshot KeyKind = "snapshot"
 	// KeyMark signs the marks of a plane's databases, queues and stores (libs/binding). Its secret half is the provisioner's alone.
 	KeyMark KeyKind = "mark"
+	// KeyProof signs proofs of isolation (fleet isolation verify). Its secret half is the provisioner's alone.
+	KeyProof KeyKind = "proof"
 )
 
 // halves says which kinds have a public half.
-var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true}
+var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true, KeyProof: true}
+
+// provisioners are the kinds of keys that no component holds: who held one could vouch for what is another's.
+var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true}
 
 // Key is a key of a set.
 type Key struct {
@@ -120,6 +125,8 @@ type Role struct {
 	Connections int `yaml:"connections"`
 	// StatementTimeout is how long one statement may take, as PostgreSQL writes it; empty leaves it to the platform.
 	StatementTimeout string `yaml:"statement_timeout"`
+	// Schemas that it may look into; every other one of the set's database is a sibling's, which fleet isolation verify tries to read.
+	Schemas []string `yaml:"schemas"`
 }
 
 // Migrate is a program that brings the database up to date and ends. Without a command there is nothing to migrate.

@@ -78,6 +78,7 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		"connections without end":  {"connections: 9", "connections: 5000", "database.roles.writer.connections", "between 1 and 100"},
 		"owner by name":            {"writer: {connections: 9}", "owner: {connections: 9}", "database.roles.owner", "not owner"},
 		"key of marks in a set":    {"kind: random", "kind: mark", "keys.cookie.kind", "the plane's"},
+		"key of proofs in a set":   {"kind: random", "kind: proof", "keys.cookie.kind", "the plane's"},
 		"store without its key":    {"database:\n", "stores:\n  safe: {kind: secret}\ndatabase:\n", "stores.safe.key", "sealed to"},
 		"front door of a tenant":   {"needs: {keys: [cookie]}", "needs: {keys: [cookie], front_door: true}", "components[1].needs.front_door", "belongs to the plane"},
 	} {

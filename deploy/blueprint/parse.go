@@ -161,10 +161,10 @@ func (c *checker) key(name string, k Key) {
 		c.at([]any{"keys", name}, "%q is not a lower-case DNS label", name)
 	}
 	if _, ok := halves[k.Kind]; !ok {
-		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot or mark", k.Kind)
+		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot, mark or proof", k.Kind)
 	}
-	if k.Kind == KeyMark && c.b.Scope != ScopePlane {
-		c.at([]any{"keys", name, "kind"}, "the key that signs marks is the plane's: a set that held it could mark what is another's")
+	if provisioners[k.Kind] && c.b.Scope != ScopePlane {
+		c.at([]any{"keys", name, "kind"}, "a key of kind %s is the plane's: a set that held it could vouch for what is another's", k.Kind)
 	}
 	if (k.Kind == KeyNote) != (k.Name != "") {
 		c.at([]any{"keys", name, "name"}, "a note key signs under a name, and no other key does")
@@ -185,6 +185,11 @@ func (c *checker) database() {
 	for _, name := range slices.Sorted(maps.Keys(d.Roles)) {
 		if !roleName.MatchString(name) || name == "owner" {
 			c.at([]any{"database", "roles", name}, "%q is not a role's name: lower-case letters, digits and _, at most 30, and not owner", name)
+		}
+		for j, schema := range d.Roles[name].Schemas {
+			if !roleName.MatchString(schema) {
+				c.at([]any{"database", "roles", name, "schemas", j}, "%q is not a schema's name", schema)
+			}
 		}
 		if n := d.Roles[name].Connections; n < 1 || n > mostConnections {
 			c.at([]any{"database", "roles", name, "connections"}, "%d is not between 1 and %d", n, mostConnections)
@@ -284,8 +289,8 @@ func (c *checker) needs(at func(...any) []any, n Needs) {
 		switch k, ok := c.b.Keys[key]; {
 		case !ok:
 			c.at(at("needs", "keys", j), "there is no key %q", key)
-		case k.Kind == KeyMark:
-			c.at(at("needs", "keys", j), "the key that signs marks is the provisioner's: a component that held it could mark what is another's")
+		case provisioners[k.Kind]:
+			c.at(at("needs", "keys", j), "a key of kind %s is the provisioner's: a component that held it could vouch for what is another's", k.Kind)
 		}
 	}
 	for j, key := range n.PublicKeys {

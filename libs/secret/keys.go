@@ -96,3 +96,25 @@ func opener(private config.Secret) (open tink.HybridDecrypt, public string, err 
 	public, err = publicOf(h)
 	return d, public, err
 }
+
+// Opens says whether a private key opens what is sealed to a public one, by sealing something: nil where it does, [ErrUnreadable] where
+// it doesn't, and another error where one of them is no key.
+func Opens(public string, private config.Secret) error {
+	seal, err := sealer(public)
+	if err != nil {
+		return err
+	}
+	open, _, err := opener(private)
+	if err != nil {
+		return err
+	}
+	const text, info = "whose is this?", "a3os.secret.probe.v1"
+	sealed, err := seal.Encrypt([]byte(text), []byte(info))
+	if err != nil {
+		return errors.New("the public key of the secret store does not work")
+	}
+	if got, err := open.Decrypt(sealed, []byte(info)); err != nil || string(got) != text {
+		return ErrUnreadable
+	}
+	return nil
+}

@@ -26,6 +26,7 @@ import (
 	"a3os.app/libs/secret"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/tlog"
+	"a3os.app/tools/fleet/internal/isolation"
 )
 
 // KeysAndStores makes what is missing of a set's keys and stores.
@@ -112,6 +113,8 @@ func (p *Platform) newKey(s Set, k blueprint.Key) (private, public string, err e
 	case blueprint.KeyMark:
 		private, public, err := binding.NewKey(p.State.Plane)
 		return private.Reveal(), public, err
+	case blueprint.KeyProof:
+		return isolation.NewKey(p.State.Plane)
 	case blueprint.KeySnapshot:
 		pub, priv, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {

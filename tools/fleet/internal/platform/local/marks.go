@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -16,21 +15,21 @@ import (
 	"a3os.app/libs/config"
 )
 
-// markKey is the name of the plane's key that signs marks.
-func (p *Platform) markKey() (string, error) {
+// ownKey is the name of the plane's own key of a kind.
+func (p *Platform) ownKey(kind blueprint.KeyKind) (string, error) {
 	if p.Own.Blueprint != nil {
 		for _, name := range slices.Sorted(maps.Keys(p.Own.Blueprint.Keys)) {
-			if p.Own.Blueprint.Keys[name].Kind == blueprint.KeyMark {
+			if p.Own.Blueprint.Keys[name].Kind == kind {
 				return name, nil
 			}
 		}
 	}
-	return "", errors.New("the plane's blueprint has no key of kind mark, so nothing can be marked")
+	return "", fmt.Errorf("the plane's blueprint has no key of kind %s", kind)
 }
 
 // markKeys are what services verify marks with.
 func (p *Platform) markKeys() (string, error) {
-	name, err := p.markKey()
+	name, err := p.ownKey(blueprint.KeyMark)
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +42,7 @@ func (p *Platform) markKeys() (string, error) {
 
 // signer signs marks. Only this program reads the key.
 func (p *Platform) signer() (*binding.Signer, error) {
-	name, err := p.markKey()
+	name, err := p.ownKey(blueprint.KeyMark)
 	if err != nil {
 		return nil, err
 	}
