@@ -33,7 +33,11 @@ type Entitlement struct {
 	Resource id.Resource
 	Name     string
 	Purpose  Purpose
+	Since    Instant
 }
+
+// Instant is when an edge was first seen, in microseconds since 1970; 0 where nobody asked.
+type Instant int64
 
 // Grant is an edge from a resource that acts to an entitlement.
 type Grant struct {
@@ -41,6 +45,7 @@ type Grant struct {
 	Principal    id.Resource
 	Entitlement  id.Entitlement
 	NotInherited bool
+	Since        Instant
 }
 
 // Expansion is an edge from an entitlement to another.
@@ -48,6 +53,7 @@ type Expansion struct {
 	From, To   id.Entitlement
 	Assumption bool
 	Reason     string
+	Since      Instant
 }
 
 // Edges answers what leads from and to nodes, in batches, so that a walk costs a few queries a level and not one a node.
@@ -79,6 +85,9 @@ type Holding struct {
 	Direct bool
 	// Distance counts the steps of the shortest path.
 	Distance int
+	// Since is when the way that has stood longest came to stand: of a way that is its newest edge. Where Assumption is false, only ways
+	// that take no act count.
+	Since Instant
 }
 
 // Step is one edge of a path: Principal holds Entitlement, by Grant, or, when Grant is zero, by Expansion from the step before.
@@ -99,10 +108,19 @@ type Path struct {
 }
 
 // Graph answers access questions over edges.
-type Graph struct{ edges Edges }
+type Graph struct {
+	edges Edges
+	spend func(edges int) error
+}
 
 // NewGraph makes a graph over edges.
-func NewGraph(edges Edges) *Graph { return &Graph{edges: edges} }
+func NewGraph(edges Edges) *Graph { return &Graph{edges: edges, spend: func(int) error { return nil }} }
+
+// Spending is the graph with a bound on what a question may hold in memory: spend is told of edges as they are read, and its error ends
+// the question.
+func (g *Graph) Spending(spend func(edges int) error) *Graph {
+	return &Graph{edges: g.edges, spend: spend}
+}
 
 // Holds answers everything the principals hold: one holding per principal and entitlement, nearest first.
 func (g *Graph) Holds(ctx context.Context, principals []id.Resource) ([]Holding, error) {

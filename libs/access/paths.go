@@ -15,7 +15,7 @@ import (
 // that memory grows with the paths yielded and never with the paths there are.
 func (g *Graph) paths(ctx context.Context, principal id.Resource, entitlements []id.Entitlement) iter.Seq2[Path, error] {
 	return func(yield func(Path, error) bool) {
-		r, err := backward(ctx, g.edges, entitlements)
+		r, err := g.backward(ctx, entitlements)
 		if err != nil {
 			yield(Path{}, err)
 			return

@@ -3,6 +3,8 @@ package access
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 
@@ -29,16 +31,22 @@ type region struct {
 	grantsTo       [][]grantEdge
 	expansionsFrom [][]expansionEdge
 	expansionsTo   [][]expansionEdge
+
+	// times are when edges were first seen, each once, in order; edges and entitlements have their rank among them.
+	times []Instant
+	since []int32
 }
 
 type grantEdge struct {
 	principal, entitlement int32
 	notInherited           bool
+	since                  int32
 	id                     id.Grant
 }
 
 type expansionEdge struct {
 	from, to  int32
+	since     int32
 	expansion *Expansion
 }
 
@@ -54,7 +62,8 @@ func newRegion() *region {
 }
 
 // forward reads everything that can be reached from the principals.
-func forward(ctx context.Context, edges Edges, principals []id.Resource) (*region, error) {
+func (g *Graph) forward(ctx context.Context, principals []id.Resource) (*region, error) {
+	edges := g.edges
 	r := newRegion()
 	granted := map[id.Resource][]Grant{}
 	seen := map[node]bool{}
@@ -74,7 +83,11 @@ func forward(ctx context.Context, edges Edges, principals []id.Resource) (*regio
 	var grants []Grant
 	var expansions []Expansion
 	for len(nodes) > 0 || len(entitlements) > 0 {
-		if err := fetchGrantsFrom(ctx, edges, nodes, granted); err != nil {
+		read, err := fetchGrantsFrom(ctx, edges, nodes, granted)
+		if err != nil {
+			return nil, err
+		}
+		if err := g.spend(read); err != nil {
 			return nil, err
 		}
 		for _, n := range nodes {
@@ -110,6 +123,9 @@ func forward(ctx context.Context, edges Edges, principals []id.Resource) (*regio
 		if err != nil {
 			return nil, err
 		}
+		if err := g.spend(len(found) + len(next)); err != nil {
+			return nil, err
+		}
 		for _, x := range next {
 			reach(x.To)
 		}
@@ -122,8 +138,8 @@ func forward(ctx context.Context, edges Edges, principals []id.Resource) (*regio
 	return r, nil
 }
 
-// fetchGrantsFrom reads the grants of resources not read before.
-func fetchGrantsFrom(ctx context.Context, edges Edges, nodes []node, granted map[id.Resource][]Grant) error {
+// fetchGrantsFrom reads the grants of resources not read before, and says how many there were.
+func fetchGrantsFrom(ctx context.Context, edges Edges, nodes []node, granted map[id.Resource][]Grant) (read int, err error) {
 	var resources []id.Resource
 	for _, n := range nodes {
 		if _, read := granted[n.resource]; !read {
@@ -133,16 +149,17 @@ func fetchGrantsFrom(ctx context.Context, edges Edges, nodes []node, granted map
 	}
 	grants, err := fetch(ctx, "the grants of principals", edges.GrantsFrom, resources)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, g := range grants {
 		granted[g.Principal] = append(granted[g.Principal], g)
 	}
-	return nil
+	return len(grants), nil
 }
 
 // backward reads everything from which the entitlements can be reached.
-func backward(ctx context.Context, edges Edges, targets []id.Entitlement) (*region, error) {
+func (g *Graph) backward(ctx context.Context, targets []id.Entitlement) (*region, error) {
+	edges := g.edges
 	r := newRegion()
 	var grants []Grant
 	var expansions []Expansion
@@ -167,6 +184,9 @@ func backward(ctx context.Context, edges Edges, targets []id.Entitlement) (*regi
 		}
 		leading, err := fetch(ctx, "the expansions to entitlements", edges.ExpansionsTo, ids)
 		if err != nil {
+			return nil, err
+		}
+		if err := g.spend(len(ids) + len(to) + len(leading)); err != nil {
 			return nil, err
 		}
 		grants, expansions = append(grants, to...), append(expansions, leading...)
@@ -269,7 +289,10 @@ func (r *region) connect(grants []Grant, expansions []Expansion) {
 	r.grantsTo = make([][]grantEdge, len(r.entitlements))
 	r.expansionsFrom = make([][]expansionEdge, len(r.entitlements))
 	r.expansionsTo = make([][]expansionEdge, len(r.entitlements))
+	rank := r.rank(grants, expansions)
+	r.since = make([]int32, len(r.entitlements))
 	for n, e := range r.entitlements {
+		r.since[n] = rank[e.Since]
 		if e.Purpose == membership || e.Purpose == assumption {
 			on := r.resource[e.Resource]
 			r.doors[on] = append(r.doors[on], int32(n)) //nolint:gosec // as above
@@ -280,11 +303,11 @@ func (r *region) connect(grants []Grant, expansions []Expansion) {
 		if !known {
 			continue
 		}
-		edge := grantEdge{principal: r.resource[g.Principal], entitlement: to, notInherited: g.NotInherited, id: g.ID}
+		edge := grantEdge{principal: r.resource[g.Principal], entitlement: to, notInherited: g.NotInherited, since: rank[g.Since], id: g.ID}
 		r.grantsFrom[edge.principal] = append(r.grantsFrom[edge.principal], edge)
 		r.grantsTo[to] = append(r.grantsTo[to], edge)
 	}
-	best := map[[2]int32]*Expansion{}
+	best := map[[2]int32]Expansion{}
 	for _, x := range expansions {
 		from, knownFrom := r.entitlement[x.From]
 		to, knownTo := r.entitlement[x.To]
@@ -292,15 +315,32 @@ func (r *region) connect(grants []Grant, expansions []Expansion) {
 			continue
 		}
 		key := [2]int32{from, to}
-		if b, twice := best[key]; twice {
-			if b.Assumption && !x.Assumption {
-				*b = x
-			}
-			continue
+		if b, twice := best[key]; !twice || b.Assumption && !x.Assumption {
+			best[key] = x
 		}
-		best[key] = &x
-		edge := expansionEdge{from: from, to: to, expansion: best[key]}
-		r.expansionsFrom[from] = append(r.expansionsFrom[from], edge)
-		r.expansionsTo[to] = append(r.expansionsTo[to], edge)
 	}
+	for key, x := range best {
+		edge := expansionEdge{from: key[0], to: key[1], since: rank[x.Since], expansion: &x}
+		r.expansionsFrom[edge.from] = append(r.expansionsFrom[edge.from], edge)
+		r.expansionsTo[edge.to] = append(r.expansionsTo[edge.to], edge)
+	}
+}
+
+// rank orders the times of everything in the region.
+func (r *region) rank(grants []Grant, expansions []Expansion) map[Instant]int32 {
+	rank := map[Instant]int32{}
+	for _, g := range grants {
+		rank[g.Since] = 0
+	}
+	for _, x := range expansions {
+		rank[x.Since] = 0
+	}
+	for _, e := range r.entitlements {
+		rank[e.Since] = 0
+	}
+	r.times = slices.Sorted(maps.Keys(rank))
+	for n, t := range r.times {
+		rank[t] = int32(n) //nolint:gosec // as above
+	}
+	return rank
 }

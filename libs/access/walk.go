@@ -10,7 +10,7 @@ import (
 )
 
 func (g *Graph) holds(ctx context.Context, principals []id.Resource) ([]Holding, error) {
-	r, err := forward(ctx, g.edges, principals)
+	r, err := g.forward(ctx, principals)
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +23,7 @@ func (g *Graph) holds(ctx context.Context, principals []id.Resource) ([]Holding,
 }
 
 func (g *Graph) holders(ctx context.Context, entitlements []id.Entitlement) ([]Holding, error) {
-	r, err := backward(ctx, g.edges, entitlements)
+	r, err := g.backward(ctx, entitlements)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +41,7 @@ func (g *Graph) holders(ctx context.Context, entitlements []id.Entitlement) ([]H
 func (r *region) heldBy(principal int32) []Holding {
 	anyWay := r.reachable(principal, true)
 	atOnce := r.reachable(principal, false)
+	since := r.sinces(atOnce, func(acting bool) []int32 { return r.reachableSince(principal, acting) })
 	direct := map[int32]bool{}
 	for _, g := range r.grantsFrom[principal] {
 		direct[g.entitlement] = true
@@ -56,6 +57,7 @@ func (r *region) heldBy(principal int32) []Holding {
 			Assumption:  atOnce[e] == 0,
 			Direct:      direct[int32(e)], //nolint:gosec // numbered by int32
 			Distance:    int(distance),
+			Since:       since(e),
 		})
 	}
 	return out
@@ -111,6 +113,7 @@ func (r *region) reachable(principal int32, acting bool) []int32 {
 func (r *region) holdersOf(target int32) []Holding {
 	anyWay := r.reaching(target, true)
 	atOnce := r.reaching(target, false)
+	since := r.sinces(atOnce, func(acting bool) []int32 { return r.reachingSince(target, acting) })
 	direct := map[int32]bool{}
 	for _, g := range r.grantsTo[target] {
 		direct[g.principal] = true
@@ -126,6 +129,7 @@ func (r *region) holdersOf(target int32) []Holding {
 			Assumption:  atOnce[p] == 0,
 			Direct:      direct[int32(p)], //nolint:gosec // numbered by int32
 			Distance:    int(distance),
+			Since:       since(p),
 		})
 	}
 	return out

@@ -22,8 +22,9 @@ type (
 	// EntitlementKind is the kind of entitlements.
 	EntitlementKind struct{}
 	// GrantKind is the kind of grants.
-	GrantKind      struct{}
-	personKind     struct{}
+	GrantKind struct{}
+	// PersonKind is exported for ids that follow from an address.
+	PersonKind     struct{}
 	eventKind      struct{}
 	messageKind    struct{}
 	requestKind    struct{}
@@ -48,7 +49,7 @@ func (EntitlementKind) Prefix() string { return "ent" }
 
 // Prefix implements Kind.
 func (GrantKind) Prefix() string      { return "grt" }
-func (personKind) Prefix() string     { return "per" }
+func (PersonKind) Prefix() string     { return "per" }
 func (eventKind) Prefix() string      { return "evt" }
 func (messageKind) Prefix() string    { return "msg" }
 func (requestKind) Prefix() string    { return "req" }
@@ -81,7 +82,7 @@ type (
 	// Grant is `grt_…`.
 	Grant = ID[GrantKind]
 	// Person is `per_…`.
-	Person = ID[personKind]
+	Person = ID[PersonKind]
 	// Event is `evt_…`.
 	Event = ID[eventKind]
 	// Message is `msg_…`.
@@ -120,7 +121,7 @@ func NewIntegration() Integration { return New[integrationKind]() }
 func NewRun() Run { return New[runKind]() }
 
 // NewPerson makes a new `per_…`.
-func NewPerson() Person { return New[personKind]() }
+func NewPerson() Person { return New[PersonKind]() }
 
 // NewEvent makes a new `evt_…`.
 func NewEvent() Event { return New[eventKind]() }
@@ -180,7 +181,7 @@ func ParseEntitlement(s string) (Entitlement, error) { return Parse[EntitlementK
 func ParseGrant(s string) (Grant, error) { return Parse[GrantKind](s) }
 
 // ParsePerson reads a `per_…`.
-func ParsePerson(s string) (Person, error) { return Parse[personKind](s) }
+func ParsePerson(s string) (Person, error) { return Parse[PersonKind](s) }
 
 // ParseEvent reads a `evt_…`.
 func ParseEvent(s string) (Event, error) { return Parse[eventKind](s) }

@@ -79,7 +79,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	life := runs.New(runs.Config{Tenant: cfg.Set.Tenant, DB: db, Wide: wide, Signer: signer, Verifier: verifier, Queue: inserter, Sources: sources})
 	handlers := server.NewRuns(life, pages)
-	answers := server.NewAccess(answer.New(db, pages))
+	answers := server.NewAccess(answer.New(db, pages, sources))
 	dead := server.NewLetters(letters.New(letters.Config{Wide: wide, Verifier: verifier, Queue: inserter}), pages)
 	return member.Serve(ctx, set.Serving{
 		DB: db,

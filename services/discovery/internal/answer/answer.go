@@ -6,12 +6,15 @@ package answer
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
+	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/page"
@@ -34,39 +37,77 @@ var (
 // ahead is how far a caller's clock may be ahead of ours.
 const ahead = time.Minute
 
+// Sources says which integrations there are; it is the client of integrations.
+type Sources interface {
+	ListSources(ctx context.Context, req *connect.Request[integrationsv1.ListSourcesRequest]) (*connect.Response[integrationsv1.ListSourcesResponse], error)
+}
+
 // Answers answers questions of callers in a workspace.
 type Answers struct {
-	db    *pg.DB
-	pages *page.Sealer
+	db      *pg.DB
+	pages   *page.Sealer
+	sources asked
+	kept    kept
+	memory  memory
 }
 
 // New makes Answers over the pool of the service's own role.
-func New(db *pg.DB, pages *page.Sealer) *Answers { return &Answers{db: db, pages: pages} }
+func New(db *pg.DB, pages *page.Sealer, sources Sources) *Answers {
+	return &Answers{db: db, pages: pages, sources: asked{client: sources}}
+}
 
 // question is one question, asked in one snapshot, about one time.
 type question struct {
 	q *store.Queries
-	// at is the time asked about; nil means now.
-	at *time.Time
+	// at is the publication that the answer stands on, and asked the time asked about; nil means that there is none, and now.
+	at, asked *time.Time
 	// names are the integrations by name.
 	names integrations
 	// completeness goes with the answer.
 	completeness *discoveryv1.Completeness
 }
 
-// ask opens a question about a time.
-func (a *Answers) ask(ctx context.Context, asOf *timestamppb.Timestamp, fn func(ctx context.Context, q *question) error) error {
-	at, err := when(asOf)
+// place is where a page begins, in the answer as of a publication: all pages of an answer stand on the one that the first stood on.
+type place[T any] struct {
+	At    *time.Time `json:"at,omitempty"`
+	After T          `json:"after"`
+}
+
+// ask opens a question about a time. Where the answer was begun on a publication before (pinned), it goes on with that one.
+func (a *Answers) ask(ctx context.Context, asOf *timestamppb.Timestamp, pinned *time.Time, fn func(ctx context.Context, q *question) error) error {
+	asked, err := when(asOf)
 	if err != nil {
 		return err
 	}
+	known := a.sources.list(ctx)
 	return a.db.ReadWorkspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		q := &question{q: store.New(tx), at: at}
-		if err := q.readCompleteness(ctx); err != nil {
+		q := &question{q: store.New(tx), at: pinned, asked: asked}
+		if q.at == nil {
+			if q.at, err = q.publication(ctx); err != nil {
+				return err
+			}
+		}
+		if err := q.readCompleteness(ctx, known); err != nil {
 			return err
 		}
 		return fn(ctx, q)
 	})
+}
+
+// publication is the time asked about, or that of the newest change of the history, whichever is earlier: what follows from the history up
+// to that time never changes. Nil where there is no history.
+func (q *question) publication(ctx context.Context) (*time.Time, error) {
+	changed, err := q.q.LastChangedAt(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for the newest publication: %w", err)
+	}
+	if changed.Unix() <= 0 {
+		return q.asked, nil
+	}
+	if q.asked != nil && q.asked.Before(changed) {
+		return q.asked, nil
+	}
+	return &changed, nil
 }
 
 // when reads as_of. A time to come can't be answered for.

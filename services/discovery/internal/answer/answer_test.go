@@ -42,7 +42,7 @@ func newCompany(t *testing.T) *company {
 	t.Helper()
 	c := &company{Env: discoverytest.New(t), workspace: id.NewWorkspace(), database: id.NewIntegration(), box: id.NewIntegration()}
 	c.Sources.Names = map[id.Integration]string{c.database: "payroll db", c.box: "box"}
-	c.answers = answer.New(c.DB, c.Pages)
+	c.answers = answer.New(c.DB, c.Pages, c.Sources)
 	c.run = c.Run(t, c.workspace, c.database, discoverytest.Slice{Records: databaseRecords(), Completed: []string{"test"}})
 	c.Run(t, c.workspace, c.box, discoverytest.Slice{Records: boxRecords(), Completed: []string{"test"}})
 	return c
@@ -100,7 +100,7 @@ func (c *company) holders(t *testing.T, req *discoveryv1.ListHoldersRequest) *di
 	return res
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ func (e edges) GrantsFrom(ctx context.Context, principals []id.Resource) ([]acce
 	return inBatches(principals, func(ids []pgtype.UUID) ([]access.Grant, error) {
 		rows, err := e.q.GrantsFrom(ctx, store.GrantsFromParams{Ids: ids, At: e.at})
 		return each(rows, err, func(r store.GrantsFromRow) access.Grant {
-			return access.Grant{ID: r.ID, Principal: r.PrincipalID, Entitlement: r.EntitlementID, NotInherited: r.NotInherited}
+			return access.Grant{ID: r.ID, Principal: r.PrincipalID, Entitlement: r.EntitlementID, NotInherited: r.NotInherited, Since: instant(r.Since)}
 		})
 	})
 }
@@ -39,7 +39,7 @@ func (e edges) GrantsTo(ctx context.Context, entitlements []id.Entitlement) ([]a
 	return inBatches(entitlements, func(ids []pgtype.UUID) ([]access.Grant, error) {
 		rows, err := e.q.GrantsTo(ctx, store.GrantsToParams{Ids: ids, At: e.at})
 		return each(rows, err, func(r store.GrantsToRow) access.Grant {
-			return access.Grant{ID: r.ID, Principal: r.PrincipalID, Entitlement: r.EntitlementID, NotInherited: r.NotInherited}
+			return access.Grant{ID: r.ID, Principal: r.PrincipalID, Entitlement: r.EntitlementID, NotInherited: r.NotInherited, Since: instant(r.Since)}
 		})
 	})
 }
@@ -49,7 +49,7 @@ func (e edges) ExpansionsFrom(ctx context.Context, entitlements []id.Entitlement
 	return inBatches(entitlements, func(ids []pgtype.UUID) ([]access.Expansion, error) {
 		rows, err := e.q.ExpansionsFrom(ctx, store.ExpansionsFromParams{Ids: ids, At: e.at})
 		return each(rows, err, func(r store.ExpansionsFromRow) access.Expansion {
-			return access.Expansion{From: r.FromID, To: r.ToID, Assumption: r.Assumption, Reason: r.Reason}
+			return access.Expansion{From: r.FromID, To: r.ToID, Assumption: r.Assumption, Reason: r.Reason, Since: instant(r.Since)}
 		})
 	})
 }
@@ -59,7 +59,7 @@ func (e edges) ExpansionsTo(ctx context.Context, entitlements []id.Entitlement) 
 	return inBatches(entitlements, func(ids []pgtype.UUID) ([]access.Expansion, error) {
 		rows, err := e.q.ExpansionsTo(ctx, store.ExpansionsToParams{Ids: ids, At: e.at})
 		return each(rows, err, func(r store.ExpansionsToRow) access.Expansion {
-			return access.Expansion{From: r.FromID, To: r.ToID, Assumption: r.Assumption, Reason: r.Reason}
+			return access.Expansion{From: r.FromID, To: r.ToID, Assumption: r.Assumption, Reason: r.Reason, Since: instant(r.Since)}
 		})
 	})
 }
@@ -69,7 +69,7 @@ func (e edges) Entitlements(ctx context.Context, ids []id.Entitlement) ([]access
 	return inBatches(ids, func(ids []pgtype.UUID) ([]access.Entitlement, error) {
 		rows, err := e.q.Entitlements(ctx, store.EntitlementsParams{Ids: ids, At: e.at})
 		return each(rows, err, func(r store.EntitlementsRow) access.Entitlement {
-			return access.Entitlement{ID: r.ID, Resource: r.ResourceID, Name: r.Name, Purpose: access.Purpose(r.Purpose)}
+			return access.Entitlement{ID: r.ID, Resource: r.ResourceID, Name: r.Name, Purpose: access.Purpose(r.Purpose), Since: instant(r.Since)}
 		})
 	})
 }
@@ -79,7 +79,7 @@ func (e edges) EntitlementsOn(ctx context.Context, resources []id.Resource) ([]a
 	return inBatches(resources, func(ids []pgtype.UUID) ([]access.Entitlement, error) {
 		rows, err := e.q.EntitlementsOn(ctx, store.EntitlementsOnParams{Ids: ids, At: e.at})
 		return each(rows, err, func(r store.EntitlementsOnRow) access.Entitlement {
-			return access.Entitlement{ID: r.ID, Resource: r.ResourceID, Name: r.Name, Purpose: access.Purpose(r.Purpose)}
+			return access.Entitlement{ID: r.ID, Resource: r.ResourceID, Name: r.Name, Purpose: access.Purpose(r.Purpose), Since: instant(r.Since)}
 		})
 	})
 }
@@ -120,3 +120,5 @@ func each[R, V any](rows []R, err error, as func(R) V) ([]V, error) {
 func uuid[K id.Kind](i id.ID[K]) pgtype.UUID {
 	return pgtype.UUID{Bytes: i.Bytes(), Valid: !i.IsZero()}
 }
+
+func instant(t time.Time) access.Instant { return access.Instant(t.UnixMicro()) }

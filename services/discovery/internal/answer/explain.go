@@ -26,7 +26,7 @@ const defaultPaths = 100
 func (a *Answers) Explain(ctx context.Context, req *discoveryv1.ExplainAccessRequest) (*discoveryv1.ExplainAccessResponse, error) {
 	most := int(cmp.Or(req.GetMaxPaths(), defaultPaths))
 	var res *discoveryv1.ExplainAccessResponse
-	err := a.ask(ctx, req.GetAsOf(), func(ctx context.Context, q *question) error {
+	err := a.ask(ctx, req.GetAsOf(), nil, func(ctx context.Context, q *question) error {
 		principals, err := q.principals(ctx, req.GetPrincipal())
 		if err != nil {
 			return about("principal", err)
@@ -39,7 +39,9 @@ func (a *Answers) Explain(ctx context.Context, req *discoveryv1.ExplainAccessReq
 		if err != nil {
 			return err
 		}
-		paths, err := q.paths(ctx, principals, ids(targets), most+1)
+		graph, done := a.memory.graph(edges{q: q.q, at: q.at})
+		defer done()
+		paths, err := paths(ctx, graph, principals, ids(targets), most+1)
 		if err != nil {
 			return err
 		}
@@ -58,8 +60,7 @@ func about(what string, err error) error {
 }
 
 // paths are the first paths of all principals, shortest first.
-func (q *question) paths(ctx context.Context, principals []id.Resource, targets []id.Entitlement, most int) ([]access.Path, error) {
-	graph := access.NewGraph(edges{q: q.q, at: q.at})
+func paths(ctx context.Context, graph *access.Graph, principals []id.Resource, targets []id.Entitlement, most int) ([]access.Path, error) {
 	var out []access.Path
 	for _, p := range principals {
 		n, looked := 0, 0
@@ -155,6 +156,9 @@ func (q *question) explain(ctx context.Context, res *discoveryv1.ExplainAccessRe
 			e := seen.of(s)
 			if step.Reason = e.reason; !e.since.IsZero() {
 				step.Since = timestamppb.New(e.since)
+				if path.Since == nil || e.since.After(path.GetSince().AsTime()) {
+					path.Since = step.GetSince()
+				}
 			}
 			path.Steps[i] = step
 		}

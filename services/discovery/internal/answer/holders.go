@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 
 	"a3os.app/libs/access"
 	"a3os.app/libs/id"
 	"a3os.app/libs/page"
+	"a3os.app/libs/scope"
 	"a3os.app/services/discovery/internal/store"
 )
 
@@ -22,35 +25,31 @@ import (
 func (a *Answers) Holders(ctx context.Context, req *discoveryv1.ListHoldersRequest) (*discoveryv1.ListHoldersResponse, error) {
 	const method = "ListHolders"
 	filter := []any{req.GetResource(), req.GetEntitlement(), req.GetAsOf().AsTime()}
-	var after byName
-	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &after); err != nil {
+	var from place[byName]
+	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &from); err != nil {
 		return nil, err
 	}
 	var res *discoveryv1.ListHoldersResponse
-	var next *byName
-	err := a.ask(ctx, req.GetAsOf(), func(ctx context.Context, q *question) error {
+	var next *place[byName]
+	err := a.ask(ctx, req.GetAsOf(), from.At, func(ctx context.Context, q *question) error {
 		resource, err := q.resource(ctx, req.GetResource())
 		if err != nil {
 			return err
 		}
-		targets, err := q.targets(ctx, resource, req.GetEntitlement())
-		if err != nil {
-			return err
+		key := keptKey(ctx, q, method, req.GetEntitlement(), resource)
+		all, found := a.kept.get(key).(*holders)
+		if !found {
+			if all, err = a.holders(ctx, q, resource, req.GetEntitlement()); err != nil {
+				return err
+			}
+			a.kept.put(key, all, all.size())
 		}
-		holdings, err := access.NewGraph(edges{q: q.q, at: q.at}).Holders(ctx, ids(targets))
-		if err != nil {
-			return err
-		}
-		accounts, err := q.accounts(ctx, holdings)
-		if err != nil {
-			return err
-		}
-		res = &discoveryv1.ListHoldersResponse{Completeness: q.completeness, Accounts: count(len(accounts)), Persons: count(persons(accounts))}
-		some, more := pageOf(accounts, after, page.Size(req.GetPageSize()), account.key)
+		res = &discoveryv1.ListHoldersResponse{Completeness: q.completeness, Accounts: count(len(all.accounts)), Persons: count(all.persons)}
+		some, more := pageOf(all.accounts, from.After, page.Size(req.GetPageSize()), holder.key)
 		if next = nil; more {
-			next = new(some[len(some)-1].key())
+			next = &place[byName]{At: q.at, After: some[len(some)-1].key()}
 		}
-		res.Holders, res.Resource, err = q.holders(ctx, some, holdings, targets, resource)
+		res.Holders, res.Resource, err = q.showHolders(ctx, some, resource)
 		return err
 	})
 	if err != nil {
@@ -62,6 +61,83 @@ func (a *Answers) Holders(ctx context.Context, req *discoveryv1.ListHoldersReque
 		}
 	}
 	return res, nil
+}
+
+// keptKey is what an answer is kept under: whose it is, what was asked, of what, and on which publication it stands.
+func keptKey(ctx context.Context, q *question, method, detail string, of ...id.Resource) string {
+	s, err := scope.InWorkspace(ctx)
+	if err != nil || q.at == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %s %d %v %q", s.Workspace, method, q.at.UnixMicro(), of, detail)
+}
+
+// holders is the answer to who has access, whole.
+type holders struct {
+	accounts []holder // by name
+	persons  int
+}
+
+func (h *holders) size() int {
+	const one, oneHeld = 96, 40
+	size := one
+	for _, a := range h.accounts {
+		size += one + len(a.name) + len(a.held)*oneHeld
+	}
+	return size
+}
+
+// holder is an account and what it holds on the resource.
+type holder struct {
+	id     id.Resource
+	name   string
+	person id.Person
+	held   []held
+}
+
+func (h holder) key() byName { return byName{Name: h.name, ID: h.id} }
+
+// held is an entitlement that is held.
+type held struct {
+	name               string
+	since              access.Instant
+	distance           int32
+	assumption, direct bool
+}
+
+func holding(name string, h access.Holding) held {
+	return held{name: name, since: h.Since, distance: count(h.Distance), assumption: h.Assumption, direct: h.Direct}
+}
+
+// holders works out who has access to a resource.
+func (a *Answers) holders(ctx context.Context, q *question, resource id.Resource, entitlement string) (*holders, error) {
+	targets, err := q.targets(ctx, resource, entitlement)
+	if err != nil {
+		return nil, err
+	}
+	graph, done := a.memory.graph(edges{q: q.q, at: q.at})
+	defer done()
+	holdings, err := graph.Holders(ctx, ids(targets))
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := q.accounts(ctx, holdings)
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[id.Resource]int, len(accounts))
+	for i, acc := range accounts {
+		at[acc.id] = i
+	}
+	for _, h := range holdings {
+		if i, shown := at[h.Principal]; shown {
+			accounts[i].held = append(accounts[i].held, holding(targets[h.Entitlement], h))
+		}
+	}
+	for _, acc := range accounts {
+		sortHeld(acc.held)
+	}
+	return &holders{accounts: accounts, persons: persons(accounts)}, nil
 }
 
 // targets are the entitlements on a resource, by id: all, or the one of a name. Fails with ErrNoEntitlement.
@@ -88,13 +164,6 @@ func (q *question) targets(ctx context.Context, resource id.Resource, name strin
 	return out, nil
 }
 
-// account is an account among holders, by what a list of holders is ordered by.
-type account struct {
-	id     id.Resource
-	name   string
-	person id.Person
-}
-
 // byName is a place in a list that is ordered by name.
 type byName struct {
 	Name string      `json:"name"`
@@ -106,28 +175,30 @@ func (b byName) compare(c byName) int {
 	return cmp.Or(strings.Compare(b.Name, c.Name), slices.Compare(x[:], y[:]))
 }
 
-func (a account) key() byName { return byName{Name: a.name, ID: a.id} }
-
 // accounts are those of the holders that can act, by name.
-func (q *question) accounts(ctx context.Context, holdings []access.Holding) ([]account, error) {
-	holders := make([]id.Resource, len(holdings))
+func (q *question) accounts(ctx context.Context, holdings []access.Holding) ([]holder, error) {
+	principals := make([]id.Resource, len(holdings))
 	for i, h := range holdings {
-		holders[i] = h.Principal
+		principals[i] = h.Principal
 	}
-	out, err := inBatches(holders, func(ids []pgtype.UUID) ([]account, error) {
+	out, err := inBatches(principals, func(ids []pgtype.UUID) ([]holder, error) {
 		rows, err := q.q.Accounts(ctx, store.AccountsParams{Ids: ids, At: q.at})
-		return each(rows, err, func(r store.AccountsRow) account {
-			return account{id: r.ID, name: strings.ToLower(cmp.Or(r.DisplayName, r.ExternalID)), person: r.PersonID}
+		return each(rows, err, func(r store.AccountsRow) holder {
+			h := holder{id: r.ID, name: strings.ToLower(cmp.Or(r.DisplayName, r.ExternalID))}
+			if r.PersonID.Valid {
+				h.person = id.FromBytes[id.PersonKind](r.PersonID.Bytes)
+			}
+			return h
 		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the accounts of holders: %w", err)
 	}
-	slices.SortFunc(out, func(a, b account) int { return a.key().compare(b.key()) })
+	slices.SortFunc(out, func(a, b holder) int { return a.key().compare(b.key()) })
 	return out, nil
 }
 
-func persons(accounts []account) int {
+func persons(accounts []holder) int {
 	seen := map[id.Person]bool{}
 	for _, a := range accounts {
 		if !a.person.IsZero() {
@@ -137,18 +208,11 @@ func persons(accounts []account) int {
 	return len(seen)
 }
 
-// holders are the accounts of a page with what they hold, and the resource that was asked about.
-func (q *question) holders(ctx context.Context, accounts []account, holdings []access.Holding, targets map[id.Entitlement]string, resource id.Resource) ([]*discoveryv1.Holder, *discoveryv1.ResourceView, error) {
+// showHolders are the accounts of a page as they are shown, and the resource that was asked about.
+func (q *question) showHolders(ctx context.Context, accounts []holder, resource id.Resource) ([]*discoveryv1.Holder, *discoveryv1.ResourceView, error) {
 	show := []id.Resource{resource}
-	held := make(map[id.Resource][]*discoveryv1.HeldEntitlement, len(accounts))
 	for _, a := range accounts {
 		show = append(show, a.id)
-		held[a.id] = nil
-	}
-	for _, h := range holdings {
-		if _, shown := held[h.Principal]; shown {
-			held[h.Principal] = append(held[h.Principal], heldEntitlement(targets[h.Entitlement], h))
-		}
 	}
 	v, err := q.views(ctx, show)
 	if err != nil {
@@ -156,20 +220,22 @@ func (q *question) holders(ctx context.Context, accounts []account, holdings []a
 	}
 	out := make([]*discoveryv1.Holder, len(accounts))
 	for i, a := range accounts {
-		sortHeld(held[a.id])
-		out[i] = &discoveryv1.Holder{Account: v.of(a.id), Entitlements: held[a.id]}
+		out[i] = &discoveryv1.Holder{Account: v.of(a.id), Entitlements: showHeld(a.held)}
 	}
 	return out, v.of(resource), nil
 }
 
-func heldEntitlement(name string, h access.Holding) *discoveryv1.HeldEntitlement {
-	return &discoveryv1.HeldEntitlement{Entitlement: name, Assumption: h.Assumption, Direct: h.Direct, Distance: count(h.Distance)}
+func showHeld(all []held) []*discoveryv1.HeldEntitlement {
+	out := make([]*discoveryv1.HeldEntitlement, len(all))
+	for i, h := range all {
+		out[i] = &discoveryv1.HeldEntitlement{Entitlement: h.name, Assumption: h.assumption, Direct: h.direct, Distance: h.distance,
+			Since: timestamppb.New(time.UnixMicro(int64(h.since)))}
+	}
+	return out
 }
 
-func sortHeld(held []*discoveryv1.HeldEntitlement) {
-	slices.SortFunc(held, func(a, b *discoveryv1.HeldEntitlement) int {
-		return strings.Compare(a.GetEntitlement(), b.GetEntitlement())
-	})
+func sortHeld(all []held) {
+	slices.SortFunc(all, func(a, b held) int { return strings.Compare(a.name, b.name) })
 }
 
 // pageOf is the page of a sorted list after a place (zero: from the start), and whether there is more.

@@ -26,15 +26,17 @@ func (a *Answers) Resources(ctx context.Context, req *discoveryv1.ListResourcesR
 		return nil, fault.New(fault.InvalidArgument, "search holds a zero byte, which no name has")
 	}
 	filter := []any{req.GetType(), req.GetSearch(), req.GetAccountsOnly(), req.GetAsOf().AsTime()}
-	var after id.Resource
-	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &after); err != nil {
+	var from place[id.Resource]
+	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &from); err != nil {
 		return nil, err
 	}
 	size := page.Size(req.GetPageSize())
 	var res *discoveryv1.ListResourcesResponse
 	var found []id.Resource
-	err := a.ask(ctx, req.GetAsOf(), func(ctx context.Context, q *question) (err error) {
-		found, err = q.q.ListResources(ctx, store.ListResourcesParams{After: uuid(after), Type: orNull(req.GetType()),
+	var at *time.Time
+	err := a.ask(ctx, req.GetAsOf(), from.At, func(ctx context.Context, q *question) (err error) {
+		at = q.at
+		found, err = q.q.ListResources(ctx, store.ListResourcesParams{After: uuid(from.After), Type: orNull(req.GetType()),
 			AccountsOnly: req.GetAccountsOnly(), Search: orNull(req.GetSearch()), At: q.at, Most: size + 1})
 		if err != nil {
 			return fmt.Errorf("list resources: %w", err)
@@ -53,7 +55,7 @@ func (a *Answers) Resources(ctx context.Context, req *discoveryv1.ListResourcesR
 		return nil, err
 	}
 	if len(found) > int(size) {
-		if res.NextPageToken, err = a.pages.Seal(ctx, method, filter, found[size-1]); err != nil {
+		if res.NextPageToken, err = a.pages.Seal(ctx, method, filter, place[id.Resource]{At: at, After: found[size-1]}); err != nil {
 			return nil, err
 		}
 	}
@@ -63,7 +65,7 @@ func (a *Answers) Resources(ctx context.Context, req *discoveryv1.ListResourcesR
 // Grants pages through the grants that stand, as the systems have them.
 func (a *Answers) Grants(ctx context.Context, req *discoveryv1.ListGrantsRequest) (*discoveryv1.ListGrantsResponse, error) {
 	const method = "ListGrants"
-	type place struct {
+	type grantPlace struct {
 		Integration id.Integration `json:"integration"`
 		Grant       id.Grant       `json:"grant"`
 	}
@@ -72,15 +74,17 @@ func (a *Answers) Grants(ctx context.Context, req *discoveryv1.ListGrantsRequest
 		return nil, fault.New(fault.InvalidArgument, "integration_id: %v", err)
 	}
 	filter := []any{integration, req.GetAsOf().AsTime()}
-	after := place{Integration: integration}
-	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &after); err != nil {
+	from := place[grantPlace]{After: grantPlace{Integration: integration}}
+	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &from); err != nil {
 		return nil, err
 	}
 	size := page.Size(req.GetPageSize())
 	var res *discoveryv1.ListGrantsResponse
 	var rows []store.ListGrantsRow
-	err := a.ask(ctx, req.GetAsOf(), func(ctx context.Context, q *question) (err error) {
-		rows, err = q.q.ListGrants(ctx, store.ListGrantsParams{AfterIntegration: uuid(after.Integration), After: uuid(after.Grant),
+	var at *time.Time
+	err := a.ask(ctx, req.GetAsOf(), from.At, func(ctx context.Context, q *question) (err error) {
+		at = q.at
+		rows, err = q.q.ListGrants(ctx, store.ListGrantsParams{AfterIntegration: uuid(from.After.Integration), After: uuid(from.After.Grant),
 			LastIntegration: uuid(integration), At: q.at, Most: size + 1})
 		if err != nil {
 			return fmt.Errorf("list grants: %w", err)
@@ -99,7 +103,7 @@ func (a *Answers) Grants(ctx context.Context, req *discoveryv1.ListGrantsRequest
 	}
 	if len(rows) > int(size) {
 		last := rows[size-1]
-		if res.NextPageToken, err = a.pages.Seal(ctx, method, filter, place{last.IntegrationID, last.ID}); err != nil {
+		if res.NextPageToken, err = a.pages.Seal(ctx, method, filter, place[grantPlace]{At: at, After: grantPlace{last.IntegrationID, last.ID}}); err != nil {
 			return nil, err
 		}
 	}
@@ -109,19 +113,19 @@ func (a *Answers) Grants(ctx context.Context, req *discoveryv1.ListGrantsRequest
 // Changes answers which grants came and went between two published runs of an integration.
 func (a *Answers) Changes(ctx context.Context, req *discoveryv1.ListChangesRequest) (*discoveryv1.ListChangesResponse, error) {
 	const method = "ListChanges"
-	type place struct {
+	type changePlace struct {
 		Grant id.Grant   `json:"grant"`
 		Since *time.Time `json:"since"`
 	}
 	filter := []any{req.GetFromRunId(), req.GetToRunId()}
-	var after place
+	var after changePlace
 	if err := a.pages.Open(ctx, method, filter, req.GetPageToken(), &after); err != nil {
 		return nil, err
 	}
 	size := page.Size(req.GetPageSize())
 	var res *discoveryv1.ListChangesResponse
 	var rows []store.ListChangesRow
-	err := a.ask(ctx, nil, func(ctx context.Context, q *question) error {
+	err := a.ask(ctx, nil, nil, func(ctx context.Context, q *question) error {
 		from, to, err := q.between(ctx, req)
 		if err != nil {
 			return err
@@ -152,7 +156,7 @@ func (a *Answers) Changes(ctx context.Context, req *discoveryv1.ListChangesReque
 	}
 	if len(rows) > int(size) {
 		last := rows[size-1]
-		if res.NextPageToken, err = a.pages.Seal(ctx, method, filter, place{last.ID, &last.Since}); err != nil {
+		if res.NextPageToken, err = a.pages.Seal(ctx, method, filter, changePlace{last.ID, &last.Since}); err != nil {
 			return nil, err
 		}
 	}

@@ -38,9 +38,9 @@ func (q *question) resource(ctx context.Context, text string) (id.Resource, erro
 // that do are passed over.
 func (q *question) principals(ctx context.Context, text string) ([]id.Resource, error) {
 	if p, err := id.ParsePerson(text); err == nil {
-		accounts, err := q.q.AccountsOfPerson(ctx, p)
+		accounts, err := q.accountsOf(ctx, p)
 		if err != nil {
-			return nil, fmt.Errorf("read the accounts of a person: %w", err)
+			return nil, err
 		}
 		if len(accounts) == 0 {
 			return nil, ErrNoPerson
@@ -49,11 +49,14 @@ func (q *question) principals(ctx context.Context, text string) ([]id.Resource, 
 	}
 	if strings.Contains(text, "@") && !strings.ContainsRune(text, 0) {
 		p, err := q.q.PersonByKey(ctx, text)
-		if err == nil {
-			return q.q.AccountsOfPerson(ctx, p)
-		}
-		if !errors.Is(err, pgx.ErrNoRows) {
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return nil, fmt.Errorf("look for a person: %w", err)
+		}
+		if err == nil {
+			// Who had no account at the time asked about may go by the address all the same.
+			if accounts, err := q.accountsOf(ctx, p); err != nil || len(accounts) > 0 {
+				return accounts, err
+			}
 		}
 	}
 	found, err := q.named(ctx, text)
@@ -73,7 +76,16 @@ func (q *question) principals(ctx context.Context, text string) ([]id.Resource, 
 	if person.IsZero() {
 		return nil, q.ambiguous(text, found)
 	}
-	return q.q.AccountsOfPerson(ctx, person)
+	return q.accountsOf(ctx, person)
+}
+
+// accountsOf are the accounts that were a person's at the time.
+func (q *question) accountsOf(ctx context.Context, person id.Person) ([]id.Resource, error) {
+	accounts, err := q.q.AccountsOfPerson(ctx, store.AccountsOfPersonParams{PersonID: person, At: q.at})
+	if err != nil {
+		return nil, fmt.Errorf("read the accounts of a person: %w", err)
+	}
+	return accounts, nil
 }
 
 // onlyPerson is the person that all of these belong to; zero where they don't.

@@ -31,6 +31,8 @@ FROM (SELECT n, pg_temp.uid('user', n % 20000 + 1) AS principal, pg_temp.uid('of
       UNION ALL SELECT 200000 + n, pg_temp.uid('group', 250 + n), pg_temp.uid('of group', n) FROM generate_series(1, 250) n
       UNION ALL SELECT 300000 + n, pg_temp.uid('group', n % 500 + 1), pg_temp.uid('of table', n % 5000 + 1) FROM generate_series(1, 40000) n) edges
 ON CONFLICT DO NOTHING;
+INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, finished_at, started_by, source)
+VALUES ('%WORKSPACE%', pg_temp.uid('run', 1), pg_temp.uid('int', 1), 'many', 'csv', 'complete', now(), 'schedule', '');
 `
 
 // TestQuestionsReadWhatTheyAreAboutAndNoMore counts what PostgreSQL really read, with the plans it made for itself after several calls.
@@ -70,7 +72,7 @@ func TestQuestionsReadWhatTheyAreAboutAndNoMore(t *testing.T) {
 		check(t, err)
 		const calls = 8 // from the sixth on a plan may be one for any parameters
 		for range calls {
-			if n, err := ask(env.In(t.Context(), w), answer.New(db, env.Pages)); err != nil || n == 0 {
+			if n, err := ask(env.In(t.Context(), w), answer.New(db, env.Pages, env.Sources)); err != nil || n == 0 {
 				t.Fatalf("%s: %d, %v; want an answer", name, n, err)
 			}
 		}
@@ -102,7 +104,7 @@ func counts(t *testing.T, env *discoverytest.Env) counted {
 	return c
 }
 
-func fillWith(t *testing.T, env *discoverytest.Env, sql string, w id.Workspace) {
+func fillWith(t testing.TB, env *discoverytest.Env, sql string, w id.Workspace) {
 	t.Helper()
 	u, err := w.UUIDValue()
 	check(t, err)

@@ -33,7 +33,9 @@ func (q *question) views(ctx context.Context, resources []id.Resource) (views, e
 	if err != nil {
 		return nil, fmt.Errorf("read resources: %w", err)
 	}
-	persons, err := inBatches(resources, func(ids []pgtype.UUID) ([]store.PersonsOfRow, error) { return q.q.PersonsOf(ctx, ids) })
+	persons, err := inBatches(resources, func(ids []pgtype.UUID) ([]store.PersonsOfRow, error) {
+		return q.q.PersonsOf(ctx, store.PersonsOfParams{Ids: ids, At: q.at})
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the persons of accounts: %w", err)
 	}

@@ -187,6 +187,19 @@ type Sources struct {
 	told []*integrationsv1.ReportRunRequest
 	// Names are the names of integrations that are not called by their id.
 	Names map[id.Integration]string
+	// Known are the integrations that it lists beside; Away is why it answers no list.
+	Known []*integrationsv1.KnownSource
+	Away  error
+}
+
+// ListSources implements answer.Sources.
+func (s *Sources) ListSources(context.Context, *connect.Request[integrationsv1.ListSourcesRequest]) (*connect.Response[integrationsv1.ListSourcesResponse], error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Away != nil {
+		return nil, s.Away
+	}
+	return connect.NewResponse(&integrationsv1.ListSourcesResponse{Sources: s.Known}), nil
 }
 
 // GetRunSource implements runs.Sources.

@@ -2,33 +2,30 @@ package runs
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"a3os.app/libs/id"
 	"a3os.app/services/discovery/internal/store"
 )
 
-// publishAt is the time that a publication carries: now, and after the one before it, whatever the clock was set to since. It also says
-// whether there was none before.
-func publishAt(ctx context.Context, q *store.Queries, integration id.Integration) (at time.Time, first bool, err error) {
-	at = time.Now().Truncate(time.Microsecond)
-	last, err := q.LastPublishedAt(ctx, integration)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return at, true, nil
-	}
+// changeAt is the time that a change of the workspace's history carries: now, and after every change before it, whatever the clock was
+// set to since. Changes wait for each other until they commit, so whoever sees one sees all with earlier times: what is asked as of the
+// newest time that was seen is answered the same for ever.
+func changeAt(ctx context.Context, q *store.Queries) (time.Time, error) {
+	last, err := q.LastChangedAt(ctx)
 	if err != nil {
-		return time.Time{}, false, fmt.Errorf("look for the run before: %w", err)
+		return time.Time{}, fmt.Errorf("look for the change before: %w", err)
 	}
-	if !at.After(*last) {
+	at := time.Now().Truncate(time.Microsecond)
+	if !at.After(last) {
 		at = last.Add(time.Microsecond)
 	}
-	return at, false, nil
+	return at, nil
 }
 
 // history is the workspace's, as one run changes it, in one transaction.
@@ -45,6 +42,9 @@ func (h *history) publish(ctx context.Context, first bool) error {
 	if err := h.prune(ctx); err != nil {
 		return err
 	}
+	if err := h.nameUnfinished(ctx); err != nil {
+		return err
+	}
 	if !first {
 		if err := h.end(ctx); err != nil {
 			return err
@@ -56,7 +56,7 @@ func (h *history) publish(ctx context.Context, first bool) error {
 	if err := h.open(ctx); err != nil {
 		return err
 	}
-	return joinPersons(ctx, h.q)
+	return joinPersons(ctx, h.q, h.at)
 }
 
 // prune leaves in staging what was sealed, each thing once.
@@ -68,6 +68,37 @@ func (h *history) prune(ctx context.Context) error {
 		if err := prune(ctx, h.row.ID); err != nil {
 			return fmt.Errorf("prune what was staged: %w", err)
 		}
+	}
+	return nil
+}
+
+// nameUnfinished names scopes that the connector neither finished nor gave a reason for: what it found there may not be all.
+func (h *history) nameUnfinished(ctx context.Context) error {
+	gaps, err := readGaps(h.row.Gaps)
+	if err != nil {
+		return err
+	}
+	told := slices.Clone(h.row.CompletedScopes)
+	for _, g := range gaps {
+		told = append(told, g.GetScope())
+	}
+	unfinished, err := h.q.UnfinishedScopes(ctx, store.UnfinishedScopesParams{RunID: h.row.ID, Told: told})
+	if err != nil || len(unfinished) == 0 {
+		return err
+	}
+	all := make([]gap, 0, len(gaps)+len(unfinished))
+	for _, g := range gaps {
+		all = append(all, gap{Scope: g.GetScope(), Reason: g.GetReason()})
+	}
+	for _, scope := range unfinished {
+		all = append(all, gap{Scope: scope, Reason: "it was not read to its end"})
+	}
+	raw, err := json.Marshal(all)
+	if err != nil {
+		return fmt.Errorf("encode the gaps: %w", err)
+	}
+	if h.row, err = h.q.NoteGaps(ctx, store.NoteGapsParams{RunID: h.row.ID, Gaps: raw}); err != nil {
+		return fmt.Errorf("note the gaps: %w", err)
 	}
 	return nil
 }
@@ -148,11 +179,12 @@ func (h *history) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// joinPersons joins the workspace's accounts into persons by the rules in their order: the first that joins an account holds.
-func joinPersons(ctx context.Context, q *store.Queries) error {
-	for _, rule := range []func(context.Context) error{
-		q.LockPersons, q.AddPersons, q.LeavePersons, q.JoinPersons, q.LeavePersonless,
-	} {
+// joinPersons joins the workspace's accounts into persons by the rules in their order: the first that joins an account holds. Whose an
+// account was until now stays in the history.
+func joinPersons(ctx context.Context, q *store.Queries, at time.Time) error {
+	leave := func(ctx context.Context) error { return q.LeavePersons(ctx, at) }
+	join := func(ctx context.Context) error { return q.JoinPersons(ctx, at) }
+	for _, rule := range []func(context.Context) error{q.AddPersons, leave, join, q.LeavePersonless} {
 		if err := rule(ctx); err != nil {
 			return fmt.Errorf("join persons: %w", err)
 		}

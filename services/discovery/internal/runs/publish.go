@@ -128,11 +128,14 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		return err
 	}
 	err = r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := store.New(tx)
+		if err := q.LockHistory(ctx); err != nil {
+			return fmt.Errorf("wait for the publication before: %w", err)
+		}
 		row, err := lock(ctx, tx, run)
 		if err != nil || row.State != "publishing" {
 			return err
 		}
-		q := store.New(tx)
 		if err := q.PlanForMany(ctx); err != nil {
 			return fmt.Errorf("plan for many rows: %w", err)
 		}
@@ -151,15 +154,19 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
-		at, first, err := publishAt(ctx, q, row.IntegrationID)
+		at, err := changeAt(ctx, q)
 		if err != nil {
 			return err
 		}
 		if err := failpoint.Here("discovery.publish.begun"); err != nil {
 			return err
 		}
+		again, err := q.EverPublished(ctx, row.IntegrationID)
+		if err != nil {
+			return fmt.Errorf("look for the run before: %w", err)
+		}
 		h := history{q: q, row: row, at: at}
-		if err := h.publish(ctx, first); err != nil {
+		if err := h.publish(ctx, !again); err != nil {
 			return err
 		}
 		if err := failpoint.Here("discovery.publish.written"); err != nil {

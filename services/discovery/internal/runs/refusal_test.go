@@ -87,7 +87,7 @@ func TestManyGapsFitOnTheRecord(t *testing.T) {
 	for n := range gaps {
 		gaps[n] = &discoveryv1.Gap{Scope: fmt.Sprint("file/", n), Reason: strings.Repeat("long ", 150)}
 	}
-	got := e.Run(t, w, id.NewIntegration(), discoverytest.Slice{Records: people("a", "ann"), Gaps: gaps})
+	got := e.Run(t, w, id.NewIntegration(), discoverytest.Slice{Records: people("a", "ann"), Completed: []string{"a"}, Gaps: gaps})
 	if got.GetState() != integrationsv1.RunState_RUN_STATE_PARTIAL || len(got.GetGaps()) != len(gaps) {
 		t.Errorf("the run is %v with %d gaps, want it partial with all of them", got.GetState(), len(got.GetGaps()))
 	}

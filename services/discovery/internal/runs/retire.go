@@ -25,7 +25,14 @@ func (r *Runs) Retire(ctx context.Context, text string) (closed int64, err error
 	}
 	err = r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
-		first, err := q.InsertRetired(ctx, integration)
+		if err := q.LockHistory(ctx); err != nil {
+			return fmt.Errorf("wait for a publication: %w", err)
+		}
+		at, err := changeAt(ctx, q)
+		if err != nil {
+			return err
+		}
+		first, err := q.InsertRetired(ctx, store.InsertRetiredParams{IntegrationID: integration, RetiredAt: at})
 		if err != nil || first == 0 {
 			return err
 		}
@@ -45,10 +52,10 @@ func (r *Runs) Retire(ctx context.Context, text string) (closed int64, err error
 				}
 			}
 		}
-		if closed, err = retire(ctx, q, integration, time.Now()); err != nil {
+		if closed, err = retire(ctx, q, integration, at); err != nil {
 			return err
 		}
-		if err := joinPersons(ctx, q); err != nil {
+		if err := joinPersons(ctx, q, at); err != nil {
 			return err
 		}
 		return record.Append(ctx, tx, record.Event{Action: "discovery.source.retired", Target: integration.String()})

@@ -78,7 +78,7 @@ func TestIdsOfAnotherWorkspaceAreLikeIdsThatNeverWere(t *testing.T) {
 	own, other := id.NewWorkspace(), id.NewWorkspace()
 	mine, theirs := discover(t, env, own), discover(t, env, other)
 	theirs["from_run_id"] = theirs["run_id"]
-	handlers := []any{server.NewRuns(env.Runs, env.Pages), server.NewAccess(answer.New(env.DB, env.Pages))}
+	handlers := []any{server.NewRuns(env.Runs, env.Pages), server.NewAccess(answer.New(env.DB, env.Pages, env.Sources))}
 	tried := 0
 	for _, file := range []protoreflect.FileDescriptor{discoveryv1.File_a3os_discovery_v1_access_proto, discoveryv1.File_a3os_discovery_v1_runs_proto} {
 		services := file.Services()

@@ -14,27 +14,28 @@ import (
 )
 
 const accounts = `-- name: Accounts :many
-SELECT r.id, r.display_name, r.external_id, a.person_id FROM discovery.resources r
-LEFT JOIN discovery.person_accounts a ON a.workspace_id = r.workspace_id AND a.account_id = r.id
-WHERE r.workspace_id = a3.current_workspace() AND r.id = ANY ($1::uuid[]) AND r.account
-  AND r.since <= coalesce($2::timestamptz, 'infinity') AND (r.until IS NULL OR r.until > coalesce($2::timestamptz, 'infinity'))
+SELECT r.id, r.display_name, r.external_id, coalesce(a.person_id, f.person_id)::uuid AS person_id FROM discovery.resources r
+LEFT JOIN discovery.person_accounts a ON a.workspace_id = r.workspace_id AND a.account_id = r.id AND a.since <= coalesce($1::timestamptz, 'infinity')
+LEFT JOIN discovery.former_person_accounts f ON f.workspace_id = r.workspace_id AND f.account_id = r.id AND f.since <= coalesce($1::timestamptz, 'infinity') AND f.until > coalesce($1::timestamptz, 'infinity')
+WHERE r.workspace_id = a3.current_workspace() AND r.id = ANY ($2::uuid[]) AND r.account
+  AND r.since <= coalesce($1::timestamptz, 'infinity') AND (r.until IS NULL OR r.until > coalesce($1::timestamptz, 'infinity'))
 `
 
 type AccountsParams struct {
-	Ids []pgtype.UUID
 	At  *time.Time
+	Ids []pgtype.UUID
 }
 
 type AccountsRow struct {
 	ID          id.Resource
 	DisplayName string
 	ExternalID  string
-	PersonID    id.Person
+	PersonID    pgtype.UUID
 }
 
 // Those of the ids that are accounts, and no more of them than an order of names needs.
 func (q *Queries) Accounts(ctx context.Context, arg AccountsParams) ([]AccountsRow, error) {
-	rows, err := q.db.Query(ctx, accounts, arg.Ids, arg.At)
+	rows, err := q.db.Query(ctx, accounts, arg.At, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -60,11 +61,20 @@ func (q *Queries) Accounts(ctx context.Context, arg AccountsParams) ([]AccountsR
 
 const accountsOfPerson = `-- name: AccountsOfPerson :many
 SELECT a.account_id FROM discovery.person_accounts a
-WHERE a.workspace_id = a3.current_workspace() AND a.person_id = $1 ORDER BY a.account_id
+WHERE a.workspace_id = a3.current_workspace() AND a.person_id = $1 AND a.since <= coalesce($2::timestamptz, 'infinity')
+UNION
+SELECT f.account_id FROM discovery.former_person_accounts f
+WHERE f.workspace_id = a3.current_workspace() AND f.person_id = $1 AND f.since <= coalesce($2::timestamptz, 'infinity') AND f.until > coalesce($2::timestamptz, 'infinity')
+ORDER BY account_id
 `
 
-func (q *Queries) AccountsOfPerson(ctx context.Context, personID id.Person) ([]id.Resource, error) {
-	rows, err := q.db.Query(ctx, accountsOfPerson, personID)
+type AccountsOfPersonParams struct {
+	PersonID id.Person
+	At       *time.Time
+}
+
+func (q *Queries) AccountsOfPerson(ctx context.Context, arg AccountsOfPersonParams) ([]id.Resource, error) {
+	rows, err := q.db.Query(ctx, accountsOfPerson, arg.PersonID, arg.At)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +94,7 @@ func (q *Queries) AccountsOfPerson(ctx context.Context, personID id.Person) ([]i
 }
 
 const entitlements = `-- name: Entitlements :many
-SELECT e.id, e.resource_id, e.name, e.purpose FROM discovery.entitlements e
+SELECT e.id, e.resource_id, e.name, e.purpose, e.since FROM discovery.entitlements e
 WHERE e.workspace_id = a3.current_workspace() AND e.id = ANY ($1::uuid[])
   AND e.since <= coalesce($2::timestamptz, 'infinity') AND (e.until IS NULL OR e.until > coalesce($2::timestamptz, 'infinity'))
 `
@@ -99,6 +109,7 @@ type EntitlementsRow struct {
 	ResourceID id.Resource
 	Name       string
 	Purpose    int16
+	Since      time.Time
 }
 
 func (q *Queries) Entitlements(ctx context.Context, arg EntitlementsParams) ([]EntitlementsRow, error) {
@@ -115,6 +126,7 @@ func (q *Queries) Entitlements(ctx context.Context, arg EntitlementsParams) ([]E
 			&i.ResourceID,
 			&i.Name,
 			&i.Purpose,
+			&i.Since,
 		); err != nil {
 			return nil, err
 		}
@@ -160,7 +172,7 @@ func (q *Queries) EntitlementsByID(ctx context.Context, ids []pgtype.UUID) ([]En
 }
 
 const entitlementsOn = `-- name: EntitlementsOn :many
-SELECT e.id, e.resource_id, e.name, e.purpose FROM discovery.entitlements e
+SELECT e.id, e.resource_id, e.name, e.purpose, e.since FROM discovery.entitlements e
 WHERE e.workspace_id = a3.current_workspace() AND e.resource_id = ANY ($1::uuid[])
   AND e.since <= coalesce($2::timestamptz, 'infinity') AND (e.until IS NULL OR e.until > coalesce($2::timestamptz, 'infinity'))
 `
@@ -175,6 +187,7 @@ type EntitlementsOnRow struct {
 	ResourceID id.Resource
 	Name       string
 	Purpose    int16
+	Since      time.Time
 }
 
 func (q *Queries) EntitlementsOn(ctx context.Context, arg EntitlementsOnParams) ([]EntitlementsOnRow, error) {
@@ -191,6 +204,7 @@ func (q *Queries) EntitlementsOn(ctx context.Context, arg EntitlementsOnParams) 
 			&i.ResourceID,
 			&i.Name,
 			&i.Purpose,
+			&i.Since,
 		); err != nil {
 			return nil, err
 		}
@@ -248,7 +262,7 @@ func (q *Queries) ExpansionsFrom(ctx context.Context, arg ExpansionsFromParams) 
 }
 
 const expansionsTo = `-- name: ExpansionsTo :many
-SELECT x.from_id, x.to_id, x.assumption, x.reason FROM discovery.expansions x
+SELECT x.from_id, x.to_id, x.assumption, x.reason, x.since FROM discovery.expansions x
 WHERE x.workspace_id = a3.current_workspace() AND x.to_id = ANY ($1::uuid[])
   AND x.since <= coalesce($2::timestamptz, 'infinity') AND (x.until IS NULL OR x.until > coalesce($2::timestamptz, 'infinity'))
 `
@@ -263,6 +277,7 @@ type ExpansionsToRow struct {
 	ToID       id.Entitlement
 	Assumption bool
 	Reason     string
+	Since      time.Time
 }
 
 func (q *Queries) ExpansionsTo(ctx context.Context, arg ExpansionsToParams) ([]ExpansionsToRow, error) {
@@ -279,6 +294,7 @@ func (q *Queries) ExpansionsTo(ctx context.Context, arg ExpansionsToParams) ([]E
 			&i.ToID,
 			&i.Assumption,
 			&i.Reason,
+			&i.Since,
 		); err != nil {
 			return nil, err
 		}
@@ -298,7 +314,8 @@ WITH RECURSIVE ran AS (
             WHERE r.workspace_id = a3.current_workspace() AND r.integration_id > ran.integration_id ORDER BY r.integration_id LIMIT 1)
     FROM ran WHERE ran.integration_id IS NOT NULL
 )
-SELECT newest.integration_id, newest.integration_name, p.id AS run_id, coalesce(p.state, '')::text AS state, p.finished_at, coalesce(p.gaps, '[]')::jsonb AS gaps
+SELECT newest.integration_id, newest.integration_name, p.id AS run_id, coalesce(p.state, '')::text AS state, p.finished_at, coalesce(p.gaps, '[]')::jsonb AS gaps,
+    tried.id AS tried_id, coalesce(tried.state, '')::text AS tried_state, coalesce(tried.error, '')::text AS tried_error, tried.finished_at AS tried_at
 FROM ran
 JOIN LATERAL (
     SELECT r.integration_id, r.integration_name FROM discovery.runs r
@@ -310,11 +327,21 @@ LEFT JOIN LATERAL (
       AND r.finished_at <= coalesce($1::timestamptz, 'infinity')
     ORDER BY r.finished_at DESC LIMIT 1
 ) p ON true
+LEFT JOIN LATERAL (
+    SELECT r.id, r.state, r.error, r.finished_at FROM discovery.runs r
+    WHERE r.workspace_id = a3.current_workspace() AND r.integration_id = ran.integration_id AND r.state <> 'cancelled' AND r.created_at <= coalesce($2::timestamptz, 'infinity')
+    ORDER BY r.id DESC LIMIT 1
+) tried ON true
 WHERE ran.integration_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM discovery.retired_integrations d WHERE d.workspace_id = a3.current_workspace()
                   AND d.integration_id = ran.integration_id AND d.retired_at <= coalesce($1::timestamptz, 'infinity'))
 ORDER BY newest.integration_name, newest.integration_id
 `
+
+type FreshnessParams struct {
+	At    *time.Time
+	Asked *time.Time
+}
 
 type FreshnessRow struct {
 	IntegrationID   id.Integration
@@ -323,11 +350,16 @@ type FreshnessRow struct {
 	State           string
 	FinishedAt      *time.Time
 	Gaps            []byte
+	TriedID         id.Run
+	TriedState      string
+	TriedError      string
+	TriedAt         *time.Time
 }
 
-// Every integration that ever ran, found by skipping from one to the next, with its newest published run by then.
-func (q *Queries) Freshness(ctx context.Context, at *time.Time) ([]FreshnessRow, error) {
-	rows, err := q.db.Query(ctx, freshness, at)
+// Every integration that ever ran, found by skipping from one to the next, with its newest published run by the time that the answer
+// stands on, and its newest run at all by the time that was asked about.
+func (q *Queries) Freshness(ctx context.Context, arg FreshnessParams) ([]FreshnessRow, error) {
+	rows, err := q.db.Query(ctx, freshness, arg.At, arg.Asked)
 	if err != nil {
 		return nil, err
 	}
@@ -342,6 +374,10 @@ func (q *Queries) Freshness(ctx context.Context, at *time.Time) ([]FreshnessRow,
 			&i.State,
 			&i.FinishedAt,
 			&i.Gaps,
+			&i.TriedID,
+			&i.TriedState,
+			&i.TriedError,
+			&i.TriedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -393,7 +429,7 @@ func (q *Queries) GrantsByID(ctx context.Context, arg GrantsByIDParams) ([]Grant
 
 const grantsFrom = `-- name: GrantsFrom :many
 
-SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited FROM discovery.grants g
+SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited, g.since FROM discovery.grants g
 WHERE g.workspace_id = a3.current_workspace() AND g.principal_id = ANY ($1::uuid[])
   AND g.since <= coalesce($2::timestamptz, 'infinity') AND (g.until IS NULL OR g.until > coalesce($2::timestamptz, 'infinity'))
 `
@@ -408,6 +444,7 @@ type GrantsFromRow struct {
 	PrincipalID   id.Resource
 	EntitlementID id.Entitlement
 	NotInherited  bool
+	Since         time.Time
 }
 
 // Access questions. A row of history stands at a time when it was seen by then and not yet found gone; no time means now. Keys come in
@@ -426,6 +463,7 @@ func (q *Queries) GrantsFrom(ctx context.Context, arg GrantsFromParams) ([]Grant
 			&i.PrincipalID,
 			&i.EntitlementID,
 			&i.NotInherited,
+			&i.Since,
 		); err != nil {
 			return nil, err
 		}
@@ -438,7 +476,7 @@ func (q *Queries) GrantsFrom(ctx context.Context, arg GrantsFromParams) ([]Grant
 }
 
 const grantsTo = `-- name: GrantsTo :many
-SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited FROM discovery.grants g
+SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited, g.since FROM discovery.grants g
 WHERE g.workspace_id = a3.current_workspace() AND g.entitlement_id = ANY ($1::uuid[])
   AND g.since <= coalesce($2::timestamptz, 'infinity') AND (g.until IS NULL OR g.until > coalesce($2::timestamptz, 'infinity'))
 `
@@ -453,6 +491,7 @@ type GrantsToRow struct {
 	PrincipalID   id.Resource
 	EntitlementID id.Entitlement
 	NotInherited  bool
+	Since         time.Time
 }
 
 func (q *Queries) GrantsTo(ctx context.Context, arg GrantsToParams) ([]GrantsToRow, error) {
@@ -469,6 +508,7 @@ func (q *Queries) GrantsTo(ctx context.Context, arg GrantsToParams) ([]GrantsToR
 			&i.PrincipalID,
 			&i.EntitlementID,
 			&i.NotInherited,
+			&i.Since,
 		); err != nil {
 			return nil, err
 		}
@@ -668,8 +708,12 @@ func (q *Queries) ListResources(ctx context.Context, arg ListResourcesParams) ([
 
 const personByKey = `-- name: PersonByKey :one
 SELECT p.id FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace() AND p.key = lower($1)
+UNION
+SELECT f.person_id FROM discovery.former_person_accounts f WHERE f.workspace_id = a3.current_workspace() AND f.key = lower($1)
+LIMIT 1
 `
 
+// A person's id follows from the address, so who has gone is found by it too.
 func (q *Queries) PersonByKey(ctx context.Context, address string) (id.Person, error) {
 	row := q.db.QueryRow(ctx, personByKey, address)
 	var id id.Person
@@ -680,8 +724,16 @@ func (q *Queries) PersonByKey(ctx context.Context, address string) (id.Person, e
 const personsOf = `-- name: PersonsOf :many
 SELECT a.account_id, a.rule, p.id, p.display_name FROM discovery.person_accounts a
 JOIN discovery.persons p ON p.workspace_id = a.workspace_id AND p.id = a.person_id
-WHERE a.workspace_id = a3.current_workspace() AND a.account_id = ANY ($1::uuid[])
+WHERE a.workspace_id = a3.current_workspace() AND a.account_id = ANY ($1::uuid[]) AND a.since <= coalesce($2::timestamptz, 'infinity')
+UNION ALL
+SELECT f.account_id, f.rule, f.person_id, f.display_name FROM discovery.former_person_accounts f
+WHERE f.workspace_id = a3.current_workspace() AND f.account_id = ANY ($1::uuid[]) AND f.since <= coalesce($2::timestamptz, 'infinity') AND f.until > coalesce($2::timestamptz, 'infinity')
 `
+
+type PersonsOfParams struct {
+	Ids []pgtype.UUID
+	At  *time.Time
+}
 
 type PersonsOfRow struct {
 	AccountID   id.Resource
@@ -690,8 +742,9 @@ type PersonsOfRow struct {
 	DisplayName string
 }
 
-func (q *Queries) PersonsOf(ctx context.Context, ids []pgtype.UUID) ([]PersonsOfRow, error) {
-	rows, err := q.db.Query(ctx, personsOf, ids)
+// Whose accounts were at the time: those that still are, and those that have been somebody's.
+func (q *Queries) PersonsOf(ctx context.Context, arg PersonsOfParams) ([]PersonsOfRow, error) {
+	rows, err := q.db.Query(ctx, personsOf, arg.Ids, arg.At)
 	if err != nil {
 		return nil, err
 	}
@@ -704,6 +757,50 @@ func (q *Queries) PersonsOf(ctx context.Context, ids []pgtype.UUID) ([]PersonsOf
 			&i.Rule,
 			&i.ID,
 			&i.DisplayName,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const resourceNames = `-- name: ResourceNames :many
+SELECT DISTINCT ON (r.id) r.id, r.type, r.display_name, r.external_id FROM discovery.resources r
+WHERE r.workspace_id = a3.current_workspace() AND r.id = ANY ($1::uuid[]) AND r.since <= coalesce($2::timestamptz, 'infinity')
+ORDER BY r.id, r.since DESC
+`
+
+type ResourceNamesParams struct {
+	Ids []pgtype.UUID
+	At  *time.Time
+}
+
+type ResourceNamesRow struct {
+	ID          id.Resource
+	Type        string
+	DisplayName string
+	ExternalID  string
+}
+
+// As ResourcesByID, and no more than an order of names needs.
+func (q *Queries) ResourceNames(ctx context.Context, arg ResourceNamesParams) ([]ResourceNamesRow, error) {
+	rows, err := q.db.Query(ctx, resourceNames, arg.Ids, arg.At)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ResourceNamesRow
+	for rows.Next() {
+		var i ResourceNamesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Type,
+			&i.DisplayName,
+			&i.ExternalID,
 		); err != nil {
 			return nil, err
 		}

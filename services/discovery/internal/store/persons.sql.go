@@ -7,9 +7,11 @@ package store
 
 import (
 	"context"
+	"time"
 )
 
 const addPersons = `-- name: AddPersons :exec
+
 INSERT INTO discovery.persons (workspace_id, id, display_name, key)
 SELECT DISTINCT ON (r.email_key) r.workspace_id, encode(substring(sha256(convert_to(r.workspace_id || ' person ' || r.email_key, 'UTF8')), 1, 16), 'hex')::uuid,
     CASE WHEN r.display_name <> '' THEN r.display_name ELSE r.email_key END, r.email_key
@@ -19,6 +21,7 @@ ORDER BY r.email_key, length(r.display_name) DESC, r.display_name
 ON CONFLICT (workspace_id, key) DO UPDATE SET display_name = excluded.display_name WHERE persons.display_name <> excluded.display_name
 `
 
+// Accounts are joined into persons after every publication, by the rules in discovery.matches.
 // Every address of a standing account is a person's. The id follows from the address, so who goes and comes back is who they were.
 func (q *Queries) AddPersons(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, addPersons)
@@ -26,13 +29,13 @@ func (q *Queries) AddPersons(ctx context.Context) error {
 }
 
 const joinPersons = `-- name: JoinPersons :exec
-INSERT INTO discovery.person_accounts (workspace_id, account_id, person_id, rule)
-SELECT m.workspace_id, m.account_id, m.person_id, m.rule FROM discovery.matches m WHERE m.workspace_id = a3.current_workspace()
+INSERT INTO discovery.person_accounts (workspace_id, account_id, person_id, rule, since)
+SELECT m.workspace_id, m.account_id, m.person_id, m.rule, $1 FROM discovery.matches m WHERE m.workspace_id = a3.current_workspace()
 ON CONFLICT DO NOTHING
 `
 
-func (q *Queries) JoinPersons(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, joinPersons)
+func (q *Queries) JoinPersons(ctx context.Context, at time.Time) error {
+	_, err := q.db.Exec(ctx, joinPersons, at)
 	return err
 }
 
@@ -47,25 +50,21 @@ func (q *Queries) LeavePersonless(ctx context.Context) error {
 }
 
 const leavePersons = `-- name: LeavePersons :exec
-DELETE FROM discovery.person_accounts a
-WHERE a.workspace_id = a3.current_workspace() AND NOT EXISTS (
-    SELECT FROM discovery.matches m
-    WHERE m.workspace_id = a3.current_workspace() AND (m.account_id, m.person_id, m.rule) = (a.account_id, a.person_id, a.rule))
+WITH left_at AS (
+    DELETE FROM discovery.person_accounts a
+    WHERE a.workspace_id = a3.current_workspace() AND NOT EXISTS (
+        SELECT FROM discovery.matches m
+        WHERE m.workspace_id = a3.current_workspace() AND (m.account_id, m.person_id, m.rule) = (a.account_id, a.person_id, a.rule))
+    RETURNING a.workspace_id, a.account_id, a.person_id, a.rule, a.since
+)
+INSERT INTO discovery.former_person_accounts (workspace_id, account_id, person_id, display_name, key, rule, since, until)
+SELECT l.workspace_id, l.account_id, l.person_id, p.display_name, p.key, l.rule, l.since, $1
+FROM left_at l JOIN discovery.persons p ON p.workspace_id = l.workspace_id AND p.id = l.person_id
+WHERE l.since < $1
 `
 
-func (q *Queries) LeavePersons(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, leavePersons)
-	return err
-}
-
-const lockPersons = `-- name: LockPersons :exec
-
-SELECT pg_advisory_xact_lock(hashtextextended('discovery.persons ' || a3.current_workspace(), 0))
-`
-
-// Accounts are joined into persons after every publication, by the rules in discovery.matches.
-// One publication of the workspace at a time joins persons.
-func (q *Queries) LockPersons(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, lockPersons)
+// Whose an account was stays in the history.
+func (q *Queries) LeavePersons(ctx context.Context, at time.Time) error {
+	_, err := q.db.Exec(ctx, leavePersons, at)
 	return err
 }

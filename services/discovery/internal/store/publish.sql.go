@@ -289,6 +289,18 @@ func (q *Queries) DropStagedResources(ctx context.Context, runID id.Run) error {
 	return err
 }
 
+const everPublished = `-- name: EverPublished :one
+SELECT EXISTS (SELECT FROM discovery.runs
+WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('complete', 'partial') AND finished_at IS NOT NULL)
+`
+
+func (q *Queries) EverPublished(ctx context.Context, integrationID id.Integration) (bool, error) {
+	row := q.db.QueryRow(ctx, everPublished, integrationID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const finishPublishing = `-- name: FinishPublishing :one
 UPDATE discovery.runs r
 SET state = CASE WHEN r.gaps = '[]'::jsonb THEN 'complete' ELSE 'partial' END, finished_at = $1, progress = '', updated_at = now(),
@@ -347,17 +359,30 @@ func (q *Queries) FinishPublishing(ctx context.Context, arg FinishPublishingPara
 	return i, err
 }
 
-const lastPublishedAt = `-- name: LastPublishedAt :one
-SELECT finished_at FROM discovery.runs
-WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('complete', 'partial')
-ORDER BY finished_at DESC LIMIT 1
+const lastChangedAt = `-- name: LastChangedAt :one
+SELECT coalesce(greatest(
+    (SELECT r.finished_at FROM discovery.runs r
+     WHERE r.workspace_id = a3.current_workspace() AND r.state IN ('complete', 'partial') AND r.finished_at IS NOT NULL ORDER BY r.finished_at DESC LIMIT 1),
+    (SELECT max(d.retired_at) FROM discovery.retired_integrations d WHERE d.workspace_id = a3.current_workspace())), 'epoch')::timestamptz AS changed_at
 `
 
-func (q *Queries) LastPublishedAt(ctx context.Context, integrationID id.Integration) (*time.Time, error) {
-	row := q.db.QueryRow(ctx, lastPublishedAt, integrationID)
-	var finished_at *time.Time
-	err := row.Scan(&finished_at)
-	return finished_at, err
+// When the history changed last; 1970 where it never did.
+func (q *Queries) LastChangedAt(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, lastChangedAt)
+	var changed_at time.Time
+	err := row.Scan(&changed_at)
+	return changed_at, err
+}
+
+const lockHistory = `-- name: LockHistory :exec
+SELECT pg_advisory_xact_lock(hashtextextended('discovery.persons ' || a3.current_workspace(), 0))
+`
+
+// The history of a workspace changes one change at a time, so that the order of their times is the order in which they are seen. The key's
+// name is that of the release before, which takes it when it joins persons.
+func (q *Queries) LockHistory(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, lockHistory)
+	return err
 }
 
 const mergeToldEntitlements = `-- name: MergeToldEntitlements :exec
@@ -425,6 +450,53 @@ ORDER BY id, account DESC, length(attributes::text) DESC, length(display_name) D
 func (q *Queries) MergeToldResources(ctx context.Context, runID id.Run) error {
 	_, err := q.db.Exec(ctx, mergeToldResources, runID)
 	return err
+}
+
+const noteGaps = `-- name: NoteGaps :one
+UPDATE discovery.runs SET gaps = $1 WHERE workspace_id = a3.current_workspace() AND id = $2 RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
+`
+
+type NoteGapsParams struct {
+	Gaps  []byte
+	RunID id.Run
+}
+
+func (q *Queries) NoteGaps(ctx context.Context, arg NoteGapsParams) (Run, error) {
+	row := q.db.QueryRow(ctx, noteGaps, arg.Gaps, arg.RunID)
+	var i Run
+	err := row.Scan(
+		&i.WorkspaceID,
+		&i.ID,
+		&i.IntegrationID,
+		&i.IntegrationName,
+		&i.Connector,
+		&i.State,
+		&i.CreatedAt,
+		&i.StartedAt,
+		&i.FinishedAt,
+		&i.StartedBy,
+		&i.DueAt,
+		&i.Source,
+		&i.Slice,
+		&i.Attempt,
+		&i.Checkpoint,
+		&i.CompletedScopes,
+		&i.Gaps,
+		&i.Error,
+		&i.Progress,
+		&i.Restarts,
+		&i.Accounts,
+		&i.Groups,
+		&i.Resources,
+		&i.Entitlements,
+		&i.Grants,
+		&i.GrantsAdded,
+		&i.GrantsRemoved,
+		&i.Reported,
+		&i.UpdatedAt,
+		&i.JobID,
+	)
+	return i, err
 }
 
 const openEntitlements = `-- name: OpenEntitlements :execrows
@@ -603,4 +675,39 @@ func (q *Queries) StagedRecords(ctx context.Context, runID id.Run) (int64, error
 	var column_1 int64
 	err := row.Scan(&column_1)
 	return column_1, err
+}
+
+const unfinishedScopes = `-- name: UnfinishedScopes :many
+SELECT s.scope FROM (
+    SELECT r.scope FROM discovery.staged_resources r WHERE r.run_id = $1
+    UNION SELECT e.scope FROM discovery.staged_entitlements e WHERE e.run_id = $1
+    UNION SELECT g.scope FROM discovery.staged_grants g WHERE g.run_id = $1
+    UNION SELECT x.scope FROM discovery.staged_expansions x WHERE x.run_id = $1) s
+WHERE s.scope <> ALL ($2::text[]) ORDER BY s.scope
+`
+
+type UnfinishedScopesParams struct {
+	RunID id.Run
+	Told  []string
+}
+
+// Scopes that something was found in, and that the run neither read to the end nor names a gap in.
+func (q *Queries) UnfinishedScopes(ctx context.Context, arg UnfinishedScopesParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, unfinishedScopes, arg.RunID, arg.Told)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var scope string
+		if err := rows.Scan(&scope); err != nil {
+			return nil, err
+		}
+		items = append(items, scope)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

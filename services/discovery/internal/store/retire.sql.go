@@ -14,12 +14,17 @@ import (
 
 const insertRetired = `-- name: InsertRetired :execrows
 
-INSERT INTO discovery.retired_integrations (workspace_id, integration_id) VALUES (a3.current_workspace(), $1) ON CONFLICT DO NOTHING
+INSERT INTO discovery.retired_integrations (workspace_id, integration_id, retired_at) VALUES (a3.current_workspace(), $1, $2) ON CONFLICT DO NOTHING
 `
 
+type InsertRetiredParams struct {
+	IntegrationID id.Integration
+	RetiredAt     time.Time
+}
+
 // A removed integration's access is closed, for all of its scopes at once.
-func (q *Queries) InsertRetired(ctx context.Context, integrationID id.Integration) (int64, error) {
-	result, err := q.db.Exec(ctx, insertRetired, integrationID)
+func (q *Queries) InsertRetired(ctx context.Context, arg InsertRetiredParams) (int64, error) {
+	result, err := q.db.Exec(ctx, insertRetired, arg.IntegrationID, arg.RetiredAt)
 	if err != nil {
 		return 0, err
 	}

@@ -97,28 +97,11 @@ func (s *Server) get(ctx context.Context, text string) (store.Integration, error
 
 // ListIntegrations pages through the workspace's integrations.
 func (s *Server) ListIntegrations(ctx context.Context, req *connect.Request[integrationsv1.ListIntegrationsRequest]) (*connect.Response[integrationsv1.ListIntegrationsResponse], error) {
-	const method = "ListIntegrations"
-	var after id.Integration
-	if err := s.cfg.Pages.Open(ctx, method, nil, req.Msg.GetPageToken(), &after); err != nil {
-		return nil, err
-	}
-	size := page.Size(req.Msg.GetPageSize())
-	var rows []store.Integration
-	err := s.cfg.DB.ReadWorkspace(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		from, _ := after.UUIDValue()
-		rows, err = store.New(tx).ListIntegrations(ctx, store.ListIntegrationsParams{After: from, Most: size + 1})
-		return err
-	})
+	rows, next, err := s.page(ctx, "ListIntegrations", req.Msg.GetPageSize(), req.Msg.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
-	res := &integrationsv1.ListIntegrationsResponse{}
-	if len(rows) > int(size) {
-		rows = rows[:size]
-		if res.NextPageToken, err = s.cfg.Pages.Seal(ctx, method, nil, rows[size-1].ID); err != nil {
-			return nil, err
-		}
-	}
+	res := &integrationsv1.ListIntegrationsResponse{NextPageToken: next}
 	for _, row := range rows {
 		v, err := view(row)
 		if err != nil {
@@ -137,6 +120,39 @@ func (s *Server) GetRunSource(ctx context.Context, req *connect.Request[integrat
 	}
 	src, err := s.source(ctx, row)
 	return answer(&integrationsv1.GetRunSourceResponse{Source: src}, err)
+}
+
+// ListSources pages through the workspace's integrations for answers.
+func (s *Server) ListSources(ctx context.Context, req *connect.Request[integrationsv1.ListSourcesRequest]) (*connect.Response[integrationsv1.ListSourcesResponse], error) {
+	rows, next, err := s.page(ctx, "ListSources", req.Msg.GetPageSize(), req.Msg.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	res := &integrationsv1.ListSourcesResponse{NextPageToken: next}
+	for _, row := range rows {
+		res.Sources = append(res.Sources, &integrationsv1.KnownSource{IntegrationId: row.ID.String(), Name: row.Name, CreatedAt: timestamppb.New(row.CreatedAt)})
+	}
+	return connect.NewResponse(res), nil
+}
+
+// page is a page of the workspace's integrations, by id.
+func (s *Server) page(ctx context.Context, method string, pageSize int32, token string) (rows []store.Integration, next string, err error) {
+	var after id.Integration
+	if err := s.cfg.Pages.Open(ctx, method, nil, token, &after); err != nil {
+		return nil, "", err
+	}
+	size := page.Size(pageSize)
+	err = s.cfg.DB.ReadWorkspace(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		from, _ := after.UUIDValue()
+		rows, err = store.New(tx).ListIntegrations(ctx, store.ListIntegrationsParams{After: from, Most: size + 1})
+		return err
+	})
+	if err != nil || len(rows) <= int(size) {
+		return rows, "", err
+	}
+	rows = rows[:size]
+	next, err = s.cfg.Pages.Seal(ctx, method, nil, rows[size-1].ID)
+	return rows, next, err
 }
 
 // source is what a worker needs to read the integration's system.

@@ -2,12 +2,12 @@
 -- batches, and every query goes by an index that begins with the workspace and the key.
 
 -- name: GrantsFrom :many
-SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited FROM discovery.grants g
+SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited, g.since FROM discovery.grants g
 WHERE g.workspace_id = a3.current_workspace() AND g.principal_id = ANY (sqlc.arg(ids)::uuid[])
   AND g.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (g.until IS NULL OR g.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'));
 
 -- name: GrantsTo :many
-SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited FROM discovery.grants g
+SELECT g.id, g.principal_id, g.entitlement_id, g.not_inherited, g.since FROM discovery.grants g
 WHERE g.workspace_id = a3.current_workspace() AND g.entitlement_id = ANY (sqlc.arg(ids)::uuid[])
   AND g.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (g.until IS NULL OR g.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'));
 
@@ -17,17 +17,17 @@ WHERE x.workspace_id = a3.current_workspace() AND x.from_id = ANY (sqlc.arg(ids)
   AND x.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (x.until IS NULL OR x.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'));
 
 -- name: ExpansionsTo :many
-SELECT x.from_id, x.to_id, x.assumption, x.reason FROM discovery.expansions x
+SELECT x.from_id, x.to_id, x.assumption, x.reason, x.since FROM discovery.expansions x
 WHERE x.workspace_id = a3.current_workspace() AND x.to_id = ANY (sqlc.arg(ids)::uuid[])
   AND x.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (x.until IS NULL OR x.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'));
 
 -- name: Entitlements :many
-SELECT e.id, e.resource_id, e.name, e.purpose FROM discovery.entitlements e
+SELECT e.id, e.resource_id, e.name, e.purpose, e.since FROM discovery.entitlements e
 WHERE e.workspace_id = a3.current_workspace() AND e.id = ANY (sqlc.arg(ids)::uuid[])
   AND e.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (e.until IS NULL OR e.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'));
 
 -- name: EntitlementsOn :many
-SELECT e.id, e.resource_id, e.name, e.purpose FROM discovery.entitlements e
+SELECT e.id, e.resource_id, e.name, e.purpose, e.since FROM discovery.entitlements e
 WHERE e.workspace_id = a3.current_workspace() AND e.resource_id = ANY (sqlc.arg(ids)::uuid[])
   AND e.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (e.until IS NULL OR e.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'));
 
@@ -41,22 +41,41 @@ ORDER BY r.id, r.since DESC;
 
 -- name: Accounts :many
 -- Those of the ids that are accounts, and no more of them than an order of names needs.
-SELECT r.id, r.display_name, r.external_id, a.person_id FROM discovery.resources r
-LEFT JOIN discovery.person_accounts a ON a.workspace_id = r.workspace_id AND a.account_id = r.id
+SELECT r.id, r.display_name, r.external_id, coalesce(a.person_id, f.person_id)::uuid AS person_id FROM discovery.resources r
+LEFT JOIN discovery.person_accounts a ON a.workspace_id = r.workspace_id AND a.account_id = r.id AND a.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity')
+LEFT JOIN discovery.former_person_accounts f ON f.workspace_id = r.workspace_id AND f.account_id = r.id AND f.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND f.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity')
 WHERE r.workspace_id = a3.current_workspace() AND r.id = ANY (sqlc.arg(ids)::uuid[]) AND r.account
   AND r.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND (r.until IS NULL OR r.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity'));
 
+-- name: ResourceNames :many
+-- As ResourcesByID, and no more than an order of names needs.
+SELECT DISTINCT ON (r.id) r.id, r.type, r.display_name, r.external_id FROM discovery.resources r
+WHERE r.workspace_id = a3.current_workspace() AND r.id = ANY (sqlc.arg(ids)::uuid[]) AND r.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity')
+ORDER BY r.id, r.since DESC;
+
 -- name: PersonsOf :many
+-- Whose accounts were at the time: those that still are, and those that have been somebody's.
 SELECT a.account_id, a.rule, p.id, p.display_name FROM discovery.person_accounts a
 JOIN discovery.persons p ON p.workspace_id = a.workspace_id AND p.id = a.person_id
-WHERE a.workspace_id = a3.current_workspace() AND a.account_id = ANY (sqlc.arg(ids)::uuid[]);
+WHERE a.workspace_id = a3.current_workspace() AND a.account_id = ANY (sqlc.arg(ids)::uuid[]) AND a.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity')
+UNION ALL
+SELECT f.account_id, f.rule, f.person_id, f.display_name FROM discovery.former_person_accounts f
+WHERE f.workspace_id = a3.current_workspace() AND f.account_id = ANY (sqlc.arg(ids)::uuid[]) AND f.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND f.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity');
 
 -- name: AccountsOfPerson :many
 SELECT a.account_id FROM discovery.person_accounts a
-WHERE a.workspace_id = a3.current_workspace() AND a.person_id = sqlc.arg(person_id) ORDER BY a.account_id;
+WHERE a.workspace_id = a3.current_workspace() AND a.person_id = sqlc.arg(person_id) AND a.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity')
+UNION
+SELECT f.account_id FROM discovery.former_person_accounts f
+WHERE f.workspace_id = a3.current_workspace() AND f.person_id = sqlc.arg(person_id) AND f.since <= coalesce(sqlc.narg(at)::timestamptz, 'infinity') AND f.until > coalesce(sqlc.narg(at)::timestamptz, 'infinity')
+ORDER BY account_id;
 
 -- name: PersonByKey :one
-SELECT p.id FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace() AND p.key = lower(sqlc.arg(address));
+-- A person's id follows from the address, so who has gone is found by it too.
+SELECT p.id FROM discovery.persons p WHERE p.workspace_id = a3.current_workspace() AND p.key = lower(sqlc.arg(address))
+UNION
+SELECT f.person_id FROM discovery.former_person_accounts f WHERE f.workspace_id = a3.current_workspace() AND f.key = lower(sqlc.arg(address))
+LIMIT 1;
 
 -- name: ResourcesNamed :many
 -- Resources that may go by a name: their id in the system, the name shown, an account's address or login. Keys are cut, so whole
@@ -120,7 +139,8 @@ WHERE g.workspace_id = a3.current_workspace() AND g.integration_id = sqlc.arg(in
 ORDER BY g.id, g.since LIMIT sqlc.arg(most);
 
 -- name: Freshness :many
--- Every integration that ever ran, found by skipping from one to the next, with its newest published run by then.
+-- Every integration that ever ran, found by skipping from one to the next, with its newest published run by the time that the answer
+-- stands on, and its newest run at all by the time that was asked about.
 WITH RECURSIVE ran AS (
     (SELECT r.integration_id FROM discovery.runs r WHERE r.workspace_id = a3.current_workspace() ORDER BY r.integration_id LIMIT 1)
     UNION ALL
@@ -128,7 +148,8 @@ WITH RECURSIVE ran AS (
             WHERE r.workspace_id = a3.current_workspace() AND r.integration_id > ran.integration_id ORDER BY r.integration_id LIMIT 1)
     FROM ran WHERE ran.integration_id IS NOT NULL
 )
-SELECT newest.integration_id, newest.integration_name, p.id AS run_id, coalesce(p.state, '')::text AS state, p.finished_at, coalesce(p.gaps, '[]')::jsonb AS gaps
+SELECT newest.integration_id, newest.integration_name, p.id AS run_id, coalesce(p.state, '')::text AS state, p.finished_at, coalesce(p.gaps, '[]')::jsonb AS gaps,
+    tried.id AS tried_id, coalesce(tried.state, '')::text AS tried_state, coalesce(tried.error, '')::text AS tried_error, tried.finished_at AS tried_at
 FROM ran
 JOIN LATERAL (
     SELECT r.integration_id, r.integration_name FROM discovery.runs r
@@ -140,6 +161,11 @@ LEFT JOIN LATERAL (
       AND r.finished_at <= coalesce(sqlc.narg(at)::timestamptz, 'infinity')
     ORDER BY r.finished_at DESC LIMIT 1
 ) p ON true
+LEFT JOIN LATERAL (
+    SELECT r.id, r.state, r.error, r.finished_at FROM discovery.runs r
+    WHERE r.workspace_id = a3.current_workspace() AND r.integration_id = ran.integration_id AND r.state <> 'cancelled' AND r.created_at <= coalesce(sqlc.narg(asked)::timestamptz, 'infinity')
+    ORDER BY r.id DESC LIMIT 1
+) tried ON true
 WHERE ran.integration_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM discovery.retired_integrations d WHERE d.workspace_id = a3.current_workspace()
                   AND d.integration_id = ran.integration_id AND d.retired_at <= coalesce(sqlc.narg(at)::timestamptz, 'infinity'))

@@ -18,10 +18,33 @@ SELECT ((SELECT count(*) FROM discovery.staged_resources s JOIN sealed USING (sl
       + (SELECT count(*) FROM discovery.staged_grants s JOIN sealed USING (slice, attempt) WHERE s.run_id = $1)
       + (SELECT count(*) FROM discovery.staged_expansions s JOIN sealed USING (slice, attempt) WHERE s.run_id = $1))::bigint;
 
--- name: LastPublishedAt :one
-SELECT finished_at FROM discovery.runs
-WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('complete', 'partial')
-ORDER BY finished_at DESC LIMIT 1;
+-- name: LockHistory :exec
+-- The history of a workspace changes one change at a time, so that the order of their times is the order in which they are seen. The key's
+-- name is that of the release before, which takes it when it joins persons.
+SELECT pg_advisory_xact_lock(hashtextextended('discovery.persons ' || a3.current_workspace(), 0));
+
+-- name: EverPublished :one
+SELECT EXISTS (SELECT FROM discovery.runs
+WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('complete', 'partial') AND finished_at IS NOT NULL);
+
+-- name: LastChangedAt :one
+-- When the history changed last; 1970 where it never did.
+SELECT coalesce(greatest(
+    (SELECT r.finished_at FROM discovery.runs r
+     WHERE r.workspace_id = a3.current_workspace() AND r.state IN ('complete', 'partial') AND r.finished_at IS NOT NULL ORDER BY r.finished_at DESC LIMIT 1),
+    (SELECT max(d.retired_at) FROM discovery.retired_integrations d WHERE d.workspace_id = a3.current_workspace())), 'epoch')::timestamptz AS changed_at;
+
+-- name: UnfinishedScopes :many
+-- Scopes that something was found in, and that the run neither read to the end nor names a gap in.
+SELECT s.scope FROM (
+    SELECT r.scope FROM discovery.staged_resources r WHERE r.run_id = sqlc.arg(run_id)
+    UNION SELECT e.scope FROM discovery.staged_entitlements e WHERE e.run_id = sqlc.arg(run_id)
+    UNION SELECT g.scope FROM discovery.staged_grants g WHERE g.run_id = sqlc.arg(run_id)
+    UNION SELECT x.scope FROM discovery.staged_expansions x WHERE x.run_id = sqlc.arg(run_id)) s
+WHERE s.scope <> ALL (sqlc.arg(told)::text[]) ORDER BY s.scope;
+
+-- name: NoteGaps :one
+UPDATE discovery.runs SET gaps = sqlc.arg(gaps) WHERE workspace_id = a3.current_workspace() AND id = sqlc.arg(run_id) RETURNING *;
 
 -- name: PruneUnsealedResources :exec
 DELETE FROM discovery.staged_resources s WHERE s.run_id = sqlc.arg(run_id) AND NOT EXISTS (

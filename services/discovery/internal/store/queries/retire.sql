@@ -1,7 +1,7 @@
 -- A removed integration's access is closed, for all of its scopes at once.
 
 -- name: InsertRetired :execrows
-INSERT INTO discovery.retired_integrations (workspace_id, integration_id) VALUES (a3.current_workspace(), $1) ON CONFLICT DO NOTHING;
+INSERT INTO discovery.retired_integrations (workspace_id, integration_id, retired_at) VALUES (a3.current_workspace(), $1, $2) ON CONFLICT DO NOTHING;
 
 -- name: IsRetired :one
 SELECT EXISTS (SELECT FROM discovery.retired_integrations i WHERE i.workspace_id = a3.current_workspace() AND i.integration_id = $1);

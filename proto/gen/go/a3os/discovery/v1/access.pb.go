@@ -232,7 +232,14 @@ type Freshness struct {
 	// When it was published: the age of the data.
 	PublishedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
 	// What it could not read.
-	Gaps          []*Gap `protobuf:"bytes,6,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	Gaps []*Gap `protobuf:"bytes,6,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	// What the answer misses of this integration, in one sentence: that it was never discovered, that its newest run failed and the data is
+	// older, that not everything could be read. Empty where its newest run was complete.
+	Problem string `protobuf:"bytes,7,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Newest run that was not cancelled (`run_…`): the published one, one that failed, or one under way; empty where there is none.
+	NewestRunId string `protobuf:"bytes,8,opt,name=newest_run_id,json=newestRunId,proto3" json:"newest_run_id,omitempty"`
+	// How that run stands.
+	NewestState   v1.RunState `protobuf:"varint,9,opt,name=newest_state,json=newestState,proto3,enum=a3os.integrations.v1.RunState" json:"newest_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,15 +316,41 @@ func (x *Freshness) GetGaps() []*Gap {
 	return nil
 }
 
+func (x *Freshness) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Freshness) GetNewestRunId() string {
+	if x != nil {
+		return x.NewestRunId
+	}
+	return ""
+}
+
+func (x *Freshness) GetNewestState() v1.RunState {
+	if x != nil {
+		return x.NewestState
+	}
+	return v1.RunState(0)
+}
+
 // Completeness goes with every answer.
 type Completeness struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Every integration of the workspace has a complete published run.
+	// Every integration of the workspace is known, and the newest run of each that has ended was complete.
 	Complete bool `protobuf:"varint,1,opt,name=complete,proto3" json:"complete,omitempty"`
 	// The oldest of the published runs behind the answer.
 	OldestPublishedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=oldest_published_at,json=oldestPublishedAt,proto3" json:"oldest_published_at,omitempty"`
 	// Per integration.
-	Sources       []*Freshness `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
+	Sources []*Freshness `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
+	// What is not known beyond the integrations, in one sentence: that it could not be asked which there are. Empty where all is known.
+	Problem string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// The publication that the answer stands on, and all its pages do: asked `as_of` this time, the answer is the same. Absent where
+	// nothing was published by then.
+	AsOf          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -369,6 +402,20 @@ func (x *Completeness) GetOldestPublishedAt() *timestamppb.Timestamp {
 func (x *Completeness) GetSources() []*Freshness {
 	if x != nil {
 		return x.Sources
+	}
+	return nil
+}
+
+func (x *Completeness) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Completeness) GetAsOf() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOf
 	}
 	return nil
 }
@@ -479,7 +526,9 @@ type Path struct {
 	// From the principal to the entitlement.
 	Steps []*Step `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
 	// Some step is taken by acting.
-	Assumption    bool `protobuf:"varint,2,opt,name=assumption,proto3" json:"assumption,omitempty"`
+	Assumption bool `protobuf:"varint,2,opt,name=assumption,proto3" json:"assumption,omitempty"`
+	// Since when all of its steps have been seen: the newest of their times.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -526,6 +575,13 @@ func (x *Path) GetAssumption() bool {
 		return x.Assumption
 	}
 	return false
+}
+
+func (x *Path) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
 }
 
 // ListResourcesRequest asks for a page.
@@ -830,7 +886,9 @@ type HeldEntitlement struct {
 	// Granted to the account itself.
 	Direct bool `protobuf:"varint,3,opt,name=direct,proto3" json:"direct,omitempty"`
 	// Steps of the shortest path.
-	Distance      int32 `protobuf:"varint,4,opt,name=distance,proto3" json:"distance,omitempty"`
+	Distance int32 `protobuf:"varint,4,opt,name=distance,proto3" json:"distance,omitempty"`
+	// Since when it has been held by a way that still stands, and that takes no act where `assumption` is false.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,6 +949,13 @@ func (x *HeldEntitlement) GetDistance() int32 {
 		return x.Distance
 	}
 	return 0
+}
+
+func (x *HeldEntitlement) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
 }
 
 // ListHoldersResponse is a page of holders.
@@ -1804,18 +1869,23 @@ const file_a3os_discovery_v1_access_proto_rawDesc = "" +
 	"\x06Person\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12\x1b\n" +
-	"\tjoined_by\x18\x03 \x01(\tR\bjoinedBy\"\x95\x02\n" +
+	"\tjoined_by\x18\x03 \x01(\tR\bjoinedBy\"\x96\x03\n" +
 	"\tFreshness\x12%\n" +
 	"\x0eintegration_id\x18\x01 \x01(\tR\rintegrationId\x12)\n" +
 	"\x10integration_name\x18\x02 \x01(\tR\x0fintegrationName\x12\x15\n" +
 	"\x06run_id\x18\x03 \x01(\tR\x05runId\x124\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x1e.a3os.integrations.v1.RunStateR\x05state\x12=\n" +
 	"\fpublished_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12*\n" +
-	"\x04gaps\x18\x06 \x03(\v2\x16.a3os.discovery.v1.GapR\x04gaps\"\xae\x01\n" +
+	"\x04gaps\x18\x06 \x03(\v2\x16.a3os.discovery.v1.GapR\x04gaps\x12\x18\n" +
+	"\aproblem\x18\a \x01(\tR\aproblem\x12\"\n" +
+	"\rnewest_run_id\x18\b \x01(\tR\vnewestRunId\x12A\n" +
+	"\fnewest_state\x18\t \x01(\x0e2\x1e.a3os.integrations.v1.RunStateR\vnewestState\"\xf9\x01\n" +
 	"\fCompleteness\x12\x1a\n" +
 	"\bcomplete\x18\x01 \x01(\bR\bcomplete\x12J\n" +
 	"\x13oldest_published_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x11oldestPublishedAt\x126\n" +
-	"\asources\x18\x03 \x03(\v2\x1c.a3os.discovery.v1.FreshnessR\asources\"\xa8\x02\n" +
+	"\asources\x18\x03 \x03(\v2\x1c.a3os.discovery.v1.FreshnessR\asources\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\x12/\n" +
+	"\x05as_of\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xa8\x02\n" +
 	"\x04Step\x12=\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x1f.a3os.discovery.v1.ResourceViewR\tprincipal\x12 \n" +
 	"\ventitlement\x18\x02 \x01(\tR\ventitlement\x12;\n" +
@@ -1825,12 +1895,13 @@ const file_a3os_discovery_v1_access_proto_rawDesc = "" +
 	"assumption\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x120\n" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
-	"\aimplied\x18\a \x01(\bR\aimplied\"U\n" +
+	"\aimplied\x18\a \x01(\bR\aimplied\"\x87\x01\n" +
 	"\x04Path\x12-\n" +
 	"\x05steps\x18\x01 \x03(\v2\x17.a3os.discovery.v1.StepR\x05steps\x12\x1e\n" +
 	"\n" +
 	"assumption\x18\x02 \x01(\bR\n" +
-	"assumption\"\x96\x02\n" +
+	"assumption\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x96\x02\n" +
 	"\x14ListResourcesRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
@@ -1855,14 +1926,15 @@ const file_a3os_discovery_v1_access_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\"\x8b\x01\n" +
 	"\x06Holder\x129\n" +
 	"\aaccount\x18\x01 \x01(\v2\x1f.a3os.discovery.v1.ResourceViewR\aaccount\x12F\n" +
-	"\fentitlements\x18\x02 \x03(\v2\".a3os.discovery.v1.HeldEntitlementR\fentitlements\"\x87\x01\n" +
+	"\fentitlements\x18\x02 \x03(\v2\".a3os.discovery.v1.HeldEntitlementR\fentitlements\"\xb9\x01\n" +
 	"\x0fHeldEntitlement\x12 \n" +
 	"\ventitlement\x18\x01 \x01(\tR\ventitlement\x12\x1e\n" +
 	"\n" +
 	"assumption\x18\x02 \x01(\bR\n" +
 	"assumption\x12\x16\n" +
 	"\x06direct\x18\x03 \x01(\bR\x06direct\x12\x1a\n" +
-	"\bdistance\x18\x04 \x01(\x05R\bdistance\"\xaa\x02\n" +
+	"\bdistance\x18\x04 \x01(\x05R\bdistance\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xaa\x02\n" +
 	"\x13ListHoldersResponse\x12;\n" +
 	"\bresource\x18\x01 \x01(\v2\x1f.a3os.discovery.v1.ResourceViewR\bresource\x123\n" +
 	"\aholders\x18\x02 \x03(\v2\x19.a3os.discovery.v1.HolderR\aholders\x12&\n" +
@@ -1997,58 +2069,62 @@ var file_a3os_discovery_v1_access_proto_depIdxs = []int32{
 	25, // 3: a3os.discovery.v1.Freshness.state:type_name -> a3os.integrations.v1.RunState
 	24, // 4: a3os.discovery.v1.Freshness.published_at:type_name -> google.protobuf.Timestamp
 	26, // 5: a3os.discovery.v1.Freshness.gaps:type_name -> a3os.discovery.v1.Gap
-	24, // 6: a3os.discovery.v1.Completeness.oldest_published_at:type_name -> google.protobuf.Timestamp
-	2,  // 7: a3os.discovery.v1.Completeness.sources:type_name -> a3os.discovery.v1.Freshness
-	0,  // 8: a3os.discovery.v1.Step.principal:type_name -> a3os.discovery.v1.ResourceView
-	0,  // 9: a3os.discovery.v1.Step.resource:type_name -> a3os.discovery.v1.ResourceView
-	24, // 10: a3os.discovery.v1.Step.since:type_name -> google.protobuf.Timestamp
-	4,  // 11: a3os.discovery.v1.Path.steps:type_name -> a3os.discovery.v1.Step
-	24, // 12: a3os.discovery.v1.ListResourcesRequest.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 13: a3os.discovery.v1.ListResourcesResponse.resources:type_name -> a3os.discovery.v1.ResourceView
-	3,  // 14: a3os.discovery.v1.ListResourcesResponse.completeness:type_name -> a3os.discovery.v1.Completeness
-	24, // 15: a3os.discovery.v1.ListHoldersRequest.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 16: a3os.discovery.v1.Holder.account:type_name -> a3os.discovery.v1.ResourceView
-	10, // 17: a3os.discovery.v1.Holder.entitlements:type_name -> a3os.discovery.v1.HeldEntitlement
-	0,  // 18: a3os.discovery.v1.ListHoldersResponse.resource:type_name -> a3os.discovery.v1.ResourceView
-	9,  // 19: a3os.discovery.v1.ListHoldersResponse.holders:type_name -> a3os.discovery.v1.Holder
-	3,  // 20: a3os.discovery.v1.ListHoldersResponse.completeness:type_name -> a3os.discovery.v1.Completeness
-	24, // 21: a3os.discovery.v1.ExplainAccessRequest.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 22: a3os.discovery.v1.ExplainAccessResponse.principals:type_name -> a3os.discovery.v1.ResourceView
-	0,  // 23: a3os.discovery.v1.ExplainAccessResponse.resource:type_name -> a3os.discovery.v1.ResourceView
-	5,  // 24: a3os.discovery.v1.ExplainAccessResponse.paths:type_name -> a3os.discovery.v1.Path
-	3,  // 25: a3os.discovery.v1.ExplainAccessResponse.completeness:type_name -> a3os.discovery.v1.Completeness
-	24, // 26: a3os.discovery.v1.ListAccessRequest.as_of:type_name -> google.protobuf.Timestamp
-	0,  // 27: a3os.discovery.v1.Reach.resource:type_name -> a3os.discovery.v1.ResourceView
-	10, // 28: a3os.discovery.v1.Reach.entitlements:type_name -> a3os.discovery.v1.HeldEntitlement
-	0,  // 29: a3os.discovery.v1.ListAccessResponse.principals:type_name -> a3os.discovery.v1.ResourceView
-	15, // 30: a3os.discovery.v1.ListAccessResponse.reaches:type_name -> a3os.discovery.v1.Reach
-	3,  // 31: a3os.discovery.v1.ListAccessResponse.completeness:type_name -> a3os.discovery.v1.Completeness
-	0,  // 32: a3os.discovery.v1.GrantView.principal:type_name -> a3os.discovery.v1.ResourceView
-	0,  // 33: a3os.discovery.v1.GrantView.resource:type_name -> a3os.discovery.v1.ResourceView
-	24, // 34: a3os.discovery.v1.GrantView.since:type_name -> google.protobuf.Timestamp
-	24, // 35: a3os.discovery.v1.GrantView.until:type_name -> google.protobuf.Timestamp
-	24, // 36: a3os.discovery.v1.ListGrantsRequest.as_of:type_name -> google.protobuf.Timestamp
-	17, // 37: a3os.discovery.v1.ListGrantsResponse.grants:type_name -> a3os.discovery.v1.GrantView
-	3,  // 38: a3os.discovery.v1.ListGrantsResponse.completeness:type_name -> a3os.discovery.v1.Completeness
-	17, // 39: a3os.discovery.v1.Change.grant:type_name -> a3os.discovery.v1.GrantView
-	21, // 40: a3os.discovery.v1.ListChangesResponse.changes:type_name -> a3os.discovery.v1.Change
-	6,  // 41: a3os.discovery.v1.AccessService.ListResources:input_type -> a3os.discovery.v1.ListResourcesRequest
-	8,  // 42: a3os.discovery.v1.AccessService.ListHolders:input_type -> a3os.discovery.v1.ListHoldersRequest
-	12, // 43: a3os.discovery.v1.AccessService.ExplainAccess:input_type -> a3os.discovery.v1.ExplainAccessRequest
-	14, // 44: a3os.discovery.v1.AccessService.ListAccess:input_type -> a3os.discovery.v1.ListAccessRequest
-	18, // 45: a3os.discovery.v1.AccessService.ListGrants:input_type -> a3os.discovery.v1.ListGrantsRequest
-	20, // 46: a3os.discovery.v1.AccessService.ListChanges:input_type -> a3os.discovery.v1.ListChangesRequest
-	7,  // 47: a3os.discovery.v1.AccessService.ListResources:output_type -> a3os.discovery.v1.ListResourcesResponse
-	11, // 48: a3os.discovery.v1.AccessService.ListHolders:output_type -> a3os.discovery.v1.ListHoldersResponse
-	13, // 49: a3os.discovery.v1.AccessService.ExplainAccess:output_type -> a3os.discovery.v1.ExplainAccessResponse
-	16, // 50: a3os.discovery.v1.AccessService.ListAccess:output_type -> a3os.discovery.v1.ListAccessResponse
-	19, // 51: a3os.discovery.v1.AccessService.ListGrants:output_type -> a3os.discovery.v1.ListGrantsResponse
-	22, // 52: a3os.discovery.v1.AccessService.ListChanges:output_type -> a3os.discovery.v1.ListChangesResponse
-	47, // [47:53] is the sub-list for method output_type
-	41, // [41:47] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	25, // 6: a3os.discovery.v1.Freshness.newest_state:type_name -> a3os.integrations.v1.RunState
+	24, // 7: a3os.discovery.v1.Completeness.oldest_published_at:type_name -> google.protobuf.Timestamp
+	2,  // 8: a3os.discovery.v1.Completeness.sources:type_name -> a3os.discovery.v1.Freshness
+	24, // 9: a3os.discovery.v1.Completeness.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 10: a3os.discovery.v1.Step.principal:type_name -> a3os.discovery.v1.ResourceView
+	0,  // 11: a3os.discovery.v1.Step.resource:type_name -> a3os.discovery.v1.ResourceView
+	24, // 12: a3os.discovery.v1.Step.since:type_name -> google.protobuf.Timestamp
+	4,  // 13: a3os.discovery.v1.Path.steps:type_name -> a3os.discovery.v1.Step
+	24, // 14: a3os.discovery.v1.Path.since:type_name -> google.protobuf.Timestamp
+	24, // 15: a3os.discovery.v1.ListResourcesRequest.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 16: a3os.discovery.v1.ListResourcesResponse.resources:type_name -> a3os.discovery.v1.ResourceView
+	3,  // 17: a3os.discovery.v1.ListResourcesResponse.completeness:type_name -> a3os.discovery.v1.Completeness
+	24, // 18: a3os.discovery.v1.ListHoldersRequest.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 19: a3os.discovery.v1.Holder.account:type_name -> a3os.discovery.v1.ResourceView
+	10, // 20: a3os.discovery.v1.Holder.entitlements:type_name -> a3os.discovery.v1.HeldEntitlement
+	24, // 21: a3os.discovery.v1.HeldEntitlement.since:type_name -> google.protobuf.Timestamp
+	0,  // 22: a3os.discovery.v1.ListHoldersResponse.resource:type_name -> a3os.discovery.v1.ResourceView
+	9,  // 23: a3os.discovery.v1.ListHoldersResponse.holders:type_name -> a3os.discovery.v1.Holder
+	3,  // 24: a3os.discovery.v1.ListHoldersResponse.completeness:type_name -> a3os.discovery.v1.Completeness
+	24, // 25: a3os.discovery.v1.ExplainAccessRequest.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 26: a3os.discovery.v1.ExplainAccessResponse.principals:type_name -> a3os.discovery.v1.ResourceView
+	0,  // 27: a3os.discovery.v1.ExplainAccessResponse.resource:type_name -> a3os.discovery.v1.ResourceView
+	5,  // 28: a3os.discovery.v1.ExplainAccessResponse.paths:type_name -> a3os.discovery.v1.Path
+	3,  // 29: a3os.discovery.v1.ExplainAccessResponse.completeness:type_name -> a3os.discovery.v1.Completeness
+	24, // 30: a3os.discovery.v1.ListAccessRequest.as_of:type_name -> google.protobuf.Timestamp
+	0,  // 31: a3os.discovery.v1.Reach.resource:type_name -> a3os.discovery.v1.ResourceView
+	10, // 32: a3os.discovery.v1.Reach.entitlements:type_name -> a3os.discovery.v1.HeldEntitlement
+	0,  // 33: a3os.discovery.v1.ListAccessResponse.principals:type_name -> a3os.discovery.v1.ResourceView
+	15, // 34: a3os.discovery.v1.ListAccessResponse.reaches:type_name -> a3os.discovery.v1.Reach
+	3,  // 35: a3os.discovery.v1.ListAccessResponse.completeness:type_name -> a3os.discovery.v1.Completeness
+	0,  // 36: a3os.discovery.v1.GrantView.principal:type_name -> a3os.discovery.v1.ResourceView
+	0,  // 37: a3os.discovery.v1.GrantView.resource:type_name -> a3os.discovery.v1.ResourceView
+	24, // 38: a3os.discovery.v1.GrantView.since:type_name -> google.protobuf.Timestamp
+	24, // 39: a3os.discovery.v1.GrantView.until:type_name -> google.protobuf.Timestamp
+	24, // 40: a3os.discovery.v1.ListGrantsRequest.as_of:type_name -> google.protobuf.Timestamp
+	17, // 41: a3os.discovery.v1.ListGrantsResponse.grants:type_name -> a3os.discovery.v1.GrantView
+	3,  // 42: a3os.discovery.v1.ListGrantsResponse.completeness:type_name -> a3os.discovery.v1.Completeness
+	17, // 43: a3os.discovery.v1.Change.grant:type_name -> a3os.discovery.v1.GrantView
+	21, // 44: a3os.discovery.v1.ListChangesResponse.changes:type_name -> a3os.discovery.v1.Change
+	6,  // 45: a3os.discovery.v1.AccessService.ListResources:input_type -> a3os.discovery.v1.ListResourcesRequest
+	8,  // 46: a3os.discovery.v1.AccessService.ListHolders:input_type -> a3os.discovery.v1.ListHoldersRequest
+	12, // 47: a3os.discovery.v1.AccessService.ExplainAccess:input_type -> a3os.discovery.v1.ExplainAccessRequest
+	14, // 48: a3os.discovery.v1.AccessService.ListAccess:input_type -> a3os.discovery.v1.ListAccessRequest
+	18, // 49: a3os.discovery.v1.AccessService.ListGrants:input_type -> a3os.discovery.v1.ListGrantsRequest
+	20, // 50: a3os.discovery.v1.AccessService.ListChanges:input_type -> a3os.discovery.v1.ListChangesRequest
+	7,  // 51: a3os.discovery.v1.AccessService.ListResources:output_type -> a3os.discovery.v1.ListResourcesResponse
+	11, // 52: a3os.discovery.v1.AccessService.ListHolders:output_type -> a3os.discovery.v1.ListHoldersResponse
+	13, // 53: a3os.discovery.v1.AccessService.ExplainAccess:output_type -> a3os.discovery.v1.ExplainAccessResponse
+	16, // 54: a3os.discovery.v1.AccessService.ListAccess:output_type -> a3os.discovery.v1.ListAccessResponse
+	19, // 55: a3os.discovery.v1.AccessService.ListGrants:output_type -> a3os.discovery.v1.ListGrantsResponse
+	22, // 56: a3os.discovery.v1.AccessService.ListChanges:output_type -> a3os.discovery.v1.ListChangesResponse
+	51, // [51:57] is the sub-list for method output_type
+	45, // [45:51] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_a3os_discovery_v1_access_proto_init() }

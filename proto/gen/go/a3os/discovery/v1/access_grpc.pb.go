@@ -33,7 +33,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AccessService answers access questions about the caller's workspace. Every answer may be asked `as_of` a time.
+// AccessService answers access questions about the caller's workspace. Every answer may be asked `as_of` a time: who has access, by which
+// ways, and whose accounts they are follow from what was known then; names and attributes are those that were seen last. All pages of an
+// answer are of one publication.
 type AccessServiceClient interface {
 	// ListResources pages through resources, by type and by words of their name or id.
 	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
@@ -122,7 +124,9 @@ func (c *accessServiceClient) ListChanges(ctx context.Context, in *ListChangesRe
 // All implementations must embed UnimplementedAccessServiceServer
 // for forward compatibility.
 //
-// AccessService answers access questions about the caller's workspace. Every answer may be asked `as_of` a time.
+// AccessService answers access questions about the caller's workspace. Every answer may be asked `as_of` a time: who has access, by which
+// ways, and whose accounts they are follow from what was known then; names and attributes are those that were seen last. All pages of an
+// answer are of one publication.
 type AccessServiceServer interface {
 	// ListResources pages through resources, by type and by words of their name or id.
 	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)

@@ -1462,6 +1462,180 @@ func (x *GetRunSourceResponse) GetSource() *Source {
 	return nil
 }
 
+// ListSourcesRequest asks for a page.
+type ListSourcesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many, 1–500; 0 means 100.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesRequest) Reset() {
+	*x = ListSourcesRequest{}
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesRequest) ProtoMessage() {}
+
+func (x *ListSourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesRequest.ProtoReflect.Descriptor instead.
+func (*ListSourcesRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListSourcesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSourcesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// KnownSource is an integration that there is.
+type KnownSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `int_…`.
+	IntegrationId string `protobuf:"bytes,1,opt,name=integration_id,json=integrationId,proto3" json:"integration_id,omitempty"`
+	// Its name.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Since when there is one.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownSource) Reset() {
+	*x = KnownSource{}
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownSource) ProtoMessage() {}
+
+func (x *KnownSource) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownSource.ProtoReflect.Descriptor instead.
+func (*KnownSource) Descriptor() ([]byte, []int) {
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *KnownSource) GetIntegrationId() string {
+	if x != nil {
+		return x.IntegrationId
+	}
+	return ""
+}
+
+func (x *KnownSource) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *KnownSource) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+// ListSourcesResponse is a page of integrations.
+type ListSourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The integrations.
+	Sources []*KnownSource `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Token of the next page; empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesResponse) Reset() {
+	*x = ListSourcesResponse{}
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesResponse) ProtoMessage() {}
+
+func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesResponse.ProtoReflect.Descriptor instead.
+func (*ListSourcesResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListSourcesResponse) GetSources() []*KnownSource {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *ListSourcesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // ReportRunRequest says how a run ended.
 type ReportRunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1475,7 +1649,7 @@ type ReportRunRequest struct {
 
 func (x *ReportRunRequest) Reset() {
 	*x = ReportRunRequest{}
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[20]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1661,7 @@ func (x *ReportRunRequest) String() string {
 func (*ReportRunRequest) ProtoMessage() {}
 
 func (x *ReportRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[20]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1674,7 @@ func (x *ReportRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRunRequest.ProtoReflect.Descriptor instead.
 func (*ReportRunRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{20}
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReportRunRequest) GetIntegrationId() string {
@@ -1526,7 +1700,7 @@ type ReportRunResponse struct {
 
 func (x *ReportRunResponse) Reset() {
 	*x = ReportRunResponse{}
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[21]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1712,7 @@ func (x *ReportRunResponse) String() string {
 func (*ReportRunResponse) ProtoMessage() {}
 
 func (x *ReportRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[21]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1725,7 @@ func (x *ReportRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRunResponse.ProtoReflect.Descriptor instead.
 func (*ReportRunResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{21}
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{24}
 }
 
 // ClaimDueRequest bounds the answer.
@@ -1565,7 +1739,7 @@ type ClaimDueRequest struct {
 
 func (x *ClaimDueRequest) Reset() {
 	*x = ClaimDueRequest{}
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[22]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1751,7 @@ func (x *ClaimDueRequest) String() string {
 func (*ClaimDueRequest) ProtoMessage() {}
 
 func (x *ClaimDueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[22]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1764,7 @@ func (x *ClaimDueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimDueRequest.ProtoReflect.Descriptor instead.
 func (*ClaimDueRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{22}
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ClaimDueRequest) GetLimit() int32 {
@@ -1615,7 +1789,7 @@ type Due struct {
 
 func (x *Due) Reset() {
 	*x = Due{}
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[23]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1801,7 @@ func (x *Due) String() string {
 func (*Due) ProtoMessage() {}
 
 func (x *Due) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[23]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1814,7 @@ func (x *Due) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Due.ProtoReflect.Descriptor instead.
 func (*Due) Descriptor() ([]byte, []int) {
-	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{23}
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Due) GetWorkspaceId() string {
@@ -1675,7 +1849,7 @@ type ClaimDueResponse struct {
 
 func (x *ClaimDueResponse) Reset() {
 	*x = ClaimDueResponse{}
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[24]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1861,7 @@ func (x *ClaimDueResponse) String() string {
 func (*ClaimDueResponse) ProtoMessage() {}
 
 func (x *ClaimDueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[24]
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1874,7 @@ func (x *ClaimDueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimDueResponse.ProtoReflect.Descriptor instead.
 func (*ClaimDueResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{24}
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ClaimDueResponse) GetDue() []*Due {
@@ -1806,7 +1980,20 @@ const file_a3os_integrations_v1_integrations_proto_rawDesc = "" +
 	"\fcontent_path\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vcontentPath\x12\x18\n" +
 	"\aversion\x18\x06 \x01(\x03R\aversion\"L\n" +
 	"\x14GetRunSourceResponse\x124\n" +
-	"\x06source\x18\x01 \x01(\v2\x1c.a3os.integrations.v1.SourceR\x06source\"\xa5\x01\n" +
+	"\x06source\x18\x01 \x01(\v2\x1c.a3os.integrations.v1.SourceR\x06source\"f\n" +
+	"\x12ListSourcesRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\"\x83\x01\n" +
+	"\vKnownSource\x12%\n" +
+	"\x0eintegration_id\x18\x01 \x01(\tR\rintegrationId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x129\n" +
+	"\n" +
+	"created_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"z\n" +
+	"\x13ListSourcesResponse\x12;\n" +
+	"\asources\x18\x01 \x03(\v2!.a3os.integrations.v1.KnownSourceR\asources\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa5\x01\n" +
 	"\x10ReportRunRequest\x12O\n" +
 	"\x0eintegration_id\x18\x01 \x01(\tB(\xbaH%r#2!^int_[0-7][0-9a-hjkmnp-tv-z]{25}$R\rintegrationId\x12@\n" +
 	"\blast_run\x18\x02 \x01(\v2\x1d.a3os.integrations.v1.LastRunB\x06\xbaH\x03\xc8\x01\x01R\alastRun\"\x13\n" +
@@ -1845,9 +2032,10 @@ const file_a3os_integrations_v1_integrations_proto_rawDesc = "" +
 	"\x11UpdateIntegration\x12..a3os.integrations.v1.UpdateIntegrationRequest\x1a!.a3os.integrations.v1.Integration\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write\x12\x92\x01\n" +
 	"\x11DeleteIntegration\x12..a3os.integrations.v1.DeleteIntegrationRequest\x1a/.a3os.integrations.v1.DeleteIntegrationResponse\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write\x12|\n" +
 	"\rUploadContent\x12*.a3os.integrations.v1.UploadContentRequest\x1a!.a3os.integrations.v1.Integration\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write\x12\x8c\x01\n" +
-	"\x0fTestIntegration\x12,.a3os.integrations.v1.TestIntegrationRequest\x1a-.a3os.integrations.v1.TestIntegrationResponse\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write2\x81\x02\n" +
+	"\x0fTestIntegration\x12,.a3os.integrations.v1.TestIntegrationRequest\x1a-.a3os.integrations.v1.TestIntegrationResponse\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write2\xfa\x02\n" +
 	"\x10RunSourceService\x12z\n" +
-	"\fGetRunSource\x12).a3os.integrations.v1.GetRunSourceRequest\x1a*.a3os.integrations.v1.GetRunSourceResponse\"\x13\xca\xf3\x18\x0f\b\x03\x10\x01\"\tdiscovery\x12q\n" +
+	"\fGetRunSource\x12).a3os.integrations.v1.GetRunSourceRequest\x1a*.a3os.integrations.v1.GetRunSourceResponse\"\x13\xca\xf3\x18\x0f\b\x03\x10\x01\"\tdiscovery\x12w\n" +
+	"\vListSources\x12(.a3os.integrations.v1.ListSourcesRequest\x1a).a3os.integrations.v1.ListSourcesResponse\"\x13\xca\xf3\x18\x0f\b\x03\x10\x01\"\tdiscovery\x12q\n" +
 	"\tReportRun\x12&.a3os.integrations.v1.ReportRunRequest\x1a'.a3os.integrations.v1.ReportRunResponse\"\x13\xca\xf3\x18\x0f\b\x03\x10\x02\"\tdiscovery2\x81\x01\n" +
 	"\x0fScheduleService\x12n\n" +
 	"\bClaimDue\x12%.a3os.integrations.v1.ClaimDueRequest\x1a&.a3os.integrations.v1.ClaimDueResponse\"\x13\xca\xf3\x18\x0f\b\x02\x10\x02\"\tdiscoveryB;Z9a3os.app/proto/gen/go/a3os/integrations/v1;integrationsv1b\x06proto3"
@@ -1865,7 +2053,7 @@ func file_a3os_integrations_v1_integrations_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_integrations_v1_integrations_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_a3os_integrations_v1_integrations_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_a3os_integrations_v1_integrations_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_a3os_integrations_v1_integrations_proto_goTypes = []any{
 	(CsvField)(0),                     // 0: a3os.integrations.v1.CsvField
 	(RunState)(0),                     // 1: a3os.integrations.v1.RunState
@@ -1889,61 +2077,68 @@ var file_a3os_integrations_v1_integrations_proto_goTypes = []any{
 	(*GetRunSourceRequest)(nil),       // 19: a3os.integrations.v1.GetRunSourceRequest
 	(*Source)(nil),                    // 20: a3os.integrations.v1.Source
 	(*GetRunSourceResponse)(nil),      // 21: a3os.integrations.v1.GetRunSourceResponse
-	(*ReportRunRequest)(nil),          // 22: a3os.integrations.v1.ReportRunRequest
-	(*ReportRunResponse)(nil),         // 23: a3os.integrations.v1.ReportRunResponse
-	(*ClaimDueRequest)(nil),           // 24: a3os.integrations.v1.ClaimDueRequest
-	(*Due)(nil),                       // 25: a3os.integrations.v1.Due
-	(*ClaimDueResponse)(nil),          // 26: a3os.integrations.v1.ClaimDueResponse
-	(*timestamppb.Timestamp)(nil),     // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 28: google.protobuf.Duration
+	(*ListSourcesRequest)(nil),        // 22: a3os.integrations.v1.ListSourcesRequest
+	(*KnownSource)(nil),               // 23: a3os.integrations.v1.KnownSource
+	(*ListSourcesResponse)(nil),       // 24: a3os.integrations.v1.ListSourcesResponse
+	(*ReportRunRequest)(nil),          // 25: a3os.integrations.v1.ReportRunRequest
+	(*ReportRunResponse)(nil),         // 26: a3os.integrations.v1.ReportRunResponse
+	(*ClaimDueRequest)(nil),           // 27: a3os.integrations.v1.ClaimDueRequest
+	(*Due)(nil),                       // 28: a3os.integrations.v1.Due
+	(*ClaimDueResponse)(nil),          // 29: a3os.integrations.v1.ClaimDueResponse
+	(*timestamppb.Timestamp)(nil),     // 30: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 31: google.protobuf.Duration
 }
 var file_a3os_integrations_v1_integrations_proto_depIdxs = []int32{
 	0,  // 0: a3os.integrations.v1.CsvColumn.field:type_name -> a3os.integrations.v1.CsvField
 	4,  // 1: a3os.integrations.v1.CsvSettings.columns:type_name -> a3os.integrations.v1.CsvColumn
 	1,  // 2: a3os.integrations.v1.LastRun.state:type_name -> a3os.integrations.v1.RunState
-	27, // 3: a3os.integrations.v1.LastRun.finished_at:type_name -> google.protobuf.Timestamp
+	30, // 3: a3os.integrations.v1.LastRun.finished_at:type_name -> google.protobuf.Timestamp
 	2,  // 4: a3os.integrations.v1.Settings.postgres:type_name -> a3os.integrations.v1.PostgresSettings
 	3,  // 5: a3os.integrations.v1.Settings.unix:type_name -> a3os.integrations.v1.UnixSettings
 	5,  // 6: a3os.integrations.v1.Settings.csv:type_name -> a3os.integrations.v1.CsvSettings
 	7,  // 7: a3os.integrations.v1.Integration.settings:type_name -> a3os.integrations.v1.Settings
-	28, // 8: a3os.integrations.v1.Integration.schedule:type_name -> google.protobuf.Duration
-	27, // 9: a3os.integrations.v1.Integration.created_at:type_name -> google.protobuf.Timestamp
+	31, // 8: a3os.integrations.v1.Integration.schedule:type_name -> google.protobuf.Duration
+	30, // 9: a3os.integrations.v1.Integration.created_at:type_name -> google.protobuf.Timestamp
 	6,  // 10: a3os.integrations.v1.Integration.last_run:type_name -> a3os.integrations.v1.LastRun
 	8,  // 11: a3os.integrations.v1.ListIntegrationsResponse.integrations:type_name -> a3os.integrations.v1.Integration
 	7,  // 12: a3os.integrations.v1.CreateIntegrationRequest.settings:type_name -> a3os.integrations.v1.Settings
-	28, // 13: a3os.integrations.v1.CreateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
+	31, // 13: a3os.integrations.v1.CreateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
 	7,  // 14: a3os.integrations.v1.UpdateIntegrationRequest.settings:type_name -> a3os.integrations.v1.Settings
-	28, // 15: a3os.integrations.v1.UpdateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
+	31, // 15: a3os.integrations.v1.UpdateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
 	7,  // 16: a3os.integrations.v1.Source.settings:type_name -> a3os.integrations.v1.Settings
 	20, // 17: a3os.integrations.v1.GetRunSourceResponse.source:type_name -> a3os.integrations.v1.Source
-	6,  // 18: a3os.integrations.v1.ReportRunRequest.last_run:type_name -> a3os.integrations.v1.LastRun
-	27, // 19: a3os.integrations.v1.Due.due_at:type_name -> google.protobuf.Timestamp
-	25, // 20: a3os.integrations.v1.ClaimDueResponse.due:type_name -> a3os.integrations.v1.Due
-	9,  // 21: a3os.integrations.v1.IntegrationService.GetIntegration:input_type -> a3os.integrations.v1.GetIntegrationRequest
-	10, // 22: a3os.integrations.v1.IntegrationService.ListIntegrations:input_type -> a3os.integrations.v1.ListIntegrationsRequest
-	12, // 23: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:input_type -> a3os.integrations.v1.CreateIntegrationRequest
-	13, // 24: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:input_type -> a3os.integrations.v1.UpdateIntegrationRequest
-	14, // 25: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:input_type -> a3os.integrations.v1.DeleteIntegrationRequest
-	16, // 26: a3os.integrations.v1.IntegrationWriteService.UploadContent:input_type -> a3os.integrations.v1.UploadContentRequest
-	17, // 27: a3os.integrations.v1.IntegrationWriteService.TestIntegration:input_type -> a3os.integrations.v1.TestIntegrationRequest
-	19, // 28: a3os.integrations.v1.RunSourceService.GetRunSource:input_type -> a3os.integrations.v1.GetRunSourceRequest
-	22, // 29: a3os.integrations.v1.RunSourceService.ReportRun:input_type -> a3os.integrations.v1.ReportRunRequest
-	24, // 30: a3os.integrations.v1.ScheduleService.ClaimDue:input_type -> a3os.integrations.v1.ClaimDueRequest
-	8,  // 31: a3os.integrations.v1.IntegrationService.GetIntegration:output_type -> a3os.integrations.v1.Integration
-	11, // 32: a3os.integrations.v1.IntegrationService.ListIntegrations:output_type -> a3os.integrations.v1.ListIntegrationsResponse
-	8,  // 33: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:output_type -> a3os.integrations.v1.Integration
-	8,  // 34: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:output_type -> a3os.integrations.v1.Integration
-	15, // 35: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:output_type -> a3os.integrations.v1.DeleteIntegrationResponse
-	8,  // 36: a3os.integrations.v1.IntegrationWriteService.UploadContent:output_type -> a3os.integrations.v1.Integration
-	18, // 37: a3os.integrations.v1.IntegrationWriteService.TestIntegration:output_type -> a3os.integrations.v1.TestIntegrationResponse
-	21, // 38: a3os.integrations.v1.RunSourceService.GetRunSource:output_type -> a3os.integrations.v1.GetRunSourceResponse
-	23, // 39: a3os.integrations.v1.RunSourceService.ReportRun:output_type -> a3os.integrations.v1.ReportRunResponse
-	26, // 40: a3os.integrations.v1.ScheduleService.ClaimDue:output_type -> a3os.integrations.v1.ClaimDueResponse
-	31, // [31:41] is the sub-list for method output_type
-	21, // [21:31] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	30, // 18: a3os.integrations.v1.KnownSource.created_at:type_name -> google.protobuf.Timestamp
+	23, // 19: a3os.integrations.v1.ListSourcesResponse.sources:type_name -> a3os.integrations.v1.KnownSource
+	6,  // 20: a3os.integrations.v1.ReportRunRequest.last_run:type_name -> a3os.integrations.v1.LastRun
+	30, // 21: a3os.integrations.v1.Due.due_at:type_name -> google.protobuf.Timestamp
+	28, // 22: a3os.integrations.v1.ClaimDueResponse.due:type_name -> a3os.integrations.v1.Due
+	9,  // 23: a3os.integrations.v1.IntegrationService.GetIntegration:input_type -> a3os.integrations.v1.GetIntegrationRequest
+	10, // 24: a3os.integrations.v1.IntegrationService.ListIntegrations:input_type -> a3os.integrations.v1.ListIntegrationsRequest
+	12, // 25: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:input_type -> a3os.integrations.v1.CreateIntegrationRequest
+	13, // 26: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:input_type -> a3os.integrations.v1.UpdateIntegrationRequest
+	14, // 27: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:input_type -> a3os.integrations.v1.DeleteIntegrationRequest
+	16, // 28: a3os.integrations.v1.IntegrationWriteService.UploadContent:input_type -> a3os.integrations.v1.UploadContentRequest
+	17, // 29: a3os.integrations.v1.IntegrationWriteService.TestIntegration:input_type -> a3os.integrations.v1.TestIntegrationRequest
+	19, // 30: a3os.integrations.v1.RunSourceService.GetRunSource:input_type -> a3os.integrations.v1.GetRunSourceRequest
+	22, // 31: a3os.integrations.v1.RunSourceService.ListSources:input_type -> a3os.integrations.v1.ListSourcesRequest
+	25, // 32: a3os.integrations.v1.RunSourceService.ReportRun:input_type -> a3os.integrations.v1.ReportRunRequest
+	27, // 33: a3os.integrations.v1.ScheduleService.ClaimDue:input_type -> a3os.integrations.v1.ClaimDueRequest
+	8,  // 34: a3os.integrations.v1.IntegrationService.GetIntegration:output_type -> a3os.integrations.v1.Integration
+	11, // 35: a3os.integrations.v1.IntegrationService.ListIntegrations:output_type -> a3os.integrations.v1.ListIntegrationsResponse
+	8,  // 36: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:output_type -> a3os.integrations.v1.Integration
+	8,  // 37: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:output_type -> a3os.integrations.v1.Integration
+	15, // 38: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:output_type -> a3os.integrations.v1.DeleteIntegrationResponse
+	8,  // 39: a3os.integrations.v1.IntegrationWriteService.UploadContent:output_type -> a3os.integrations.v1.Integration
+	18, // 40: a3os.integrations.v1.IntegrationWriteService.TestIntegration:output_type -> a3os.integrations.v1.TestIntegrationResponse
+	21, // 41: a3os.integrations.v1.RunSourceService.GetRunSource:output_type -> a3os.integrations.v1.GetRunSourceResponse
+	24, // 42: a3os.integrations.v1.RunSourceService.ListSources:output_type -> a3os.integrations.v1.ListSourcesResponse
+	26, // 43: a3os.integrations.v1.RunSourceService.ReportRun:output_type -> a3os.integrations.v1.ReportRunResponse
+	29, // 44: a3os.integrations.v1.ScheduleService.ClaimDue:output_type -> a3os.integrations.v1.ClaimDueResponse
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_a3os_integrations_v1_integrations_proto_init() }
@@ -1963,7 +2158,7 @@ func file_a3os_integrations_v1_integrations_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_integrations_v1_integrations_proto_rawDesc), len(file_a3os_integrations_v1_integrations_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -439,6 +439,7 @@ var IntegrationWriteService_ServiceDesc = grpc.ServiceDesc{
 
 const (
 	RunSourceService_GetRunSource_FullMethodName = "/a3os.integrations.v1.RunSourceService/GetRunSource"
+	RunSourceService_ListSources_FullMethodName  = "/a3os.integrations.v1.RunSourceService/ListSources"
 	RunSourceService_ReportRun_FullMethodName    = "/a3os.integrations.v1.RunSourceService/ReportRun"
 )
 
@@ -450,6 +451,8 @@ const (
 type RunSourceServiceClient interface {
 	// GetRunSource answers connector, settings and where secret and content lie.
 	GetRunSource(ctx context.Context, in *GetRunSourceRequest, opts ...grpc.CallOption) (*GetRunSourceResponse, error)
+	// ListSources pages through the workspace's integrations, by id, so that answers can name those that were never discovered.
+	ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error)
 	// ReportRun notes how a run ended.
 	ReportRun(ctx context.Context, in *ReportRunRequest, opts ...grpc.CallOption) (*ReportRunResponse, error)
 }
@@ -466,6 +469,16 @@ func (c *runSourceServiceClient) GetRunSource(ctx context.Context, in *GetRunSou
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetRunSourceResponse)
 	err := c.cc.Invoke(ctx, RunSourceService_GetRunSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *runSourceServiceClient) ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSourcesResponse)
+	err := c.cc.Invoke(ctx, RunSourceService_ListSources_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -490,6 +503,8 @@ func (c *runSourceServiceClient) ReportRun(ctx context.Context, in *ReportRunReq
 type RunSourceServiceServer interface {
 	// GetRunSource answers connector, settings and where secret and content lie.
 	GetRunSource(context.Context, *GetRunSourceRequest) (*GetRunSourceResponse, error)
+	// ListSources pages through the workspace's integrations, by id, so that answers can name those that were never discovered.
+	ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error)
 	// ReportRun notes how a run ended.
 	ReportRun(context.Context, *ReportRunRequest) (*ReportRunResponse, error)
 	mustEmbedUnimplementedRunSourceServiceServer()
@@ -504,6 +519,9 @@ type UnimplementedRunSourceServiceServer struct{}
 
 func (UnimplementedRunSourceServiceServer) GetRunSource(context.Context, *GetRunSourceRequest) (*GetRunSourceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRunSource not implemented")
+}
+func (UnimplementedRunSourceServiceServer) ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSources not implemented")
 }
 func (UnimplementedRunSourceServiceServer) ReportRun(context.Context, *ReportRunRequest) (*ReportRunResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportRun not implemented")
@@ -547,6 +565,24 @@ func _RunSourceService_GetRunSource_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RunSourceService_ListSources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunSourceServiceServer).ListSources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunSourceService_ListSources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunSourceServiceServer).ListSources(ctx, req.(*ListSourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RunSourceService_ReportRun_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReportRunRequest)
 	if err := dec(in); err != nil {
@@ -575,6 +611,10 @@ var RunSourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetRunSource",
 			Handler:    _RunSourceService_GetRunSource_Handler,
+		},
+		{
+			MethodName: "ListSources",
+			Handler:    _RunSourceService_ListSources_Handler,
 		},
 		{
 			MethodName: "ReportRun",

@@ -64,6 +64,9 @@ const (
 	// RunSourceServiceGetRunSourceProcedure is the fully-qualified name of the RunSourceService's
 	// GetRunSource RPC.
 	RunSourceServiceGetRunSourceProcedure = "/a3os.integrations.v1.RunSourceService/GetRunSource"
+	// RunSourceServiceListSourcesProcedure is the fully-qualified name of the RunSourceService's
+	// ListSources RPC.
+	RunSourceServiceListSourcesProcedure = "/a3os.integrations.v1.RunSourceService/ListSources"
 	// RunSourceServiceReportRunProcedure is the fully-qualified name of the RunSourceService's
 	// ReportRun RPC.
 	RunSourceServiceReportRunProcedure = "/a3os.integrations.v1.RunSourceService/ReportRun"
@@ -364,6 +367,8 @@ func (UnimplementedIntegrationWriteServiceHandler) TestIntegration(context.Conte
 type RunSourceServiceClient interface {
 	// GetRunSource answers connector, settings and where secret and content lie.
 	GetRunSource(context.Context, *connect.Request[v1.GetRunSourceRequest]) (*connect.Response[v1.GetRunSourceResponse], error)
+	// ListSources pages through the workspace's integrations, by id, so that answers can name those that were never discovered.
+	ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error)
 	// ReportRun notes how a run ended.
 	ReportRun(context.Context, *connect.Request[v1.ReportRunRequest]) (*connect.Response[v1.ReportRunResponse], error)
 }
@@ -385,6 +390,12 @@ func NewRunSourceServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(runSourceServiceMethods.ByName("GetRunSource")),
 			connect.WithClientOptions(opts...),
 		),
+		listSources: connect.NewClient[v1.ListSourcesRequest, v1.ListSourcesResponse](
+			httpClient,
+			baseURL+RunSourceServiceListSourcesProcedure,
+			connect.WithSchema(runSourceServiceMethods.ByName("ListSources")),
+			connect.WithClientOptions(opts...),
+		),
 		reportRun: connect.NewClient[v1.ReportRunRequest, v1.ReportRunResponse](
 			httpClient,
 			baseURL+RunSourceServiceReportRunProcedure,
@@ -397,12 +408,18 @@ func NewRunSourceServiceClient(httpClient connect.HTTPClient, baseURL string, op
 // runSourceServiceClient implements RunSourceServiceClient.
 type runSourceServiceClient struct {
 	getRunSource *connect.Client[v1.GetRunSourceRequest, v1.GetRunSourceResponse]
+	listSources  *connect.Client[v1.ListSourcesRequest, v1.ListSourcesResponse]
 	reportRun    *connect.Client[v1.ReportRunRequest, v1.ReportRunResponse]
 }
 
 // GetRunSource calls a3os.integrations.v1.RunSourceService.GetRunSource.
 func (c *runSourceServiceClient) GetRunSource(ctx context.Context, req *connect.Request[v1.GetRunSourceRequest]) (*connect.Response[v1.GetRunSourceResponse], error) {
 	return c.getRunSource.CallUnary(ctx, req)
+}
+
+// ListSources calls a3os.integrations.v1.RunSourceService.ListSources.
+func (c *runSourceServiceClient) ListSources(ctx context.Context, req *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
+	return c.listSources.CallUnary(ctx, req)
 }
 
 // ReportRun calls a3os.integrations.v1.RunSourceService.ReportRun.
@@ -415,6 +432,8 @@ func (c *runSourceServiceClient) ReportRun(ctx context.Context, req *connect.Req
 type RunSourceServiceHandler interface {
 	// GetRunSource answers connector, settings and where secret and content lie.
 	GetRunSource(context.Context, *connect.Request[v1.GetRunSourceRequest]) (*connect.Response[v1.GetRunSourceResponse], error)
+	// ListSources pages through the workspace's integrations, by id, so that answers can name those that were never discovered.
+	ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error)
 	// ReportRun notes how a run ended.
 	ReportRun(context.Context, *connect.Request[v1.ReportRunRequest]) (*connect.Response[v1.ReportRunResponse], error)
 }
@@ -432,6 +451,12 @@ func NewRunSourceServiceHandler(svc RunSourceServiceHandler, opts ...connect.Han
 		connect.WithSchema(runSourceServiceMethods.ByName("GetRunSource")),
 		connect.WithHandlerOptions(opts...),
 	)
+	runSourceServiceListSourcesHandler := connect.NewUnaryHandler(
+		RunSourceServiceListSourcesProcedure,
+		svc.ListSources,
+		connect.WithSchema(runSourceServiceMethods.ByName("ListSources")),
+		connect.WithHandlerOptions(opts...),
+	)
 	runSourceServiceReportRunHandler := connect.NewUnaryHandler(
 		RunSourceServiceReportRunProcedure,
 		svc.ReportRun,
@@ -442,6 +467,8 @@ func NewRunSourceServiceHandler(svc RunSourceServiceHandler, opts ...connect.Han
 		switch r.URL.Path {
 		case RunSourceServiceGetRunSourceProcedure:
 			runSourceServiceGetRunSourceHandler.ServeHTTP(w, r)
+		case RunSourceServiceListSourcesProcedure:
+			runSourceServiceListSourcesHandler.ServeHTTP(w, r)
 		case RunSourceServiceReportRunProcedure:
 			runSourceServiceReportRunHandler.ServeHTTP(w, r)
 		default:
@@ -455,6 +482,10 @@ type UnimplementedRunSourceServiceHandler struct{}
 
 func (UnimplementedRunSourceServiceHandler) GetRunSource(context.Context, *connect.Request[v1.GetRunSourceRequest]) (*connect.Response[v1.GetRunSourceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.integrations.v1.RunSourceService.GetRunSource is not implemented"))
+}
+
+func (UnimplementedRunSourceServiceHandler) ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.integrations.v1.RunSourceService.ListSources is not implemented"))
 }
 
 func (UnimplementedRunSourceServiceHandler) ReportRun(context.Context, *connect.Request[v1.ReportRunRequest]) (*connect.Response[v1.ReportRunResponse], error) {
