@@ -5,15 +5,14 @@ package plane
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"a3os.app/libs/id"
 	"a3os.app/libs/internal/idle"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/telemetry"
@@ -39,8 +38,8 @@ type Process struct {
 	Identity workload.Identity
 	// Source is its certificate.
 	Source *workload.Source
-	// Roots vouch for the plane's own services.
-	Roots *x509.CertPool
+	// Trust is whom it believes: the plane's own services and no tenant's.
+	Trust *workload.TrustFiles
 
 	telemetry *telemetry.Telemetry
 }
@@ -55,22 +54,13 @@ func Open(ctx context.Context, cfg Config, service string) (*Process, error) {
 	if p.telemetry, err = telemetry.Setup(ctx, telemetry.Config{Service: service, Release: cfg.Release, Level: cfg.LogLevel}); err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(cfg.Roots)
-	if err != nil {
-		return nil, fmt.Errorf("read the plane's roots: %w", err)
-	}
-	if p.Roots, err = workload.ParseRoots(p.Identity.TrustDomain(), raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Roots, err)
+	if p.Trust, err = workload.OpenTrust(cfg.Plane, id.Tenant{}, "", cfg.Roots); err != nil {
+		return nil, err
 	}
 	if p.Source, err = workload.OpenSource(cfg.Certificates, p.Identity); err != nil {
 		return nil, err
 	}
 	return p, nil
-}
-
-// Trust is the anchors of a process that trusts the plane's own services and no tenant's.
-func (p *Process) Trust() workload.Trust {
-	return workload.Trust{Plane: p.Config.Plane, PlaneRoots: p.Roots}
 }
 
 // Run runs serve until ctx ends, and background work until serve has drained. ready says why the process can't serve, or nil. What
@@ -87,7 +77,7 @@ func (p *Process) Run(ctx context.Context, ready func(context.Context) error, se
 	bg, bctx := errgroup.WithContext(bctx)
 	sctx, stopServing := context.WithCancel(ctx)
 	defer stopServing()
-	background = append(background, p.followCertificate, func(ctx context.Context) error {
+	background = append(background, p.followCertificate, p.Trust.Follow, func(ctx context.Context) error {
 		return rpc.ServeOps(ctx, p.Config.OpsListen, p.telemetry.Metrics, ready)
 	}, func(ctx context.Context) error { idle.GiveBack(ctx); return nil })
 	for _, fn := range background {

@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"connectrpc.com/connect"
@@ -74,7 +73,7 @@ type Member struct {
 	// Source is its certificate.
 	Source *workload.Source
 	// Trust says whose certificates it believes.
-	Trust workload.Trust
+	Trust *workload.TrustFiles
 	// Tokens verifies access tokens.
 	Tokens *authn.Verifier
 	// Revocations is what Tokens follows.
@@ -115,11 +114,7 @@ func join(ctx context.Context, cfg Config, service string, owner *binding.Owner)
 		Tenant: cfg.Tenant.String(), Level: cfg.LogLevel}); err != nil {
 		return nil, err
 	}
-	m.Trust = workload.Trust{Plane: cfg.Plane, Tenant: cfg.Tenant}
-	if m.Trust.TenantRoots, err = roots(m.Identity.TrustDomain(), cfg.TenantRoots); err != nil {
-		return nil, err
-	}
-	if m.Trust.PlaneRoots, err = roots(workload.TrustDomain{Plane: cfg.Plane}, cfg.PlaneRoots); err != nil {
+	if m.Trust, err = workload.OpenTrust(cfg.Plane, cfg.Tenant, cfg.TenantRoots, cfg.PlaneRoots); err != nil {
 		return nil, err
 	}
 	if m.Source, err = workload.OpenSource(cfg.Certificates, m.Identity); err != nil {
@@ -137,18 +132,6 @@ func join(ctx context.Context, cfg Config, service string, owner *binding.Owner)
 	}
 	m.Transport, err = workload.NewTransport(workload.TransportConfig{Source: m.Source, Anchors: m.Trust, Resolver: addresses})
 	return m, err
-}
-
-func roots(domain workload.TrustDomain, file string) (*x509.CertPool, error) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read the roots of %s: %w", domain, err)
-	}
-	pool, err := workload.ParseRoots(domain, raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return pool, nil
 }
 
 // vouched fails where the roots that this process was given don't vouch for its own certificate: a set with such a member would look
@@ -276,6 +259,7 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 		run(func(ctx context.Context) error { m.keys.Follow(ctx); return nil })
 	}
 	run(m.renewCertificate)
+	run(m.Trust.Follow)
 	run(func(ctx context.Context) error { idle.GiveBack(ctx); return nil })
 	for _, fn := range what.Background {
 		run(fn)

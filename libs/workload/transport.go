@@ -59,7 +59,7 @@ type TransportConfig struct {
 //
 // http.Transport reuses connections by address, whatever name was expected behind it. Here each identity has connections of its
 // own, made to the address that the Resolver gave and proven to be that identity, so that an address that now belongs to another
-// tenant is a closed door. When the address or the caller's own certificate changes, new requests go over new connections, and old
+// tenant is a closed door. When the address, the roots or the caller's own certificate change, new requests go over new connections, and old
 // ones end with the last request on them: nothing is cut off, and no connection outlives the certificate it began with for long.
 type Transport struct {
 	config TransportConfig
@@ -68,11 +68,16 @@ type Transport struct {
 	pools map[Identity]pool
 }
 
-// pool is the connections to one identity at one address under one certificate of our own.
+// pool is the connections to one identity at one address, under one certificate of our own and the roots that proved the other's.
 type pool struct {
-	addr string
-	leaf *x509.Certificate
-	http *http.Transport
+	addr  string
+	leaf  *x509.Certificate
+	roots *x509.CertPool
+	http  *http.Transport
+}
+
+func (p pool) serves(addr string, leaf *x509.Certificate, roots *x509.CertPool) bool {
+	return p.http != nil && p.addr == addr && p.leaf == leaf && p.roots == roots
 }
 
 // NewTransport makes a Transport. It makes no connection yet.
@@ -118,26 +123,31 @@ func (t *Transport) route(request *http.Request) (*http.Transport, error) {
 		t.forget(want)
 		return nil, fmt.Errorf("find %s: %w", want, err)
 	}
+	roots, err := anchored(t.config.Anchors, want)
+	if err != nil {
+		t.forget(want)
+		return nil, err
+	}
 	leaf := t.config.Source.Leaf()
 
 	t.mu.RLock()
-	p, ok := t.pools[want]
+	p := t.pools[want]
 	t.mu.RUnlock()
-	if ok && p.addr == addr && p.leaf == leaf {
+	if p.serves(addr, leaf, roots) {
 		return p.http, nil
 	}
-	return t.renew(want, addr, leaf), nil
+	return t.renew(want, addr, leaf, roots), nil
 }
 
 // renew replaces an identity's pool. The old one isn't closed: requests may be under way on it; its connections close when they
 // were idle for a minute.
-func (t *Transport) renew(want Identity, addr string, leaf *x509.Certificate) *http.Transport {
+func (t *Transport) renew(want Identity, addr string, leaf *x509.Certificate, roots *x509.CertPool) *http.Transport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p, ok := t.pools[want]; ok && p.addr == addr && p.leaf == leaf {
+	if p := t.pools[want]; p.serves(addr, leaf, roots) {
 		return p.http
 	}
-	p := pool{addr: addr, leaf: leaf, http: t.connections(want, addr)}
+	p := pool{addr: addr, leaf: leaf, roots: roots, http: t.connections(want, addr)}
 	t.pools[want] = p
 	return p.http
 }

@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	creds, err := workload.GRPCClientCredentials(p.Source, p.Trust(), workload.Identity{Plane: cfg.Plane, Service: "registry"})
+	creds, err := workload.GRPCClientCredentials(p.Source, p.Trust, workload.Identity{Plane: cfg.Plane, Service: "registry"})
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (c Config) verifier() (*snapshot.Verifier, error) {
 
 // anchors trusts the plane's services by the plane's roots, and each tenant's by that tenant's in the snapshot.
 func anchors(p *plane.Process, snap *held.Snapshot) workload.Anchors {
-	own := p.Trust()
+	own := p.Trust
 	return workload.AnchorsFunc(func(d workload.TrustDomain) (*x509.CertPool, error) {
 		if d.Tenant.IsZero() {
 			return own.Roots(d)

@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	publisher := publish.New(db, cfg.DatabaseURL.Reveal(), cfg.Plane, signer)
-	anchors := publisher.Anchors(p.Roots)
+	anchors := publisher.Anchors(p.Trust)
 	peers, err := workload.NewVerifier(anchors)
 	if err != nil {
 		return err

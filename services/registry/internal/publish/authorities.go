@@ -32,15 +32,15 @@ func (p *Publisher) authorities(before map[id.Tenant]*authority, sets []store.Kn
 	return now
 }
 
-// Anchors trusts the plane's own services by planeRoots, and those of every tenant that has a set and was not offboarded by that
+// Anchors trusts the plane's own services as plane does, and those of every tenant that has a set and was not offboarded by that
 // tenant's roots.
-func (p *Publisher) Anchors(planeRoots *x509.CertPool) workload.Anchors {
+func (p *Publisher) Anchors(plane workload.Anchors) workload.Anchors {
 	return workload.AnchorsFunc(func(d workload.TrustDomain) (*x509.CertPool, error) {
 		switch {
 		case d.Plane != p.plane:
 			return nil, fmt.Errorf("%s is of another plane, this is %s", d, p.plane)
 		case d.Tenant.IsZero():
-			return planeRoots, nil
+			return plane.Roots(d)
 		}
 		a, ok := p.present.Load().authorities[d.Tenant]
 		if !ok {
