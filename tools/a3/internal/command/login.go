@@ -28,7 +28,7 @@ func (a *app) login() *cobra.Command {
 		Use:   "login --url URL (--setup-code CODE | --service-account ID --key FILE)",
 		Short: "Sign in at a tenant and keep it as a profile",
 		Long: `login makes a profile, named by --profile or else after the URL's host. A person redeems the setup code that a tenant admin handed
-over ("a3 user invite"); it works once, within 15 minutes. A program signs in with the key of its service account, which stays where it is.
+over ("a3 user invite" or "a3 user reinvite"); it works once, within 15 minutes. A program signs in with the key of its service account, which stays where it is.
 
 The tenant's certificate authority and the address to dial are taken from another profile of the same host, when not given.`,
 		Example: `  a3 --profile alice login --url https://acme.a3os.app --setup-code -
