@@ -1,6 +1,6 @@
 // Package egress decides which addresses the worker may connect to. It promises that no integration, whatever host it names and
-// whatever that name resolves to at the moment of connecting, leads to this machine, to a link-local address or to a cloud's metadata
-// service, unless the platform allows that very address. The check is made on the address of the socket, after name resolution, so
+// whatever that name resolves to at the moment of connecting, leads to this machine (by any of its addresses), to a link-local
+// address or to a cloud's metadata service, unless the platform allows that very address and port. The check is made on the address of the socket, after name resolution, so
 // that a name that resolves differently the second time gains nothing.
 package egress
 
@@ -42,41 +42,23 @@ func (e *RefusedError) Error() string {
 
 // Check refuses an address that an integration has no business at.
 func (p *Policy) Check(a netip.AddrPort) error {
+	mine, err := own()
+	if err != nil {
+		return fmt.Errorf("ask for this machine's own addresses: %w", err)
+	}
 	addr := a.Addr().Unmap().WithZone("")
 	ap := netip.AddrPortFrom(addr, a.Port())
 	if p.allowed[ap] {
 		return nil
 	}
-	if !addr.IsValid() || addr.IsLoopback() || addr.IsUnspecified() || addr.IsLinkLocalUnicast() || addr.IsMulticast() ||
-		addr.IsLinkLocalMulticast() || addr.IsInterfaceLocalMulticast() || metadata[addr] || embedded(addr, p) {
-		return &RefusedError{Address: ap}
+	// What leads to an address that is refused is refused too, in whichever form it is written; a port that is allowed there is
+	// allowed by its own address alone.
+	for _, target := range append(inside(addr), addr) {
+		if !target.IsValid() || within(target, never) || within(target, metadata) || mine[target] {
+			return &RefusedError{Address: ap}
+		}
 	}
 	return nil
-}
-
-// metadata are the metadata services of clouds that are not link-local.
-var metadata = map[netip.Addr]bool{
-	netip.MustParseAddr("fd00:ec2::254"):   true, // AWS, IPv6
-	netip.MustParseAddr("100.100.100.200"): true, // Alibaba Cloud
-	netip.MustParseAddr("192.0.0.192"):     true, // Oracle Cloud
-	netip.MustParseAddr("168.63.129.16"):   true, // Azure
-}
-
-var (
-	nat64    = netip.MustParsePrefix("64:ff9b::/96")
-	sixToFor = netip.MustParsePrefix("2002::/16")
-)
-
-// embedded says whether an IPv6 address leads to an IPv4 one that is refused (RFC 6052, RFC 3056).
-func embedded(addr netip.Addr, p *Policy) bool {
-	b := addr.As16()
-	switch {
-	case nat64.Contains(addr):
-		return p.Check(netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), 1)) != nil
-	case sixToFor.Contains(addr):
-		return p.Check(netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[2:6])), 1)) != nil
-	}
-	return false
 }
 
 // Dial connects, or refuses.
