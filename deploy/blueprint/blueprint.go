@@ -175,8 +175,10 @@ type Needs struct {
 	Keys []string `yaml:"keys"`
 	// PublicKeys whose public half it is told.
 	PublicKeys []string `yaml:"public_keys"`
-	// Stores that it works with.
+	// Stores that it writes and reads: of each store that is one component.
 	Stores []string `yaml:"stores"`
+	// ReadsStores are stores of another component that it reads.
+	ReadsStores []string `yaml:"reads_stores"`
 	// Plane names services of the control plane that it calls.
 	Plane []string `yaml:"plane"`
 	// IssuingAuthority is for the component that issues its siblings' certificates.

@@ -227,7 +227,7 @@ func (c *checker) recoverAdmin() {
 
 func (c *checker) components() {
 	seen := map[string]bool{}
-	prefixes := map[string]string{}
+	prefixes, holders := map[string]string{}, map[string]string{}
 	for i, comp := range c.b.Components {
 		at := func(path ...any) []any { return append([]any{"components", i}, path...) }
 		if !label.MatchString(comp.Name) {
@@ -266,6 +266,14 @@ func (c *checker) components() {
 			}
 		}
 		c.needs(at, comp.Needs)
+		for what, names := range map[string][]string{"role": comp.Needs.Database, "key": comp.Needs.Keys, "store": comp.Needs.Stores} {
+			for _, name := range names {
+				if other, taken := holders[what+" "+name]; taken {
+					c.at(at("needs"), "%s %q is %s's already, and a secret has one holder: give it one of its own", what, name, other)
+				}
+				holders[what+" "+name] = comp.Name
+			}
+		}
 		f := c.componentFacts(comp)
 		c.env([]any{"env"}, c.b.Env, f)
 		c.env(at("env"), comp.Env, f)
@@ -301,6 +309,11 @@ func (c *checker) needs(at func(...any) []any, n Needs) {
 	for j, s := range n.Stores {
 		if _, ok := c.b.Stores[s]; !ok {
 			c.at(at("needs", "stores", j), "there is no store %q", s)
+		}
+	}
+	for j, s := range n.ReadsStores {
+		if _, ok := c.b.Stores[s]; !ok {
+			c.at(at("needs", "reads_stores", j), "there is no store %q", s)
 		}
 	}
 	if c.b.Scope == ScopePlane && (n.IssuingAuthority || n.FirstAdmin) {
@@ -339,7 +352,7 @@ func (c *checker) componentFacts(comp Component) Facts {
 	}
 	f.Addresses, f.DatabaseURLs = placeholders(comp.Ports), placeholders(comp.Needs.Database)
 	f.KeyFiles, f.PublicKeys = placeholders(comp.Needs.Keys), placeholders(comp.Needs.PublicKeys)
-	f.StoreDirs, f.PlaneAddresses = placeholders(comp.Needs.Stores), placeholders(comp.Needs.Plane)
+	f.StoreDirs, f.PlaneAddresses = placeholders(slices.Concat(comp.Needs.Stores, comp.Needs.ReadsStores)), placeholders(comp.Needs.Plane)
 	f.PeerAddresses = map[string]map[string]string{}
 	for _, peer := range c.b.Components {
 		f.PeerAddresses[peer.Name] = placeholders(peer.Ports)

@@ -145,10 +145,24 @@ func DirFor(dir, userName string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !acc.other || acc.reaches(dir) {
+	if !acc.other {
 		return dir, nil
+	}
+	return acc.placeFor(dir), nil
+}
+
+// DirForOthers is DirFor for users who own nothing on the way to dir (absolute), whoever they are.
+func DirForOthers(dir string) string {
+	const nobodys = 1<<32 - 2
+	return account{uid: nobodys, gid: nobodys, other: true}.placeFor(dir)
+}
+
+// placeFor is dir, or where it can be instead.
+func (a account) placeFor(dir string) string {
+	if a.reaches(dir) {
+		return dir
 	}
 	dir = resolve(dir)
 	sum := sha256.Sum256([]byte(dir))
-	return filepath.Join("/var/lib/a3", filepath.Base(dir)+"-"+hex.EncodeToString(sum[:6])), nil
+	return filepath.Join("/var/lib/a3", filepath.Base(dir)+"-"+hex.EncodeToString(sum[:6]))
 }

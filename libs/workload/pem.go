@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 )
@@ -105,11 +106,30 @@ func writeSecret(path string, text []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	defer func() { _ = file.Cleanup() }()
+	if err := keepOwner(file.File, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
 	if _, err := file.Write(text); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := file.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// keepOwner has a file that root writes belong to whom the one that it replaces belongs, or else to whom the directory does: a
+// platform that renews a workload's keypair must not take it from the workload.
+func keepOwner(file *os.File, path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, like := range []string{path, filepath.Dir(path)} {
+		if info, err := os.Lstat(like); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				return file.Chown(int(st.Uid), int(st.Gid))
+			}
+		}
 	}
 	return nil
 }

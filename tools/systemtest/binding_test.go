@@ -58,12 +58,14 @@ type imposter struct {
 	component string
 	environ   map[string]string
 	uid       uint32
+	groups    []uint32
 }
 
 func newImposter(t *testing.T, component string) *imposter {
 	t.Helper()
 	name := acme().id + "/" + component
-	return &imposter{component: component, environ: shared.environment(t, name), uid: userOf(t, fmt.Sprintf("/proc/%d", shared.pids(t)[name]))}
+	uid, groups := idsOf(t, shared.pids(t)[name])
+	return &imposter{component: component, environ: shared.environment(t, name), uid: uid, groups: groups}
 }
 
 // hand gives what the test made to the process's user.
@@ -84,7 +86,7 @@ func (i *imposter) hand(t *testing.T, root string) string {
 // points leads a secret of the configuration to a file with this content.
 func (i *imposter) points(t *testing.T, variable, content string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "secret")
+	file := filepath.Join(walkedDir(t), "secret")
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +116,7 @@ func (i *imposter) refuses(t *testing.T, sentence ...string) {
 	if int(i.uid) != os.Geteuid() {
 		// As root a test would open what the service can't.
 		cmd.Path = worldReadable(t)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: i.uid, Gid: i.uid}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: i.uid, Gid: i.uid, Groups: i.groups}}
 	}
 	s, err := finish(cmd)
 	if err != nil || ctx.Err() != nil {
@@ -134,6 +136,17 @@ func (i *imposter) refuses(t *testing.T, sentence ...string) {
 	}
 }
 
+// walkedDir is a directory of the test's that every user can walk to.
+func walkedDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	const walk = 0o711
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), walk), os.Chmod(dir, walk)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // worldReadable is a copy of the program that every user may run.
 func worldReadable(t *testing.T) string {
 	t.Helper()
@@ -141,7 +154,7 @@ func worldReadable(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "accessos")
+	path := filepath.Join(walkedDir(t), "accessos")
 	if err := os.WriteFile(path, raw, 0o755); err != nil { //nolint:gosec // it is a program, and no secret
 		t.Fatal(err)
 	}
@@ -287,7 +300,7 @@ func TestServiceWithAResourceThatIsNotItsOwnDoesNotStart(t *testing.T) {
 			i.environ[variable] = globex().file("stores", store)
 			if int(i.uid) != os.Geteuid() {
 				// Here the files themselves are a wall, which is tried elsewhere: a copy that the process can read.
-				dir := filepath.Join(t.TempDir(), store)
+				dir := filepath.Join(walkedDir(t), store)
 				if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "MARK"), []byte(read(t, globex().file("stores", store, "MARK"))), 0o600)); err != nil {
 					t.Fatal(err)
 				}
@@ -302,7 +315,7 @@ func TestServiceWithAResourceThatIsNotItsOwnDoesNotStart(t *testing.T) {
 // markedDir is a store of acme's whose mark is replaced.
 func markedDir(t *testing.T, i *imposter, mark string, create func(dir string) error) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "store")
+	dir := filepath.Join(walkedDir(t), "store")
 	if err := create(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +360,7 @@ func TestServiceThatCanOpenMoreThanItsOwnDoesNotStart(t *testing.T) {
 	}
 	other, _ := scratch(t, "", "")
 	store := func(t *testing.T, break_ func(dir string) error) *imposter {
-		dir := filepath.Join(t.TempDir(), "objects")
+		dir := filepath.Join(walkedDir(t), "objects")
 		if _, err := blob.CreateLocal(dir, shared.signer(t), own); err != nil {
 			t.Fatal(err)
 		}

@@ -282,6 +282,9 @@ func (p *plane) dirs() []string {
 			out = append(out, dir)
 		}
 	}
+	if dir := pgserver.DirForOthers(filepath.Join(p.home, "sets")); os.Geteuid() == 0 && !slices.Contains(out, dir) {
+		out = append(out, dir)
+	}
 	return out
 }
 

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,19 +17,21 @@ import (
 	"a3os.app/libs/secret"
 )
 
+// secretsOf says which of a tenant's secrets are whose: part of a path, and the components that may be told of it.
+var secretsOf = map[string][]string{
+	"database/audit.url": {"audit"}, "database/iam.url": {"iam"}, "database/iam_tenant.url": {"iam"},
+	"database/integrations.url": {"integrations"}, "database/integrations_tenant.url": {"integrations"},
+	"database/discovery.url": {"discovery"}, "database/discovery_tenant.url": {"discovery"}, "database/worker.url": {"discovery-worker"},
+	"database/owner.url": {}, "keys/kek.secret": {"iam"}, "keys/log.secret": {"audit"}, "keys/envelope.secret": {"discovery"}, "keys/secrets.secret": {"discovery-worker"},
+	"keys/integrations-pages.secret": {"integrations"}, "keys/discovery-pages.secret": {"discovery"},
+}
+
 // Each process has its own credentials and nothing else: no other tenant's, no sibling's, and no secret as such.
 func TestProcessIsToldItsOwnCredentialsAndNothingElse(t *testing.T) {
 	t.Parallel()
-	// Which of a tenant's secrets are whose: part of a path, and the components that may be told of it.
-	holders := map[string][]string{
-		"database/audit.url": {"audit"}, "database/iam.url": {"iam"}, "database/iam_tenant.url": {"iam"},
-		"database/integrations.url": {"integrations"}, "database/integrations_tenant.url": {"integrations"},
-		"database/discovery.url": {"discovery"}, "database/discovery_tenant.url": {"discovery"}, "database/worker.url": {"discovery-worker"},
-		"database/owner.url": {}, "keys/kek.secret": {"iam"}, "keys/log.secret": {"audit"}, "keys/envelope.secret": {"discovery"}, "keys/secrets.secret": {"discovery-worker"},
-	}
 	secrets := map[string]string{}
 	for _, x := range []*tenant{acme(), globex()} {
-		for path := range holders {
+		for path := range secretsOf {
 			raw, err := os.ReadFile(x.file(path))
 			if err != nil {
 				t.Fatal(err)
@@ -44,7 +49,7 @@ func TestProcessIsToldItsOwnCredentialsAndNothingElse(t *testing.T) {
 					t.Errorf("%s of %s is told %s", component, x.slug, name)
 				}
 			}
-			for path, allowed := range holders {
+			for path, allowed := range secretsOf {
 				told := strings.Contains(all, path)
 				if may := strings.Contains(" "+strings.Join(allowed, " ")+" ", " "+component+" "); told && !may {
 					t.Errorf("%s of %s is told where %s is", component, x.slug, path)
@@ -64,45 +69,147 @@ func TestProcessIsToldItsOwnCredentialsAndNothingElse(t *testing.T) {
 	}
 }
 
-// Where processes of two tenants are one user of the machine, the files are no wall between them, and that is said aloud.
-func TestFilesOfOneTenantAreClosedToTheOther(t *testing.T) {
+// Where the plane is started as root, each process is a user of its own: whoever takes over one of them reads nothing of another's,
+// neither of a sibling nor of another tenant. A process with that user's ids and nothing else tries every file of the plane.
+func TestProcessReadsNoOtherProcessesFiles(t *testing.T) {
 	t.Parallel()
-	users := map[uint32]bool{}
-	for component := range globex().addresses {
-		users[userOf(t, fmt.Sprintf("/proc/%d", shared.pids(t)[globex().id+"/"+component]))] = true
+	if os.Geteuid() != 0 {
+		t.Skip("the plane is not started as root, so its processes run as one user of this machine and the files are no wall between them here")
 	}
-	for component := range acme().addresses {
-		if users[userOf(t, fmt.Sprintf("/proc/%d", shared.pids(t)[acme().id+"/"+component]))] {
-			t.Skip("the sets' processes run as one user of this machine, so the files are no wall between tenants here: who takes over a process of globex reads acme's files")
+	units := shared.pids(t)
+	users := map[uint32]string{0: "root"}
+	tried := 0
+	for unit, pid := range units {
+		uid, groups := idsOf(t, pid)
+		if strings.Contains(unit, "postgres") {
+			continue
+		}
+		if other, taken := users[uid]; taken {
+			t.Errorf("%s runs as user %d, as %s does", unit, uid, other)
+		}
+		users[uid] = unit
+		for _, path := range readable(t, uid, groups) {
+			tried++
+			if !mayRead(unit, strings.TrimPrefix(path, shared.home+"/")) {
+				t.Errorf("%s can read %s", unit, path)
+			}
 		}
 	}
-	err := filepath.WalkDir(acme().file(), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	if tried < len(units) {
+		t.Errorf("only %d files could be read by anybody: this test proves nothing", tried)
+	}
+}
+
+// mayRead says whether a unit has business with a file of the plane: what is public, its own, and the stores it shares.
+func mayRead(unit, path string) bool {
+	group, component, _ := strings.Cut(unit, "/")
+	dir := "tenants/" + group + "/"
+	if group == "plane" {
+		dir = "plane/"
+	}
+	switch {
+	case strings.HasSuffix(path, "pki/roots.pem"), strings.HasPrefix(path, "releases/"):
+		return true
+	case strings.HasPrefix(path, dir+"components/"+component+"/"):
+		return true
+	case strings.HasPrefix(path, dir+"stores/"):
+		return component == "integrations" || component == "discovery-worker"
+	case component == "gateway":
+		return path == "web/key.pem" || path == "web/certificate.pem"
+	case component == "registry":
+		return path == dir+"database/registry.url" || path == dir+"keys/snapshot.secret"
+	}
+	for file, who := range secretsOf {
+		if path == dir+file {
+			return slices.Contains(who, component)
 		}
-		info, err := d.Info()
-		if err != nil {
-			return err
+	}
+	return false
+}
+
+// readable are the files below the plane's home that a process with these ids and no others can open, found by one that tries.
+func readable(t *testing.T, uid uint32, groups []uint32) []string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(shared.home, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			fmt.Fprintln(&all, path)
 		}
-		const others = 0o007
-		if info.Mode().Perm()&others != 0 || users[userOf(t, path)] {
-			t.Errorf("%s, mode %s, is open to a user of globex", path, info.Mode())
+		if err == nil && d.Name() == "data" && strings.Contains(path, "postgres") {
+			// Thousands of files of PostgreSQL's own; one of them is enough, for it lets nobody else in or all of them are open.
+			fmt.Fprintln(&all, filepath.Join(path, "PG_VERSION"))
+			return fs.SkipDir
 		}
-		return nil
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it was replaced meanwhile
+		}
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `while IFS= read -r f; do if (exec <"$f") 2>/dev/null; then printf '%s\n' "$f"; fi; done`)
+	cmd.Stdin, cmd.Dir = strings.NewReader(all.String()), "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid, Groups: groups}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return strings.Fields(string(out))
 }
 
-// userOf is whose a file is, or a process's directory in /proc.
-func userOf(t *testing.T, path string) uint32 {
+// idsOf is whom a process runs as, and the groups it has besides its own. Whose its directory in /proc is does not say it.
+func idsOf(t *testing.T, pid int) (uid uint32, groups []uint32) {
 	t.Helper()
-	info, err := os.Stat(path)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return info.Sys().(*syscall.Stat_t).Uid
+	for line := range strings.Lines(string(text)) {
+		name, rest, _ := strings.Cut(line, ":")
+		for i, field := range strings.Fields(rest) {
+			n, err := strconv.ParseUint(field, 10, 32)
+			if err != nil || name != "Uid" && name != "Groups" {
+				continue
+			}
+			if name == "Uid" && i == 0 {
+				uid = uint32(n)
+			} else if name == "Groups" {
+				groups = append(groups, uint32(n))
+			}
+		}
+	}
+	return uid, groups
+}
+
+// What a process is denied by the kernel, whoever takes it over: new privileges, capabilities, core files, and descriptors of whoever
+// started the plane. Where there is no /proc nothing can be seen.
+func TestProcessIsConfined(t *testing.T) {
+	t.Parallel()
+	for unit, pid := range shared.pids(t) {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Skipf("this system does not tell: %v", err)
+		}
+		for _, want := range []string{"NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "CapAmb:\t0000000000000000"} {
+			if !strings.Contains(string(status), want) {
+				t.Errorf("%s: no line %q in its status", unit, want)
+			}
+		}
+		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+		if err != nil {
+			t.Skipf("this system does not tell: %v", err)
+		}
+		for line := range strings.Lines(string(limits)) {
+			f := strings.Fields(line)
+			if strings.HasPrefix(line, "Max core file size") && (f[4] != "0" || f[5] != "0") {
+				t.Errorf("%s may leave core files: %s", unit, line)
+			}
+			if strings.HasPrefix(line, "Max open files") && f[4] == "unlimited" {
+				t.Errorf("%s may open any number of files", unit)
+			}
+		}
+	}
 }
 
 // Row O40, of secrets and keys. The key wall holds where the files don't: what acme's store keeps is sealed to acme's key.

@@ -76,7 +76,7 @@ func (a *app) planeUp(c *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return a.summary(p, results)
+	return a.summary(c.Context(), p, results)
 }
 
 func (a *app) planeDown(c *cobra.Command, remove bool) error {
@@ -129,7 +129,14 @@ func (a *app) planeStatus(c *cobra.Command, _ []string) error {
 	for _, t := range status.Tenants {
 		rows = append(rows, []string{t.Slug, t.ID, t.State, t.URL})
 	}
-	return a.table([]string{"TENANT", "ID", "STATE", "URL"}, rows)
+	if err := a.table([]string{"TENANT", "ID", "STATE", "URL"}, rows); err != nil {
+		return err
+	}
+	if len(status.Walls) == 0 {
+		return nil
+	}
+	_, err = fmt.Fprintf(a.out, "\n%s\n", strings.Join(status.Walls, "\n"))
+	return err
 }
 
 func uptime(s supervise.Status) string {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -13,7 +14,7 @@ import (
 )
 
 // summary is what `plane up` ends with.
-func (a *app) summary(p *plane.Plane, results []welcome.Result) error {
+func (a *app) summary(ctx context.Context, p *plane.Plane, results []welcome.Result) error {
 	var b strings.Builder
 	w := &lines{&b}
 	w.line("")
@@ -43,6 +44,10 @@ func (a *app) summary(p *plane.Plane, results []welcome.Result) error {
 		if r.Answer != nil {
 			w.answer(r.Answer)
 		}
+	}
+	w.line("")
+	for _, sentence := range p.Walls(ctx) {
+		w.line("%s", sentence)
 	}
 	w.next(p, results)
 	_, err := fmt.Fprint(a.out, b.String())

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/process"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -121,9 +121,12 @@ func (p *Plane) Remove(ctx context.Context) (changed bool, err error) {
 func (p *Plane) dataDirs() []string {
 	var out []string
 	for _, name := range []string{"postgres", "sample-postgres"} {
-		if dir, err := pgserver.DirFor(p.Settings.Home+"/"+name, ""); err == nil {
+		if dir, _, err := local.ServerPlace(p.Settings.Home, name); err == nil {
 			out = append(out, dir)
 		}
+	}
+	if dir := local.ServedDir(p.Settings.Home); dir != p.Settings.Home {
+		out = append(out, dir)
 	}
 	return append(out, p.Settings.Home)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/accounts"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
@@ -77,11 +79,14 @@ type Reporter interface {
 
 // lock makes this the one command that changes the plane.
 func (p *Plane) lock(ctx context.Context) (unlock func(), err error) {
-	if err := os.MkdirAll(p.Settings.Home, 0o700); err != nil {
+	if err := p.makeHome(); err != nil {
 		return nil, fmt.Errorf("make the plane's home: %w", err)
 	}
 	l := flock.New(filepath.Join(p.Settings.Home, "fleet.lock"), flock.SetPermissions(0o600))
 	ok, err := l.TryLock()
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("the plane in %s is another user's: work as that user, or choose another place with A3_HOME", p.Settings.Home)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the plane: %w", err)
 	}
@@ -92,6 +97,19 @@ func (p *Plane) lock(ctx context.Context) (unlock func(), err error) {
 		}
 	}
 	return func() { _ = l.Close() }, nil
+}
+
+// makeHome makes the home. Where processes have users of their own they walk through it to what is theirs; an existing one keeps its
+// mode, by which it was decided where data lie.
+func (p *Plane) makeHome() error {
+	if _, err := os.Stat(p.Settings.Home); err == nil {
+		return nil
+	}
+	mode := os.FileMode(0o700)
+	if accounts.Possible() == "" {
+		mode = 0o711
+	}
+	return errors.Join(os.MkdirAll(p.Settings.Home, mode), os.Chmod(p.Settings.Home, mode))
 }
 
 // openState reads the plane's state.
@@ -109,10 +127,16 @@ func (p *Plane) open(ctx context.Context) error {
 	if err := p.openState(); err != nil {
 		return err
 	}
-	if !p.supervisor.Running(ctx) {
+	switch {
+	case !p.supervisor.Running(ctx):
 		if err := p.state.ForgetTaken(); err != nil {
 			return err
 		}
+	case p.supervisor.Outdated(ctx):
+		return errors.New("the plane runs as an earlier release, or another user, started it: make up brings it up to date first")
+	}
+	if err := p.platform.Settle(ctx); err != nil {
+		return err
 	}
 	binaries, err := pgserver.Find(ctx, pgserver.Options{Progress: p.report.Note})
 	if err != nil {
@@ -124,7 +148,7 @@ func (p *Plane) open(ctx context.Context) error {
 	if p.platform.Sample, err = p.platform.NewServer(binaries, "sample-postgres"); err != nil {
 		return err
 	}
-	p.platform.Release, err = local.Install(p.Program, filepath.Join(p.Settings.Home, "releases"))
+	p.platform.Release, err = p.platform.Install(p.Program)
 	return err
 }
 
@@ -133,12 +157,12 @@ const wantedSpace = 1 << 30
 
 // check refuses what can't work before anything is made.
 func (p *Plane) check(ctx context.Context) error {
-	if err := os.MkdirAll(p.Settings.Home, 0o700); err != nil {
+	if err := p.makeHome(); err != nil {
 		return fmt.Errorf("the plane's home can't be made: %w: choose another place with A3_HOME", err)
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(p.Settings.Home, &fs); err == nil && !state.Exists(p.Settings.Home) {
-		if free := int64(fs.Bavail) * int64(fs.Bsize); free < wantedSpace { //nolint:gosec,unconvert // both are small and positive; their types differ between systems
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(p.Settings.Home, &disk); err == nil && !state.Exists(p.Settings.Home) {
+		if free := int64(disk.Bavail) * int64(disk.Bsize); free < wantedSpace { //nolint:gosec,unconvert // both are small and positive; their types differ between systems
 			return fmt.Errorf("%s has %d MB free and a plane needs %d: free some, or choose another place with A3_HOME", p.Settings.Home, free>>20, wantedSpace>>20)
 		}
 	}

@@ -22,6 +22,8 @@ type Status struct {
 	Processes []supervise.Status `json:"processes"`
 	// Tenants that the plane knows.
 	Tenants []TenantStatus `json:"tenants"`
+	// Walls says, a sentence each, how processes are kept apart on this machine, and what can't be.
+	Walls []string `json:"walls"`
 }
 
 // TenantStatus is how a tenant is, in short.
@@ -43,7 +45,7 @@ func (p *Plane) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	out := Status{Processes: processes, Tenants: []TenantStatus{}}
+	out := Status{Processes: processes, Tenants: []TenantStatus{}, Walls: p.walls(ctx, st)}
 	for _, t := range st.Tenants {
 		out.Tenants = append(out.Tenants, TenantStatus{Slug: t.Slug, ID: t.ID.String(), URL: cmp.Or(t.URL, p.Settings.URL(t.Slug)), State: setState(processes, t.ID.String())})
 	}

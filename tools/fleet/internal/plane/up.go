@@ -36,6 +36,9 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	defer unlock()
+	if err := p.replaceOutdated(ctx); err != nil {
+		return false, err
+	}
 	if err := p.open(ctx); err != nil {
 		return false, err
 	}
@@ -68,6 +71,19 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		}
 	}
 	return changed, nil
+}
+
+// replaceOutdated stops a plane that an earlier release, or another user, keeps running: its processes are kept otherwise than they
+// are to be.
+func (p *Plane) replaceOutdated(ctx context.Context) error {
+	if !p.supervisor.Outdated(ctx) {
+		return nil
+	}
+	p.report.Note("the plane runs as an earlier release, or another user, started it: it is stopped first")
+	if err := p.supervisor.Stop(ctx); err != nil {
+		return fmt.Errorf("stop the plane: %w", err)
+	}
+	return nil
 }
 
 // step does one thing, tells it when it changed something, and says what it was about when it fails.

@@ -38,6 +38,11 @@ type State struct {
 	Front string `json:"front"`
 	// Migrated is the release whose migrations a set's database has, by set.
 	Migrated map[string]string `json:"migrated"`
+	// Accounts are the user ids that processes run as and stores are shared by, by name. An id stays its name's for as long as the
+	// plane is there, and is never used again for another. Empty where the plane can't give processes users of their own.
+	Accounts map[string]uint32 `json:"accounts,omitempty"`
+	// Served is the directory of what processes with users of their own read; empty is the plane's home.
+	Served string `json:"served,omitempty"`
 	// Tenants in the order in which they came.
 	Tenants []Tenant `json:"tenants"`
 
@@ -112,6 +117,26 @@ func (s *State) Tenant(name string) (*Tenant, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Account is the user id of a name, chosen once. pick answers an id that is nobody's, from near on; zero is anywhere.
+func (s *State) Account(name string, pick func(near uint32) (uint32, error)) (uint32, error) {
+	if id, ok := s.Accounts[name]; ok {
+		return id, nil
+	}
+	var near uint32
+	for _, id := range s.Accounts {
+		near = max(near, id+1)
+	}
+	id, err := pick(near)
+	if err != nil {
+		return 0, err
+	}
+	if s.Accounts == nil {
+		s.Accounts = map[string]uint32{}
+	}
+	s.Accounts[name] = id
+	return id, s.Save()
 }
 
 // Ports below those that systems hand out by themselves (32768 on Linux), so that a connection made by chance does not sit on one.

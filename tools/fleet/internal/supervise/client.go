@@ -62,6 +62,38 @@ func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, e
 	return true, nil
 }
 
+// protocol is the number of what the supervisor understands of units and promises of their processes. It grows with either.
+const protocol = 2
+
+// About is what a supervisor is.
+type About struct {
+	// Protocol that it speaks; 0 for a release that did not say.
+	Protocol int `json:"protocol"`
+	// UID that it runs as.
+	UID int `json:"uid"`
+	// Unbounded says why memory and CPU of its processes have no bounds; empty where they have.
+	Unbounded string `json:"unbounded"`
+}
+
+// Outdated says that a supervisor answers which keeps processes otherwise than one that is started now would: a release before this
+// one started it, or another user did.
+func (c *Client) Outdated(ctx context.Context) bool {
+	if !c.Running(ctx) {
+		return false
+	}
+	about, err := c.About(ctx)
+	if errors.Is(err, ErrNotRunning) || ctx.Err() != nil {
+		return false
+	}
+	return about.Protocol != protocol || about.UID != os.Geteuid()
+}
+
+// About asks the supervisor what it is; one of a release before this one can't say. It fails with ErrNotRunning.
+func (c *Client) About(ctx context.Context) (About, error) {
+	var about About
+	return about, c.do(ctx, http.MethodGet, "/about", nil, &about)
+}
+
 // Status is how all units are, in the order in which they start. It fails with ErrNotRunning.
 func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	var out []Status

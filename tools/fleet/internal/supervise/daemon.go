@@ -44,6 +44,9 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	}
 	defer unlock()
 	syscall.Umask(0o077)
+	if err := confineProcess(); err != nil {
+		return err
+	}
 	// Children end before the thread that made them does.
 	sctx, stopSpawning := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSpawning()
@@ -174,6 +177,7 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 	old := d.keepers[unit.Name]
 	if old != nil && (old.unit.same(unit) || again) {
 		d.mu.Unlock()
+		old.retry()
 		return false, nil
 	}
 	d.mu.Unlock()
@@ -283,6 +287,9 @@ func (d *Daemon) statuses() []Status {
 // handler is the control socket: whoever can open it is this user or root.
 func (d *Daemon) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /about", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: "there are no cgroups"}, nil)
+	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.statuses(), nil) })
 	mux.HandleFunc("POST /units", func(w http.ResponseWriter, r *http.Request) {
 		var u Unit

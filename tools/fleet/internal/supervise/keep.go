@@ -30,6 +30,7 @@ type keeper struct {
 	spawn   *spawner
 	changed func()
 	stop    context.CancelFunc
+	wake    chan struct{}
 	done    chan struct{}
 
 	mu       sync.Mutex
@@ -39,7 +40,7 @@ type keeper struct {
 
 func keep(ctx context.Context, unit Unit, spawn *spawner, changed func()) *keeper {
 	ctx, stop := context.WithCancel(ctx)
-	k := &keeper{unit: unit, spawn: spawn, changed: changed, stop: stop, done: make(chan struct{}),
+	k := &keeper{unit: unit, spawn: spawn, changed: changed, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
 		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log}}
 	go func() {
 		defer close(k.done)
@@ -98,8 +99,19 @@ func (k *keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			k.set(func(s *Status) { s.State = Stopped })
 			return
+		case <-k.wake:
+			failures = 0
+			k.set(func(s *Status) { s.State, s.Failures, s.NextStart = Starting, 0, time.Time{} })
 		case <-time.After(pause):
 		}
+	}
+}
+
+// retry starts a unit that backs off now, and forgets how often it ended: whoever asks has mended something.
+func (k *keeper) retry() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -165,12 +177,18 @@ func command(u Unit) *exec.Cmd {
 	// A group of its own: an interrupt that is typed at a terminal is not meant for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(cmd.SysProcAttr)
-	if u.User != nil {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.User.UID, Gid: u.User.GID}
-	}
+	cmd.SysProcAttr.Credential = u.User.Credential()
 	// What a process leaves behind may hold its output open; it is not waited for.
 	cmd.WaitDelay = time.Second
 	return cmd
+}
+
+// Credential is the user as a process takes it on; nil for nil, which leaves the process its parent's.
+func (u *User) Credential() *syscall.Credential {
+	if u == nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 }
 
 // end asks the process to end and kills it when it doesn't.

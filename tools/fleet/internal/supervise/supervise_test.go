@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -336,4 +338,57 @@ func TestUnitThatCannotBeMeantIsRefused(t *testing.T) {
 			t.Errorf("a unit with a bad %s was accepted", what)
 		}
 	}
+}
+
+// What the one who started the supervisor had open is not for what it keeps, and none of that leaves core files or gains privileges.
+func TestUnitInheritsNoDescriptorsAndNoPrivileges(t *testing.T) {
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("this system doesn't show what a process has open")
+	}
+	secret, err := os.CreateTemp(t.TempDir(), "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	dir := supervise.Dir(t.TempDir())
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "be-supervisor", string(dir))
+	cmd.ExtraFiles = []*os.File{secret}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := supervise.NewClient(dir)
+	until(t, "the supervisor answers", func() bool { return c.Running(t.Context()) })
+	unit := server(t, dir, "unit")
+	if _, err := c.Apply(t.Context(), unit); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Await(t.Context(), "unit"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc := fmt.Sprintf("/proc/%d/", all[0].PID)
+	fds, err := os.ReadDir(proc + "fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if to, _ := os.Readlink(proc + "fd/" + fd.Name()); to == secret.Name() {
+			t.Errorf("the unit has what the supervisor's parent had open: descriptor %s", fd.Name())
+		}
+	}
+	status, err := os.ReadFile(proc + "status")
+	if err != nil || !strings.Contains(string(status), "NoNewPrivs:\t1") {
+		t.Errorf("the unit may gain privileges (%v)", err)
+	}
+	limits, err := os.ReadFile(proc + "limits")
+	if err != nil || !regexp.MustCompile(`Max core file size +0 +0 `).Match(limits) {
+		t.Errorf("the unit may leave core files (%v)", err)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
 }

@@ -36,10 +36,11 @@ type Unit struct {
 	StopWithin time.Duration `json:"stop_within"`
 }
 
-// User is an operating system user.
+// User is an operating system user: a process of it is in its own group and in Groups, and in no other.
 type User struct {
-	UID uint32 `json:"uid"`
-	GID uint32 `json:"gid"`
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups,omitempty"`
 }
 
 var unitName = regexp.MustCompile(`^[a-z0-9][a-z0-9_./-]{0,99}$`)

@@ -33,6 +33,7 @@ func Watch(ctx context.Context, dir Dir, programs Programs) error {
 		return err
 	}
 	defer release()
+	closeOnExec()
 	self, err := process.Self()
 	if err != nil {
 		return err
@@ -103,6 +104,7 @@ func detach(log string, command []string) (ended <-chan error, err error) {
 		return nil, fmt.Errorf("open the supervisor's log: %w", err)
 	}
 	defer out.Close()
+	closeOnExec()
 	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it outlives whoever starts it
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

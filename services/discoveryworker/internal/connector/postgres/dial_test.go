@@ -72,7 +72,9 @@ func TestRefusedAddressIsNotReached(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", "127.0.0.1,127.0.0.1", "::1"} {
 		source := testSource((&oracle{}).settings(), "x")
 		source.Settings.GetPostgres().Host, source.Settings.GetPostgres().Port = host, port
-		source.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused by this test") }
+		source.Dial = func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("refused by this test")
+		}
 		if _, err := New().Read(t.Context(), source, nil, &collected{}); err == nil {
 			t.Errorf("%s: Read was not refused", host)
 		}

@@ -142,17 +142,14 @@ func (p *Platform) credentials(f *blueprint.Facts, s Set, c blueprint.Component)
 		}
 		f.PublicKeys[key] = strings.TrimSpace(string(text))
 	}
-	for _, store := range c.Needs.Stores {
+	for _, store := range slices.Concat(c.Needs.Stores, c.Needs.ReadsStores) {
 		f.StoreDirs[store] = p.store(s, store)
 	}
 	if c.Needs.IssuingAuthority {
 		f.Authority = p.issuingAuthority(s, c)
 	}
 	if c.Needs.FrontDoor {
-		f.Front = &blueprint.Front{Certificate: p.home("web", "certificate.pem"), Key: p.home("web", "key.pem")}
-		if p.Settings.TLSCert != "" {
-			f.Front = &blueprint.Front{Certificate: p.Settings.TLSCert, Key: p.Settings.TLSKey}
-		}
+		f.Front = p.frontOf()
 	}
 	if c.Needs.FirstAdmin {
 		admin, err := p.FirstAdmin(s)
@@ -212,8 +209,11 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s Set, r blueprint.Recovery
 	if facts.MarkKeys, err = p.markKeys(); err != nil {
 		return err
 	}
+	as := migrator
 	for _, role := range program.Database {
 		facts.DatabaseURLs[role] = p.urlFile(s, role)
+		// The role's connection string is its component's own to read.
+		as = holder(s.Blueprint, role)
 	}
 	env, err := facts.Environ(program.Env)
 	if err != nil {
@@ -222,7 +222,7 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s Set, r blueprint.Recovery
 	const most = time.Minute
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	said, err := p.once(ctx, s, program.Command, env)
+	said, err := p.once(ctx, s, as, program.Command, env)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == refusedExit {
 		_, why, _ := strings.Cut(said, ": ")
 		return fault.New(fault.FailedPrecondition, "%s was not let in: %s", r.Email, why)
@@ -233,12 +233,25 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s Set, r blueprint.Recovery
 	return nil
 }
 
-// writeFile writes a file that is its owner's alone, whole or not at all.
+// writeFile writes a file that is its owner's alone, whole or not at all. One that is written anew stays whose it was.
 func writeFile(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the directory of %s: %w", path, err)
 	}
-	if err := renameio.WriteFile(path, []byte(text), 0o600, renameio.WithTempDir(filepath.Dir(path)), renameio.IgnoreUmask()); err != nil {
+	file, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() { _ = file.Cleanup() }()
+	// Before it is in its place: whoever reads it may do so at that moment.
+	err = keepOwner(file.File, path)
+	if err == nil {
+		_, err = file.WriteString(text)
+	}
+	if err == nil {
+		err = file.CloseAtomicallyReplace()
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
+	"a3os.app/tools/fleet/internal/supervise"
 )
 
 const (
@@ -184,23 +186,41 @@ func (p *Platform) Migrate(ctx context.Context, s Set) (changed bool, err error)
 	if err != nil {
 		return false, err
 	}
+	if err := p.HandOver(ctx, s); err != nil {
+		return false, err
+	}
 	const most = 10 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	if last, err := p.once(ctx, s, d.Migrate.Command, env); err != nil {
+	if last, err := p.once(ctx, s, migrator, d.Migrate.Command, env); err != nil {
 		return false, fmt.Errorf("migrate database %s: %w: %s", databaseName(s), err, last)
 	}
 	p.State.Migrated[s.Name()] = p.Release.Name
 	return true, p.State.Save()
 }
 
-// once runs the artefact to its end, and answers the last line of what it said.
-func (p *Platform) once(ctx context.Context, s Set, args, env []string) (last string, err error) {
+// once runs the artefact to its end, as whom a component runs, and answers the last line of what it said.
+func (p *Platform) once(ctx context.Context, s Set, component string, args, env []string) (last string, err error) {
+	user, err := p.user(ctx, s, component)
+	if err != nil {
+		return "", err
+	}
 	cmd := exec.CommandContext(ctx, p.Release.Artefact, args...) //nolint:gosec // the artefact is ours, and so is what it is told
-	cmd.Env, cmd.Dir = env, p.dir(s)
-	out, err := cmd.CombinedOutput()
+	cmd.Env, cmd.Dir = env, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user.Credential()}
+	out, err := supervise.Output(cmd)
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	return lines[len(lines)-1], err
+}
+
+// holder is the component that logs in as a role.
+func holder(b *blueprint.Blueprint, role string) string {
+	for _, c := range b.Components {
+		if slices.Contains(c.Needs.Database, role) {
+			return c.Name
+		}
+	}
+	return migrator
 }
 
 // literal quotes text for SQL that takes no parameters. The server's own settings make backslashes plain.

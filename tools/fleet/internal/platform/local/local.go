@@ -71,12 +71,20 @@ func (p *Platform) home(parts ...string) string {
 	return filepath.Join(append([]string{p.Settings.Home}, parts...)...)
 }
 
+// served is where what processes read lies: below the home, unless users of their own could not get there.
+func (p *Platform) served(parts ...string) string {
+	if p.State.Served == "" {
+		return p.home(parts...)
+	}
+	return filepath.Join(append([]string{p.State.Served}, parts...)...)
+}
+
 // dir is where a set has its files.
 func (p *Platform) dir(s Set, parts ...string) string {
 	if s.Tenant.IsZero() {
-		return p.home(append([]string{"plane"}, parts...)...)
+		return p.served(append([]string{"plane"}, parts...)...)
 	}
-	return p.home(append([]string{"tenants", s.Name()}, parts...)...)
+	return p.served(append([]string{"tenants", s.Name()}, parts...)...)
 }
 
 func (p *Platform) domain(s Set) workload.TrustDomain {
@@ -97,10 +105,13 @@ func unitName(s Set, component string) string { return s.Name() + "/" + componen
 
 // Start has the set's processes kept, wave by wave, and returns when all serve. It says whether that changed anything.
 func (p *Platform) Start(ctx context.Context, s Set) (changed bool, err error) {
+	if err := p.HandOver(ctx, s); err != nil {
+		return false, err
+	}
 	for i, wave := range s.Blueprint.Waves() {
 		var names []string
 		for _, c := range wave {
-			unit, err := p.unit(s, c, i)
+			unit, err := p.unit(ctx, s, c, i)
 			if err != nil {
 				return changed, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
 			}
@@ -121,12 +132,16 @@ func (p *Platform) Start(ctx context.Context, s Set) (changed bool, err error) {
 // stopWithin is more than the gateway takes to see its clients off.
 const stopWithin = 25 * time.Second
 
-func (p *Platform) unit(s Set, c blueprint.Component, wave int) (supervise.Unit, error) {
+func (p *Platform) unit(ctx context.Context, s Set, c blueprint.Component, wave int) (supervise.Unit, error) {
 	facts, err := p.facts(s, c)
 	if err != nil {
 		return supervise.Unit{}, err
 	}
 	env, err := facts.Environ(s.Blueprint.Env, c.Env)
+	if err != nil {
+		return supervise.Unit{}, err
+	}
+	user, err := p.user(ctx, s, c.Name)
 	if err != nil {
 		return supervise.Unit{}, err
 	}
@@ -140,7 +155,7 @@ func (p *Platform) unit(s Set, c blueprint.Component, wave int) (supervise.Unit,
 	unit := supervise.Unit{
 		Name: unitName(s, c.Name), Group: s.Name(), Order: order + wave,
 		Path: p.Release.Artefact, Args: c.Command, Env: append(env, passedOn(os.Environ())...), Dir: facts.StateDir,
-		Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
+		User: user, Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
 	}
 	if c.Health.Port != "" {
 		addr, err := facts.Address(c.Health.Port)
@@ -149,7 +164,7 @@ func (p *Platform) unit(s Set, c blueprint.Component, wave int) (supervise.Unit,
 		}
 		unit.Ready = "http://" + addr + c.Health.Path
 	}
-	return unit, os.MkdirAll(facts.StateDir, 0o700)
+	return unit, nil
 }
 
 // passedOn is what every process gets of the caller's environment: what belongs to any Go process, and to telemetry.
@@ -169,8 +184,8 @@ func passedOn(environ []string) []string {
 func (p *Platform) facts(s Set, c blueprint.Component) (blueprint.Facts, error) {
 	f := blueprint.Facts{
 		Plane: p.State.Plane, Release: p.Release.Name, LogLevel: p.Settings.LogLevel,
-		Certificates: p.dir(s, "components", c.Name, "certificate"), StateDir: p.dir(s, "components", c.Name, "state"),
-		PlaneRoots: p.home("pki", "roots.pem"), Domain: p.Settings.Domain, ApexSlug: p.Settings.Apex(),
+		Certificates: p.dir(s, "components", c.Name, "certificate"), StateDir: p.stateDir(s, c.Name),
+		PlaneRoots: p.served("pki", "roots.pem"), Domain: p.Settings.Domain, ApexSlug: p.Settings.Apex(),
 		SetNetworks: "127.0.0.0/8",
 		Addresses:   map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
 		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},

@@ -44,7 +44,7 @@ func (p *Platform) Authorities(s Set) (changed bool, err error) {
 		changed = changed || did
 	}
 	if s.Tenant.IsZero() {
-		if did, err = p.leaf(s, issuing, operator, p.home("pki", operator)); err != nil {
+		if did, err = p.leaf(s, issuing, operator, p.served("pki", operator)); err != nil {
 			return false, err
 		}
 		changed = changed || did
@@ -54,7 +54,7 @@ func (p *Platform) Authorities(s Set) (changed bool, err error) {
 
 func (p *Platform) pki(s Set, file string) string {
 	if s.Tenant.IsZero() {
-		return p.home("pki", file)
+		return p.served("pki", file)
 	}
 	return p.dir(s, "pki", file)
 }

@@ -16,7 +16,7 @@ const registryService = "registry"
 // Registry connects to the plane's registry as its operator. It connects when it is used.
 func (p *Platform) Registry() (*grpc.ClientConn, error) {
 	plane := Set{}
-	source, err := workload.OpenSource(p.home("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
+	source, err := workload.OpenSource(p.served("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,14 @@ type Release struct {
 	Artefact string
 }
 
+// executable is the mode of a program: it holds no secret, and users who own nothing of the plane run it.
+const executable = 0o755
+
+// Install copies a program to where the processes of sets run it from.
+func (p *Platform) Install(program string) (Release, error) {
+	return Install(program, p.served("releases"))
+}
+
 // Install copies a program below dir under its own digest, so that what runs is what was started even when the program is built anew.
 // Releases that nothing refers to any longer are removed, but for the one before.
 func Install(program, dir string) (Release, error) {
@@ -37,11 +45,11 @@ func Install(program, dir string) (Release, error) {
 	const short = 16
 	home := filepath.Join(dir, digest[:short])
 	r := Release{Name: "dev+sha256:" + digest[:short], Artefact: filepath.Join(home, filepath.Base(program))}
-	if _, err := os.Stat(r.Artefact); err == nil {
-		return r, nil
-	}
-	if err := os.MkdirAll(home, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(home, walkable), os.Chmod(dir, walkable), os.Chmod(home, walkable)); err != nil {
 		return Release{}, fmt.Errorf("make the directory of the release: %w", err)
+	}
+	if _, err := os.Stat(r.Artefact); err == nil {
+		return r, os.Chmod(r.Artefact, executable)
 	}
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return Release{}, err
@@ -51,7 +59,7 @@ func Install(program, dir string) (Release, error) {
 
 func copyProgram(src io.Reader, to string) error {
 	part := to + ".part"
-	dst, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700)
+	dst, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, executable)
 	if err != nil {
 		return fmt.Errorf("copy the program: %w", err)
 	}
@@ -59,7 +67,7 @@ func copyProgram(src io.Reader, to string) error {
 	if err = errors.Join(err, dst.Close()); err != nil {
 		return errors.Join(fmt.Errorf("copy the program: %w", err), os.Remove(part))
 	}
-	return os.Rename(part, to)
+	return errors.Join(os.Chmod(part, executable), os.Rename(part, to))
 }
 
 // removeOld keeps the present release and the newest other one.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,6 +17,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"a3os.app/deploy/blueprint"
 )
 
 const (
@@ -56,7 +59,10 @@ func (p *Platform) TrustedChain() string {
 // Web makes what is missing of the local authority and of the certificate that the gateway shows for the hosts of slugs.
 func (p *Platform) Web(slugs []string) (changed bool, err error) {
 	if p.Settings.TLSCert != "" {
-		return false, p.ownCertificate(slugs)
+		if err := p.ownCertificate(slugs); err != nil {
+			return false, err
+		}
+		return p.handOverCertificate()
 	}
 	ca, changed, err := p.webRoot()
 	if err != nil {
@@ -67,7 +73,7 @@ func (p *Platform) Web(slugs []string) (changed bool, err error) {
 		// A wildcard right below a top-level domain is refused by browsers.
 		names = append(names, s+"."+p.Settings.Domain)
 	}
-	if pair, err := tls.LoadX509KeyPair(p.home("web", "certificate.pem"), p.home("web", "key.pem")); err == nil {
+	if pair, err := tls.LoadX509KeyPair(p.frontFile("certificate.pem"), p.frontFile("key.pem")); err == nil {
 		have := slices.Clone(pair.Leaf.DNSNames)
 		enough := !slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(have, n) })
 		if enough && pair.Leaf.NotAfter.Sub(p.Now()) > webRenewLeft && pair.Leaf.CheckSignatureFrom(ca.Leaf) == nil {
@@ -161,7 +167,45 @@ func (p *Platform) webLeaf(ca tls.Certificate, names []string) error {
 	if err != nil {
 		return fmt.Errorf("make the gateway's certificate: %w", err)
 	}
-	return errors.Join(writeKey(p.home("web", "key.pem"), key), writeFile(p.home("web", "certificate.pem"), encodeCertificate(der)))
+	return errors.Join(writeKey(p.frontFile("key.pem"), key), writeFile(p.frontFile("certificate.pem"), encodeCertificate(der)))
+}
+
+// frontFile is a file of the certificate that clients see.
+func (p *Platform) frontFile(name string) string { return p.served("web", name) }
+
+// frontOf is the certificate that the front door shows, and its key. The owner's own is copied to where a front door with a user of
+// its own can read it.
+func (p *Platform) frontOf() *blueprint.Front {
+	switch {
+	case p.Settings.TLSCert == "":
+		return &blueprint.Front{Certificate: p.frontFile("certificate.pem"), Key: p.frontFile("key.pem")}
+	case p.Separated():
+		return &blueprint.Front{Certificate: p.frontFile("own-certificate.pem"), Key: p.frontFile("own-key.pem")}
+	default:
+		return &blueprint.Front{Certificate: p.Settings.TLSCert, Key: p.Settings.TLSKey}
+	}
+}
+
+// handOverCertificate brings the copy of the owner's certificate up to date.
+func (p *Platform) handOverCertificate() (changed bool, err error) {
+	if !p.Separated() {
+		return false, nil
+	}
+	front := p.frontOf()
+	for _, f := range [][2]string{{p.Settings.TLSKey, front.Key}, {p.Settings.TLSCert, front.Certificate}} {
+		text, err := os.ReadFile(f[0])
+		if err != nil {
+			return changed, fmt.Errorf("read the certificate that the plane was given: %w", err)
+		}
+		if have, err := os.ReadFile(f[1]); err == nil && bytes.Equal(have, text) {
+			continue
+		}
+		changed = true
+		if err := writeFile(f[1], string(text)); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
 }
 
 func encodeCertificate(der []byte) string {

@@ -1,0 +1,212 @@
+// Package accounts finds numeric user ids that are nobody's, for processes that need no name. An id that it picks is mapped in this
+// process's user namespace, has no entry in any name service that the machine asks (getent), is not lent to anybody's containers
+// (subuid, subgid), and runs nothing. It writes nothing down: whoever takes an id remembers it.
+package accounts
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Span is a range of ids, both ends included.
+type Span struct{ First, Last uint32 }
+
+// spans are where ids are looked for, in this order. The first lies beyond what login.defs, systemd's containers (up to 1879048191)
+// and the id mapping of directories (up to 2000200000) hand out by themselves; see "Users, Groups, UIDs and GIDs on systemd systems".
+// The second is what systemd picks from at run time, for a user namespace that maps no more than the usual 65536.
+var spans = []Span{{2_001_000_000, 2_146_999_999}, {61_184, 65_519}}
+
+// ErrNone is that no id can be had here.
+var ErrNone = errors.New("no free user id")
+
+// needed are the capabilities without which nothing can be given to another user (capability(7)), by their bits.
+var needed = map[string]uint{"CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_FOWNER": 3, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
+
+// Possible says why this process can't give processes and files to users of their own, in words; empty where it can.
+func Possible() string {
+	if os.Geteuid() != 0 {
+		return "it was not started as root"
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return "this system does not say what root may do (no /proc)"
+	}
+	for line := range strings.Lines(string(status)) {
+		text, ok := strings.CutPrefix(line, "CapEff:")
+		if !ok {
+			continue
+		}
+		bits, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
+		if err != nil {
+			return "this system does not say what root may do"
+		}
+		for name, bit := range needed {
+			if bits&(1<<bit) == 0 {
+				return "root has no " + name + " here"
+			}
+		}
+	}
+	if len(mappedSpans()) == 0 {
+		return "root's user namespace maps no ids that are free for this"
+	}
+	return ""
+}
+
+// Pick answers an id that is nobody's, as a user and as a group. The search begins at near; at zero it begins somewhere by chance, so
+// that two planes of one machine don't meet.
+func Pick(ctx context.Context, near uint32) (uint32, error) {
+	lent := append(lentIDs("/etc/subuid"), lentIDs("/etc/subgid")...)
+	running := runningIDs()
+	for _, span := range mappedSpans() {
+		at := near
+		if at < span.First || at > span.Last {
+			n, err := rand.Int(rand.Reader, big.NewInt(int64(span.Last-span.First)/100))
+			if err != nil {
+				return 0, err
+			}
+			at = span.First + uint32(n.Int64())*100 //nolint:gosec // below span.Last
+		}
+		const tries = 1000
+		for range tries {
+			if at > span.Last {
+				break
+			}
+			free := !running[at] && !within(lent, at)
+			if free {
+				var err error
+				if free, err = nobodys(ctx, at); err != nil {
+					return 0, err
+				}
+			}
+			if free {
+				return at, nil
+			}
+			at++
+		}
+	}
+	return 0, fmt.Errorf("%w between %d and %d", ErrNone, spans[0].First, spans[0].Last)
+}
+
+// mappedSpans are the spans of which every id exists in this process's user namespace.
+func mappedSpans() []Span {
+	users, groups := mapped("/proc/self/uid_map"), mapped("/proc/self/gid_map")
+	var out []Span
+	for _, s := range spans {
+		if covers(users, s) && covers(groups, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// mapped reads the ids of a user namespace (user_namespaces(7)): lines of inside, outside and count.
+func mapped(file string) []Span {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var out []Span
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var first, outside, count uint64
+		if _, err := fmt.Sscan(lines.Text(), &first, &outside, &count); err == nil && count > 0 {
+			out = append(out, Span{uint32(first), uint32(min(first+count-1, 1<<32-1))}) //nolint:gosec // the kernel's ids have 32 bits
+		}
+	}
+	return out
+}
+
+func covers(all []Span, s Span) bool {
+	for _, have := range all {
+		if have.First <= s.First && s.Last <= have.Last {
+			return true
+		}
+	}
+	return false
+}
+
+func within(all []Span, id uint32) bool { return covers(all, Span{id, id}) }
+
+// lentIDs are those that a user's containers may use (subuid(5)): whoever they are lent to is root over them.
+func lentIDs(file string) []Span {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var out []Span
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		parts := strings.Split(strings.TrimSpace(lines.Text()), ":")
+		if len(parts) != 3 {
+			continue
+		}
+		first, err1 := strconv.ParseUint(parts[1], 10, 32)
+		count, err2 := strconv.ParseUint(parts[2], 10, 32)
+		if err1 == nil && err2 == nil && count > 0 {
+			out = append(out, Span{uint32(first), uint32(min(first+count-1, 1<<32-1))}) //nolint:gosec // bounded
+		}
+	}
+	return out
+}
+
+// runningIDs are the users that run something now. Whose directory in /proc it is does not say that: a process that lets nobody look
+// into it has it owned by root (prctl(2), PR_SET_DUMPABLE).
+func runningIDs() map[uint32]bool {
+	out := map[uint32]bool{}
+	files, err := filepath.Glob("/proc/[0-9]*/status")
+	if err != nil {
+		return out
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		for line := range strings.Lines(string(status)) {
+			ids, ok := strings.CutPrefix(line, "Uid:")
+			if !ok {
+				continue
+			}
+			for _, text := range strings.Fields(ids) {
+				if id, err := strconv.ParseUint(text, 10, 32); err == nil {
+					out[uint32(id)] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// nobodys asks the machine's name services, which a program that is linked without the C library doesn't know by itself.
+func nobodys(ctx context.Context, id uint32) (bool, error) {
+	text := strconv.FormatUint(uint64(id), 10)
+	getent, err := exec.LookPath("getent")
+	if err != nil {
+		_, errUser := user.LookupId(text)
+		_, errGroup := user.LookupGroupId(text)
+		return errUser != nil && errGroup != nil, nil
+	}
+	for _, database := range []string{"passwd", "group"} {
+		err := exec.CommandContext(ctx, getent, database, text).Run()
+		exit, ended := errors.AsType[*exec.ExitError](err)
+		// getent(1): 2 is that the key was not found.
+		const notFound = 2
+		switch {
+		case err == nil:
+			return false, nil
+		case !ended || exit.ExitCode() != notFound:
+			return false, fmt.Errorf("ask getent whose id %d is: %w", id, err)
+		}
+	}
+	return true, nil
+}

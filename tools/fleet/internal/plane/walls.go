@@ -1,0 +1,34 @@
+package plane
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"a3os.app/tools/fleet/internal/accounts"
+	"a3os.app/tools/fleet/internal/state"
+)
+
+// walls says how processes are kept apart on this machine, and what can't be.
+func (p *Plane) walls(ctx context.Context, st *state.State) []string {
+	var out []string
+	if why := accounts.Possible(); why != "" {
+		out = append(out, fmt.Sprintf("Every process runs as user %d, because %s: who takes over one of them reads the files of all. A plane that root starts gives each a user of its own.",
+			os.Geteuid(), why))
+	} else if ids := slices.Sorted(maps.Values(st.Accounts)); len(ids) > 0 {
+		out = append(out, fmt.Sprintf("Each process runs as a user of its own, of the ids %d to %d, which are nobody's: none can read another's files.", ids[0], ids[len(ids)-1]))
+	}
+	if about, err := p.supervisor.About(ctx); err == nil && about.Unbounded != "" {
+		out = append(out, fmt.Sprintf("Memory and CPU of processes are not bounded: %s.", about.Unbounded))
+	}
+	if m := p.Settings.MachineTenants; len(m) > 0 {
+		out = append(out, fmt.Sprintf("This machine is a system of %s, read with the rights of its discovery-worker: what those don't reach is named in completeness.", strings.Join(m, ", ")))
+	}
+	return out
+}
+
+// Walls is what Status says of them. The plane is up.
+func (p *Plane) Walls(ctx context.Context) []string { return p.walls(ctx, p.state) }
