@@ -211,7 +211,7 @@ func TestSecretsOnDiskAreTheirOwnersAlone(t *testing.T) {
 				if open&^0o011 != 0 {
 					t.Errorf("%s has mode %s", path, info.Mode())
 				}
-			case open != 0:
+			case open&^openTo(rel, d) != 0:
 				t.Errorf("%s has mode %s", path, info.Mode())
 			}
 			return nil
@@ -220,4 +220,26 @@ func TestSecretsOnDiskAreTheirOwnersAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// openTo are the bits that a file of the plane may have for others than its owner. Where each process is a user of its own, all of them
+// walk through directories, without seeing what is in them, and read the program and certificates of authorities; a store's group is
+// those who share it, and nobody besides them is in it.
+func openTo(path string, d fs.DirEntry) fs.FileMode {
+	switch {
+	case os.Geteuid() != 0:
+		return 0
+	case strings.Contains(path, "/stores/") && d.IsDir():
+		return 0o051
+	case strings.Contains(path, "/stores/"):
+		return 0o040
+	case d.IsDir():
+		// A component looks into its own directory as its group.
+		return 0o051
+	case strings.HasSuffix(path, "pki/roots.pem"):
+		return 0o044
+	case strings.HasPrefix(path, "releases/"):
+		return 0o055
+	}
+	return 0
 }
