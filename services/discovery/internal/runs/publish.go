@@ -182,7 +182,8 @@ func (r *Runs) PublishRun(ctx context.Context, run id.Run) error {
 		if err != nil {
 			return err
 		}
-		err = record.Append(ctx, tx, record.Event{Action: "discovery.run.published", Target: run.String(), Before: recorded(before), After: recorded(after)})
+		err = record.Append(ctx, tx, record.Event{Action: "discovery.run.published", Target: run.String(), Before: recorded(before), After: recorded(after),
+			Transfer: row.TransferID})
 		if err != nil {
 			return err
 		}

@@ -132,7 +132,7 @@ func (r *Runs) begin(ctx context.Context, tx pgx.Tx, s scope.Scope, by string, s
 		return store.Run{}, ErrRetired
 	}
 	run, err := q.InsertRun(ctx, store.InsertRunParams{ID: id.NewRun(), IntegrationID: integration, IntegrationName: source.GetName(),
-		Connector: connectorOf(source.GetSettings()), StartedBy: by, DueAt: due, Source: raw})
+		Connector: connectorOf(source.GetSettings()), StartedBy: by, DueAt: due, Source: raw, TransferID: s.Transfer})
 	if errors.Is(err, pgx.ErrNoRows) {
 		under, uerr := q.RunUnderWay(ctx, integration)
 		if errors.Is(uerr, pgx.ErrNoRows) {
@@ -204,7 +204,11 @@ func (r *Runs) end(ctx context.Context, tx pgx.Tx, row store.Run, state, why str
 		return nil, err
 	}
 	r.wake()
-	return view, record.Append(ctx, tx, record.Event{Action: "discovery.run." + state, Target: row.ID.String(), Before: recorded(before), After: recorded(view)})
+	event := record.Event{Action: "discovery.run." + state, Target: row.ID.String(), Before: recorded(before), After: recorded(view)}
+	if state != "cancelled" { // which rests on the right of who cancels
+		event.Transfer = row.TransferID
+	}
+	return view, record.Append(ctx, tx, event)
 }
 
 // Get answers one run.

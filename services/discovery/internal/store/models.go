@@ -57,4 +57,5 @@ type Run struct {
 	Reported        bool
 	UpdatedAt       time.Time
 	JobID           int64
+	TransferID      id.Transfer
 }

@@ -306,7 +306,7 @@ UPDATE discovery.runs r
 SET state = CASE WHEN r.gaps = '[]'::jsonb THEN 'complete' ELSE 'partial' END, finished_at = $1, progress = '', updated_at = now(),
     grants_added = $2, grants_removed = $3
 WHERE r.workspace_id = a3.current_workspace() AND r.id = $4
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id
 `
 
 type FinishPublishingParams struct {
@@ -355,6 +355,7 @@ func (q *Queries) FinishPublishing(ctx context.Context, arg FinishPublishingPara
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }

@@ -141,7 +141,7 @@ func (q *Queries) DropAttemptsOfResources(ctx context.Context, arg DropAttemptsO
 const endRun = `-- name: EndRun :one
 UPDATE discovery.runs SET state = $2, error = $3, progress = '', finished_at = clock_timestamp(), updated_at = now()
 WHERE workspace_id = a3.current_workspace() AND id = $1
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id
 `
 
 type EndRunParams struct {
@@ -184,12 +184,13 @@ func (q *Queries) EndRun(ctx context.Context, arg EndRunParams) (Run, error) {
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }
 
 const getRun = `-- name: GetRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1
 `
 
 func (q *Queries) GetRun(ctx context.Context, argID id.Run) (Run, error) {
@@ -226,15 +227,16 @@ func (q *Queries) GetRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }
 
 const insertRun = `-- name: InsertRun :one
-INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source)
-VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7)
+INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source, transfer_id)
+VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7, $8)
 ON CONFLICT DO NOTHING
-RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
+RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id
 `
 
 type InsertRunParams struct {
@@ -245,6 +247,7 @@ type InsertRunParams struct {
 	StartedBy       string
 	DueAt           *time.Time
 	Source          []byte
+	TransferID      id.Transfer
 }
 
 func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (Run, error) {
@@ -256,6 +259,7 @@ func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (Run, erro
 		arg.StartedBy,
 		arg.DueAt,
 		arg.Source,
+		arg.TransferID,
 	)
 	var i Run
 	err := row.Scan(
@@ -289,6 +293,7 @@ func (q *Queries) InsertRun(ctx context.Context, arg InsertRunParams) (Run, erro
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }
@@ -315,7 +320,7 @@ func (q *Queries) InsertSlice(ctx context.Context, arg InsertSliceParams) error 
 }
 
 const listRuns = `-- name: ListRuns :many
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id FROM discovery.runs
 WHERE workspace_id = a3.current_workspace()
   AND ($1::uuid IS NULL OR integration_id = $1)
   AND ($2::uuid IS NULL OR id < $2)
@@ -368,6 +373,7 @@ func (q *Queries) ListRuns(ctx context.Context, arg ListRunsParams) ([]Run, erro
 			&i.Reported,
 			&i.UpdatedAt,
 			&i.JobID,
+			&i.TransferID,
 		); err != nil {
 			return nil, err
 		}
@@ -380,7 +386,7 @@ func (q *Queries) ListRuns(ctx context.Context, arg ListRunsParams) ([]Run, erro
 }
 
 const lockRun = `-- name: LockRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR UPDATE
 `
 
 func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
@@ -417,6 +423,7 @@ func (q *Queries) LockRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }
@@ -508,7 +515,7 @@ func (q *Queries) RestartRun(ctx context.Context, arg RestartRunParams) error {
 }
 
 const runUnderWay = `-- name: RunUnderWay :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id FROM discovery.runs
 WHERE workspace_id = a3.current_workspace() AND integration_id = $1 AND state IN ('queued', 'running', 'publishing')
 `
 
@@ -546,6 +553,7 @@ func (q *Queries) RunUnderWay(ctx context.Context, integrationID id.Integration)
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }
@@ -567,7 +575,7 @@ func (q *Queries) SealedBy(ctx context.Context, arg SealedByParams) (int32, erro
 }
 
 const shareRun = `-- name: ShareRun :one
-SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR SHARE
+SELECT workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id FROM discovery.runs WHERE workspace_id = a3.current_workspace() AND id = $1 FOR SHARE
 `
 
 // As GetRun, and whoever would end the run, seal its slice or claim it waits for this transaction.
@@ -605,6 +613,7 @@ func (q *Queries) ShareRun(ctx context.Context, argID id.Run) (Run, error) {
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }

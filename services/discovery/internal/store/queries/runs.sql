@@ -1,6 +1,6 @@
 -- name: InsertRun :one
-INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source)
-VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7)
+INSERT INTO discovery.runs (workspace_id, id, integration_id, integration_name, connector, state, started_by, due_at, source, transfer_id)
+VALUES (a3.current_workspace(), $1, $2, $3, $4, 'queued', $5, $6, $7, $8)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
