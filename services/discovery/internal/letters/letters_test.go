@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
@@ -145,8 +146,37 @@ func TestNothingIsShownButWhatAGoodSignatureVouchesFor(t *testing.T) {
 				t.Errorf("%s: the letter or its event shows %q", tc.name, word)
 			}
 		}
+		if _, err := protojson.Marshal(l); err != nil {
+			t.Errorf("%s can't be written as JSON: %v", tc.name, err)
+		}
 		if l.GetEnvelopeBytes() != int64(len(tc.m.Envelope)) || l.GetPayloadBytes() != int64(len(tc.m.Payload)) || len(l.GetDigest()) != 64 {
 			t.Errorf("%s is shown as %v", tc.name, l)
+		}
+	}
+}
+
+// Whatever a message says under a good signature, its letter can be shown and recorded.
+func TestEveryLetterCanBeShown(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	p := queuetest.NewParties(t, e.ID, "dev")
+	l := letters.New(letters.Config{Wide: e.Wide, Verifier: p.Verifier})
+	for i, bad := range queuetest.BadMessages(t, p) {
+		if bad.Want == nil {
+			continue
+		}
+		must(t, l.Keep(e.admin, &discoveryv1.ReportDeadLetterRequest{JobId: int64(i + 1), Reason: "x", Envelope: bad.Envelope, Payload: bad.Payload}))
+	}
+	all, _, err := l.List(e.admin, 0, 0, 500)
+	must(t, err)
+	for _, letter := range all {
+		if _, err := protojson.Marshal(letter); err != nil {
+			t.Errorf("%v: %v", letter, err)
+		}
+	}
+	for _, ev := range e.events(t) {
+		if len(ev.GetAfter().GetFields()) == 0 {
+			t.Errorf("the event of %s doesn't say what was refused", ev.GetTarget())
 		}
 	}
 }

@@ -73,7 +73,15 @@ func believed(v queue.Verified) *discoveryv1.DeadLetterMessage {
 // said is what a message that our key signed says of itself, though it is not believed.
 func said(e *queuev1.Envelope) *discoveryv1.DeadLetterMessage {
 	return &discoveryv1.DeadLetterMessage{Id: e.GetId(), Kind: e.GetKind(), WorkspaceId: e.GetWorkspaceId(), Issuer: e.GetIssuer(),
-		OnBehalfOf: e.GetOnBehalfOf(), IssuedAt: e.GetIssuedAt(), ExpiresAt: e.GetExpiresAt()}
+		OnBehalfOf: e.GetOnBehalfOf(), IssuedAt: instant(e.GetIssuedAt()), ExpiresAt: instant(e.GetExpiresAt())}
+}
+
+// instant leaves out a time that is none: no letter with one could be written as JSON.
+func instant(t *timestamppb.Timestamp) *timestamppb.Timestamp {
+	if t.CheckValid() != nil {
+		return nil
+	}
+	return t
 }
 
 // workspaceOf is the workspace that a good signature names, of this tenant or not: an event is shown where it happened.
