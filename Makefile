@@ -6,7 +6,7 @@ BIN := bin
 GO_WANTED := 1.26
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean build test test-short attack faults mutate lint gen bench check-go
+.PHONY: help up down clean build test test-short attack faults mutate fuzz lint gen bench check-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ $(TOOLS_BUILT):
 	@mkdir -p $(TOOLS) && rm -f $(TOOLS)/.built-*
 	@cd devtools && GOWORK=off GOBIN=$(TOOLS) $(GO) install tool
 	@touch $@
+
+fuzz: check-go ## fuzz every decoder (A3_FUZZTIME: how long each, 1m unless it says; FUZZ: a pattern of names)
+	@bash .ci/fuzz $(FUZZ)
 
 lint: check-go $(TOOLS_BUILT) ## check the code's form, the promises of the APIs and the arrows between modules
 	@bad=$$(gofmt -l $(MODULES)); [ -z "$$bad" ] || { echo "not as gofmt writes it:" $$bad >&2; exit 1; }

@@ -4,11 +4,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/fault"
@@ -70,6 +74,68 @@ func FuzzParseKeySet(f *testing.F) {
 			if kid == "" || err != nil {
 				t.Fatalf("key %q, %v", kid, err)
 			}
+		}
+	})
+}
+
+// FuzzClaims holds that whatever the right key signs is believed only within the bounds that a token has, and as what it says; which is
+// looked for here in
+// the claims as encoding/json reads them. That the tenant is the right one is the chain's to see.
+func FuzzClaims(f *testing.F) {
+	i := newIssuer(f, "k1")
+	v := i.verifier(f, i.remote(), authn.NewRevocations(nil))
+	seed := func(change func(map[string]any)) {
+		raw, err := json.Marshal(i.claims())
+		if err != nil {
+			f.Fatal(err)
+		}
+		claims := map[string]any{}
+		if err := json.Unmarshal(raw, &claims); err != nil {
+			f.Fatal(err)
+		}
+		change(claims)
+		if raw, err = json.Marshal(claims); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	seed(func(map[string]any) {})
+	for _, name := range []string{"iss", "aud", "sub", "tid", "wid", "roles", "jti", "exp", "iat", "sid"} {
+		seed(func(c map[string]any) { delete(c, name) })
+		seed(func(c map[string]any) { c[name] = nil })
+		seed(func(c map[string]any) { c[name] = map[string]any{"a": 1} })
+		seed(func(c map[string]any) { c[name] = []any{c[name], "more"} })
+		seed(func(c map[string]any) { c[name] = 1e18 })
+	}
+	f.Add([]byte("null"))
+	f.Add([]byte(strings.Repeat("[", 20_000)))
+	key := i.keys["k1"]
+	encode := base64.RawURLEncoding.EncodeToString
+	head := encode([]byte(`{"alg":"ES256","typ":"` + authn.TokenType + `","kid":"k1"}`))
+	f.Fuzz(func(t *testing.T, claims []byte) {
+		signature, err := jwt.SigningMethodES256.Sign(head+"."+encode(claims), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := v.Verify(t.Context(), head+"."+encode(claims)+"."+encode(signature))
+		if err != nil {
+			if fault.KindOf(err) != fault.Unauthenticated || c.Principal != "" {
+				t.Fatalf("%q is refused as %+v, %v", claims, c, err)
+			}
+			return
+		}
+		var said struct {
+			Iss, Sub, Tid string
+			Aud           any
+			Exp           float64
+		}
+		if err := json.Unmarshal(claims, &said); err != nil {
+			t.Fatalf("%q is believed, and encoding/json says: %v", claims, err)
+		}
+		until := time.Unix(int64(said.Exp), 0)
+		if said.Iss != issuerURL || said.Tid != c.Tenant.String() || said.Sub != string(c.Principal) || !strings.Contains(fmt.Sprint(said.Aud), audience) ||
+			!until.After(i.clock.Now()) || until.Sub(i.clock.Now()) > authn.MaxLifetime+2*time.Minute {
+			t.Fatalf("%q is believed as %+v", claims, c)
 		}
 	})
 }

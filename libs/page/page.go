@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/tink-crypto/tink-go/v2/aead/subtle"
 
@@ -68,8 +69,9 @@ func (s *Sealer) Open(ctx context.Context, method string, filter any, token stri
 	if err != nil {
 		return err
 	}
-	sealed, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil {
+	// Strict, and without the line ends that the decoder passes over: a token has one form.
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil || strings.ContainsAny(token, "\r\n") {
 		return ErrToken
 	}
 	raw, err := s.aead.Decrypt(sealed, bound)

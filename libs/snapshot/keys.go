@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // keyIDBytes of the public key's SHA-256 name it. The id only selects a key; the signature decides.
@@ -52,7 +53,8 @@ func FormatPublicKey(key ed25519.PublicKey) string { return base64.StdEncoding.E
 // ParsePublicKey reads what FormatPublicKey writes.
 func ParsePublicKey(text string) (ed25519.PublicKey, error) {
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(raw) != ed25519.PublicKeySize {
+	// The decoder passes over line ends: a key has one form.
+	if err != nil || len(raw) != ed25519.PublicKeySize || strings.ContainsAny(text, "\r\n") {
 		return nil, fmt.Errorf("%q is not a snapshot key, want base64 of %d octets", clip(text), ed25519.PublicKeySize)
 	}
 	return raw, nil

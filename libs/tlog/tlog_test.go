@@ -13,6 +13,7 @@ import (
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
+	"golang.org/x/mod/sumdb/note"
 	sumdb "golang.org/x/mod/sumdb/tlog"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -346,8 +347,23 @@ func FuzzOpenCheckpoint(f *testing.F) {
 	f.Add(fmt.Sprintf("%s%s", good, good))
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := s.Verifier().Open(text)
-		if err == nil && (len(c.Root) != tlog.HashSize || c.Note != text) {
-			t.Errorf("%q is read as %+v", text, c)
+		if err != nil {
+			return
+		}
+		// Go's own checksum database reads the same format, and is the oracle: of the signature, and of size and root.
+		key, kerr := note.NewVerifier(s.Verifier().String())
+		if kerr != nil {
+			t.Fatal(kerr)
+		}
+		signed, nerr := note.Open([]byte(text), note.VerifierList(key))
+		if nerr != nil {
+			t.Fatalf("%q is believed, and x/mod/sumdb/note says: %v", text, nerr)
+		}
+		// It knows its own log alone, by the first line.
+		_, rest, _ := strings.Cut(signed.Text, "\n")
+		tree, terr := sumdb.ParseTree([]byte("go.sum database tree\n" + rest))
+		if terr == nil && (uint64(tree.N) != c.Size || !bytes.Equal(tree.Hash[:], c.Root)) || c.Note != text || len(c.Root) != tlog.HashSize {
+			t.Errorf("%q is read as %+v, by x/mod/sumdb/tlog as %+v, %v", text, c, tree, terr)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -158,6 +159,9 @@ func decodePolicy(out []byte) (*sudoPolicy, error) {
 		return nil, fmt.Errorf("its answer can't be read: %w", err)
 	}
 	for _, s := range policy.Specs {
+		if s == nil || slices.Contains(s.Commands, nil) {
+			return nil, errors.New("its answer can't be read: there is a rule that says nothing")
+		}
 		s.line = -1
 	}
 	return policy, nil
