@@ -135,7 +135,11 @@ func (t *tree) try(ctx context.Context, m mutation) (caughtBy string, err error)
 
 // test runs tests and answers the first that failed. What doesn't build is an error: nobody could have noticed anything.
 func (t *tree) test(ctx context.Context, l look) (failed string, err error) {
-	const most = "-timeout=15m"
+	// A test that waits in vain for what was taken out has noticed too.
+	most := "-timeout=3m"
+	if l.pkgs == "./systemtest" {
+		most = "-timeout=15m"
+	}
 	args := []string{"test", "-json", "-failfast", most}
 	if l.run != "" {
 		args = append(args, "-run", l.run)
@@ -168,7 +172,7 @@ type event struct{ Action, Package, Test, Output, FailedBuild string }
 
 // firstFailure reads to the end. A package that fails without a test of it failing could not even begin.
 func firstFailure(from io.Reader) (string, error) {
-	var test, pkg, said string
+	var test, pkg, open, said string
 	lines := bufio.NewScanner(from)
 	const longest = 16 << 20
 	lines.Buffer(nil, longest)
@@ -179,6 +183,10 @@ func firstFailure(from io.Reader) (string, error) {
 		}
 		top, _, _ := strings.Cut(e.Test, "/")
 		switch {
+		case e.Action == "run":
+			open = top
+		case e.Action == "pass" && e.Test == open:
+			open = ""
 		case e.Action == "build-output":
 			said += e.Output
 		case e.FailedBuild != "":
@@ -194,6 +202,8 @@ func firstFailure(from io.Reader) (string, error) {
 	switch {
 	case test != "":
 		return test, lines.Err()
+	case pkg != "" && open != "":
+		return open + ", which never ended", lines.Err()
 	case pkg != "":
 		return fmt.Sprintf("%s, which could not begin: %.120s", pkg, strings.TrimSpace(said)), lines.Err()
 	}
