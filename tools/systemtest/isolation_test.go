@@ -56,7 +56,7 @@ func (r isolationReport) finds(t *testing.T, s said, holes ...string) {
 	}
 }
 
-// The proof holds on a plane as it is brought up, is signed, and can be verified without the plane.
+// Row O40, and all walls at once: the proof holds on a plane as it is brought up, is signed, and can be verified without the plane.
 func TestIsolationIsProvenAndTheProofVerifiesOffline(t *testing.T) {
 	s, r, dir := verifyIsolation(t)
 	if s.code != 0 {
