@@ -45,7 +45,10 @@ func links() []mutation {
 	return append(out,
 		one("streams' messages through the links", "libs/rpc/connect.go", "	return g.s.received(g.ctx, g.call, m)", "	return nil", behaviour),
 		one("the refusal of methods without a rule", "libs/rpc/rpc.go", "	rules, err := authz.Load(descriptors...)\n	if err != nil {\n		return err\n	}", "	rules, err := authz.Load(descriptors...)\n	if err != nil {\n		rules = authz.Table{}\n	}", behaviour),
-		one("the refusal of plain routes without a rule", "libs/rpc/route.go", "case r.Open == \"\" && r.Permission == \"\":", "case r.Pattern == \"\":", behaviour),
+		mutation{name: "the refusal of plain routes without a rule", edits: []edit{
+			{"libs/rpc/route.go", "case r.Open == \"\" && r.Permission == \"\":", "case r.Pattern == \"\":"},
+			{"libs/rpc/route.go", "	if !authz.Carried(r.Permission) {", "	if r.Pattern == \"\" || !authz.Carried(\"audit.verify\") {"},
+		}, looks: []look{behaviour}},
 	)
 }
 

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,41 @@ func TestRotatedPasswordIsFetchedAgainOnce(t *testing.T) {
 	if asked != 2 {
 		t.Errorf("the password was fetched %d times, want twice", asked)
 	}
+}
+
+// Attack S44: the password is another one at the server, and in the store, while a run is reading. The next login is refused, the new
+// one is fetched once, and the run ends as if nothing had been.
+func TestPasswordRotatedInTheMiddleOfARunIsFetchedOnceAndTheRunGoesOn(t *testing.T) {
+	o := newOracle(t, 15)
+	o.fill(t)
+	undisturbed := &collected{}
+	if _, err := New().Read(t.Context(), testSource(o.settings(), readerPassword), nil, undisturbed); err != nil {
+		t.Fatal(err)
+	}
+	password, asked, rotated := readerPassword, 0, false
+	source := testSource(o.settings(), "")
+	source.Secret = func(context.Context) (string, error) {
+		asked++
+		return password, nil
+	}
+	disturbed := &collected{}
+	disturbed.emit = func(int) error {
+		if !rotated {
+			rotated, password = true, "tomorrow's"
+			o.run(t, o.home, fmt.Sprintf("ALTER ROLE %s PASSWORD 'tomorrow''s'", reader))
+		}
+		return nil
+	}
+	if next, err := New().Read(t.Context(), source, nil, disturbed); err != nil || next != nil {
+		t.Fatalf("the run ended with %v at %s", err, next)
+	}
+	if !rotated || asked != 2 {
+		t.Errorf("the password was rotated (%v) and fetched %d times, want twice: at first, and when it was refused", rotated, asked)
+	}
+	if !slices.Equal(texts(disturbed.records), texts(undisturbed.records)) || len(disturbed.gaps) != len(undisturbed.gaps) {
+		t.Errorf("%d records and the gaps %v, undisturbed %d and %v", len(disturbed.records), disturbed.gaps, len(undisturbed.records), undisturbed.gaps)
+	}
+	t.Attr("row", "S44 1")
 }
 
 func TestSettingsThatAPersonMustMendArePermanent(t *testing.T) {
