@@ -35,7 +35,7 @@ func ToWorkload[C any](transport *workload.Transport, target workload.Identity, 
 		return none, err
 	}
 	return newClient(&http.Client{Transport: upstream.NewPatient(transport, patience)}, "https://"+target.ServerName(),
-		connect.WithInterceptors(tracing, outgoing{present: true, breaker: upstream.NewBreaker(slowCall)}), connect.WithReadMaxBytes(32<<20)), nil
+		connect.WithInterceptors(tracing, outgoing{present: true, breaker: upstream.NewBreaker(target.Service, slowCall)}), connect.WithReadMaxBytes(32<<20)), nil
 }
 
 // ToTenant makes a client for people and programs outside of the set: it presents the token that the context's owner gets from

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
@@ -28,10 +29,13 @@ type Breaker struct {
 	circuit circuitbreaker.CircuitBreaker[any]
 }
 
-// NewBreaker makes a breaker that takes calls longer than slow for too slow.
-func NewBreaker(slow time.Duration) *Breaker {
+// NewBreaker makes a breaker for calls of a service, which takes those longer than slow for too slow.
+func NewBreaker(service string, slow time.Duration) *Breaker {
 	return &Breaker{slow: slow, circuit: circuitbreaker.NewBuilder[any]().
-		WithFailureRateThreshold(slowShare, slowLeast, slowPeriod).WithDelay(reopenAfter).WithSuccessThreshold(1).Build()}
+		WithFailureRateThreshold(slowShare, slowLeast, slowPeriod).WithDelay(reopenAfter).WithSuccessThreshold(1).
+		OnOpen(func(circuitbreaker.StateChangedEvent) {
+			slog.Warn("a service does not answer in time, calls of it are refused for a while", "callee", service, "slow", slow, "for", reopenAfter)
+		}).Build()}
 }
 
 // Enter lets a call begin, or refuses it at once. A caller who was let in calls done at its end.

@@ -107,7 +107,7 @@ func TestServiceThatStaysAwayCostsNobodyTime(t *testing.T) {
 
 func TestBreakerOpensWhileCallsAreSlowAndClosesAfterAQuickOne(t *testing.T) {
 	const slow = 20 * time.Millisecond
-	b := upstream.NewBreaker(slow)
+	b := upstream.NewBreaker("iam", slow)
 	var under []func()
 	until := time.After(20 * time.Second)
 	for {

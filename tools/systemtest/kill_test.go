@@ -16,8 +16,12 @@ import (
 	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
 )
 
-// backWithin is how soon a killed process serves again. The supervisor starts it at once; the rest is room for a slow machine.
+// backWithin is how soon a killed process serves again. It has room for a slow machine; what the supervisor promises is startedWithin.
 const backWithin = 20 * time.Second
+
+// startedWithin is how soon the supervisor starts what was killed, by its own clock: how long the process then takes until it serves
+// is the machine's business.
+const startedWithin = 2 * time.Second
 
 func TestKilledProcessIsBackAndNothingIsLost(t *testing.T) {
 	full(t)
@@ -30,20 +34,23 @@ func TestKilledProcessIsBackAndNothingIsLost(t *testing.T) {
 	l := newLoad(t, owner, acme().workspace(t, owner).GetId())
 	for _, target := range targets {
 		before := shared.pids(t)
+		was, err := shared.process(t.Context(), target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed := time.Now()
 		kill(t, before[target])
-		var now process
-		took := within(t, backWithin, func() error {
-			var err error
-			if now, err = shared.process(t.Context(), target); err != nil {
-				return err
-			}
-			if now.PID == 0 || now.PID == before[target] || now.State != "serving" {
-				return fmt.Errorf("%s is %s, %s", target, now.State, now.LastExit)
-			}
-			return nil
-		})
+		now := shared.serves(t, target, before[target])
+		took := time.Since(killed)
 		l.healed(t, target)
-		t.Logf("%s: serving again %s after SIGKILL", target, took.Round(time.Millisecond))
+		t.Logf("%s: started again %s after SIGKILL, and served after %s", target, now.Since.Sub(killed).Round(time.Millisecond), took.Round(time.Millisecond))
+		// What had ended shortly before is given a pause, which is another promise.
+		if settled := killed.Sub(was.Since) > 10*time.Second; settled && now.Since.Sub(killed) > startedWithin {
+			t.Errorf("%s was started again %s after it was killed", target, now.Since.Sub(killed))
+		}
+		if now.Restarts != was.Restarts+1 {
+			t.Errorf("%s was killed once and started %d times", target, now.Restarts-was.Restarts)
+		}
 		for name, pid := range shared.pids(t) {
 			if name != target && pid != before[name] {
 				t.Errorf("when %s was killed, %s ended as well", target, name)

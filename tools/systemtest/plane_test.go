@@ -30,6 +30,8 @@ type plane struct {
 	port    int
 	domain  string
 	environ []string
+	// programs is the directory of the plane's programs, where they are not those under test.
+	programs string
 	// first is what the first `plane up` printed.
 	first said
 	// tenants by slug.
@@ -81,8 +83,9 @@ func (s said) String() string { return fmt.Sprintf("exit code %d\n%s%s", s.code,
 
 // command runs one of the programs to its end.
 func (p *plane) command(ctx context.Context, program string, args ...string) (said, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(programs, program), args...)
-	cmd.Env, cmd.Dir = p.environ, filepath.Dir(programs)
+	dir := cmp.Or(p.programs, programs)
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, program), args...)
+	cmd.Env, cmd.Dir = p.environ, filepath.Dir(dir)
 	return finish(cmd)
 }
 
@@ -191,8 +194,10 @@ type process struct {
 	State    string `json:"state"`
 	PID      int    `json:"pid"`
 	Restarts int    `json:"restarts"`
-	LastExit string `json:"last_exit"`
-	Log      string `json:"log"`
+	// Since is when the process that runs started.
+	Since    time.Time `json:"since"`
+	LastExit string    `json:"last_exit"`
+	Log      string    `json:"log"`
 }
 
 func (p *plane) status(ctx context.Context) (status, error) {
