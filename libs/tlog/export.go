@@ -53,7 +53,7 @@ func (e Export) Run(ctx context.Context) (earlier string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("the log's newest checkpoint is not signed by %s: %w", v.Origin(), err)
 	}
-	if earlier, err = e.resume(v, c); err != nil {
+	if earlier, err = e.resume(ctx, v, c); err != nil {
 		return "", err
 	}
 	if err := e.write(KeyFile, []byte(e.Key+"\n")); err != nil {
@@ -82,7 +82,7 @@ func (e Export) Run(ctx context.Context) (earlier string, err error) {
 }
 
 // resume refuses a directory that holds another log, or more of this one than there is now.
-func (e Export) resume(v *Verifier, c Checkpoint) (string, error) {
+func (e Export) resume(ctx context.Context, v *Verifier, c Checkpoint) (string, error) {
 	if err := os.MkdirAll(e.Dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the directory of the export: %w", err)
 	}
@@ -103,7 +103,7 @@ func (e Export) resume(v *Verifier, c Checkpoint) (string, error) {
 	if key != v.String() {
 		return "", fmt.Errorf("%s holds an export of another log, or one with another key (%s): export to a directory of its own", e.Dir, key)
 	}
-	note, err := a.Checkpoint(context.Background())
+	note, err := a.Checkpoint(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

@@ -280,7 +280,9 @@ func (w *walk) compare() (bool, error) {
 			Text: fmt.Sprintf("something among the entries %d to %d was changed, moved, put in or taken out, and the hashes kept for them with it: "+
 				"they don't lead to the checkpoint of size %d", w.good, size-1, size)}
 	}
+	newestListed := false
 	for w.listed.have && w.listed.c.Size == size {
+		newestListed = newestListed || w.listed.c.Note == w.newest.Note
 		same, err := agrees(w.listed.c)
 		if err != nil {
 			return false, err
@@ -293,7 +295,7 @@ func (w *walk) compare() (bool, error) {
 			return false, err
 		}
 	}
-	if w.newest.Size == size {
+	if w.newest.Size == size && !newestListed {
 		if same, err := agrees(w.newest); err != nil || !same {
 			w.stop(rewritten())
 			return false, err

@@ -125,6 +125,7 @@ func TestWitnessFollowsTheLogByItsProofs(t *testing.T) {
 	}
 }
 
+// Row A54: an old checkpoint restored with a log cut short to it is whole in itself, and the witness that saw a later one shows it.
 func TestWitnessSeesALogThatWasCutShort(t *testing.T) {
 	h := start(t)
 	h.seal(t, 5)
@@ -149,6 +150,7 @@ func TestWitnessSeesALogThatWasCutShort(t *testing.T) {
 	if h.witness.refused == nil || h.witness.held.Size != 10 {
 		t.Errorf("the witness took it: %v, holds %d", h.witness.refused, h.witness.held.Size)
 	}
+	t.Attr("row", "A54 1")
 }
 
 func TestReportGoesOnWhenTheRegistryIsBack(t *testing.T) {

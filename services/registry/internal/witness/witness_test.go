@@ -101,6 +101,7 @@ func TestWitnessFollowsALogThatOnlyGrows(t *testing.T) {
 	}
 }
 
+// Row A54, at the registry.
 func TestLogThatWasCutOrRewrittenGetsNoWitness(t *testing.T) {
 	l := newTree(t)
 	l.grow(10, "event")
@@ -110,7 +111,7 @@ func TestLogThatWasCutOrRewrittenGetsNoWitness(t *testing.T) {
 	}
 	other := newTree(t)
 	other.grow(20, "event")
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		change func(l *tree)
 		key    string
 		proof  func(l *tree) [][]byte
@@ -123,7 +124,9 @@ func TestLogThatWasCutOrRewrittenGetsNoWitness(t *testing.T) {
 		"grown without a proof":     {change: func(l *tree) { l.grow(5, "event") }, want: witness.ErrFork},
 		"another log's key":         {change: func(*tree) {}, key: other.key(), want: witness.ErrKeyChanged},
 		"cut and signed by another": {change: func(l *tree) { l.signer = other.signer }, want: witness.ErrInvalid},
-	} {
+	}
+	t.Attr("row", fmt.Sprintf("A54 %d", len(cases)))
+	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			changed := &tree{signer: l.signer, leaves: append([][]byte(nil), l.leaves...)}
 			c.change(changed)

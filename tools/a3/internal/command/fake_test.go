@@ -110,6 +110,7 @@ func newFake(t *testing.T) *fake {
 		path, h := mount()
 		mux.Handle(path, h)
 	}
+	mux.HandleFunc("GET /audit/v1/log/{path...}", f.log.serveLayout)
 	f.Tenant = profiletest.New(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("A3-Request-Id", requestID)
 		mux.ServeHTTP(w, r)
