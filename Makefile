@@ -49,7 +49,7 @@ attack: check-go ## try what attackers try, and print row by row what was refuse
 faults: check-go ## break what breaks, and print row by row what held (A3_PLAY as above)
 	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/play faults $(A3_PLAY)
 
-mutate: check-go ## take checks out of a copy, one at a time, and see which test notices (long; A3_MUTATE='--only WORDS')
+mutate: check-go ## take checks out of a copy, one at a time, and see which test notices (long; A3_MUTATE='--only REGEXP')
 	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/mutate $(A3_MUTATE)
 
 TOOLS := $(CURDIR)/.cache/bin

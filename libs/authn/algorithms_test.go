@@ -8,9 +8,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 
 	"a3os.app/libs/authn"
 )
@@ -59,4 +62,34 @@ func TestTokenIsVerifiedByTheAlgorithmOfItsKeyAlone(t *testing.T) {
 		}
 	}
 	t.Attr("row", "T2 3")
+}
+
+// Attack T11, where the token was never seen before its session was revoked: nothing of it is kept that could answer.
+func TestTokenThatComesFirstAfterItsRevocationIsRefused(t *testing.T) {
+	i := newIssuer(t, "k1")
+	revocations := authn.NewRevocations(i.clock.Now)
+	v := i.verifier(t, i.remote(), revocations)
+	var of authn.TokenClaims
+	token := i.token(t, "k1", func(c *authn.TokenClaims) { of = *c })
+	revocations.Apply([]*iamv1.Revocation{{Sequence: 1, PrincipalId: of.Subject, SessionId: of.SessionID}}, 1)
+	for range 2 {
+		if _, err := v.Verify(t.Context(), token); !errors.Is(err, authn.ErrRevoked) {
+			t.Errorf("want it revoked, got %v", err)
+		}
+	}
+	t.Attr("row", "T11 2")
+}
+
+// Attack T10: also a token that is good in all else is refused where it is larger than any of ours.
+func TestTokenLargerThanAnyOfOursIsRefused(t *testing.T) {
+	i := newIssuer(t, "k1")
+	v := i.verifier(t, i.remote(), authn.NewRevocations(i.clock.Now))
+	const far = 16 << 10
+	for size, good := range map[int]bool{100: true, far: false} {
+		token := i.token(t, "k1", func(c *authn.TokenClaims) { c.Audience = append(c.Audience, strings.Repeat("a", size)) })
+		if _, err := v.Verify(t.Context(), token); (err == nil) != good || err != nil && !errors.Is(err, authn.ErrToken) {
+			t.Errorf("of %d octets: %v", len(token), err)
+		}
+	}
+	t.Attr("row", "T10 1")
 }

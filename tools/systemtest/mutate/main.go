@@ -2,7 +2,7 @@
 // a link of a chain, a check, a policy, a grant, and runs the tests that should notice. It prints which test did. What nobody notices
 // fails the run, and so does a mutation that no longer fits the code.
 //
-//	mutate [--only WORDS] [--json FILE] [--list]
+//	mutate [--only REGEXP] [--json FILE] [--list]
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -32,20 +33,24 @@ func main() {
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags := flag.NewFlagSet("mutate", flag.ContinueOnError)
-	only := flags.String("only", "", "only mutations whose name has these words")
+	only := flags.String("only", "", "only mutations whose name this regular expression finds")
 	into := flags.String("json", "", "file for the result as JSON")
 	list := flags.Bool("list", false, "say what would be taken out, and do nothing")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
 	var chosen []mutation
 	for _, m := range mutations() {
-		if strings.Contains(m.name, *only) {
+		if wanted.MatchString(m.name) {
 			chosen = append(chosen, m)
 		}
 	}
 	if len(chosen) == 0 {
-		return fmt.Errorf("no mutation has %q in its name", *only)
+		return fmt.Errorf("no mutation's name has %q", *only)
 	}
 	if *list {
 		for _, m := range chosen {
@@ -77,8 +82,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 type outcome struct {
 	Name string `json:"taken_out"`
 	// CaughtBy is the test that failed; empty where none did.
-	CaughtBy string  `json:"caught_by"`
-	Seconds  float64 `json:"seconds"`
+	CaughtBy string `json:"caught_by"`
+	// Wrong says why the mutation itself is none; it has to be written anew.
+	Wrong   string  `json:"wrong,omitempty"`
+	Seconds float64 `json:"seconds"`
 }
 
 func (t *tree) tryAll(ctx context.Context, chosen []mutation, progress io.Writer) ([]outcome, error) {
@@ -97,10 +104,14 @@ func (t *tree) tryAll(ctx context.Context, chosen []mutation, progress io.Writer
 	for i, m := range chosen {
 		began := time.Now()
 		by, err := t.try(ctx, m)
-		if err != nil {
+		o := outcome{Name: m.name, CaughtBy: by}
+		switch {
+		case errors.Is(err, errDoesNotBuild):
+			o.Wrong = err.Error()
+		case err != nil:
 			return out, fmt.Errorf("%s: %w", m.name, err)
 		}
-		o := outcome{Name: m.name, CaughtBy: by, Seconds: time.Since(began).Seconds()}
+		o.Seconds = time.Since(began).Seconds()
 		out = append(out, o)
 		fmt.Fprintf(progress, "%d/%d: without %s: %s (%.0f s)\n", i+1, len(chosen), o.Name, o.told(), o.Seconds)
 	}
@@ -108,7 +119,10 @@ func (t *tree) tryAll(ctx context.Context, chosen []mutation, progress io.Writer
 }
 
 func (o outcome) told() string {
-	if o.CaughtBy == "" {
+	switch {
+	case o.Wrong != "":
+		return "NO MUTATION: " + strings.TrimSpace(o.Wrong)
+	case o.CaughtBy == "":
 		return "SURVIVED"
 	}
 	return "caught by " + o.CaughtBy
@@ -138,5 +152,5 @@ func verdict(all []outcome) error {
 	if len(survived) == 0 {
 		return nil
 	}
-	return fmt.Errorf("nobody noticed that this was gone: %s", strings.Join(survived, "; "))
+	return fmt.Errorf("nobody noticed that this was gone, or it can't be taken out as written: %s", strings.Join(survived, "; "))
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,7 @@ func TestWhoNoticesIsNamedAndWhatNobodyNoticesSurvives(t *testing.T) {
 	if err != nil || by != "" {
 		t.Errorf("what nobody looks at: caught by %q, %v", by, err)
 	}
-	if _, err := tree.try(t.Context(), one("sense", "libs/guard.go", "return 1", "return none", look)); err == nil || !strings.Contains(err.Error(), "doesn't build") {
+	if _, err := tree.try(t.Context(), one("sense", "libs/guard.go", "return 1", "return none", look)); !errors.Is(err, errDoesNotBuild) {
 		t.Errorf("what doesn't build counts as noticed: %v", err)
 	}
 	if err := tree.fits(one("the guard", "libs/guard.go", "n > 0", "", look)); err != nil {

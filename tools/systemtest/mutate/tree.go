@@ -167,6 +167,9 @@ func (t *tree) test(ctx context.Context, l look) (failed string, err error) {
 	return failed, errors.Join(err, ctx.Err())
 }
 
+// errDoesNotBuild is returned for what nobody could have noticed.
+var errDoesNotBuild = errors.New("it doesn't build without that")
+
 // event is a line of go test -json (cmd/test2json).
 type event struct{ Action, Package, Test, Output, FailedBuild string }
 
@@ -190,7 +193,7 @@ func firstFailure(from io.Reader) (string, error) {
 		case e.Action == "build-output":
 			said += e.Output
 		case e.FailedBuild != "":
-			return "", fmt.Errorf("it doesn't build: %s", said)
+			return "", fmt.Errorf("%w: %s", errDoesNotBuild, said)
 		case e.Action == "fail" && e.Test != "" && test == "":
 			test = top
 		case e.Action == "output" && e.Test == "" && !strings.HasPrefix(e.Output, "FAIL") && !strings.HasPrefix(e.Output, "ok"):
