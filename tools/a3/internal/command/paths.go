@@ -7,7 +7,6 @@ import (
 	"text/tabwriter"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
-	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	"a3os.app/tools/a3/internal/show"
 )
 
@@ -48,11 +47,11 @@ func (a *app) showHolders(all *discoveryv1.ListHoldersResponse, entitlement stri
 		many = show.Count(n, "person", "people") + ", " + many
 	}
 	a.print("%s: %s", show.Text(what), many)
-	table := show.NewTable("person", "account", "system", "entitlement", "how")
+	table := show.NewTable("person", "account", "system", "entitlement", "how", "since")
 	for _, h := range all.GetHolders() {
 		acc := h.GetAccount()
 		for _, g := range together(h.GetEntitlements()) {
-			table.Row(acc.GetPerson().GetDisplayName(), account(acc), acc.GetIntegrationName(), g.names, g.how)
+			table.Row(acc.GetPerson().GetDisplayName(), account(acc), acc.GetIntegrationName(), g.names, g.how, g.since)
 		}
 	}
 	table.Sort()
@@ -70,11 +69,11 @@ func (a *app) showReaches(all *discoveryv1.ListAccessResponse, asked string) err
 		accounts = append(accounts, fmt.Sprintf("%s in %s%s", label(p), p.GetIntegrationName(), standing(p)))
 	}
 	a.print("%s: %s", show.Text(asked), show.Text(strings.Join(accounts, ", ")))
-	table := show.NewTable("system", "type", "resource", "entitlement", "how")
+	table := show.NewTable("system", "type", "resource", "entitlement", "how", "since")
 	for _, reach := range all.GetReaches() {
 		r := reach.GetResource()
 		for _, g := range together(reach.GetEntitlements()) {
-			table.Row(r.GetIntegrationName(), r.GetType(), label(r), g.names, g.how)
+			table.Row(r.GetIntegrationName(), r.GetType(), label(r), g.names, g.how, g.since)
 		}
 	}
 	a.more(all.GetNextPageToken())
@@ -85,17 +84,17 @@ func (a *app) showReaches(all *discoveryv1.ListAccessResponse, asked string) err
 	return nil
 }
 
-// alike are entitlements that are held in one way.
-type alike struct{ names, how string }
+// alike are entitlements that are held in one way, since one time.
+type alike struct{ names, how, since string }
 
-// together joins the entitlements that are held in the same way, in the order they came.
+// together joins the entitlements that are held in the same way since the same time, in the order they came.
 func together(held []*discoveryv1.HeldEntitlement) []alike {
 	var out []alike
 	for _, h := range held {
-		how := way(h)
-		at := slices.IndexFunc(out, func(s alike) bool { return s.how == how })
+		how, since := way(h), show.Time(h.GetSince())
+		at := slices.IndexFunc(out, func(s alike) bool { return s.how == how && s.since == since })
 		if at < 0 {
-			out = append(out, alike{names: h.GetEntitlement(), how: how})
+			out = append(out, alike{names: h.GetEntitlement(), how: how, since: since})
 			continue
 		}
 		out[at].names += ", " + h.GetEntitlement()
@@ -161,6 +160,9 @@ func (a *app) showPath(n int, p *discoveryv1.Path, several bool) error {
 	if p.GetAssumption() {
 		how += ", by acting"
 	}
+	if p.GetSince() != nil {
+		how += ", since " + show.Time(p.GetSince())
+	}
 	a.print("\n%d  %s → %s on %s (%s)", n, show.Text(from+standing(start)), show.Text(last.GetEntitlement()), show.Text(label(last.GetResource())), how)
 	w := tabwriter.NewWriter(a.Out, 0, 0, 2, ' ', 0)
 	for i, s := range steps {
@@ -195,6 +197,7 @@ func clause(before, s *discoveryv1.Step) string {
 func (a *app) footer(c *discoveryv1.Completeness) {
 	if len(c.GetSources()) == 0 {
 		a.print("no system is connected, so nothing is known: connect one with `a3 integration add`")
+		a.unknown(c)
 		return
 	}
 	state := "complete"
@@ -207,22 +210,28 @@ func (a *app) footer(c *discoveryv1.Completeness) {
 	}
 	a.print("%s", line)
 	for _, f := range c.GetSources() {
-		if missing := missing(f); missing != "" {
-			a.print("  %s: %s", show.Text(f.GetIntegrationName()), show.Text(missing))
+		if p := f.GetProblem(); p != "" {
+			a.print("  %s: %s", show.Text(f.GetIntegrationName()), show.Text(p+a.age(f)))
 			a.gaps("    ", f.GetGaps())
 		}
 	}
+	a.unknown(c)
 }
 
-// missing is what an integration does not contribute; empty where its newest run was complete.
-func missing(f *discoveryv1.Freshness) string {
-	switch {
-	case f.GetRunId() == "":
-		return fmt.Sprintf("nothing published yet, see `a3 discovery status %s`", f.GetIntegrationName())
-	case f.GetState() == integrationsv1.RunState_RUN_STATE_COMPLETE:
-		return ""
-	case f.GetState() == integrationsv1.RunState_RUN_STATE_PARTIAL:
-		return "could not be read in full"
+// unknown says what is not known beyond the systems.
+func (a *app) unknown(c *discoveryv1.Completeness) {
+	if p := c.GetProblem(); p != "" {
+		a.print("  %s", show.Text(p))
 	}
-	return "its newest run is " + word(f.GetState(), runStatePrefix)
+}
+
+// age is how old what is known of a system is, or what to do where nothing is.
+func (a *app) age(f *discoveryv1.Freshness) string {
+	if t := f.GetPublishedAt(); t != nil {
+		return fmt.Sprintf(" (what is known is %s old)", show.Span(a.now().Sub(t.AsTime())))
+	}
+	if f.GetNewestRunId() == "" {
+		return fmt.Sprintf(": run `a3 discovery run %s`", f.GetIntegrationName())
+	}
+	return fmt.Sprintf(" (see `a3 discovery status %s`)", f.GetIntegrationName())
 }

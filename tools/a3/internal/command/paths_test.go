@@ -20,6 +20,8 @@ func trust(complete bool, sources ...*discoveryv1.Freshness) *discoveryv1.Comple
 	return &discoveryv1.Completeness{Complete: complete, OldestPublishedAt: timestamppb.New(time.Now().Add(-190 * time.Second)), Sources: sources}
 }
 
+var march = timestamppb.New(time.Date(2026, 3, 1, 9, 30, 0, 0, time.Local))
+
 var fresh = &discoveryv1.Freshness{IntegrationName: "shop", RunId: "run_1", State: integrationsv1.RunState_RUN_STATE_COMPLETE}
 
 func same(t *testing.T, got, want string) {
@@ -36,7 +38,7 @@ func TestWhyReadsAsChainsWithReasons(t *testing.T) {
 	f.answers["ExplainAccess"] = &discoveryv1.ExplainAccessResponse{
 		Principals: []*discoveryv1.ResourceView{alice}, Resource: orders, Completeness: trust(true, fresh, fresh),
 		Paths: []*discoveryv1.Path{
-			{Steps: []*discoveryv1.Step{
+			{Since: march, Steps: []*discoveryv1.Step{
 				{Principal: alice, Entitlement: "member", Resource: staff, Reason: "GRANT by postgres"},
 				{Principal: staff, Entitlement: "SELECT", Resource: orders, Reason: "GRANT by app"},
 			}},
@@ -50,7 +52,7 @@ func TestWhyReadsAsChainsWithReasons(t *testing.T) {
 	same(t, a3(t, "access", "why", "alice", "orders").out, `
 alice → table app.public.orders: 2 paths
 
-1  alice → SELECT on app.public.orders (2 steps)
+1  alice → SELECT on app.public.orders (2 steps, since 2026-03-01 09:30:00)
    alice is a member of role staff              GRANT by postgres
    staff has SELECT on table app.public.orders  GRANT by app
 
@@ -82,33 +84,39 @@ func TestWhoSaysHowEachHasAccess(t *testing.T) {
 		Resource: thing("table", "app.public.orders", "public.orders"), Persons: 1, Accounts: 2, Completeness: trust(true, fresh),
 		Holders: []*discoveryv1.Holder{
 			{Account: bob, Entitlements: []*discoveryv1.HeldEntitlement{
-				{Entitlement: "INSERT", Direct: true, Distance: 1}, {Entitlement: "SELECT", Direct: true, Distance: 1}, {Entitlement: "DELETE", Assumption: true, Distance: 3},
+				{Entitlement: "INSERT", Direct: true, Distance: 1, Since: march}, {Entitlement: "SELECT", Direct: true, Distance: 1, Since: march}, {Entitlement: "DELETE", Assumption: true, Distance: 3},
 			}},
 			{Account: locked, Entitlements: []*discoveryv1.HeldEntitlement{{Entitlement: "SELECT", Distance: 2}}},
 		},
 	}
 	same(t, a3(t, "access", "who", "orders").out, `
 table app.public.orders in shop: 1 person, 2 accounts
-PERSON  ACCOUNT         SYSTEM  ENTITLEMENT     HOW
--       carol (locked)  shop    SELECT          via 2 steps
-Bob B   b.b             shop    DELETE          by acting, 3 steps
-Bob B   b.b             shop    INSERT, SELECT  direct
+PERSON  ACCOUNT         SYSTEM  ENTITLEMENT     HOW                 SINCE
+-       carol (locked)  shop    SELECT          via 2 steps         -
+Bob B   b.b             shop    DELETE          by acting, 3 steps  -
+Bob B   b.b             shop    INSERT, SELECT  direct              2026-03-01 09:30:00
 complete · 1 system · oldest data 3 min old`)
 }
 
 func TestFooterSaysWhatIsMissingAndWhy(t *testing.T) {
 	f := newFake(t)
 	f.resources = []*discoveryv1.ResourceView{thing("app", "Payroll", "Payroll")}
-	f.answers["completeness"] = trust(false, fresh, &discoveryv1.Freshness{IntegrationName: "hr"}, &discoveryv1.Freshness{
-		IntegrationName: "box", RunId: "run_2", State: integrationsv1.RunState_RUN_STATE_PARTIAL,
-		Gaps: []*discoveryv1.Gap{{Scope: "sudoers", Reason: "/etc/sudoers: permission denied"}},
-	})
+	c := trust(false, fresh, &discoveryv1.Freshness{IntegrationName: "hr", Problem: "it was never discovered"},
+		&discoveryv1.Freshness{IntegrationName: "crm", Problem: "it was never discovered: its newest run failed, the server is away", NewestRunId: "run_3"}, &discoveryv1.Freshness{
+			IntegrationName: "box", RunId: "run_2", State: integrationsv1.RunState_RUN_STATE_PARTIAL, Problem: "its newest run could not read everything",
+			PublishedAt: timestamppb.New(time.Now().Add(-190 * time.Second)),
+			Gaps:        []*discoveryv1.Gap{{Scope: "sudoers", Reason: "/etc/sudoers: permission denied"}},
+		})
+	c.Problem = "it could not be asked which integrations there are"
+	f.answers["completeness"] = c
 	_, got, _ := strings.Cut(a3(t, "access", "list").out, "incomplete")
 	same(t, "incomplete"+got, `
-incomplete · 3 systems · oldest data 3 min old
-  hr: nothing published yet, see `+"`a3 discovery status hr`"+`
-  box: could not be read in full
-    not read: /etc/sudoers: permission denied (sudoers)`)
+incomplete · 4 systems · oldest data 3 min old
+  hr: it was never discovered: run `+"`a3 discovery run hr`"+`
+  crm: it was never discovered: its newest run failed, the server is away (see `+"`a3 discovery status crm`"+`)
+  box: its newest run could not read everything (what is known is 3 min old)
+    not read: /etc/sudoers: permission denied (sudoers)
+  it could not be asked which integrations there are`)
 }
 
 func TestAsOfIsReadInEveryForm(t *testing.T) {
