@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,8 +32,17 @@ func (q *question) asking(c *cobra.Command, limit int, entitlement bool) *cobra.
 	if entitlement {
 		c.Flags().StringVarP(&q.entitlement, "entitlement", "e", "", "only this entitlement, as SELECT")
 	}
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if q.limit < 0 {
+			return fmt.Errorf("--limit is %d: it is a number of rows, or 0 for all", q.limit)
+		}
+		return nil
+	}
 	return c
 }
+
+// aType is what a type of resource looks like.
+var aType = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
 
 func (a *app) accessList() *cobra.Command {
 	var q question
@@ -45,6 +55,9 @@ func (a *app) accessList() *cobra.Command {
   a3 access list --accounts`,
 		Args: exactly(),
 		RunE: a.doing(func(ctx context.Context, _ []string) error {
+			if kind != "" && !aType.MatchString(kind) {
+				return usage(fmt.Errorf("--type %q is no type: types are lower-case words, as table or ssh_key", kind))
+			}
 			asOf, err := a.instant("--as-of", q.asOf)
 			if err != nil {
 				return err

@@ -134,6 +134,11 @@ func exactly(names ...string) cobra.PositionalArgs {
 		case len(args) > len(names):
 			return fmt.Errorf("%q is one argument too many: %s", args[len(names)], cmd.UseLine())
 		}
+		for i, name := range names {
+			if strings.TrimSpace(args[i]) == "" {
+				return fmt.Errorf("%s is empty: %s", name, cmd.UseLine())
+			}
+		}
 		return nil
 	}
 }

@@ -75,12 +75,25 @@ func TestWrongUseIsExitCodeTwo(t *testing.T) {
 		{"-o", "yaml", "workspace", "list"}, {"workspace", "transfer", "operations"}, {"member", "add", "dave@acme.example", "--role", "king"},
 		{"member", "set-role", "dave@acme.example", "--role", "owner"}, {"integration", "add", "x", "ldap"}, {"integration", "add", "x", "unix", "--host", "h"},
 		{"integration", "add", "x", "csv"}, {"integration", "add", "x", "csv", "--system", "s", "--file", "none.csv", "--column", "Id=account_id"},
-		{"access", "who", "x", "--as-of", "yesterday"}, {"audit", "list", "--outcome", "good"}, {"dead-letter", "list", "--state", "lost"}, {"dead-letter", "retry", "dlt_x"}, {"dead-letter", "drop", "--reason", "because of it"}, {"login", "--url", "https://x.example.com"},
+		{"access", "who", "x", "--as-of", "yesterday"}, {"access", "who", ""}, {"access", "why", "x", " "}, {"access", "list", "--limit", "-5"},
+		{"access", "list", "--type", "Bad Type"}, {"access", "list", "--limit", "99999999999999999999"}, {"integration", "get", ""},
+		{"integration", "add", "x", "postgres", "--host", "h", "--user", "u", "--schedule", "1s"}, {"audit", "list", "--outcome", "good"}, {"dead-letter", "list", "--state", "lost"}, {"dead-letter", "retry", "dlt_x"}, {"dead-letter", "drop", "--reason", "because of it"}, {"login", "--url", "https://x.example.com"},
 		{"login", "--url", "http://x.example.com", "--setup-code", "x"},
 	} {
 		r := a3(t, args...)
 		if r.code != 2 || r.out != "" || strings.Count(r.err, "\n") != 1 || !strings.HasPrefix(r.err, "a3: ") {
 			t.Errorf("%q: %+v", args, r)
+		}
+	}
+}
+
+func TestWhatIsNotThereIsExitCodeFourWithTheNextStep(t *testing.T) {
+	f := newFake(t)
+	for reason, step := range map[string]string{"NO_RESOURCE": "a3 access list --search", "NO_PERSON": "--accounts"} {
+		f.refuse["ListHolders"] = fault.Declare(fault.NotFound, reason, "there is no such thing")
+		r := a3(t, "access", "who", "ünï→\u202e☃")
+		if r.code != 4 || !strings.HasPrefix(r.err, "a3: there is no such thing: look for") || !strings.Contains(r.err, step) || strings.Count(r.err, "\n") != 1 {
+			t.Errorf("%s: %+v", reason, r)
 		}
 	}
 }

@@ -148,6 +148,10 @@ func (a *app) add(ctx context.Context, name, connector string, n *connection) er
 		}
 		req.Settings.Connector = &integrationsv1.Settings_Csv{Csv: settings}
 	}
+	const often, seldom = 5 * time.Minute, 31 * 24 * time.Hour
+	if n.schedule != 0 && (n.schedule < often || n.schedule > seldom) {
+		return usage(fmt.Errorf("--schedule %s: a schedule is from 5m to 744h", n.schedule))
+	}
 	if n.schedule != 0 {
 		req.Schedule = durationpb.New(n.schedule)
 	}

@@ -71,6 +71,15 @@ func code(err error) int {
 	return exitFailed
 }
 
+// nextSteps are the commands that lead on from an error of the API, by its reason.
+var nextSteps = map[string]string{
+	"NO_RESOURCE":    "look for it with `a3 access list --search WORD`",
+	"NO_PERSON":      "look for an account with `a3 access list --accounts --search WORD`",
+	"NO_RUN":         "look at `a3 discovery list`",
+	"NO_INTEGRATION": "look at `a3 integration list`",
+	"NO_DEAD_LETTER": "look at `a3 dead-letter list`",
+}
+
 // sentence is what went wrong, without the layers it came through.
 func sentence(err error) string {
 	if errors.Is(err, context.Canceled) || fault.KindOf(err) == fault.Canceled {
@@ -84,6 +93,9 @@ func sentence(err error) string {
 		return sentence(cause)
 	}
 	message := f.Message
+	if step := nextSteps[f.Reason]; step != "" {
+		message += ": " + step
+	}
 	if ce, ok := errors.AsType[*connect.Error](err); ok && !connect.IsWireError(ce) {
 		message = unreached(ce)
 	}

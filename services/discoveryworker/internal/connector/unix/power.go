@@ -2,6 +2,7 @@ package unix
 
 import (
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -10,8 +11,8 @@ import (
 
 // powers adds what a command gives beyond itself: whoever may run a shell as somebody can do all that they can.
 //
-// It knows ALL, the shells of /etc/shells, su, sudo and sudoedit. Programs that can be talked into opening a shell (editors,
-// pagers, interpreters) are not among them.
+// It knows ALL, the shells of /etc/shells, su, sudo, sudoedit, and programs that write any file they are told to: editors, interpreters,
+// copiers. Those that can only be talked into running another program (pagers, env, git) are not among them: NOEXEC may keep them from it.
 func (s *sudoAccess) powers(h *sudoHolding, entitlement *discoveryv1.EntitlementRef) {
 	g := s.graph
 	reason := s.opens(h.list)
@@ -57,9 +58,15 @@ func (s *sudoAccess) opens(list commandList) string {
 		if c.path == "sudoedit" && c.anyArgs && !c.negated {
 			return "sudoedit writes any file of the target's"
 		}
+		if name := filepath.Base(c.path); c.anyArgs && !c.negated && writers.MatchString(name) && m.permits(list.items, c.path, []string{"/"}) {
+			return name + " writes any file of the target's"
+		}
 	}
 	return ""
 }
+
+// writers are programs that write what they are told to where they are told to, without running another program.
+var writers = regexp.MustCompile(`^(vi|vim(\.[a-z]+)?|nvim|nano|pico|emacs|ed|ex|joe|mcedit|python[0-9.]*|perl[0-9.]*|ruby[0-9.]*|node|nodejs|php[0-9.]*|lua[0-9.]*|tclsh[0-9.]*|[gmn]?awk|cp|mv|tee|dd|install|rsync|tar|sed|find|ln|chmod|chown)$`)
 
 // opensAsRoot says how a command list gives the whole power of root.
 func (s *sudoAccess) opensAsRoot(list commandList) string {

@@ -7,7 +7,8 @@
 // (full control). An account is a `user`; whoever holds its `become` can take its place. A group is a `group` with `member`. What
 // sudo lets run is a `command` whose id is a command list in sudo's own notation (`/bin/ls`, `ALL, !/bin/sh`), with entitlements
 // that say as whom: `sudo as postgres`, `sudo as ALL`, `sudo as ALL except root`, `sudo with group adm`. Where a command gives the
-// target's whole power (ALL, a shell, su, sudoedit), an expansion leads to the target's `become`. An authorized key is an `ssh_key`
+// target's whole power (ALL, a shell, su, sudoedit, an editor), an expansion leads to the target's `become`; so it does from `member` of
+// a group that may write the socket of a daemon of root's (docker) or a disk. An authorized key is an `ssh_key`
 // that holds `become` of the accounts it opens.
 package unix
 
@@ -131,6 +132,7 @@ func (c *Connector) snapshot(ctx context.Context, source connector.Source) (*gra
 	m.readShadow(g)
 	g.addAccounts(m)
 	g.addGroups(m)
+	g.addDoors(m)
 	keys := m.readKeys(ctx, g)
 	g.addLogins(m, keys)
 	if err := readSudo(ctx, m, g); err != nil {
