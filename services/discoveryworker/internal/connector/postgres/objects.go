@@ -40,6 +40,8 @@ func databaseSections() []section {
 		{"languages", "languages", readObjects("languages")},
 		{"foreign_data_wrappers", "foreign-data wrappers", readObjects("foreign_data_wrappers")},
 		{"foreign_servers", "foreign servers", readObjects("foreign_servers")},
+		{"types", "types and domains", readObjects("types")},
+		{"large_objects", "large objects", readObjects("large_objects")},
 	}
 }
 
@@ -51,6 +53,7 @@ var aclKinds = map[string]string{
 	"database": "d", "tablespace": "t", "parameter": "p", "schema": "n",
 	"table": "r", "view": "r", "materialized_view": "r", "foreign_table": "r", "sequence": "s", "column": columnACL,
 	"function": "f", "procedure": "f", "language": "l", "foreign_data_wrapper": "F", "foreign_server": "S",
+	"type": "T", "domain": "T", "large_object": "L",
 }
 
 // object is a row of a catalogue and its ACL.

@@ -207,6 +207,20 @@ var objectQuestions = map[string]string{
 	"languages": `
 		SELECT 'language', ARRAY[l.lanname::text], '', 'USAGE', array_agg(r.rolname::text) FILTER (WHERE has_language_privilege(r.oid, l.oid, 'USAGE'))
 		  FROM pg_language l, pg_roles r WHERE l.oid = ANY ($2::oid[]) GROUP BY l.oid`,
+	"types": `
+		SELECT CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'type' END, ARRAY[n.nspname::text, t.typname::text], '', 'USAGE',
+		       array_agg(r.rolname::text) FILTER (WHERE has_type_privilege(r.oid, t.oid, 'USAGE'))
+		  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace, pg_roles r
+		 WHERE t.typtype IN ('b', 'c', 'd', 'e', 'r') AND t.typname !~ '^_' AND n.nspname <> 'pg_toast'
+		   AND (t.typrelid = 0 OR (SELECT relkind FROM pg_class WHERE oid = t.typrelid) = 'c')
+		   AND (t.oid >= 16384 OR t.oid = ANY ($2::oid[]))
+		 GROUP BY t.oid, n.nspname`,
+	// PostgreSQL has a function for these from 18 on. Before that, this is what it does (pg_largeobject_aclmask_snapshot in aclchk.c).
+	"large objects": `
+		SELECT 'large_object', ARRAY[l.oid::text], '', p, array_agg(r.rolname::text) FILTER (WHERE r.rolsuper OR EXISTS (
+		       SELECT FROM aclexplode(coalesce(l.lomacl, acldefault('L', l.lomowner))) x
+		        WHERE x.privilege_type = p AND CASE WHEN x.grantee = 0 THEN true ELSE pg_has_role(r.oid, x.grantee, 'USAGE') END))
+		  FROM pg_largeobject_metadata l, unnest(ARRAY['SELECT','UPDATE']) p, pg_roles r GROUP BY l.oid, p`,
 	"database": `
 		SELECT 'database', ARRAY[d.datname::text], '', p, array_agg(r.rolname::text) FILTER (WHERE has_database_privilege(r.oid, d.oid, p))
 		  FROM pg_database d, unnest(ARRAY['CONNECT','CREATE','TEMPORARY']) p, pg_roles r WHERE d.datname = current_database() GROUP BY d.oid, p`,
@@ -223,6 +237,8 @@ var objectQuestions = map[string]string{
 func (o *oracle) ask(t *testing.T, conn *pgx.Conn, database string) facts {
 	t.Helper()
 	f := facts{yes: map[fact]bool{}, questions: map[[2]string]bool{}}
+	// So that the types of arguments are written with their schemas, as the connector has them written.
+	o.run(t, conn, "SET search_path = pg_catalog")
 	var changed []uint32
 	o.one(t, conn, &f.roles, "SELECT array_agg(rolname::text ORDER BY rolname) FROM pg_roles")
 	o.one(t, conn, &changed, `
@@ -230,6 +246,7 @@ func (o *oracle) ask(t *testing.T, conn *pgx.Conn, database string) facts {
 			SELECT c.oid, c.relacl AS acl, 'pg_class'::regclass AS class FROM pg_class c
 			 WHERE relnamespace <> 'information_schema'::regnamespace UNION ALL SELECT f.oid, f.proacl, 'pg_proc'::regclass FROM pg_proc f
 			UNION ALL SELECT l.oid, l.lanacl, 'pg_language'::regclass FROM pg_language l WHERE lanpltrusted
+			UNION ALL SELECT t.oid, t.typacl, 'pg_type'::regclass FROM pg_type t WHERE t.typacl IS NOT NULL
 			UNION ALL SELECT a.attrelid, a.attacl, 'pg_class'::regclass FROM pg_attribute a WHERE a.attrelid = 'pg_statistic'::regclass AND a.attacl IS NOT NULL) x(oid, acl, class)
 		 WHERE oid < 16384 AND acl::text IS DISTINCT FROM (SELECT initprivs::text FROM pg_init_privs i WHERE i.objoid = x.oid AND i.classoid = x.class AND objsubid = 0)`)
 	tablePrivileges := []string{"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"}

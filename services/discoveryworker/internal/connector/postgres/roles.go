@@ -80,7 +80,10 @@ var powers = []power{
 	{"pg_read_all_data", "read_all_data", "Reads every table, view and sequence.", 14, ""},
 	{"pg_write_all_data", "write_all_data", "Changes the rows of every table, view and sequence.", 14, ""},
 	{"pg_maintain", "maintain_all", "Maintains every table: VACUUM, ANALYZE, CLUSTER, REINDEX, LOCK.", 17, ""},
-	{"pg_read_server_files", "read_files", "Reads every file that the server can read.", 11, ""},
+	{
+		"pg_read_server_files", "read_files", "Reads every file that the server can read.", 11,
+		"pg_read_server_files: reads the server's own files, the verifiers of all passwords among them; PostgreSQL says that it could be used to gain superuser-level access",
+	},
 	{
 		"pg_write_server_files", "write_files", "Writes every file that the server can write.", 11,
 		"pg_write_server_files: can overwrite the server's own configuration",

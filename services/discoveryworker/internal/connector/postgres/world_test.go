@@ -154,7 +154,32 @@ func (w *world) makeDatabase(i int) {
 		w.makeRelation(i, pick(w, schemas...), n)
 	}
 	w.makeFunctions(i, pick(w, schemas...))
+	w.makeTypes(i, pick(w, schemas...))
 	w.makeRare(i)
+}
+
+func (w *world) makeTypes(i int, schema string) {
+	for _, made := range [][2]string{{"mood", "CREATE TYPE %s AS ENUM ('glad', 'sad')"}, {"pair", "CREATE TYPE %s AS (a int, b int)"}, {"span", "CREATE TYPE %s AS RANGE (subtype = float8)"}, {"small", "CREATE DOMAIN %s AS int"}} {
+		object := ident(schema) + "." + ident(made[0])
+		w.in(i, fmt.Sprintf(made[1], object))
+		if w.chance(40) {
+			w.in(i, fmt.Sprintf("ALTER TYPE %s OWNER TO %s", object, ident(w.role())))
+		}
+		for range w.rng.IntN(3) {
+			w.in(i, w.change("TYPE "+object, "USAGE", "ALL"))
+		}
+	}
+	if w.chance(20) {
+		w.in(i, w.change("TYPE pg_catalog.int8", "USAGE"))
+	}
+	for n := range w.rng.IntN(3) {
+		oid := fmt.Sprint(50_000 + n)
+		w.in(i, "SELECT lo_create("+oid+")")
+		w.in(i, fmt.Sprintf("ALTER LARGE OBJECT %s OWNER TO %s", oid, ident(w.role())))
+		for range w.rng.IntN(4) {
+			w.in(i, w.change("LARGE OBJECT "+oid, "SELECT", "UPDATE", "ALL"))
+		}
+	}
 }
 
 func (w *world) in(database int, statement string) {
