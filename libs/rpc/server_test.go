@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +53,9 @@ type world struct {
 	fetches     int
 	stop        context.CancelFunc
 	stopped     chan error
+	keys        *authn.RemoteKeys
+	// dropped says that the issuer has another key by now.
+	dropped atomic.Bool
 }
 
 // handlers answer with what the chain made of the caller.
@@ -110,11 +114,15 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := authn.NewRemoteKeys(func(context.Context) ([]byte, error) {
+	w.keys = authn.NewRemoteKeys(func(context.Context) ([]byte, error) {
 		w.fetches++
-		return json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: w.key.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}})
+		kid := "k1"
+		if w.dropped.Load() {
+			kid = "k2"
+		}
+		return json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: w.key.Public(), KeyID: kid, Algorithm: "ES256", Use: "sig"}}})
 	}, nil)
-	tokens, err := authn.NewVerifier(authn.Config{Issuer: issuer, Audience: issuer + "/api", Tenant: w.tenant, Keys: keys, Revocations: w.revocations})
+	tokens, err := authn.NewVerifier(authn.Config{Issuer: issuer, Audience: issuer + "/api", Tenant: w.tenant, Keys: w.keys, Revocations: w.revocations})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,6 +374,30 @@ func TestRevokedTokenIsRefusedAndItsStreamEnds(t *testing.T) {
 	other := w.claims(func(o *authn.TokenClaims) { o.Subject, o.Revision = c.Subject, 1; o.WorkspaceID = c.WorkspaceID })
 	if _, err := w.self(nil, w.token(other, nil)); err != nil {
 		t.Fatalf("a token issued after the revocation: %v", err)
+	}
+}
+
+// An emergency rotation reaches what is open already: a stream goes on no longer than its token's key is believed.
+func TestStreamEndsWhenTheKeyOfItsTokenIsDropped(t *testing.T) {
+	w := newWorld(t)
+	token := w.token(w.claims(nil), nil)
+	runs := discoveryv1connect.NewRunServiceClient(w.client(nil), "https://discovery.invalid", connect.WithGRPC())
+	req := connect.NewRequest(&discoveryv1.WatchRunRequest{RunId: id.NewRun().String()})
+	req.Header().Set("Authorization", "Bearer "+token)
+	stream, err := runs.WatchRun(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() {
+		t.Fatalf("no first message: %v", stream.Err())
+	}
+	w.dropped.Store(true)
+	if !w.keys.Announced([]string{"k2"}) {
+		t.Fatal("the key was not dropped")
+	}
+	w.revocations.LookAgain()
+	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeUnauthenticated {
+		t.Fatalf("the stream of a token whose key is gone: %v", stream.Err())
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"a3os.app/libs/id"
 
 	"a3os.app/services/iam/internal/iamtest"
+	"a3os.app/services/iam/internal/keyring"
 	"a3os.app/services/iam/internal/revocation"
 	"a3os.app/services/iam/internal/store"
 )
@@ -119,6 +120,40 @@ func TestStreamOfAnotherProcessSeesItSoon(t *testing.T) {
 	until(t, messages, 3*time.Second, func(m *iamv1.WatchRevocationsResponse) bool {
 		return slices.ContainsFunc(m.GetRevocations(), func(r *iamv1.Revocation) bool { return r.GetPrincipalId() == user })
 	})
+}
+
+// An emergency rotation that one process of the issuer made is the other's as well: it signs with the new key, and tells its streams.
+func TestKeysThatAnotherProcessDroppedReachEveryStream(t *testing.T) {
+	e := iamtest.New(t)
+	ring, err := keyring.Open(t.Context(), e.TenantDB, e.Tenant, e.KEK, e.Clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := revocation.NewFeed(e.TenantDB, ring)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = second.Run(ctx) })
+	t.Cleanup(func() { stop(); wg.Wait() })
+	messages := watch(t, second, 0)
+	knows := func(m *iamv1.WatchRevocationsResponse) bool { return slices.Equal(m.GetKeyIds(), e.Keys.IDs()) }
+	until(t, messages, 5*time.Second, knows)
+	before := e.Keys.IDs()
+	err = e.TenantDB.Service(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := e.Keys.Rotate(ctx, tx, true)
+		return err
+	})
+	if err := errors.Join(err, e.Keys.Maintain(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	until(t, messages, 5*time.Second, knows)
+	for _, id := range ring.IDs() {
+		if slices.Contains(before, id) {
+			t.Errorf("the second process still publishes %s", id)
+		}
+	}
+	if ring.Signer().KeyID != e.Keys.Signer().KeyID {
+		t.Error("the second process signs with another key")
+	}
 }
 
 func TestNoRevocationIsMissedOrOutOfOrderHoweverManyCommitAtOnce(t *testing.T) {
