@@ -44,8 +44,20 @@ func (s *Server) mapFault(ctx context.Context, c *call, err error) error {
 		level = slog.LevelError
 	}
 	slog.Log(ctx, level, "call failed", "procedure", c.rule.Procedure, "code", mapped.Code().String(),
-		"request_id", callctx.From(ctx).RequestID, "error", err)
+		"request_id", callctx.From(ctx).RequestID, "error", loggable(err))
 	return mapped
+}
+
+// loggable is an error as a log may hold it. What Connect itself says of a message that it can't read repeats a part of that message,
+// which may be a secret: the caller is told, and nobody else.
+func loggable(err error) error {
+	if _, ours := errors.AsType[*fault.Error](err); ours {
+		return err
+	}
+	if ce, ok := errors.AsType[*connect.Error](err); ok && !connect.IsWireError(ce) {
+		return errors.New("the message can't be taken; why is told to the caller alone, for it repeats what was sent")
+	}
+	return err
 }
 
 // makeScope makes the scope from what was proven, and from nothing else.

@@ -287,10 +287,11 @@ func (p *plane) dirs() []string {
 			out = append(out, dir)
 		}
 	}
-	if dir := pgserver.DirForOthers(filepath.Join(p.home, "sets")); os.Geteuid() == 0 && !slices.Contains(out, dir) {
+	if dir := pgserver.DirForOthers(filepath.Join(p.home, "sets")); os.Geteuid() == 0 {
 		out = append(out, dir)
 	}
-	return out
+	// What lies in the home is the home's.
+	return slices.DeleteFunc(out, func(dir string) bool { return strings.HasPrefix(dir, p.home+"/") })
 }
 
 // running are the processes of this machine whose program, arguments or working directory belong to the plane, whoever started them.
