@@ -288,7 +288,7 @@ func (d *Daemon) statuses() []Status {
 func (d *Daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /about", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: "there are no cgroups"}, nil)
+		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: "the supervisor uses no cgroups yet"}, nil)
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.statuses(), nil) })
 	mux.HandleFunc("POST /units", func(w http.ResponseWriter, r *http.Request) {
