@@ -124,7 +124,7 @@ func TestExportIsWholeByItself(t *testing.T) {
 func TestExportGoesOnWhereItWasInterrupted(t *testing.T) {
 	s := newSigner(t)
 	v := serve(t, s, write(t, s, exportedEntries, exportedStride))
-	fetches := 0
+	var fetches int
 	for broken := 1; ; broken++ {
 		dir := filepath.Join(t.TempDir(), "export")
 		v.asked, v.failAt = 0, broken

@@ -45,6 +45,8 @@ type batch struct {
 	sealer *Sealer
 	q      *store.Queries
 	state  *state
+	// careful says that some of the inbox may be sealed already.
+	careful bool
 	// busy says that another sealer holds the lock.
 	busy bool
 	// full says that the inbox may hold more.
@@ -212,7 +214,7 @@ func (b *batch) fresh(ctx context.Context, rows []store.DrainRow) ([]entry, erro
 		ids[i] = pgtype.UUID{Bytes: r.ID.Bytes(), Valid: true}
 	}
 	known := make(map[id.Event][]byte)
-	if len(ids) > 0 {
+	if b.careful && len(ids) > 0 {
 		seen, err := b.q.Known(ctx, ids)
 		if err != nil {
 			return nil, fmt.Errorf("look for events that are sealed already: %w", err)

@@ -136,13 +136,11 @@ func (s *Sealer) batch(ctx context.Context) (bool, error) {
 	// Until the commit is known, nothing is certain: a failed one makes the next batch read the log anew.
 	known := s.state
 	s.state = nil
-	var b *batch
-	err := s.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b = &batch{sealer: s, q: store.New(tx)}
-		err := b.run(ctx, known)
-		known = nil // a second try must not trust what the first one grew
-		return err
-	})
+	b, err := s.try(ctx, known, false)
+	if pg.IsUnique(err, knownEvent) {
+		// Something of it is sealed already: deliveries may repeat. That is rare, so it is looked for only now.
+		b, err = s.try(ctx, nil, true)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -155,6 +153,21 @@ func (s *Sealer) batch(ctx context.Context) (bool, error) {
 		s.signed = time.Now()
 	}
 	return b.full, s.open(ctx)
+}
+
+// knownEvent is the constraint that an event's id is in the log once.
+const knownEvent = "entries_event_id_key"
+
+// try is one transaction of a batch. A careful one looks for events that are sealed already.
+func (s *Sealer) try(ctx context.Context, known *state, careful bool) (*batch, error) {
+	var b *batch
+	err := s.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		b = &batch{sealer: s, q: store.New(tx), careful: careful}
+		err := b.run(ctx, known)
+		known = nil // a second try must not trust what the first one grew
+		return err
+	})
+	return b, err
 }
 
 // open tells the inbox how far it may go on from what was committed.
