@@ -1,7 +1,6 @@
 package systemtest
 
 import (
-	"a3os.app/libs/fault"
 	"fmt"
 	"net/url"
 	"slices"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.jetify.com/typeid"
+
+	"a3os.app/libs/fault"
 )
 
 // at is a connection string with another database.

@@ -104,7 +104,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Del("Connection") // answered says it, after everything that could take it away
 	// An offer to change protocols is the client's to the gateway, and the gateway declines (RFC 9110 §7.8).
 	r.Header.Del("Upgrade")
-	ctx, span := p.spans.start(r, route, up)
+	ctx, span := p.spans.start(r.Context(), r, route, up)
 	defer span.End()
 	p.reverse.ServeHTTP(w, r.WithContext(withTarget(ctx, target{upstream: up, route: route, last: last})))
 	p.metrics.took(r.Context(), time.Since(start))

@@ -26,8 +26,7 @@ func newSpans() spans { return spans{tracer: otel.Tracer("a3os.app/services/gate
 var serverKind = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 
 // start begins the span. Its name is the component's: paths may hold ids, and there are as many as callers think of.
-func (s spans) start(r *http.Request, route *routes.Route, up *routes.Upstream) (context.Context, trace.Span) {
-	ctx := r.Context()
+func (s spans) start(ctx context.Context, r *http.Request, route *routes.Route, up *routes.Upstream) (context.Context, trace.Span) {
 	if len(r.Header["Traceparent"]) > 0 {
 		ctx = s.context.Extract(ctx, propagation.HeaderCarrier(r.Header))
 	}
