@@ -147,6 +147,7 @@ func TestRoutesEditedUnderLoadFailNoRequest(t *testing.T) {
 		l.after(20)
 	}
 	l.end(t)
+	t.Attr("row", fmt.Sprint("F19 ", l.done.Load()))
 }
 
 // Fault rows F16 and F17.
@@ -176,6 +177,7 @@ func TestGatewayServesOnAndStartsWhileTheRegistryIsAway(t *testing.T) {
 	h.registry = h.startRegistry(h.registry.addr)
 	h.publish(acme, globex)
 	p.until("globex", "/", http.StatusOK, "globex")
+	t.Attr("row", fmt.Sprint("F17 ", l.done.Load()))
 }
 
 func TestGatewayThatNeverHeldASnapshotSaysSo(t *testing.T) {

@@ -74,6 +74,7 @@ func TestWorkerKilledMidRunPublishesTheSame(t *testing.T) {
 	}
 	t.Logf("killed twice, the run took %s", time.Since(run.GetCreatedAt().AsTime()).Round(time.Millisecond))
 	samePublished(t, globex(), calm.GetId(), killed.GetId())
+	t.Attr("row", "F1 2")
 }
 
 // published are the rows that an integration published, told by what they mean and not by ids, which name the integration too.
@@ -179,6 +180,7 @@ func TestPartialRunMarksNothingAsGone(t *testing.T) {
 	if !holds("orders") || holds("returns") {
 		t.Error("a run that could see everything didn't notice what is gone")
 	}
+	t.Attr("row", "F29 2")
 }
 
 // dropShop removes what the test made on the sample server.
