@@ -125,6 +125,8 @@ type Role struct {
 	Connections int `yaml:"connections"`
 	// StatementTimeout is how long one statement may take, as PostgreSQL writes it; empty leaves it to the platform.
 	StatementTimeout string `yaml:"statement_timeout"`
+	// IdleSessionTimeout is how long a session of it may do nothing; empty leaves it to the platform, `0` is for one that listens.
+	IdleSessionTimeout string `yaml:"idle_session_timeout"`
 	// Schemas that it may look into; every other one of the set's database is a sibling's, which fleet isolation verify tries to read.
 	Schemas []string `yaml:"schemas"`
 }

@@ -2,6 +2,7 @@ package pg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -22,7 +23,8 @@ func marked(cfg Config) func(ctx context.Context, conn *pgx.Conn) error {
 	return func(ctx context.Context, conn *pgx.Conn) error {
 		var name, database, queue string
 		if err := conn.QueryRow(ctx, markQuery, pgx.QueryExecModeExec, cfg.Queue).Scan(&name, &database, &queue); err != nil {
-			return fmt.Errorf("read whose the database is: %w", err)
+			// Nothing was done on this connection yet, so another one can be tried.
+			return fmt.Errorf("read whose the database is: %w", errors.Join(errNotBegun, err))
 		}
 		place := binding.Place{What: "database " + strconv.Quote(name), Setting: cfg.Setting}
 		if err := cfg.Owner.Check(binding.Mark{Kind: binding.Database, Name: name}, database, place); err != nil {

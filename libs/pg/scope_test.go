@@ -3,6 +3,9 @@ package pg_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,6 +152,67 @@ func TestNoScopeIsLeftOnTheConnection(t *testing.T) {
 			}
 		})
 	}
+	t.Attr("row", fmt.Sprintf("D35 %d", len(ways)))
+}
+
+// Attack D37: a clash with a row of another workspace can't happen, since every key begins with the workspace, and a reference to one
+// is told exactly as one to a row that never was.
+func TestClashWithAnotherWorkspacesRowTellsNothing(t *testing.T) {
+	t.Parallel()
+	b := newThings(t)
+	b.Exec(t, `CREATE TABLE app.parts (workspace_id uuid NOT NULL, id bigint NOT NULL, thing bigint NOT NULL, name text NOT NULL,
+			PRIMARY KEY (workspace_id, id), UNIQUE (workspace_id, name), FOREIGN KEY (workspace_id, thing) REFERENCES app.things (workspace_id, id));
+		ALTER TABLE app.parts ENABLE ROW LEVEL SECURITY; ALTER TABLE app.parts FORCE ROW LEVEL SECURITY;
+		CREATE POLICY workspace ON app.parts TO "`+b.roles["role_iam"]+`" USING (workspace_id = (SELECT a3.current_workspace()));
+		GRANT SELECT, INSERT, UPDATE ON app.parts TO "`+b.roles["role_iam"]+`"`)
+	db := open(t, b.iam, 1)
+	mine, other := id.NewWorkspace(), id.NewWorkspace()
+	const theirs, nobodys = 7, 8
+	err := db.Workspace(in(t.Context(), other), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO app.things (workspace_id, id) VALUES ($1, $2)", other, theirs)
+		if err == nil {
+			_, err = tx.Exec(ctx, "INSERT INTO app.parts VALUES ($1, $2, $2, 'taken')", other, theirs)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Workspace(in(t.Context(), mine), inTx("INSERT INTO app.things (workspace_id, id) VALUES ($1, 1)", mine)); err != nil {
+		t.Fatal(err)
+	}
+	// told is all that a caller could learn: whether it worked, and what the database says, but for the value itself.
+	told := func(sql string, args ...any) string {
+		err := db.Workspace(in(t.Context(), mine), func(ctx context.Context, tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, sql, args...); err != nil {
+				return err
+			}
+			return errHandler // nothing stays
+		})
+		pe, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok {
+			return fmt.Sprint(err)
+		}
+		return fmt.Sprint(pe.Code, pe.Message, pe.ConstraintName, strings.NewReplacer(strconv.Itoa(theirs), "N", strconv.Itoa(nobodys), "N").Replace(strings.ReplaceAll(pe.Detail, uuid(mine), "W")))
+	}
+	cases := 0
+	for name, sql := range map[string]string{
+		"primary key": "INSERT INTO app.things (workspace_id, id) VALUES ($1, $2)",
+		"foreign key": "INSERT INTO app.parts VALUES ($1, 1, $2, 'free')",
+		"move to it":  "UPDATE app.things SET id = $2 WHERE workspace_id = $1",
+	} {
+		cases++
+		if a, b := told(sql, mine, theirs), told(sql, mine, nobodys); a != b {
+			t.Errorf("%s: where the other workspace has such a row it is told %q, and else %q", name, a, b)
+		}
+	}
+	for _, taken := range []string{"taken", "free"} {
+		cases++
+		if got := told("INSERT INTO app.parts VALUES ($1, 1, 1, $2)", mine, taken); got != errHandler.Error() {
+			t.Errorf("a name that is %s in the other workspace: %s", taken, got)
+		}
+	}
+	t.Attr("row", fmt.Sprintf("D37 %d", cases))
 }
 
 func TestNoWorkspaceIsAnErrorAndNotNoRows(t *testing.T) {

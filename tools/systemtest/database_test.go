@@ -1,6 +1,8 @@
 package systemtest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.jetify.com/typeid"
 
 	"a3os.app/libs/fault"
@@ -53,19 +56,94 @@ func TestRolesOfOneTenantGetIntoNoOtherDatabase(t *testing.T) {
 			}
 		}
 	}
-	// The server asks everybody for a password, from wherever.
-	u, err := url.Parse(acme().databases(t)["iam"])
-	if err != nil {
-		t.Fatal("a connection string is not one")
-	}
-	for _, user := range []*url.Userinfo{url.User(u.User.Username()), url.UserPassword(u.User.Username(), "guessed"), url.User("postgres")} {
-		u.User = user
-		if conn, err := pgx.Connect(t.Context(), u.String()); err == nil {
-			_ = conn.Close(t.Context())
-			t.Errorf("%s got in without its password", user.Username())
+}
+
+// The server believes nobody without their password, whichever role it is and whichever way they come.
+func TestServerAsksEveryRoleForItsPassword(t *testing.T) {
+	t.Parallel()
+	for _, x := range []*tenant{acme(), globex()} {
+		for role, own := range x.databases(t) {
+			u, err := url.Parse(own)
+			if err != nil {
+				t.Fatal("a connection string is not one")
+			}
+			for how, user := range map[string]*url.Userinfo{"no password": url.User(u.User.Username()), "a wrong password": url.UserPassword(u.User.Username(), "guessed"),
+				"an empty one": url.UserPassword(u.User.Username(), ""), "its own name": url.UserPassword(u.User.Username(), u.User.Username())} {
+				tried := *u
+				tried.User = user
+				conn, err := pgx.Connect(t.Context(), tried.String())
+				if err == nil {
+					_ = conn.Close(t.Context())
+					t.Errorf("%s of %s got in with %s", role, x.slug, how)
+				} else if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.Code != "28P01" && pe.Code != "28000" {
+					t.Errorf("%s of %s with %s: %v, want a refusal of the password", role, x.slug, how, err)
+				}
+			}
 		}
 	}
-	held(t, cases, "O40")
+	for _, server := range []string{"postgres", "sample-postgres"} {
+		admin := shared.superuser(t, server, "postgres")
+		// Passwords rest as SCRAM verifiers, and no line of pg_hba.conf lets anybody in by less.
+		for _, rule := range column(t, admin, "SELECT concat_ws(' ', type, database::text, user_name::text, auth_method) FROM pg_hba_file_rules WHERE auth_method IS DISTINCT FROM 'scram-sha-256' OR error IS NOT NULL") {
+			t.Errorf("%s: pg_hba.conf says %s", server, rule)
+		}
+		if n := column(t, admin, "SELECT count(*)::text FROM pg_hba_file_rules"); n[0] == "0" {
+			t.Errorf("%s: pg_hba.conf isn't read any more", server)
+		}
+		for _, role := range column(t, admin, "SELECT rolname::text FROM pg_authid WHERE rolcanlogin AND (rolpassword IS NULL OR rolpassword NOT LIKE 'SCRAM-SHA-256$%')") {
+			t.Errorf("%s: the password of %s is no SCRAM verifier", server, role)
+		}
+		for _, name := range column(t, admin, "SELECT name || '=' || setting FROM pg_settings WHERE name = 'password_encryption' AND setting <> 'scram-sha-256' OR name = 'listen_addresses' AND setting <> '127.0.0.1'") {
+			t.Errorf("%s: %s", server, name)
+		}
+	}
+}
+
+// Every role has its bounds, and those that only a superuser may lift it can't.
+func TestEveryRoleIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, x := range []*tenant{acme(), globex()} {
+		for role, own := range x.databases(t) {
+			conn := dial(t, own)
+			if limit := column(t, conn, "SELECT rolconnlimit::text FROM pg_roles WHERE rolname = current_user")[0]; limit == "-1" || len(limit) > 2 {
+				t.Errorf("%s of %s: %s connections", role, x.slug, limit)
+			}
+			for _, setting := range []string{"lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "temp_file_limit", "statement_timeout"} {
+				if got := column(t, conn, "SELECT current_setting('"+setting+"')")[0]; (got == "0" || got == "-1") && (role != "owner" || setting != "statement_timeout") {
+					t.Errorf("%s of %s has no bound on %s", role, x.slug, setting)
+				}
+			}
+			for setting, want := range map[string]string{"search_path": "pg_catalog", "log_parameter_max_length": "0", "log_parameter_max_length_on_error": "0", "log_lock_waits": "on"} {
+				if got := column(t, conn, "SELECT current_setting('"+setting+"')")[0]; got != want {
+					t.Errorf("%s of %s: %s is %q, want %q", role, x.slug, setting, got, want)
+				}
+			}
+			forbidden(t, role, conn, "SET temp_file_limit = -1", "SET log_lock_waits = off", "SET log_parameter_max_length = -1", "SET session_replication_role = replica",
+				"ALTER ROLE CURRENT_USER CONNECTION LIMIT -1")
+		}
+	}
+	// The bound on connections holds, and is the role's own: a sibling's still get in.
+	own := globex().roles(t)
+	var held []*pgx.Conn
+	defer func() {
+		for _, c := range held {
+			_ = c.Close(context.WithoutCancel(t.Context()))
+		}
+	}()
+	const more = 12
+	var refusal error
+	for range more {
+		conn, err := pgx.Connect(t.Context(), own["integrations_tenant"])
+		if err != nil {
+			refusal = err
+			break
+		}
+		held = append(held, conn)
+	}
+	if pe, ok := errors.AsType[*pgconn.PgError](refusal); !ok || pe.Code != "53300" {
+		t.Errorf("%d sessions of one role: %v, want too many connections", len(held), refusal)
+	}
+	_ = dial(t, own["integrations"])
 }
 
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -24,10 +25,12 @@ import (
 
 const (
 	ownerRole = "owner"
-	// Bounds of a role's sessions, unless its blueprint says otherwise.
+	// Bounds of a role's sessions, unless its blueprint says otherwise. A pool closes what it doesn't use after a minute and a half at
+	// most, so a session that is idle for longer was forgotten.
 	lockTimeout        = "10s"
 	idleInTransaction  = "60s"
 	statementTimeout   = "60s"
+	idleSessionTimeout = "10min"
 	temporaryFileLimit = "2GB"
 	ownerConnections   = 4
 )
@@ -89,10 +92,15 @@ func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s Set, name string
 	}
 	attributes := fmt.Sprintf("LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT %d PASSWORD %s",
 		r.Connections, literal(password))
-	statements := []string{"ALTER ROLE " + quoted + " WITH " + attributes}
+	// RESET ALL first: what this list no longer says, or somebody else said, does not stay.
+	statements := []string{"ALTER ROLE " + quoted + " WITH " + attributes, "ALTER ROLE " + quoted + " RESET ALL"}
 	for _, setting := range [][2]string{
 		{"search_path", "pg_catalog"}, {"statement_timeout", timeout}, {"lock_timeout", lockTimeout},
-		{"idle_in_transaction_session_timeout", idleInTransaction}, {"temp_file_limit", temporaryFileLimit},
+		{"idle_in_transaction_session_timeout", idleInTransaction}, {"idle_session_timeout", cmp.Or(r.IdleSessionTimeout, idleSessionTimeout)},
+		// The rest only a superuser may change: a role that was taken over can't lift it.
+		{"temp_file_limit", temporaryFileLimit},
+		// The server's log tells of waits and of spills, and never what a statement was given: that may be a secret.
+		{"log_lock_waits", "on"}, {"log_temp_files", "64MB"}, {"log_parameter_max_length", "0"}, {"log_parameter_max_length_on_error", "0"},
 	} {
 		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = %s", quoted, setting[0], literal(setting[1])))
 	}
