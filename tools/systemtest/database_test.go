@@ -90,7 +90,7 @@ func TestServerAsksEveryRoleForItsPassword(t *testing.T) {
 		if n := column(t, admin, "SELECT count(*)::text FROM pg_hba_file_rules"); n[0] == "0" {
 			t.Errorf("%s: pg_hba.conf isn't read any more", server)
 		}
-		for _, role := range column(t, admin, "SELECT rolname::text FROM pg_authid WHERE rolcanlogin AND (rolpassword IS NULL OR rolpassword NOT LIKE 'SCRAM-SHA-256$%')") {
+		for _, role := range column(t, admin, "SELECT rolname::text FROM pg_authid WHERE rolcanlogin AND (rolpassword NOT LIKE 'SCRAM-SHA-256$%')") {
 			t.Errorf("%s: the password of %s is no SCRAM verifier", server, role)
 		}
 		for _, name := range column(t, admin, "SELECT name || '=' || setting FROM pg_settings WHERE name = 'password_encryption' AND setting <> 'scram-sha-256' OR name = 'listen_addresses' AND setting <> '127.0.0.1'") {

@@ -11,11 +11,15 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"a3os.app/libs/apilint"
+	"a3os.app/libs/authz"
 	"a3os.app/libs/id"
 	"a3os.app/libs/rpc"
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	"a3os.app/proto/gen/go/a3os/audit/v1/auditv1connect"
+	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
@@ -55,7 +59,7 @@ func lacks(s *auditv1.SealedEvent) []string {
 	}
 	for prefix := range map[string]bool{"discovery.": true, "integrations.": true, "iam.member.": true} {
 		if strings.HasPrefix(e.GetAction(), prefix) {
-			need("workspace_id", e.GetWorkspaceId() != "")
+			need("workspace_id", e.GetWorkspaceId() != "" || ofTheTenant(e.GetTarget()))
 		}
 	}
 	verb := e.GetAction()[strings.LastIndexByte(e.GetAction(), '.')+1:]
@@ -75,6 +79,14 @@ func lacks(s *auditv1.SealedEvent) []string {
 		need("transfer_id", e.GetTransferId() != "")
 	}
 	return missing
+}
+
+// ofTheTenant says that a procedure is one of the whole tenant, whose calls are in no workspace.
+func ofTheTenant(procedure string) bool {
+	return slices.ContainsFunc(apilint.Ours(), func(m protoreflect.MethodDescriptor) bool {
+		r, err := authz.RuleOf(m)
+		return err == nil && r.Procedure == procedure && r.GetLevel() == authzv1.Level_LEVEL_TENANT
+	})
 }
 
 // checkRecord reads all that the tests have put on the record of a tenant, and says what any event lacks, by action.

@@ -131,7 +131,7 @@ func (p *Platform) files(s Set) []isolation.File {
 		for _, key := range c.Needs.Keys {
 			holders[p.keyFile(s, key)] = append(holders[p.keyFile(s, key)], c.Name)
 		}
-		for _, store := range c.Needs.Stores {
+		for _, store := range slices.Concat(c.Needs.Stores, c.Needs.ReadsStores) {
 			holders[p.store(s, store)] = append(holders[p.store(s, store)], c.Name)
 		}
 		if c.Needs.IssuingAuthority {
