@@ -25,13 +25,19 @@ func borrow(t *testing.T) *tenant {
 	spare.Lock()
 	t.Cleanup(spare.Unlock)
 	if spare.tenant == nil {
-		x, login := create(t, "spare")
-		if s := shell(t, login); s.code != 0 {
-			t.Fatalf("%s: %s", login, s)
-		}
-		spare.tenant = x
+		spare.tenant = another(t, "spare")
 	}
 	return spare.tenant
+}
+
+// another makes a tenant whose first admin is signed in, with the profile SLUG-admin.
+func another(t *testing.T, slug string) *tenant {
+	t.Helper()
+	x, login := create(t, slug)
+	if s := shell(t, login); s.code != 0 {
+		t.Fatalf("%s: %s", login, s)
+	}
+	return x
 }
 
 var loginLine = regexp.MustCompile(`(?m)^  bin/a3( .*)$`)
