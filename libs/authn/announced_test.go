@@ -66,6 +66,30 @@ func TestNewKeyIsFetchedWhenItIsAnnounced(t *testing.T) {
 	}
 }
 
+// The issuer may be away when the first token comes: the keys are there since it was heard of.
+func TestKeysAreHadBeforeTheFirstToken(t *testing.T) {
+	i := newIssuer(t, "k1")
+	keys := i.remote()
+	v := i.verifier(t, keys, authn.NewRevocations(i.clock.Now))
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); keys.Follow(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+	if keys.Announced([]string{"k1"}) {
+		t.Error("a key fell that nobody had")
+	}
+	within(t, 5*time.Second, func() error {
+		if keys.Generation() == 0 {
+			return errors.New("no keys yet")
+		}
+		return nil
+	})
+	i.set(func(i *issuer) { i.away = true })
+	if _, err := v.Verify(t.Context(), i.token(t, "k1", nil)); err != nil {
+		t.Errorf("the first token: %v", err)
+	}
+}
+
 func within(t *testing.T, d time.Duration, check func() error) {
 	t.Helper()
 	deadline, tick := time.After(d), time.NewTicker(10*time.Millisecond)

@@ -114,7 +114,8 @@ func (r *RemoteKeys) Follow(ctx context.Context) {
 }
 
 // Announced takes in which keys the issuer says that it publishes now. Those that it has dropped are believed no more from here on,
-// also where the rest can't be fetched; Follow fetches those that are new. It says whether a key was dropped. None at all is taken for
+// also where the rest can't be fetched; Follow fetches those that are new, the first ones before anybody shows a token, which may be when
+// the issuer is away. It says whether a key was dropped. None at all is taken for
 // an issuer that does not say.
 func (r *RemoteKeys) Announced(ids []string) (dropped bool) {
 	if len(ids) == 0 {
@@ -122,9 +123,6 @@ func (r *RemoteKeys) Announced(ids []string) (dropped bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.keys == nil {
-		return false // nobody has asked for any yet
-	}
 	kept := map[string]Key{}
 	for _, id := range ids {
 		if k, ok := r.keys[id]; ok {
