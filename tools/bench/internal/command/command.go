@@ -40,6 +40,7 @@ func measurements() []measurement {
 		{"ingest", measureIngest},
 		{"deeds", measureDeeds},
 		{"sealing", measureSealing},
+		{"jobs", measureJobs},
 		{"memory", func(ctx context.Context, o options) (figure.Figure, error) {
 			return memory.Measure(ctx, memory.Config{Root: o.root, Rounds: figure.Rounds})
 		}},

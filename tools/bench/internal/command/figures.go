@@ -43,6 +43,18 @@ func measureDeeds(ctx context.Context, o options) (figure.Figure, error) {
 	})
 }
 
+func measureJobs(ctx context.Context, o options) (figure.Figure, error) {
+	return gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
+		Folder: "libs/queue/postgres", Name: "BenchmarkSignedJobs", Ours: "jobs/s", Theirs: "bare-jobs/s",
+		Figure: figure.Figure{
+			Name: "jobs with signed envelopes ÷ River alone", Unit: "jobs/s",
+			Measured: figure.Series{What: "signed, verified and read"}, Against: figure.Series{What: "River alone with the same words"},
+			Bound: figure.Bound{AtLeast: 0.8},
+			Note:  "16 producers and 16 jobs at once on both sides, each job enqueued in a transaction of its own; ours is once by its key as well",
+		},
+	})
+}
+
 func measureSealing(ctx context.Context, o options) (figure.Figure, error) {
 	f, err := gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
 		Folder: sealFolder, Name: "BenchmarkSealing", Ours: "sealed/s", Theirs: "plain-inserts/s",

@@ -1,0 +1,188 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"a3os.app/libs/id"
+	"a3os.app/libs/pgtest"
+	"a3os.app/libs/queue"
+	"a3os.app/libs/queue/postgres"
+	"a3os.app/libs/queue/queuetest"
+	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
+)
+
+const (
+	// benchJobs are enqueued in each turn, each in a transaction of its own, while the worker works.
+	benchJobs = 1500
+	// benchAtOnce is the bound on jobs at once, and the number of producers, on both sides.
+	benchAtOnce = 16
+)
+
+// bareArgs say what a slice's payload says, to River alone.
+type bareArgs struct {
+	Run         string `json:"run_id"`
+	Integration string `json:"integration_id"`
+	Slice       int    `json:"slice"`
+	Workspace   string `json:"workspace_id"`
+	Tenant      string `json:"tenant_id"`
+}
+
+func (bareArgs) Kind() string { return "bare" }
+
+type bareWorker struct {
+	river.WorkerDefaults[bareArgs]
+	done func()
+}
+
+func (w *bareWorker) Work(context.Context, *river.Job[bareArgs]) error {
+	w.done()
+	return nil
+}
+
+// BenchmarkSignedJobs puts jobs with signed envelopes through the queue, from signing to the handler that has read the payload, and, in
+// turns, as many of the same words through River alone: same server, schema by the same migration, same bound on jobs at once, same pace
+// of fetching.
+func BenchmarkSignedJobs(b *testing.B) {
+	ours, bare := newBenchDatabase(b), newBenchDatabase(b)
+	signed := signedSide(b, ours)
+	alone := bareSide(b, bare)
+	// What is measured once is warm: plans, connections, the pages of the tables.
+	signed()
+	alone()
+	var s, a time.Duration
+	n := 0
+	for b.Loop() {
+		s += signed()
+		a += alone()
+		n++
+	}
+	per := float64(benchJobs * n)
+	b.ReportMetric(per/s.Seconds(), "jobs/s")
+	b.ReportMetric(per/a.Seconds(), "bare-jobs/s")
+}
+
+func newBenchDatabase(b *testing.B) *pgxpool.Pool {
+	b.Helper()
+	db := pgtest.New(b)
+	cfg, err := pgxpool.ParseConfig(db.URL)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cfg.MaxConns = benchAtOnce + 8
+	pool, err := pgxpool.NewWithConfig(b.Context(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(pool.Close)
+	if err := postgres.Migrate(b.Context(), pool, schema); err != nil {
+		b.Fatal(err)
+	}
+	return pool
+}
+
+// signedSide starts a worker and answers how long a turn takes.
+func signedSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
+	b.Helper()
+	p := queuetest.NewParties(b, id.NewTenant(), "dev")
+	inserter, err := postgres.NewInserter(schema)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var left turn
+	worker, err := postgres.NewWorker(postgres.WorkerConfig{
+		Pool: pool, Schema: schema, Name: "bench", Verifier: p.Verifier, Concurrency: benchAtOnce, Logger: slog.New(slog.DiscardHandler),
+		Handlers: map[string]queue.Handler{queuetest.Kind: func(_ context.Context, j queue.Job) error {
+			defer left.done()
+			return j.Message.Decode(new(queuev1.SlicePayload))
+		}},
+		DeadLetter: func(_ context.Context, l queue.DeadLetter) error { b.Error(l.Reason); return nil },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx) }()
+	b.Cleanup(func() { stop(); <-ended })
+	return func() time.Duration {
+		return left.take(func() error {
+			workspace := id.NewWorkspace()
+			m, err := p.Signer.Sign(&queuev1.SlicePayload{RunId: id.NewRun().String(), IntegrationId: id.NewIntegration().String(), Slice: 3,
+				WorkspaceId: workspace.String(), TenantId: p.Tenant.String()}, workspace, queuetest.Kind, queue.BySchedule, time.Hour)
+			if err != nil {
+				return err
+			}
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return inserter.InsertTx(ctx, tx, m, queue.InsertOpts{}) })
+		}, b)
+	}
+}
+
+func bareSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
+	b.Helper()
+	var left turn
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &bareWorker{done: left.done})
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: schema, Workers: workers, PollOnly: true, FetchCooldown: 5 * time.Millisecond,
+		FetchPollInterval: 500 * time.Millisecond, Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: benchAtOnce}}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := client.Start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = client.Stop(context.WithoutCancel(b.Context())) })
+	tenant := id.NewTenant().String()
+	return func() time.Duration {
+		return left.take(func() error {
+			args := bareArgs{Run: id.NewRun().String(), Integration: id.NewIntegration().String(), Slice: 3, Workspace: id.NewWorkspace().String(), Tenant: tenant}
+			return pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error {
+				_, err := client.InsertTx(b.Context(), tx, args, nil)
+				return err
+			})
+		}, b)
+	}
+}
+
+// turn counts the jobs of a turn that are not done.
+type turn struct {
+	left atomic.Int64
+	over chan struct{}
+}
+
+func (t *turn) done() {
+	if t.left.Add(-1) == 0 {
+		close(t.over)
+	}
+}
+
+// take enqueues a turn's jobs by as many producers as there are jobs at once, and answers how long it was until the last was done.
+func (t *turn) take(enqueue func() error, b *testing.B) time.Duration {
+	b.Helper()
+	t.over = make(chan struct{})
+	t.left.Store(benchJobs)
+	var next atomic.Int64
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range benchAtOnce {
+		wg.Go(func() {
+			for next.Add(1) <= benchJobs {
+				if err := enqueue(); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	<-t.over
+	return time.Since(began)
+}
