@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
 
 	"a3os.app/libs/id"
 	"a3os.app/libs/pgtest"
@@ -51,7 +52,7 @@ func (w *bareWorker) Work(context.Context, *river.Job[bareArgs]) error {
 
 // BenchmarkSignedJobs puts jobs with signed envelopes through the queue, from signing to the handler that has read the payload, and, in
 // turns, as many of the same words through River alone: same server, schema by the same migration, same bound on jobs at once, same pace
-// of fetching.
+// of fetching, and each job once by its key: what differs is the envelope.
 func BenchmarkSignedJobs(b *testing.B) {
 	ours, bare := newBenchDatabase(b), newBenchDatabase(b)
 	signed := signedSide(b, ours)
@@ -142,11 +143,12 @@ func bareSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
 	}
 	b.Cleanup(func() { _ = client.Stop(context.WithoutCancel(b.Context())) })
 	tenant := id.NewTenant().String()
+	once := &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: rivertype.JobStates()}}
 	return func() time.Duration {
 		return left.take(func() error {
 			args := bareArgs{Run: id.NewRun().String(), Integration: id.NewIntegration().String(), Slice: 3, Workspace: id.NewWorkspace().String(), Tenant: tenant}
 			return pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error {
-				_, err := client.InsertTx(b.Context(), tx, args, nil)
+				_, err := client.InsertTx(b.Context(), tx, args, once)
 				return err
 			})
 		}, b)
