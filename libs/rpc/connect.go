@@ -162,6 +162,10 @@ func (g *guardedConn) Receive(m any) error {
 		return context.Cause(g.ctx)
 	}
 	if err := g.StreamingHandlerConn.Receive(m); err != nil {
+		// Connect calls bytes that break the protocol internal, whoever sent them: these came from the caller.
+		if ce, ok := errors.AsType[*connect.Error](err); ok && ce.Code() == connect.CodeInternal {
+			return fault.Wrap(fault.InvalidArgument, err, "the message breaks the protocol: use a client of Connect, gRPC or gRPC-Web")
+		}
 		return err
 	}
 	return g.s.received(g.ctx, g.call, m)
