@@ -454,7 +454,7 @@ func (q *Queries) MergeToldResources(ctx context.Context, runID id.Run) error {
 }
 
 const noteGaps = `-- name: NoteGaps :one
-UPDATE discovery.runs SET gaps = $1 WHERE workspace_id = a3.current_workspace() AND id = $2 RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id
+UPDATE discovery.runs SET gaps = $1 WHERE workspace_id = a3.current_workspace() AND id = $2 RETURNING workspace_id, id, integration_id, integration_name, connector, state, created_at, started_at, finished_at, started_by, due_at, source, slice, attempt, checkpoint, completed_scopes, gaps, error, progress, restarts, accounts, groups, resources, entitlements, grants, grants_added, grants_removed, reported, updated_at, job_id, transfer_id
 `
 
 type NoteGapsParams struct {
@@ -496,6 +496,7 @@ func (q *Queries) NoteGaps(ctx context.Context, arg NoteGapsParams) (Run, error)
 		&i.Reported,
 		&i.UpdatedAt,
 		&i.JobID,
+		&i.TransferID,
 	)
 	return i, err
 }
