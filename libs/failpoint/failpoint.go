@@ -12,8 +12,8 @@ package failpoint
 
 import "time"
 
-// Here is a place called point, as `discovery.seal.before-commit`. It answers an error where the test wants one.
-func Here(point string) error { return nil }
+// Here is a place with a name, as `discovery.seal.before-commit`. It answers an error where the test wants one.
+func Here(_ string) error { return nil }
 
 // Duration is d, or what the test says in a line `point d`.
-func Duration(point string, d time.Duration) time.Duration { return d }
+func Duration(_ string, d time.Duration) time.Duration { return d }
