@@ -70,10 +70,10 @@ func Create(name string, signer *binding.Signer, m binding.Mark) (changed bool, 
 	if err != nil {
 		return false, err
 	}
-	switch {
-	case found == mark:
+	switch found {
+	case mark:
 		return false, nil
-	case found == "":
+	case "":
 		if err := d.empty(); err != nil {
 			return false, err
 		}

@@ -193,9 +193,9 @@ func readTables(ctx context.Context, url config.Secret, but []string, want verdi
 			if _, err := conn.Exec(ctx, "SELECT FROM "+table+" LIMIT 0"); err != nil {
 				got = judge(err)
 			}
-			switch {
-			case got.verdict == want:
-			case got.verdict == opened:
+			switch got.verdict {
+			case want:
+			case opened:
 				found = append(found, table)
 			default:
 				return answer{got.verdict, table + ": " + got.text}

@@ -22,7 +22,7 @@ func asUser(u User, do func() error) error {
 			}
 			var first unsafe.Pointer
 			if len(groups) > 0 {
-				first = unsafe.Pointer(&groups[0])
+				first = unsafe.Pointer(&groups[0]) //nolint:gosec // the kernel reads it during the call, as package syscall has it
 			}
 			// The system calls themselves act on this thread alone; package syscall's act on all.
 			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(groups)), uintptr(first), 0); errno != 0 {
