@@ -164,7 +164,7 @@ func hold(t *testing.T) processesHeld {
 	h := processesHeld{pids: map[string]int{}, memory: map[string]int64{}}
 	for process, pid := range shared.pids(t) {
 		if strings.HasPrefix(process, acme().id+"/") || process == "gateway" {
-			h.pids[process], h.memory[process] = pid, int64(resident(t, pid))
+			h.pids[process], h.memory[process] = pid, resident(t, pid)
 		}
 	}
 	return h
@@ -180,7 +180,7 @@ func (h processesHeld) same(t *testing.T) {
 			t.Errorf("%s ended of it", process)
 			continue
 		}
-		if grown := int64(resident(t, pid)) - h.memory[process]; grown > most {
+		if grown := resident(t, pid) - h.memory[process]; grown > most {
 			t.Errorf("the memory of %s grew by %d MB", process, grown>>20)
 		}
 	}
