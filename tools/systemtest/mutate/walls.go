@@ -55,7 +55,6 @@ func messages() []mutation {
 		one("the tenant of envelopes", verify, "	case e.tenant != v.cfg.Tenant:", "	case e.tenant.IsZero():", queue),
 		one("the plane of envelopes", verify, "	case e.plane != v.cfg.Plane:", "	case e.plane == \"\":", queue),
 		one("the issuer of envelopes", verify, "	case e.issuer != v.cfg.Issuer:", "	case e.issuer == \"\":", queue),
-		one("the bound on nesting", verify, "proto.UnmarshalOptions{RecursionLimit: mostDepth}).", "proto.UnmarshalOptions{}).", queue),
 		one("the fence before an attempt begins", "services/discovery/internal/runs/ingest.go", "		case a < row.Attempt, a == row.Attempt && job != row.JobID:", "		case a < 0:", runs),
 		one("the fence before an attempt writes", "services/discovery/internal/runs/ingest.go", " || row.Attempt != int32(attempt) {", " || int32(attempt) < 0 {", runs),
 	}
