@@ -25,13 +25,12 @@ func (w *World) atRegistry(pair func() (*tls.Certificate, error), call func(ctx 
 		}
 		cfg := &tls.Config{RootCAs: w.PlaneRoots, ServerName: w.RegistryID.ServerName(), MinVersion: tls.VersionTLS13,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil }}
-		conn, err := grpc.NewClient("passthrough:///"+w.Registry, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
-		if err != nil {
-			return unclearWith("%v", err)
+		said := once(ctx, w.Registry, cfg, call)
+		// As with HTTP: the server may have hung up on a certificate before its alert was read.
+		const tries = 5
+		for try := 1; try < tries && grpcHungUp(said); try++ {
+			said = once(ctx, w.Registry, cfg, call)
 		}
-		defer conn.Close()
-		err = call(ctx, conn)
-		said := status.Convert(err)
 		switch said.Code() {
 		case codes.PermissionDenied, codes.Unauthenticated:
 			return refusedWith("%s: %s", said.Code(), said.Message())
@@ -42,10 +41,30 @@ func (w *World) atRegistry(pair func() (*tls.Certificate, error), call func(ctx 
 			if strings.Contains(said.Message(), "remote error: tls:") || strings.Contains(said.Message(), "authentication handshake failed") {
 				return refusedWith("TLS handshake refused")
 			}
+			if grpcHungUp(said) {
+				return refusedWith("the server hung up without an answer, %d times", tries)
+			}
 		default:
 		}
 		return unclearWith("%s: %s", said.Code(), said.Message())
 	}
+}
+
+// once is a call on a connection of its own.
+func once(ctx context.Context, address string, cfg *tls.Config, call func(ctx context.Context, conn *grpc.ClientConn) error) *status.Status {
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(cfg.Clone())))
+	if err != nil {
+		return status.Convert(err)
+	}
+	defer conn.Close()
+	return status.Convert(call(ctx, conn))
+}
+
+// grpcHungUp says that the other side closed a connection that it had taken. gRPC keeps the cause as text alone.
+func grpcHungUp(said *status.Status) bool {
+	text := said.Message()
+	return said.Code() == codes.Unavailable && (strings.Contains(text, "broken pipe") || strings.Contains(text, "connection reset") ||
+		strings.Contains(text, "EOF") || strings.Contains(text, "closing transport") || strings.Contains(text, "error reading server preface"))
 }
 
 func certificateOf(source *workload.Source) func() (*tls.Certificate, error) {

@@ -41,7 +41,7 @@ func (p *Platform) World(sets []Set, pids map[string]int) (*isolation.World, err
 	errs = append(errs, err)
 	w.PlaneRoots, err = p.pool(p.Own)
 	errs = append(errs, err)
-	w.Operator, err = workload.OpenSource(p.home("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
+	w.Operator, err = workload.OpenSource(p.served("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
 	errs = append(errs, err)
 	w.MarkKeys, err = p.markKeys()
 	errs = append(errs, err)
@@ -158,22 +158,24 @@ func (p *Platform) planeFiles() []isolation.File {
 	for _, f := range p.files(p.Own) {
 		holders[f.Path] = nil
 	}
-	for _, file := range []string{p.home("plane.json"), p.home("pki", operator, "workload.pem"), p.home("web", "key.pem"), p.home("profiles")} {
+	for _, file := range []string{p.home("plane.json"), p.served("pki", operator, "workload.pem"), p.frontFile("key.pem"), p.home("web", "ca-key.pem"), p.home("profiles")} {
 		holders[file] = nil
 	}
 	return p.list(holders)
 }
 
-// list is the files that are there, by what they are below the plane's home.
+// list is the files that are there, by what they are below the plane's home, or where what processes read lies outside of it.
 func (p *Platform) list(holders map[string][]string) []isolation.File {
 	var out []isolation.File
 	for _, path := range slices.Sorted(maps.Keys(holders)) {
 		if _, err := os.Stat(path); err != nil {
 			continue
 		}
-		what, err := filepath.Rel(p.Settings.Home, path)
-		if err != nil {
-			what = path
+		what := path
+		for _, root := range []string{p.home(), p.served()} {
+			if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
+				what = rel
+			}
 		}
 		out = append(out, isolation.File{Path: path, What: what, Holders: holders[path]})
 	}
