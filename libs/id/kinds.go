@@ -48,8 +48,11 @@ func (ResourceKind) Prefix() string { return "res" }
 func (EntitlementKind) Prefix() string { return "ent" }
 
 // Prefix implements Kind.
-func (GrantKind) Prefix() string      { return "grt" }
-func (PersonKind) Prefix() string     { return "per" }
+func (GrantKind) Prefix() string { return "grt" }
+
+// Prefix implements Kind.
+func (PersonKind) Prefix() string { return "per" }
+
 func (eventKind) Prefix() string      { return "evt" }
 func (messageKind) Prefix() string    { return "msg" }
 func (requestKind) Prefix() string    { return "req" }
