@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -112,6 +113,11 @@ func (v *visitor) send(t testing.TB, m rpcMethod, msg proto.Message, header ...s
 	defer cancel()
 	call := dynamicCall{ctx: ctx, client: connect.NewClient[dynamicpb.Message, dynamicpb.Message](way, base+m.path(), options...), msg: msg, header: header}
 	body, err := call.do(m)
+	// A stream that is refused before it is read is closed after the answer, and by HTTP/1.1 the client may be told that it can't write
+	// on before it is told why: then it is asked again.
+	for again := 0; again < 20 && m.IsStreamingClient() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)); again++ {
+		body, err = call.do(m)
+	}
 	a := answer{status: http.StatusOK, body: body}
 	if err != nil {
 		a.status, a.code = 0, connect.CodeOf(err).String()

@@ -210,11 +210,18 @@ func csvSettings() *integrationsv1.Settings {
 	}}}}
 }
 
+// uploads makes an integration that takes a CSV's content.
+func (w *person) uploads(t testing.TB, workspace string) *integrationsv1.Integration {
+	t.Helper()
+	return ask(t, client(w, workspace, integrationsv1connect.NewIntegrationWriteServiceClient).CreateIntegration,
+		&integrationsv1.CreateIntegrationRequest{Name: name("upload"), Settings: csvSettings()})
+}
+
 // upload makes an integration of a CSV's content.
 func (w *person) upload(t testing.TB, workspace, content string) *integrationsv1.Integration {
 	t.Helper()
+	made := w.uploads(t, workspace)
 	c := client(w, workspace, integrationsv1connect.NewIntegrationWriteServiceClient)
-	made := ask(t, c.CreateIntegration, &integrationsv1.CreateIntegrationRequest{Name: name("upload"), Settings: csvSettings()})
 	return ask(t, c.UploadContent, &integrationsv1.UploadContentRequest{IntegrationId: made.GetId(), Content: []byte(content)})
 }
 

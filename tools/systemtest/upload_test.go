@@ -7,10 +7,13 @@ import (
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
+	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
+
+	"a3os.app/libs/fault"
 )
 
-// Row D33 for what comes in by the thousand: an upload is read as it stands, or the run says what is wrong with which line and takes
-// nothing of it.
+// Row D33 for what comes in by the thousand: an upload is taken as it stands, or refused with what is wrong in which line, and nothing
+// of it is kept.
 func TestBadUploadIsNamedByLineAndNotHalfTaken(t *testing.T) {
 	full(t)
 	t.Parallel()
@@ -27,24 +30,27 @@ func TestBadUploadIsNamedByLineAndNotHalfTaken(t *testing.T) {
 		"a name of 1 MB":         strings.Repeat("b", 1<<20) + ",bob@example.com,payroll,admin\n",
 		"a right without an app": "bob,bob@example.com,,admin\n",
 	}
+	w := acme().workspace(t, owner).GetId()
+	integration := owner.uploads(t, w)
+	write := client(owner, w, integrationsv1connect.NewIntegrationWriteServiceClient)
 	for what, row := range bad {
-		w := acme().workspace(t, owner).GetId()
-		integration := owner.upload(t, w, head+good+row+good)
-		run := owner.discoverAnyhow(t, w, integration.GetId())
-		taken := ask(t, client(owner, w, discoveryv1connect.NewAccessServiceClient).ListGrants, &discoveryv1.ListGrantsRequest{}).GetGrants()
-		said := run.GetError()
-		for _, gap := range run.GetGaps() {
-			said += " " + gap.GetReason()
-		}
-		if run.GetState() == integrationsv1.RunState_RUN_STATE_COMPLETE {
-			t.Errorf("%s: the run is said to be complete", what)
-		}
+		said := refused(t, fault.InvalidArgument, write.UploadContent,
+			&integrationsv1.UploadContentRequest{IntegrationId: integration.GetId(), Content: []byte(head + good + row + good)})
 		if !strings.Contains(said, "line 3") {
 			t.Errorf("%s: the line is not named: %.300q", what, said)
 		}
-		if run.GetState() == integrationsv1.RunState_RUN_STATE_FAILED && len(taken) > 0 {
-			t.Errorf("%s: the run failed, and %d grants were taken", what, len(taken))
+		if len(said) > 2000 {
+			t.Errorf("%s: %d bytes are said of it", what, len(said))
 		}
+	}
+	// Nothing of them is kept: there is nothing to discover, and the good upload that comes then is the first.
+	if run := owner.discoverAnyhow(t, w, integration.GetId()); run.GetState() != integrationsv1.RunState_RUN_STATE_FAILED {
+		t.Errorf("a run without an upload ended as %s", run.GetState())
+	}
+	ask(t, write.UploadContent, &integrationsv1.UploadContentRequest{IntegrationId: integration.GetId(), Content: []byte(head + good)})
+	owner.discover(t, w, integration.GetId())
+	if taken := ask(t, client(owner, w, discoveryv1connect.NewAccessServiceClient).ListGrants, &discoveryv1.ListGrantsRequest{}).GetGrants(); len(taken) != 1 {
+		t.Errorf("after one good row there is %v", taken)
 	}
 	odd := map[string]string{"quotes": `"O'Brien ""Bob"" \ ; --"`, "other alphabets": "名前 𝒳", "markup": "<b>{{.}}</b>"}
 	for what, name := range odd {

@@ -26,6 +26,8 @@ import (
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
+
+	"a3os.app/libs/queue"
 )
 
 // office is a workspace with something in it: an owner, a member, an integration and what a run of it found.
@@ -63,6 +65,8 @@ func newOffice(t *testing.T, x *tenant) *office {
 		}
 	}
 	o.things["evt"] = o.event(t)
+	job := x.plant(t, queue.Message{Envelope: []byte("no envelope"), Payload: []byte("of nobody")})
+	o.things["dlt"] = x.awaitLetters(t, job)[job[0]].GetId()
 	o.settle(t)
 	if o.things["principal"] == "" || o.things["resource"] == "" {
 		t.Fatalf("the run found no account, or no app: %v", found)
