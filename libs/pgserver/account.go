@@ -106,6 +106,23 @@ func (a account) reaches(path string) bool {
 	}
 }
 
+// guarded says whether nobody but root and the account can exchange path: each directory above it that exists belongs to one of them,
+// and is writable for nobody else, or sticky as /tmp is.
+func (a account) guarded(path string) bool {
+	const others = 0o022
+	for dir := filepath.Dir(resolve(path)); ; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil {
+			stat, ok := info.Sys().(*syscall.Stat_t)
+			if !ok || stat.Uid != 0 && stat.Uid != a.uid || info.Mode().Perm()&others != 0 && info.Mode()&os.ModeSticky == 0 {
+				return false
+			}
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
+}
+
 func (a account) searches(info os.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -135,7 +152,7 @@ func resolve(path string) string {
 
 // DirFor is where what the server must reach can live when one would like it at dir (absolute): dir itself, unless this
 // process is root and the user that the server then runs as (see Config.User) can't walk there, as with a checkout under
-// /root or in a home directory of mode 0700. Then it is /var/lib/a3/<name>-<hash of dir>: outside every home, kept over
+// /root or in a home directory of mode 0700, or somebody else could exchange a directory on the way. Then it is /var/lib/a3/<name>-<hash of dir>: outside every home, kept over
 // restarts, and the same for the same dir each time. Whoever removes dir removes that too.
 func DirFor(dir, userName string) (string, error) {
 	if !filepath.IsAbs(dir) {
@@ -159,7 +176,7 @@ func DirForOthers(dir string) string {
 
 // placeFor is dir, or where it can be instead.
 func (a account) placeFor(dir string) string {
-	if a.reaches(dir) {
+	if a.reaches(dir) && a.guarded(dir) {
 		return dir
 	}
 	dir = resolve(dir)

@@ -82,3 +82,27 @@ func TestPlaceIsTheSameBeforeAndAfterItIsMade(t *testing.T) {
 		t.Errorf("before it is %s, after it is %s (%v)", before, after, err)
 	}
 }
+
+func TestRootsDataLieWhereNobodyElseCanExchangeThem(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root has something to keep apart from an ordinary user's directories")
+	}
+	const somebody = 4242
+	base := reachableDir(t)
+	theirs, shared, sticky := filepath.Join(base, "theirs"), filepath.Join(base, "shared"), filepath.Join(base, "sticky")
+	for dir, mode := range map[string]os.FileMode{theirs: 0o755, shared: 0o777, sticky: 0o777 | os.ModeSticky} {
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.Chmod(dir, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(theirs, somebody, somebody); err != nil {
+		t.Fatal(err)
+	}
+	for dir, there := range map[string]bool{theirs: false, shared: false, sticky: true} {
+		wish := filepath.Join(dir, "root", "data")
+		if got := pgserver.DirForOthers(wish); (got == wish) != there {
+			t.Errorf("below %s data go to %s", filepath.Base(dir), got)
+		}
+	}
+}

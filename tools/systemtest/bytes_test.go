@@ -61,7 +61,7 @@ func (c caller) blame(t testing.TB, path, contentType string, body []byte) strin
 	text := strings.ToLower(string(raw))
 	// Of a single message Connect answers this by itself: of a compressed one without compression as gRPC's specification demands
 	// (doc/compression.md), and of bytes too many or too few in the same manner. The services' own words are never among them.
-	for _, protocol := range []string{"sent compressed message without compression support", "extra bytes after end of stream", "incomplete envelope"} {
+	for _, protocol := range []string{"sent compressed message without compression support", "extra bytes after end of stream", "incomplete envelope", "bytes in enveloped message, got "} {
 		if res.StatusCode == http.StatusOK && strings.Contains(text+res.Header.Get("Grpc-Message")+res.Trailer.Get("Grpc-Message"), protocol) {
 			return ""
 		}

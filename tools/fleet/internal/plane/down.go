@@ -121,7 +121,7 @@ func (p *Plane) Remove(ctx context.Context) (changed bool, err error) {
 func (p *Plane) dataDirs() []string {
 	var out []string
 	for _, name := range []string{"postgres", "sample-postgres"} {
-		if dir, _, err := local.ServerPlace(p.Settings.Home, name); err == nil {
+		if dir, err := local.ServerPlace(p.Settings.Home, name); err == nil {
 			out = append(out, dir)
 		}
 	}

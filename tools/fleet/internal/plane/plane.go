@@ -102,14 +102,24 @@ func (p *Plane) lock(ctx context.Context) (unlock func(), err error) {
 // makeHome makes the home. Where processes have users of their own they walk through it to what is theirs; an existing one keeps its
 // mode, by which it was decided where data lie.
 func (p *Plane) makeHome() error {
-	if _, err := os.Stat(p.Settings.Home); err == nil {
-		return nil
+	if info, err := os.Stat(p.Settings.Home); err == nil {
+		return p.rootsOwn(info)
 	}
 	mode := os.FileMode(0o700)
 	if accounts.Possible() == "" {
 		mode = 0o711
 	}
 	return errors.Join(os.MkdirAll(p.Settings.Home, mode), os.Chmod(p.Settings.Home, mode))
+}
+
+// rootsOwn refuses to work as root in a home that isn't root's: whoever owns it can exchange what root reads and runs from there.
+func (p *Plane) rootsOwn(home os.FileInfo) error {
+	st, ok := home.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 || st.Uid == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s belongs to the user with the id %d, who could exchange what root reads and runs from there: work as that user",
+		p.Settings.Home, st.Uid)
 }
 
 // openState reads the plane's state.

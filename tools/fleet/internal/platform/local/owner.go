@@ -64,9 +64,6 @@ func (p *Platform) Settle(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := p.takeHome(); err != nil {
-		return err
-	}
 	if p.State.Served == "" && len(p.State.Accounts) == 0 {
 		if dir := ServedDir(p.Settings.Home); dir != p.Settings.Home {
 			p.State.Served = dir
@@ -81,26 +78,6 @@ func (p *Platform) Settle(ctx context.Context) error {
 		}
 	}
 	return p.ownDirs(p.served(), p.served("tenants"), p.served("plane"), p.served("web"), p.served("pki"))
-}
-
-// takeHome makes the home of an ordinary user's plane root's: whoever owns a directory can exchange what is in it, and what root
-// writes there later. Its PostgreSQL stays that user's (see ServerPlace) and is walked to.
-func (p *Platform) takeHome() error {
-	info, err := os.Stat(p.Settings.Home)
-	if err != nil {
-		return err
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid == 0 {
-		return nil
-	}
-	errs := []error{chmod(p.Settings.Home, walkable)}
-	for _, name := range []string{"run", "log", "profiles", "web", "pki", "plane", "tenants", "releases", "fleet.lock", "plane.json"} {
-		if _, err := os.Lstat(p.home(name)); err == nil {
-			errs = append(errs, giveTree(p.home(name), &supervise.User{}, 0o700, 0o600))
-		}
-	}
-	// The home last: until it is root's, all of this is done again.
-	return errors.Join(append(errs, take(p.Settings.Home))...)
 }
 
 // ServedDir is where what processes with users of their own read can lie for a home: the home itself where everybody can walk there.
@@ -259,14 +236,14 @@ func chmod(path string, mode fs.FileMode) error {
 }
 
 // giveTree makes a tree the user's own, its root last: a tree whose root is the user's was given whole, and is not looked into again,
-// for who owns it may have put anything there meanwhile.
+// for who owns it may have put anything there meanwhile. The group says nothing of that: an owner may change it.
 func giveTree(root string, user *supervise.User, dirMode, fileMode fs.FileMode) error {
 	info, err := os.Lstat(root)
 	if err != nil {
 		return err
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid == user.UID && st.Gid == user.GID {
-		return nil
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid == user.UID {
+		return errors.Join(give(root, user), chmod(root, dirMode))
 	}
 	var paths []string
 	modes := map[string]fs.FileMode{}

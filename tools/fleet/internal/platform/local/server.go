@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"github.com/jackc/pgx/v5"
 
@@ -46,30 +43,20 @@ func (p *Platform) NewServer(binaries pgserver.Binaries, name string) (*Server, 
 	if err != nil {
 		return nil, err
 	}
-	dir, user, err := ServerPlace(p.Settings.Home, name)
+	dir, err := ServerPlace(p.Settings.Home, name)
 	if err != nil {
 		return nil, err
 	}
-	server, err := pgserver.New(pgserver.Config{Binaries: binaries, Dir: dir, User: user, Port: port, MaxConnections: mostConnections})
+	server, err := pgserver.New(pgserver.Config{Binaries: binaries, Dir: dir, Port: port, MaxConnections: mostConnections})
 	if err != nil {
 		return nil, err
 	}
 	return &Server{Server: server, name: name}, nil
 }
 
-// ServerPlace is where a server of a home has its data, and whom it runs as; nobody in particular where that is pgserver's choice. Data
-// that an ordinary user's plane made stay that user's when root takes the plane over: PostgreSQL runs on what belongs to its user alone.
-func ServerPlace(home, name string) (dir, userName string, err error) {
-	dir = filepath.Join(home, name)
-	if info, err := os.Stat(filepath.Join(dir, "data")); err == nil && os.Geteuid() == 0 {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
-			if u, err := user.LookupId(strconv.FormatUint(uint64(st.Uid), 10)); err == nil {
-				return dir, u.Username, nil
-			}
-		}
-	}
-	dir, err = pgserver.DirFor(dir, "")
-	return dir, "", err
+// ServerPlace is where a server of a home has its data: where the user that it runs as can walk, and nobody else exchange it.
+func ServerPlace(home, name string) (dir string, err error) {
+	return pgserver.DirFor(filepath.Join(home, name), "")
 }
 
 // Serve has the server made and kept, and returns when it takes connections.
