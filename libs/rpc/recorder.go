@@ -158,7 +158,7 @@ func keepRequest(_ context.Context, c *call, m proto.Message) error {
 	return nil
 }
 
-// recordRead records that access data was read, and what was asked.
+// recordRead records that access data, or the record of it, was read, and what was asked. The action is the permission to.
 func (s *Server) recordRead(ctx context.Context, c *call, err error) error {
 	if err != nil || s.cfg.Recorder == nil || !c.rule.GetAccessData() {
 		return err
@@ -167,7 +167,7 @@ func (s *Server) recordRead(ctx context.Context, c *call, err error) error {
 	if serr != nil {
 		return err
 	}
-	s.cfg.Recorder.put(ctx, record.Build(ctx, sc, record.Event{Action: "discovery.access.read", Target: c.rule.Procedure, After: c.request}))
+	s.cfg.Recorder.put(ctx, record.Build(ctx, sc, record.Event{Action: c.rule.GetPermission(), Target: c.rule.Procedure, After: c.request}))
 	return err
 }
 

@@ -20,6 +20,8 @@ type Route struct {
 	Open string
 	// Permission is what a principal must have, by a token of the tenant, to read from the route: `audit.verify`.
 	Permission string
+	// AccessData says that what is read from the route goes on the record, as that of an RPC whose rule says so.
+	AccessData bool
 	// Serve serves a route with a permission, in the caller's scope. Its error is mapped and answered as that of an RPC, so it must
 	// come before anything is written.
 	Serve func(w http.ResponseWriter, r *http.Request) error
@@ -37,7 +39,7 @@ func (s *Server) route(r Route) (http.Handler, error) {
 	case r.Open != "":
 		return s.openRoute(r), nil
 	}
-	rule := &authzv1.Rule{Level: authzv1.Level_LEVEL_TENANT, Effect: authzv1.Effect_EFFECT_READ, Permission: r.Permission}
+	rule := &authzv1.Rule{Level: authzv1.Level_LEVEL_TENANT, Effect: authzv1.Effect_EFFECT_READ, Permission: r.Permission, AccessData: r.AccessData}
 	if !authz.Carried(r.Permission) {
 		return nil, fmt.Errorf("refusing to serve: no role carries the permission %q of route %q", r.Permission, r.Pattern)
 	}

@@ -89,6 +89,14 @@ func TestLogIsReadByClientsOfItsLayout(t *testing.T) {
 	if err := checkWithTessera(t, e.VerifierKey, live); err != nil {
 		t.Errorf("through the gateway: %v", err)
 	}
+	// Who took the record out is on the record.
+	const entries = "GET " + logPrefix + "tile/entries/{path...}"
+	within(t, sealedWithin, func() error {
+		if e := globex().recordedOf(t, "audit.verify")[entries]; e.GetActor() != globex().admin(t).id {
+			return fmt.Errorf("that entries were read is on the record as %v", e)
+		}
+		return nil
+	})
 	somebody := globex().invite(t)
 	for who, want := range map[string]int{
 		"": http.StatusUnauthorized, somebody.token(t, ""): http.StatusForbidden, acme().admin(t).token(t, ""): http.StatusUnauthorized,

@@ -1197,17 +1197,17 @@ const file_a3os_audit_v1_audit_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_DENIED\x10\x02\x12\x12\n" +
-	"\x0eOUTCOME_FAILED\x10\x032w\n" +
-	"\fAuditService\x12g\n" +
+	"\x0eOUTCOME_FAILED\x10\x032y\n" +
+	"\fAuditService\x12i\n" +
 	"\n" +
-	"ListEvents\x12 .a3os.audit.v1.ListEventsRequest\x1a!.a3os.audit.v1.ListEventsResponse\"\x14\xca\xf3\x18\x10\b\x02\x10\x01\x1a\n" +
-	"audit.read2\xf4\x04\n" +
+	"ListEvents\x12 .a3os.audit.v1.ListEventsRequest\x1a!.a3os.audit.v1.ListEventsResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\n" +
+	"audit.read8\x012\xf9\x04\n" +
 	"\n" +
 	"LogService\x12r\n" +
 	"\rGetCheckpoint\x12#.a3os.audit.v1.GetCheckpointRequest\x1a$.a3os.audit.v1.GetCheckpointResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verify\x12\x84\x01\n" +
-	"\x13GetConsistencyProof\x12).a3os.audit.v1.GetConsistencyProofRequest\x1a*.a3os.audit.v1.GetConsistencyProofResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verify\x12~\n" +
-	"\x11GetInclusionProof\x12'.a3os.audit.v1.GetInclusionProofRequest\x1a(.a3os.audit.v1.GetInclusionProofResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verify\x12q\n" +
-	"\fStreamLeaves\x12\".a3os.audit.v1.StreamLeavesRequest\x1a#.a3os.audit.v1.StreamLeavesResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verify0\x01\x12x\n" +
+	"\x13GetConsistencyProof\x12).a3os.audit.v1.GetConsistencyProofRequest\x1a*.a3os.audit.v1.GetConsistencyProofResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verify\x12\x80\x01\n" +
+	"\x11GetInclusionProof\x12'.a3os.audit.v1.GetInclusionProofRequest\x1a(.a3os.audit.v1.GetInclusionProofResponse\"\x18\xca\xf3\x18\x14\b\x02\x10\x01\x1a\faudit.verify8\x01\x12s\n" +
+	"\fStreamLeaves\x12\".a3os.audit.v1.StreamLeavesRequest\x1a#.a3os.audit.v1.StreamLeavesResponse\"\x18\xca\xf3\x18\x14\b\x02\x10\x01\x1a\faudit.verify8\x010\x01\x12x\n" +
 	"\x0fListCheckpoints\x12%.a3os.audit.v1.ListCheckpointsRequest\x1a&.a3os.audit.v1.ListCheckpointsResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verifyB-Z+a3os.app/proto/gen/go/a3os/audit/v1;auditv1b\x06proto3"
 
 var (
