@@ -75,13 +75,21 @@ func (p *Patient) left(host string, err error) time.Duration {
 	return p.patience - time.Since(since)
 }
 
-// once keeps the transport from closing the body when it could not connect, for then it was not touched.
+// once keeps the transport from closing the body when it could not connect. Where the body can be had anew it is: a transport that was
+// told to go to another connection has read it before it finds nobody there.
 func (p *Patient) once(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		return p.next.RoundTrip(r)
 	}
 	kept := *r
 	kept.Body = keepOpen{r.Body}
+	if r.GetBody != nil {
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		kept.Body = body
+	}
 	return p.next.RoundTrip(&kept)
 }
 

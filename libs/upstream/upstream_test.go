@@ -1,9 +1,12 @@
 package upstream_test
 
 import (
+	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +50,35 @@ func post(t *testing.T, p *upstream.Patient, addr string) error {
 		return err
 	}
 	return res.Body.Close()
+}
+
+// leaving is a transport that has read the body for a connection that was closing, and then finds nobody on another one: made by hand,
+// for the moment can't be had of a real one at will.
+type leaving struct {
+	left   int
+	bodies []string
+}
+
+func (l *leaving) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	l.bodies = append(l.bodies, string(body))
+	if l.left--; l.left >= 0 {
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+}
+
+func TestBodyIsWholeInEveryTry(t *testing.T) {
+	next := &leaving{left: 2}
+	if err := post(t, upstream.NewPatient(next, time.Minute), "service"); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"body", "body", "body"}; !slices.Equal(next.bodies, want) {
+		t.Errorf("the tries had the bodies %q", next.bodies)
+	}
 }
 
 func TestServiceThatStartsIsWaitedFor(t *testing.T) {

@@ -24,15 +24,17 @@ func (p *process) exchange(octets string) (statuses []int, closed bool) {
 		p.h.t.Fatal(err)
 	}
 	r := bufio.NewReader(conn)
+	const first, more = 20 * time.Second, time.Second // an answer comes, or the end; of a second one there is no sign
+	patience := first
 	for {
-		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {
 			return statuses, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		if res.StatusCode >= http.StatusOK {
-			statuses = append(statuses, res.StatusCode)
+			statuses, patience = append(statuses, res.StatusCode), more
 		}
 	}
 }
