@@ -36,6 +36,9 @@ type Revocations struct {
 	head    int64
 	heard   time.Time
 	changed chan struct{}
+	// first is closed by the issuer's first word.
+	first     chan struct{}
+	firstOnce sync.Once
 }
 
 // revoked is what of a principal was revoked: a session, a membership, or with neither everything.
@@ -51,7 +54,7 @@ func NewRevocations(now func() time.Time) *Revocations {
 	if now == nil {
 		now = time.Now
 	}
-	return &Revocations{now: now, entries: map[string]map[revoked]entry{}, changed: make(chan struct{})}
+	return &Revocations{now: now, entries: map[string]map[revoked]entry{}, changed: make(chan struct{}), first: make(chan struct{})}
 }
 
 // Apply takes in what the issuer said just now. Said twice, or out of order, the greatest sequence number holds.
@@ -72,6 +75,7 @@ func (r *Revocations) Apply(revocations []*iamv1.Revocation, head int64) {
 		head = max(head, v.GetSequence())
 	}
 	r.head, r.heard = max(r.head, head), now
+	r.firstOnce.Do(func() { close(r.first) })
 	if len(revocations) == 0 {
 		return
 	}
@@ -115,6 +119,9 @@ func (r *Revocations) Fresh(effect authzv1.Effect) error {
 	}
 	return nil
 }
+
+// Heard is closed when the issuer was heard of for the first time: before that every call is refused.
+func (r *Revocations) Heard() <-chan struct{} { return r.first }
 
 // LookAgain has open streams look again, as a revocation does: the issuer's keys changed.
 func (r *Revocations) LookAgain() {

@@ -264,10 +264,25 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	for _, fn := range what.Background {
 		run(fn)
 	}
+	m.awaitIssuer(sctx)
 	slog.InfoContext(ctx, "serving", "address", m.Config.Listen, "release", m.Config.Release)
 	err = server.Serve(sctx, m.Config.Listen)
 	stopBackground()
 	return errors.Join(err, bg.Wait())
+}
+
+// awaitIssuer waits for the issuer's first word, for a while: asked before it, a service that was started again would refuse what the
+// process before it served. Without an issuer it serves all the same, and says to each caller why it can't.
+func (m *Member) awaitIssuer(ctx context.Context) {
+	const most = 2 * time.Second
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-m.Revocations.Heard():
+	case <-t.C:
+		slog.WarnContext(ctx, "the issuer is not heard of yet, serving without", "waited", most)
+	case <-ctx.Done():
+	}
 }
 
 func (m *Member) followRevocations(ctx context.Context) error {

@@ -109,6 +109,8 @@ func TestNameThatIsReboundIsRefusedAtTheSocket(t *testing.T) {
 			t.Errorf("the name leads to %s now: want a refusal of that, got %v", home, err)
 		}
 	}
+	names.mu.Lock()
+	defer names.mu.Unlock()
 	if names.asked != 3 {
 		t.Errorf("the name server was asked %d times, want 3: this test proves nothing", names.asked)
 	}
