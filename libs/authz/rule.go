@@ -62,7 +62,7 @@ func RuleOf(m protoreflect.MethodDescriptor) (Rule, error) {
 
 // knownWorkloads are the names that rules may list.
 var knownWorkloads = map[authzv1.Level][]string{
-	authzv1.Level_LEVEL_PLANE:     {"operator", "gateway", "set"},
+	authzv1.Level_LEVEL_PLANE:     {"operator", "provisioner", "gateway", "set"},
 	authzv1.Level_LEVEL_TENANT:    {"integrations", "discovery", "discovery-worker", "audit", "iam"},
 	authzv1.Level_LEVEL_WORKSPACE: {"integrations", "discovery", "discovery-worker", "audit", "iam"},
 }
