@@ -3,10 +3,23 @@
 // a blueprint which loads is whole: everything that a component's configuration mentions is among its needs, and every need is there.
 package blueprint
 
-import "embed"
+import (
+	"embed"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
 
 //go:embed accessos.yaml plane.yaml
 var files embed.FS
+
+// Schema is the JSON Schema (draft 2020-12) of a blueprint's form, for editors and other programs. Parse checks all that it says, and
+// what a schema can't: that what is mentioned is there.
+//
+//go:embed blueprint.schema.json
+var Schema []byte
 
 // AccessOS is the service set of a tenant.
 func AccessOS() (*Blueprint, error) { return embedded("accessos.yaml") }
@@ -49,6 +62,8 @@ type Blueprint struct {
 	Database *Database `yaml:"database"`
 	// RecoverAdmin is run by hand, by an operator, to let a tenant's admin in again.
 	RecoverAdmin OneOff `yaml:"recover_admin"`
+	// Answers is a path at the tenant's host that answers 200 to anybody once the set serves; empty where there is none, and for the plane.
+	Answers string `yaml:"answers"`
 	// Env is what every component is told besides its own.
 	Env map[string]string `yaml:"env"`
 	// Components of a set.
@@ -161,6 +176,8 @@ type Component struct {
 	Ports []string `yaml:"ports"`
 	// Health says where it tells that it can serve.
 	Health Health `yaml:"health"`
+	// Resources bound what it may take of its machine.
+	Resources Resources `yaml:"resources"`
 	// Routes are the path prefixes that the gateway sends to it; none where it isn't reachable from outside.
 	Routes []string `yaml:"routes"`
 	// After names the components that serve before it starts.
@@ -197,6 +214,41 @@ type Health struct {
 	Port string `yaml:"port"`
 	// Path on it.
 	Path string `yaml:"path"`
+}
+
+// Resources bound one process, where the platform can. What is left out is DefaultResources'.
+type Resources struct {
+	// Memory it may hold; more ends the process, which is started again.
+	Memory Bytes `yaml:"memory"`
+	// CPU is how many processors' time it may take: 0.5 is half of one.
+	CPU float64 `yaml:"cpu"`
+	// PIDs is how many processes and threads it may be.
+	PIDs int `yaml:"pids"`
+}
+
+// DefaultResources are those of a component that names none.
+var DefaultResources = Resources{Memory: 256 << 20, CPU: 1, PIDs: 256}
+
+// Bytes is a size, written as `64MiB` or `2GiB`.
+type Bytes int64
+
+// MarshalYAML writes a size as UnmarshalYAML reads it.
+func (b Bytes) MarshalYAML() (any, error) { return fmt.Sprintf("%dMiB", b>>20), nil }
+
+// UnmarshalYAML reads a size.
+func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"MiB", 1 << 20}, {"GiB", 1 << 30}} {
+		if text, ok := strings.CutSuffix(node.Value, unit.name); ok {
+			if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 {
+				*b = Bytes(n * unit.size)
+				return nil
+			}
+		}
+	}
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a size: write it as 64MiB or 2GiB", node.Line, node.Value)}}
 }
 
 // Component finds a component by name.

@@ -80,6 +80,12 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		"key of marks in a set":    {"kind: random", "kind: mark", "keys.cookie.kind", "the plane's"},
 		"key of proofs in a set":   {"kind: random", "kind: proof", "keys.cookie.kind", "the plane's"},
 		"store without its key":    {"database:\n", "stores:\n  safe: {kind: secret}\ndatabase:\n", "stores.safe.key", "sealed to"},
+		"memory without a unit":    {"routes: [/]", "resources: {memory: 64}", "", "as 64MiB"},
+		"memory too small":         {"routes: [/]", "resources: {memory: 1MiB}", "components[1].resources.memory", "between"},
+		"no processor":             {"routes: [/]", "resources: {cpu: -1}", "components[1].resources.cpu", "between"},
+		"not a number of them":     {"routes: [/]", "resources: {cpu: .nan}", "components[1].resources.cpu", "between"},
+		"processes without end":    {"routes: [/]", "resources: {pids: 1000000}", "components[1].resources.pids", "between"},
+		"answers at no path":       {"artefact: tiny", "artefact: tiny\nanswers: up", "answers", "not a path"},
 		"front door of a tenant":   {"needs: {keys: [cookie]}", "needs: {keys: [cookie], front_door: true}", "components[1].needs.front_door", "belongs to the plane"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package blueprint
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -151,6 +152,9 @@ func (c *checker) check() {
 			c.at([]any{"stores", name}, "%q is not a lower-case DNS label", name)
 		}
 	}
+	if b.Answers != "" && (b.Scope == ScopePlane || !route.MatchString(b.Answers)) {
+		c.at([]any{"answers"}, "%q is not a path at a tenant's host", b.Answers)
+	}
 	c.database()
 	c.recoverAdmin()
 	c.components()
@@ -248,6 +252,7 @@ func (c *checker) components() {
 		if (comp.Health.Port == "") != (comp.Health.Path == "") {
 			c.at(at("health"), "it has a port and a path, or is left out")
 		}
+		c.resources(at, &c.b.Components[i].Resources)
 		for j, r := range comp.Routes {
 			if !route.MatchString(r) {
 				c.at(at("routes", j), "%q is not a path prefix", r)
@@ -284,6 +289,29 @@ func (c *checker) components() {
 	}
 	if started < len(c.b.Components) && len(c.faults) == 0 {
 		c.at([]any{"components"}, "some components wait for each other: break the circle of after")
+	}
+}
+
+// The least that a process can live with, and the most that is no slip of the pen.
+const (
+	leastMemory, mostMemory = 16 << 20, 64 << 30
+	leastCPU, mostCPU       = 0.05, 64
+	leastPIDs, mostPIDs     = 16, 32768
+)
+
+// resources checks what a component may take, and fills in what it leaves out.
+func (c *checker) resources(at func(...any) []any, r *Resources) {
+	r.Memory = cmp.Or(r.Memory, DefaultResources.Memory)
+	r.CPU = cmp.Or(r.CPU, DefaultResources.CPU)
+	r.PIDs = cmp.Or(r.PIDs, DefaultResources.PIDs)
+	if r.Memory < leastMemory || r.Memory > mostMemory {
+		c.at(at("resources", "memory"), "it is not between 16MiB and 64GiB")
+	}
+	if !(r.CPU >= leastCPU && r.CPU <= mostCPU) {
+		c.at(at("resources", "cpu"), "%v is not between %v and %v", r.CPU, leastCPU, mostCPU)
+	}
+	if r.PIDs < leastPIDs || r.PIDs > mostPIDs {
+		c.at(at("resources", "pids"), "%d is not between %d and %d", r.PIDs, leastPIDs, mostPIDs)
 	}
 }
 
