@@ -53,6 +53,8 @@ type Plan struct {
 	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Tiers below the plane's own that were accepted by name: `database`.
 	AcceptedTiers []IsolationTier `protobuf:"varint,11,rep,packed,name=accepted_tiers,json=acceptedTiers,proto3,enum=a3os.registry.v1.IsolationTier" json:"accepted_tiers,omitempty"`
+	// How it goes, where it is a rollout: it is carried out in these waves, or not at all.
+	Rollout       *RolloutPolicy `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,6 +162,13 @@ func (x *Plan) GetReason() string {
 func (x *Plan) GetAcceptedTiers() []IsolationTier {
 	if x != nil {
 		return x.AcceptedTiers
+	}
+	return nil
+}
+
+func (x *Plan) GetRollout() *RolloutPolicy {
+	if x != nil {
+		return x.Rollout
 	}
 	return nil
 }
@@ -771,7 +780,7 @@ var File_a3os_registry_v1_plan_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\n" +
-	"\x1ba3os/registry/v1/plan.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x1fa3os/registry/v1/registry.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x04\n" +
+	"\x1ba3os/registry/v1/plan.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x1fa3os/registry/v1/registry.proto\x1a\x1ea3os/registry/v1/rollout.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x05\n" +
 	"\x04Plan\x12)\n" +
 	"\x05plane\x18\x01 \x01(\tB\x13\xbaH\x10r\x0e2\f^(dev|prod)$R\x05plane\x120\n" +
 	"\bplatform\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f2\r^[a-z]{1,20}$R\bplatform\x12$\n" +
@@ -788,7 +797,8 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	" \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\n" +
 	"\x18\xf4\x03R\x06reason\x12Y\n" +
-	"\x0eaccepted_tiers\x18\v \x03(\x0e2\x1f.a3os.registry.v1.IsolationTierB\x11\xbaH\x0e\x92\x01\v\x10\x04\"\a\x82\x01\x04\x10\x01 \x00R\racceptedTiers\"\x9f\a\n" +
+	"\x0eaccepted_tiers\x18\v \x03(\x0e2\x1f.a3os.registry.v1.IsolationTierB\x11\xbaH\x0e\x92\x01\v\x10\x04\"\a\x82\x01\x04\x10\x01 \x00R\racceptedTiers\x129\n" +
+	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\"\x9f\a\n" +
 	"\fTenantChange\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
 	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12+\n" +
@@ -877,36 +887,38 @@ var file_a3os_registry_v1_plan_proto_goTypes = []any{
 	nil,                           // 10: a3os.registry.v1.TenantChange.LabelsEntry
 	(OperationKind)(0),            // 11: a3os.registry.v1.OperationKind
 	(IsolationTier)(0),            // 12: a3os.registry.v1.IsolationTier
-	(TenantState)(0),              // 13: a3os.registry.v1.TenantState
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*RolloutPolicy)(nil),         // 13: a3os.registry.v1.RolloutPolicy
+	(TenantState)(0),              // 14: a3os.registry.v1.TenantState
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
 	11, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
 	1,  // 1: a3os.registry.v1.Plan.tenants:type_name -> a3os.registry.v1.TenantChange
 	12, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
-	12, // 3: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	13, // 4: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
-	13, // 5: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
-	10, // 6: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
-	14, // 7: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
-	14, // 8: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
-	14, // 9: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 10: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
-	3,  // 11: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	0,  // 12: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
-	3,  // 13: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	3,  // 14: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	4,  // 15: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
-	6,  // 16: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
-	8,  // 17: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
-	5,  // 18: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
-	7,  // 19: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
-	9,  // 20: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
-	18, // [18:21] is the sub-list for method output_type
-	15, // [15:18] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	13, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
+	12, // 4: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	14, // 5: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
+	14, // 6: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
+	10, // 7: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
+	15, // 8: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
+	15, // 9: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
+	15, // 10: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
+	2,  // 11: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
+	3,  // 12: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	0,  // 13: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
+	3,  // 14: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	3,  // 15: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	4,  // 16: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
+	6,  // 17: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
+	8,  // 18: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
+	5,  // 19: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
+	7,  // 20: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
+	9,  // 21: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
+	19, // [19:22] is the sub-list for method output_type
+	16, // [16:19] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_plan_proto_init() }
@@ -916,6 +928,7 @@ func file_a3os_registry_v1_plan_proto_init() {
 	}
 	file_a3os_registry_v1_operation_proto_init()
 	file_a3os_registry_v1_registry_proto_init()
+	file_a3os_registry_v1_rollout_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

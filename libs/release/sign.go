@@ -1,0 +1,192 @@
+package release
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"golang.org/x/mod/sumdb/note"
+	"google.golang.org/protobuf/proto"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+// PayloadType is signed with each release, so that no other document signed by the same key reads as one.
+const PayloadType = "application/vnd.a3os.release.v1"
+
+// Why a release is refused.
+var (
+	ErrMalformed = errors.New("it is no signed release: make one with fleet release build")
+	ErrUnsigned  = errors.New("no key that this plane trusts signed it: see A3_RELEASE_KEYS, and which key fleet release build was given")
+	ErrPlane     = errors.New("it was made for another plane: build it for this one")
+)
+
+// keyName is what the keys of a plane's releases sign under.
+func keyName(plane string) string { return "a3os.app/" + plane + "/release" }
+
+// NewKey makes a key that signs releases of a plane. The public half goes to the plane's registry and to whoever carries releases out.
+func NewKey(plane string) (private, public string, err error) {
+	return note.GenerateKey(rand.Reader, keyName(plane))
+}
+
+// Signer signs releases of one plane.
+type Signer struct {
+	plane string
+	note  note.Signer
+}
+
+// NewSigner reads the private half of a key.
+func NewSigner(plane, private string) (*Signer, error) {
+	s, err := note.NewSigner(strings.TrimSpace(private))
+	if err != nil {
+		return nil, errors.New("the key that signs releases is not a signed-note key: make one with fleet release key") // the library's error may repeat it
+	}
+	if s.Name() != keyName(plane) {
+		return nil, fmt.Errorf("the key %s signs nothing of plane %s: use one that fleet release key made there", s.Name(), plane)
+	}
+	return &Signer{plane: plane, note: s}, nil
+}
+
+// Sign puts a release into a signed envelope.
+func (s *Signer) Sign(ctx context.Context, m *registryv1.ReleaseManifest) ([]byte, error) {
+	if m.GetPlane() != s.plane {
+		return nil, fmt.Errorf("sign a release of plane %q with the key of %s: %w", m.GetPlane(), s.plane, ErrPlane)
+	}
+	if err := Check(m); err != nil {
+		return nil, err
+	}
+	payload, err := encode(m)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := dsse.NewEnvelopeSigner(signing{s.note})
+	if err != nil {
+		return nil, err
+	}
+	e, err := signer.SignPayload(ctx, PayloadType, payload)
+	if err != nil {
+		return nil, fmt.Errorf("sign the release: %w", err)
+	}
+	return json.Marshal(e)
+}
+
+// Opened is a release whose signature was verified.
+type Opened struct {
+	// Name of it.
+	Name Name
+	// Manifest that was signed.
+	Manifest *registryv1.ReleaseManifest
+	// Payload is the manifest's signed bytes.
+	Payload []byte
+	// KeyIDs of the keys that signed it, of those that are trusted.
+	KeyIDs []string
+}
+
+// Verifier opens releases of one plane.
+type Verifier struct {
+	plane string
+	keys  []dsse.Verifier
+}
+
+// NewVerifier trusts keys, the public halves, separated by blanks or commas. Without any, nothing is ever accepted: that is a plane
+// which takes no releases.
+func NewVerifier(plane, keys string) (*Verifier, error) {
+	v := &Verifier{plane: plane}
+	for _, text := range strings.FieldsFunc(keys, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }) {
+		key, err := note.NewVerifier(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a signed-note verifier key of the form NAME+HASH+KEY", text)
+		}
+		if key.Name() != keyName(plane) {
+			return nil, fmt.Errorf("the key %s is not one that signs releases of plane %s", text, plane)
+		}
+		v.keys = append(v.keys, verifying{key})
+	}
+	return v, nil
+}
+
+// Open verifies an envelope and reads what was signed. What it answers for is ErrMalformed, ErrUnsigned or ErrPlane.
+func (v *Verifier) Open(ctx context.Context, envelope []byte) (*Opened, error) {
+	var e dsse.Envelope
+	if err := json.Unmarshal(envelope, &e); err != nil {
+		return nil, fmt.Errorf("the release: %w", ErrMalformed)
+	}
+	if e.PayloadType != PayloadType {
+		return nil, fmt.Errorf("the release: its type is %q: %w", e.PayloadType, ErrMalformed)
+	}
+	if len(v.keys) == 0 {
+		return nil, fmt.Errorf("the release: this plane trusts no key: %w", ErrUnsigned)
+	}
+	verifier, err := dsse.NewEnvelopeVerifier(v.keys...)
+	if err != nil {
+		return nil, err
+	}
+	accepted, payload, err := verifier.VerifyAndDecode(ctx, &e)
+	if err != nil {
+		return nil, fmt.Errorf("the release: signed by %s: %w", signers(&e), ErrUnsigned)
+	}
+	m := &registryv1.ReleaseManifest{}
+	if err := proto.Unmarshal(payload, m); err != nil {
+		return nil, fmt.Errorf("the release: %w", ErrMalformed)
+	}
+	if m.GetPlane() != v.plane {
+		return nil, fmt.Errorf("the release is of plane %q and this is %s: %w", m.GetPlane(), v.plane, ErrPlane)
+	}
+	if err := Check(m); err != nil {
+		return nil, err
+	}
+	o := &Opened{Manifest: m, Payload: payload}
+	for _, a := range accepted {
+		o.KeyIDs = append(o.KeyIDs, a.KeyID)
+	}
+	o.Name, err = NameOf(m)
+	return o, err
+}
+
+// signers names who an envelope says signed it, in short: the text is anybody's.
+func signers(e *dsse.Envelope) string {
+	const most, long = 4, 80
+	var ids []string
+	for _, s := range e.Signatures {
+		if len(ids) < most {
+			ids = append(ids, fmt.Sprintf("%.*q", long, s.KeyID))
+		}
+	}
+	if len(ids) == 0 {
+		return "nobody"
+	}
+	return strings.Join(ids, ", ")
+}
+
+func keyID(name string, hash uint32) string { return fmt.Sprintf("%s+%08x", name, hash) }
+
+// signing has a note key sign envelopes.
+type signing struct{ note.Signer }
+
+// Sign implements dsse.Signer.
+func (s signing) Sign(_ context.Context, data []byte) ([]byte, error) { return s.Signer.Sign(data) }
+
+// KeyID implements dsse.Signer.
+func (s signing) KeyID() (string, error) { return keyID(s.Name(), s.KeyHash()), nil }
+
+// verifying has a note key verify envelopes.
+type verifying struct{ note.Verifier }
+
+// Verify implements dsse.Verifier.
+func (v verifying) Verify(_ context.Context, data, sig []byte) error {
+	if !v.Verifier.Verify(data, sig) {
+		return ErrUnsigned
+	}
+	return nil
+}
+
+// KeyID implements dsse.Verifier.
+func (v verifying) KeyID() (string, error) { return keyID(v.Name(), v.KeyHash()), nil }
+
+// Public implements dsse.Verifier. The key itself stays in the library: its id is what it is known by.
+func (v verifying) Public() crypto.PublicKey { return nil }
