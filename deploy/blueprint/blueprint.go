@@ -89,13 +89,15 @@ const (
 	KeyMark KeyKind = "mark"
 	// KeyProof signs proofs of isolation (fleet isolation verify). Its secret half is the provisioner's alone.
 	KeyProof KeyKind = "proof"
+	// KeyRelease signs releases that are built where the plane is (libs/release). Its secret half is the provisioner's alone.
+	KeyRelease KeyKind = "release"
 )
 
 // halves says which kinds have a public half.
-var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true, KeyProof: true}
+var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true, KeyProof: true, KeyRelease: true}
 
 // provisioners are the kinds of keys that no component holds: who held one could vouch for what is another's.
-var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true}
+var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: true}
 
 // Key is a key of a set.
 type Key struct {

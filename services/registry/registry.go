@@ -19,6 +19,7 @@ import (
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/plane"
+	"a3os.app/libs/release"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
@@ -38,6 +39,7 @@ type Config struct {
 	Networks       []netip.Prefix   `env:"SET_NETWORKS" desc:"networks that sets may be in, as 127.0.0.0/8,10.20.0.0/16"`
 	Reserved       []netip.AddrPort `env:"RESERVED_ADDRESSES" envDefault:"" desc:"addresses of the platform's own servers, which no set may name"`
 	SlugQuarantine time.Duration    `env:"SLUG_QUARANTINE" envDefault:"720h" desc:"how long the slug of a tenant that left stays unused"`
+	ReleaseKeys    string           `env:"RELEASE_KEYS" envDefault:"" desc:"public keys that releases are signed with; without any, none is taken"`
 	ReportEvery    time.Duration    `env:"REPORT_EVERY" envDefault:"10s" desc:"how often sets report"`
 }
 
@@ -58,6 +60,10 @@ func Run(ctx context.Context, cfg Config) error {
 	owner, err := binding.NewOwner(cfg.MarkKeys, cfg.Plane, id.Tenant{})
 	if err != nil {
 		return fmt.Errorf("A3_MARK_KEYS: %w", err)
+	}
+	releases, err := release.NewVerifier(cfg.Plane, cfg.ReleaseKeys)
+	if err != nil {
+		return fmt.Errorf("A3_RELEASE_KEYS: %w", err)
 	}
 	const conns = 8
 	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: "registry", MaxConns: conns, Owner: owner})
@@ -85,8 +91,8 @@ func Run(ctx context.Context, cfg Config) error {
 	srv, err := rpc.NewGRPCServer(rpc.GRPCConfig{Identity: p.Identity, Credentials: creds, Peer: peerOf(peers)},
 		server.Register(server.Config{
 			DB: db, Publisher: publisher,
-			Placement:      placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved},
-			SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
+			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved},
+			Releases:  releases, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
 		}))
 	if err != nil {
 		return err

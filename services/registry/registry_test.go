@@ -21,6 +21,7 @@ import (
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/pgtest"
+	"a3os.app/libs/release"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
 	"a3os.app/services/registry"
@@ -36,6 +37,9 @@ type harness struct {
 	dir      string
 	key      ed25519.PrivateKey
 	verifier *snapshot.Verifier
+	// releaseKeys are those that registries trust, and releaseSigner holds the private half of one.
+	releaseKeys   string
+	releaseSigner *release.Signer
 }
 
 func newHarness(t *testing.T) *harness {
@@ -55,6 +59,7 @@ func newHarness(t *testing.T) *harness {
 	if h.verifier, err = snapshot.NewVerifier("dev", public); err != nil {
 		t.Fatal(err)
 	}
+	h.releaseSigner, h.releaseKeys = releaseKey(t, "dev")
 	return h
 }
 
@@ -121,6 +126,7 @@ func (h *harness) start() (addr string, stop func()) {
 		"A3_PLANE_ROOTS=" + write(h.t, filepath.Join(h.t.TempDir(), "roots.pem"), h.root.CertificatePEM()),
 		"A3_SNAPSHOT_KEY_FILE=" + write(h.t, filepath.Join(h.t.TempDir(), "key.pem"), []byte(key)),
 		"A3_SET_NETWORKS=127.0.0.0/8", "A3_MARK_KEYS=" + bindingtest.Keys(h.t), "A3_LOG_LEVEL=warn",
+		"A3_RELEASE_KEYS=" + h.releaseKeys,
 	})
 	if err != nil {
 		h.t.Fatal(err)

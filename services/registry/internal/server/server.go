@@ -16,6 +16,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/pg"
+	"a3os.app/libs/release"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/workload"
 	"a3os.app/services/registry/internal/placement"
@@ -35,6 +36,8 @@ type Config struct {
 	SlugQuarantine time.Duration
 	// ReportEvery is how often sets are asked to report.
 	ReportEvery time.Duration
+	// Releases opens releases that keys which the plane trusts have signed.
+	Releases *release.Verifier
 	// Stopping is closed when the process is asked to end: open streams end then.
 	Stopping <-chan struct{}
 }
@@ -46,6 +49,8 @@ func Register(cfg Config) func(grpc.ServiceRegistrar) {
 		registryv1.RegisterTenantWriteServiceServer(r, &tenantWrites{Config: cfg})
 		registryv1.RegisterReportServiceServer(r, &reports{Config: cfg})
 		registryv1.RegisterSnapshotServiceServer(r, &snapshots{Config: cfg})
+		registryv1.RegisterReleaseServiceServer(r, &releases{Config: cfg})
+		registryv1.RegisterReleaseWriteServiceServer(r, &releases{Config: cfg})
 	}
 }
 

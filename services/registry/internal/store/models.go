@@ -35,6 +35,17 @@ type ComponentReport struct {
 	ReportedAt time.Time
 }
 
+type Release struct {
+	Name         string
+	Version      string
+	Payload      []byte
+	Envelope     []byte
+	KeyIds       []string
+	Actor        string
+	RegisteredAt time.Time
+	Seq          int64
+}
+
 type ServiceSet struct {
 	TenantID          id.Tenant
 	CaCertificatesPem string

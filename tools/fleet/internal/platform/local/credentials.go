@@ -23,6 +23,7 @@ import (
 	"a3os.app/libs/blob"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/queue"
+	"a3os.app/libs/release"
 	"a3os.app/libs/secret"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/tlog"
@@ -115,6 +116,8 @@ func (p *Platform) newKey(s Set, k blueprint.Key) (private, public string, err e
 		return private.Reveal(), public, err
 	case blueprint.KeyProof:
 		return isolation.NewKey(p.State.Plane)
+	case blueprint.KeyRelease:
+		return release.NewKey(p.State.Plane)
 	case blueprint.KeySnapshot:
 		pub, priv, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
