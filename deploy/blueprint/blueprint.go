@@ -152,6 +152,8 @@ type Role struct {
 type Migrate struct {
 	// Command is the artefact's arguments.
 	Command []string `yaml:"command"`
+	// List is the artefact's arguments with which it says, as JSON and without a database, what it would run: name, digest, sql.
+	List []string `yaml:"list"`
 	// Env is its configuration, templates.
 	Env map[string]string `yaml:"env"`
 }

@@ -165,7 +165,7 @@ func (c *checker) key(name string, k Key) {
 		c.at([]any{"keys", name}, "%q is not a lower-case DNS label", name)
 	}
 	if _, ok := halves[k.Kind]; !ok {
-		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot, mark or proof", k.Kind)
+		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot, mark, proof or release", k.Kind)
 	}
 	if provisioners[k.Kind] && c.b.Scope != ScopePlane {
 		c.at([]any{"keys", name, "kind"}, "a key of kind %s is the plane's: a set that held it could vouch for what is another's", k.Kind)
@@ -201,6 +201,9 @@ func (c *checker) database() {
 	}
 	if d.Queue != "" && !roleName.MatchString(d.Queue) {
 		c.at([]any{"database", "queue"}, "%q is not a schema's name", d.Queue)
+	}
+	if len(d.Migrate.List) > 0 && len(d.Migrate.Command) == 0 {
+		c.at([]any{"database", "migrate", "list"}, "there is nothing to list where nothing is migrated: say the command as well")
 	}
 	f := c.setFacts()
 	f.OwnerURL, f.RoleNames = "file", map[string]string{}

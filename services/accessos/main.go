@@ -35,6 +35,7 @@ var roles = map[string]func(ctx context.Context, environ []string) error{
 	"iam":              role("iam", iam.Run),
 	"integrations":     role("integrations", integrations.Run),
 	"migrate":          role("migrate", migrate.Run),
+	"migrations":       role("migrations", migrate.List),
 	"recover-admin":    role("recover-admin", iam.RecoverAdmin),
 	"registry":         role("registry", registry.Run),
 }

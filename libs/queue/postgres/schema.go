@@ -39,6 +39,27 @@ func Migrate(ctx context.Context, owner *pgxpool.Pool, schema string) error {
 	return nil
 }
 
+// Migration is one of the queue's own.
+type Migration struct {
+	// Version from 1.
+	Version int
+	// SQL of it, as River writes it.
+	SQL string
+}
+
+// Migrations lists what Migrate runs of River, without a database.
+func Migrations() ([]Migration, error) {
+	m, err := rivermigrate.New(riverpgxv5.New(nil), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, fmt.Errorf("list the queue's migrations: %w", err)
+	}
+	var out []Migration
+	for _, v := range m.AllVersions() {
+		out = append(out, Migration{Version: v.Version, SQL: v.SQLUp})
+	}
+	return out, nil
+}
+
 // GrantsSQL is what a queue's owner grants so that some roles can enqueue and another can work, each no more than it needs. An
 // inserter can't take a job away, nor change one: River's "enqueue once" updates `kind` to itself. The worker can't enqueue. None
 // can alter the schema. Run again it changes nothing.
