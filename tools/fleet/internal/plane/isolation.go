@@ -14,7 +14,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/isolation"
-	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
 	"a3os.app/tools/fleet/internal/welcome"
 	"a3os.app/tools/internal/profile"
@@ -73,7 +73,6 @@ func (p *Plane) openToRead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.platform.Release.Name = p.state.Migrated[p.own.Name()]
 	p.platform.Postgres, err = p.platform.NewServer(binaries, "postgres")
 	return err
 }
@@ -87,15 +86,15 @@ func pidsOf(processes []supervise.Status) map[string]int {
 }
 
 // setsOf are the sets of the tenants that are named, or of all that are served.
-func (p *Plane) setsOf(slugs []string) ([]local.Set, error) {
-	var out []local.Set
+func (p *Plane) setsOf(slugs []string) ([]platform.Set, error) {
+	var out []platform.Set
 	for _, t := range p.state.Tenants {
 		if !t.ID.IsZero() && t.Served && (len(slugs) == 0 || slices.Contains(slugs, t.Slug) || slices.Contains(slugs, t.ID.String())) {
-			out = append(out, local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+			out = append(out, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
 		}
 	}
 	for _, name := range slugs {
-		if !slices.ContainsFunc(out, func(s local.Set) bool { return s.Slug == name || s.Tenant.String() == name }) {
+		if !slices.ContainsFunc(out, func(s platform.Set) bool { return s.Slug == name || s.Tenant.String() == name }) {
 			return nil, fault.New(fault.NotFound, "there is no tenant %q that is served: see fleet tenant list", name)
 		}
 	}

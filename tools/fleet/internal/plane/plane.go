@@ -18,6 +18,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/accounts"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
@@ -36,7 +37,9 @@ type Plane struct {
 	supervisor *supervise.Client
 	report     Reporter
 	blueprint  *blueprint.Blueprint
-	own        local.Set
+	own        platform.Set
+	// release is what sets are to run: what was built beside this program.
+	release platform.Release
 }
 
 // New makes a plane of what the settings say; nothing is touched.
@@ -54,7 +57,7 @@ func New(s settings.Settings, report Reporter) (*Plane, error) {
 		return nil, err
 	}
 	return &Plane{Settings: s, Program: filepath.Join(filepath.Dir(self), set.Artefact), Self: self, supervisor: supervise.NewClient(RunDir(s.Home)),
-		report: report, blueprint: set, own: local.Set{Blueprint: control}}, nil
+		report: report, blueprint: set, own: platform.Set{Blueprint: control}}, nil
 }
 
 // RunDir is the supervisor's directory of a home.
@@ -128,7 +131,7 @@ func (p *Plane) openState() error {
 	if p.state, err = state.Open(p.Settings.Home); err != nil {
 		return err
 	}
-	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Now: time.Now}
+	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Programs: []string{p.Program}, Now: time.Now}
 	return nil
 }
 
@@ -158,7 +161,10 @@ func (p *Plane) open(ctx context.Context) error {
 	if p.platform.Sample, err = p.platform.NewServer(binaries, "sample-postgres"); err != nil {
 		return err
 	}
-	p.platform.Release, err = p.platform.Install(p.Program)
+	if p.release, err = local.Built(p.Program); err != nil {
+		return err
+	}
+	_, err = p.platform.Fetch(ctx, p.release)
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/snapshot"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -84,7 +85,7 @@ func (p *Plane) Invitation(slug string) (local.FirstAdmin, error) {
 	if !ok {
 		return local.FirstAdmin{}, fault.New(fault.NotFound, "there is no tenant %q", slug)
 	}
-	return p.platform.FirstAdmin(local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+	return p.platform.FirstAdmin(platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
 }
 
 // CreateTenant makes a tenant with its set in a plane that is up, and says whether there was anything to do. An empty admin is

@@ -19,6 +19,7 @@ import (
 
 	"a3os.app/deploy/sample"
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 
@@ -121,8 +122,7 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 		do   func() (bool, error)
 	}{
 		{"certificates of the plane", sequence(
-			func() (bool, error) { return pf.Authorities(p.own) },
-			func() (bool, error) { return pf.KeysAndStores(p.own) },
+			func() (bool, error) { return pf.Identity(ctx, p.own) },
 			func() (bool, error) { return pf.Web(slugs) })},
 		{"supervisor", func() (bool, error) {
 			return p.supervisor.Ensure(ctx, p.Programs())
@@ -133,11 +133,11 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 			func() (bool, error) { return false, p.fillSample(ctx) })},
 		{"database of the registry", sequence(
 			func() (bool, error) { return pf.Database(ctx, p.own) },
-			func() (bool, error) { return pf.Migrate(ctx, p.own) },
+			func() (bool, error) { return pf.Migrate(ctx, p.own, p.release) },
 			func() (bool, error) { return pf.Mark(ctx, p.own) })},
 		{"registry and gateway", sequence(
 			func() (bool, error) { return false, p.noteFront() },
-			func() (bool, error) { return pf.Start(ctx, p.own) },
+			func() (bool, error) { return pf.Start(ctx, p.own, p.release) },
 			func() (bool, error) { return false, p.awaitRegistry(ctx) })},
 	}
 	for _, s := range steps {
@@ -192,20 +192,19 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin string) (changed b
 		}
 		return changed, err
 	}
-	pf, set := p.platform, local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	pf, set := p.platform, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
 	steps := []struct {
 		what string
 		do   func() (bool, error)
 	}{
 		{"keys and certificates of its own", sequence(
-			func() (bool, error) { return pf.Authorities(set) },
-			func() (bool, error) { return pf.KeysAndStores(set) },
+			func() (bool, error) { return pf.Identity(ctx, set) },
 			func() (bool, error) { return p.nameFirstAdmin(set, admin) })},
 		{"database and roles of its own", sequence(
 			func() (bool, error) { return pf.Database(ctx, set) },
-			func() (bool, error) { return pf.Migrate(ctx, set) },
+			func() (bool, error) { return pf.Migrate(ctx, set, p.release) },
 			func() (bool, error) { return pf.Mark(ctx, set) })},
-		{fmt.Sprintf("its %d services", len(p.blueprint.Components)), func() (bool, error) { return pf.Start(ctx, set) }},
+		{fmt.Sprintf("its %d services", len(p.blueprint.Components)), func() (bool, error) { return pf.Start(ctx, set, p.release) }},
 		{"reachable at " + p.Settings.URL(t.Slug), sequence(
 			func() (bool, error) { return false, p.publish(ctx, conn, set) },
 			func() (bool, error) { return p.awaitGateway(ctx, t) })},
@@ -243,7 +242,7 @@ func (p *Plane) register(ctx context.Context, conn *grpc.ClientConn, t *state.Te
 }
 
 // nameFirstAdmin makes the code that the tenant's first admin gets in with.
-func (p *Plane) nameFirstAdmin(set local.Set, email string) (bool, error) {
+func (p *Plane) nameFirstAdmin(set platform.Set, email string) (bool, error) {
 	have, err := p.platform.FirstAdmin(set)
 	if err != nil || have.CodeHash != "" {
 		return false, err
@@ -254,7 +253,7 @@ func (p *Plane) nameFirstAdmin(set local.Set, email string) (bool, error) {
 	return true, p.putFirstAdmin(set, email)
 }
 
-func (p *Plane) putFirstAdmin(set local.Set, email string) error {
+func (p *Plane) putFirstAdmin(set platform.Set, email string) error {
 	code, hash := newCode()
 	return p.platform.PutFirstAdmin(set, local.FirstAdmin{Email: email, Code: code, CodeHash: hash})
 }
@@ -267,9 +266,9 @@ func newCode() (code, hash string) {
 }
 
 // publish says to the registry where the set is, and that it is served.
-func (p *Plane) publish(ctx context.Context, conn *grpc.ClientConn, set local.Set) error {
+func (p *Plane) publish(ctx context.Context, conn *grpc.ClientConn, set platform.Set) error {
 	w := registryv1.NewTenantWriteServiceClient(conn)
-	placed, err := p.platform.Placed(set)
+	placed, err := p.platform.Placed(ctx, set, p.release)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/deploy/sample"
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -35,7 +36,7 @@ func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed boo
 
 // forgetCode forgets a code that was redeemed. Its hash stays: without it the set would be told something new, and restart.
 func (p *Plane) forgetCode(t *state.Tenant) error {
-	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	set := platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
 	admin, err := p.platform.FirstAdmin(set)
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (str
 	if !ok {
 		return "", errors.New("no such tenant")
 	}
-	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	set := platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
 	admin, err := p.platform.FirstAdmin(set)
 	if err != nil || !anew {
 		return admin.Code, err
@@ -148,7 +149,7 @@ func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (l
 	if !ok || t.ID.IsZero() {
 		return none, fault.New(fault.NotFound, "there is no tenant %q", slug)
 	}
-	set := local.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	set := platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
 	if email == "" {
 		first, err := p.platform.FirstAdmin(set)
 		if err != nil {

@@ -38,6 +38,8 @@ type State struct {
 	Front string `json:"front"`
 	// Migrated is the release whose migrations a set's database has, by set.
 	Migrated map[string]string `json:"migrated"`
+	// Runs is the release that a set runs, or was to run last, by set.
+	Runs map[string]string `json:"runs,omitempty"`
 	// Accounts are the user ids that processes run as and stores are shared by, by name. An id stays its name's for as long as the
 	// plane is there, and is never used again for another. Empty where the plane can't give processes users of their own.
 	Accounts map[string]uint32 `json:"accounts,omitempty"`
@@ -88,6 +90,9 @@ func Open(home string) (*State, error) {
 	if s.Migrated == nil {
 		s.Migrated = map[string]string{}
 	}
+	if s.Runs == nil {
+		s.Runs = map[string]string{}
+	}
 	return s, nil
 }
 
@@ -107,6 +112,20 @@ func (s *State) Save() error {
 		return fmt.Errorf("write the plane's state: %w", err)
 	}
 	return nil
+}
+
+// SetRuns remembers what a set runs from now on.
+func (s *State) SetRuns(set, release string) error { return s.note(s.Runs, set, release) }
+
+// SetMigrated remembers what release's migrations a set's database has.
+func (s *State) SetMigrated(set, release string) error { return s.note(s.Migrated, set, release) }
+
+func (s *State) note(in map[string]string, set, release string) error {
+	if in[set] == release {
+		return nil
+	}
+	in[set] = release
+	return s.Save()
 }
 
 // Tenant finds a tenant by slug or id.

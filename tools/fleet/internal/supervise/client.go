@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -63,7 +65,7 @@ func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, e
 }
 
 // protocol is the number of what the supervisor understands of units and promises of their processes. It grows with either.
-const protocol = 2
+const protocol = 3
 
 // About is what a supervisor is.
 type About struct {
@@ -105,9 +107,15 @@ func (c *Client) Apply(ctx context.Context, u Unit) (changed bool, err error) {
 	return changed, c.do(ctx, http.MethodPost, "/units", u, &changed)
 }
 
-// Drop has a unit stopped and kept no longer.
-func (c *Client) Drop(ctx context.Context, name string) (changed bool, err error) {
-	return changed, c.do(ctx, http.MethodDelete, "/units/"+url.PathEscape(name), nil, &changed)
+// Drop has units stopped, all at once, and kept no longer.
+func (c *Client) Drop(ctx context.Context, names ...string) (changed bool, err error) {
+	did, errs := make([]bool, len(names)), make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() { errs[i] = c.do(ctx, http.MethodDelete, "/units/"+url.PathEscape(name), nil, &did[i]) })
+	}
+	all.Wait()
+	return slices.Contains(did, true), errors.Join(errs...)
 }
 
 // Stop has everything stopped and returns when the supervisor is gone too.

@@ -41,7 +41,7 @@ type keeper struct {
 func keep(ctx context.Context, unit Unit, spawn *spawner, changed func()) *keeper {
 	ctx, stop := context.WithCancel(ctx)
 	k := &keeper{unit: unit, spawn: spawn, changed: changed, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
-		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log}}
+		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log, Release: unit.Release}}
 	go func() {
 		defer close(k.done)
 		k.run(ctx)

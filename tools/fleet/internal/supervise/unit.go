@@ -28,6 +28,8 @@ type Unit struct {
 	User *User `json:"user,omitempty"`
 	// Log is the file that takes what it writes.
 	Log string `json:"log"`
+	// Release is what it runs, for whoever asks.
+	Release string `json:"release,omitempty"`
 	// Ready says when it serves: an http:// URL that answers 200, or postgres://host:port that takes logins. Empty means at once.
 	Ready string `json:"ready"`
 	// Interrupt asks it to end with SIGINT rather than SIGTERM.
@@ -97,4 +99,6 @@ type Status struct {
 	Memory int64 `json:"memory"`
 	// Log is the file that takes what it writes.
 	Log string `json:"log"`
+	// Release is what it runs, as its unit says.
+	Release string `json:"release,omitempty"`
 }

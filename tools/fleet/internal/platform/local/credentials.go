@@ -28,10 +28,11 @@ import (
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/tlog"
 	"a3os.app/tools/fleet/internal/isolation"
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // KeysAndStores makes what is missing of a set's keys and stores.
-func (p *Platform) KeysAndStores(s Set) (changed bool, err error) {
+func (p *Platform) KeysAndStores(s platform.Set) (changed bool, err error) {
 	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Keys)) {
 		did, err := p.key(s, name, s.Blueprint.Keys[name])
 		if err != nil {
@@ -50,7 +51,7 @@ func (p *Platform) KeysAndStores(s Set) (changed bool, err error) {
 }
 
 // makeStore makes a store and puts the set's mark on it.
-func (p *Platform) makeStore(s Set, name string, store blueprint.Store) (changed bool, err error) {
+func (p *Platform) makeStore(s platform.Set, name string, store blueprint.Store) (changed bool, err error) {
 	signer, err := p.signer()
 	if err != nil {
 		return false, err
@@ -69,13 +70,17 @@ func (p *Platform) makeStore(s Set, name string, store blueprint.Store) (changed
 	return secret.CreateLocal(dir, signer, s.Tenant, strings.TrimSpace(string(public)))
 }
 
-func (p *Platform) store(s Set, name string) string { return p.dir(s, "stores", name) }
+func (p *Platform) store(s platform.Set, name string) string { return p.dir(s, "stores", name) }
 
-func (p *Platform) keyFile(s Set, name string) string    { return p.dir(s, "keys", name+".secret") }
-func (p *Platform) publicFile(s Set, name string) string { return p.dir(s, "keys", name+".public") }
+func (p *Platform) keyFile(s platform.Set, name string) string {
+	return p.dir(s, "keys", name+".secret")
+}
+func (p *Platform) publicFile(s platform.Set, name string) string {
+	return p.dir(s, "keys", name+".public")
+}
 
 // key makes a key once. The public half is written first: where the secret one is, both are.
-func (p *Platform) key(s Set, name string, k blueprint.Key) (changed bool, err error) {
+func (p *Platform) key(s platform.Set, name string, k blueprint.Key) (changed bool, err error) {
 	if _, err := os.Stat(p.keyFile(s, name)); err == nil {
 		return false, nil
 	}
@@ -91,7 +96,7 @@ func (p *Platform) key(s Set, name string, k blueprint.Key) (changed bool, err e
 	return true, writeFile(p.keyFile(s, name), private)
 }
 
-func (p *Platform) newKey(s Set, k blueprint.Key) (private, public string, err error) {
+func (p *Platform) newKey(s platform.Set, k blueprint.Key) (private, public string, err error) {
 	switch k.Kind {
 	case blueprint.KeyRandom:
 		raw := make([]byte, 32)
@@ -131,7 +136,7 @@ func (p *Platform) newKey(s Set, k blueprint.Key) (private, public string, err e
 }
 
 // credentials adds to a component's facts what it may hold.
-func (p *Platform) credentials(f *blueprint.Facts, s Set, c blueprint.Component) error {
+func (p *Platform) credentials(f *blueprint.Facts, s platform.Set, c blueprint.Component) error {
 	for _, role := range c.Needs.Database {
 		f.DatabaseURLs[role] = p.urlFile(s, role)
 	}
@@ -174,10 +179,10 @@ type FirstAdmin struct {
 	CodeHash string `json:"code_hash"`
 }
 
-func (p *Platform) firstAdminFile(s Set) string { return p.dir(s, "first-admin.json") }
+func (p *Platform) firstAdminFile(s platform.Set) string { return p.dir(s, "first-admin.json") }
 
 // FirstAdmin reads it; the zero FirstAdmin where none was named.
-func (p *Platform) FirstAdmin(s Set) (FirstAdmin, error) {
+func (p *Platform) FirstAdmin(s platform.Set) (FirstAdmin, error) {
 	var a FirstAdmin
 	text, err := os.ReadFile(p.firstAdminFile(s))
 	if errors.Is(err, os.ErrNotExist) {
@@ -190,7 +195,7 @@ func (p *Platform) FirstAdmin(s Set) (FirstAdmin, error) {
 }
 
 // PutFirstAdmin writes it.
-func (p *Platform) PutFirstAdmin(s Set, a FirstAdmin) error {
+func (p *Platform) PutFirstAdmin(s platform.Set, a FirstAdmin) error {
 	text, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -202,15 +207,19 @@ func (p *Platform) PutFirstAdmin(s Set, a FirstAdmin) error {
 const refusedExit = 3
 
 // RecoverAdmin lets a tenant's admin redeem a setup code, with the set's own program and credentials.
-func (p *Platform) RecoverAdmin(ctx context.Context, s Set, r blueprint.Recovery) error {
+func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, recovery blueprint.Recovery) error {
 	program := s.Blueprint.RecoverAdmin
 	if len(program.Command) == 0 {
 		return fault.New(fault.Unimplemented, "the blueprint %s has no way to let an admin in again", s.Blueprint.Name)
 	}
-	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, Recovery: &r}
+	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, Recovery: &recovery}
 	var err error
 	if facts.MarkKeys, err = p.markKeys(); err != nil {
 		return err
+	}
+	running, err := platform.ParseRelease(p.State.Runs[s.Name()])
+	if err != nil {
+		return fmt.Errorf("find what the set of %s runs: %w", s.Slug, err)
 	}
 	as := migrator
 	for _, role := range program.Database {
@@ -225,13 +234,13 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s Set, r blueprint.Recovery
 	const most = time.Minute
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	said, err := p.once(ctx, s, as, program.Command, env)
+	said, err := p.once(ctx, s, running, as, program.Command, env)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == refusedExit {
 		_, why, _ := strings.Cut(said, ": ")
-		return fault.New(fault.FailedPrecondition, "%s was not let in: %s", r.Email, why)
+		return fault.New(fault.FailedPrecondition, "%s was not let in: %s", recovery.Email, why)
 	}
 	if err != nil {
-		return fmt.Errorf("let %s in again: %w: %s", r.Email, err, said)
+		return fmt.Errorf("let %s in again: %w: %s", recovery.Email, err, said)
 	}
 	return nil
 }

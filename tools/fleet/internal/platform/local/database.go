@@ -20,6 +20,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -36,7 +37,7 @@ const (
 )
 
 // databaseName is the name of a set's database, and what its roles' names begin with.
-func databaseName(s Set) string {
+func databaseName(s platform.Set) string {
 	if s.Tenant.IsZero() {
 		return "registry"
 	}
@@ -44,17 +45,19 @@ func databaseName(s Set) string {
 }
 
 // realRole is the name of a set's role in the server.
-func realRole(s Set, role string) string {
+func realRole(s platform.Set, role string) string {
 	if s.Tenant.IsZero() && role == databaseName(s) {
 		return role
 	}
 	return databaseName(s) + "_" + role
 }
 
-func (p *Platform) urlFile(s Set, role string) string { return p.dir(s, "database", role+".url") }
+func (p *Platform) urlFile(s platform.Set, role string) string {
+	return p.dir(s, "database", role+".url")
+}
 
-// Database makes what is missing of a set's database and its roles, and closes it to everybody else.
-func (p *Platform) Database(ctx context.Context, s Set) (changed bool, err error) {
+// Database implements platform.Platform.
+func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, err error) {
 	d := s.Blueprint.Database
 	if d == nil {
 		return false, nil
@@ -79,7 +82,7 @@ func (p *Platform) Database(ctx context.Context, s Set) (changed bool, err error
 
 // role makes a login role, or brings it up to date. The role's comment is a digest of what it was made with, so that nothing is done
 // where nothing changed.
-func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s Set, name string, r blueprint.Role) (changed bool, err error) {
+func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s platform.Set, name string, r blueprint.Role) (changed bool, err error) {
 	password, err := p.password(s, name)
 	if err != nil {
 		return false, err
@@ -123,7 +126,7 @@ func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s Set, name string
 }
 
 // password is in the file with the role's connection string, which is written before the role is made.
-func (p *Platform) password(s Set, role string) (string, error) {
+func (p *Platform) password(s platform.Set, role string) (string, error) {
 	file := p.urlFile(s, role)
 	if text, err := os.ReadFile(file); err == nil {
 		cfg, err := pgx.ParseConfig(strings.TrimSpace(string(text)))
@@ -142,7 +145,7 @@ func (p *Platform) password(s Set, role string) (string, error) {
 	return password, writeFile(file, p.Postgres.URLAs(realRole(s, role), password, databaseName(s)))
 }
 
-func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s Set, d *blueprint.Database) (changed bool, err error) {
+func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set, d *blueprint.Database) (changed bool, err error) {
 	name, owner := databaseName(s), realRole(s, ownerRole)
 	db := pgx.Identifier{name}.Sanitize()
 	var have, mark string
@@ -179,13 +182,13 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s Set, d *blue
 	return changed, nil
 }
 
-// Migrate brings a set's database up to the release, once for each release.
-func (p *Platform) Migrate(ctx context.Context, s Set) (changed bool, err error) {
+// Migrate implements platform.Platform: once for each release.
+func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
 	d := s.Blueprint.Database
-	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == p.Release.Name {
+	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == r.String() {
 		return false, nil
 	}
-	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), Release: p.Release.Name, LogLevel: p.Settings.LogLevel,
+	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), Release: r.String(), LogLevel: p.Settings.LogLevel,
 		OwnerURL: p.urlFile(s, ownerRole), RoleNames: map[string]string{}}
 	for name := range d.Roles {
 		facts.RoleNames[name] = realRole(s, name)
@@ -200,20 +203,23 @@ func (p *Platform) Migrate(ctx context.Context, s Set) (changed bool, err error)
 	const most = 10 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	if last, err := p.once(ctx, s, migrator, d.Migrate.Command, env); err != nil {
+	if last, err := p.once(ctx, s, r, migrator, d.Migrate.Command, env); err != nil {
 		return false, fmt.Errorf("migrate database %s: %w: %s", databaseName(s), err, last)
 	}
-	p.State.Migrated[s.Name()] = p.Release.Name
-	return true, p.State.Save()
+	return true, p.State.SetMigrated(s.Name(), r.String())
 }
 
 // once runs the artefact to its end, as whom a component runs, and answers the last line of what it said.
-func (p *Platform) once(ctx context.Context, s Set, component string, args, env []string) (last string, err error) {
+func (p *Platform) once(ctx context.Context, s platform.Set, r platform.Release, component string, args, env []string) (last string, err error) {
 	user, err := p.user(ctx, s, component)
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, p.Release.Artefact, args...) //nolint:gosec // the artefact is ours, and so is what it is told
+	program, err := p.program(s.Blueprint, r)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // the artefact is ours, and so is what it is told
 	cmd.Env, cmd.Dir = env, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user.Credential()}
 	out, err := supervise.Output(cmd)

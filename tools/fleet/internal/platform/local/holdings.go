@@ -17,12 +17,13 @@ import (
 	"a3os.app/libs/config"
 	"a3os.app/libs/workload"
 	"a3os.app/tools/fleet/internal/isolation"
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // World is what every set of the plane holds, for who proves that they are isolated. pids are the processes, by unit.
-func (p *Platform) World(sets []Set, pids map[string]int) (*isolation.World, error) {
+func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.World, error) {
 	w := &isolation.World{
-		Plane: p.State.Plane, Release: p.Release.Name,
+		Plane: p.State.Plane, Release: p.State.Runs[p.Own.Name()],
 		Front: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", p.Settings.Dial())
@@ -56,7 +57,7 @@ func (p *Platform) World(sets []Set, pids map[string]int) (*isolation.World, err
 	return w, errors.Join(errs...)
 }
 
-func (p *Platform) pool(s Set) (*x509.CertPool, error) {
+func (p *Platform) pool(s platform.Set) (*x509.CertPool, error) {
 	roots, err := p.Roots(s)
 	if err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func (p *Platform) pool(s Set) (*x509.CertPool, error) {
 }
 
 // holdings are one set's credentials, and where it is.
-func (p *Platform) holdings(s Set, pids map[string]int) (*isolation.Set, error) {
+func (p *Platform) holdings(s platform.Set, pids map[string]int) (*isolation.Set, error) {
 	out := &isolation.Set{Tenant: s.Tenant, Slug: s.Slug, URL: p.Settings.URL(s.Slug)}
 	var err error
 	if out.Roots, err = p.pool(s); err != nil {
@@ -122,7 +123,7 @@ func (p *Platform) secretFile(path string) (config.Secret, error) {
 }
 
 // files are a set's own with secrets or data in them, and the components that may open each.
-func (p *Platform) files(s Set) []isolation.File {
+func (p *Platform) files(s platform.Set) []isolation.File {
 	holders := map[string][]string{}
 	for _, c := range s.Blueprint.Components {
 		for _, role := range c.Needs.Database {

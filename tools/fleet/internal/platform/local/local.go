@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"a3os.app/deploy/blueprint"
-	"a3os.app/libs/id"
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -40,31 +40,25 @@ type Platform struct {
 	State      *state.State
 	Supervisor *supervise.Client
 	// Own is the plane's own set, whose keys sign the marks of every set.
-	Own Set
-	// Release of the artefact, and where it is.
-	Release Release
+	Own platform.Set
+	// Programs are files that artefacts are fetched from, where one has the digest that a release says: what was built here.
+	Programs []string
 	// Postgres is the plane's server, Sample the one with an invented company to discover; both there after Servers.
 	Postgres, Sample *Server
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// Set is one set of services on this platform.
-type Set struct {
-	// Blueprint of it.
-	Blueprint *blueprint.Blueprint
-	// Tenant whose set it is; zero for the plane's own.
-	Tenant id.Tenant
-	// Slug of the tenant.
-	Slug string
-}
+// Name implements platform.Platform.
+func (p *Platform) Name() string { return "local" }
 
-// Name is the tenant's id, or `plane`.
-func (s Set) Name() string {
-	if s.Tenant.IsZero() {
-		return string(blueprint.ScopePlane)
+// Where implements platform.Platform: the account is this host, and the plane on it.
+func (p *Platform) Where(context.Context) (platform.Where, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return platform.Where{}, fmt.Errorf("ask for the host's name: %w", err)
 	}
-	return s.Tenant.String()
+	return platform.Where{Account: host + "/" + p.State.ID, Region: "local"}, nil
 }
 
 func (p *Platform) home(parts ...string) string {
@@ -80,19 +74,19 @@ func (p *Platform) served(parts ...string) string {
 }
 
 // dir is where a set has its files.
-func (p *Platform) dir(s Set, parts ...string) string {
+func (p *Platform) dir(s platform.Set, parts ...string) string {
 	if s.Tenant.IsZero() {
 		return p.served(append([]string{"plane"}, parts...)...)
 	}
 	return p.served(append([]string{"tenants", s.Name()}, parts...)...)
 }
 
-func (p *Platform) domain(s Set) workload.TrustDomain {
+func (p *Platform) domain(s platform.Set) workload.TrustDomain {
 	return workload.TrustDomain{Plane: p.State.Plane, Tenant: s.Tenant}
 }
 
 // Address is where a component of a set listens.
-func (p *Platform) Address(s Set, component, port string) (string, error) {
+func (p *Platform) Address(s platform.Set, component, port string) (string, error) {
 	n, err := p.State.Port(s.Name() + "/" + component + "/" + port)
 	if err != nil {
 		return "", err
@@ -101,17 +95,20 @@ func (p *Platform) Address(s Set, component, port string) (string, error) {
 }
 
 // unitName is what the supervisor knows a component by.
-func unitName(s Set, component string) string { return s.Name() + "/" + component }
+func unitName(s platform.Set, component string) string { return s.Name() + "/" + component }
 
-// Start has the set's processes kept, wave by wave, and returns when all serve. It says whether that changed anything.
-func (p *Platform) Start(ctx context.Context, s Set) (changed bool, err error) {
+// Start implements platform.Platform.
+func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
 	if err := p.HandOver(ctx, s); err != nil {
+		return false, err
+	}
+	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
 		return false, err
 	}
 	for i, wave := range s.Blueprint.Waves() {
 		var names []string
 		for _, c := range wave {
-			unit, err := p.unit(ctx, s, c, i)
+			unit, err := p.unit(ctx, s, r, c, i)
 			if err != nil {
 				return changed, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
 			}
@@ -129,11 +126,53 @@ func (p *Platform) Start(ctx context.Context, s Set) (changed bool, err error) {
 	return changed, nil
 }
 
+// Stop implements platform.Platform: the waves in the other order.
+func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
+	for _, wave := range slices.Backward(s.Blueprint.Waves()) {
+		var names []string
+		for _, c := range wave {
+			names = append(names, unitName(s, c.Name))
+		}
+		did, err := p.Supervisor.Drop(ctx, names...)
+		changed = changed || did
+		if err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// Components implements platform.Platform.
+func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.ComponentStatus, error) {
+	units, err := p.Supervisor.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	states := map[supervise.State]platform.ComponentState{supervise.Starting: platform.Starting, supervise.Serving: platform.Serving,
+		supervise.BackingOff: platform.Failing, supervise.Stopping: platform.Stopping, supervise.Stopped: platform.Stopping}
+	var out []platform.ComponentStatus
+	for _, u := range units {
+		component, ok := strings.CutPrefix(u.Name, s.Name()+"/")
+		if _, known := s.Blueprint.Component(component); !ok || !known {
+			continue
+		}
+		c := platform.ComponentStatus{Name: component, State: states[u.State], Release: u.Release, Restarts: u.Restarts}
+		if u.PID != 0 {
+			c.Since = u.Since
+		}
+		if c.State == platform.Failing {
+			c.Detail = u.LastExit
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
 // stopWithin is more than the gateway takes to see its clients off.
 const stopWithin = 25 * time.Second
 
-func (p *Platform) unit(ctx context.Context, s Set, c blueprint.Component, wave int) (supervise.Unit, error) {
-	facts, err := p.facts(s, c)
+func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release, c blueprint.Component, wave int) (supervise.Unit, error) {
+	facts, err := p.facts(s, r, c)
 	if err != nil {
 		return supervise.Unit{}, err
 	}
@@ -145,6 +184,10 @@ func (p *Platform) unit(ctx context.Context, s Set, c blueprint.Component, wave 
 	if err != nil {
 		return supervise.Unit{}, err
 	}
+	program, err := p.program(s.Blueprint, r)
+	if err != nil {
+		return supervise.Unit{}, err
+	}
 	order := orderTenants
 	switch {
 	case c.Needs.FrontDoor:
@@ -153,8 +196,8 @@ func (p *Platform) unit(ctx context.Context, s Set, c blueprint.Component, wave 
 		order = orderPlane
 	}
 	unit := supervise.Unit{
-		Name: unitName(s, c.Name), Group: s.Name(), Order: order + wave,
-		Path: p.Release.Artefact, Args: c.Command, Env: append(env, passedOn(os.Environ())...), Dir: facts.StateDir,
+		Name: unitName(s, c.Name), Group: s.Name(), Order: order + wave, Release: r.String(),
+		Path: program, Args: c.Command, Env: append(env, passedOn(os.Environ())...), Dir: facts.StateDir,
 		User: user, Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
 	}
 	if c.Health.Port != "" {
@@ -181,9 +224,9 @@ func passedOn(environ []string) []string {
 }
 
 // facts are what the platform knows about a component: what the component needs, and no more.
-func (p *Platform) facts(s Set, c blueprint.Component) (blueprint.Facts, error) {
+func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Component) (blueprint.Facts, error) {
 	f := blueprint.Facts{
-		Plane: p.State.Plane, Release: p.Release.Name, LogLevel: p.Settings.LogLevel,
+		Plane: p.State.Plane, Release: r.String(), LogLevel: p.Settings.LogLevel,
 		Certificates: p.dir(s, "components", c.Name, "certificate"), StateDir: p.stateDir(s, c.Name),
 		PlaneRoots: p.served("pki", "roots.pem"), Domain: p.Settings.Domain, ApexSlug: p.Settings.Apex(),
 		SetNetworks: "127.0.0.0/8",
@@ -214,7 +257,7 @@ func (p *Platform) MachineIsFor(slug string) bool {
 	return slices.Contains(p.Settings.MachineTenants, slug)
 }
 
-func (p *Platform) addresses(f *blueprint.Facts, s Set, c blueprint.Component) error {
+func (p *Platform) addresses(f *blueprint.Facts, s platform.Set, c blueprint.Component) error {
 	for _, peer := range s.Blueprint.Components {
 		f.PeerAddresses[peer.Name] = map[string]string{}
 		for _, port := range peer.Ports {
@@ -230,7 +273,7 @@ func (p *Platform) addresses(f *blueprint.Facts, s Set, c blueprint.Component) e
 	}
 	f.Addresses = f.PeerAddresses[c.Name]
 	for _, name := range c.Needs.Plane {
-		addr, err := p.Address(Set{}, name, "api")
+		addr, err := p.Address(platform.Set{}, name, "api")
 		if err != nil {
 			return err
 		}

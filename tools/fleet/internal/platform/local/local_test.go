@@ -18,6 +18,7 @@ import (
 	"a3os.app/libs/id"
 	"a3os.app/libs/pgserver"
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
@@ -81,8 +82,8 @@ func programs(dir string) supervise.Programs {
 		Log: filepath.Join(dir, "supervisor.log")}
 }
 
-// platform is this machine with a server and a supervisor of the test's own.
-func platform(t *testing.T) *local.Platform {
+// machine is this machine with a server and a supervisor of the test's own.
+func machine(t *testing.T) *local.Platform {
 	t.Helper()
 	home, err := os.MkdirTemp("/tmp", "a3-local-")
 	if err != nil {
@@ -105,10 +106,7 @@ func platform(t *testing.T) *local.Platform {
 	if err := p.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if p.Release, err = p.Install(os.Args[0]); err != nil {
-		t.Fatal(err)
-	}
-	p.Release.Name = "one"
+	p.Programs = []string{os.Args[0]}
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		if err := p.Supervisor.Stop(ctx); err != nil && !errors.Is(err, supervise.ErrNotRunning) {
@@ -135,7 +133,7 @@ func platform(t *testing.T) *local.Platform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Own = local.Set{Blueprint: control}
+	p.Own = platform.Set{Blueprint: control}
 	if _, err := p.KeysAndStores(p.Own); err != nil {
 		t.Fatal(err)
 	}
@@ -155,20 +153,46 @@ func tiny(t *testing.T) *blueprint.Blueprint {
 	return b
 }
 
-// carryOut does every step of a set, and says which changed something.
-func carryOut(t *testing.T, p *local.Platform, s local.Set) string {
+// built is a release of the test's own program; another text is another release.
+func built(t *testing.T, p *local.Platform, text string) platform.Release {
 	t.Helper()
+	program := os.Args[0]
+	if text != "" {
+		code, err := os.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What follows a program's own bytes is read by nobody, and has another digest.
+		program = filepath.Join(t.TempDir(), "program")
+		if err := os.WriteFile(program, append(code, text...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.Programs = append(p.Programs, program)
+	}
+	r, err := local.Built(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Fetch(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// carryOut does every step of a set, and says which changed something.
+func carryOut(t *testing.T, p *local.Platform, s platform.Set) string {
+	t.Helper()
+	r := built(t, p, "")
 	var changed []string
 	for _, step := range []struct {
 		name string
 		do   func() (bool, error)
 	}{
-		{"authorities", func() (bool, error) { return p.Authorities(s) }},
-		{"keys", func() (bool, error) { return p.KeysAndStores(s) }},
+		{"identity", func() (bool, error) { return p.Identity(t.Context(), s) }},
 		{"database", func() (bool, error) { return p.Database(t.Context(), s) }},
-		{"migrate", func() (bool, error) { return p.Migrate(t.Context(), s) }},
+		{"migrate", func() (bool, error) { return p.Migrate(t.Context(), s, r) }},
 		{"mark", func() (bool, error) { return p.Mark(t.Context(), s) }},
-		{"start", func() (bool, error) { return p.Start(t.Context(), s) }},
+		{"start", func() (bool, error) { return p.Start(t.Context(), s, r) }},
 	} {
 		did, err := step.do()
 		if err != nil {
@@ -182,9 +206,9 @@ func carryOut(t *testing.T, p *local.Platform, s local.Set) string {
 }
 
 func TestSetOfAnotherProductIsCarriedOutTheSameAndARepetitionChangesNothing(t *testing.T) {
-	p, b := platform(t), tiny(t)
-	set := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
-	if got := carryOut(t, p, set); got != "authorities keys database migrate mark start" {
+	p, b := machine(t), tiny(t)
+	set := platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	if got := carryOut(t, p, set); got != "identity database migrate mark start" {
 		t.Errorf("the first time %q changed something", got)
 	}
 	web, err := p.Address(set, "web", "api")
@@ -201,15 +225,15 @@ func TestSetOfAnotherProductIsCarriedOutTheSameAndARepetitionChangesNothing(t *t
 	if got := carryOut(t, p, set); got != "" {
 		t.Errorf("the second time %q changed something", got)
 	}
-	placed, err := p.Placed(set)
+	placed, err := p.Placed(t.Context(), set, built(t, p, ""))
 	if err != nil || len(placed.GetComponents()) != 2 || placed.GetComponents()[1].GetAddress() != web {
 		t.Errorf("it is placed at %v (%v)", placed, err)
 	}
 }
 
 func TestTenantsAreKeptApartInTheDatabaseAndByTheirAuthorities(t *testing.T) {
-	p, b := platform(t), tiny(t)
-	acme, globex := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}, local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "globex"}
+	p, b := machine(t), tiny(t)
+	acme, globex := platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}, platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "globex"}
 	carryOut(t, p, acme)
 	carryOut(t, p, globex)
 	home := p.Settings.Home
@@ -246,8 +270,8 @@ func TestTenantsAreKeptApartInTheDatabaseAndByTheirAuthorities(t *testing.T) {
 }
 
 func TestWhatIsSecretIsItsOwnersAlone(t *testing.T) {
-	p, b := platform(t), tiny(t)
-	set := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	p, b := machine(t), tiny(t)
+	set := platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
 	carryOut(t, p, set)
 	err := filepath.WalkDir(filepath.Join(p.Settings.Home, "tenants"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -277,31 +301,32 @@ func TestWhatIsSecretIsItsOwnersAlone(t *testing.T) {
 }
 
 func TestNewReleaseIsMigratedOnceAndReplacesTheProcesses(t *testing.T) {
-	p, b := platform(t), tiny(t)
+	p, b := machine(t), tiny(t)
 	b.Env = map[string]string{"TINY_RELEASE": "{{.Release}}"}
 	b.Database.Migrate.Command = []string{"tiny-web"}
 	b.Database.Migrate.Env = map[string]string{"TINY_COOKIE_FILE": "/nowhere"}
-	set := local.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	set := platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	r := built(t, p, "")
 	for _, step := range []func() (bool, error){
-		func() (bool, error) { return p.Authorities(set) }, func() (bool, error) { return p.KeysAndStores(set) },
+		func() (bool, error) { return p.Identity(t.Context(), set) },
 		func() (bool, error) { return p.Database(t.Context(), set) },
 	} {
 		if _, err := step(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.Migrate(t.Context(), set); err == nil || !strings.Contains(err.Error(), "/nowhere") {
+	if _, err := p.Migrate(t.Context(), set, r); err == nil || !strings.Contains(err.Error(), "/nowhere") {
 		t.Fatalf("a failed migration ended with %v, want its last word", err)
 	}
 	b.Database.Migrate = tiny(t).Database.Migrate
-	if did, err := p.Migrate(t.Context(), set); err != nil || !did {
+	if did, err := p.Migrate(t.Context(), set, r); err != nil || !did {
 		t.Fatalf("after a failed migration the next one did nothing: %v, %v", did, err)
 	}
-	if _, err := p.Start(t.Context(), set); err != nil {
+	if _, err := p.Start(t.Context(), set, r); err != nil {
 		t.Fatal(err)
 	}
-	p.Release.Name = "two"
-	if did, err := p.Start(t.Context(), set); err != nil || !did {
+	r = built(t, p, "two")
+	if did, err := p.Start(t.Context(), set, r); err != nil || !did {
 		t.Errorf("the new release replaced nothing: %v, %v", did, err)
 	}
 }

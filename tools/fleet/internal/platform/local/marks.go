@@ -13,6 +13,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // ownKey is the name of the plane's own key of a kind.
@@ -53,9 +54,9 @@ func (p *Platform) signer() (*binding.Signer, error) {
 	return binding.NewSigner(p.State.Plane, config.NewSecret(strings.TrimSpace(string(text))))
 }
 
-// Mark puts the set's mark on its database, and on its queue. What carries it already is left alone, as an earlier plane's of the same
-// tenant gives way to it; what carries another's is refused.
-func (p *Platform) Mark(ctx context.Context, s Set) (changed bool, err error) {
+// Mark implements platform.Platform. What carries the set's mark already is left alone, as an earlier plane's of the same tenant gives
+// way to it; what carries another's is refused.
+func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err error) {
 	d := s.Blueprint.Database
 	if d == nil {
 		return false, nil

@@ -14,6 +14,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/accounts"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -29,7 +30,7 @@ func (p *Platform) Separated() bool { return accounts.Possible() == "" }
 
 // user is whom a component of a set runs as, chosen once; nil where this platform can't keep users apart. The groups are those of
 // the stores that the component shares.
-func (p *Platform) user(ctx context.Context, s Set, component string) (*supervise.User, error) {
+func (p *Platform) user(ctx context.Context, s platform.Set, component string) (*supervise.User, error) {
 	if !p.Separated() {
 		return nil, nil //nolint:nilnil // no user is a user: this process's own
 	}
@@ -49,7 +50,7 @@ func (p *Platform) user(ctx context.Context, s Set, component string) (*supervis
 	return user, nil
 }
 
-func storeGroup(s Set, store string) string { return s.Name() + "/stores/" + store }
+func storeGroup(s platform.Set, store string) string { return s.Name() + "/stores/" + store }
 
 func (p *Platform) account(ctx context.Context, name string) (uint32, error) {
 	return p.State.Account(name, func(near uint32) (uint32, error) { return accounts.Pick(ctx, near) })
@@ -127,7 +128,7 @@ func moveTree(ctx context.Context, from, to string) error {
 // HandOver gives each file of a set to the one process that needs it, and each directory above to root: mode 0711, so that nobody sees
 // what else there is. What is in order stays untouched, and a tree that a process owns already is never walked: what is in it is that
 // process's doing.
-func (p *Platform) HandOver(ctx context.Context, s Set) error {
+func (p *Platform) HandOver(ctx context.Context, s platform.Set) error {
 	if !p.Separated() {
 		for _, c := range s.Blueprint.Components {
 			if err := os.MkdirAll(p.stateDir(s, c.Name), 0o700); err != nil {
@@ -152,7 +153,7 @@ func (p *Platform) HandOver(ctx context.Context, s Set) error {
 }
 
 // ownComponent gives a component what its needs name.
-func (p *Platform) ownComponent(ctx context.Context, s Set, c blueprint.Component) error {
+func (p *Platform) ownComponent(ctx context.Context, s platform.Set, c blueprint.Component) error {
 	user, err := p.user(ctx, s, c.Name)
 	if err != nil {
 		return err
@@ -187,7 +188,7 @@ func (p *Platform) ownComponent(ctx context.Context, s Set, c blueprint.Componen
 	return errors.Join(errs...)
 }
 
-func (p *Platform) stateDir(s Set, component string) string {
+func (p *Platform) stateDir(s platform.Set, component string) string {
 	return p.dir(s, "components", component, "state")
 }
 

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,14 +10,24 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // operator is the plane's identity that fleet has.
 const operator = "operator"
 
+// Identity implements platform.Platform.
+func (p *Platform) Identity(_ context.Context, s platform.Set) (changed bool, err error) {
+	if changed, err = p.Authorities(s); err != nil {
+		return changed, err
+	}
+	did, err := p.KeysAndStores(s)
+	return changed || did, err
+}
+
 // Authorities makes what is missing of a set's authorities and its components' first certificates, and renews those that nobody else
 // did. The root rests in its file, sealed to this user; what is issued from day to day is issued by intermediates.
-func (p *Platform) Authorities(s Set) (changed bool, err error) {
+func (p *Platform) Authorities(s platform.Set) (changed bool, err error) {
 	root, did, err := p.root(s)
 	if err != nil {
 		return false, err
@@ -52,21 +63,21 @@ func (p *Platform) Authorities(s Set) (changed bool, err error) {
 	return changed, nil
 }
 
-func (p *Platform) pki(s Set, file string) string {
+func (p *Platform) pki(s platform.Set, file string) string {
 	if s.Tenant.IsZero() {
 		return p.served("pki", file)
 	}
 	return p.dir(s, "pki", file)
 }
 
-func (p *Platform) issuingAuthority(s Set, c blueprint.Component) string {
+func (p *Platform) issuingAuthority(s platform.Set, c blueprint.Component) string {
 	return p.dir(s, "components", c.Name, "authority.pem")
 }
 
 // Roots are the certificates that the set's own are proven by, PEM.
-func (p *Platform) Roots(s Set) ([]byte, error) { return os.ReadFile(p.pki(s, "roots.pem")) }
+func (p *Platform) Roots(s platform.Set) ([]byte, error) { return os.ReadFile(p.pki(s, "roots.pem")) }
 
-func (p *Platform) root(s Set) (root workload.Authority, changed bool, err error) {
+func (p *Platform) root(s platform.Set) (root workload.Authority, changed bool, err error) {
 	file := p.pki(s, "root.pem")
 	root, err = workload.LoadAuthority(file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -86,7 +97,7 @@ func (p *Platform) root(s Set) (root workload.Authority, changed bool, err error
 }
 
 // intermediate is renewed when less than a third of its life is left.
-func (p *Platform) intermediate(s Set, root workload.Authority, file string) (a workload.Authority, changed bool, err error) {
+func (p *Platform) intermediate(s platform.Set, root workload.Authority, file string) (a workload.Authority, changed bool, err error) {
 	a, err = workload.LoadAuthority(file)
 	if err == nil && a.NotAfter().Sub(p.Now()) > workload.IntermediateLife/3 {
 		return a, false, nil
@@ -102,7 +113,7 @@ func (p *Platform) intermediate(s Set, root workload.Authority, file string) (a 
 
 // leaf makes a service's certificate. Services of a tenant renew theirs at two thirds of its life; it is made anew here when less than
 // a quarter is left, for those who can't.
-func (p *Platform) leaf(s Set, issuing workload.Authority, service, dir string) (changed bool, err error) {
+func (p *Platform) leaf(s platform.Set, issuing workload.Authority, service, dir string) (changed bool, err error) {
 	identity := workload.Identity{Plane: p.State.Plane, Tenant: s.Tenant, Service: service}
 	if _, err := os.Stat(filepath.Join(dir, "workload.pem")); err == nil {
 		source, err := workload.OpenSource(dir, identity)

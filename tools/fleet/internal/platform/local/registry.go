@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -8,6 +9,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // registryService is the service of the control plane that knows the tenants.
@@ -15,7 +17,7 @@ const registryService = "registry"
 
 // Registry connects to the plane's registry as its operator. It connects when it is used.
 func (p *Platform) Registry() (*grpc.ClientConn, error) {
-	plane := Set{}
+	plane := platform.Set{}
 	source, err := workload.OpenSource(p.served("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
 	if err != nil {
 		return nil, err
@@ -40,13 +42,13 @@ func (p *Platform) Registry() (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds))
 }
 
-// Placed is where a set is, for the registry.
-func (p *Platform) Placed(s Set) (*registryv1.ServiceSet, error) {
+// Placed implements platform.Platform.
+func (p *Platform) Placed(_ context.Context, s platform.Set, r platform.Release) (*registryv1.ServiceSet, error) {
 	roots, err := p.Roots(s)
 	if err != nil {
 		return nil, err
 	}
-	out := &registryv1.ServiceSet{CaCertificatesPem: string(roots), Release: p.Release.Name}
+	out := &registryv1.ServiceSet{CaCertificatesPem: string(roots), Release: r.String()}
 	for _, c := range s.Blueprint.Components {
 		if !slices.Contains(c.Ports, "api") {
 			continue

@@ -1,0 +1,145 @@
+// Package platform is what carries sets out: what each platform (this machine, containers, a cloud) has to be able to do, and nothing
+// of how. Whoever drives one names no service and knows no process; what a set consists of, a platform reads in its blueprint.
+//
+// Every step can be repeated, and is taken up where a killed one was: it looks, changes what is not as it should be, and says whether
+// that was anything. A platform touches what is the named set's alone.
+package platform
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/libs/release"
+)
+
+// Platform carries sets out. The order of its methods is that of a set's life.
+type Platform interface {
+	// Name is how plans and settings call it: `local`, `docker`, `aws`.
+	Name() string
+	// Where says where it works, as it finds out itself: a plan that was made elsewhere is not carried out here.
+	Where(ctx context.Context) (Where, error)
+
+	// Fetch has a release's artefacts where sets run them from, and sees that each has the digest that the release says.
+	Fetch(ctx context.Context, r Release) (changed bool, err error)
+	// Identity makes what is missing of a set's authorities, certificates, keys and stores, and renews what ends soon.
+	Identity(ctx context.Context, s Set) (changed bool, err error)
+	// Database makes what is missing of a set's database and its roles, and closes it to everybody else.
+	Database(ctx context.Context, s Set) (changed bool, err error)
+	// Migrate brings a set's database up to a release, with the owner's credentials.
+	Migrate(ctx context.Context, s Set, r Release) (changed bool, err error)
+	// Mark puts the set's signed mark on its database and its queue.
+	Mark(ctx context.Context, s Set) (changed bool, err error)
+	// Start has the set's components run a release, wave by wave, and returns when all serve. One that runs it already stays untouched.
+	Start(ctx context.Context, s Set, r Release) (changed bool, err error)
+	// Stop has the set's components stopped in good order, and kept no longer. Nothing is lost.
+	Stop(ctx context.Context, s Set) (changed bool, err error)
+
+	// Placed is where a set that runs a release is, for the registry.
+	Placed(ctx context.Context, s Set, r Release) (*registryv1.ServiceSet, error)
+	// Components is how the set's components are, as the platform sees them; none where the set doesn't run.
+	Components(ctx context.Context, s Set) ([]ComponentStatus, error)
+
+	// Export writes all that is the tenant's into a directory, for the tenant to take along. The set need not run.
+	Export(ctx context.Context, s Set, dir string) (changed bool, err error)
+	// Shred destroys the set's keys, so that what was sealed with them can't be read wherever a copy of it is.
+	Shred(ctx context.Context, s Set) (changed bool, err error)
+	// Delete removes everything of a set that is stopped.
+	Delete(ctx context.Context, s Set) (changed bool, err error)
+	// Remains looks for what is left of a set, everywhere that it could be, and names each thing; none where it is gone.
+	Remains(ctx context.Context, s Set) ([]string, error)
+}
+
+// Where is where a platform works.
+type Where struct {
+	// Account or host.
+	Account string
+	// Region; `local` on one machine.
+	Region string
+}
+
+// Set is one set of services.
+type Set struct {
+	// Blueprint of it.
+	Blueprint *blueprint.Blueprint
+	// Tenant whose set it is; zero for the plane's own.
+	Tenant id.Tenant
+	// Slug of the tenant.
+	Slug string
+	// Tier says what its database shares; unspecified is that of a plane's own set, and of what was made before there were tiers: a
+	// database in the shared server.
+	Tier registryv1.IsolationTier
+}
+
+// Name is the tenant's id, or `plane`.
+func (s Set) Name() string {
+	if s.Tenant.IsZero() {
+		return string(blueprint.ScopePlane)
+	}
+	return s.Tenant.String()
+}
+
+// Dedicated says whether the set has a database server of its own.
+func (s Set) Dedicated() bool { return s.Tier == registryv1.IsolationTier_ISOLATION_TIER_DEDICATED }
+
+// Release is what a set runs.
+type Release struct {
+	// Name is version and digest.
+	release.Name
+	// Artefacts are the digests of what it is made of, by the names that blueprints know them by; where there is only one it may be
+	// left out, for the name has its digest.
+	Artefacts map[string]string
+}
+
+// ParseRelease reads `version@sha256:…` of a release with one artefact.
+func ParseRelease(name string) (Release, error) {
+	n, err := release.ParseName(name)
+	return Release{Name: n}, err
+}
+
+// DigestOf is that of the artefact with a name, `sha256:…`.
+func (r Release) DigestOf(artefact string) (string, error) {
+	if len(r.Artefacts) == 0 {
+		return r.Digest, nil
+	}
+	digest, ok := r.Artefacts[artefact]
+	if !ok {
+		return "", fmt.Errorf("release %s has no artefact %q", r.Name, artefact)
+	}
+	return digest, nil
+}
+
+// ComponentState is how a component is.
+type ComponentState string
+
+// The states.
+const (
+	// Starting runs and doesn't serve yet.
+	Starting ComponentState = "starting"
+	// Serving says that it serves.
+	Serving ComponentState = "serving"
+	// Failing does not run, or keeps ending.
+	Failing ComponentState = "failing"
+	// Stopping was asked to end.
+	Stopping ComponentState = "stopping"
+)
+
+// ComponentStatus is how a component of a set is, as its platform sees it. What it says of itself, the registry knows.
+type ComponentStatus struct {
+	// Name in the blueprint.
+	Name string
+	// State is how it is.
+	State ComponentState
+	// Release that the platform runs it with, `version@sha256:…`.
+	Release string
+	// Since is when its process started; zero where none runs.
+	Since time.Time
+	// Restarts is how often it came back by itself.
+	Restarts int
+	// Detail is what there is to say of a failing one: how it ended the last time.
+	Detail string
+}
