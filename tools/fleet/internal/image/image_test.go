@@ -1,0 +1,192 @@
+package image_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/image"
+)
+
+func write(t *testing.T, name, text string, mode os.FileMode) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func build(t *testing.T, s image.Spec) (id string, written []byte) {
+	t.Helper()
+	img, err := image.Build(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err = img.ID(); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := img.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	return id, out.Bytes()
+}
+
+// The same program, elsewhere, later, with another owner's mode: the same bytes. One bit more: another image.
+func TestSameFilesMakeTheSameImage(t *testing.T) {
+	one, two, other := write(t, "program", "x", 0o700), write(t, "program", "x", 0o755), write(t, "program", "y", 0o755)
+	if err := os.Chtimes(one, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	first, a := build(t, image.Program(one))
+	second, b := build(t, image.Program(two))
+	third, _ := build(t, image.Program(other))
+	if first != second || !bytes.Equal(a, b) {
+		t.Errorf("the same files made %s and %s", first, second)
+	}
+	if third == first {
+		t.Error("other bytes made the same image")
+	}
+	if !strings.HasPrefix(first, "sha256:") || len(first) != len("sha256:")+64 {
+		t.Errorf("%q is not an id", first)
+	}
+}
+
+func TestImageHoldsWhatItWasToldAndNothingElse(t *testing.T) {
+	_, written := build(t, image.Program(write(t, "accessos", "x", 0o755)))
+	outer := tar.NewReader(bytes.NewReader(written))
+	var files []string
+	for {
+		h, err := outer.Next()
+		if err != nil {
+			break
+		}
+		if h.Name == "manifest.json" {
+			var m []struct{ RepoTags []string }
+			if err := json.NewDecoder(outer).Decode(&m); err != nil || len(m) != 1 || len(m[0].RepoTags) != 0 {
+				t.Errorf("it has a name: %+v, %v", m, err)
+			}
+		}
+		if strings.HasSuffix(h.Name, ".tar.gz") {
+			files = list(t, outer)
+		}
+	}
+	if want := []string{"accessos 0555 0"}; !slices.Equal(files, want) {
+		t.Errorf("it holds %v", files)
+	}
+}
+
+func TestFileThatIsAlsoADirectoryIsRefused(t *testing.T) {
+	file := write(t, "a", "x", 0o644)
+	if img, err := image.Build(image.Spec{Files: map[string]string{"/a": file, "/a/b": file}}); err == nil {
+		if _, err = img.ID(); err == nil {
+			t.Error("it was made")
+		}
+	}
+}
+
+// What a linker wrote into a program is in its bill.
+func TestBillNamesFilesAndModules(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "bufcheck")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "a3os.app/tools/bufcheck").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s := image.Spec{Files: map[string]string{"/program": program}}
+	bill, err := s.BillOfMaterials("accessos", "1.2.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.BillOfMaterials("accessos", "1.2.3")
+	if err != nil || !bytes.Equal(bill, again) {
+		t.Errorf("a second one differs: %v", err)
+	}
+	var read struct {
+		BOMFormat, SpecVersion string
+		Components             []struct{ Name, Type, Purl string }
+	}
+	if err := json.Unmarshal(bill, &read); err != nil {
+		t.Fatal(err)
+	}
+	if read.BOMFormat != "CycloneDX" {
+		t.Errorf("its form is %q", read.BOMFormat)
+	}
+	var names []string
+	for _, c := range read.Components {
+		names = append(names, c.Name)
+	}
+	for _, want := range []string{"/program", "std", "google.golang.org/protobuf"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%s is not in it: %v", want, names)
+		}
+	}
+}
+
+// The server in the image says its version from files of the image alone: chroot(8) sees nothing else.
+func TestPostgresRunsFromItsImageAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can change the root of a process")
+	}
+	binaries, err := pgserver.Find(t.Context(), pgserver.Options{})
+	if err != nil {
+		t.Skip(err)
+	}
+	s, err := image.Postgres(t.Context(), binaries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	for to, from := range s.Files {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := filepath.Join(root, to)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, text, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, program := range []string{s.Entrypoint[0], filepath.Join(binaries.Dir, "pg_isready")} {
+		cmd := exec.CommandContext(t.Context(), "chroot", root, program, "--version")
+		cmd.Env = s.Env
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), binaries.Version) {
+			t.Errorf("%s says %s, %v", program, out, err)
+		}
+	}
+	for to := range s.Files {
+		if strings.HasSuffix(to, "/sh") || strings.Contains(to, "llvm") {
+			t.Errorf("%s is in it", to)
+		}
+	}
+}
+
+// list is what a layer holds: names, modes and times.
+func list(t *testing.T, layer io.Reader) (out []string) {
+	t.Helper()
+	plain, err := gzip.NewReader(layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := tar.NewReader(plain)
+	for {
+		h, err := files.Next()
+		if err != nil {
+			return out
+		}
+		out = append(out, fmt.Sprintf("%s %04o %d", h.Name, h.Mode, h.ModTime.Unix()))
+	}
+}
