@@ -62,7 +62,7 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 	if d == nil {
 		return false, nil
 	}
-	admin, err := p.Postgres.connect(ctx, "postgres")
+	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
 		return false, err
 	}
@@ -128,13 +128,17 @@ func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s platform.Set, na
 // password is in the file with the role's connection string, which is written before the role is made.
 func (p *Platform) password(s platform.Set, role string) (string, error) {
 	file := p.urlFile(s, role)
+	server, err := p.databases(s)
+	if err != nil {
+		return "", err
+	}
 	if text, err := os.ReadFile(file); err == nil {
 		cfg, err := pgx.ParseConfig(strings.TrimSpace(string(text)))
 		if err != nil {
 			return "", fmt.Errorf("%s holds no connection string", file)
 		}
 		// The port may have changed since.
-		if url := p.Postgres.URLAs(realRole(s, role), cfg.Password, databaseName(s)); url != strings.TrimSpace(string(text)) {
+		if url := server.URLAs(realRole(s, role), cfg.Password, databaseName(s)); url != strings.TrimSpace(string(text)) {
 			return cfg.Password, writeFile(file, url)
 		}
 		return cfg.Password, nil
@@ -142,7 +146,7 @@ func (p *Platform) password(s platform.Set, role string) (string, error) {
 		return "", err
 	}
 	password := rand.Text()
-	return password, writeFile(file, p.Postgres.URLAs(realRole(s, role), password, databaseName(s)))
+	return password, writeFile(file, server.URLAs(realRole(s, role), password, databaseName(s)))
 }
 
 func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set, d *blueprint.Database) (changed bool, err error) {

@@ -31,7 +31,11 @@ func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.W
 		RegistryID: workload.Identity{Plane: p.State.Plane, Service: registryService},
 		Databases:  []string{databaseName(p.Own), "postgres", "template1"},
 		AdminURL: func(database string) (config.Secret, error) {
-			url, err := p.Postgres.URL(database)
+			server, err := p.databases(p.Own)
+			if err != nil {
+				return config.Secret{}, err
+			}
+			url, err := server.URL(database)
 			return config.NewSecret(url), err
 		},
 		Files: p.planeFiles(),

@@ -45,6 +45,8 @@ type Platform struct {
 	Programs []string
 	// Postgres is the plane's server, Sample the one with an invented company to discover; both there after Servers.
 	Postgres, Sample *Server
+	// Places is where things are that don't stand on this machine's loopback; nil where all do.
+	Places Places
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -87,6 +89,9 @@ func (p *Platform) domain(s platform.Set) workload.TrustDomain {
 
 // Address is where a component of a set listens.
 func (p *Platform) Address(s platform.Set, component, port string) (string, error) {
+	if p.Places != nil {
+		return p.Places.Address(s, component, port)
+	}
 	n, err := p.State.Port(s.Name() + "/" + component + "/" + port)
 	if err != nil {
 		return "", err

@@ -66,7 +66,7 @@ func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err 
 		return false, err
 	}
 	name := databaseName(s)
-	conn, err := p.Postgres.connect(ctx, name)
+	conn, err := p.connect(ctx, s, name)
 	if err != nil {
 		return false, err
 	}

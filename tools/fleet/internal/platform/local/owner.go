@@ -163,7 +163,7 @@ func (p *Platform) ownComponent(ctx context.Context, s platform.Set, c blueprint
 	}
 	// Its directory is its to look into, and root's to change: nothing in it can be exchanged for a link that root then writes through.
 	dir := p.dir(s, "components", c.Name)
-	errs := []error{give(dir, &supervise.User{GID: user.GID}), chmod(dir, 0o750), giveTree(p.stateDir(s, c.Name), user, 0o700, 0o600), giveTree(p.dir(s, "components", c.Name, "certificate"), user, 0o700, 0o600)}
+	errs := []error{give(dir, &supervise.User{GID: user.GID}), chmod(dir, 0o750), giveTree(p.dir(s, "components", c.Name, "certificate"), user, 0o700, 0o600)}
 	for _, role := range c.Needs.Database {
 		errs = append(errs, give(p.urlFile(s, role), user))
 	}
@@ -177,6 +177,15 @@ func (p *Platform) ownComponent(ctx context.Context, s platform.Set, c blueprint
 		front := p.frontOf()
 		errs = append(errs, give(front.Key, user), give(front.Certificate, user))
 	}
+	return errors.Join(append(errs, p.ownData(ctx, s, c, user))...)
+}
+
+// ownData gives a component its own directory, and the stores that it writes.
+func (p *Platform) ownData(ctx context.Context, s platform.Set, c blueprint.Component, user *supervise.User) error {
+	if err := os.MkdirAll(p.stateDir(s, c.Name), 0o700); err != nil {
+		return err
+	}
+	errs := []error{giveTree(p.stateDir(s, c.Name), user, 0o700, 0o600)}
 	for _, store := range c.Needs.Stores {
 		group, err := p.account(ctx, storeGroup(s, store))
 		if err != nil {

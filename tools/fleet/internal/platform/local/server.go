@@ -2,12 +2,9 @@ package local
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"path/filepath"
 	"strconv"
-
-	"github.com/jackc/pgx/v5"
 
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -24,18 +21,6 @@ type Server struct {
 
 // Address is where it listens.
 func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port())) }
-
-func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	url, err := s.URL(database)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", s.name, err)
-	}
-	return conn, nil
-}
 
 // NewServer describes a server; nothing is made yet.
 func (p *Platform) NewServer(binaries pgserver.Binaries, name string) (*Server, error) {

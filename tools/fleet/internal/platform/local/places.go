@@ -1,0 +1,153 @@
+package local
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// Databases is a PostgreSQL server as a set reaches it.
+type Databases interface {
+	// URL of a database as the superuser.
+	URL(database string) (string, error)
+	// URLAs is the URL of a database for any role.
+	URLAs(role, password, database string) string
+}
+
+// Places says where things are that don't stand on this machine's loopback, for a platform that keeps its files as this one does and
+// runs what reads them elsewhere.
+type Places interface {
+	// Address is where a component of a set is reached, of the machine as of its set.
+	Address(s platform.Set, component, port string) (string, error)
+	// Databases is the server that has a set's database.
+	Databases(s platform.Set) (Databases, error)
+}
+
+// databases is the server that has a set's database.
+func (p *Platform) databases(s platform.Set) (Databases, error) {
+	if p.Places != nil {
+		return p.Places.Databases(s)
+	}
+	return p.Postgres, nil
+}
+
+// connect connects to a database of a set's server, as the superuser.
+func (p *Platform) connect(ctx context.Context, s platform.Set, database string) (*pgx.Conn, error) {
+	server, err := p.databases(s)
+	if err != nil {
+		return nil, err
+	}
+	url, err := server.URL(database)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server of %s: %w", s.Name(), err)
+	}
+	return conn, nil
+}
+
+// Files are where a set's files lie on this machine.
+type Files struct {
+	p *Platform
+	s platform.Set
+}
+
+// Files of a set.
+func (p *Platform) Files(s platform.Set) Files { return Files{p: p, s: s} }
+
+// Roots and PlaneRoots are certificates that others' are proven by.
+func (f Files) Roots() string { return f.p.pki(f.s, "roots.pem") }
+
+// PlaneRoots are those of the plane.
+func (f Files) PlaneRoots() string { return f.p.served("pki", "roots.pem") }
+
+// Key is the secret half of a key, URL the connection string of a role.
+func (f Files) Key(name string) string { return f.p.keyFile(f.s, name) }
+
+// URL is the file with the connection string of a role; OwnerRole's is for migrations.
+func (f Files) URL(role string) string { return f.p.urlFile(f.s, role) }
+
+// Certificate is the directory of a component's keypair, Authority the file that it issues others with.
+func (f Files) Certificate(component string) string {
+	return f.p.dir(f.s, "components", component, "certificate")
+}
+
+// Authority is the file that a component issues its siblings' certificates with.
+func (f Files) Authority(c blueprint.Component) string { return f.p.issuingAuthority(f.s, c) }
+
+// Store is the directory of a store, State one of a component's own.
+func (f Files) Store(name string) string { return f.p.store(f.s, name) }
+
+// State is a directory of a component's own.
+func (f Files) State(component string) string { return f.p.stateDir(f.s, component) }
+
+// Dir holds all of the set's files.
+func (f Files) Dir() string { return f.p.dir(f.s) }
+
+// OwnerRole is the role that owns a set's database and runs migrations; Migrator is whom they run as.
+const (
+	OwnerRole = ownerRole
+	Migrator  = migrator
+)
+
+// RealRole is the name of a set's role in the server, DatabaseName that of its database.
+func RealRole(s platform.Set, role string) string { return realRole(s, role) }
+
+// DatabaseName is the name of a set's database.
+func DatabaseName(s platform.Set) string { return databaseName(s) }
+
+// Holder is the component that logs in as a role.
+func Holder(b *blueprint.Blueprint, role string) string { return holder(b, role) }
+
+// User is whom a component of a set runs as, with the groups of the stores that it shares.
+func (p *Platform) User(ctx context.Context, s platform.Set, component string) (*supervise.User, error) {
+	return p.user(ctx, s, component)
+}
+
+// Account is a user id that stays a name's.
+func (p *Platform) Account(ctx context.Context, name string) (uint32, error) {
+	return p.account(ctx, name)
+}
+
+// HandOverData gives a set's stores and its components' own directories to whom they belong, and nothing else.
+func (p *Platform) HandOverData(ctx context.Context, s platform.Set) error {
+	for _, c := range s.Blueprint.Components {
+		user, err := p.user(ctx, s, c.Name)
+		if err != nil {
+			return err
+		}
+		if err := p.ownData(ctx, s, c, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// GiveTree makes a tree a user's own.
+func GiveTree(root string, user *supervise.User) error { return giveTree(root, user, 0o700, 0o600) }
+
+// MarkKeys are what services verify marks with.
+func (p *Platform) MarkKeys() (string, error) { return p.markKeys() }
+
+// Credentials adds to a component's facts what it may hold, by where it lies on this machine.
+func (p *Platform) Credentials(f *blueprint.Facts, s platform.Set, c blueprint.Component) error {
+	return p.credentials(f, s, c)
+}
+
+// Program is the artefact of a release that was fetched.
+func (p *Platform) Program(b *blueprint.Blueprint, r platform.Release) (string, error) {
+	return p.program(b, r)
+}
+
+// Refused says why a program that an operator runs says that it may not do what it was asked, from the line that it ended with.
+const RefusedExit = refusedExit
+
+// PassedOn is what every process gets of the caller's environment.
+func PassedOn(environ []string) []string { return passedOn(environ) }
