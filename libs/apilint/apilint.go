@@ -19,6 +19,7 @@ import (
 	_ "a3os.app/proto/gen/go/a3os/iam/v1"
 	_ "a3os.app/proto/gen/go/a3os/integrations/v1"
 	_ "a3os.app/proto/gen/go/a3os/registry/v1"
+	_ "a3os.app/proto/gen/go/a3os/set/v1"
 
 	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
 

@@ -72,7 +72,7 @@ func (s *Server) around(ctx context.Context, c *call, serve func(ctx context.Con
 		err = guarded(inner, c, serve)
 	}
 	err = s.end(inner, c, err)
-	s.metrics.observe(ctx, c.rule.Procedure, err, time.Since(start))
+	s.metrics.observe(ctx, c.rule.Procedure, c.streaming, err, time.Since(start))
 	return err
 }
 

@@ -26,8 +26,6 @@ import (
 const (
 	// RequestIDHeader carries the id of the request in every answer.
 	RequestIDHeader = "A3-Request-Id"
-	// ReleaseHeader carries, in answers to services of the set, the release that answers.
-	ReleaseHeader = "A3-Release"
 	// EnvelopeHeader carries the signed envelope that a workload presents.
 	EnvelopeHeader = "A3-Envelope"
 	// SourceHeader carries the address of the caller, set by the gateway and believed from no one else.
@@ -155,10 +153,6 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			return
 		}
 		c.Caller = who
-		if who.member(s.boundTenant()) {
-			// The service that reports for the set asks each what it runs; nobody else needs to know.
-			w.Header()[ReleaseHeader] = []string{s.cfg.Release}
-		}
 		next.ServeHTTP(w, r)
 	})
 }

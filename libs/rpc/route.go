@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
 
 	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
 
@@ -52,13 +55,44 @@ func (s *Server) route(r Route) (http.Handler, error) {
 	}), nil
 }
 
-// openRoute gives a route its span: what it puts on the record names the caller's trace as that of an RPC does.
+// openRoute gives a route its span, for what it puts on the record names the caller's trace as that of an RPC does, and counts it.
 func (s *Server) openRoute(r Route) http.Handler {
 	rule := authz.Rule{Procedure: r.Pattern}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		start := time.Now()
 		c := &call{rule: rule, header: req.Header, protocol: "http"}
 		ctx, err := s.spans.start(req.Context(), c)
-		defer func() { _ = s.spans.end(ctx, c, err) }()
-		r.Handler.ServeHTTP(w, req.WithContext(ctx))
+		answer := &answer{ResponseWriter: w, status: http.StatusOK}
+		defer func() {
+			s.metrics.observe(ctx, r.Pattern, false, answer.failure(), time.Since(start))
+			_ = s.spans.end(ctx, c, err)
+		}()
+		r.Handler.ServeHTTP(answer, req.WithContext(ctx))
 	})
+}
+
+// answer remembers the status that was answered.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// failure is the error that a status stands for, where it is the server's; a caller's own faults are answers as good as any.
+func (a *answer) failure() error {
+	switch {
+	case a.status == http.StatusServiceUnavailable:
+		return connect.NewError(connect.CodeUnavailable, nil)
+	case a.status >= http.StatusInternalServerError:
+		return connect.NewError(connect.CodeInternal, nil)
+	}
+	return nil
 }

@@ -31,8 +31,6 @@ import (
 type ServerConfig struct {
 	// Identity is whose server this is; its tenant is the bound tenant.
 	Identity workload.Identity
-	// Release is what the server says it runs: version and digest.
-	Release string
 	// TLS is the listener's configuration; nil serves plain HTTP, for tests of handlers only.
 	TLS *tls.Config
 	// Peer is who the other side of a connection is: no certificate is (zero, false, nil). Nil means that nobody has one.
@@ -144,6 +142,9 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 
 // Handler is everything behind the listener, for tests.
 func (s *Server) Handler() http.Handler { return s.handler }
+
+// Tally is what the server did since it started.
+func (s *Server) Tally() *Tally { return s.metrics.tally }
 
 // Rules are the rules of what is served, by procedure.
 func (s *Server) Rules() authz.Table { return s.rules }

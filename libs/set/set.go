@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -19,6 +20,8 @@ import (
 
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
+	"a3os.app/proto/gen/go/a3os/set/v1/setv1connect"
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/binding"
@@ -34,7 +37,7 @@ import (
 type Config struct {
 	Plane        string            `env:"PLANE" desc:"plane the set lives in: dev or prod"`
 	Tenant       id.Tenant         `env:"TENANT" desc:"tenant this set serves"`
-	Release      string            `env:"RELEASE" envDefault:"" desc:"version and digest that the process reports"`
+	Release      string            `env:"RELEASE" envDefault:"" desc:"release that the process is started as, version@sha256:…; it reports the digest of its own program"`
 	Listen       string            `env:"LISTEN" desc:"address the API listens on, host:port"`
 	OpsListen    string            `env:"OPS_LISTEN" envDefault:"" desc:"loopback address of /metrics, /healthz and /readyz; none when empty"`
 	Certificates string            `env:"CERT_DIR" desc:"directory of this service's key and certificate"`
@@ -80,6 +83,7 @@ type Member struct {
 	Revocations *authn.Revocations
 
 	owner     *binding.Owner
+	status    *status
 	telemetry *telemetry.Telemetry
 	peers     *workload.Verifier
 	keys      *authn.RemoteKeys // nil in the issuer
@@ -108,7 +112,8 @@ func join(ctx context.Context, cfg Config, service string, owner *binding.Owner)
 	if owner == nil || owner.Tenant() != cfg.Tenant {
 		return nil, fmt.Errorf("%s opens resources as %v, and its set is %s: take the owner from the set's own configuration", service, owner, cfg.Tenant)
 	}
-	m := &Member{Config: cfg, Identity: workload.Identity{Plane: cfg.Plane, Tenant: cfg.Tenant, Service: service}, owner: owner}
+	m := &Member{Config: cfg, Identity: workload.Identity{Plane: cfg.Plane, Tenant: cfg.Tenant, Service: service}, owner: owner,
+		status: &status{told: cfg.Release, started: time.Now()}}
 	var err error
 	if m.telemetry, err = telemetry.Setup(ctx, telemetry.Config{Service: service, Release: cfg.Release,
 		Tenant: cfg.Tenant.String(), Level: cfg.LogLevel}); err != nil {
@@ -200,6 +205,8 @@ type Serving struct {
 	Envelopes func(header string) (rpc.Presented, error)
 	// Ready says why it can't serve, or nil.
 	Ready func(ctx context.Context) error
+	// Figures adds to the process's figures what only this service knows; nil adds nothing.
+	Figures func(ctx context.Context, f *setv1.Figures)
 	// Background runs beside the server until ctx ends; an error ends the process.
 	Background []func(ctx context.Context) error
 }
@@ -223,14 +230,17 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	if what.DB != nil {
 		recorder = rpc.NewRecorder(what.DB)
 	}
+	m.status.ready, m.status.more = what.Ready, what.Figures
+	services := append(slices.Clone(what.Services), rpc.Mount(setv1connect.NewStatusServiceHandler, setv1connect.StatusServiceHandler(m.status)))
 	server, err := rpc.NewServer(rpc.ServerConfig{
-		Identity: m.Identity, Release: m.Config.Release, TLS: serverTLS, Peer: m.peers.Peer,
+		Identity: m.Identity, TLS: serverTLS, Peer: m.peers.Peer,
 		Tokens: m.Tokens, Revocations: m.Revocations, Envelopes: what.Envelopes,
 		Recorder: recorder, CORSOrigins: m.Config.CORSOrigins,
-	}, what.Services, what.Routes)
+	}, services, what.Routes)
 	if err != nil {
 		return err
 	}
+	m.status.tally.Store(server.Tally())
 	// Background work goes on while requests drain, since they may wait for it.
 	bctx, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()

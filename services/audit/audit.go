@@ -46,7 +46,6 @@ type Config struct {
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	started := time.Now()
 	signer, err := logKey(cfg)
 	if err != nil {
 		return err
@@ -80,11 +79,11 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		defer conn.Close()
 		self := report.Component{Name: Service, Ask: func(ctx context.Context) report.State {
-			s := report.State{Health: registryv1.Health_HEALTH_SERVING, Release: cfg.Set.Release, StartedAt: started}
-			if ready(ctx) != nil {
-				s.Health = registryv1.Health_HEALTH_NOT_SERVING
+			s, err := member.Status(ctx)
+			if err != nil {
+				return report.State{Health: registryv1.Health_HEALTH_NOT_SERVING}
 			}
-			return s
+			return report.StateOf(s)
 		}}
 		// The reporter's reads are the service's own work: no caller asked for them.
 		reporter := report.New(registryv1.NewReportServiceClient(conn), ledger.New(db.Service), signer.Verifier(),

@@ -5,8 +5,11 @@ package discoveryworker
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
 	"a3os.app/libs/blob"
 	"a3os.app/libs/config"
@@ -97,6 +100,19 @@ func Run(ctx context.Context, cfg Config) error {
 			rpc.Mount(discoveryv1connect.NewConnectorServiceHandler, discoveryv1connect.ConnectorServiceHandler(w)),
 		},
 		Ready:      jobs.Ping,
+		Figures:    figures(consumer),
 		Background: []func(context.Context) error{consumer.Run},
 	})
+}
+
+// figures are those of the queue: what waits is told where the database can be asked.
+func figures(consumer *queuepg.Worker) func(context.Context, *setv1.Figures) {
+	return func(ctx context.Context, f *setv1.Figures) {
+		l, err := consumer.Load(ctx)
+		if err != nil {
+			slog.WarnContext(ctx, "the queue could not be measured", "error", err)
+		}
+		f.FailedJobs, f.RetriedJobs = l.Failed, l.Retried
+		f.QueueDepth, f.QueueAgeSeconds = l.Waiting, int64(l.Oldest/time.Second)
+	}
 }

@@ -23,6 +23,7 @@ import (
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
+	"a3os.app/services/registry/internal/intake"
 	"a3os.app/services/registry/internal/placement"
 	"a3os.app/services/registry/internal/publish"
 	"a3os.app/services/registry/internal/server"
@@ -88,11 +89,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if own, err := netip.ParseAddrPort(cfg.Listen); err == nil {
 		reserved = append(reserved, own)
 	}
+	reports := intake.New(db)
 	srv, err := rpc.NewGRPCServer(rpc.GRPCConfig{Identity: p.Identity, Credentials: creds, Peer: peerOf(peers)},
 		server.Register(server.Config{
 			DB: db, Publisher: publisher,
 			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved},
 			Releases:  releases, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
+			Intake: reports,
 		}))
 	if err != nil {
 		return err
@@ -101,6 +104,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return p.Run(ctx, ready,
 		func(ctx context.Context) error { return srv.Serve(ctx, cfg.Listen) },
 		publisher.Run,
+		reports.Run,
 		func(ctx context.Context) error { return dropOldKeys(ctx, db) })
 }
 

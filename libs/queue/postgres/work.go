@@ -104,6 +104,7 @@ func (d *delivery) again(ctx context.Context, after time.Duration, counts bool, 
 		// Best effort: uncounted attempts that were not noted bring the end nearer, and nothing else.
 		_ = river.MetadataSet(ctx, metaUncounted, d.meta.Uncounted+1)
 	} else {
+		d.retried.Add(1)
 		d.cfg.Logger.WarnContext(ctx, "a job failed and will be tried again", "job", d.row.ID, "attempt", d.row.Attempt, "after", after, "error", clip(cause.Error()))
 	}
 	return errors.New(clip(cause.Error()))
@@ -145,6 +146,7 @@ func (d *delivery) bury(ctx context.Context, letter queue.DeadLetter) time.Durat
 		d.cfg.Logger.ErrorContext(ctx, "a dead letter could not be kept and will be offered again", "job", d.row.ID, "reason", letter.Reason, "error", err)
 		return d.cfg.Backoff.After(min(d.row.Attempt, 20)) + time.Millisecond
 	}
+	d.failed.Add(1)
 	d.cfg.Logger.WarnContext(ctx, "a job became a dead letter", "job", d.row.ID, "attempt", d.row.Attempt, "reason", letter.Reason)
 	return 0
 }

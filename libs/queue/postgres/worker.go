@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,6 +63,35 @@ type Worker struct {
 	client *river.Client[pgx.Tx]
 	// name is this worker's alone, and the name of the lock it lives by.
 	name string
+	// failed counts jobs that became dead letters, retried tries that failed and are made again.
+	failed, retried atomic.Int64
+}
+
+// Load is how much a queue has to carry, and how its worker fares.
+type Load struct {
+	// Waiting jobs could be begun now, counted up to 100,000.
+	Waiting int64
+	// Oldest is how long the oldest of them could have been.
+	Oldest time.Duration
+	// Failed jobs became dead letters since the worker was made.
+	Failed int64
+	// Retried tries failed since then, and are made again.
+	Retried int64
+}
+
+// Load is the present load. What the worker counted is told also when the database can't be asked.
+func (w *Worker) Load(ctx context.Context) (Load, error) {
+	l := Load{Failed: w.failed.Load(), Retried: w.retried.Load()}
+	var seconds float64
+	err := w.cfg.Pool.QueryRow(ctx, fmt.Sprintf(`
+		select count(*), coalesce(extract(epoch from clock_timestamp() - min(scheduled_at)), 0)::float8 from (
+			select scheduled_at from %s where state in ('available', 'retryable', 'scheduled') and scheduled_at <= clock_timestamp() limit 100000) w`,
+		table(w.cfg.Schema, "river_job"))).Scan(&l.Waiting, &seconds)
+	if err != nil {
+		return l, fmt.Errorf("count the waiting jobs: %w", err)
+	}
+	l.Oldest = time.Duration(max(seconds, 0) * float64(time.Second))
+	return l, nil
 }
 
 // NewWorker makes a worker that Run starts.

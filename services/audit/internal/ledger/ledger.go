@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -209,4 +210,36 @@ func consistency(ctx context.Context, q *store.Queries, h Head, from, to int64) 
 
 func beyond(size int64, h Head) error {
 	return fault.New(fault.InvalidArgument, "the newest checkpoint stands for %d entries, there is none for %d", h.Size, size)
+}
+
+// Load is how much the log and its database have to carry.
+type Load struct {
+	// Backlog is how many events are recorded and not sealed, counted up to 100,000.
+	Backlog int64
+	// Oldest is how long the oldest of them waits.
+	Oldest time.Duration
+	// Connections are open to the database, everybody's.
+	Connections int64
+	// DatabaseBytes is the size of the database.
+	DatabaseBytes int64
+}
+
+// Load is the present load.
+func (l Ledger) Load(ctx context.Context) (Load, error) {
+	var out Load
+	err := l.run(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := store.New(tx)
+		var err error
+		if out.Backlog, err = q.Backlog(ctx); err != nil {
+			return fmt.Errorf("count the waiting events: %w", err)
+		}
+		oldest, err := q.Oldest(ctx)
+		if err != nil {
+			return fmt.Errorf("look for the oldest waiting event: %w", err)
+		}
+		out.Oldest = time.Duration(max(oldest, 0) * float64(time.Second))
+		out.DatabaseBytes, out.Connections, err = pg.Measure(ctx, tx)
+		return err
+	})
+	return out, err
 }

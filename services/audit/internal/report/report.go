@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/tlog"
@@ -40,6 +41,8 @@ type State struct {
 	Release string
 	// StartedAt is when it started; zero where it doesn't say.
 	StartedAt time.Time
+	// Figures are what it counted since; nil where it doesn't say.
+	Figures *setv1.Figures
 }
 
 // Component is a part of the set that can be asked.
@@ -113,9 +116,9 @@ func (r *Reporter) Once(ctx context.Context) (time.Duration, error) {
 	if r.witnessed >= 0 {
 		damage = r.grown(ctx, req)
 	}
-	backlog, err := r.Log.Backlog(ctx)
-	if err == nil {
-		req.AuditBacklog = backlog
+	if l, err := r.Log.Load(ctx); err == nil {
+		req.AuditBacklog, req.AuditBacklogAgeSeconds = l.Backlog, int64(l.Oldest/time.Second)
+		req.DatabaseBytes, req.DatabaseConnections = l.DatabaseBytes, l.Connections
 	}
 	res, err := r.Registry.Report(ctx, req)
 	if err != nil {
@@ -171,7 +174,7 @@ func (r *Reporter) ask(ctx context.Context) []*registryv1.ComponentReport {
 	for i, c := range r.Components {
 		asked.Go(func() {
 			s := c.Ask(ctx)
-			out[i] = &registryv1.ComponentReport{Name: c.Name, Health: s.Health, Release: s.Release}
+			out[i] = &registryv1.ComponentReport{Name: c.Name, Health: s.Health, Release: s.Release, Figures: s.Figures}
 			if !s.StartedAt.IsZero() {
 				out[i].StartedAt = timestamppb.New(s.StartedAt)
 			}

@@ -6,17 +6,21 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"connectrpc.com/grpchealth"
+	"connectrpc.com/connect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
+	"a3os.app/proto/gen/go/a3os/set/v1/setv1connect"
 
 	"a3os.app/libs/tlog"
 
@@ -173,14 +177,12 @@ func TestReportGoesOnWhenTheRegistryIsBack(t *testing.T) {
 }
 
 func TestEachComponentIsReportedAsItIs(t *testing.T) {
-	// A set's server, as far as health goes.
-	serve := func(status grpchealth.Status, err error) string {
+	// A set's server, as far as its status goes.
+	serve := func(serving bool, err error) string {
 		mux := http.NewServeMux()
-		mux.Handle(grpchealth.NewHandler(checker{status, err}))
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("A3-Release", "1.2.3")
-			mux.ServeHTTP(w, r)
-		}))
+		mux.Handle(setv1connect.NewStatusServiceHandler(teller{&setv1.GetStatusResponse{Serving: serving, Release: "1.2.3",
+			StartedAt: timestamppb.New(time.Unix(7, 0)), Figures: &setv1.Figures{Requests: 9}}, err}))
+		s := httptest.NewServer(mux)
 		t.Cleanup(s.Close)
 		return s.URL
 	}
@@ -195,9 +197,9 @@ func TestEachComponentIsReportedAsItIs(t *testing.T) {
 	}))
 	t.Cleanup(func() { close(hangs); slow.Close() })
 	h := start(t,
-		report.Sibling("well", http.DefaultClient, serve(grpchealth.StatusServing, nil)),
-		report.Sibling("ill", http.DefaultClient, serve(grpchealth.StatusNotServing, nil)),
-		report.Sibling("broken", http.DefaultClient, serve(grpchealth.StatusUnknown, errors.New("broken"))),
+		report.Sibling("well", http.DefaultClient, serve(true, nil)),
+		report.Sibling("ill", http.DefaultClient, serve(false, nil)),
+		report.Sibling("broken", http.DefaultClient, serve(true, errors.New("broken"))),
 		report.Sibling("gone", http.DefaultClient, gone.URL),
 		report.Sibling("slow", http.DefaultClient, slow.URL),
 		report.Component{Name: "self", Ask: func(context.Context) report.State {
@@ -215,23 +217,28 @@ func TestEachComponentIsReportedAsItIs(t *testing.T) {
 		if c.GetHealth() != want[c.GetName()] {
 			t.Errorf("%s is reported as %v, want %v", c.GetName(), c.GetHealth(), want[c.GetName()])
 		}
-		if reached := c.GetHealth() != registryv1.Health_HEALTH_UNREACHABLE; reached != (c.GetRelease() == "1.2.3") {
-			t.Errorf("%s is reported with release %q", c.GetName(), c.GetRelease())
+		// What could not be asked, or fails, says nothing else.
+		said := slices.Contains([]string{"well", "ill", "self"}, c.GetName())
+		if said != (c.GetRelease() == "1.2.3") || said != c.GetStartedAt().IsValid() {
+			t.Errorf("%s is reported with release %q, started %v", c.GetName(), c.GetRelease(), c.GetStartedAt())
 		}
-		if (c.GetName() == "self") != c.GetStartedAt().IsValid() {
-			t.Errorf("%s is reported to have started at %v", c.GetName(), c.GetStartedAt())
+		if (c.GetName() == "well" || c.GetName() == "ill") && c.GetFigures().GetRequests() != 9 {
+			t.Errorf("%s is reported with %v", c.GetName(), c.GetFigures())
 		}
+	}
+	if l := h.witness.last; l.GetDatabaseBytes() < 1<<20 || l.GetDatabaseConnections() < 1 {
+		t.Errorf("the database is reported with %d bytes and %d connections", l.GetDatabaseBytes(), l.GetDatabaseConnections())
 	}
 	if len(h.witness.last.GetComponents()) != len(want) || h.witness.last.GetAuditBacklog() != 1 {
 		t.Errorf("%v", h.witness.last)
 	}
 }
 
-type checker struct {
-	status grpchealth.Status
-	err    error
+type teller struct {
+	says *setv1.GetStatusResponse
+	err  error
 }
 
-func (c checker) Check(context.Context, *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	return &grpchealth.CheckResponse{Status: c.status}, c.err
+func (t teller) GetStatus(context.Context, *connect.Request[setv1.GetStatusRequest]) (*connect.Response[setv1.GetStatusResponse], error) {
+	return connect.NewResponse(t.says), t.err
 }

@@ -2,33 +2,35 @@ package report
 
 import (
 	"context"
-	"errors"
 
 	"connectrpc.com/connect"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
+	"a3os.app/proto/gen/go/a3os/set/v1/setv1connect"
 )
 
-// releaseHeader is how every server of the set says what it runs.
-const releaseHeader = "A3-Release"
-
-// Sibling is a component that answers gRPC's health protocol at a base URL, reached through client.
+// Sibling is a component that says how it is at a base URL, reached through client.
 func Sibling(name string, client connect.HTTPClient, baseURL string) Component {
-	check := connect.NewClient[healthv1.HealthCheckRequest, healthv1.HealthCheckResponse](client, baseURL+"/grpc.health.v1.Health/Check")
+	status := setv1connect.NewStatusServiceClient(client, baseURL)
 	return Component{Name: name, Ask: func(ctx context.Context) State {
-		res, err := check.CallUnary(ctx, connect.NewRequest(&healthv1.HealthCheckRequest{}))
+		res, err := status.GetStatus(ctx, connect.NewRequest(&setv1.GetStatusRequest{}))
 		if err != nil {
 			// An error that the server itself sent shows that it runs.
-			if ce, ok := errors.AsType[*connect.Error](err); ok && connect.IsWireError(err) {
-				return State{Health: registryv1.Health_HEALTH_NOT_SERVING, Release: ce.Meta().Get(releaseHeader)}
+			if connect.IsWireError(err) {
+				return State{Health: registryv1.Health_HEALTH_NOT_SERVING}
 			}
 			return State{Health: registryv1.Health_HEALTH_UNREACHABLE}
 		}
-		s := State{Health: registryv1.Health_HEALTH_NOT_SERVING, Release: res.Header().Get(releaseHeader)}
-		if res.Msg.GetStatus() == healthv1.HealthCheckResponse_SERVING {
-			s.Health = registryv1.Health_HEALTH_SERVING
-		}
-		return s
+		return StateOf(res.Msg)
 	}}
+}
+
+// StateOf is how a component is by what it says itself.
+func StateOf(s *setv1.GetStatusResponse) State {
+	out := State{Health: registryv1.Health_HEALTH_NOT_SERVING, Release: s.GetRelease(), StartedAt: s.GetStartedAt().AsTime(), Figures: s.GetFigures()}
+	if s.GetServing() {
+		out.Health = registryv1.Health_HEALTH_SERVING
+	}
+	return out
 }

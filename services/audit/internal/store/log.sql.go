@@ -242,6 +242,18 @@ func (q *Queries) NewestCheckpoint(ctx context.Context) (NewestCheckpointRow, er
 	return i, err
 }
 
+const oldest = `-- name: Oldest :one
+SELECT coalesce((SELECT extract(epoch FROM clock_timestamp() - i.recorded_at) FROM audit.inbox i ORDER BY i.seq LIMIT 1), 0)::float8
+`
+
+// How long the oldest event waits, in seconds; 0 where none does.
+func (q *Queries) Oldest(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, oldest)
+	var column_1 float64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const planEachTime = `-- name: PlanEachTime :exec
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 `

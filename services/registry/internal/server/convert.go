@@ -14,9 +14,8 @@ import (
 
 // Columns hold an enum's name in lower case without its prefix: TENANT_STATE_ACTIVE is `active`.
 const (
-	statePrefix  = "TENANT_STATE_"
-	tierPrefix   = "ISOLATION_TIER_"
-	healthPrefix = "HEALTH_"
+	statePrefix = "TENANT_STATE_"
+	tierPrefix  = "ISOLATION_TIER_"
 )
 
 func word(prefix string, e protoreflect.Enum) string {
@@ -44,17 +43,6 @@ func tenantOf(t store.Tenant) *registryv1.Tenant {
 
 func componentOf(c store.Component) *registryv1.Component {
 	return &registryv1.Component{Name: c.Name, Address: c.Address, PathPrefixes: c.PathPrefixes}
-}
-
-func reportOf(r store.ComponentReport) *registryv1.ComponentReport {
-	out := &registryv1.ComponentReport{
-		Name: r.Name, Release: r.Release, ReportedAt: timeOf(r.ReportedAt),
-		Health: registryv1.Health(number(healthPrefix, r.Health, registryv1.Health_value)),
-	}
-	if r.StartedAt != nil {
-		out.StartedAt = timeOf(*r.StartedAt)
-	}
-	return out
 }
 
 func timeOf(t time.Time) *timestamppb.Timestamp { return timestamppb.New(t) }

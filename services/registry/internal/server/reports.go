@@ -38,50 +38,16 @@ func (s *reports) Report(ctx context.Context, req *registryv1.ReportRequest) (*r
 	if who.Tenant.IsZero() {
 		return nil, fault.New(fault.PermissionDenied, "%s is no tenant's set", who)
 	}
-	if err := s.keep(ctx, who.Tenant, req); err != nil {
-		return nil, err
-	}
-	size, err := s.witness(ctx, who, req)
+	size, err := s.Intake.Keep(ctx, who.Tenant, req)
 	if err != nil {
 		return nil, err
 	}
-	return &registryv1.ReportResponse{WitnessedSize: size, NextReportSeconds: s.nextReport()}, nil
-}
-
-// keep replaces what the set said last. A component that it no longer names is gone.
-func (s *reports) keep(ctx context.Context, tenant id.Tenant, req *registryv1.ReportRequest) error {
-	p := store.PutComponentReportsParams{TenantID: tenant}
-	seen := map[string]bool{}
-	for _, c := range req.GetComponents() {
-		if seen[c.GetName()] {
-			return fault.New(fault.InvalidArgument, "component %s is reported twice", c.GetName())
+	if req.GetCheckpoint() != "" {
+		if size, err = s.witness(ctx, who, req); err != nil {
+			return nil, err
 		}
-		seen[c.GetName()] = true
-		p.Names = append(p.Names, c.GetName())
-		p.Healths = append(p.Healths, word(healthPrefix, c.GetHealth()))
-		p.Releases = append(p.Releases, c.GetRelease())
-		started := time.Time{}
-		if c.GetStartedAt().IsValid() {
-			started = c.GetStartedAt().AsTime()
-		}
-		p.StartedAts = append(p.StartedAts, started)
 	}
-	return s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		q := store.New(tx)
-		if err := q.PutSetReport(ctx, store.PutSetReportParams{TenantID: tenant, AuditBacklog: req.GetAuditBacklog()}); err != nil {
-			return fmt.Errorf("write the set's report: %w", err)
-		}
-		if err := q.DropOtherComponentReports(ctx, store.DropOtherComponentReportsParams{TenantID: tenant, Names: p.Names}); err != nil {
-			return fmt.Errorf("drop components that are gone: %w", err)
-		}
-		if len(p.Names) == 0 {
-			return nil
-		}
-		if err := q.PutComponentReports(ctx, p); err != nil {
-			return fmt.Errorf("write the components' reports: %w", err)
-		}
-		return nil
-	})
+	return &registryv1.ReportResponse{WitnessedSize: size, NextReportSeconds: s.nextReport()}, nil
 }
 
 // witness follows the tenant's log, and answers the size that is held. A refused checkpoint is an alarm: somebody with the log's
@@ -90,20 +56,15 @@ func (s *reports) witness(ctx context.Context, who workload.Identity, req *regis
 	var size int64
 	var refused error
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
-		if req.GetCheckpoint() != "" {
-			// One report of a tenant at a time: what is held must not change between check and write.
-			if _, err := ch.lock(ctx, who.Tenant.String()); err != nil {
-				return err
-			}
+		// One report of a tenant at a time: what is held must not change between check and write.
+		if _, err := ch.lock(ctx, who.Tenant.String()); err != nil {
+			return err
 		}
 		held, err := ch.held(ctx, who.Tenant)
 		if err != nil {
 			return err
 		}
 		size, refused = int64(held.Size), nil //nolint:gosec // G115: it was an int64 in the database
-		if req.GetCheckpoint() == "" {
-			return nil
-		}
 		next, err := witness.Advance(held, tlog.Origin(who.Plane, who.Tenant), req.GetCheckpointVerifierKey(), req.GetCheckpoint(), req.GetConsistencyProof())
 		if err != nil {
 			refused = err

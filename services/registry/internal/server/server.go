@@ -19,6 +19,7 @@ import (
 	"a3os.app/libs/release"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/workload"
+	"a3os.app/services/registry/internal/intake"
 	"a3os.app/services/registry/internal/placement"
 	"a3os.app/services/registry/internal/publish"
 	"a3os.app/services/registry/internal/store"
@@ -38,6 +39,8 @@ type Config struct {
 	ReportEvery time.Duration
 	// Releases opens releases that keys which the plane trusts have signed.
 	Releases *release.Verifier
+	// Intake keeps what sets report.
+	Intake *intake.Intake
 	// Stopping is closed when the process is asked to end: open streams end then.
 	Stopping <-chan struct{}
 }
@@ -48,6 +51,7 @@ func Register(cfg Config) func(grpc.ServiceRegistrar) {
 		registryv1.RegisterTenantServiceServer(r, &tenants{Config: cfg})
 		registryv1.RegisterTenantWriteServiceServer(r, &tenantWrites{Config: cfg})
 		registryv1.RegisterReportServiceServer(r, &reports{Config: cfg})
+		registryv1.RegisterFigureServiceServer(r, &figureReads{Config: cfg})
 		registryv1.RegisterSnapshotServiceServer(r, &snapshots{Config: cfg})
 		registryv1.RegisterReleaseServiceServer(r, &releases{Config: cfg})
 		registryv1.RegisterReleaseWriteServiceServer(r, &releases{Config: cfg})

@@ -3,8 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -123,7 +127,9 @@ func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*re
 		return nil, err
 	}
 	for _, r := range said {
-		by[r.TenantID].Reports = append(by[r.TenantID].GetReports(), reportOf(r))
+		if err := tell(by[r.TenantID], r); err != nil {
+			return nil, err
+		}
 	}
 	checkpoints, err := q.CheckpointsOf(ctx, ids)
 	if err != nil {
@@ -133,4 +139,20 @@ func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*re
 		by[c.TenantID].Checkpoint, by[c.TenantID].CheckpointAt = c.Note, timeOf(c.WitnessedAt)
 	}
 	return all, nil
+}
+
+// tell adds what the set said last.
+func tell(status *registryv1.TenantStatus, row store.ReportsOfRow) error {
+	report := &registryv1.ReportRequest{}
+	if err := proto.Unmarshal(row.Body, report); err != nil {
+		return fmt.Errorf("read the last report of %s: %w", row.TenantID, err)
+	}
+	status.Reports, status.ReportedAt = report.GetComponents(), timeOf(row.ReportedAt)
+	for _, c := range status.GetReports() {
+		c.ReportedAt = status.GetReportedAt()
+	}
+	slices.SortFunc(status.GetReports(), func(a, b *registryv1.ComponentReport) int { return strings.Compare(a.GetName(), b.GetName()) })
+	status.AuditBacklog, status.AuditBacklogAgeSeconds = report.GetAuditBacklog(), report.GetAuditBacklogAgeSeconds()
+	status.DatabaseBytes, status.DatabaseConnections = report.GetDatabaseBytes(), report.GetDatabaseConnections()
+	return nil
 }

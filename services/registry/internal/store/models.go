@@ -26,15 +26,6 @@ type Component struct {
 	PathPrefixes []string
 }
 
-type ComponentReport struct {
-	TenantID   id.Tenant
-	Name       string
-	Health     string
-	Release    string
-	StartedAt  *time.Time
-	ReportedAt time.Time
-}
-
 type Release struct {
 	Name         string
 	Version      string

@@ -42,22 +42,9 @@ func (q *Queries) CheckpointsOf(ctx context.Context, tenantIds []id.Tenant) ([]C
 	return items, nil
 }
 
-const dropOtherComponentReports = `-- name: DropOtherComponentReports :exec
-DELETE FROM registry.component_reports WHERE tenant_id = $1 AND NOT name = ANY ($2::text[])
-`
-
-type DropOtherComponentReportsParams struct {
-	TenantID id.Tenant
-	Names    []string
-}
-
-func (q *Queries) DropOtherComponentReports(ctx context.Context, arg DropOtherComponentReportsParams) error {
-	_, err := q.db.Exec(ctx, dropOtherComponentReports, arg.TenantID, arg.Names)
-	return err
-}
-
 const dropReports = `-- name: DropReports :exec
-WITH components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = $1)
+WITH points AS (DELETE FROM registry.report_points p WHERE p.tenant_id = $1),
+    components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = $1)
 DELETE FROM registry.set_reports s WHERE s.tenant_id = $1
 `
 
@@ -102,6 +89,37 @@ func (q *Queries) InsertLog(ctx context.Context, arg InsertLogParams) error {
 	return err
 }
 
+const lastReports = `-- name: LastReports :many
+SELECT tenant_id, body, reported_at FROM registry.set_reports WHERE tenant_id = ANY ($1::uuid[]) ORDER BY tenant_id FOR UPDATE
+`
+
+type LastReportsRow struct {
+	TenantID   id.Tenant
+	Body       []byte
+	ReportedAt time.Time
+}
+
+// In the order of tenants, so that two processes that take reports don't wait for each other in a circle.
+func (q *Queries) LastReports(ctx context.Context, tenantIds []id.Tenant) ([]LastReportsRow, error) {
+	rows, err := q.db.Query(ctx, lastReports, tenantIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LastReportsRow
+	for rows.Next() {
+		var i LastReportsRow
+		if err := rows.Scan(&i.TenantID, &i.Body, &i.ReportedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const newestCheckpoint = `-- name: NewestCheckpoint :one
 SELECT tenant_id, size, root_hash, note, witnessed_at FROM registry.checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
 `
@@ -119,68 +137,111 @@ func (q *Queries) NewestCheckpoint(ctx context.Context, tenantID id.Tenant) (Che
 	return i, err
 }
 
-const putComponentReports = `-- name: PutComponentReports :exec
-INSERT INTO registry.component_reports (tenant_id, name, health, release, started_at, reported_at)
-SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), nullif(unnest($5::timestamptz[]), '0001-01-01T00:00:00Z'), clock_timestamp()
-ON CONFLICT (tenant_id, name) DO UPDATE
-    SET health = excluded.health, release = excluded.release, started_at = excluded.started_at, reported_at = excluded.reported_at
+const pointsOf = `-- name: PointsOf :many
+SELECT p.tenant_id, p.reported_at, p.body FROM registry.report_points p
+WHERE p.tenant_id = ANY ($1::uuid[]) AND p.reported_at <= $2::timestamptz
+    AND p.minute >= coalesce((SELECT max(b.minute) FROM registry.report_points b
+        WHERE b.tenant_id = p.tenant_id AND b.minute <= $3::timestamptz AND b.reported_at <= $3::timestamptz), '-infinity')
+UNION ALL
+SELECT s.tenant_id, s.reported_at, s.body FROM registry.set_reports s
+WHERE s.tenant_id = ANY ($1::uuid[]) AND s.reported_at <= $2::timestamptz AND s.body IS NOT NULL
+ORDER BY tenant_id, reported_at
 `
 
-type PutComponentReportsParams struct {
-	TenantID   id.Tenant
-	Names      []string
-	Healths    []string
-	Releases   []string
-	StartedAts []time.Time
+type PointsOfParams struct {
+	TenantIds []id.Tenant
+	Until     time.Time
+	Since     time.Time
 }
 
-func (q *Queries) PutComponentReports(ctx context.Context, arg PutComponentReportsParams) error {
-	_, err := q.db.Exec(ctx, putComponentReports,
-		arg.TenantID,
-		arg.Names,
-		arg.Healths,
-		arg.Releases,
-		arg.StartedAts,
-	)
+type PointsOfRow struct {
+	TenantID   id.Tenant
+	ReportedAt time.Time
+	Body       []byte
+}
+
+// From the last one before the window on, to know what had been counted when it began; and the newest report where it is in the window.
+func (q *Queries) PointsOf(ctx context.Context, arg PointsOfParams) ([]PointsOfRow, error) {
+	rows, err := q.db.Query(ctx, pointsOf, arg.TenantIds, arg.Until, arg.Since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PointsOfRow
+	for rows.Next() {
+		var i PointsOfRow
+		if err := rows.Scan(&i.TenantID, &i.ReportedAt, &i.Body); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const putPoints = `-- name: PutPoints :exec
+WITH added AS (
+    INSERT INTO registry.report_points (tenant_id, minute, reported_at, body)
+    SELECT unnest($1::uuid[]), date_trunc('minute', clock_timestamp()), clock_timestamp(), unnest($2::bytea[])
+    ON CONFLICT DO NOTHING RETURNING tenant_id
+)
+DELETE FROM registry.report_points p USING added a WHERE p.tenant_id = a.tenant_id
+    AND (p.minute < clock_timestamp() - interval '24 hours 10 minutes'
+        OR (p.minute < clock_timestamp() - interval '2 hours' AND p.minute >= clock_timestamp() - interval '2 hours 15 minutes'
+            AND extract(minute FROM p.minute)::int % 10 <> 0))
+`
+
+type PutPointsParams struct {
+	TenantIds []id.Tenant
+	Bodies    [][]byte
+}
+
+// The first report of a minute is kept, and makes room: each point that comes in looks after those of its own tenant, so that no
+// tenant has more than a day's and nobody has to sweep. The quarter of an hour is for points that a pause in reports left over.
+func (q *Queries) PutPoints(ctx context.Context, arg PutPointsParams) error {
+	_, err := q.db.Exec(ctx, putPoints, arg.TenantIds, arg.Bodies)
 	return err
 }
 
-const putSetReport = `-- name: PutSetReport :exec
-INSERT INTO registry.set_reports (tenant_id, audit_backlog, reported_at) VALUES ($1, $2, clock_timestamp())
-ON CONFLICT (tenant_id) DO UPDATE SET audit_backlog = excluded.audit_backlog, reported_at = excluded.reported_at
+const putReports = `-- name: PutReports :exec
+INSERT INTO registry.set_reports (tenant_id, audit_backlog, reported_at, body)
+SELECT unnest($1::uuid[]), unnest($2::bigint[]), clock_timestamp(), unnest($3::bytea[])
+ON CONFLICT (tenant_id) DO UPDATE SET audit_backlog = excluded.audit_backlog, reported_at = excluded.reported_at, body = excluded.body
 `
 
-type PutSetReportParams struct {
-	TenantID     id.Tenant
-	AuditBacklog int64
+type PutReportsParams struct {
+	TenantIds     []id.Tenant
+	AuditBacklogs []int64
+	Bodies        [][]byte
 }
 
-func (q *Queries) PutSetReport(ctx context.Context, arg PutSetReportParams) error {
-	_, err := q.db.Exec(ctx, putSetReport, arg.TenantID, arg.AuditBacklog)
+func (q *Queries) PutReports(ctx context.Context, arg PutReportsParams) error {
+	_, err := q.db.Exec(ctx, putReports, arg.TenantIds, arg.AuditBacklogs, arg.Bodies)
 	return err
 }
 
 const reportsOf = `-- name: ReportsOf :many
-SELECT tenant_id, name, health, release, started_at, reported_at FROM registry.component_reports WHERE tenant_id = ANY ($1::uuid[]) ORDER BY tenant_id, name
+SELECT tenant_id, reported_at, body FROM registry.set_reports WHERE tenant_id = ANY ($1::uuid[]) AND body IS NOT NULL
 `
 
-func (q *Queries) ReportsOf(ctx context.Context, tenantIds []id.Tenant) ([]ComponentReport, error) {
+type ReportsOfRow struct {
+	TenantID   id.Tenant
+	ReportedAt time.Time
+	Body       []byte
+}
+
+func (q *Queries) ReportsOf(ctx context.Context, tenantIds []id.Tenant) ([]ReportsOfRow, error) {
 	rows, err := q.db.Query(ctx, reportsOf, tenantIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ComponentReport
+	var items []ReportsOfRow
 	for rows.Next() {
-		var i ComponentReport
-		if err := rows.Scan(
-			&i.TenantID,
-			&i.Name,
-			&i.Health,
-			&i.Release,
-			&i.StartedAt,
-			&i.ReportedAt,
-		); err != nil {
+		var i ReportsOfRow
+		if err := rows.Scan(&i.TenantID, &i.ReportedAt, &i.Body); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -215,4 +276,33 @@ func (q *Queries) VerifierKey(ctx context.Context, tenantID id.Tenant) (string, 
 	var verifier_key string
 	err := row.Scan(&verifier_key)
 	return verifier_key, err
+}
+
+const witnessedSizes = `-- name: WitnessedSizes :many
+SELECT tenant_id, max(size)::bigint AS size FROM registry.checkpoints WHERE tenant_id = ANY ($1::uuid[]) GROUP BY tenant_id
+`
+
+type WitnessedSizesRow struct {
+	TenantID id.Tenant
+	Size     int64
+}
+
+func (q *Queries) WitnessedSizes(ctx context.Context, tenantIds []id.Tenant) ([]WitnessedSizesRow, error) {
+	rows, err := q.db.Query(ctx, witnessedSizes, tenantIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []WitnessedSizesRow
+	for rows.Next() {
+		var i WitnessedSizesRow
+		if err := rows.Scan(&i.TenantID, &i.Size); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -56,3 +56,7 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
 -- name: Backlog :one
 -- Waiting events, counted up to a bound.
 SELECT count(*) FROM (SELECT FROM audit.inbox LIMIT 100000) w;
+
+-- name: Oldest :one
+-- How long the oldest event waits, in seconds; 0 where none does.
+SELECT coalesce((SELECT extract(epoch FROM clock_timestamp() - i.recorded_at) FROM audit.inbox i ORDER BY i.seq LIMIT 1), 0)::float8;

@@ -1,18 +1,41 @@
--- name: PutSetReport :exec
-INSERT INTO registry.set_reports (tenant_id, audit_backlog, reported_at) VALUES (@tenant_id, @audit_backlog, clock_timestamp())
-ON CONFLICT (tenant_id) DO UPDATE SET audit_backlog = excluded.audit_backlog, reported_at = excluded.reported_at;
+-- name: LastReports :many
+-- In the order of tenants, so that two processes that take reports don't wait for each other in a circle.
+SELECT tenant_id, body, reported_at FROM registry.set_reports WHERE tenant_id = ANY (@tenant_ids::uuid[]) ORDER BY tenant_id FOR UPDATE;
 
--- name: PutComponentReports :exec
-INSERT INTO registry.component_reports (tenant_id, name, health, release, started_at, reported_at)
-SELECT @tenant_id, unnest(@names::text[]), unnest(@healths::text[]), unnest(@releases::text[]), nullif(unnest(@started_ats::timestamptz[]), '0001-01-01T00:00:00Z'), clock_timestamp()
-ON CONFLICT (tenant_id, name) DO UPDATE
-    SET health = excluded.health, release = excluded.release, started_at = excluded.started_at, reported_at = excluded.reported_at;
+-- name: PutReports :exec
+INSERT INTO registry.set_reports (tenant_id, audit_backlog, reported_at, body)
+SELECT unnest(@tenant_ids::uuid[]), unnest(@audit_backlogs::bigint[]), clock_timestamp(), unnest(@bodies::bytea[])
+ON CONFLICT (tenant_id) DO UPDATE SET audit_backlog = excluded.audit_backlog, reported_at = excluded.reported_at, body = excluded.body;
 
--- name: DropOtherComponentReports :exec
-DELETE FROM registry.component_reports WHERE tenant_id = @tenant_id AND NOT name = ANY (@names::text[]);
+-- name: PutPoints :exec
+-- The first report of a minute is kept, and makes room: each point that comes in looks after those of its own tenant, so that no
+-- tenant has more than a day's and nobody has to sweep. The quarter of an hour is for points that a pause in reports left over.
+WITH added AS (
+    INSERT INTO registry.report_points (tenant_id, minute, reported_at, body)
+    SELECT unnest(@tenant_ids::uuid[]), date_trunc('minute', clock_timestamp()), clock_timestamp(), unnest(@bodies::bytea[])
+    ON CONFLICT DO NOTHING RETURNING tenant_id
+)
+DELETE FROM registry.report_points p USING added a WHERE p.tenant_id = a.tenant_id
+    AND (p.minute < clock_timestamp() - interval '24 hours 10 minutes'
+        OR (p.minute < clock_timestamp() - interval '2 hours' AND p.minute >= clock_timestamp() - interval '2 hours 15 minutes'
+            AND extract(minute FROM p.minute)::int % 10 <> 0));
+
+-- name: WitnessedSizes :many
+SELECT tenant_id, max(size)::bigint AS size FROM registry.checkpoints WHERE tenant_id = ANY (@tenant_ids::uuid[]) GROUP BY tenant_id;
 
 -- name: ReportsOf :many
-SELECT * FROM registry.component_reports WHERE tenant_id = ANY (@tenant_ids::uuid[]) ORDER BY tenant_id, name;
+SELECT tenant_id, reported_at, body FROM registry.set_reports WHERE tenant_id = ANY (@tenant_ids::uuid[]) AND body IS NOT NULL;
+
+-- name: PointsOf :many
+-- From the last one before the window on, to know what had been counted when it began; and the newest report where it is in the window.
+SELECT p.tenant_id, p.reported_at, p.body FROM registry.report_points p
+WHERE p.tenant_id = ANY (@tenant_ids::uuid[]) AND p.reported_at <= @until::timestamptz
+    AND p.minute >= coalesce((SELECT max(b.minute) FROM registry.report_points b
+        WHERE b.tenant_id = p.tenant_id AND b.minute <= @since::timestamptz AND b.reported_at <= @since::timestamptz), '-infinity')
+UNION ALL
+SELECT s.tenant_id, s.reported_at, s.body FROM registry.set_reports s
+WHERE s.tenant_id = ANY (@tenant_ids::uuid[]) AND s.reported_at <= @until::timestamptz AND s.body IS NOT NULL
+ORDER BY tenant_id, reported_at;
 
 -- name: VerifierKey :one
 SELECT verifier_key FROM registry.witnessed_logs WHERE tenant_id = @tenant_id;
@@ -35,5 +58,6 @@ DELETE FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size < @newest
 SELECT DISTINCT ON (tenant_id) * FROM registry.checkpoints WHERE tenant_id = ANY (@tenant_ids::uuid[]) ORDER BY tenant_id, size DESC;
 
 -- name: DropReports :exec
-WITH components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = @tenant_id)
+WITH points AS (DELETE FROM registry.report_points p WHERE p.tenant_id = @tenant_id),
+    components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = @tenant_id)
 DELETE FROM registry.set_reports s WHERE s.tenant_id = @tenant_id;

@@ -10,6 +10,7 @@ package registryv1
 
 import (
 	_ "a3os.app/proto/gen/go/a3os/authz/v1"
+	v1 "a3os.app/proto/gen/go/a3os/set/v1"
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -355,9 +356,19 @@ type TenantStatus struct {
 	// Newest audit checkpoint that the set handed over, and when.
 	Checkpoint string `protobuf:"bytes,4,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	// When that was.
-	CheckpointAt  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=checkpoint_at,json=checkpointAt,proto3" json:"checkpoint_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CheckpointAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=checkpoint_at,json=checkpointAt,proto3" json:"checkpoint_at,omitempty"`
+	// When the set reported last; absent until it did.
+	ReportedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
+	// Events that were recorded and not yet sealed then.
+	AuditBacklog int64 `protobuf:"varint,7,opt,name=audit_backlog,json=auditBacklog,proto3" json:"audit_backlog,omitempty"`
+	// How long the oldest of them waited.
+	AuditBacklogAgeSeconds int64 `protobuf:"varint,8,opt,name=audit_backlog_age_seconds,json=auditBacklogAgeSeconds,proto3" json:"audit_backlog_age_seconds,omitempty"`
+	// Size of the set's database.
+	DatabaseBytes int64 `protobuf:"varint,9,opt,name=database_bytes,json=databaseBytes,proto3" json:"database_bytes,omitempty"`
+	// Open connections to it.
+	DatabaseConnections int64 `protobuf:"varint,10,opt,name=database_connections,json=databaseConnections,proto3" json:"database_connections,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *TenantStatus) Reset() {
@@ -423,6 +434,41 @@ func (x *TenantStatus) GetCheckpointAt() *timestamppb.Timestamp {
 		return x.CheckpointAt
 	}
 	return nil
+}
+
+func (x *TenantStatus) GetReportedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReportedAt
+	}
+	return nil
+}
+
+func (x *TenantStatus) GetAuditBacklog() int64 {
+	if x != nil {
+		return x.AuditBacklog
+	}
+	return 0
+}
+
+func (x *TenantStatus) GetAuditBacklogAgeSeconds() int64 {
+	if x != nil {
+		return x.AuditBacklogAgeSeconds
+	}
+	return 0
+}
+
+func (x *TenantStatus) GetDatabaseBytes() int64 {
+	if x != nil {
+		return x.DatabaseBytes
+	}
+	return 0
+}
+
+func (x *TenantStatus) GetDatabaseConnections() int64 {
+	if x != nil {
+		return x.DatabaseConnections
+	}
+	return 0
 }
 
 // GetTenantResponse is the tenant.
@@ -1331,12 +1377,16 @@ type ComponentReport struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// How it is.
 	Health Health `protobuf:"varint,2,opt,name=health,proto3,enum=a3os.registry.v1.Health" json:"health,omitempty"`
-	// Release it runs: version and digest, as it says itself.
+	// Release it runs, `version@sha256:…`, whose digest the process worked out from the program that it is.
 	Release string `protobuf:"bytes,3,opt,name=release,proto3" json:"release,omitempty"`
 	// When it started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// When the registry heard it; set by the registry.
-	ReportedAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
+	ReportedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
+	// Counts since it started, and levels; absent where it could not be asked.
+	Figures *v1.Figures `protobuf:"bytes,6,opt,name=figures,proto3" json:"figures,omitempty"`
+	// How often the registry saw it start anew since it first heard of it; set by the registry.
+	Restarts      int32 `protobuf:"varint,7,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1406,6 +1456,20 @@ func (x *ComponentReport) GetReportedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ComponentReport) GetFigures() *v1.Figures {
+	if x != nil {
+		return x.Figures
+	}
+	return nil
+}
+
+func (x *ComponentReport) GetRestarts() int32 {
+	if x != nil {
+		return x.Restarts
+	}
+	return 0
+}
+
 // ReportRequest is a set's report.
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1418,9 +1482,15 @@ type ReportRequest struct {
 	// Proof that the checkpoint follows from the one the registry holds, 32 bytes each.
 	ConsistencyProof [][]byte `protobuf:"bytes,4,rep,name=consistency_proof,json=consistencyProof,proto3" json:"consistency_proof,omitempty"`
 	// Events recorded and not yet sealed.
-	AuditBacklog  int64 `protobuf:"varint,5,opt,name=audit_backlog,json=auditBacklog,proto3" json:"audit_backlog,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AuditBacklog int64 `protobuf:"varint,5,opt,name=audit_backlog,json=auditBacklog,proto3" json:"audit_backlog,omitempty"`
+	// How long the oldest of them waits.
+	AuditBacklogAgeSeconds int64 `protobuf:"varint,6,opt,name=audit_backlog_age_seconds,json=auditBacklogAgeSeconds,proto3" json:"audit_backlog_age_seconds,omitempty"`
+	// Size of the set's database.
+	DatabaseBytes int64 `protobuf:"varint,7,opt,name=database_bytes,json=databaseBytes,proto3" json:"database_bytes,omitempty"`
+	// Open connections to it, everybody's.
+	DatabaseConnections int64 `protobuf:"varint,8,opt,name=database_connections,json=databaseConnections,proto3" json:"database_connections,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
@@ -1488,6 +1558,27 @@ func (x *ReportRequest) GetAuditBacklog() int64 {
 	return 0
 }
 
+func (x *ReportRequest) GetAuditBacklogAgeSeconds() int64 {
+	if x != nil {
+		return x.AuditBacklogAgeSeconds
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetDatabaseBytes() int64 {
+	if x != nil {
+		return x.DatabaseBytes
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetDatabaseConnections() int64 {
+	if x != nil {
+		return x.DatabaseConnections
+	}
+	return 0
+}
+
 // ReportResponse says what the registry holds.
 type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1547,7 +1638,7 @@ var File_a3os_registry_v1_registry_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x02\n" +
+	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x02\n" +
 	"\x06Tenant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12!\n" +
@@ -1558,7 +1649,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"5\n" +
 	"\x10GetTenantRequest\x12!\n" +
-	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\"\x9d\x02\n" +
+	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\"\x94\x04\n" +
 	"\fTenantStatus\x120\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\x12=\n" +
 	"\vservice_set\x18\x02 \x01(\v2\x1c.a3os.registry.v1.ServiceSetR\n" +
@@ -1567,7 +1658,14 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x04 \x01(\tR\n" +
 	"checkpoint\x12?\n" +
-	"\rcheckpoint_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fcheckpointAt\"K\n" +
+	"\rcheckpoint_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fcheckpointAt\x12;\n" +
+	"\vreported_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"reportedAt\x12#\n" +
+	"\raudit_backlog\x18\a \x01(\x03R\fauditBacklog\x129\n" +
+	"\x19audit_backlog_age_seconds\x18\b \x01(\x03R\x16auditBacklogAgeSeconds\x12%\n" +
+	"\x0edatabase_bytes\x18\t \x01(\x03R\rdatabaseBytes\x121\n" +
+	"\x14database_connections\x18\n" +
+	" \x01(\x03R\x13databaseConnections\"K\n" +
 	"\x11GetTenantResponse\x126\n" +
 	"\x06status\x18\x01 \x01(\v2\x1e.a3os.registry.v1.TenantStatusR\x06status\"e\n" +
 	"\x12ListTenantsRequest\x12'\n" +
@@ -1629,7 +1727,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"components\x18\x03 \x03(\v2\x1b.a3os.registry.v1.ComponentR\n" +
 	"components\x12.\n" +
-	"\x13ca_certificates_pem\x18\x04 \x01(\tR\x11caCertificatesPem\"\x9c\x02\n" +
+	"\x13ca_certificates_pem\x18\x04 \x01(\tR\x11caCertificatesPem\"\xe8\x02\n" +
 	"\x0fComponentReport\x121\n" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x04name\x12:\n" +
 	"\x06health\x18\x02 \x01(\x0e2\x18.a3os.registry.v1.HealthB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06health\x12\"\n" +
@@ -1637,7 +1735,9 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n" +
 	"\vreported_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"reportedAt\"\xb3\x02\n" +
+	"reportedAt\x12.\n" +
+	"\afigures\x18\x06 \x01(\v2\x14.a3os.set.v1.FiguresR\afigures\x12\x1a\n" +
+	"\brestarts\x18\a \x01(\x05R\brestarts\"\xe3\x03\n" +
 	"\rReportRequest\x12K\n" +
 	"\n" +
 	"components\x18\x01 \x03(\v2!.a3os.registry.v1.ComponentReportB\b\xbaH\x05\x92\x01\x02\x10@R\n" +
@@ -1647,7 +1747,10 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"checkpoint\x12@\n" +
 	"\x17checkpoint_verifier_key\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\x15checkpointVerifierKey\x12;\n" +
 	"\x11consistency_proof\x18\x04 \x03(\fB\x0e\xbaH\v\x92\x01\b\x10@\"\x04z\x02h R\x10consistencyProof\x12,\n" +
-	"\raudit_backlog\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\fauditBacklog\"g\n" +
+	"\raudit_backlog\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\fauditBacklog\x12B\n" +
+	"\x19audit_backlog_age_seconds\x18\x06 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x16auditBacklogAgeSeconds\x12.\n" +
+	"\x0edatabase_bytes\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rdatabaseBytes\x12:\n" +
+	"\x14database_connections\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x13databaseConnections\"g\n" +
 	"\x0eReportResponse\x12%\n" +
 	"\x0ewitnessed_size\x18\x01 \x01(\x03R\rwitnessedSize\x12.\n" +
 	"\x13next_report_seconds\x18\x02 \x01(\x05R\x11nextReportSeconds*\x9c\x01\n" +
@@ -1719,6 +1822,7 @@ var file_a3os_registry_v1_registry_proto_goTypes = []any{
 	(*ReportRequest)(nil),          // 23: a3os.registry.v1.ReportRequest
 	(*ReportResponse)(nil),         // 24: a3os.registry.v1.ReportResponse
 	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
+	(*v1.Figures)(nil),             // 26: a3os.set.v1.Figures
 }
 var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: a3os.registry.v1.Tenant.state:type_name -> a3os.registry.v1.TenantState
@@ -1728,41 +1832,43 @@ var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	14, // 4: a3os.registry.v1.TenantStatus.service_set:type_name -> a3os.registry.v1.ServiceSet
 	22, // 5: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
 	25, // 6: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
-	5,  // 7: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
-	5,  // 8: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
-	1,  // 9: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	3,  // 10: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	0,  // 11: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
-	3,  // 12: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	13, // 13: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
-	14, // 14: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	19, // 15: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
-	25, // 16: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
-	21, // 17: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
-	13, // 18: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
-	2,  // 19: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
-	25, // 20: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
-	25, // 21: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
-	22, // 22: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
-	4,  // 23: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
-	7,  // 24: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
-	9,  // 25: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
-	11, // 26: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
-	15, // 27: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
-	17, // 28: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
-	23, // 29: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
-	6,  // 30: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
-	8,  // 31: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
-	10, // 32: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
-	12, // 33: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
-	16, // 34: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
-	18, // 35: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
-	24, // 36: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
-	30, // [30:37] is the sub-list for method output_type
-	23, // [23:30] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	25, // 7: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
+	5,  // 8: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
+	5,  // 9: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
+	1,  // 10: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	3,  // 11: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	0,  // 12: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
+	3,  // 13: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	13, // 14: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
+	14, // 15: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	19, // 16: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
+	25, // 17: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
+	21, // 18: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
+	13, // 19: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
+	2,  // 20: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
+	25, // 21: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
+	25, // 22: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
+	26, // 23: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
+	22, // 24: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
+	4,  // 25: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
+	7,  // 26: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
+	9,  // 27: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
+	11, // 28: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
+	15, // 29: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
+	17, // 30: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
+	23, // 31: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
+	6,  // 32: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
+	8,  // 33: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
+	10, // 34: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
+	12, // 35: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
+	16, // 36: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
+	18, // 37: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
+	24, // 38: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
+	32, // [32:39] is the sub-list for method output_type
+	25, // [25:32] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_registry_proto_init() }

@@ -1,0 +1,120 @@
+package registry_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/workload"
+)
+
+// counted is a report of one component that started at a time and counted since.
+func counted(started time.Time, requests, errors int64) *registryv1.ReportRequest {
+	return &registryv1.ReportRequest{AuditBacklog: requests, Components: []*registryv1.ComponentReport{{
+		Name: "iam", Health: registryv1.Health_HEALTH_SERVING, Release: "1.0.0", StartedAt: timestamppb.New(started),
+		Figures: &setv1.Figures{Requests: requests, Errors: errors, LatencyCounts: []int64{requests}},
+	}}}
+}
+
+func TestFiguresAreOfTheWindowAndTheTenantAskedFor(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme, globex := h.create(operator, "acme"), h.create(operator, "globex")
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: "dev", Tenant: acme.id, Service: "audit"})
+	set, r := registryv1.NewReportServiceClient(h.dial(addr, s)), registryv1.NewFigureServiceClient(operator)
+	began := time.Now()
+	long := began.Add(-time.Hour)
+	report := func(req *registryv1.ReportRequest) {
+		t.Helper()
+		if _, err := set.Report(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report(counted(long, 1000, 10))
+	// What was said a while ago, and too long ago: the first of a minute stays, so these stand for minutes that have passed.
+	h.age(acme, began.Add(-10*time.Minute))
+	report(counted(long, 1500, 10))
+	h.age(acme, began.Add(-5*time.Minute))
+	report(counted(began, 40, 4)) // started anew
+	report(counted(began, 60, 4))
+
+	get := func(from, until time.Time) []*registryv1.TenantFigures {
+		t.Helper()
+		req := &registryv1.BatchGetFiguresRequest{TenantIds: []string{globex.id.String(), acme.id.String()}, From: timestamppb.New(from)}
+		if !until.IsZero() {
+			req.Until = timestamppb.New(until)
+		}
+		res, err := r.BatchGetFigures(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.GetFigures()
+	}
+	all := get(began.Add(-30*time.Minute), time.Time{})
+	if len(all) != 2 || all[0].GetTenantId() != globex.id.String() || all[0].GetReports() != 0 || all[0].GetUntil() != nil {
+		t.Errorf("of a tenant that never reported: %v", all)
+	}
+	if f := all[1]; f.GetRequests() != 560 || f.GetErrors() != 4 || f.GetRestarts() != 1 || f.GetMostAuditBacklog() != 1500 || f.GetAuditBacklog() != 60 {
+		t.Errorf("from the first report on: %v", f)
+	}
+	// The report before the window is where its counts begin.
+	if f := get(began.Add(-7*time.Minute), time.Time{})[1]; f.GetRequests() != 560 || f.GetMostAuditBacklog() != 1500 {
+		t.Errorf("from between the first and the second: %v", f)
+	}
+	if f := get(began.Add(-4*time.Minute), time.Time{})[1]; f.GetRequests() != 60 || f.GetRestarts() != 1 || f.GetMostAuditBacklog() != 60 {
+		t.Errorf("from after the second: %v", f)
+	}
+	if f := get(began.Add(-30*time.Minute), began.Add(-time.Minute))[1]; f.GetRequests() != 500 || f.GetErrors() != 0 || f.GetRestarts() != 0 {
+		t.Errorf("until before the third: %v", f)
+	}
+	got, err := registryv1.NewTenantServiceClient(operator).GetTenant(t.Context(), &registryv1.GetTenantRequest{Tenant: "acme"})
+	if err != nil || got.GetStatus().GetReports()[0].GetRestarts() != 1 || got.GetStatus().GetReports()[0].GetRelease() != "1.0.0" || got.GetStatus().GetAuditBacklog() != 60 {
+		t.Errorf("%v, %v", got, err)
+	}
+	_, err = r.BatchGetFigures(t.Context(), &registryv1.BatchGetFiguresRequest{TenantIds: []string{acme.id.String()}, From: timestamppb.New(began), Until: timestamppb.New(began)})
+	wantKind(t, err, fault.InvalidArgument, "an empty window")
+	_, err = registryv1.NewFigureServiceClient(h.dial(addr, s)).BatchGetFigures(t.Context(), &registryv1.BatchGetFiguresRequest{TenantIds: []string{acme.id.String()}, From: timestamppb.New(began)})
+	wantKind(t, err, fault.PermissionDenied, "figures asked for by a set")
+}
+
+// age makes the newest point of a tenant one of another time.
+func (h *harness) age(x tenant, to time.Time) {
+	h.t.Helper()
+	tag, err := h.db.Pool(h.t).Exec(h.t.Context(), `update registry.report_points set minute = date_trunc('minute', $2::timestamptz), reported_at = $2
+		where tenant_id = $1 and minute = (select max(minute) from registry.report_points where tenant_id = $1)`, x.id, to)
+	if err != nil || tag.RowsAffected() != 1 {
+		h.t.Fatalf("%v: %v", tag, err)
+	}
+}
+
+func TestPointsOfADayStayAndNoMore(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	acme := h.create(h.as(addr, "operator"), "acme")
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: "dev", Tenant: acme.id, Service: "audit"})
+	set := registryv1.NewReportServiceClient(h.dial(addr, s))
+	// Two days, a report a minute, as they would be if nothing had made room.
+	if _, err := h.db.Pool(t).Exec(t.Context(), `insert into registry.report_points (tenant_id, minute, reported_at, body)
+		select $1, m, m, '' from generate_series(date_trunc('minute', now()) - interval '48 hours', date_trunc('minute', now()) - interval '1 minute', interval '1 minute') m`, acme.id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := set.Report(t.Context(), counted(time.Now(), 1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	var all, old, recent, thinned int
+	if err := h.db.Pool(t).QueryRow(t.Context(), `select count(*), count(*) filter (where minute < now() - interval '24 hours 11 minutes'),
+		count(*) filter (where minute >= now() - interval '2 hours'),
+		count(*) filter (where minute < now() - interval '2 hours 1 minute' and minute >= now() - interval '2 hours 14 minutes') from registry.report_points`).
+		Scan(&all, &old, &recent, &thinned); err != nil {
+		t.Fatal(err)
+	}
+	if old != 0 || recent < 119 || thinned > 2 {
+		t.Errorf("of %d points %d are older than a day, %d of the last two hours are left, and %d of the quarter of an hour before", all, old, recent, thinned)
+	}
+}
