@@ -188,7 +188,7 @@ func secured(ctx context.Context, l net.Listener, w world, source *workload.Sour
 	}
 	go heartbeat(ctx, revocations)
 	s, err := rpc.NewServer(rpc.ServerConfig{
-		Identity: w.server(), Release: "v1.0.0 sha256:bench", TLS: config, Peer: peers.Peer, Tokens: tokens, Revocations: revocations,
+		Identity: w.server(), TLS: config, Peer: peers.Peer, Tokens: tokens, Revocations: revocations,
 	}, []rpc.Service{rpc.Mount(discoveryv1connect.NewRunServiceHandler, discoveryv1connect.RunServiceHandler(runs{at: timestamppb.Now()}))}, nil)
 	if err != nil {
 		return err
