@@ -29,6 +29,8 @@ type (
 	messageKind    struct{}
 	requestKind    struct{}
 	deadLetterKind struct{}
+	operationKind  struct{}
+	rolloutKind    struct{}
 )
 
 func (tenantKind) Prefix() string         { return "tnt" }
@@ -57,6 +59,8 @@ func (eventKind) Prefix() string      { return "evt" }
 func (messageKind) Prefix() string    { return "msg" }
 func (requestKind) Prefix() string    { return "req" }
 func (deadLetterKind) Prefix() string { return "dlt" }
+func (operationKind) Prefix() string  { return "opr" }
+func (rolloutKind) Prefix() string    { return "rol" }
 
 // Ids by kind.
 type (
@@ -94,6 +98,10 @@ type (
 	Request = ID[requestKind]
 	// DeadLetter is `dlt_…`.
 	DeadLetter = ID[deadLetterKind]
+	// Operation is `opr_…`.
+	Operation = ID[operationKind]
+	// Rollout is `rol_…`.
+	Rollout = ID[rolloutKind]
 )
 
 // NewTenant makes a new `tnt_…`.
@@ -134,6 +142,12 @@ func NewMessage() Message { return New[messageKind]() }
 
 // NewDeadLetter makes a new `dlt_…`.
 func NewDeadLetter() DeadLetter { return New[deadLetterKind]() }
+
+// NewOperation makes a new `opr_…`.
+func NewOperation() Operation { return New[operationKind]() }
+
+// NewRollout makes a new `rol_…`.
+func NewRollout() Rollout { return New[rolloutKind]() }
 
 // NewRequest makes a new `req_…`: a UUIDv7 (RFC 9562 §5.7) with no counter, since requests of one millisecond need no order and
 // every call makes one.
@@ -194,3 +208,9 @@ func ParseMessage(s string) (Message, error) { return Parse[messageKind](s) }
 
 // ParseDeadLetter reads a `dlt_…`.
 func ParseDeadLetter(s string) (DeadLetter, error) { return Parse[deadLetterKind](s) }
+
+// ParseOperation reads an `opr_…`.
+func ParseOperation(s string) (Operation, error) { return Parse[operationKind](s) }
+
+// ParseRollout reads a `rol_…`.
+func ParseRollout(s string) (Rollout, error) { return Parse[rolloutKind](s) }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -99,8 +101,7 @@ func (s *Server) planeChain() []link {
 	}
 }
 
-// checkPlaneRule lets in the workloads that the rule names: services of the plane by name, or, as `set`, the one service of a
-// tenant's set that reports for it.
+// checkPlaneRule lets in the workloads that the rule names.
 func checkPlaneRule(ctx context.Context, c *call) (context.Context, error) {
 	if c.rule.Rule == nil {
 		return ctx, fault.New(fault.Unimplemented, "no such method")
@@ -108,23 +109,39 @@ func checkPlaneRule(ctx context.Context, c *call) (context.Context, error) {
 	if c.rule.GetLevel() != authzv1.Level_LEVEL_PLANE {
 		return ctx, errNotYours
 	}
-	name := c.caller.peer.Service
-	if !c.caller.peer.Tenant.IsZero() {
-		if name != reporter {
-			return ctx, errNotYours
-		}
-		name = "set"
-	}
-	for _, w := range c.rule.GetWorkloads() {
-		if w == name && name != "" {
-			return ctx, nil
-		}
+	if name := planeName(c.caller.peer); name != "" && slices.Contains(c.rule.GetWorkloads(), name) {
+		return ctx, nil
 	}
 	return ctx, errNotYours
 }
 
-// reporter is the service that speaks for its set at the control plane.
-const reporter = "audit"
+// planeName is what rules of the control plane call a workload; empty for one that they have no name for. Services of the plane have
+// their own names, and people are operators, each with a name in the certificate. Of a tenant's set, one service reports for it, and
+// the provisioner is whoever carries out an operation on that tenant: neither name is the plane's to have.
+func planeName(who workload.Identity) string {
+	switch {
+	case who.Tenant.IsZero() && (who.Service == set || who.Service == provisioner):
+		return ""
+	case who.Tenant.IsZero() && strings.HasPrefix(who.Service, workload.OperatorPrefix):
+		return operator
+	case who.Tenant.IsZero():
+		return who.Service
+	case who.Service == reporter:
+		return set
+	case who.Service == provisioner:
+		return provisioner
+	}
+	return ""
+}
+
+const (
+	// reporter is the service that speaks for its set at the control plane.
+	reporter = "audit"
+	// set, operator and provisioner are names of rules, beside those of the plane's services.
+	set         = "set"
+	operator    = workload.Operator
+	provisioner = workload.Provisioner
+)
 
 // PeerFrom is the workload that calls, in a handler of a GRPCServer. It fails where there is none.
 func PeerFrom(ctx context.Context) (workload.Identity, error) {

@@ -28,6 +28,21 @@ const (
 	planeLabel = "plane"
 )
 
+// Services that are no process of a blueprint.
+const (
+	// Operator is the plane's first operator: who made the plane. Others have names, OperatorPrefix and what follows.
+	Operator = "operator"
+	// OperatorPrefix begins the service of an operator with a name: `operator-ann`.
+	OperatorPrefix = Operator + "-"
+	// Provisioner is whoever carries out an operation on a tenant, in that tenant's trust domain. Only the plane makes one.
+	Provisioner = "provisioner"
+)
+
+// Reserved says of a service's name that no issuer of a tenant may certify it: it is an operator's or the provisioner's.
+func Reserved(service string) bool {
+	return service == Provisioner || service == Operator || strings.HasPrefix(service, OperatorPrefix)
+}
+
 // serviceName is a DNS label, shorter than the 63 octets DNS allows so that the whole pseudo-host stays well within its 253.
 var serviceName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
 

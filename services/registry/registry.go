@@ -23,6 +23,7 @@ import (
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
+	"a3os.app/services/registry/internal/changes"
 	"a3os.app/services/registry/internal/intake"
 	"a3os.app/services/registry/internal/placement"
 	"a3os.app/services/registry/internal/publish"
@@ -41,6 +42,8 @@ type Config struct {
 	Reserved       []netip.AddrPort `env:"RESERVED_ADDRESSES" envDefault:"" desc:"addresses of the platform's own servers, which no set may name"`
 	SlugQuarantine time.Duration    `env:"SLUG_QUARANTINE" envDefault:"720h" desc:"how long the slug of a tenant that left stays unused"`
 	ReleaseKeys    string           `env:"RELEASE_KEYS" envDefault:"" desc:"public keys that releases are signed with; without any, none is taken"`
+	Lease          time.Duration    `env:"LEASE" envDefault:"30s" desc:"how long the lease of an operation lasts that nobody renews"`
+	PlanLasts      time.Duration    `env:"PLAN_LASTS" envDefault:"24h" desc:"how long a plan can be carried out after it was made"`
 	ReportEvery    time.Duration    `env:"REPORT_EVERY" envDefault:"10s" desc:"how often sets report"`
 }
 
@@ -76,6 +79,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	publisher := publish.New(db, cfg.DatabaseURL.Reveal(), cfg.Plane, signer)
+	hub := changes.New(cfg.DatabaseURL.Reveal())
 	anchors := publisher.Anchors(p.Trust)
 	peers, err := workload.NewVerifier(anchors)
 	if err != nil {
@@ -92,7 +96,7 @@ func Run(ctx context.Context, cfg Config) error {
 	reports := intake.New(db)
 	srv, err := rpc.NewGRPCServer(rpc.GRPCConfig{Identity: p.Identity, Credentials: creds, Peer: peerOf(peers)},
 		server.Register(server.Config{
-			DB: db, Publisher: publisher,
+			DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,
 			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved},
 			Releases:  releases, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
 			Intake: reports,
@@ -104,6 +108,7 @@ func Run(ctx context.Context, cfg Config) error {
 	return p.Run(ctx, ready,
 		func(ctx context.Context) error { return srv.Serve(ctx, cfg.Listen) },
 		publisher.Run,
+		hub.Run,
 		reports.Run,
 		func(ctx context.Context) error { return dropOldKeys(ctx, db) })
 }

@@ -7,15 +7,17 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
-	"a3os.app/libs/binding/bindingtest"
+	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
@@ -30,6 +32,7 @@ import (
 // harness is a plane's control side: a database, the plane's authority, and registry processes.
 type harness struct {
 	t        *testing.T
+	plane    string
 	db       *pgtest.Database
 	role     string
 	root     workload.Authority
@@ -40,27 +43,56 @@ type harness struct {
 	// releaseKeys are those that registries trust, and releaseSigner holds the private half of one.
 	releaseKeys   string
 	releaseSigner *release.Signer
+	markKeys      string
+	// settings are more A3_* variables of the registry.
+	settings []string
 }
 
-func newHarness(t *testing.T) *harness {
+func newHarness(t *testing.T) *harness { return newPlane(t, "dev") }
+
+// newPlane is a harness of a plane by name.
+func newPlane(t *testing.T, plane string) *harness {
 	t.Helper()
-	h := &harness{t: t, db: pgtest.New(t), dir: t.TempDir()}
+	h := &harness{t: t, plane: plane, db: pgtest.New(t), dir: t.TempDir()}
 	h.role = h.db.Role(t, "registry")
 	if err := pg.Migrate(t.Context(), h.db.URL, pg.Roles{"role_registry": h.db.RoleName(h.role)}, registry.Schema()); err != nil {
 		t.Fatal(err)
 	}
-	bindingtest.Mark(t, h.db.URL, id.Tenant{}, "")
-	h.root, h.issuer = authority(t, workload.TrustDomain{Plane: "dev"})
+	h.mark()
+	h.root, h.issuer = authority(t, workload.TrustDomain{Plane: plane})
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.key = private
-	if h.verifier, err = snapshot.NewVerifier("dev", public); err != nil {
+	if h.verifier, err = snapshot.NewVerifier(plane, public); err != nil {
 		t.Fatal(err)
 	}
-	h.releaseSigner, h.releaseKeys = releaseKey(t, "dev")
+	h.releaseSigner, h.releaseKeys = releaseKey(t, plane)
 	return h
+}
+
+// mark marks the database as the plane's own, as its provisioner does.
+func (h *harness) mark() {
+	h.t.Helper()
+	private, public, err := binding.NewKey(h.plane)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.markKeys = public
+	signer, err := binding.NewSigner(h.plane, private)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var name string
+	if err := h.db.Pool(h.t).QueryRow(h.t.Context(), "SELECT current_database()").Scan(&name); err != nil {
+		h.t.Fatal(err)
+	}
+	text, err := signer.Sign(binding.Mark{Kind: binding.Database, Name: name})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.db.Exec(h.t, "COMMENT ON DATABASE "+pgx.Identifier{name}.Sanitize()+" IS '"+text+"'")
 }
 
 func authority(t *testing.T, d workload.TrustDomain) (root, issuer workload.Authority) {
@@ -94,14 +126,24 @@ func source(t *testing.T, issuer workload.Authority, who workload.Identity) (*wo
 	return s, dir
 }
 
+// given are the addresses that freeAddress answered: the kernel may offer one again, and two sets at one are refused.
+var given sync.Map
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, again := given.LoadOrStore(addr, true); !again {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func write(t *testing.T, path string, content []byte) string {
@@ -116,18 +158,18 @@ func write(t *testing.T, path string, content []byte) string {
 func (h *harness) start() (addr string, stop func()) {
 	h.t.Helper()
 	addr = freeAddress(h.t)
-	_, dir := source(h.t, h.issuer, workload.Identity{Plane: "dev", Service: "registry"})
+	_, dir := source(h.t, h.issuer, workload.Identity{Plane: h.plane, Service: "registry"})
 	key, err := snapshot.FormatPrivateKey(h.key)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	cfg, err := config.Load[registry.Config]("registry", []string{
-		"A3_PLANE=dev", "A3_LISTEN=" + addr, "A3_CERT_DIR=" + dir, "A3_DATABASE_URL=" + h.role,
+	cfg, err := config.Load[registry.Config]("registry", append([]string{
+		"A3_PLANE=" + h.plane, "A3_LISTEN=" + addr, "A3_CERT_DIR=" + dir, "A3_DATABASE_URL=" + h.role,
 		"A3_PLANE_ROOTS=" + write(h.t, filepath.Join(h.t.TempDir(), "roots.pem"), h.root.CertificatePEM()),
 		"A3_SNAPSHOT_KEY_FILE=" + write(h.t, filepath.Join(h.t.TempDir(), "key.pem"), []byte(key)),
-		"A3_SET_NETWORKS=127.0.0.0/8", "A3_MARK_KEYS=" + bindingtest.Keys(h.t), "A3_LOG_LEVEL=warn",
+		"A3_SET_NETWORKS=127.0.0.0/8", "A3_MARK_KEYS=" + h.markKeys, "A3_LOG_LEVEL=warn",
 		"A3_RELEASE_KEYS=" + h.releaseKeys,
-	})
+	}, h.settings...))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -152,12 +194,12 @@ func (h *harness) start() (addr string, stop func()) {
 // dial connects as a workload, trusting the plane's root.
 func (h *harness) dial(addr string, who *workload.Source) *grpc.ClientConn {
 	h.t.Helper()
-	roots, err := workload.ParseRoots(workload.TrustDomain{Plane: "dev"}, h.root.CertificatePEM())
+	roots, err := workload.ParseRoots(workload.TrustDomain{Plane: h.plane}, h.root.CertificatePEM())
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	anchors := workload.AnchorsFunc(func(workload.TrustDomain) (*x509.CertPool, error) { return roots, nil })
-	creds, err := workload.GRPCClientCredentials(who, anchors, workload.Identity{Plane: "dev", Service: "registry"})
+	creds, err := workload.GRPCClientCredentials(who, anchors, workload.Identity{Plane: h.plane, Service: "registry"})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -173,7 +215,7 @@ func (h *harness) dial(addr string, who *workload.Source) *grpc.ClientConn {
 // as connects as a service of the plane.
 func (h *harness) as(addr, service string) *grpc.ClientConn {
 	h.t.Helper()
-	s, _ := source(h.t, h.issuer, workload.Identity{Plane: "dev", Service: service})
+	s, _ := source(h.t, h.issuer, workload.Identity{Plane: h.plane, Service: service})
 	return h.dial(addr, s)
 }
 
@@ -193,7 +235,7 @@ func (h *harness) create(conn *grpc.ClientConn, slug string) tenant {
 		h.t.Fatal(err)
 	}
 	x := tenant{id: parse(h.t, res.GetTenant().GetId())}
-	x.root, x.issuer = authority(h.t, workload.TrustDomain{Plane: "dev", Tenant: x.id})
+	x.root, x.issuer = authority(h.t, workload.TrustDomain{Plane: h.plane, Tenant: x.id})
 	x.set = &registryv1.ServiceSet{
 		CaCertificatesPem: string(x.root.CertificatePEM()), Release: "1.0.0",
 		Components: []*registryv1.Component{
@@ -204,6 +246,10 @@ func (h *harness) create(conn *grpc.ClientConn, slug string) tenant {
 	h.put(w, x)
 	h.setState(w, x, registryv1.TenantState_TENANT_STATE_ACTIVE)
 	return x
+}
+
+func (h *harness) domain(tenant id.Tenant) workload.TrustDomain {
+	return workload.TrustDomain{Plane: h.plane, Tenant: tenant}
 }
 
 func createRequest(slug string) *registryv1.CreateTenantRequest {

@@ -60,6 +60,9 @@ func (s *Certificates) IssueCertificate(ctx context.Context, req *connect.Reques
 	if !ok {
 		return nil, fault.New(fault.PermissionDenied, "certificates are for the services of the set")
 	}
+	if workload.Reserved(service) {
+		return nil, fault.New(fault.PermissionDenied, "certificates of %s are the platform's to issue", service)
+	}
 	identity := workload.Identity{Plane: sc.Plane, Tenant: sc.Tenant, Service: service}
 	chain, err := s.authority.IssueLeaf(req.Msg.GetCsr(), identity, s.rights.Now())
 	if err != nil {

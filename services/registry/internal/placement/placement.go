@@ -5,8 +5,11 @@ package placement
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -104,6 +107,34 @@ func (p Policy) address(s string) (string, error) {
 		return "", fmt.Errorf("it is outside of the networks that this plane's sets are in")
 	}
 	return ap.String(), nil
+}
+
+// hostName is a lower-case DNS name, fully written: one that ends in a digit alone would be an address in another spelling.
+var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z]([a-z0-9-]*[a-z0-9])?$`)
+
+// Database answers a database's place in its one spelling, so that two tenants can't have one database under two names of its server.
+// What a name leads to, the platform answers for.
+func (p Policy) Database(d *registryv1.DatabasePlace) (*registryv1.DatabasePlace, error) {
+	if d == nil {
+		if p.Plane == "prod" {
+			return nil, fault.New(fault.InvalidArgument, "service_set.database says where the set's database is: in plane prod it must be set")
+		}
+		return nil, nil
+	}
+	host, port, err := net.SplitHostPort(d.GetServer())
+	if err != nil {
+		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q is not host:port", clip(d.GetServer()))
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
+		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q has no port from 1 to 65535", clip(d.GetServer()))
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" && !addr.IsUnspecified() {
+		host = addr.Unmap().String()
+	} else if host == "localhost" || !hostName.MatchString(host) {
+		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q must be an IP address or a lower-case name that is one host's", clip(d.GetServer()))
+	}
+	return &registryv1.DatabasePlace{Server: net.JoinHostPort(host, strconv.FormatUint(number, 10)), Name: d.GetName()}, nil
 }
 
 // clip keeps errors short when the text is hostile.

@@ -15,10 +15,12 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/release"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/workload"
+	"a3os.app/services/registry/internal/changes"
 	"a3os.app/services/registry/internal/intake"
 	"a3os.app/services/registry/internal/placement"
 	"a3os.app/services/registry/internal/publish"
@@ -31,6 +33,14 @@ type Config struct {
 	DB *pg.DB
 	// Publisher keeps the present snapshot.
 	Publisher *publish.Publisher
+	// Changes wakes those who watch an operation.
+	Changes *changes.Hub
+	// Plane is "dev" or "prod".
+	Plane string
+	// Lease is how long a lease lasts that nobody renews.
+	Lease time.Duration
+	// PlanLasts is how long a plan can be carried out.
+	PlanLasts time.Duration
 	// Placement says where sets may be.
 	Placement placement.Policy
 	// SlugQuarantine is how long a slug that was freed stays unused.
@@ -50,6 +60,10 @@ func Register(cfg Config) func(grpc.ServiceRegistrar) {
 	return func(r grpc.ServiceRegistrar) {
 		registryv1.RegisterTenantServiceServer(r, &tenants{Config: cfg})
 		registryv1.RegisterTenantWriteServiceServer(r, &tenantWrites{Config: cfg})
+		registryv1.RegisterPlanServiceServer(r, &plans{Config: cfg})
+		registryv1.RegisterPlanWriteServiceServer(r, &planWrites{Config: cfg})
+		registryv1.RegisterOperationServiceServer(r, &operations{Config: cfg})
+		registryv1.RegisterOperationWriteServiceServer(r, &operationWrites{Config: cfg})
 		registryv1.RegisterReportServiceServer(r, &reports{Config: cfg})
 		registryv1.RegisterFigureServiceServer(r, &figureReads{Config: cfg})
 		registryv1.RegisterSnapshotServiceServer(r, &snapshots{Config: cfg})
@@ -62,6 +76,8 @@ func Register(cfg Config) func(grpc.ServiceRegistrar) {
 type change struct {
 	q     *store.Queries
 	actor string
+	// tenant is the caller's own where it is a tenant's provisioner: no other tenant is there for it. Zero for the plane's own.
+	tenant id.Tenant
 }
 
 // change runs fn in a transaction for the caller.
@@ -71,7 +87,7 @@ func (c Config) change(ctx context.Context, fn func(ctx context.Context, ch chan
 		return err
 	}
 	return c.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		return fn(ctx, change{q: store.New(tx), actor: who.String()})
+		return fn(ctx, change{q: store.New(tx), actor: who.String(), tenant: who.Tenant})
 	})
 }
 

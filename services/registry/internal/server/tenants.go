@@ -98,6 +98,15 @@ func (s *tenants) ListTenants(ctx context.Context, req *registryv1.ListTenantsRe
 	return res, nil
 }
 
+// tenantNow is a tenant as its readers see it.
+func tenantNow(ctx context.Context, q *store.Queries, t store.Tenant) (*registryv1.Tenant, error) {
+	all, err := statuses(ctx, q, []store.Tenant{t})
+	if err != nil {
+		return nil, err
+	}
+	return all[0].GetTenant(), nil
+}
+
 // statuses are tenants with their sets, reports and checkpoints, in the order given.
 func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*registryv1.TenantStatus, error) {
 	ids := make([]id.Tenant, len(rows))
@@ -107,12 +116,19 @@ func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*re
 		ids[i], all[i] = t.ID, &registryv1.TenantStatus{Tenant: tenantOf(t)}
 		by[t.ID] = all[i]
 	}
+	last, err := q.LastOperations(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range last {
+		by[o.TenantID].Tenant.LastOperation = o.OperationID.String()
+	}
 	sets, err := q.SetsOf(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range sets {
-		by[s.TenantID].ServiceSet = &registryv1.ServiceSet{CaCertificatesPem: s.CaCertificatesPem, Release: s.Release}
+		by[s.TenantID].ServiceSet = &registryv1.ServiceSet{CaCertificatesPem: s.CaCertificatesPem, Release: s.Release, Database: databaseOf(s)}
 	}
 	components, err := q.ComponentsOf(ctx, ids)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 const (
 	suspended  = "suspended"
 	offboarded = "offboarded"
+	dedicated  = "dedicated"
 )
 
 // moves are the states that each state may be left for. Offboarding goes by way of suspension, so that nothing that is served can
@@ -38,8 +39,12 @@ type tenantWrites struct {
 	Config
 }
 
-// CreateTenant makes a tenant known. Its id is new and was never anyone's.
+// CreateTenant makes a tenant known. Its id is new and was never anyone's. Where changes are planned and approved, an operation makes
+// tenants and nothing else does.
 func (s *tenantWrites) CreateTenant(ctx context.Context, req *registryv1.CreateTenantRequest) (*registryv1.CreateTenantResponse, error) {
+	if s.Plane == prod {
+		return nil, errPlanned
+	}
 	if err := naming.Check(req.GetSlug()); err != nil {
 		return nil, err
 	}
@@ -51,19 +56,17 @@ func (s *tenantWrites) CreateTenant(ctx context.Context, req *registryv1.CreateT
 	err = s.change(ctx, func(ctx context.Context, ch change) error {
 		proto.Reset(res)
 		return ch.once(ctx, registryv1.TenantWriteService_CreateTenant_FullMethodName, key, req, res, func() error {
-			t, err := ch.q.InsertTenant(ctx, store.InsertTenantParams{
-				ID: id.NewTenant(), Slug: req.GetSlug(), DisplayName: req.GetDisplayName(),
-				IsolationTier: word(tierPrefix, req.GetIsolationTier()), Region: req.GetRegion(),
-			})
-			if err != nil {
-				return fmt.Errorf("insert the tenant: %w", err)
+			if err := ch.q.LockSlugs(ctx); err != nil {
+				return fmt.Errorf("wait for other slugs: %w", err)
 			}
-			taken, err := ch.q.TakeSlug(ctx, store.TakeSlugParams{Slug: t.Slug, TenantID: t.ID, QuarantineSeconds: s.SlugQuarantine.Seconds()})
-			if err != nil {
-				return fmt.Errorf("take the slug: %w", err)
+			if err := s.slugFree(ctx, ch.q, req.GetSlug()); err != nil {
+				return err
 			}
-			if taken == 0 {
-				return fault.New(fault.AlreadyExists, "the slug %q is taken, or was freed not long ago: choose another", t.Slug)
+			t, err := s.newTenant(ctx, ch, store.InsertTenantParams{
+				Slug: req.GetSlug(), DisplayName: req.GetDisplayName(), IsolationTier: word(tierPrefix, req.GetIsolationTier()), Region: req.GetRegion(),
+			}, nil)
+			if err != nil {
+				return err
 			}
 			res.Tenant = tenantOf(t)
 			return ch.log(ctx, "registry.tenant.created", t.ID.String(), detail(req))
@@ -75,6 +78,57 @@ func (s *tenantWrites) CreateTenant(ctx context.Context, req *registryv1.CreateT
 	return res, nil
 }
 
+// newTenant makes a tenant with a new id and takes its slug, which was found free under the lock of all slugs.
+func (c Config) newTenant(ctx context.Context, ch change, t store.InsertTenantParams, labels map[string]string) (store.Tenant, error) {
+	var err error
+	if t.Labels, err = encodeLabels(labels); err != nil {
+		return store.Tenant{}, err
+	}
+	t.ID = id.NewTenant()
+	made, err := ch.q.InsertTenant(ctx, t)
+	if err != nil {
+		return store.Tenant{}, fmt.Errorf("insert the tenant: %w", err)
+	}
+	taken, err := ch.q.TakeSlug(ctx, store.TakeSlugParams{Slug: t.Slug, TenantID: t.ID, QuarantineSeconds: c.SlugQuarantine.Seconds()})
+	if err != nil {
+		return store.Tenant{}, fmt.Errorf("take the slug: %w", err)
+	}
+	if taken == 0 {
+		return store.Tenant{}, fault.New(fault.AlreadyExists, "the slug %q is taken, or was freed not long ago: choose another", t.Slug)
+	}
+	return made, nil
+}
+
+// errPlanned is a change that its plane wants planned, approved and carried out under a lease.
+var errPlanned = fault.Declare(fault.FailedPrecondition, "PLAN_NEEDED", "this plane's tenants are changed by plan: fleet plan, fleet approve, fleet apply")
+
+// under holds a change of a tenant to the operation that it is a part of. While there is one that isn't finished, only its lease's
+// holder may; where there is none, operators may, except on planes where everything is planned.
+func (c Config) under(ctx context.Context, ch change, t store.Tenant, lease *registryv1.LeaseProof) (*store.Operation, error) {
+	if lease != nil {
+		row, err := ch.leased(ctx, lease.GetOperationId(), lease.GetLeaseToken())
+		if err != nil {
+			return nil, err
+		}
+		if row.Operation.TenantID != t.ID {
+			return nil, errNoOperation
+		}
+		return &row.Operation, open(row.Operation)
+	}
+	if !ch.tenant.IsZero() {
+		return nil, errLeaseLost.With("a provisioner works under a lease, and none was shown")
+	}
+	switch other, err := ch.q.UnfinishedOperation(ctx, t.ID); {
+	case err == nil:
+		return nil, unfinished(other)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("look for an unfinished operation: %w", err)
+	case c.Plane == prod:
+		return nil, errPlanned
+	}
+	return nil, nil
+}
+
 // SetTenantState moves a tenant on. To move it where it stands already changes nothing.
 func (s *tenantWrites) SetTenantState(ctx context.Context, req *registryv1.SetTenantStateRequest) (*registryv1.SetTenantStateResponse, error) {
 	to := stateWord(req.GetState())
@@ -84,30 +138,45 @@ func (s *tenantWrites) SetTenantState(ctx context.Context, req *registryv1.SetTe
 		if err != nil {
 			return err
 		}
-		res.Tenant = tenantOf(t)
-		if t.State == to {
-			return nil
-		}
-		if !slices.Contains(moves[t.State], to) {
-			return fault.New(fault.FailedPrecondition, "tenant %s is %s and can't become %s from there", t.ID, t.State, to)
-		}
-		if err := ch.prepare(ctx, t, to); err != nil {
+		o, err := s.under(ctx, ch, t, req.GetLease())
+		if err != nil {
 			return err
 		}
-		from := t.State
-		if t, err = ch.q.SetTenantState(ctx, store.SetTenantStateParams{ID: t.ID, State: to}); err != nil {
-			return fmt.Errorf("set the state: %w", err)
+		// An offboarding takes what is served away first, and ends when it is finished and not before.
+		if o != nil && !(to == o.StateTo && to != offboarded) && !(o.StateTo == offboarded && to == suspended) {
+			return fault.New(fault.FailedPrecondition, "operation %s leads tenant %s to %s and not to %s", o.ID, t.ID, o.StateTo, to)
 		}
-		res.Tenant = tenantOf(t)
-		if err := ch.log(ctx, "registry.tenant.state_changed", t.ID.String(), from+" -> "+to); err != nil {
+		if err := ch.move(ctx, t, to); err != nil {
 			return err
 		}
-		return ch.publish(ctx)
+		t.State = to
+		res.Tenant, err = tenantNow(ctx, ch.q, t)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return res, nil
+}
+
+// move moves a tenant on, and publishes what follows.
+func (ch change) move(ctx context.Context, t store.Tenant, to string) error {
+	if t.State == to {
+		return nil
+	}
+	if !slices.Contains(moves[t.State], to) {
+		return fault.New(fault.FailedPrecondition, "tenant %s is %s and can't become %s from there", t.ID, t.State, to)
+	}
+	if err := ch.prepare(ctx, t, to); err != nil {
+		return err
+	}
+	if _, err := ch.q.SetTenantState(ctx, store.SetTenantStateParams{ID: t.ID, State: to}); err != nil {
+		return fmt.Errorf("set the state: %w", err)
+	}
+	if err := ch.log(ctx, "registry.tenant.state_changed", t.ID.String(), t.State+" -> "+to); err != nil {
+		return err
+	}
+	return ch.publish(ctx)
 }
 
 // prepare does what must be true before a tenant is in a state.
@@ -118,7 +187,11 @@ func (ch change) prepare(ctx context.Context, t store.Tenant, to string) error {
 		if err != nil {
 			return fmt.Errorf("read the set: %w", err)
 		}
-		if len(sets) == 0 {
+		components, err := ch.q.ComponentsOf(ctx, []id.Tenant{t.ID})
+		if err != nil {
+			return fmt.Errorf("read the components: %w", err)
+		}
+		if len(sets) == 0 || len(components) == 0 {
 			return fault.New(fault.FailedPrecondition, "tenant %s has no service set: put one first", t.ID)
 		}
 	case offboarded:
@@ -146,6 +219,9 @@ func (s *tenantWrites) PutServiceSet(ctx context.Context, req *registryv1.PutSer
 	if set.Components, err = s.Placement.Check(tenant, set); err != nil {
 		return nil, err
 	}
+	if set.Database, err = s.Placement.Database(set.GetDatabase()); err != nil {
+		return nil, err
+	}
 	err = s.change(ctx, func(ctx context.Context, ch change) error {
 		t, err := ch.lock(ctx, req.GetTenantId())
 		if err != nil {
@@ -154,14 +230,20 @@ func (s *tenantWrites) PutServiceSet(ctx context.Context, req *registryv1.PutSer
 		if t.State == offboarded {
 			return fault.New(fault.FailedPrecondition, "tenant %s was offboarded: it can have no service set", t.ID)
 		}
+		if _, err := s.under(ctx, ch, t, req.GetLease()); err != nil {
+			return err
+		}
 		present, err := statuses(ctx, ch.q, []store.Tenant{t})
 		if err != nil {
 			return err
 		}
+		if !ch.tenant.IsZero() && set.GetCaCertificatesPem() != present[0].GetServiceSet().GetCaCertificatesPem() {
+			return fault.New(fault.PermissionDenied, "the authority of tenant %s is the operator's to put, and its provisioner brought another", t.ID)
+		}
 		if proto.Equal(present[0].GetServiceSet(), set) {
 			return nil
 		}
-		if err := ch.put(ctx, t.ID, set); err != nil {
+		if err := ch.put(ctx, t, set); err != nil {
 			return err
 		}
 		if err := ch.log(ctx, "registry.service_set.put", t.ID.String(), detail(set)); err != nil {
@@ -175,8 +257,19 @@ func (s *tenantWrites) PutServiceSet(ctx context.Context, req *registryv1.PutSer
 	return &registryv1.PutServiceSetResponse{}, nil
 }
 
-func (ch change) put(ctx context.Context, tenant id.Tenant, set *registryv1.ServiceSet) error {
-	err := ch.q.PutSet(ctx, store.PutSetParams{TenantID: tenant, CaCertificatesPem: set.GetCaCertificatesPem(), Release: set.GetRelease()})
+func (ch change) put(ctx context.Context, t store.Tenant, set *registryv1.ServiceSet) error {
+	tenant := t.ID
+	params := store.PutSetParams{TenantID: tenant, CaCertificatesPem: set.GetCaCertificatesPem(), Release: set.GetRelease()}
+	if d := set.GetDatabase(); d != nil {
+		if err := ch.serverFits(ctx, t, d); err != nil {
+			return err
+		}
+		params.DatabaseServer, params.DatabaseName = &d.Server, &d.Name
+	}
+	err := ch.q.PutSet(ctx, params)
+	if pg.IsUnique(err, "service_sets_database") {
+		return fault.New(fault.FailedPrecondition, "the database %s at %s is another tenant's: every tenant has one of its own", set.GetDatabase().GetName(), set.GetDatabase().GetServer())
+	}
 	if err != nil {
 		return fmt.Errorf("write the set: %w", err)
 	}
@@ -201,10 +294,30 @@ func (ch change) put(ctx context.Context, tenant id.Tenant, set *registryv1.Serv
 	return nil
 }
 
-// lock reads a tenant and keeps others from changing it until the transaction ends.
+// serverFits refuses a database beside which a tenant of tier dedicated is, or beside which one would come to be.
+func (ch change) serverFits(ctx context.Context, t store.Tenant, d *registryv1.DatabasePlace) error {
+	if err := ch.q.LockServer(ctx, d.GetServer()); err != nil {
+		return fmt.Errorf("wait for others who use the server: %w", err)
+	}
+	others, err := ch.q.OthersOnServer(ctx, store.OthersOnServerParams{Server: d.GetServer(), TenantID: t.ID})
+	if err != nil {
+		return fmt.Errorf("look who is on the server: %w", err)
+	}
+	for _, o := range others {
+		if t.IsolationTier == dedicated || o.IsolationTier == dedicated {
+			return fault.New(fault.FailedPrecondition, "the server %s has the database of tenant %s, and a tenant of tier dedicated shares its server with nobody", d.GetServer(), o.Slug)
+		}
+	}
+	return nil
+}
+
+// lock reads a tenant and keeps others from changing it until the transaction ends. A provisioner has its own tenant and no other.
 func (ch change) lock(ctx context.Context, text string) (store.Tenant, error) {
 	tenant, err := id.ParseTenant(text)
 	if err != nil {
+		return store.Tenant{}, errNoTenant
+	}
+	if !ch.tenant.IsZero() && ch.tenant != tenant {
 		return store.Tenant{}, errNoTenant
 	}
 	t, err := ch.q.LockTenant(ctx, tenant)

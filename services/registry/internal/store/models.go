@@ -26,6 +26,57 @@ type Component struct {
 	PathPrefixes []string
 }
 
+type Operation struct {
+	ID             id.Operation
+	TenantID       id.Tenant
+	Kind           string
+	State          string
+	PlanHash       string
+	PlanTarget     string
+	Actor          string
+	Reason         string
+	ReleaseFrom    string
+	ReleaseTo      string
+	StateTo        string
+	RolloutID      id.Rollout
+	CreatedAt      time.Time
+	EndedAt        *time.Time
+	AbortedBy      string
+	AbortReason    string
+	LeaseHolder    string
+	LeasePlace     string
+	LeaseExpiresAt *time.Time
+	LeaseFence     int64
+	LeaseTokenHash []byte
+}
+
+type OperationStep struct {
+	OperationID id.Operation
+	Position    int16
+	Name        string
+	State       string
+	Attempts    int32
+	Fence       int64
+	BegunAt     *time.Time
+	EndedAt     *time.Time
+	Detail      string
+}
+
+type Plan struct {
+	Hash      string
+	Document  []byte
+	Actor     string
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
+type PlanApproval struct {
+	PlanHash   string
+	Actor      string
+	Reason     string
+	ApprovedAt time.Time
+}
+
 type Release struct {
 	Name         string
 	Version      string
@@ -42,6 +93,8 @@ type ServiceSet struct {
 	CaCertificatesPem string
 	Release           string
 	UpdatedAt         time.Time
+	DatabaseServer    *string
+	DatabaseName      *string
 }
 
 type Tenant struct {
@@ -52,4 +105,5 @@ type Tenant struct {
 	IsolationTier string
 	Region        string
 	CreatedAt     time.Time
+	Labels        []byte
 }

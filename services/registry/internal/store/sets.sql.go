@@ -83,24 +83,79 @@ func (q *Queries) InsertComponent(ctx context.Context, arg InsertComponentParams
 	return err
 }
 
+const lockServer = `-- name: LockServer :exec
+SELECT pg_advisory_xact_lock(hashtextextended($1::text, 1))
+`
+
+// Who puts a database on a server waits for who does so at the same time.
+func (q *Queries) LockServer(ctx context.Context, server string) error {
+	_, err := q.db.Exec(ctx, lockServer, server)
+	return err
+}
+
+const othersOnServer = `-- name: OthersOnServer :many
+SELECT t.slug, t.isolation_tier FROM registry.service_sets s JOIN registry.tenants t ON t.id = s.tenant_id
+WHERE s.database_server = $1::text AND s.tenant_id <> $2 LIMIT 100
+`
+
+type OthersOnServerParams struct {
+	Server   string
+	TenantID id.Tenant
+}
+
+type OthersOnServerRow struct {
+	Slug          string
+	IsolationTier string
+}
+
+func (q *Queries) OthersOnServer(ctx context.Context, arg OthersOnServerParams) ([]OthersOnServerRow, error) {
+	rows, err := q.db.Query(ctx, othersOnServer, arg.Server, arg.TenantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OthersOnServerRow
+	for rows.Next() {
+		var i OthersOnServerRow
+		if err := rows.Scan(&i.Slug, &i.IsolationTier); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const putSet = `-- name: PutSet :exec
-INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release) VALUES ($1, $2, $3)
-ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release, updated_at = now()
+INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release, database_server, database_name)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release,
+    database_server = excluded.database_server, database_name = excluded.database_name, updated_at = now()
 `
 
 type PutSetParams struct {
 	TenantID          id.Tenant
 	CaCertificatesPem string
 	Release           string
+	DatabaseServer    *string
+	DatabaseName      *string
 }
 
 func (q *Queries) PutSet(ctx context.Context, arg PutSetParams) error {
-	_, err := q.db.Exec(ctx, putSet, arg.TenantID, arg.CaCertificatesPem, arg.Release)
+	_, err := q.db.Exec(ctx, putSet,
+		arg.TenantID,
+		arg.CaCertificatesPem,
+		arg.Release,
+		arg.DatabaseServer,
+		arg.DatabaseName,
+	)
 	return err
 }
 
 const setsOf = `-- name: SetsOf :many
-SELECT tenant_id, ca_certificates_pem, release, updated_at FROM registry.service_sets WHERE tenant_id = ANY ($1::uuid[])
+SELECT tenant_id, ca_certificates_pem, release, updated_at, database_server, database_name FROM registry.service_sets WHERE tenant_id = ANY ($1::uuid[])
 `
 
 func (q *Queries) SetsOf(ctx context.Context, tenantIds []id.Tenant) ([]ServiceSet, error) {
@@ -117,6 +172,8 @@ func (q *Queries) SetsOf(ctx context.Context, tenantIds []id.Tenant) ([]ServiceS
 			&i.CaCertificatesPem,
 			&i.Release,
 			&i.UpdatedAt,
+			&i.DatabaseServer,
+			&i.DatabaseName,
 		); err != nil {
 			return nil, err
 		}

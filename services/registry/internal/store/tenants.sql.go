@@ -21,9 +21,9 @@ func (q *Queries) FreeSlug(ctx context.Context, tenantID id.Tenant) error {
 }
 
 const insertTenant = `-- name: InsertTenant :one
-INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region)
-VALUES ($1, $2, $3, $4, $5)
-RETURNING id, slug, display_name, state, isolation_tier, region, created_at
+INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels)
+VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels
 `
 
 type InsertTenantParams struct {
@@ -32,6 +32,7 @@ type InsertTenantParams struct {
 	DisplayName   string
 	IsolationTier string
 	Region        string
+	Labels        []byte
 }
 
 func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Tenant, error) {
@@ -41,6 +42,7 @@ func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Ten
 		arg.DisplayName,
 		arg.IsolationTier,
 		arg.Region,
+		arg.Labels,
 	)
 	var i Tenant
 	err := row.Scan(
@@ -51,12 +53,13 @@ func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Ten
 		&i.IsolationTier,
 		&i.Region,
 		&i.CreatedAt,
+		&i.Labels,
 	)
 	return i, err
 }
 
 const listTenants = `-- name: ListTenants :many
-SELECT id, slug, display_name, state, isolation_tier, region, created_at FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
 `
 
 type ListTenantsParams struct {
@@ -81,6 +84,7 @@ func (q *Queries) ListTenants(ctx context.Context, arg ListTenantsParams) ([]Ten
 			&i.IsolationTier,
 			&i.Region,
 			&i.CreatedAt,
+			&i.Labels,
 		); err != nil {
 			return nil, err
 		}
@@ -92,8 +96,18 @@ func (q *Queries) ListTenants(ctx context.Context, arg ListTenantsParams) ([]Ten
 	return items, nil
 }
 
+const lockSlugs = `-- name: LockSlugs :exec
+SELECT pg_advisory_xact_lock(hashtextextended('registry.slugs', 0))
+`
+
+// One tenant is made at a time: whether a slug reads like another is looked at before it is taken.
+func (q *Queries) LockSlugs(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, lockSlugs)
+	return err
+}
+
 const lockTenant = `-- name: LockTenant :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -107,12 +121,57 @@ func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.IsolationTier,
 		&i.Region,
 		&i.CreatedAt,
+		&i.Labels,
+	)
+	return i, err
+}
+
+const lookAlike = `-- name: LookAlike :one
+SELECT slug FROM registry.slugs
+WHERE slug <> $1 AND (freed_at IS NULL OR freed_at >= clock_timestamp() - make_interval(secs => $2::float8))
+  AND (registry.slug_reading(slug, 'i') = registry.slug_reading($1, 'i') OR registry.slug_reading(slug, 'd') = registry.slug_reading($1, 'd'))
+LIMIT 1
+`
+
+type LookAlikeParams struct {
+	Slug              string
+	QuarantineSeconds float64
+}
+
+func (q *Queries) LookAlike(ctx context.Context, arg LookAlikeParams) (string, error) {
+	row := q.db.QueryRow(ctx, lookAlike, arg.Slug, arg.QuarantineSeconds)
+	var slug string
+	err := row.Scan(&slug)
+	return slug, err
+}
+
+const setTenantLabels = `-- name: SetTenantLabels :one
+UPDATE registry.tenants SET labels = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels
+`
+
+type SetTenantLabelsParams struct {
+	Labels []byte
+	ID     id.Tenant
+}
+
+func (q *Queries) SetTenantLabels(ctx context.Context, arg SetTenantLabelsParams) (Tenant, error) {
+	row := q.db.QueryRow(ctx, setTenantLabels, arg.Labels, arg.ID)
+	var i Tenant
+	err := row.Scan(
+		&i.ID,
+		&i.Slug,
+		&i.DisplayName,
+		&i.State,
+		&i.IsolationTier,
+		&i.Region,
+		&i.CreatedAt,
+		&i.Labels,
 	)
 	return i, err
 }
 
 const setTenantState = `-- name: SetTenantState :one
-UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at
+UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels
 `
 
 type SetTenantStateParams struct {
@@ -131,8 +190,27 @@ func (q *Queries) SetTenantState(ctx context.Context, arg SetTenantStateParams) 
 		&i.IsolationTier,
 		&i.Region,
 		&i.CreatedAt,
+		&i.Labels,
 	)
 	return i, err
+}
+
+const slugHeld = `-- name: SlugHeld :one
+SELECT EXISTS (SELECT FROM registry.slugs WHERE slug = $1
+    AND (freed_at IS NULL OR freed_at >= clock_timestamp() - make_interval(secs => $2::float8)))::boolean AS held
+`
+
+type SlugHeldParams struct {
+	Slug              string
+	QuarantineSeconds float64
+}
+
+// Whether a slug is somebody's, or is still in its quarantine.
+func (q *Queries) SlugHeld(ctx context.Context, arg SlugHeldParams) (bool, error) {
+	row := q.db.QueryRow(ctx, slugHeld, arg.Slug, arg.QuarantineSeconds)
+	var held bool
+	err := row.Scan(&held)
+	return held, err
 }
 
 const takeSlug = `-- name: TakeSlug :execrows
@@ -156,7 +234,7 @@ func (q *Queries) TakeSlug(ctx context.Context, arg TakeSlugParams) (int64, erro
 }
 
 const tenantByID = `-- name: TenantByID :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at FROM registry.tenants WHERE id = $1
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE id = $1
 `
 
 func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -170,12 +248,13 @@ func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.IsolationTier,
 		&i.Region,
 		&i.CreatedAt,
+		&i.Labels,
 	)
 	return i, err
 }
 
 const tenantBySlug = `-- name: TenantBySlug :one
-SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
+SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at, t.labels FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
 `
 
 func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error) {
@@ -189,6 +268,40 @@ func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error)
 		&i.IsolationTier,
 		&i.Region,
 		&i.CreatedAt,
+		&i.Labels,
 	)
 	return i, err
+}
+
+const tenantsByID = `-- name: TenantsByID :many
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE id = ANY ($1::uuid[]) ORDER BY id
+`
+
+func (q *Queries) TenantsByID(ctx context.Context, ids []id.Tenant) ([]Tenant, error) {
+	rows, err := q.db.Query(ctx, tenantsByID, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Tenant
+	for rows.Next() {
+		var i Tenant
+		if err := rows.Scan(
+			&i.ID,
+			&i.Slug,
+			&i.DisplayName,
+			&i.State,
+			&i.IsolationTier,
+			&i.Region,
+			&i.CreatedAt,
+			&i.Labels,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

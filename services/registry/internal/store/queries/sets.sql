@@ -1,6 +1,16 @@
 -- name: PutSet :exec
-INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release) VALUES (@tenant_id, @ca_certificates_pem, @release)
-ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release, updated_at = now();
+INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release, database_server, database_name)
+VALUES (@tenant_id, @ca_certificates_pem, @release, sqlc.narg(database_server), sqlc.narg(database_name))
+ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release,
+    database_server = excluded.database_server, database_name = excluded.database_name, updated_at = now();
+
+-- name: LockServer :exec
+-- Who puts a database on a server waits for who does so at the same time.
+SELECT pg_advisory_xact_lock(hashtextextended(@server::text, 1));
+
+-- name: OthersOnServer :many
+SELECT t.slug, t.isolation_tier FROM registry.service_sets s JOIN registry.tenants t ON t.id = s.tenant_id
+WHERE s.database_server = @server::text AND s.tenant_id <> @tenant_id LIMIT 100;
 
 -- name: DeleteSet :exec
 DELETE FROM registry.service_sets WHERE tenant_id = @tenant_id;

@@ -303,12 +303,14 @@ func (x *Step) GetDetail() string {
 // Lease says who works on something.
 type Lease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The operator, and where the work is done, for people.
+	// The operator who holds it.
 	Holder string `protobuf:"bytes,1,opt,name=holder,proto3" json:"holder,omitempty"`
 	// Until when nobody else may.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Grows with each lease: work under an earlier one is refused.
-	Fence         int64 `protobuf:"varint,3,opt,name=fence,proto3" json:"fence,omitempty"`
+	Fence int64 `protobuf:"varint,3,opt,name=fence,proto3" json:"fence,omitempty"`
+	// Where the work is done, for people: host and process.
+	Place         string `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -364,6 +366,68 @@ func (x *Lease) GetFence() int64 {
 	return 0
 }
 
+func (x *Lease) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+// LeaseProof shows that the caller works on an operation: its lease, and no later one, is the caller's.
+type LeaseProof struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `opr_…`.
+	OperationId string `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	// From TakeLease.
+	LeaseToken    string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseProof) Reset() {
+	*x = LeaseProof{}
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseProof) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseProof) ProtoMessage() {}
+
+func (x *LeaseProof) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseProof.ProtoReflect.Descriptor instead.
+func (*LeaseProof) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *LeaseProof) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+func (x *LeaseProof) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
+}
+
 // Operation is one long change to one tenant.
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -394,14 +458,18 @@ type Operation struct {
 	// When it ended.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// Rollout that it is a part of, `rol_…`; empty for none.
-	RolloutId     string `protobuf:"bytes,14,opt,name=rollout_id,json=rolloutId,proto3" json:"rollout_id,omitempty"`
+	RolloutId string `protobuf:"bytes,14,opt,name=rollout_id,json=rolloutId,proto3" json:"rollout_id,omitempty"`
+	// Why it was given up, and by whom; empty where it wasn't.
+	AbortReason string `protobuf:"bytes,15,opt,name=abort_reason,json=abortReason,proto3" json:"abort_reason,omitempty"`
+	// Operator who gave it up.
+	AbortedBy     string `protobuf:"bytes,16,opt,name=aborted_by,json=abortedBy,proto3" json:"aborted_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -413,7 +481,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -426,7 +494,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{2}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Operation) GetId() string {
@@ -527,6 +595,20 @@ func (x *Operation) GetRolloutId() string {
 	return ""
 }
 
+func (x *Operation) GetAbortReason() string {
+	if x != nil {
+		return x.AbortReason
+	}
+	return ""
+}
+
+func (x *Operation) GetAbortedBy() string {
+	if x != nil {
+		return x.AbortedBy
+	}
+	return ""
+}
+
 // GetOperationRequest names an operation.
 type GetOperationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -538,7 +620,7 @@ type GetOperationRequest struct {
 
 func (x *GetOperationRequest) Reset() {
 	*x = GetOperationRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +632,7 @@ func (x *GetOperationRequest) String() string {
 func (*GetOperationRequest) ProtoMessage() {}
 
 func (x *GetOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +645,7 @@ func (x *GetOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOperationRequest.ProtoReflect.Descriptor instead.
 func (*GetOperationRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{3}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetOperationRequest) GetOperationId() string {
@@ -584,7 +666,7 @@ type GetOperationResponse struct {
 
 func (x *GetOperationResponse) Reset() {
 	*x = GetOperationResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +678,7 @@ func (x *GetOperationResponse) String() string {
 func (*GetOperationResponse) ProtoMessage() {}
 
 func (x *GetOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +691,7 @@ func (x *GetOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOperationResponse.ProtoReflect.Descriptor instead.
 func (*GetOperationResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{4}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetOperationResponse) GetOperation() *Operation {
@@ -636,7 +718,7 @@ type ListOperationsRequest struct {
 
 func (x *ListOperationsRequest) Reset() {
 	*x = ListOperationsRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +730,7 @@ func (x *ListOperationsRequest) String() string {
 func (*ListOperationsRequest) ProtoMessage() {}
 
 func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +743,7 @@ func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{5}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListOperationsRequest) GetPageSize() int32 {
@@ -705,7 +787,7 @@ type ListOperationsResponse struct {
 
 func (x *ListOperationsResponse) Reset() {
 	*x = ListOperationsResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +799,7 @@ func (x *ListOperationsResponse) String() string {
 func (*ListOperationsResponse) ProtoMessage() {}
 
 func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +812,7 @@ func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{6}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListOperationsResponse) GetOperations() []*Operation {
@@ -758,7 +840,7 @@ type WatchOperationRequest struct {
 
 func (x *WatchOperationRequest) Reset() {
 	*x = WatchOperationRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +852,7 @@ func (x *WatchOperationRequest) String() string {
 func (*WatchOperationRequest) ProtoMessage() {}
 
 func (x *WatchOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +865,7 @@ func (x *WatchOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchOperationRequest.ProtoReflect.Descriptor instead.
 func (*WatchOperationRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{7}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchOperationRequest) GetOperationId() string {
@@ -804,7 +886,7 @@ type WatchOperationResponse struct {
 
 func (x *WatchOperationResponse) Reset() {
 	*x = WatchOperationResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -816,7 +898,7 @@ func (x *WatchOperationResponse) String() string {
 func (*WatchOperationResponse) ProtoMessage() {}
 
 func (x *WatchOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -829,7 +911,7 @@ func (x *WatchOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchOperationResponse.ProtoReflect.Descriptor instead.
 func (*WatchOperationResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{8}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchOperationResponse) GetOperation() *Operation {
@@ -854,7 +936,7 @@ type BeginOperationRequest struct {
 
 func (x *BeginOperationRequest) Reset() {
 	*x = BeginOperationRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +948,7 @@ func (x *BeginOperationRequest) String() string {
 func (*BeginOperationRequest) ProtoMessage() {}
 
 func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +961,7 @@ func (x *BeginOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationRequest.ProtoReflect.Descriptor instead.
 func (*BeginOperationRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{9}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BeginOperationRequest) GetPlanHash() string {
@@ -914,7 +996,7 @@ type BeginOperationResponse struct {
 
 func (x *BeginOperationResponse) Reset() {
 	*x = BeginOperationResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1008,7 @@ func (x *BeginOperationResponse) String() string {
 func (*BeginOperationResponse) ProtoMessage() {}
 
 func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1021,7 @@ func (x *BeginOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginOperationResponse.ProtoReflect.Descriptor instead.
 func (*BeginOperationResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{10}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BeginOperationResponse) GetOperation() *Operation {
@@ -955,14 +1037,16 @@ type TakeLeaseRequest struct {
 	// `opr_…`.
 	OperationId string `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
 	// Where the work is done, for people: host and process.
-	Place         string `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
+	Place string `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
+	// Fence of a lease of the caller's own whose process the caller knows to have ended: it is replaced at once. 0 for none.
+	InsteadOf     int64 `protobuf:"varint,3,opt,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TakeLeaseRequest) Reset() {
 	*x = TakeLeaseRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1058,7 @@ func (x *TakeLeaseRequest) String() string {
 func (*TakeLeaseRequest) ProtoMessage() {}
 
 func (x *TakeLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1071,7 @@ func (x *TakeLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeLeaseRequest.ProtoReflect.Descriptor instead.
 func (*TakeLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{11}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TakeLeaseRequest) GetOperationId() string {
@@ -1004,6 +1088,13 @@ func (x *TakeLeaseRequest) GetPlace() string {
 	return ""
 }
 
+func (x *TakeLeaseRequest) GetInsteadOf() int64 {
+	if x != nil {
+		return x.InsteadOf
+	}
+	return 0
+}
+
 // TakeLeaseResponse carries the lease.
 type TakeLeaseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1017,7 +1108,7 @@ type TakeLeaseResponse struct {
 
 func (x *TakeLeaseResponse) Reset() {
 	*x = TakeLeaseResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1120,7 @@ func (x *TakeLeaseResponse) String() string {
 func (*TakeLeaseResponse) ProtoMessage() {}
 
 func (x *TakeLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1133,7 @@ func (x *TakeLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeLeaseResponse.ProtoReflect.Descriptor instead.
 func (*TakeLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{12}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TakeLeaseResponse) GetOperation() *Operation {
@@ -1072,7 +1163,7 @@ type RenewLeaseRequest struct {
 
 func (x *RenewLeaseRequest) Reset() {
 	*x = RenewLeaseRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[13]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1175,7 @@ func (x *RenewLeaseRequest) String() string {
 func (*RenewLeaseRequest) ProtoMessage() {}
 
 func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[13]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1188,7 @@ func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{13}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RenewLeaseRequest) GetOperationId() string {
@@ -1125,7 +1216,7 @@ type RenewLeaseResponse struct {
 
 func (x *RenewLeaseResponse) Reset() {
 	*x = RenewLeaseResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[14]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1228,7 @@ func (x *RenewLeaseResponse) String() string {
 func (*RenewLeaseResponse) ProtoMessage() {}
 
 func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[14]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1241,7 @@ func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{14}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RenewLeaseResponse) GetLease() *Lease {
@@ -1158,6 +1249,98 @@ func (x *RenewLeaseResponse) GetLease() *Lease {
 		return x.Lease
 	}
 	return nil
+}
+
+// ReleaseLeaseRequest gives a lease back.
+type ReleaseLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `opr_…`.
+	OperationId string `protobuf:"bytes,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	// From TakeLease.
+	LeaseToken    string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseLeaseRequest) Reset() {
+	*x = ReleaseLeaseRequest{}
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseLeaseRequest) ProtoMessage() {}
+
+func (x *ReleaseLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseLeaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReleaseLeaseRequest) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+func (x *ReleaseLeaseRequest) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
+}
+
+// ReleaseLeaseResponse is empty.
+type ReleaseLeaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseLeaseResponse) Reset() {
+	*x = ReleaseLeaseResponse{}
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseLeaseResponse) ProtoMessage() {}
+
+func (x *ReleaseLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseLeaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{17}
 }
 
 // RecordStepRequest says how a step is.
@@ -1179,7 +1362,7 @@ type RecordStepRequest struct {
 
 func (x *RecordStepRequest) Reset() {
 	*x = RecordStepRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[15]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1374,7 @@ func (x *RecordStepRequest) String() string {
 func (*RecordStepRequest) ProtoMessage() {}
 
 func (x *RecordStepRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[15]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1387,7 @@ func (x *RecordStepRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStepRequest.ProtoReflect.Descriptor instead.
 func (*RecordStepRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{15}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RecordStepRequest) GetOperationId() string {
@@ -1253,7 +1436,7 @@ type RecordStepResponse struct {
 
 func (x *RecordStepResponse) Reset() {
 	*x = RecordStepResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[16]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1448,7 @@ func (x *RecordStepResponse) String() string {
 func (*RecordStepResponse) ProtoMessage() {}
 
 func (x *RecordStepResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[16]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1461,7 @@ func (x *RecordStepResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordStepResponse.ProtoReflect.Descriptor instead.
 func (*RecordStepResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{16}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RecordStepResponse) GetOperation() *Operation {
@@ -1301,7 +1484,7 @@ type FinishOperationRequest struct {
 
 func (x *FinishOperationRequest) Reset() {
 	*x = FinishOperationRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[17]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1496,7 @@ func (x *FinishOperationRequest) String() string {
 func (*FinishOperationRequest) ProtoMessage() {}
 
 func (x *FinishOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[17]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1509,7 @@ func (x *FinishOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishOperationRequest.ProtoReflect.Descriptor instead.
 func (*FinishOperationRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{17}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *FinishOperationRequest) GetOperationId() string {
@@ -1354,7 +1537,7 @@ type FinishOperationResponse struct {
 
 func (x *FinishOperationResponse) Reset() {
 	*x = FinishOperationResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[18]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1549,7 @@ func (x *FinishOperationResponse) String() string {
 func (*FinishOperationResponse) ProtoMessage() {}
 
 func (x *FinishOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[18]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1562,7 @@ func (x *FinishOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishOperationResponse.ProtoReflect.Descriptor instead.
 func (*FinishOperationResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{18}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FinishOperationResponse) GetOperation() *Operation {
@@ -1404,7 +1587,7 @@ type AbortOperationRequest struct {
 
 func (x *AbortOperationRequest) Reset() {
 	*x = AbortOperationRequest{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1599,7 @@ func (x *AbortOperationRequest) String() string {
 func (*AbortOperationRequest) ProtoMessage() {}
 
 func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1612,7 @@ func (x *AbortOperationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationRequest.ProtoReflect.Descriptor instead.
 func (*AbortOperationRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{19}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AbortOperationRequest) GetOperationId() string {
@@ -1464,7 +1647,7 @@ type AbortOperationResponse struct {
 
 func (x *AbortOperationResponse) Reset() {
 	*x = AbortOperationResponse{}
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1659,7 @@ func (x *AbortOperationResponse) String() string {
 func (*AbortOperationResponse) ProtoMessage() {}
 
 func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_operation_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_operation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1672,7 @@ func (x *AbortOperationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortOperationResponse.ProtoReflect.Descriptor instead.
 func (*AbortOperationResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{20}
+	return file_a3os_registry_v1_operation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AbortOperationResponse) GetOperation() *Operation {
@@ -1510,12 +1693,18 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\x05R\battempts\x125\n" +
 	"\bbegun_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\x125\n" +
 	"\bended_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x16\n" +
-	"\x06detail\x18\x06 \x01(\tR\x06detail\"p\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"\x86\x01\n" +
 	"\x05Lease\x12\x16\n" +
 	"\x06holder\x18\x01 \x01(\tR\x06holder\x129\n" +
 	"\n" +
 	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n" +
-	"\x05fence\x18\x03 \x01(\x03R\x05fence\"\xa0\x04\n" +
+	"\x05fence\x18\x03 \x01(\x03R\x05fence\x12\x14\n" +
+	"\x05place\x18\x04 \x01(\tR\x05place\"\x88\x01\n" +
+	"\n" +
+	"LeaseProof\x12K\n" +
+	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
+	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
+	"leaseToken\"\xe2\x04\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x123\n" +
@@ -1534,7 +1723,10 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"created_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
 	"\bended_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1d\n" +
 	"\n" +
-	"rollout_id\x18\x0e \x01(\tR\trolloutId\"b\n" +
+	"rollout_id\x18\x0e \x01(\tR\trolloutId\x12!\n" +
+	"\fabort_reason\x18\x0f \x01(\tR\vabortReason\x12\x1d\n" +
+	"\n" +
+	"aborted_by\x18\x10 \x01(\tR\tabortedBy\"b\n" +
 	"\x13GetOperationRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\"Q\n" +
 	"\x14GetOperationResponse\x129\n" +
@@ -1563,11 +1755,13 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\n" +
 	"rollout_id\x18\x03 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\"S\n" +
 	"\x16BeginOperationResponse\x129\n" +
-	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\x81\x01\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xa9\x01\n" +
 	"\x10TakeLeaseRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12 \n" +
 	"\x05place\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05place\"t\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05place\x12&\n" +
+	"\n" +
+	"instead_of\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tinsteadOf\"t\n" +
 	"\x11TakeLeaseResponse\x129\n" +
 	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\x12$\n" +
 	"\vlease_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
@@ -1577,7 +1771,12 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
 	"leaseToken\"C\n" +
 	"\x12RenewLeaseResponse\x12-\n" +
-	"\x05lease\x18\x01 \x01(\v2\x17.a3os.registry.v1.LeaseR\x05lease\"\xa3\x02\n" +
+	"\x05lease\x18\x01 \x01(\v2\x17.a3os.registry.v1.LeaseR\x05lease\"\x91\x01\n" +
+	"\x13ReleaseLeaseRequest\x12K\n" +
+	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
+	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
+	"leaseToken\"\x16\n" +
+	"\x14ReleaseLeaseResponse\"\xa3\x02\n" +
 	"\x11RecordStepRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
@@ -1625,12 +1824,13 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\x10OperationService\x12q\n" +
 	"\fGetOperation\x12%.a3os.registry.v1.GetOperationRequest\x1a&.a3os.registry.v1.GetOperationResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12w\n" +
 	"\x0eListOperations\x12'.a3os.registry.v1.ListOperationsRequest\x1a(.a3os.registry.v1.ListOperationsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12y\n" +
-	"\x0eWatchOperation\x12'.a3os.registry.v1.WatchOperationRequest\x1a(.a3os.registry.v1.WatchOperationResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator0\x012\xe3\x05\n" +
+	"\x0eWatchOperation\x12'.a3os.registry.v1.WatchOperationRequest\x1a(.a3os.registry.v1.WatchOperationResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator0\x012\xd6\x06\n" +
 	"\x15OperationWriteService\x12w\n" +
 	"\x0eBeginOperation\x12'.a3os.registry.v1.BeginOperationRequest\x1a(.a3os.registry.v1.BeginOperationResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12h\n" +
 	"\tTakeLease\x12\".a3os.registry.v1.TakeLeaseRequest\x1a#.a3os.registry.v1.TakeLeaseResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12x\n" +
 	"\n" +
-	"RenewLease\x12#.a3os.registry.v1.RenewLeaseRequest\x1a$.a3os.registry.v1.RenewLeaseResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12x\n" +
+	"RenewLease\x12#.a3os.registry.v1.RenewLeaseRequest\x1a$.a3os.registry.v1.RenewLeaseResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12q\n" +
+	"\fReleaseLease\x12%.a3os.registry.v1.ReleaseLeaseRequest\x1a&.a3os.registry.v1.ReleaseLeaseResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12x\n" +
 	"\n" +
 	"RecordStep\x12#.a3os.registry.v1.RecordStepRequest\x1a$.a3os.registry.v1.RecordStepResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12z\n" +
 	"\x0fFinishOperation\x12(.a3os.registry.v1.FinishOperationRequest\x1a).a3os.registry.v1.FinishOperationResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12w\n" +
@@ -1649,75 +1849,80 @@ func file_a3os_registry_v1_operation_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_registry_v1_operation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_a3os_registry_v1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_a3os_registry_v1_operation_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_a3os_registry_v1_operation_proto_goTypes = []any{
 	(OperationKind)(0),              // 0: a3os.registry.v1.OperationKind
 	(OperationState)(0),             // 1: a3os.registry.v1.OperationState
 	(StepState)(0),                  // 2: a3os.registry.v1.StepState
 	(*Step)(nil),                    // 3: a3os.registry.v1.Step
 	(*Lease)(nil),                   // 4: a3os.registry.v1.Lease
-	(*Operation)(nil),               // 5: a3os.registry.v1.Operation
-	(*GetOperationRequest)(nil),     // 6: a3os.registry.v1.GetOperationRequest
-	(*GetOperationResponse)(nil),    // 7: a3os.registry.v1.GetOperationResponse
-	(*ListOperationsRequest)(nil),   // 8: a3os.registry.v1.ListOperationsRequest
-	(*ListOperationsResponse)(nil),  // 9: a3os.registry.v1.ListOperationsResponse
-	(*WatchOperationRequest)(nil),   // 10: a3os.registry.v1.WatchOperationRequest
-	(*WatchOperationResponse)(nil),  // 11: a3os.registry.v1.WatchOperationResponse
-	(*BeginOperationRequest)(nil),   // 12: a3os.registry.v1.BeginOperationRequest
-	(*BeginOperationResponse)(nil),  // 13: a3os.registry.v1.BeginOperationResponse
-	(*TakeLeaseRequest)(nil),        // 14: a3os.registry.v1.TakeLeaseRequest
-	(*TakeLeaseResponse)(nil),       // 15: a3os.registry.v1.TakeLeaseResponse
-	(*RenewLeaseRequest)(nil),       // 16: a3os.registry.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),      // 17: a3os.registry.v1.RenewLeaseResponse
-	(*RecordStepRequest)(nil),       // 18: a3os.registry.v1.RecordStepRequest
-	(*RecordStepResponse)(nil),      // 19: a3os.registry.v1.RecordStepResponse
-	(*FinishOperationRequest)(nil),  // 20: a3os.registry.v1.FinishOperationRequest
-	(*FinishOperationResponse)(nil), // 21: a3os.registry.v1.FinishOperationResponse
-	(*AbortOperationRequest)(nil),   // 22: a3os.registry.v1.AbortOperationRequest
-	(*AbortOperationResponse)(nil),  // 23: a3os.registry.v1.AbortOperationResponse
-	(*timestamppb.Timestamp)(nil),   // 24: google.protobuf.Timestamp
+	(*LeaseProof)(nil),              // 5: a3os.registry.v1.LeaseProof
+	(*Operation)(nil),               // 6: a3os.registry.v1.Operation
+	(*GetOperationRequest)(nil),     // 7: a3os.registry.v1.GetOperationRequest
+	(*GetOperationResponse)(nil),    // 8: a3os.registry.v1.GetOperationResponse
+	(*ListOperationsRequest)(nil),   // 9: a3os.registry.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),  // 10: a3os.registry.v1.ListOperationsResponse
+	(*WatchOperationRequest)(nil),   // 11: a3os.registry.v1.WatchOperationRequest
+	(*WatchOperationResponse)(nil),  // 12: a3os.registry.v1.WatchOperationResponse
+	(*BeginOperationRequest)(nil),   // 13: a3os.registry.v1.BeginOperationRequest
+	(*BeginOperationResponse)(nil),  // 14: a3os.registry.v1.BeginOperationResponse
+	(*TakeLeaseRequest)(nil),        // 15: a3os.registry.v1.TakeLeaseRequest
+	(*TakeLeaseResponse)(nil),       // 16: a3os.registry.v1.TakeLeaseResponse
+	(*RenewLeaseRequest)(nil),       // 17: a3os.registry.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),      // 18: a3os.registry.v1.RenewLeaseResponse
+	(*ReleaseLeaseRequest)(nil),     // 19: a3os.registry.v1.ReleaseLeaseRequest
+	(*ReleaseLeaseResponse)(nil),    // 20: a3os.registry.v1.ReleaseLeaseResponse
+	(*RecordStepRequest)(nil),       // 21: a3os.registry.v1.RecordStepRequest
+	(*RecordStepResponse)(nil),      // 22: a3os.registry.v1.RecordStepResponse
+	(*FinishOperationRequest)(nil),  // 23: a3os.registry.v1.FinishOperationRequest
+	(*FinishOperationResponse)(nil), // 24: a3os.registry.v1.FinishOperationResponse
+	(*AbortOperationRequest)(nil),   // 25: a3os.registry.v1.AbortOperationRequest
+	(*AbortOperationResponse)(nil),  // 26: a3os.registry.v1.AbortOperationResponse
+	(*timestamppb.Timestamp)(nil),   // 27: google.protobuf.Timestamp
 }
 var file_a3os_registry_v1_operation_proto_depIdxs = []int32{
 	2,  // 0: a3os.registry.v1.Step.state:type_name -> a3os.registry.v1.StepState
-	24, // 1: a3os.registry.v1.Step.begun_at:type_name -> google.protobuf.Timestamp
-	24, // 2: a3os.registry.v1.Step.ended_at:type_name -> google.protobuf.Timestamp
-	24, // 3: a3os.registry.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	27, // 1: a3os.registry.v1.Step.begun_at:type_name -> google.protobuf.Timestamp
+	27, // 2: a3os.registry.v1.Step.ended_at:type_name -> google.protobuf.Timestamp
+	27, // 3: a3os.registry.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 4: a3os.registry.v1.Operation.kind:type_name -> a3os.registry.v1.OperationKind
 	1,  // 5: a3os.registry.v1.Operation.state:type_name -> a3os.registry.v1.OperationState
 	3,  // 6: a3os.registry.v1.Operation.steps:type_name -> a3os.registry.v1.Step
 	4,  // 7: a3os.registry.v1.Operation.lease:type_name -> a3os.registry.v1.Lease
-	24, // 8: a3os.registry.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	24, // 9: a3os.registry.v1.Operation.ended_at:type_name -> google.protobuf.Timestamp
-	5,  // 10: a3os.registry.v1.GetOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	5,  // 11: a3os.registry.v1.ListOperationsResponse.operations:type_name -> a3os.registry.v1.Operation
-	5,  // 12: a3os.registry.v1.WatchOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	5,  // 13: a3os.registry.v1.BeginOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	5,  // 14: a3os.registry.v1.TakeLeaseResponse.operation:type_name -> a3os.registry.v1.Operation
+	27, // 8: a3os.registry.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	27, // 9: a3os.registry.v1.Operation.ended_at:type_name -> google.protobuf.Timestamp
+	6,  // 10: a3os.registry.v1.GetOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 11: a3os.registry.v1.ListOperationsResponse.operations:type_name -> a3os.registry.v1.Operation
+	6,  // 12: a3os.registry.v1.WatchOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 13: a3os.registry.v1.BeginOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 14: a3os.registry.v1.TakeLeaseResponse.operation:type_name -> a3os.registry.v1.Operation
 	4,  // 15: a3os.registry.v1.RenewLeaseResponse.lease:type_name -> a3os.registry.v1.Lease
 	2,  // 16: a3os.registry.v1.RecordStepRequest.state:type_name -> a3os.registry.v1.StepState
-	5,  // 17: a3os.registry.v1.RecordStepResponse.operation:type_name -> a3os.registry.v1.Operation
-	5,  // 18: a3os.registry.v1.FinishOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	5,  // 19: a3os.registry.v1.AbortOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	6,  // 20: a3os.registry.v1.OperationService.GetOperation:input_type -> a3os.registry.v1.GetOperationRequest
-	8,  // 21: a3os.registry.v1.OperationService.ListOperations:input_type -> a3os.registry.v1.ListOperationsRequest
-	10, // 22: a3os.registry.v1.OperationService.WatchOperation:input_type -> a3os.registry.v1.WatchOperationRequest
-	12, // 23: a3os.registry.v1.OperationWriteService.BeginOperation:input_type -> a3os.registry.v1.BeginOperationRequest
-	14, // 24: a3os.registry.v1.OperationWriteService.TakeLease:input_type -> a3os.registry.v1.TakeLeaseRequest
-	16, // 25: a3os.registry.v1.OperationWriteService.RenewLease:input_type -> a3os.registry.v1.RenewLeaseRequest
-	18, // 26: a3os.registry.v1.OperationWriteService.RecordStep:input_type -> a3os.registry.v1.RecordStepRequest
-	20, // 27: a3os.registry.v1.OperationWriteService.FinishOperation:input_type -> a3os.registry.v1.FinishOperationRequest
-	22, // 28: a3os.registry.v1.OperationWriteService.AbortOperation:input_type -> a3os.registry.v1.AbortOperationRequest
-	7,  // 29: a3os.registry.v1.OperationService.GetOperation:output_type -> a3os.registry.v1.GetOperationResponse
-	9,  // 30: a3os.registry.v1.OperationService.ListOperations:output_type -> a3os.registry.v1.ListOperationsResponse
-	11, // 31: a3os.registry.v1.OperationService.WatchOperation:output_type -> a3os.registry.v1.WatchOperationResponse
-	13, // 32: a3os.registry.v1.OperationWriteService.BeginOperation:output_type -> a3os.registry.v1.BeginOperationResponse
-	15, // 33: a3os.registry.v1.OperationWriteService.TakeLease:output_type -> a3os.registry.v1.TakeLeaseResponse
-	17, // 34: a3os.registry.v1.OperationWriteService.RenewLease:output_type -> a3os.registry.v1.RenewLeaseResponse
-	19, // 35: a3os.registry.v1.OperationWriteService.RecordStep:output_type -> a3os.registry.v1.RecordStepResponse
-	21, // 36: a3os.registry.v1.OperationWriteService.FinishOperation:output_type -> a3os.registry.v1.FinishOperationResponse
-	23, // 37: a3os.registry.v1.OperationWriteService.AbortOperation:output_type -> a3os.registry.v1.AbortOperationResponse
-	29, // [29:38] is the sub-list for method output_type
-	20, // [20:29] is the sub-list for method input_type
+	6,  // 17: a3os.registry.v1.RecordStepResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 18: a3os.registry.v1.FinishOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 19: a3os.registry.v1.AbortOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	7,  // 20: a3os.registry.v1.OperationService.GetOperation:input_type -> a3os.registry.v1.GetOperationRequest
+	9,  // 21: a3os.registry.v1.OperationService.ListOperations:input_type -> a3os.registry.v1.ListOperationsRequest
+	11, // 22: a3os.registry.v1.OperationService.WatchOperation:input_type -> a3os.registry.v1.WatchOperationRequest
+	13, // 23: a3os.registry.v1.OperationWriteService.BeginOperation:input_type -> a3os.registry.v1.BeginOperationRequest
+	15, // 24: a3os.registry.v1.OperationWriteService.TakeLease:input_type -> a3os.registry.v1.TakeLeaseRequest
+	17, // 25: a3os.registry.v1.OperationWriteService.RenewLease:input_type -> a3os.registry.v1.RenewLeaseRequest
+	19, // 26: a3os.registry.v1.OperationWriteService.ReleaseLease:input_type -> a3os.registry.v1.ReleaseLeaseRequest
+	21, // 27: a3os.registry.v1.OperationWriteService.RecordStep:input_type -> a3os.registry.v1.RecordStepRequest
+	23, // 28: a3os.registry.v1.OperationWriteService.FinishOperation:input_type -> a3os.registry.v1.FinishOperationRequest
+	25, // 29: a3os.registry.v1.OperationWriteService.AbortOperation:input_type -> a3os.registry.v1.AbortOperationRequest
+	8,  // 30: a3os.registry.v1.OperationService.GetOperation:output_type -> a3os.registry.v1.GetOperationResponse
+	10, // 31: a3os.registry.v1.OperationService.ListOperations:output_type -> a3os.registry.v1.ListOperationsResponse
+	12, // 32: a3os.registry.v1.OperationService.WatchOperation:output_type -> a3os.registry.v1.WatchOperationResponse
+	14, // 33: a3os.registry.v1.OperationWriteService.BeginOperation:output_type -> a3os.registry.v1.BeginOperationResponse
+	16, // 34: a3os.registry.v1.OperationWriteService.TakeLease:output_type -> a3os.registry.v1.TakeLeaseResponse
+	18, // 35: a3os.registry.v1.OperationWriteService.RenewLease:output_type -> a3os.registry.v1.RenewLeaseResponse
+	20, // 36: a3os.registry.v1.OperationWriteService.ReleaseLease:output_type -> a3os.registry.v1.ReleaseLeaseResponse
+	22, // 37: a3os.registry.v1.OperationWriteService.RecordStep:output_type -> a3os.registry.v1.RecordStepResponse
+	24, // 38: a3os.registry.v1.OperationWriteService.FinishOperation:output_type -> a3os.registry.v1.FinishOperationResponse
+	26, // 39: a3os.registry.v1.OperationWriteService.AbortOperation:output_type -> a3os.registry.v1.AbortOperationResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -1734,7 +1939,7 @@ func file_a3os_registry_v1_operation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_operation_proto_rawDesc), len(file_a3os_registry_v1_operation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

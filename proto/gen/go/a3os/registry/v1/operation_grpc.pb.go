@@ -216,6 +216,7 @@ const (
 	OperationWriteService_BeginOperation_FullMethodName  = "/a3os.registry.v1.OperationWriteService/BeginOperation"
 	OperationWriteService_TakeLease_FullMethodName       = "/a3os.registry.v1.OperationWriteService/TakeLease"
 	OperationWriteService_RenewLease_FullMethodName      = "/a3os.registry.v1.OperationWriteService/RenewLease"
+	OperationWriteService_ReleaseLease_FullMethodName    = "/a3os.registry.v1.OperationWriteService/ReleaseLease"
 	OperationWriteService_RecordStep_FullMethodName      = "/a3os.registry.v1.OperationWriteService/RecordStep"
 	OperationWriteService_FinishOperation_FullMethodName = "/a3os.registry.v1.OperationWriteService/FinishOperation"
 	OperationWriteService_AbortOperation_FullMethodName  = "/a3os.registry.v1.OperationWriteService/AbortOperation"
@@ -231,10 +232,12 @@ type OperationWriteServiceClient interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(ctx context.Context, in *BeginOperationRequest, opts ...grpc.CallOption) (*BeginOperationResponse, error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while somebody else's lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
 	TakeLease(ctx context.Context, in *TakeLeaseRequest, opts ...grpc.CallOption) (*TakeLeaseResponse, error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
+	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseLease(ctx context.Context, in *ReleaseLeaseRequest, opts ...grpc.CallOption) (*ReleaseLeaseResponse, error)
 	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
 	RecordStep(ctx context.Context, in *RecordStepRequest, opts ...grpc.CallOption) (*RecordStepResponse, error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
@@ -281,6 +284,16 @@ func (c *operationWriteServiceClient) RenewLease(ctx context.Context, in *RenewL
 	return out, nil
 }
 
+func (c *operationWriteServiceClient) ReleaseLease(ctx context.Context, in *ReleaseLeaseRequest, opts ...grpc.CallOption) (*ReleaseLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseLeaseResponse)
+	err := c.cc.Invoke(ctx, OperationWriteService_ReleaseLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *operationWriteServiceClient) RecordStep(ctx context.Context, in *RecordStepRequest, opts ...grpc.CallOption) (*RecordStepResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RecordStepResponse)
@@ -321,10 +334,12 @@ type OperationWriteServiceServer interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(context.Context, *BeginOperationRequest) (*BeginOperationResponse, error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while somebody else's lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
 	TakeLease(context.Context, *TakeLeaseRequest) (*TakeLeaseResponse, error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)
+	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseLease(context.Context, *ReleaseLeaseRequest) (*ReleaseLeaseResponse, error)
 	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
 	RecordStep(context.Context, *RecordStepRequest) (*RecordStepResponse, error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
@@ -349,6 +364,9 @@ func (UnimplementedOperationWriteServiceServer) TakeLease(context.Context, *Take
 }
 func (UnimplementedOperationWriteServiceServer) RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewLease not implemented")
+}
+func (UnimplementedOperationWriteServiceServer) ReleaseLease(context.Context, *ReleaseLeaseRequest) (*ReleaseLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseLease not implemented")
 }
 func (UnimplementedOperationWriteServiceServer) RecordStep(context.Context, *RecordStepRequest) (*RecordStepResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecordStep not implemented")
@@ -434,6 +452,24 @@ func _OperationWriteService_RenewLease_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperationWriteService_ReleaseLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperationWriteServiceServer).ReleaseLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperationWriteService_ReleaseLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperationWriteServiceServer).ReleaseLease(ctx, req.(*ReleaseLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _OperationWriteService_RecordStep_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RecordStepRequest)
 	if err := dec(in); err != nil {
@@ -506,6 +542,10 @@ var OperationWriteService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RenewLease",
 			Handler:    _OperationWriteService_RenewLease_Handler,
+		},
+		{
+			MethodName: "ReleaseLease",
+			Handler:    _OperationWriteService_ReleaseLease_Handler,
 		},
 		{
 			MethodName: "RecordStep",

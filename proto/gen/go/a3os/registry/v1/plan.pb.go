@@ -200,6 +200,9 @@ type TenantChange struct {
 	Steps []string `protobuf:"bytes,11,rep,name=steps,proto3" json:"steps,omitempty"`
 	// What else changes, a sentence each, for people: what is removed, what can't be undone.
 	Notes []string `protobuf:"bytes,12,rep,name=notes,proto3" json:"notes,omitempty"`
+	// Last operation of the tenant before, or of whoever had the slug before a tenant that the plan makes, `opr_…`; empty where there was
+	// none. What was done to a tenant since changes the plan, also where it stands as it stood.
+	AfterOperation string `protobuf:"bytes,14,opt,name=after_operation,json=afterOperation,proto3" json:"after_operation,omitempty"`
 	// Labels after; set where the plan makes the tenant.
 	Labels        map[string]string `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -318,6 +321,13 @@ func (x *TenantChange) GetNotes() []string {
 		return x.Notes
 	}
 	return nil
+}
+
+func (x *TenantChange) GetAfterOperation() string {
+	if x != nil {
+		return x.AfterOperation
+	}
+	return ""
 }
 
 func (x *TenantChange) GetLabels() map[string]string {
@@ -491,6 +501,116 @@ func (x *StoredPlan) GetNeedsApproval() bool {
 	return false
 }
 
+// ListPlansRequest asks for a page.
+type ListPlansRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many, 1–100; 0 means 20.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPlansRequest) Reset() {
+	*x = ListPlansRequest{}
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPlansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPlansRequest) ProtoMessage() {}
+
+func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPlansRequest.ProtoReflect.Descriptor instead.
+func (*ListPlansRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListPlansRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListPlansRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListPlansResponse is a page of plans.
+type ListPlansResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The plans.
+	Plans []*StoredPlan `protobuf:"bytes,1,rep,name=plans,proto3" json:"plans,omitempty"`
+	// Token of the next page; empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPlansResponse) Reset() {
+	*x = ListPlansResponse{}
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPlansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPlansResponse) ProtoMessage() {}
+
+func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPlansResponse.ProtoReflect.Descriptor instead.
+func (*ListPlansResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListPlansResponse) GetPlans() []*StoredPlan {
+	if x != nil {
+		return x.Plans
+	}
+	return nil
+}
+
+func (x *ListPlansResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // GetPlanRequest names a plan.
 type GetPlanRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -502,7 +622,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +634,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +647,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{4}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetPlanRequest) GetHash() string {
@@ -548,7 +668,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +680,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +693,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{5}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetPlanResponse) GetPlan() *StoredPlan {
@@ -594,7 +714,7 @@ type PutPlanRequest struct {
 
 func (x *PutPlanRequest) Reset() {
 	*x = PutPlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +726,7 @@ func (x *PutPlanRequest) String() string {
 func (*PutPlanRequest) ProtoMessage() {}
 
 func (x *PutPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +739,7 @@ func (x *PutPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPlanRequest.ProtoReflect.Descriptor instead.
 func (*PutPlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{6}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PutPlanRequest) GetPlan() *Plan {
@@ -640,7 +760,7 @@ type PutPlanResponse struct {
 
 func (x *PutPlanResponse) Reset() {
 	*x = PutPlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +772,7 @@ func (x *PutPlanResponse) String() string {
 func (*PutPlanResponse) ProtoMessage() {}
 
 func (x *PutPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +785,7 @@ func (x *PutPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPlanResponse.ProtoReflect.Descriptor instead.
 func (*PutPlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{7}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PutPlanResponse) GetPlan() *StoredPlan {
@@ -688,7 +808,7 @@ type ApprovePlanRequest struct {
 
 func (x *ApprovePlanRequest) Reset() {
 	*x = ApprovePlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +820,7 @@ func (x *ApprovePlanRequest) String() string {
 func (*ApprovePlanRequest) ProtoMessage() {}
 
 func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +833,7 @@ func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{8}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ApprovePlanRequest) GetHash() string {
@@ -741,7 +861,7 @@ type ApprovePlanResponse struct {
 
 func (x *ApprovePlanResponse) Reset() {
 	*x = ApprovePlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +873,7 @@ func (x *ApprovePlanResponse) String() string {
 func (*ApprovePlanResponse) ProtoMessage() {}
 
 func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +886,7 @@ func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{9}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ApprovePlanResponse) GetPlan() *StoredPlan {
@@ -798,7 +918,7 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\n" +
 	"\x18\xf4\x03R\x06reason\x12Y\n" +
 	"\x0eaccepted_tiers\x18\v \x03(\x0e2\x1f.a3os.registry.v1.IsolationTierB\x11\xbaH\x0e\x92\x01\v\x10\x04\"\a\x82\x01\x04\x10\x01 \x00R\racceptedTiers\x129\n" +
-	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\"\x9f\a\n" +
+	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\"\xf5\a\n" +
 	"\fTenantChange\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
 	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12+\n" +
@@ -818,7 +938,8 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\brestarts\x18\n" +
 	" \x03(\tB$\xbaH!\x92\x01\x1e\x10@\"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\brestarts\x12<\n" +
 	"\x05steps\x18\v \x03(\tB&\xbaH#\x92\x01 \b\x01\x10@\"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x05steps\x12'\n" +
-	"\x05notes\x18\f \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10@\"\ar\x05\x10\x01\x18\xf4\x03R\x05notes\x12\x89\x01\n" +
+	"\x05notes\x18\f \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10@\"\ar\x05\x10\x01\x18\xf4\x03R\x05notes\x12T\n" +
+	"\x0fafter_operation\x18\x0e \x01(\tB+\xbaH(\xd8\x01\x01r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x0eafterOperation\x12\x89\x01\n" +
 	"\x06labels\x18\r \x03(\v2*.a3os.registry.v1.TenantChange.LabelsEntryBE\xbaHB\x9a\x01?\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$*\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -838,7 +959,14 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x128\n" +
 	"\tapprovals\x18\x06 \x03(\v2\x1a.a3os.registry.v1.ApprovalR\tapprovals\x12%\n" +
-	"\x0eneeds_approval\x18\a \x01(\bR\rneedsApproval\"E\n" +
+	"\x0eneeds_approval\x18\a \x01(\bR\rneedsApproval\"c\n" +
+	"\x10ListPlansRequest\x12&\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\tpageToken\"o\n" +
+	"\x11ListPlansResponse\x122\n" +
+	"\x05plans\x18\x01 \x03(\v2\x1c.a3os.registry.v1.StoredPlanR\x05plans\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"E\n" +
 	"\x0eGetPlanRequest\x123\n" +
 	"\x04hash\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^sha256:[0-9a-f]{12,64}$R\x04hash\"C\n" +
 	"\x0fGetPlanResponse\x120\n" +
@@ -853,8 +981,9 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\n" +
 	"\x18\xf4\x03R\x06reason\"G\n" +
 	"\x13ApprovePlanResponse\x120\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1c.a3os.registry.v1.StoredPlanR\x04plan2q\n" +
-	"\vPlanService\x12b\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1c.a3os.registry.v1.StoredPlanR\x04plan2\xdb\x01\n" +
+	"\vPlanService\x12h\n" +
+	"\tListPlans\x12\".a3os.registry.v1.ListPlansRequest\x1a#.a3os.registry.v1.ListPlansResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12b\n" +
 	"\aGetPlan\x12 .a3os.registry.v1.GetPlanRequest\x1a!.a3os.registry.v1.GetPlanResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator2\xe6\x01\n" +
 	"\x10PlanWriteService\x12b\n" +
 	"\aPutPlan\x12 .a3os.registry.v1.PutPlanRequest\x1a!.a3os.registry.v1.PutPlanResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12n\n" +
@@ -872,53 +1001,58 @@ func file_a3os_registry_v1_plan_proto_rawDescGZIP() []byte {
 	return file_a3os_registry_v1_plan_proto_rawDescData
 }
 
-var file_a3os_registry_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_a3os_registry_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_a3os_registry_v1_plan_proto_goTypes = []any{
 	(*Plan)(nil),                  // 0: a3os.registry.v1.Plan
 	(*TenantChange)(nil),          // 1: a3os.registry.v1.TenantChange
 	(*Approval)(nil),              // 2: a3os.registry.v1.Approval
 	(*StoredPlan)(nil),            // 3: a3os.registry.v1.StoredPlan
-	(*GetPlanRequest)(nil),        // 4: a3os.registry.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),       // 5: a3os.registry.v1.GetPlanResponse
-	(*PutPlanRequest)(nil),        // 6: a3os.registry.v1.PutPlanRequest
-	(*PutPlanResponse)(nil),       // 7: a3os.registry.v1.PutPlanResponse
-	(*ApprovePlanRequest)(nil),    // 8: a3os.registry.v1.ApprovePlanRequest
-	(*ApprovePlanResponse)(nil),   // 9: a3os.registry.v1.ApprovePlanResponse
-	nil,                           // 10: a3os.registry.v1.TenantChange.LabelsEntry
-	(OperationKind)(0),            // 11: a3os.registry.v1.OperationKind
-	(IsolationTier)(0),            // 12: a3os.registry.v1.IsolationTier
-	(*RolloutPolicy)(nil),         // 13: a3os.registry.v1.RolloutPolicy
-	(TenantState)(0),              // 14: a3os.registry.v1.TenantState
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*ListPlansRequest)(nil),      // 4: a3os.registry.v1.ListPlansRequest
+	(*ListPlansResponse)(nil),     // 5: a3os.registry.v1.ListPlansResponse
+	(*GetPlanRequest)(nil),        // 6: a3os.registry.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 7: a3os.registry.v1.GetPlanResponse
+	(*PutPlanRequest)(nil),        // 8: a3os.registry.v1.PutPlanRequest
+	(*PutPlanResponse)(nil),       // 9: a3os.registry.v1.PutPlanResponse
+	(*ApprovePlanRequest)(nil),    // 10: a3os.registry.v1.ApprovePlanRequest
+	(*ApprovePlanResponse)(nil),   // 11: a3os.registry.v1.ApprovePlanResponse
+	nil,                           // 12: a3os.registry.v1.TenantChange.LabelsEntry
+	(OperationKind)(0),            // 13: a3os.registry.v1.OperationKind
+	(IsolationTier)(0),            // 14: a3os.registry.v1.IsolationTier
+	(*RolloutPolicy)(nil),         // 15: a3os.registry.v1.RolloutPolicy
+	(TenantState)(0),              // 16: a3os.registry.v1.TenantState
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
-	11, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
+	13, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
 	1,  // 1: a3os.registry.v1.Plan.tenants:type_name -> a3os.registry.v1.TenantChange
-	12, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
-	13, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
-	12, // 4: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	14, // 5: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
-	14, // 6: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
-	10, // 7: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
-	15, // 8: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
-	15, // 9: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
-	15, // 10: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
+	14, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
+	15, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
+	14, // 4: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	16, // 5: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
+	16, // 6: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
+	12, // 7: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
+	17, // 8: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
+	17, // 9: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
+	17, // 10: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 11: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
-	3,  // 12: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	0,  // 13: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
-	3,  // 14: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	3,  // 15: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	4,  // 16: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
-	6,  // 17: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
-	8,  // 18: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
-	5,  // 19: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
-	7,  // 20: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
-	9,  // 21: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
-	19, // [19:22] is the sub-list for method output_type
-	16, // [16:19] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	3,  // 12: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
+	3,  // 13: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	0,  // 14: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
+	3,  // 15: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	3,  // 16: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	4,  // 17: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
+	6,  // 18: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
+	8,  // 19: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
+	10, // 20: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
+	5,  // 21: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
+	7,  // 22: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
+	9,  // 23: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
+	11, // 24: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
+	21, // [21:25] is the sub-list for method output_type
+	17, // [17:21] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_plan_proto_init() }
@@ -935,7 +1069,7 @@ func file_a3os_registry_v1_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_plan_proto_rawDesc), len(file_a3os_registry_v1_plan_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -22,7 +22,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PlanService_GetPlan_FullMethodName = "/a3os.registry.v1.PlanService/GetPlan"
+	PlanService_ListPlans_FullMethodName = "/a3os.registry.v1.PlanService/ListPlans"
+	PlanService_GetPlan_FullMethodName   = "/a3os.registry.v1.PlanService/GetPlan"
 )
 
 // PlanServiceClient is the client API for PlanService service.
@@ -31,6 +32,8 @@ const (
 //
 // PlanService reads plans.
 type PlanServiceClient interface {
+	// ListPlans pages through the plans that can still be carried out, the newest first.
+	ListPlans(ctx context.Context, in *ListPlansRequest, opts ...grpc.CallOption) (*ListPlansResponse, error)
 	// GetPlan answers a plan by its hash, or by its first 12 digits or more.
 	GetPlan(ctx context.Context, in *GetPlanRequest, opts ...grpc.CallOption) (*GetPlanResponse, error)
 }
@@ -41,6 +44,16 @@ type planServiceClient struct {
 
 func NewPlanServiceClient(cc grpc.ClientConnInterface) PlanServiceClient {
 	return &planServiceClient{cc}
+}
+
+func (c *planServiceClient) ListPlans(ctx context.Context, in *ListPlansRequest, opts ...grpc.CallOption) (*ListPlansResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPlansResponse)
+	err := c.cc.Invoke(ctx, PlanService_ListPlans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *planServiceClient) GetPlan(ctx context.Context, in *GetPlanRequest, opts ...grpc.CallOption) (*GetPlanResponse, error) {
@@ -59,6 +72,8 @@ func (c *planServiceClient) GetPlan(ctx context.Context, in *GetPlanRequest, opt
 //
 // PlanService reads plans.
 type PlanServiceServer interface {
+	// ListPlans pages through the plans that can still be carried out, the newest first.
+	ListPlans(context.Context, *ListPlansRequest) (*ListPlansResponse, error)
 	// GetPlan answers a plan by its hash, or by its first 12 digits or more.
 	GetPlan(context.Context, *GetPlanRequest) (*GetPlanResponse, error)
 	mustEmbedUnimplementedPlanServiceServer()
@@ -71,6 +86,9 @@ type PlanServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedPlanServiceServer struct{}
 
+func (UnimplementedPlanServiceServer) ListPlans(context.Context, *ListPlansRequest) (*ListPlansResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPlans not implemented")
+}
 func (UnimplementedPlanServiceServer) GetPlan(context.Context, *GetPlanRequest) (*GetPlanResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPlan not implemented")
 }
@@ -93,6 +111,24 @@ func RegisterPlanServiceServer(s grpc.ServiceRegistrar, srv PlanServiceServer) {
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&PlanService_ServiceDesc, srv)
+}
+
+func _PlanService_ListPlans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPlansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PlanServiceServer).ListPlans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PlanService_ListPlans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PlanServiceServer).ListPlans(ctx, req.(*ListPlansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _PlanService_GetPlan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -120,6 +156,10 @@ var PlanService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "a3os.registry.v1.PlanService",
 	HandlerType: (*PlanServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "ListPlans",
+			Handler:    _PlanService_ListPlans_Handler,
+		},
 		{
 			MethodName: "GetPlan",
 			Handler:    _PlanService_GetPlan_Handler,

@@ -214,7 +214,11 @@ type Tenant struct {
 	// Home region; `local` on one machine.
 	Region string `protobuf:"bytes,6,opt,name=region,proto3" json:"region,omitempty"`
 	// When it was created.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// What operators choose tenants by: `ring` is canary, early or general.
+	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Last operation on it, `opr_…`; empty where there was none.
+	LastOperation string `protobuf:"bytes,9,opt,name=last_operation,json=lastOperation,proto3" json:"last_operation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -296,6 +300,20 @@ func (x *Tenant) GetCreatedAt() *timestamppb.Timestamp {
 		return x.CreatedAt
 	}
 	return nil
+}
+
+func (x *Tenant) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Tenant) GetLastOperation() string {
+	if x != nil {
+		return x.LastOperation
+	}
+	return ""
 }
 
 // GetTenantRequest names a tenant.
@@ -752,7 +770,9 @@ type SetTenantStateRequest struct {
 	// `tnt_…`.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// Where it stands from now on.
-	State         TenantState `protobuf:"varint,2,opt,name=state,proto3,enum=a3os.registry.v1.TenantState" json:"state,omitempty"`
+	State TenantState `protobuf:"varint,2,opt,name=state,proto3,enum=a3os.registry.v1.TenantState" json:"state,omitempty"`
+	// The operation that this is a part of; absent where the tenant has none that isn't finished.
+	Lease         *LeaseProof `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -801,6 +821,13 @@ func (x *SetTenantStateRequest) GetState() TenantState {
 	return TenantState_TENANT_STATE_UNSPECIFIED
 }
 
+func (x *SetTenantStateRequest) GetLease() *LeaseProof {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
 // SetTenantStateResponse is the tenant.
 type SetTenantStateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -847,6 +874,172 @@ func (x *SetTenantStateResponse) GetTenant() *Tenant {
 	return nil
 }
 
+// SetTenantLabelsRequest names a tenant and what changes.
+type SetTenantLabelsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `tnt_…`.
+	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// Labels to set; `ring` is canary, early or general.
+	Set map[string]string `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Labels to remove.
+	Remove        []string `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTenantLabelsRequest) Reset() {
+	*x = SetTenantLabelsRequest{}
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTenantLabelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTenantLabelsRequest) ProtoMessage() {}
+
+func (x *SetTenantLabelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTenantLabelsRequest.ProtoReflect.Descriptor instead.
+func (*SetTenantLabelsRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SetTenantLabelsRequest) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *SetTenantLabelsRequest) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *SetTenantLabelsRequest) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+// SetTenantLabelsResponse is the tenant.
+type SetTenantLabelsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenant.
+	Tenant        *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTenantLabelsResponse) Reset() {
+	*x = SetTenantLabelsResponse{}
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTenantLabelsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTenantLabelsResponse) ProtoMessage() {}
+
+func (x *SetTenantLabelsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTenantLabelsResponse.ProtoReflect.Descriptor instead.
+func (*SetTenantLabelsResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SetTenantLabelsResponse) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
+// DatabasePlace is where a set's database is. No two tenants have the same, and the server of a tenant of tier `dedicated` has no other.
+type DatabasePlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Server, `host:port`; two spellings of one server would be two servers, so the host is an IP address or a lower-case name that isn't
+	// `localhost`.
+	Server string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	// Name of the database.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DatabasePlace) Reset() {
+	*x = DatabasePlace{}
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DatabasePlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DatabasePlace) ProtoMessage() {}
+
+func (x *DatabasePlace) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DatabasePlace.ProtoReflect.Descriptor instead.
+func (*DatabasePlace) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DatabasePlace) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *DatabasePlace) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Component is one process kind of a set.
 type Component struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -862,7 +1055,7 @@ type Component struct {
 
 func (x *Component) Reset() {
 	*x = Component{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1067,7 @@ func (x *Component) String() string {
 func (*Component) ProtoMessage() {}
 
 func (x *Component) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1080,7 @@ func (x *Component) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Component.ProtoReflect.Descriptor instead.
 func (*Component) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Component) GetName() string {
@@ -919,14 +1112,16 @@ type ServiceSet struct {
 	// Certificates of the tenant's authority, PEM; certificates only, never a key.
 	CaCertificatesPem string `protobuf:"bytes,2,opt,name=ca_certificates_pem,json=caCertificatesPem,proto3" json:"ca_certificates_pem,omitempty"`
 	// Release it is meant to run.
-	Release       string `protobuf:"bytes,3,opt,name=release,proto3" json:"release,omitempty"`
+	Release string `protobuf:"bytes,3,opt,name=release,proto3" json:"release,omitempty"`
+	// Where its database is; absent where the platform doesn't say, which a plane `prod` refuses.
+	Database      *DatabasePlace `protobuf:"bytes,4,opt,name=database,proto3" json:"database,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServiceSet) Reset() {
 	*x = ServiceSet{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1133,7 @@ func (x *ServiceSet) String() string {
 func (*ServiceSet) ProtoMessage() {}
 
 func (x *ServiceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1146,7 @@ func (x *ServiceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSet.ProtoReflect.Descriptor instead.
 func (*ServiceSet) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ServiceSet) GetComponents() []*Component {
@@ -975,20 +1170,29 @@ func (x *ServiceSet) GetRelease() string {
 	return ""
 }
 
+func (x *ServiceSet) GetDatabase() *DatabasePlace {
+	if x != nil {
+		return x.Database
+	}
+	return nil
+}
+
 // PutServiceSetRequest carries a set.
 type PutServiceSetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `tnt_…`.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// The set.
-	ServiceSet    *ServiceSet `protobuf:"bytes,2,opt,name=service_set,json=serviceSet,proto3" json:"service_set,omitempty"`
+	ServiceSet *ServiceSet `protobuf:"bytes,2,opt,name=service_set,json=serviceSet,proto3" json:"service_set,omitempty"`
+	// The operation that this is a part of; absent where the tenant has none that isn't finished.
+	Lease         *LeaseProof `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutServiceSetRequest) Reset() {
 	*x = PutServiceSetRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1204,7 @@ func (x *PutServiceSetRequest) String() string {
 func (*PutServiceSetRequest) ProtoMessage() {}
 
 func (x *PutServiceSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1217,7 @@ func (x *PutServiceSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutServiceSetRequest.ProtoReflect.Descriptor instead.
 func (*PutServiceSetRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{12}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PutServiceSetRequest) GetTenantId() string {
@@ -1030,6 +1234,13 @@ func (x *PutServiceSetRequest) GetServiceSet() *ServiceSet {
 	return nil
 }
 
+func (x *PutServiceSetRequest) GetLease() *LeaseProof {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
 // PutServiceSetResponse is empty.
 type PutServiceSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1039,7 +1250,7 @@ type PutServiceSetResponse struct {
 
 func (x *PutServiceSetResponse) Reset() {
 	*x = PutServiceSetResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1262,7 @@ func (x *PutServiceSetResponse) String() string {
 func (*PutServiceSetResponse) ProtoMessage() {}
 
 func (x *PutServiceSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1275,7 @@ func (x *PutServiceSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutServiceSetResponse.ProtoReflect.Descriptor instead.
 func (*PutServiceSetResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{13}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 // WatchSnapshotRequest says what the gateway holds.
@@ -1078,7 +1289,7 @@ type WatchSnapshotRequest struct {
 
 func (x *WatchSnapshotRequest) Reset() {
 	*x = WatchSnapshotRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1301,7 @@ func (x *WatchSnapshotRequest) String() string {
 func (*WatchSnapshotRequest) ProtoMessage() {}
 
 func (x *WatchSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1314,7 @@ func (x *WatchSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WatchSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchSnapshotRequest) GetHaveVersion() int64 {
@@ -1124,7 +1335,7 @@ type WatchSnapshotResponse struct {
 
 func (x *WatchSnapshotResponse) Reset() {
 	*x = WatchSnapshotResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1347,7 @@ func (x *WatchSnapshotResponse) String() string {
 func (*WatchSnapshotResponse) ProtoMessage() {}
 
 func (x *WatchSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1360,7 @@ func (x *WatchSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WatchSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchSnapshotResponse) GetSnapshot() *SignedSnapshot {
@@ -1175,7 +1386,7 @@ type SignedSnapshot struct {
 
 func (x *SignedSnapshot) Reset() {
 	*x = SignedSnapshot{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1398,7 @@ func (x *SignedSnapshot) String() string {
 func (*SignedSnapshot) ProtoMessage() {}
 
 func (x *SignedSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1411,7 @@ func (x *SignedSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedSnapshot.ProtoReflect.Descriptor instead.
 func (*SignedSnapshot) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{16}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SignedSnapshot) GetSnapshot() []byte {
@@ -1241,7 +1452,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1464,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1477,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Snapshot) GetPlane() string {
@@ -1314,7 +1525,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1537,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1550,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Route) GetSlug() string {
@@ -1393,7 +1604,7 @@ type ComponentReport struct {
 
 func (x *ComponentReport) Reset() {
 	*x = ComponentReport{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1616,7 @@ func (x *ComponentReport) String() string {
 func (*ComponentReport) ProtoMessage() {}
 
 func (x *ComponentReport) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1629,7 @@ func (x *ComponentReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComponentReport.ProtoReflect.Descriptor instead.
 func (*ComponentReport) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{19}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ComponentReport) GetName() string {
@@ -1495,7 +1706,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1718,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1731,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{20}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReportRequest) GetComponents() []*ComponentReport {
@@ -1592,7 +1803,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1815,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1828,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{21}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReportResponse) GetWitnessedSize() int64 {
@@ -1638,7 +1849,7 @@ var File_a3os_registry_v1_registry_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x02\n" +
+	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n" +
 	"\x06Tenant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12!\n" +
@@ -1647,7 +1858,12 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x0eisolation_tier\x18\x05 \x01(\x0e2\x1f.a3os.registry.v1.IsolationTierR\risolationTier\x12\x16\n" +
 	"\x06region\x18\x06 \x01(\tR\x06region\x129\n" +
 	"\n" +
-	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"5\n" +
+	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n" +
+	"\x06labels\x18\b \x03(\v2$.a3os.registry.v1.Tenant.LabelsEntryR\x06labels\x12%\n" +
+	"\x0elast_operation\x18\t \x01(\tR\rlastOperation\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
 	"\x10GetTenantRequest\x12!\n" +
 	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\"\x94\x04\n" +
 	"\fTenantStatus\x120\n" +
@@ -1684,29 +1900,44 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\risolationTier\x12!\n" +
 	"\x06region\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(R\x06region\"H\n" +
 	"\x14CreateTenantResponse\x120\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\x9f\x01\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xd3\x01\n" +
 	"\x15SetTenantStateRequest\x12E\n" +
 	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.a3os.registry.v1.TenantStateB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05state\"J\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05state\x122\n" +
+	"\x05lease\x18\x03 \x01(\v2\x1c.a3os.registry.v1.LeaseProofR\x05lease\"J\n" +
 	"\x16SetTenantStateResponse\x120\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xaf\x01\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xe2\x02\n" +
+	"\x16SetTenantLabelsRequest\x12E\n" +
+	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12\x8a\x01\n" +
+	"\x03set\x18\x02 \x03(\v21.a3os.registry.v1.SetTenantLabelsRequest.SetEntryBE\xbaHB\x9a\x01?\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$*\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x03set\x12<\n" +
+	"\x06remove\x18\x03 \x03(\tB$\xbaH!\x92\x01\x1e\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x06remove\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
+	"\x17SetTenantLabelsResponse\x120\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\x8e\x01\n" +
+	"\rDatabasePlace\x12J\n" +
+	"\x06server\x18\x01 \x01(\tB2\xbaH/r-2+^[a-z0-9\\[][a-z0-9.:\\]-]{0,253}:[0-9]{1,5}$R\x06server\x121\n" +
+	"\x04name\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9_]{0,62}$R\x04name\"\xaf\x01\n" +
 	"\tComponent\x121\n" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x04name\x12$\n" +
 	"\aaddress\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\aaddress\x12I\n" +
-	"\rpath_prefixes\x18\x03 \x03(\tB$\xbaH!\x92\x01\x1e\x10@\"\x1ar\x18\x18\xc8\x012\x13^/[A-Za-z0-9._/-]*$R\fpathPrefixes\"\xb2\x01\n" +
+	"\rpath_prefixes\x18\x03 \x03(\tB$\xbaH!\x92\x01\x1e\x10@\"\x1ar\x18\x18\xc8\x012\x13^/[A-Za-z0-9._/-]*$R\fpathPrefixes\"\xef\x01\n" +
 	"\n" +
 	"ServiceSet\x12E\n" +
 	"\n" +
 	"components\x18\x01 \x03(\v2\x1b.a3os.registry.v1.ComponentB\b\xbaH\x05\x92\x01\x02\x10@R\n" +
 	"components\x129\n" +
 	"\x13ca_certificates_pem\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\x11caCertificatesPem\x12\"\n" +
-	"\arelease\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\arelease\"\xa4\x01\n" +
+	"\arelease\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\arelease\x12;\n" +
+	"\bdatabase\x18\x04 \x01(\v2\x1f.a3os.registry.v1.DatabasePlaceR\bdatabase\"\xd8\x01\n" +
 	"\x14PutServiceSetRequest\x12E\n" +
 	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12E\n" +
 	"\vservice_set\x18\x02 \x01(\v2\x1c.a3os.registry.v1.ServiceSetB\x06\xbaH\x03\xc8\x01\x01R\n" +
-	"serviceSet\"\x17\n" +
+	"serviceSet\x122\n" +
+	"\x05lease\x18\x03 \x01(\v2\x1c.a3os.registry.v1.LeaseProofR\x05lease\"\x17\n" +
 	"\x15PutServiceSetResponse\"B\n" +
 	"\x14WatchSnapshotRequest\x12*\n" +
 	"\fhave_version\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vhaveVersion\"U\n" +
@@ -1771,11 +2002,12 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x12HEALTH_UNREACHABLE\x10\x032\xe9\x01\n" +
 	"\rTenantService\x12h\n" +
 	"\tGetTenant\x12\".a3os.registry.v1.GetTenantRequest\x1a#.a3os.registry.v1.GetTenantResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12n\n" +
-	"\vListTenants\x12$.a3os.registry.v1.ListTenantsRequest\x1a%.a3os.registry.v1.ListTenantsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator2\xf8\x02\n" +
+	"\vListTenants\x12$.a3os.registry.v1.ListTenantsRequest\x1a%.a3os.registry.v1.ListTenantsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator2\x90\x04\n" +
 	"\x12TenantWriteService\x12s\n" +
-	"\fCreateTenant\x12%.a3os.registry.v1.CreateTenantRequest\x1a&.a3os.registry.v1.CreateTenantResponse\"\x14\xca\xf3\x18\x10\b\x01\x10\x02\"\boperator0\x01\x12w\n" +
-	"\x0eSetTenantState\x12'.a3os.registry.v1.SetTenantStateRequest\x1a(.a3os.registry.v1.SetTenantStateResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12t\n" +
-	"\rPutServiceSet\x12&.a3os.registry.v1.PutServiceSetRequest\x1a'.a3os.registry.v1.PutServiceSetResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator2\x88\x01\n" +
+	"\fCreateTenant\x12%.a3os.registry.v1.CreateTenantRequest\x1a&.a3os.registry.v1.CreateTenantResponse\"\x14\xca\xf3\x18\x10\b\x01\x10\x02\"\boperator0\x01\x12\x84\x01\n" +
+	"\x0eSetTenantState\x12'.a3os.registry.v1.SetTenantStateRequest\x1a(.a3os.registry.v1.SetTenantStateResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12\x81\x01\n" +
+	"\rPutServiceSet\x12&.a3os.registry.v1.PutServiceSetRequest\x1a'.a3os.registry.v1.PutServiceSetResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12z\n" +
+	"\x0fSetTenantLabels\x12(.a3os.registry.v1.SetTenantLabelsRequest\x1a).a3os.registry.v1.SetTenantLabelsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator2\x88\x01\n" +
 	"\x0fSnapshotService\x12u\n" +
 	"\rWatchSnapshot\x12&.a3os.registry.v1.WatchSnapshotRequest\x1a'.a3os.registry.v1.WatchSnapshotResponse\"\x11\xca\xf3\x18\r\b\x01\x10\x01\"\agateway0\x012k\n" +
 	"\rReportService\x12Z\n" +
@@ -1794,81 +2026,95 @@ func file_a3os_registry_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_registry_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_a3os_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_a3os_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_a3os_registry_v1_registry_proto_goTypes = []any{
-	(TenantState)(0),               // 0: a3os.registry.v1.TenantState
-	(IsolationTier)(0),             // 1: a3os.registry.v1.IsolationTier
-	(Health)(0),                    // 2: a3os.registry.v1.Health
-	(*Tenant)(nil),                 // 3: a3os.registry.v1.Tenant
-	(*GetTenantRequest)(nil),       // 4: a3os.registry.v1.GetTenantRequest
-	(*TenantStatus)(nil),           // 5: a3os.registry.v1.TenantStatus
-	(*GetTenantResponse)(nil),      // 6: a3os.registry.v1.GetTenantResponse
-	(*ListTenantsRequest)(nil),     // 7: a3os.registry.v1.ListTenantsRequest
-	(*ListTenantsResponse)(nil),    // 8: a3os.registry.v1.ListTenantsResponse
-	(*CreateTenantRequest)(nil),    // 9: a3os.registry.v1.CreateTenantRequest
-	(*CreateTenantResponse)(nil),   // 10: a3os.registry.v1.CreateTenantResponse
-	(*SetTenantStateRequest)(nil),  // 11: a3os.registry.v1.SetTenantStateRequest
-	(*SetTenantStateResponse)(nil), // 12: a3os.registry.v1.SetTenantStateResponse
-	(*Component)(nil),              // 13: a3os.registry.v1.Component
-	(*ServiceSet)(nil),             // 14: a3os.registry.v1.ServiceSet
-	(*PutServiceSetRequest)(nil),   // 15: a3os.registry.v1.PutServiceSetRequest
-	(*PutServiceSetResponse)(nil),  // 16: a3os.registry.v1.PutServiceSetResponse
-	(*WatchSnapshotRequest)(nil),   // 17: a3os.registry.v1.WatchSnapshotRequest
-	(*WatchSnapshotResponse)(nil),  // 18: a3os.registry.v1.WatchSnapshotResponse
-	(*SignedSnapshot)(nil),         // 19: a3os.registry.v1.SignedSnapshot
-	(*Snapshot)(nil),               // 20: a3os.registry.v1.Snapshot
-	(*Route)(nil),                  // 21: a3os.registry.v1.Route
-	(*ComponentReport)(nil),        // 22: a3os.registry.v1.ComponentReport
-	(*ReportRequest)(nil),          // 23: a3os.registry.v1.ReportRequest
-	(*ReportResponse)(nil),         // 24: a3os.registry.v1.ReportResponse
-	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
-	(*v1.Figures)(nil),             // 26: a3os.set.v1.Figures
+	(TenantState)(0),                // 0: a3os.registry.v1.TenantState
+	(IsolationTier)(0),              // 1: a3os.registry.v1.IsolationTier
+	(Health)(0),                     // 2: a3os.registry.v1.Health
+	(*Tenant)(nil),                  // 3: a3os.registry.v1.Tenant
+	(*GetTenantRequest)(nil),        // 4: a3os.registry.v1.GetTenantRequest
+	(*TenantStatus)(nil),            // 5: a3os.registry.v1.TenantStatus
+	(*GetTenantResponse)(nil),       // 6: a3os.registry.v1.GetTenantResponse
+	(*ListTenantsRequest)(nil),      // 7: a3os.registry.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),     // 8: a3os.registry.v1.ListTenantsResponse
+	(*CreateTenantRequest)(nil),     // 9: a3os.registry.v1.CreateTenantRequest
+	(*CreateTenantResponse)(nil),    // 10: a3os.registry.v1.CreateTenantResponse
+	(*SetTenantStateRequest)(nil),   // 11: a3os.registry.v1.SetTenantStateRequest
+	(*SetTenantStateResponse)(nil),  // 12: a3os.registry.v1.SetTenantStateResponse
+	(*SetTenantLabelsRequest)(nil),  // 13: a3os.registry.v1.SetTenantLabelsRequest
+	(*SetTenantLabelsResponse)(nil), // 14: a3os.registry.v1.SetTenantLabelsResponse
+	(*DatabasePlace)(nil),           // 15: a3os.registry.v1.DatabasePlace
+	(*Component)(nil),               // 16: a3os.registry.v1.Component
+	(*ServiceSet)(nil),              // 17: a3os.registry.v1.ServiceSet
+	(*PutServiceSetRequest)(nil),    // 18: a3os.registry.v1.PutServiceSetRequest
+	(*PutServiceSetResponse)(nil),   // 19: a3os.registry.v1.PutServiceSetResponse
+	(*WatchSnapshotRequest)(nil),    // 20: a3os.registry.v1.WatchSnapshotRequest
+	(*WatchSnapshotResponse)(nil),   // 21: a3os.registry.v1.WatchSnapshotResponse
+	(*SignedSnapshot)(nil),          // 22: a3os.registry.v1.SignedSnapshot
+	(*Snapshot)(nil),                // 23: a3os.registry.v1.Snapshot
+	(*Route)(nil),                   // 24: a3os.registry.v1.Route
+	(*ComponentReport)(nil),         // 25: a3os.registry.v1.ComponentReport
+	(*ReportRequest)(nil),           // 26: a3os.registry.v1.ReportRequest
+	(*ReportResponse)(nil),          // 27: a3os.registry.v1.ReportResponse
+	nil,                             // 28: a3os.registry.v1.Tenant.LabelsEntry
+	nil,                             // 29: a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
+	(*LeaseProof)(nil),              // 31: a3os.registry.v1.LeaseProof
+	(*v1.Figures)(nil),              // 32: a3os.set.v1.Figures
 }
 var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: a3os.registry.v1.Tenant.state:type_name -> a3os.registry.v1.TenantState
 	1,  // 1: a3os.registry.v1.Tenant.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	25, // 2: a3os.registry.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	3,  // 3: a3os.registry.v1.TenantStatus.tenant:type_name -> a3os.registry.v1.Tenant
-	14, // 4: a3os.registry.v1.TenantStatus.service_set:type_name -> a3os.registry.v1.ServiceSet
-	22, // 5: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
-	25, // 6: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
-	25, // 7: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
-	5,  // 8: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
-	5,  // 9: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
-	1,  // 10: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	3,  // 11: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	0,  // 12: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
-	3,  // 13: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	13, // 14: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
-	14, // 15: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	19, // 16: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
-	25, // 17: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
-	21, // 18: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
-	13, // 19: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
-	2,  // 20: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
-	25, // 21: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
-	25, // 22: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
-	26, // 23: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
-	22, // 24: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
-	4,  // 25: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
-	7,  // 26: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
-	9,  // 27: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
-	11, // 28: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
-	15, // 29: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
-	17, // 30: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
-	23, // 31: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
-	6,  // 32: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
-	8,  // 33: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
-	10, // 34: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
-	12, // 35: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
-	16, // 36: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
-	18, // 37: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
-	24, // 38: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
-	32, // [32:39] is the sub-list for method output_type
-	25, // [25:32] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	30, // 2: a3os.registry.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	28, // 3: a3os.registry.v1.Tenant.labels:type_name -> a3os.registry.v1.Tenant.LabelsEntry
+	3,  // 4: a3os.registry.v1.TenantStatus.tenant:type_name -> a3os.registry.v1.Tenant
+	17, // 5: a3os.registry.v1.TenantStatus.service_set:type_name -> a3os.registry.v1.ServiceSet
+	25, // 6: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
+	30, // 7: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	30, // 8: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
+	5,  // 9: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
+	5,  // 10: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
+	1,  // 11: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	3,  // 12: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	0,  // 13: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
+	31, // 14: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	3,  // 15: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	29, // 16: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	3,  // 17: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	16, // 18: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
+	15, // 19: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
+	17, // 20: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	31, // 21: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	22, // 22: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
+	30, // 23: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
+	24, // 24: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
+	16, // 25: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
+	2,  // 26: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
+	30, // 27: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
+	30, // 28: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
+	32, // 29: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
+	25, // 30: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
+	4,  // 31: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
+	7,  // 32: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
+	9,  // 33: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
+	11, // 34: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
+	18, // 35: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
+	13, // 36: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
+	20, // 37: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
+	26, // 38: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
+	6,  // 39: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
+	8,  // 40: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
+	10, // 41: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
+	12, // 42: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
+	19, // 43: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
+	14, // 44: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
+	21, // 45: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
+	27, // 46: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
+	39, // [39:47] is the sub-list for method output_type
+	31, // [31:39] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_registry_proto_init() }
@@ -1876,13 +2122,14 @@ func file_a3os_registry_v1_registry_proto_init() {
 	if File_a3os_registry_v1_registry_proto != nil {
 		return
 	}
+	file_a3os_registry_v1_operation_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_registry_proto_rawDesc), len(file_a3os_registry_v1_registry_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

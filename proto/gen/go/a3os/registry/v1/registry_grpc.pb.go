@@ -169,9 +169,10 @@ var TenantService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	TenantWriteService_CreateTenant_FullMethodName   = "/a3os.registry.v1.TenantWriteService/CreateTenant"
-	TenantWriteService_SetTenantState_FullMethodName = "/a3os.registry.v1.TenantWriteService/SetTenantState"
-	TenantWriteService_PutServiceSet_FullMethodName  = "/a3os.registry.v1.TenantWriteService/PutServiceSet"
+	TenantWriteService_CreateTenant_FullMethodName    = "/a3os.registry.v1.TenantWriteService/CreateTenant"
+	TenantWriteService_SetTenantState_FullMethodName  = "/a3os.registry.v1.TenantWriteService/SetTenantState"
+	TenantWriteService_PutServiceSet_FullMethodName   = "/a3os.registry.v1.TenantWriteService/PutServiceSet"
+	TenantWriteService_SetTenantLabels_FullMethodName = "/a3os.registry.v1.TenantWriteService/SetTenantLabels"
 )
 
 // TenantWriteServiceClient is the client API for TenantWriteService service.
@@ -182,10 +183,14 @@ const (
 type TenantWriteServiceClient interface {
 	// CreateTenant makes a tenant known. The same idempotency key answers the first result.
 	CreateTenant(ctx context.Context, in *CreateTenantRequest, opts ...grpc.CallOption) (*CreateTenantResponse, error)
-	// SetTenantState moves a tenant on.
+	// SetTenantState moves a tenant on. While an operation of the tenant isn't finished it takes that operation's lease, and goes only
+	// where the operation leads. A tenant's own provisioner may, under the lease.
 	SetTenantState(ctx context.Context, in *SetTenantStateRequest, opts ...grpc.CallOption) (*SetTenantStateResponse, error)
-	// PutServiceSet says where a tenant's set is and which authority its certificates come from.
+	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
+	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(ctx context.Context, in *PutServiceSetRequest, opts ...grpc.CallOption) (*PutServiceSetResponse, error)
+	// SetTenantLabels sets and removes labels.
+	SetTenantLabels(ctx context.Context, in *SetTenantLabelsRequest, opts ...grpc.CallOption) (*SetTenantLabelsResponse, error)
 }
 
 type tenantWriteServiceClient struct {
@@ -226,6 +231,16 @@ func (c *tenantWriteServiceClient) PutServiceSet(ctx context.Context, in *PutSer
 	return out, nil
 }
 
+func (c *tenantWriteServiceClient) SetTenantLabels(ctx context.Context, in *SetTenantLabelsRequest, opts ...grpc.CallOption) (*SetTenantLabelsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetTenantLabelsResponse)
+	err := c.cc.Invoke(ctx, TenantWriteService_SetTenantLabels_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TenantWriteServiceServer is the server API for TenantWriteService service.
 // All implementations must embed UnimplementedTenantWriteServiceServer
 // for forward compatibility.
@@ -234,10 +249,14 @@ func (c *tenantWriteServiceClient) PutServiceSet(ctx context.Context, in *PutSer
 type TenantWriteServiceServer interface {
 	// CreateTenant makes a tenant known. The same idempotency key answers the first result.
 	CreateTenant(context.Context, *CreateTenantRequest) (*CreateTenantResponse, error)
-	// SetTenantState moves a tenant on.
+	// SetTenantState moves a tenant on. While an operation of the tenant isn't finished it takes that operation's lease, and goes only
+	// where the operation leads. A tenant's own provisioner may, under the lease.
 	SetTenantState(context.Context, *SetTenantStateRequest) (*SetTenantStateResponse, error)
-	// PutServiceSet says where a tenant's set is and which authority its certificates come from.
+	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
+	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(context.Context, *PutServiceSetRequest) (*PutServiceSetResponse, error)
+	// SetTenantLabels sets and removes labels.
+	SetTenantLabels(context.Context, *SetTenantLabelsRequest) (*SetTenantLabelsResponse, error)
 	mustEmbedUnimplementedTenantWriteServiceServer()
 }
 
@@ -256,6 +275,9 @@ func (UnimplementedTenantWriteServiceServer) SetTenantState(context.Context, *Se
 }
 func (UnimplementedTenantWriteServiceServer) PutServiceSet(context.Context, *PutServiceSetRequest) (*PutServiceSetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutServiceSet not implemented")
+}
+func (UnimplementedTenantWriteServiceServer) SetTenantLabels(context.Context, *SetTenantLabelsRequest) (*SetTenantLabelsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetTenantLabels not implemented")
 }
 func (UnimplementedTenantWriteServiceServer) mustEmbedUnimplementedTenantWriteServiceServer() {}
 func (UnimplementedTenantWriteServiceServer) testEmbeddedByValue()                            {}
@@ -332,6 +354,24 @@ func _TenantWriteService_PutServiceSet_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TenantWriteService_SetTenantLabels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetTenantLabelsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TenantWriteServiceServer).SetTenantLabels(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TenantWriteService_SetTenantLabels_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TenantWriteServiceServer).SetTenantLabels(ctx, req.(*SetTenantLabelsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TenantWriteService_ServiceDesc is the grpc.ServiceDesc for TenantWriteService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -350,6 +390,10 @@ var TenantWriteService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PutServiceSet",
 			Handler:    _TenantWriteService_PutServiceSet_Handler,
+		},
+		{
+			MethodName: "SetTenantLabels",
+			Handler:    _TenantWriteService_SetTenantLabels_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

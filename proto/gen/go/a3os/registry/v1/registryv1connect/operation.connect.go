@@ -54,6 +54,9 @@ const (
 	// OperationWriteServiceRenewLeaseProcedure is the fully-qualified name of the
 	// OperationWriteService's RenewLease RPC.
 	OperationWriteServiceRenewLeaseProcedure = "/a3os.registry.v1.OperationWriteService/RenewLease"
+	// OperationWriteServiceReleaseLeaseProcedure is the fully-qualified name of the
+	// OperationWriteService's ReleaseLease RPC.
+	OperationWriteServiceReleaseLeaseProcedure = "/a3os.registry.v1.OperationWriteService/ReleaseLease"
 	// OperationWriteServiceRecordStepProcedure is the fully-qualified name of the
 	// OperationWriteService's RecordStep RPC.
 	OperationWriteServiceRecordStepProcedure = "/a3os.registry.v1.OperationWriteService/RecordStep"
@@ -198,10 +201,12 @@ type OperationWriteServiceClient interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(context.Context, *connect.Request[v1.BeginOperationRequest]) (*connect.Response[v1.BeginOperationResponse], error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while somebody else's lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
 	TakeLease(context.Context, *connect.Request[v1.TakeLeaseRequest]) (*connect.Response[v1.TakeLeaseResponse], error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(context.Context, *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error)
+	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseLease(context.Context, *connect.Request[v1.ReleaseLeaseRequest]) (*connect.Response[v1.ReleaseLeaseResponse], error)
 	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
 	RecordStep(context.Context, *connect.Request[v1.RecordStepRequest]) (*connect.Response[v1.RecordStepResponse], error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
@@ -239,6 +244,12 @@ func NewOperationWriteServiceClient(httpClient connect.HTTPClient, baseURL strin
 			connect.WithSchema(operationWriteServiceMethods.ByName("RenewLease")),
 			connect.WithClientOptions(opts...),
 		),
+		releaseLease: connect.NewClient[v1.ReleaseLeaseRequest, v1.ReleaseLeaseResponse](
+			httpClient,
+			baseURL+OperationWriteServiceReleaseLeaseProcedure,
+			connect.WithSchema(operationWriteServiceMethods.ByName("ReleaseLease")),
+			connect.WithClientOptions(opts...),
+		),
 		recordStep: connect.NewClient[v1.RecordStepRequest, v1.RecordStepResponse](
 			httpClient,
 			baseURL+OperationWriteServiceRecordStepProcedure,
@@ -265,6 +276,7 @@ type operationWriteServiceClient struct {
 	beginOperation  *connect.Client[v1.BeginOperationRequest, v1.BeginOperationResponse]
 	takeLease       *connect.Client[v1.TakeLeaseRequest, v1.TakeLeaseResponse]
 	renewLease      *connect.Client[v1.RenewLeaseRequest, v1.RenewLeaseResponse]
+	releaseLease    *connect.Client[v1.ReleaseLeaseRequest, v1.ReleaseLeaseResponse]
 	recordStep      *connect.Client[v1.RecordStepRequest, v1.RecordStepResponse]
 	finishOperation *connect.Client[v1.FinishOperationRequest, v1.FinishOperationResponse]
 	abortOperation  *connect.Client[v1.AbortOperationRequest, v1.AbortOperationResponse]
@@ -283,6 +295,11 @@ func (c *operationWriteServiceClient) TakeLease(ctx context.Context, req *connec
 // RenewLease calls a3os.registry.v1.OperationWriteService.RenewLease.
 func (c *operationWriteServiceClient) RenewLease(ctx context.Context, req *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error) {
 	return c.renewLease.CallUnary(ctx, req)
+}
+
+// ReleaseLease calls a3os.registry.v1.OperationWriteService.ReleaseLease.
+func (c *operationWriteServiceClient) ReleaseLease(ctx context.Context, req *connect.Request[v1.ReleaseLeaseRequest]) (*connect.Response[v1.ReleaseLeaseResponse], error) {
+	return c.releaseLease.CallUnary(ctx, req)
 }
 
 // RecordStep calls a3os.registry.v1.OperationWriteService.RecordStep.
@@ -306,10 +323,12 @@ type OperationWriteServiceHandler interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(context.Context, *connect.Request[v1.BeginOperationRequest]) (*connect.Response[v1.BeginOperationResponse], error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while somebody else's lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
 	TakeLease(context.Context, *connect.Request[v1.TakeLeaseRequest]) (*connect.Response[v1.TakeLeaseResponse], error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(context.Context, *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error)
+	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseLease(context.Context, *connect.Request[v1.ReleaseLeaseRequest]) (*connect.Response[v1.ReleaseLeaseResponse], error)
 	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
 	RecordStep(context.Context, *connect.Request[v1.RecordStepRequest]) (*connect.Response[v1.RecordStepResponse], error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
@@ -343,6 +362,12 @@ func NewOperationWriteServiceHandler(svc OperationWriteServiceHandler, opts ...c
 		connect.WithSchema(operationWriteServiceMethods.ByName("RenewLease")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operationWriteServiceReleaseLeaseHandler := connect.NewUnaryHandler(
+		OperationWriteServiceReleaseLeaseProcedure,
+		svc.ReleaseLease,
+		connect.WithSchema(operationWriteServiceMethods.ByName("ReleaseLease")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operationWriteServiceRecordStepHandler := connect.NewUnaryHandler(
 		OperationWriteServiceRecordStepProcedure,
 		svc.RecordStep,
@@ -369,6 +394,8 @@ func NewOperationWriteServiceHandler(svc OperationWriteServiceHandler, opts ...c
 			operationWriteServiceTakeLeaseHandler.ServeHTTP(w, r)
 		case OperationWriteServiceRenewLeaseProcedure:
 			operationWriteServiceRenewLeaseHandler.ServeHTTP(w, r)
+		case OperationWriteServiceReleaseLeaseProcedure:
+			operationWriteServiceReleaseLeaseHandler.ServeHTTP(w, r)
 		case OperationWriteServiceRecordStepProcedure:
 			operationWriteServiceRecordStepHandler.ServeHTTP(w, r)
 		case OperationWriteServiceFinishOperationProcedure:
@@ -394,6 +421,10 @@ func (UnimplementedOperationWriteServiceHandler) TakeLease(context.Context, *con
 
 func (UnimplementedOperationWriteServiceHandler) RenewLease(context.Context, *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.OperationWriteService.RenewLease is not implemented"))
+}
+
+func (UnimplementedOperationWriteServiceHandler) ReleaseLease(context.Context, *connect.Request[v1.ReleaseLeaseRequest]) (*connect.Response[v1.ReleaseLeaseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.OperationWriteService.ReleaseLease is not implemented"))
 }
 
 func (UnimplementedOperationWriteServiceHandler) RecordStep(context.Context, *connect.Request[v1.RecordStepRequest]) (*connect.Response[v1.RecordStepResponse], error) {

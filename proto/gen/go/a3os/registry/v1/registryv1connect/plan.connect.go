@@ -37,6 +37,8 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
+	// PlanServiceListPlansProcedure is the fully-qualified name of the PlanService's ListPlans RPC.
+	PlanServiceListPlansProcedure = "/a3os.registry.v1.PlanService/ListPlans"
 	// PlanServiceGetPlanProcedure is the fully-qualified name of the PlanService's GetPlan RPC.
 	PlanServiceGetPlanProcedure = "/a3os.registry.v1.PlanService/GetPlan"
 	// PlanWriteServicePutPlanProcedure is the fully-qualified name of the PlanWriteService's PutPlan
@@ -49,6 +51,8 @@ const (
 
 // PlanServiceClient is a client for the a3os.registry.v1.PlanService service.
 type PlanServiceClient interface {
+	// ListPlans pages through the plans that can still be carried out, the newest first.
+	ListPlans(context.Context, *connect.Request[v1.ListPlansRequest]) (*connect.Response[v1.ListPlansResponse], error)
 	// GetPlan answers a plan by its hash, or by its first 12 digits or more.
 	GetPlan(context.Context, *connect.Request[v1.GetPlanRequest]) (*connect.Response[v1.GetPlanResponse], error)
 }
@@ -64,6 +68,12 @@ func NewPlanServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 	baseURL = strings.TrimRight(baseURL, "/")
 	planServiceMethods := v1.File_a3os_registry_v1_plan_proto.Services().ByName("PlanService").Methods()
 	return &planServiceClient{
+		listPlans: connect.NewClient[v1.ListPlansRequest, v1.ListPlansResponse](
+			httpClient,
+			baseURL+PlanServiceListPlansProcedure,
+			connect.WithSchema(planServiceMethods.ByName("ListPlans")),
+			connect.WithClientOptions(opts...),
+		),
 		getPlan: connect.NewClient[v1.GetPlanRequest, v1.GetPlanResponse](
 			httpClient,
 			baseURL+PlanServiceGetPlanProcedure,
@@ -75,7 +85,13 @@ func NewPlanServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // planServiceClient implements PlanServiceClient.
 type planServiceClient struct {
-	getPlan *connect.Client[v1.GetPlanRequest, v1.GetPlanResponse]
+	listPlans *connect.Client[v1.ListPlansRequest, v1.ListPlansResponse]
+	getPlan   *connect.Client[v1.GetPlanRequest, v1.GetPlanResponse]
+}
+
+// ListPlans calls a3os.registry.v1.PlanService.ListPlans.
+func (c *planServiceClient) ListPlans(ctx context.Context, req *connect.Request[v1.ListPlansRequest]) (*connect.Response[v1.ListPlansResponse], error) {
+	return c.listPlans.CallUnary(ctx, req)
 }
 
 // GetPlan calls a3os.registry.v1.PlanService.GetPlan.
@@ -85,6 +101,8 @@ func (c *planServiceClient) GetPlan(ctx context.Context, req *connect.Request[v1
 
 // PlanServiceHandler is an implementation of the a3os.registry.v1.PlanService service.
 type PlanServiceHandler interface {
+	// ListPlans pages through the plans that can still be carried out, the newest first.
+	ListPlans(context.Context, *connect.Request[v1.ListPlansRequest]) (*connect.Response[v1.ListPlansResponse], error)
 	// GetPlan answers a plan by its hash, or by its first 12 digits or more.
 	GetPlan(context.Context, *connect.Request[v1.GetPlanRequest]) (*connect.Response[v1.GetPlanResponse], error)
 }
@@ -96,6 +114,12 @@ type PlanServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewPlanServiceHandler(svc PlanServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	planServiceMethods := v1.File_a3os_registry_v1_plan_proto.Services().ByName("PlanService").Methods()
+	planServiceListPlansHandler := connect.NewUnaryHandler(
+		PlanServiceListPlansProcedure,
+		svc.ListPlans,
+		connect.WithSchema(planServiceMethods.ByName("ListPlans")),
+		connect.WithHandlerOptions(opts...),
+	)
 	planServiceGetPlanHandler := connect.NewUnaryHandler(
 		PlanServiceGetPlanProcedure,
 		svc.GetPlan,
@@ -104,6 +128,8 @@ func NewPlanServiceHandler(svc PlanServiceHandler, opts ...connect.HandlerOption
 	)
 	return "/a3os.registry.v1.PlanService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case PlanServiceListPlansProcedure:
+			planServiceListPlansHandler.ServeHTTP(w, r)
 		case PlanServiceGetPlanProcedure:
 			planServiceGetPlanHandler.ServeHTTP(w, r)
 		default:
@@ -114,6 +140,10 @@ func NewPlanServiceHandler(svc PlanServiceHandler, opts ...connect.HandlerOption
 
 // UnimplementedPlanServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedPlanServiceHandler struct{}
+
+func (UnimplementedPlanServiceHandler) ListPlans(context.Context, *connect.Request[v1.ListPlansRequest]) (*connect.Response[v1.ListPlansResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.PlanService.ListPlans is not implemented"))
+}
 
 func (UnimplementedPlanServiceHandler) GetPlan(context.Context, *connect.Request[v1.GetPlanRequest]) (*connect.Response[v1.GetPlanResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.PlanService.GetPlan is not implemented"))

@@ -54,6 +54,9 @@ const (
 	// TenantWriteServicePutServiceSetProcedure is the fully-qualified name of the TenantWriteService's
 	// PutServiceSet RPC.
 	TenantWriteServicePutServiceSetProcedure = "/a3os.registry.v1.TenantWriteService/PutServiceSet"
+	// TenantWriteServiceSetTenantLabelsProcedure is the fully-qualified name of the
+	// TenantWriteService's SetTenantLabels RPC.
+	TenantWriteServiceSetTenantLabelsProcedure = "/a3os.registry.v1.TenantWriteService/SetTenantLabels"
 	// SnapshotServiceWatchSnapshotProcedure is the fully-qualified name of the SnapshotService's
 	// WatchSnapshot RPC.
 	SnapshotServiceWatchSnapshotProcedure = "/a3os.registry.v1.SnapshotService/WatchSnapshot"
@@ -165,10 +168,14 @@ func (UnimplementedTenantServiceHandler) ListTenants(context.Context, *connect.R
 type TenantWriteServiceClient interface {
 	// CreateTenant makes a tenant known. The same idempotency key answers the first result.
 	CreateTenant(context.Context, *connect.Request[v1.CreateTenantRequest]) (*connect.Response[v1.CreateTenantResponse], error)
-	// SetTenantState moves a tenant on.
+	// SetTenantState moves a tenant on. While an operation of the tenant isn't finished it takes that operation's lease, and goes only
+	// where the operation leads. A tenant's own provisioner may, under the lease.
 	SetTenantState(context.Context, *connect.Request[v1.SetTenantStateRequest]) (*connect.Response[v1.SetTenantStateResponse], error)
-	// PutServiceSet says where a tenant's set is and which authority its certificates come from.
+	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
+	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(context.Context, *connect.Request[v1.PutServiceSetRequest]) (*connect.Response[v1.PutServiceSetResponse], error)
+	// SetTenantLabels sets and removes labels.
+	SetTenantLabels(context.Context, *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error)
 }
 
 // NewTenantWriteServiceClient constructs a client for the a3os.registry.v1.TenantWriteService
@@ -200,14 +207,21 @@ func NewTenantWriteServiceClient(httpClient connect.HTTPClient, baseURL string, 
 			connect.WithSchema(tenantWriteServiceMethods.ByName("PutServiceSet")),
 			connect.WithClientOptions(opts...),
 		),
+		setTenantLabels: connect.NewClient[v1.SetTenantLabelsRequest, v1.SetTenantLabelsResponse](
+			httpClient,
+			baseURL+TenantWriteServiceSetTenantLabelsProcedure,
+			connect.WithSchema(tenantWriteServiceMethods.ByName("SetTenantLabels")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // tenantWriteServiceClient implements TenantWriteServiceClient.
 type tenantWriteServiceClient struct {
-	createTenant   *connect.Client[v1.CreateTenantRequest, v1.CreateTenantResponse]
-	setTenantState *connect.Client[v1.SetTenantStateRequest, v1.SetTenantStateResponse]
-	putServiceSet  *connect.Client[v1.PutServiceSetRequest, v1.PutServiceSetResponse]
+	createTenant    *connect.Client[v1.CreateTenantRequest, v1.CreateTenantResponse]
+	setTenantState  *connect.Client[v1.SetTenantStateRequest, v1.SetTenantStateResponse]
+	putServiceSet   *connect.Client[v1.PutServiceSetRequest, v1.PutServiceSetResponse]
+	setTenantLabels *connect.Client[v1.SetTenantLabelsRequest, v1.SetTenantLabelsResponse]
 }
 
 // CreateTenant calls a3os.registry.v1.TenantWriteService.CreateTenant.
@@ -225,15 +239,24 @@ func (c *tenantWriteServiceClient) PutServiceSet(ctx context.Context, req *conne
 	return c.putServiceSet.CallUnary(ctx, req)
 }
 
+// SetTenantLabels calls a3os.registry.v1.TenantWriteService.SetTenantLabels.
+func (c *tenantWriteServiceClient) SetTenantLabels(ctx context.Context, req *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error) {
+	return c.setTenantLabels.CallUnary(ctx, req)
+}
+
 // TenantWriteServiceHandler is an implementation of the a3os.registry.v1.TenantWriteService
 // service.
 type TenantWriteServiceHandler interface {
 	// CreateTenant makes a tenant known. The same idempotency key answers the first result.
 	CreateTenant(context.Context, *connect.Request[v1.CreateTenantRequest]) (*connect.Response[v1.CreateTenantResponse], error)
-	// SetTenantState moves a tenant on.
+	// SetTenantState moves a tenant on. While an operation of the tenant isn't finished it takes that operation's lease, and goes only
+	// where the operation leads. A tenant's own provisioner may, under the lease.
 	SetTenantState(context.Context, *connect.Request[v1.SetTenantStateRequest]) (*connect.Response[v1.SetTenantStateResponse], error)
-	// PutServiceSet says where a tenant's set is and which authority its certificates come from.
+	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
+	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(context.Context, *connect.Request[v1.PutServiceSetRequest]) (*connect.Response[v1.PutServiceSetResponse], error)
+	// SetTenantLabels sets and removes labels.
+	SetTenantLabels(context.Context, *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error)
 }
 
 // NewTenantWriteServiceHandler builds an HTTP handler from the service implementation. It returns
@@ -261,6 +284,12 @@ func NewTenantWriteServiceHandler(svc TenantWriteServiceHandler, opts ...connect
 		connect.WithSchema(tenantWriteServiceMethods.ByName("PutServiceSet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	tenantWriteServiceSetTenantLabelsHandler := connect.NewUnaryHandler(
+		TenantWriteServiceSetTenantLabelsProcedure,
+		svc.SetTenantLabels,
+		connect.WithSchema(tenantWriteServiceMethods.ByName("SetTenantLabels")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/a3os.registry.v1.TenantWriteService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case TenantWriteServiceCreateTenantProcedure:
@@ -269,6 +298,8 @@ func NewTenantWriteServiceHandler(svc TenantWriteServiceHandler, opts ...connect
 			tenantWriteServiceSetTenantStateHandler.ServeHTTP(w, r)
 		case TenantWriteServicePutServiceSetProcedure:
 			tenantWriteServicePutServiceSetHandler.ServeHTTP(w, r)
+		case TenantWriteServiceSetTenantLabelsProcedure:
+			tenantWriteServiceSetTenantLabelsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -288,6 +319,10 @@ func (UnimplementedTenantWriteServiceHandler) SetTenantState(context.Context, *c
 
 func (UnimplementedTenantWriteServiceHandler) PutServiceSet(context.Context, *connect.Request[v1.PutServiceSetRequest]) (*connect.Response[v1.PutServiceSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.TenantWriteService.PutServiceSet is not implemented"))
+}
+
+func (UnimplementedTenantWriteServiceHandler) SetTenantLabels(context.Context, *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.TenantWriteService.SetTenantLabels is not implemented"))
 }
 
 // SnapshotServiceClient is a client for the a3os.registry.v1.SnapshotService service.

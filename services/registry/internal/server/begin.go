@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/services/registry/internal/store"
+)
+
+// errUnfinished is a tenant that something is being done to already.
+var errUnfinished = fault.Declare(fault.FailedPrecondition, "OPERATION_UNFINISHED", "the tenant has an operation that isn't finished")
+
+type operationWrites struct {
+	registryv1.UnimplementedOperationWriteServiceServer
+	Config
+}
+
+// BeginOperation begins what a plan says for one of its tenants.
+func (s *operationWrites) BeginOperation(ctx context.Context, req *registryv1.BeginOperationRequest) (*registryv1.BeginOperationResponse, error) {
+	res := &registryv1.BeginOperationResponse{}
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		p, err := ch.plan(ctx, req.GetPlanHash())
+		if err != nil {
+			return err
+		}
+		plan := &registryv1.Plan{}
+		if err := proto.Unmarshal(p.Plan.Document, plan); err != nil {
+			return fmt.Errorf("read the plan: %w", err)
+		}
+		t := changeOf(plan, req.GetTenant())
+		if t == nil {
+			return fault.New(fault.InvalidArgument, "the plan does nothing to %s: it names its tenants by id, and one that it makes by slug", clip(req.GetTenant()))
+		}
+		begun, err := ch.q.OperationOfPlan(ctx, store.OperationOfPlanParams{PlanHash: p.Plan.Hash, PlanTarget: target(t)})
+		if errors.Is(err, pgx.ErrNoRows) {
+			begun, err = s.begin(ctx, ch, p, plan, t, req.GetRolloutId())
+		}
+		if err != nil {
+			return err
+		}
+		res.Operation, err = whole(ctx, ch.q, begun)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+func changeOf(plan *registryv1.Plan, name string) *registryv1.TenantChange {
+	for _, t := range plan.GetTenants() {
+		if target(t) == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// begin looks at the world once more, and begins.
+func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlanRow, plan *registryv1.Plan, t *registryv1.TenantChange, rollout string) (store.Operation, error) {
+	if p.Expired {
+		return store.Operation{}, errPlanStale.With("the plan expired at %s: make it anew", p.Plan.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	// The plane may have been another's when the plan was stored: a database that was restored at the wrong place.
+	if err := s.wellFormed(plan); err != nil {
+		return store.Operation{}, err
+	}
+	if err := s.approved(ctx, ch.q, p.Plan); err != nil {
+		return store.Operation{}, err
+	}
+	tenant, err := s.subject(ctx, ch, plan, t)
+	if err != nil {
+		return store.Operation{}, err
+	}
+	var part id.Rollout
+	if rollout != "" {
+		if part, err = id.ParseRollout(rollout); err != nil {
+			return store.Operation{}, fault.New(fault.InvalidArgument, "rollout_id: it must be a rol_…")
+		}
+	}
+	o, err := ch.q.InsertOperation(ctx, store.InsertOperationParams{
+		ID: id.NewOperation(), TenantID: tenant, Kind: word(kindPrefix, plan.GetKind()), PlanHash: p.Plan.Hash, PlanTarget: target(t),
+		Actor: ch.actor, Reason: plan.GetReason(), ReleaseFrom: t.GetReleaseFrom(), ReleaseTo: t.GetReleaseTo(),
+		StateTo: stateWord(t.GetStateTo()), RolloutID: part,
+	})
+	if err != nil {
+		return store.Operation{}, fmt.Errorf("insert the operation: %w", err)
+	}
+	if err := ch.q.InsertSteps(ctx, store.InsertStepsParams{OperationID: o.ID, Names: t.GetSteps()}); err != nil {
+		return store.Operation{}, fmt.Errorf("insert the steps: %w", err)
+	}
+	return o, ch.noteOperation(ctx, o, "begun", "plan", p.Plan.Hash, "reason", o.Reason)
+}
+
+// subject is the tenant of a change, locked, or made.
+func (s *operationWrites) subject(ctx context.Context, ch change, plan *registryv1.Plan, t *registryv1.TenantChange) (id.Tenant, error) {
+	if t.GetTenantId() == "" {
+		if err := ch.q.LockSlugs(ctx); err != nil {
+			return id.Tenant{}, fmt.Errorf("wait for other slugs: %w", err)
+		}
+		if err := s.fits(ctx, ch.q, plan, []*registryv1.TenantChange{t}); err != nil {
+			return id.Tenant{}, err
+		}
+		made, err := s.newTenant(ctx, ch, store.InsertTenantParams{
+			Slug: t.GetSlug(), DisplayName: t.GetDisplayName(), IsolationTier: word(tierPrefix, t.GetIsolationTier()), Region: plan.GetRegion(),
+		}, t.GetLabels())
+		if err != nil {
+			return id.Tenant{}, err
+		}
+		return made.ID, ch.log(ctx, "registry.tenant.created", made.ID.String(), detail(t))
+	}
+	row, err := ch.lock(ctx, t.GetTenantId())
+	if err != nil {
+		return id.Tenant{}, err
+	}
+	switch other, err := ch.q.UnfinishedOperation(ctx, row.ID); {
+	case err == nil:
+		return id.Tenant{}, unfinished(other)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return id.Tenant{}, fmt.Errorf("look for an unfinished operation: %w", err)
+	}
+	return row.ID, s.fits(ctx, ch.q, plan, []*registryv1.TenantChange{t})
+}
+
+// unfinished tells the loser of two operators what is being done, by whom and since when.
+func unfinished(o store.Operation) error {
+	who := fmt.Sprintf("nobody works on it now: take it up with fleet operation resume %s, or give it up with fleet operation abort %s", o.ID, o.ID)
+	if o.LeaseExpiresAt != nil && o.LeaseExpiresAt.After(time.Now()) {
+		who = fmt.Sprintf("%s works on it at %s", o.LeaseHolder, o.LeasePlace)
+	}
+	return errUnfinished.With("%s of the tenant is not finished: operation %s, begun by %s at %s; %s",
+		o.Kind, o.ID, o.Actor, o.CreatedAt.UTC().Format(time.RFC3339), who)
+}
+
+// noteOperation writes the line of something that was done to an operation, and wakes who watches it. Pairs are names and values.
+func (ch change) noteOperation(ctx context.Context, o store.Operation, what string, pairs ...string) error {
+	fields := map[string]string{"operation": o.ID.String(), "kind": o.Kind}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fields[pairs[i]] = pairs[i+1]
+		}
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	if err := ch.log(ctx, "registry.operation."+what, o.TenantID.String(), string(text)); err != nil {
+		return err
+	}
+	return ch.notify(ctx, o.ID.String())
+}
+
+// notify wakes who watches what has this id, once the transaction has committed.
+func (ch change) notify(ctx context.Context, what string) error {
+	if err := ch.q.NotifyChange(ctx, what); err != nil {
+		return fmt.Errorf("notify of the change: %w", err)
+	}
+	return nil
+}
+
+// clip keeps errors short when the text is hostile.
+func clip(s string) string {
+	const most = 64
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}

@@ -1,0 +1,230 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/services/registry/internal/naming"
+	"a3os.app/services/registry/internal/publish"
+	"a3os.app/services/registry/internal/store"
+)
+
+// provisioning is the state of a tenant whose set is being made; none that of a tenant that there isn't.
+const (
+	provisioning = "provisioning"
+	none         = "unspecified"
+)
+
+// leads says from which states a kind of operation leads where.
+var leads = map[registryv1.OperationKind]struct {
+	from []string
+	to   string
+}{
+	registryv1.OperationKind_OPERATION_KIND_PROVISION: {[]string{none, provisioning}, publish.Active},
+	registryv1.OperationKind_OPERATION_KIND_UPGRADE:   {[]string{publish.Active}, publish.Active},
+	registryv1.OperationKind_OPERATION_KIND_DOWNGRADE: {[]string{publish.Active}, publish.Active},
+	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {[]string{publish.Active}, suspended},
+	registryv1.OperationKind_OPERATION_KIND_RESUME:    {[]string{suspended}, publish.Active},
+	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {[]string{provisioning, publish.Active, suspended}, offboarded},
+}
+
+// releaseName is a version with the digest of what is run: a version alone, or a tag, could be another program tomorrow.
+var releaseName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+-]{0,99}@sha256:[0-9a-f]{64}$`)
+
+// wellFormed refuses a plan that could fit no world of this plane.
+func (c Config) wellFormed(plan *registryv1.Plan) error {
+	if plan.GetPlane() != c.Plane {
+		return errPlanStale.With("the plan is for plane %s and this is %s: planes are sealed, make it at the plane that it is for", plan.GetPlane(), c.Plane)
+	}
+	for _, s := range plan.GetSelectors() {
+		if strings.TrimSpace(s) == "" || strings.ContainsAny(s, "*?") {
+			return fault.New(fault.InvalidArgument, "the selector %q is empty or a wildcard: name tenants or labels", s)
+		}
+	}
+	seen := map[string]bool{}
+	for i, t := range plan.GetTenants() {
+		if seen[target(t)] || seen[t.GetSlug()] {
+			return fault.New(fault.InvalidArgument, "tenant %s comes twice in the plan", t.GetSlug())
+		}
+		seen[target(t)], seen[t.GetSlug()] = true, true
+		if i > 0 && target(plan.GetTenants()[i-1]) > target(t) {
+			return fault.New(fault.InvalidArgument, "the plan's tenants are not in the order of their ids")
+		}
+		if err := c.sound(plan, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// target is what a plan calls a tenant: its id, or its slug where the plan makes it.
+func target(t *registryv1.TenantChange) string {
+	if t.GetTenantId() != "" {
+		return t.GetTenantId()
+	}
+	return t.GetSlug()
+}
+
+// sound refuses a change that contradicts itself, or the plane.
+func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
+	lead, from, to := leads[plan.GetKind()], stateWord(t.GetStateFrom()), stateWord(t.GetStateTo())
+	kind := word(kindPrefix, plan.GetKind())
+	makes := t.GetTenantId() == ""
+	switch {
+	case !slices.Contains(lead.from, from) || to != lead.to || makes != (from == none):
+		return fault.New(fault.InvalidArgument, "%s leads no tenant from %s to %s", kind, from, to)
+	case makes && c.Plane == prod && t.GetIsolationTier() != registryv1.IsolationTier_ISOLATION_TIER_DEDICATED &&
+		!slices.Contains(plan.GetAcceptedTiers(), t.GetIsolationTier()):
+		return fault.New(fault.FailedPrecondition, "in plane %s a tenant gets a database server of its own: plan %s with tier dedicated, or accept the tier %s by name",
+			c.Plane, t.GetSlug(), word(tierPrefix, t.GetIsolationTier()))
+	case makes && t.GetDisplayName() == "":
+		return fault.New(fault.InvalidArgument, "tenant %s has no display name", t.GetSlug())
+	case t.GetReleaseTo() != t.GetReleaseFrom() && t.GetReleaseTo() != "" && !releaseName.MatchString(t.GetReleaseTo()):
+		return fault.New(fault.InvalidArgument, "%q is no release: name it as version@sha256:<64 hex>, never by a tag alone", t.GetReleaseTo())
+	case (t.GetReleaseTo() == "") != (to == offboarded):
+		return fault.New(fault.InvalidArgument, "%s of tenant %s must name the release that it leads to, and offboard none", kind, t.GetSlug())
+	case to == suspended && t.GetReleaseTo() != t.GetReleaseFrom():
+		return fault.New(fault.InvalidArgument, "suspend changes no release, and the plan moves %s to %s", t.GetSlug(), t.GetReleaseTo())
+	}
+	if makes {
+		if err := naming.Check(t.GetSlug()); err != nil {
+			return err
+		}
+	}
+	steps := map[string]bool{}
+	for _, s := range t.GetSteps() {
+		if steps[s] {
+			return fault.New(fault.InvalidArgument, "step %s comes twice for tenant %s", s, t.GetSlug())
+		}
+		steps[s] = true
+	}
+	return checkLabels(t.GetLabels())
+}
+
+// fits compares changes with the world, and names each difference.
+func (c Config) fits(ctx context.Context, q *store.Queries, plan *registryv1.Plan, changes []*registryv1.TenantChange) error {
+	var ids []id.Tenant
+	for _, t := range changes {
+		if t.GetTenantId() == "" {
+			continue
+		}
+		tenant, err := id.ParseTenant(t.GetTenantId())
+		if err != nil {
+			return errNoTenant
+		}
+		ids = append(ids, tenant)
+	}
+	rows, err := q.TenantsByID(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("read the tenants: %w", err)
+	}
+	present, err := statuses(ctx, q, rows)
+	if err != nil {
+		return err
+	}
+	by := map[string]*registryv1.TenantStatus{}
+	for _, s := range present {
+		by[s.GetTenant().GetId()] = s
+	}
+	var differences []string
+	for _, t := range changes {
+		var found []string
+		if t.GetTenantId() == "" {
+			found, err = c.slugDifferences(ctx, q, t)
+		} else {
+			found = tenantDifferences(plan, t, by[t.GetTenantId()])
+		}
+		if err != nil {
+			return err
+		}
+		differences = append(differences, found...)
+	}
+	return stale(differences)
+}
+
+// stale is the error that names differences; nil where there are none.
+func stale(differences []string) error {
+	const most = 20
+	if len(differences) == 0 {
+		return nil
+	}
+	if more := len(differences) - most; more > 0 {
+		differences = append(differences[:most:most], fmt.Sprintf("and %d more", more))
+	}
+	return errPlanStale.With("the plan doesn't fit what the registry knows, make it anew: %s", strings.Join(differences, "; "))
+}
+
+// tenantDifferences says what of a tenant isn't as a plan takes it to be.
+func tenantDifferences(plan *registryv1.Plan, want *registryv1.TenantChange, have *registryv1.TenantStatus) []string {
+	t := have.GetTenant()
+	if t == nil {
+		return []string{fmt.Sprintf("tenant %s is not there", want.GetTenantId())}
+	}
+	var out []string
+	differ := func(what, planned, is string) {
+		if planned != is {
+			out = append(out, fmt.Sprintf("the %s of tenant %s is %s, the plan has %s", what, t.GetSlug(), orNone(is), orNone(planned)))
+		}
+	}
+	differ("slug", want.GetSlug(), t.GetSlug())
+	differ("region", plan.GetRegion(), t.GetRegion())
+	differ("isolation tier", word(tierPrefix, want.GetIsolationTier()), word(tierPrefix, t.GetIsolationTier()))
+	differ("state", stateWord(want.GetStateFrom()), stateWord(t.GetState()))
+	differ("release", want.GetReleaseFrom(), have.GetServiceSet().GetRelease())
+	differ("last operation", want.GetAfterOperation(), t.GetLastOperation())
+	return out
+}
+
+// slugDifferences says what keeps a plan from making a tenant.
+func (c Config) slugDifferences(ctx context.Context, q *store.Queries, want *registryv1.TenantChange) ([]string, error) {
+	if err := c.slugFree(ctx, q, want.GetSlug()); err != nil {
+		if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.AlreadyExists {
+			return []string{f.Message}, nil
+		}
+		return nil, err
+	}
+	last, err := q.LastOperationOfSlug(ctx, want.GetSlug())
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("read the slug's last operation: %w", err)
+	}
+	if last.String() != want.GetAfterOperation() {
+		return []string{fmt.Sprintf("the last operation of whoever was %s before is %s, the plan has %s", want.GetSlug(), orNone(last.String()), orNone(want.GetAfterOperation()))}, nil
+	}
+	return nil, nil
+}
+
+// slugFree refuses a slug that is somebody's, is in its quarantine, or reads like one that is.
+func (c Config) slugFree(ctx context.Context, q *store.Queries, slug string) error {
+	held, err := q.SlugHeld(ctx, store.SlugHeldParams{Slug: slug, QuarantineSeconds: c.SlugQuarantine.Seconds()})
+	if err != nil {
+		return fmt.Errorf("look for the slug: %w", err)
+	}
+	if held {
+		return fault.New(fault.AlreadyExists, "the slug %q is taken, or was freed not long ago: choose another", slug)
+	}
+	like, err := q.LookAlike(ctx, store.LookAlikeParams{Slug: slug, QuarantineSeconds: c.SlugQuarantine.Seconds()})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for look-alikes of the slug: %w", err)
+	}
+	return fault.New(fault.AlreadyExists, "the slug %q reads like %q, which is taken: choose one that nobody can take for it", slug, like)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

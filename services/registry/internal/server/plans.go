@@ -1,0 +1,263 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/services/registry/internal/store"
+)
+
+var (
+	errNoPlan = fault.Declare(fault.NotFound, "NO_PLAN", "no such plan: make one with fleet plan")
+	// errPlanStale is a plan that doesn't fit the world any more, or never did. Its message names each difference.
+	errPlanStale = fault.Declare(fault.FailedPrecondition, "PLAN_STALE", "the plan doesn't fit what the registry knows: make it anew")
+	// errNotApproved is a plan that nobody but its maker has spoken for.
+	errNotApproved = fault.Declare(fault.FailedPrecondition, "PLAN_NOT_APPROVED", "the plan needs a second person's approval")
+)
+
+// prod is the plane where changes take two people.
+const prod = "prod"
+
+type plans struct {
+	registryv1.UnimplementedPlanServiceServer
+	Config
+}
+
+type planWrites struct {
+	registryv1.UnimplementedPlanWriteServiceServer
+	Config
+}
+
+// PutPlan stores a plan. To store one that is there already answers what is there.
+func (s *planWrites) PutPlan(ctx context.Context, req *registryv1.PutPlanRequest) (*registryv1.PutPlanResponse, error) {
+	plan := req.GetPlan()
+	if err := s.wellFormed(plan); err != nil {
+		return nil, err
+	}
+	document, hash, err := canonical(plan)
+	if err != nil {
+		return nil, err
+	}
+	res := &registryv1.PutPlanResponse{}
+	err = s.change(ctx, func(ctx context.Context, ch change) error {
+		if err := s.fits(ctx, ch.q, plan, plan.GetTenants()); err != nil {
+			return err
+		}
+		lasts := s.PlanLasts.Seconds()
+		stored, err := ch.q.InsertPlan(ctx, store.InsertPlanParams{Hash: hash, Document: document, Actor: ch.actor, LastsSeconds: lasts})
+		if err != nil {
+			return fmt.Errorf("store the plan: %w", err)
+		}
+		if stored == 0 {
+			if stored, err = ch.q.RenewPlan(ctx, store.RenewPlanParams{Hash: hash, Actor: ch.actor, LastsSeconds: lasts}); err != nil {
+				return fmt.Errorf("renew the plan: %w", err)
+			}
+		}
+		if stored > 0 {
+			if err := ch.log(ctx, "registry.plan.put", hash, plan.GetReason()); err != nil {
+				return err
+			}
+		}
+		p, err := ch.q.LockPlan(ctx, hash)
+		if err != nil {
+			return fmt.Errorf("read the plan: %w", err)
+		}
+		res.Plan, err = s.stored(ctx, ch.q, p.Plan)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// canonical is the one serialization of a plan that its hash is of. Fields that this registry doesn't know would be carried out unread.
+func canonical(plan *registryv1.Plan) (document []byte, hash string, err error) {
+	document, err = proto.MarshalOptions{Deterministic: true}.Marshal(plan)
+	if err != nil {
+		return nil, "", fmt.Errorf("encode the plan: %w", err)
+	}
+	known := &registryv1.Plan{}
+	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(document, known); err != nil {
+		return nil, "", fmt.Errorf("read the plan back: %w", err)
+	}
+	if proto.Size(known) != len(document) {
+		return nil, "", fault.New(fault.InvalidArgument, "the plan says something that this registry doesn't understand: make it with a fleet of the registry's release")
+	}
+	sum := sha256.Sum256(document)
+	return document, "sha256:" + hex.EncodeToString(sum[:]), nil
+}
+
+// ApprovePlan is a second person's word.
+func (s *planWrites) ApprovePlan(ctx context.Context, req *registryv1.ApprovePlanRequest) (*registryv1.ApprovePlanResponse, error) {
+	res := &registryv1.ApprovePlanResponse{}
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		p, err := ch.plan(ctx, req.GetHash())
+		if err != nil {
+			return err
+		}
+		if p.Plan.Actor == ch.actor {
+			return fault.New(fault.PermissionDenied, "%s made the plan and can't approve it: somebody else must", ch.actor)
+		}
+		if p.Expired {
+			return errPlanStale.With("the plan expired at %s: make it anew", p.Plan.ExpiresAt.UTC().Format(time.RFC3339))
+		}
+		if err := ch.q.Approve(ctx, store.ApproveParams{PlanHash: p.Plan.Hash, Actor: ch.actor, Reason: req.GetReason()}); err != nil {
+			return fmt.Errorf("store the approval: %w", err)
+		}
+		if err := ch.log(ctx, "registry.plan.approved", p.Plan.Hash, req.GetReason()); err != nil {
+			return err
+		}
+		res.Plan, err = s.stored(ctx, ch.q, p.Plan)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// plan reads a plan and keeps others from changing it until the transaction ends.
+func (ch change) plan(ctx context.Context, hash string) (store.LockPlanRow, error) {
+	p, err := ch.q.LockPlan(ctx, hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return store.LockPlanRow{}, errNoPlan
+	}
+	if err != nil {
+		return store.LockPlanRow{}, fmt.Errorf("read the plan: %w", err)
+	}
+	return p, nil
+}
+
+// GetPlan answers a plan by its hash or the beginning of it.
+func (s *plans) GetPlan(ctx context.Context, req *registryv1.GetPlanRequest) (*registryv1.GetPlanResponse, error) {
+	res := &registryv1.GetPlanResponse{}
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := store.New(tx)
+		found, err := q.PlansByPrefix(ctx, req.GetHash())
+		switch {
+		case err != nil:
+			return fmt.Errorf("read the plan: %w", err)
+		case len(found) == 0:
+			return errNoPlan
+		case len(found) > 1:
+			return fault.New(fault.InvalidArgument, "more than one plan begins with %s: write more of its hash", req.GetHash())
+		}
+		res.Plan, err = s.stored(ctx, q, found[0])
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// ListPlans pages through the plans that can still be carried out.
+func (s *plans) ListPlans(ctx context.Context, req *registryv1.ListPlansRequest) (*registryv1.ListPlansResponse, error) {
+	const byDefault = 20
+	size := req.GetPageSize()
+	if size == 0 {
+		size = byDefault
+	}
+	params := store.ListPlansParams{Size: size + 1}
+	if req.GetPageToken() != "" {
+		at, hash, err := readPlanToken(req.GetPageToken())
+		if err != nil {
+			return nil, fault.New(fault.InvalidArgument, "page_token: it must be the token of the page before")
+		}
+		params.BeforeTime, params.BeforeHash = &at, hash
+	}
+	res := &registryv1.ListPlansResponse{}
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := store.New(tx)
+		rows, err := q.ListPlans(ctx, params)
+		if err != nil {
+			return err
+		}
+		res.NextPageToken = ""
+		if len(rows) > int(size) {
+			rows = rows[:size]
+			res.NextPageToken = planToken(rows[size-1])
+		}
+		res.Plans, err = s.allStored(ctx, q, rows)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+func planToken(p store.Plan) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(p.CreatedAt.UTC().Format(time.RFC3339Nano) + " " + p.Hash))
+}
+
+func readPlanToken(token string) (time.Time, string, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	at, hash, _ := strings.Cut(string(raw), " ")
+	t, err := time.Parse(time.RFC3339Nano, at)
+	return t, hash, err
+}
+
+func (c Config) stored(ctx context.Context, q *store.Queries, p store.Plan) (*registryv1.StoredPlan, error) {
+	all, err := c.allStored(ctx, q, []store.Plan{p})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// allStored are plans with their approvals, in the order given.
+func (c Config) allStored(ctx context.Context, q *store.Queries, rows []store.Plan) ([]*registryv1.StoredPlan, error) {
+	var hashes []string
+	var all []*registryv1.StoredPlan
+	by := map[string]*registryv1.StoredPlan{}
+	for _, p := range rows {
+		hashes = append(hashes, p.Hash)
+		by[p.Hash] = &registryv1.StoredPlan{
+			Hash: p.Hash, Document: p.Document, Actor: p.Actor, CreatedAt: timeOf(p.CreatedAt), ExpiresAt: timeOf(p.ExpiresAt),
+			NeedsApproval: c.Plane == prod,
+		}
+		all = append(all, by[p.Hash])
+	}
+	approvals, err := q.ApprovalsOf(ctx, hashes)
+	if err != nil {
+		return nil, fmt.Errorf("read the approvals: %w", err)
+	}
+	for _, a := range approvals {
+		by[a.PlanHash].Approvals = append(by[a.PlanHash].Approvals, &registryv1.Approval{Actor: a.Actor, Reason: a.Reason, ApprovedAt: timeOf(a.ApprovedAt)})
+	}
+	return all, nil
+}
+
+// approved refuses a plan that its plane wants a second person's word for and that has none.
+func (c Config) approved(ctx context.Context, q *store.Queries, p store.Plan) error {
+	if c.Plane != prod {
+		return nil
+	}
+	stored, err := c.stored(ctx, q, p)
+	if err != nil {
+		return err
+	}
+	for _, a := range stored.GetApprovals() {
+		if a.GetActor() != p.Actor {
+			return nil
+		}
+	}
+	return errNotApproved.With("plane %s wants a second person's approval: somebody other than %s must fleet approve %s", c.Plane, p.Actor, p.Hash)
+}

@@ -1,0 +1,212 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/services/registry/internal/store"
+)
+
+const (
+	stepBegun  = "begun"
+	stepDone   = "done"
+	stepFailed = "failed"
+
+	succeeded = "succeeded"
+	aborted   = "aborted"
+)
+
+// RecordStep says that a step begins, is done, or failed.
+func (s *operationWrites) RecordStep(ctx context.Context, req *registryv1.RecordStepRequest) (*registryv1.RecordStepResponse, error) {
+	res := &registryv1.RecordStepResponse{}
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		row, err := ch.leased(ctx, req.GetOperationId(), req.GetLeaseToken())
+		if err != nil {
+			return err
+		}
+		if err := open(row.Operation); err != nil {
+			return err
+		}
+		if err := ch.record(ctx, row.Operation, req.GetStep(), word(stepPrefix, req.GetState()), req.GetDetail()); err != nil {
+			return err
+		}
+		res.Operation, err = whole(ctx, ch.q, row.Operation)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// record moves a step on. What is done stays done, and to say so again changes nothing.
+func (ch change) record(ctx context.Context, o store.Operation, name, to, detail string) error {
+	steps, err := ch.q.StepsBetween(ctx, store.StepsBetweenParams{Lowest: o.ID, Highest: o.ID})
+	if err != nil {
+		return fmt.Errorf("read the steps: %w", err)
+	}
+	at := slices.IndexFunc(steps, func(s store.OperationStep) bool { return s.Name == name })
+	if at < 0 {
+		return fault.New(fault.InvalidArgument, "operation %s has no step %s", o.ID, name)
+	}
+	step := steps[at]
+	if step.State == stepDone {
+		if to == stepDone {
+			return nil
+		}
+		return fault.New(fault.FailedPrecondition, "step %s of operation %s is done, and stays done", name, o.ID)
+	}
+	if to == stepBegun {
+		err = ch.beginStep(ctx, o, steps, at, detail)
+	} else {
+		err = ch.endStep(ctx, o, step, to, detail)
+	}
+	if err != nil {
+		return err
+	}
+	return ch.noteOperation(ctx, o, "step_"+to, "step", name, "detail", detail)
+}
+
+func (ch change) beginStep(ctx context.Context, o store.Operation, steps []store.OperationStep, at int, detail string) error {
+	for _, earlier := range steps[:at] {
+		if earlier.State != stepDone {
+			return fault.New(fault.FailedPrecondition, "step %s of operation %s comes after %s, which is not done", steps[at].Name, o.ID, earlier.Name)
+		}
+	}
+	begunBefore := slices.ContainsFunc(steps, func(s store.OperationStep) bool { return s.Attempts > 0 })
+	if !begunBefore && o.ReleaseTo != "" && o.ReleaseTo != o.ReleaseFrom {
+		// From here on the set is meant to run the new release: what is found of the earlier one is on its way.
+		if err := ch.q.SetRelease(ctx, store.SetReleaseParams{TenantID: o.TenantID, Release: o.ReleaseTo}); err != nil {
+			return fmt.Errorf("set the release: %w", err)
+		}
+	}
+	err := ch.q.BeginStep(ctx, store.BeginStepParams{OperationID: o.ID, Name: steps[at].Name, Fence: o.LeaseFence, Detail: detail})
+	if err != nil {
+		return fmt.Errorf("begin the step: %w", err)
+	}
+	return nil
+}
+
+// endStep takes a step's end from whoever began it under the present lease: under an earlier one it may have been cut off anywhere.
+func (ch change) endStep(ctx context.Context, o store.Operation, step store.OperationStep, to, detail string) error {
+	if to == stepFailed && step.State == stepFailed && step.Fence == o.LeaseFence {
+		return nil
+	}
+	if step.State != stepBegun || step.Fence != o.LeaseFence {
+		return fault.New(fault.FailedPrecondition, "step %s of operation %s was not begun under lease %s: begin it first",
+			step.Name, o.ID, strconv.FormatInt(o.LeaseFence, 10))
+	}
+	if err := ch.q.EndStep(ctx, store.EndStepParams{OperationID: o.ID, Name: step.Name, State: to, Detail: detail}); err != nil {
+		return fmt.Errorf("end the step: %w", err)
+	}
+	return nil
+}
+
+// FinishOperation ends an operation whose steps are all done. To finish it again under the same lease answers it.
+func (s *operationWrites) FinishOperation(ctx context.Context, req *registryv1.FinishOperationRequest) (*registryv1.FinishOperationResponse, error) {
+	res := &registryv1.FinishOperationResponse{}
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		t, err := ch.tenantOfOperation(ctx, req.GetOperationId())
+		if err != nil {
+			return err
+		}
+		row, err := ch.leased(ctx, req.GetOperationId(), req.GetLeaseToken())
+		if err != nil {
+			return err
+		}
+		o := row.Operation
+		if o.State == succeeded {
+			res.Operation, err = whole(ctx, ch.q, o)
+			return err
+		}
+		if err := open(o); err != nil {
+			return err
+		}
+		if err := ch.allDone(ctx, o); err != nil {
+			return err
+		}
+		if o, err = ch.q.EndOperation(ctx, store.EndOperationParams{ID: o.ID, State: succeeded}); err != nil {
+			return fmt.Errorf("end the operation: %w", err)
+		}
+		if err := ch.noteOperation(ctx, o, succeeded); err != nil {
+			return err
+		}
+		if res.Operation, err = whole(ctx, ch.q, o); err != nil {
+			return err
+		}
+		return ch.move(ctx, t, o.StateTo)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// tenantOfOperation locks the tenant of an operation. A tenant's lock comes before its operation's everywhere, so that no two callers
+// wait for each other.
+func (ch change) tenantOfOperation(ctx context.Context, text string) (store.Tenant, error) {
+	opr, err := id.ParseOperation(text)
+	if err != nil {
+		return store.Tenant{}, errNoOperation
+	}
+	o, err := operationRow(ctx, ch.q, opr)
+	if err != nil {
+		return store.Tenant{}, err
+	}
+	return ch.lock(ctx, o.TenantID.String())
+}
+
+func (ch change) allDone(ctx context.Context, o store.Operation) error {
+	steps, err := ch.q.StepsBetween(ctx, store.StepsBetweenParams{Lowest: o.ID, Highest: o.ID})
+	if err != nil {
+		return fmt.Errorf("read the steps: %w", err)
+	}
+	for _, s := range steps {
+		if s.State != stepDone {
+			return fault.New(fault.FailedPrecondition, "step %s of operation %s is not done: an operation is finished when all its steps are", s.Name, o.ID)
+		}
+	}
+	return nil
+}
+
+// AbortOperation gives an operation up. What was done stays done, and the tenant stays where it stands.
+func (s *operationWrites) AbortOperation(ctx context.Context, req *registryv1.AbortOperationRequest) (*registryv1.AbortOperationResponse, error) {
+	res := &registryv1.AbortOperationResponse{}
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		row, err := ch.operation(ctx, req.GetOperationId())
+		if err != nil {
+			return err
+		}
+		o := row.Operation
+		if o.State == aborted {
+			res.Operation, err = whole(ctx, ch.q, o)
+			return err
+		}
+		if err := open(o); err != nil {
+			return err
+		}
+		if row.Leased || req.GetLeaseToken() != "" {
+			if _, err := ch.leased(ctx, req.GetOperationId(), req.GetLeaseToken()); err != nil {
+				return err
+			}
+		}
+		o, err = ch.q.EndOperation(ctx, store.EndOperationParams{ID: o.ID, State: aborted, AbortedBy: ch.actor, AbortReason: req.GetReason()})
+		if err != nil {
+			return fmt.Errorf("end the operation: %w", err)
+		}
+		if res.Operation, err = whole(ctx, ch.q, o); err != nil {
+			return err
+		}
+		return ch.noteOperation(ctx, o, aborted, "reason", req.GetReason())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}

@@ -1,0 +1,31 @@
+-- name: InsertPlan :execrows
+INSERT INTO registry.plans (hash, document, actor, expires_at)
+VALUES (@hash, @document, @actor, clock_timestamp() + make_interval(secs => @lasts_seconds::float8))
+ON CONFLICT DO NOTHING;
+
+-- name: RenewPlan :execrows
+-- A plan that expired and is made again is a new one: whoever makes it now is its maker, and earlier approvals are of the earlier one.
+UPDATE registry.plans SET actor = @actor, created_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => @lasts_seconds::float8)
+WHERE hash = @hash AND expires_at < clock_timestamp();
+
+-- name: LockPlan :one
+SELECT sqlc.embed(p), (p.expires_at < clock_timestamp())::boolean AS expired FROM registry.plans p WHERE p.hash = @hash FOR NO KEY UPDATE;
+
+-- name: PlansByPrefix :many
+SELECT * FROM registry.plans WHERE starts_with(hash, @prefix::text) ORDER BY hash LIMIT 2;
+
+-- name: ListPlans :many
+SELECT * FROM registry.plans
+WHERE expires_at >= clock_timestamp()
+  AND (sqlc.narg(before_time)::timestamptz IS NULL OR (created_at, hash) < (sqlc.narg(before_time)::timestamptz, @before_hash::text))
+ORDER BY created_at DESC, hash DESC LIMIT @size;
+
+-- name: ApprovalsOf :many
+-- Approvals of the plan as it was made last.
+SELECT a.* FROM registry.plan_approvals a JOIN registry.plans p ON p.hash = a.plan_hash
+WHERE a.plan_hash = ANY (@hashes::text[]) AND a.approved_at >= p.created_at ORDER BY a.plan_hash, a.approved_at;
+
+-- name: Approve :exec
+INSERT INTO registry.plan_approvals (plan_hash, actor, reason) VALUES (@plan_hash, @actor, @reason)
+ON CONFLICT (plan_hash, actor) DO UPDATE SET reason = excluded.reason, approved_at = clock_timestamp()
+WHERE registry.plan_approvals.approved_at < (SELECT created_at FROM registry.plans WHERE hash = @plan_hash);
