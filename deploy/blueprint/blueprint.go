@@ -64,6 +64,8 @@ type Blueprint struct {
 	RecoverAdmin OneOff `yaml:"recover_admin"`
 	// Answers is a path at the tenant's host that answers 200 to anybody once the set serves; empty where there is none, and for the plane.
 	Answers string `yaml:"answers"`
+	// MachineReader is kept beside a set whose tenant may read the machine that the platform runs on; nil where there is none.
+	MachineReader *MachineReader `yaml:"machine_reader"`
 	// Env is what every component is told besides its own.
 	Env map[string]string `yaml:"env"`
 	// Components of a set.
@@ -165,6 +167,19 @@ type OneOff struct {
 	// Database roles that it logs in as.
 	Database []string `yaml:"database"`
 	// Env is its configuration, templates.
+	Env map[string]string `yaml:"env"`
+}
+
+// MachineReader is a program that may read every file of the platform's machine and do nothing else, for one component of a set. It
+// is no component: it holds nothing of the tenant's, and most platforms have no machine that a tenant may read.
+type MachineReader struct {
+	// Command is the artefact's arguments.
+	Command []string `yaml:"command"`
+	// Client is the component that it answers, and nobody else.
+	Client string `yaml:"client"`
+	// Resources bound what it may take of its machine.
+	Resources Resources `yaml:"resources"`
+	// Env is all its configuration, templates.
 	Env map[string]string `yaml:"env"`
 }
 

@@ -47,7 +47,12 @@ type Facts struct {
 	FirstAdmin     *FirstAdmin
 	Recovery       *Recovery
 	Front          *Front
+	Machine        *Machine
 }
+
+// Machine is where the machine reader answers, a socket's path, the user who may ask it, and the directories of the platform's own that
+// stay closed to it, joined by commas. All are empty where the platform keeps none.
+type Machine struct{ Socket, Client, Closed string }
 
 // FirstAdmin is the tenant's first admin, who gets in with a code of which CodeHash is the SHA-256 in hex. Both are empty once
 // somebody is in.
@@ -147,6 +152,30 @@ func (f Facts) FirstAdminCodeHash() (string, error) {
 		return "", errors.New("first_admin is not among its needs")
 	}
 	return f.FirstAdmin.CodeHash, nil
+}
+
+// MachineSocket is where the machine reader answers; empty where there is none.
+func (f Facts) MachineSocket() (string, error) {
+	if f.Machine == nil {
+		return "", errors.New("it is not the client of machine_reader")
+	}
+	return f.Machine.Socket, nil
+}
+
+// MachineClient is the id of the user who may ask the machine reader.
+func (f Facts) MachineClient() (string, error) {
+	if f.Machine == nil {
+		return "", errors.New("it is not the machine reader")
+	}
+	return f.Machine.Client, nil
+}
+
+// MachineClosed are the directories that the machine reader must not see into.
+func (f Facts) MachineClosed() (string, error) {
+	if f.Machine == nil {
+		return "", errors.New("it is not the machine reader")
+	}
+	return f.Machine.Closed, nil
 }
 
 // FrontCertificate is the file with the certificate that clients see.

@@ -157,6 +157,7 @@ func (c *checker) check() {
 	}
 	c.database()
 	c.recoverAdmin()
+	c.machineReader()
 	c.components()
 }
 
@@ -230,6 +231,25 @@ func (c *checker) recoverAdmin() {
 		f.DatabaseURLs[role] = "x"
 	}
 	c.env([]any{"recover_admin", "env"}, r.Env, f)
+}
+
+func (c *checker) machineReader() {
+	r := c.b.MachineReader
+	if r == nil {
+		return
+	}
+	if len(r.Command) == 0 {
+		c.at([]any{"machine_reader", "command"}, "it is missing: name what reads the machine, or leave machine_reader out")
+	}
+	if c.b.Scope == ScopePlane {
+		c.at([]any{"machine_reader"}, "a set of the plane discovers nothing")
+	}
+	if _, ok := c.b.Component(r.Client); !ok {
+		c.at([]any{"machine_reader", "client"}, "there is no component %q", r.Client)
+	}
+	c.resources(func(path ...any) []any { return append([]any{"machine_reader"}, path...) }, &c.b.MachineReader.Resources)
+	// It is told of nothing else: what it doesn't know it can't give away.
+	c.env([]any{"machine_reader", "env"}, r.Env, Facts{Machine: &Machine{}})
 }
 
 func (c *checker) components() {
@@ -396,6 +416,9 @@ func (c *checker) componentFacts(comp Component) Facts {
 	}
 	if comp.Needs.FrontDoor {
 		f.Front = &Front{}
+	}
+	if r := c.b.MachineReader; r != nil && r.Client == comp.Name {
+		f.Machine = &Machine{}
 	}
 	return f
 }

@@ -168,6 +168,9 @@ func DirFor(dir, userName string) (string, error) {
 	return acc.placeFor(dir), nil
 }
 
+// PlaceForOthers is where data lie that could not lie where they were wished.
+const PlaceForOthers = "/var/lib/a3"
+
 // DirForOthers is DirFor for users who own nothing on the way to dir (absolute), whoever they are.
 func DirForOthers(dir string) string {
 	const nobodys = 1<<32 - 2
@@ -181,5 +184,5 @@ func (a account) placeFor(dir string) string {
 	}
 	dir = resolve(dir)
 	sum := sha256.Sum256([]byte(dir))
-	return filepath.Join("/var/lib/a3", filepath.Base(dir)+"-"+hex.EncodeToString(sum[:6]))
+	return filepath.Join(PlaceForOthers, filepath.Base(dir)+"-"+hex.EncodeToString(sum[:6]))
 }

@@ -34,6 +34,8 @@ var roles = map[string]func(ctx context.Context, environ []string) error{
 	"gateway":          role("gateway", gateway.Run),
 	"iam":              role("iam", iam.Run),
 	"integrations":     role("integrations", integrations.Run),
+	"machine-reader":   role("machine-reader", discoveryworker.ReadMachine),
+	"machine-snapshot": role("machine-snapshot", discoveryworker.SnapshotMachine),
 	"migrate":          role("migrate", migrate.Run),
 	"migrations":       role("migrations", migrate.List),
 	"recover-admin":    role("recover-admin", iam.RecoverAdmin),

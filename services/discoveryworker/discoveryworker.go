@@ -19,7 +19,9 @@ import (
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/secret"
 	"a3os.app/libs/set"
+	"a3os.app/services/discoveryworker/internal/connector/all"
 	"a3os.app/services/discoveryworker/internal/egress"
+	"a3os.app/services/discoveryworker/internal/machine"
 	"a3os.app/services/discoveryworker/internal/work"
 )
 
@@ -38,6 +40,7 @@ type Config struct {
 	SecretPrivateKey config.Secret `env:"SECRET_PRIVATE_KEY" desc:"key that opens the tenant's secrets"`
 	BlobDir          string        `env:"BLOB_DIR" desc:"directory of the tenant's objects"`
 	AllowUnix        bool          `env:"ALLOW_UNIX" envDefault:"false" desc:"the tenant may read the machine of the plane"`
+	MachineSocket    string        `env:"MACHINE_SOCKET" envDefault:"" desc:"socket of the machine reader, where the platform keeps one"`
 	AllowAddresses   []string      `env:"ALLOW_ADDRESSES" envDefault:"" desc:"addresses on this machine that integrations may reach, as 127.0.0.1:5433"`
 }
 
@@ -89,7 +92,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	w := work.New(work.Config{Ingest: ingest, Letters: letters, Secrets: secrets, Content: content, Dial: policy.Dial, AllowUnix: cfg.AllowUnix})
+	host := all.Machine{Allowed: cfg.AllowUnix}
+	if cfg.MachineSocket != "" {
+		host.Reader = machine.Ask(cfg.MachineSocket)
+	}
+	w := work.New(work.Config{Ingest: ingest, Letters: letters, Secrets: secrets, Content: content, Dial: policy.Dial, Machine: host})
 	consumer, err := queuepg.NewWorker(queuepg.WorkerConfig{Pool: jobs.Pool(), Schema: jobs.Queue(), Name: service, Verifier: verifier,
 		Handlers: map[string]queue.Handler{work.Kind: w.Slice}, DeadLetter: w.Bury})
 	if err != nil {

@@ -42,8 +42,8 @@ type Config struct {
 	Content blob.Reader
 	// Dial reaches out to systems.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// AllowUnix says that the tenant may read the worker's own machine.
-	AllowUnix bool
+	// Machine is what the tenant may see of the worker's own machine.
+	Machine all.Machine
 }
 
 // Worker works on slices.
@@ -126,7 +126,7 @@ func (w *Worker) fail(ctx context.Context, attempt uint32, cause error) error {
 // is named as a gap, and so nothing that the run did not see is taken for gone.
 func (w *Worker) read(ctx context.Context, attempt uint32, begun *discoveryv1.BeginSliceResponse, lastTry bool) error {
 	source := begun.GetSource()
-	c, err := all.For(source.GetSettings(), w.cfg.AllowUnix)
+	c, err := all.For(source.GetSettings(), w.cfg.Machine)
 	if err != nil {
 		return connector.Permanent(err)
 	}
@@ -201,7 +201,7 @@ func clip(s string, most int) string {
 
 // TestSource reaches a system once. It serves ConnectorService.
 func (w *Worker) TestSource(ctx context.Context, req *connect.Request[discoveryv1.TestSourceRequest]) (*connect.Response[discoveryv1.TestSourceResponse], error) {
-	c, err := all.For(req.Msg.GetSource().GetSettings(), w.cfg.AllowUnix)
+	c, err := all.For(req.Msg.GetSource().GetSettings(), w.cfg.Machine)
 	if err != nil {
 		return nil, fault.Wrap(fault.FailedPrecondition, err, "%s", err.Error())
 	}

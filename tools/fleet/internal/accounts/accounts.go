@@ -37,6 +37,25 @@ func Possible() string {
 	if os.Geteuid() != 0 {
 		return "it was not started as root"
 	}
+	if why := lacks(needed); why != "" {
+		return why
+	}
+	if len(mappedSpans()) == 0 {
+		return "root's user namespace maps no ids that are free for this"
+	}
+	return ""
+}
+
+// CanHandReading says why this process can't give another the right to read every file, and no network, in words; empty where it can.
+func CanHandReading() string {
+	if why := Possible(); why != "" {
+		return why
+	}
+	return lacks(map[string]uint{"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_ADMIN": 21})
+}
+
+// lacks names a capability that this process has not, in words; empty where it has all.
+func lacks(wanted map[string]uint) string {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return "this system does not say what root may do (no /proc)"
@@ -50,14 +69,11 @@ func Possible() string {
 		if err != nil {
 			return "this system does not say what root may do"
 		}
-		for name, bit := range needed {
+		for name, bit := range wanted {
 			if bits&(1<<bit) == 0 {
 				return "root has no " + name + " here"
 			}
 		}
-	}
-	if len(mappedSpans()) == 0 {
-		return "root's user namespace maps no ids that are free for this"
 	}
 	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"a3os.app/tools/fleet/internal/accounts"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 )
 
@@ -25,7 +26,11 @@ func (p *Plane) walls(ctx context.Context, st *state.State) []string {
 		out = append(out, fmt.Sprintf("Memory and CPU of processes are not bounded: %s.", about.Unbounded))
 	}
 	if m := p.Settings.MachineTenants; len(m) > 0 {
-		out = append(out, fmt.Sprintf("This machine is a system of %s, read with the rights of its discovery-worker: what those don't reach is named in completeness.", strings.Join(m, ", ")))
+		how := "read by a process that opens the files which only root reads, gives up every right, and then looks into them: none of a password leaves it"
+		if why := local.NoMachineReader(); why != "" {
+			how = fmt.Sprintf("read with the rights of its discovery-worker, because %s: what those don't reach is named in completeness", why)
+		}
+		out = append(out, fmt.Sprintf("This machine is a system of %s, %s.", strings.Join(m, ", "), how))
 	}
 	return out
 }

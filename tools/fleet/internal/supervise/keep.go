@@ -178,6 +178,9 @@ func command(u Unit) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(cmd.SysProcAttr)
 	cmd.SysProcAttr.Credential = u.User.Credential()
+	if u.ReadsAll {
+		readAll(cmd.SysProcAttr)
+	}
 	// What a process leaves behind may hold its output open; it is not waited for.
 	cmd.WaitDelay = time.Second
 	return cmd

@@ -23,9 +23,18 @@ func ready(ctx context.Context, where string) bool {
 		return true
 	case "postgres":
 		return postgresReady(ctx, addr)
+	case "unix":
+		return socketReady(ctx, addr)
 	default:
 		return httpReady(ctx, where)
 	}
+}
+
+// socketReady says whether somebody listens at a socket; nothing is said there.
+func socketReady(ctx context.Context, path string) bool {
+	d := net.Dialer{Timeout: probeTime}
+	conn, err := d.DialContext(ctx, "unix", path)
+	return err == nil && conn.Close() == nil
 }
 
 func httpReady(ctx context.Context, url string) bool {

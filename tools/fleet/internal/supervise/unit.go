@@ -26,11 +26,14 @@ type Unit struct {
 	Dir  string   `json:"dir"`
 	// User is whom it runs as; nil is whom the supervisor runs as.
 	User *User `json:"user,omitempty"`
+	// ReadsAll lets it read every file of the machine, whoever it runs as, and nothing else of what root may; it then has no network.
+	ReadsAll bool `json:"reads_all,omitempty"`
 	// Log is the file that takes what it writes.
 	Log string `json:"log"`
 	// Release is what it runs, for whoever asks.
 	Release string `json:"release,omitempty"`
-	// Ready says when it serves: an http:// URL that answers 200, or postgres://host:port that takes logins. Empty means at once.
+	// Ready says when it serves: an http:// URL that answers 200, postgres://host:port that takes logins, or unix:///path that takes
+	// connections. Empty means at once.
 	Ready string `json:"ready"`
 	// Interrupt asks it to end with SIGINT rather than SIGTERM.
 	Interrupt bool `json:"interrupt"`

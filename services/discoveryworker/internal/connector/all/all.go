@@ -11,19 +11,26 @@ import (
 	"a3os.app/services/discoveryworker/internal/connector/unix"
 )
 
-// For answers the connector of the settings' kind. Reading this machine is refused unless unixAllowed, which the plane's
-// configuration says for the tenants it names. Errors are permanent.
-func For(settings *integrationsv1.Settings, unixAllowed bool) (connector.Connector, error) {
+// Machine is what a tenant may see of the machine that the worker runs on.
+type Machine struct {
+	// Allowed says that it may read it; the plane's configuration names the tenants that may.
+	Allowed bool
+	// Reader asks for what only root may read; nil where there is no machine reader.
+	Reader unix.Reader
+}
+
+// For answers the connector of the settings' kind. Reading this machine is refused unless it is allowed. Errors are permanent.
+func For(settings *integrationsv1.Settings, machine Machine) (connector.Connector, error) {
 	switch settings.GetConnector().(type) {
 	case *integrationsv1.Settings_Postgres:
 		return postgres.New(), nil
 	case *integrationsv1.Settings_Csv:
 		return csv.New(), nil
 	case *integrationsv1.Settings_Unix:
-		if !unixAllowed {
+		if !machine.Allowed {
 			return nil, connector.Permanent(errors.New("this tenant may not read the worker's own machine: only tenants that the plane's configuration names may"))
 		}
-		return unix.New("/"), nil
+		return unix.WithReader("/", machine.Reader), nil
 	}
 	return nil, connector.Permanent(errors.New("the settings name no connector that this release knows: choose postgres, unix or csv"))
 }

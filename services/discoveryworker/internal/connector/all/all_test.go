@@ -19,7 +19,7 @@ func TestEveryKindOfSettingsHasAConnector(t *testing.T) {
 		settings := new(integrationsv1.Settings)
 		kind := kinds.Get(i)
 		settings.ProtoReflect().Set(kind, protoreflect.ValueOfMessage(settings.ProtoReflect().NewField(kind).Message()))
-		if c, err := all.For(settings, true); err != nil || c == nil {
+		if c, err := all.For(settings, all.Machine{Allowed: true}); err != nil || c == nil {
 			t.Errorf("%s: %v, %v", kind.Name(), c, err)
 		}
 	}
@@ -37,7 +37,7 @@ func TestSettingsOfNoKindAreRefused(t *testing.T) {
 
 func refused(t *testing.T, settings *integrationsv1.Settings, want string) {
 	t.Helper()
-	c, err := all.For(settings, false)
+	c, err := all.For(settings, all.Machine{})
 	if _, permanent := errors.AsType[*connector.PermanentError](err); c != nil || !permanent || !strings.Contains(err.Error(), want) {
 		t.Errorf("For answered %v, %v, want a permanent error with %q in it", c, err, want)
 	}

@@ -151,14 +151,14 @@ func (m *machine) expand(pattern string) []string {
 				next = append(next, dir+"/"+strings.ReplaceAll(part, `\`, ""))
 				continue
 			}
-			entries, err := os.ReadDir(m.path(dir + "/"))
+			names, err := m.readDir(dir + "/")
 			if err != nil {
 				continue
 			}
 			matcher := globText(part, true)
-			for _, e := range entries {
-				if (!strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(part, ".")) && matcher.match(e.Name()) {
-					next = append(next, dir+"/"+e.Name())
+			for _, name := range names {
+				if (!strings.HasPrefix(name, ".") || strings.HasPrefix(part, ".")) && matcher.match(name) {
+					next = append(next, dir+"/"+name)
 				}
 			}
 		}

@@ -3,11 +3,9 @@ package unix
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"syscall"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 )
@@ -47,29 +45,28 @@ func (g *graph) addDoors(m *machine) {
 			}
 		}
 	}
-	devices, err := os.ReadDir(m.path("/dev"))
+	devices, err := m.readDir("/dev")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.gap(ScopeGroups, "/dev: "+reasonOf(err))
 	}
 	for _, dev := range devices {
-		if disks.MatchString(dev.Name()) {
-			g.addDoor(m, "/dev/"+dev.Name(), fs.ModeDevice, "files can be changed on the disk /dev/"+dev.Name()+" itself")
+		if disks.MatchString(dev) {
+			g.addDoor(m, "/dev/"+dev, fs.ModeDevice, "files can be changed on the disk /dev/"+dev+" itself")
 		}
 	}
 }
 
 // addDoor lets whoever may write a file of root's become root, and says whether the file is there.
 func (g *graph) addDoor(m *machine, name string, kind fs.FileMode, reason string) bool {
-	info, err := os.Stat(m.path(name))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	info, err := m.stat(name)
+	if notThere(err) {
 		return false
 	}
 	if err != nil {
 		g.gap(ScopeGroups, name+": "+reasonOf(err))
 		return true // it is not known to be away
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || info.Mode()&fs.ModeType != kind || owner.Uid != 0 {
+	if info.mode&fs.ModeType != kind || info.uid != 0 {
 		return false
 	}
 	root := slices.IndexFunc(m.accounts, func(a *account) bool { return a.uid == 0 })
@@ -77,19 +74,19 @@ func (g *graph) addDoor(m *machine, name string, kind fs.FileMode, reason string
 		return true
 	}
 	become := g.become(ref(typeUser, m.accounts[root].name))
-	if info.Mode()&0o002 != 0 && m.reachable(name, nil) {
+	if info.mode&0o002 != 0 && m.reachable(name, nil) {
 		for _, a := range m.accounts {
 			if a.uid != 0 {
 				g.grant(ScopeGroups, ref(typeUser, a.name), become, "anyone may write it: "+reason)
 			}
 		}
 	}
-	if info.Mode()&0o020 == 0 || owner.Gid == 0 || !m.reachable(name, &owner.Gid) {
+	if info.mode&0o020 == 0 || info.gid == 0 || !m.reachable(name, &info.gid) {
 		return true
 	}
 	known := false
 	for _, one := range m.groups {
-		if one.gid == owner.Gid {
+		if one.gid == info.gid {
 			known = true
 			member := &discoveryv1.EntitlementRef{Resource: ref(typeGroup, one.name), Name: entMember}
 			g.expand(ScopeGroups, member, become, "the group may write it: "+reason)
@@ -104,13 +101,12 @@ func (g *graph) addDoor(m *machine, name string, kind fs.FileMode, reason string
 // reachable says that every directory above a file lets a group through, or anyone (nil).
 func (m *machine) reachable(name string, gid *uint32) bool {
 	for dir := filepath.Dir(name); dir != "/"; dir = filepath.Dir(dir) {
-		info, err := os.Stat(m.path(dir))
+		info, err := m.stat(dir)
 		if err != nil {
 			return false
 		}
-		owner, ok := info.Sys().(*syscall.Stat_t)
-		byGroup := ok && gid != nil && owner.Gid == *gid && info.Mode()&0o010 != 0
-		if info.Mode()&0o001 == 0 && !byGroup {
+		byGroup := gid != nil && info.gid == *gid && info.mode&0o010 != 0
+		if info.mode&0o001 == 0 && !byGroup {
 			return false
 		}
 	}

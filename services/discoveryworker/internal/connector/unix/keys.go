@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -192,17 +191,10 @@ func (c *sshdConfig) include(patterns []string, depth int) {
 		if !filepath.IsAbs(pattern) {
 			pattern = filepath.Join("/etc/ssh", pattern)
 		}
-		names, err := filepath.Glob(c.machine.path(pattern))
-		if err != nil {
-			c.graph.gap(ScopeKeys, fmt.Sprintf("sshd_config: Include %s: %v", pattern, err))
-		}
 		// A Match that an included file opens ends with that file.
 		outside := c.inMatch
-		for _, found := range names {
-			rel, err := filepath.Rel(c.machine.root, found)
-			if err == nil {
-				c.read("/"+rel, depth+1)
-			}
+		for _, found := range c.machine.expand(pattern) {
+			c.read(found, depth+1)
 			c.inMatch = outside
 		}
 	}
@@ -248,19 +240,19 @@ func (g *graph) addPrivateKeys(m *machine, known map[string]*discoveryv1.Resourc
 			continue
 		}
 		dir := filepath.Join(a.home, ".ssh")
-		entries, err := os.ReadDir(m.path(dir))
+		names, err := m.readDir(dir)
 		if err != nil {
 			if !notThere(err) {
 				g.gap(ScopeKeys, why(dir, err))
 			}
 			continue
 		}
-		for _, entry := range entries {
-			private, isPublic := strings.CutSuffix(filepath.Join(dir, entry.Name()), ".pub")
+		for _, name := range names {
+			private, isPublic := strings.CutSuffix(filepath.Join(dir, name), ".pub")
 			if !isPublic {
 				continue
 			}
-			if info, err := os.Stat(m.path(private)); errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+			if info, err := m.stat(private); errors.Is(err, fs.ErrNotExist) || err == nil && !info.mode.IsRegular() {
 				continue
 			}
 			content, err := m.read(private + ".pub")

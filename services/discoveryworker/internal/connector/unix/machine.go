@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -15,11 +14,9 @@ import (
 	"syscall"
 )
 
-// maxFile bounds what is read of one file; accounts can write their own authorized_keys.
-const maxFile = 16 << 20
-
 // machine is what was read of a machine, and how to read more.
 type machine struct {
+	files
 	root     string
 	hostName string
 	// fqdn is the canonical name, or hostName where it has none.
@@ -32,37 +29,15 @@ type machine struct {
 	shells   []string
 }
 
-func newMachine(root string) *machine { return &machine{root: root, byName: map[string]*account{}} }
+func newMachine(root string) *machine {
+	return &machine{files: disk{root}, root: root, byName: map[string]*account{}}
+}
 
 // here says that the machine is the one this process runs on.
 func (m *machine) here() bool { return m.root == "/" }
 
 // path is where a path of the machine lies.
 func (m *machine) path(name string) string { return filepath.Join(m.root, name) }
-
-// read answers the content of a regular file. It never blocks on a pipe that somebody put where a file is expected.
-func (m *machine) read(name string) ([]byte, error) {
-	f, err := os.OpenFile(m.path(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(content) > maxFile {
-		return nil, fmt.Errorf("longer than %d bytes", maxFile)
-	}
-	return content, nil
-}
 
 // why is an error about a path in words: `/etc/shadow: permission denied`.
 func why(name string, err error) string {

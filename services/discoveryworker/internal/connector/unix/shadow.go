@@ -13,11 +13,13 @@ type shadow struct {
 	changed, maximum, inactive, expiry int64
 }
 
+const shadowFile = "/etc/shadow"
+
 // readShadow adds what the shadow file says to the accounts, or names it as a gap.
 func (m *machine) readShadow(g *graph) {
-	content, err := m.read("/etc/shadow")
+	content, err := m.read(shadowFile)
 	if err != nil {
-		g.gap(ScopeLogins, why("/etc/shadow", err)+": which accounts are locked or expired is not known")
+		g.gap(ScopeLogins, why(shadowFile, err)+": which accounts are locked or expired is not known")
 		return
 	}
 	seen := map[string]bool{}

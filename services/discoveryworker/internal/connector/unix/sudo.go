@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,7 +23,7 @@ func readSudo(ctx context.Context, m *machine, g *graph) error {
 			}
 		}
 	}
-	if _, err := os.Stat(m.path("/etc/sudoers")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := m.stat("/etc/sudoers"); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	lines := readSudoFiles(m, g)

@@ -59,7 +59,7 @@ func (f *sudoFiles) file(name string) {
 		f.graph.gap(ScopeSudoers, fmt.Sprintf("%s: includes itself or is included too deep", name))
 		return
 	}
-	info, err := os.Stat(f.machine.path(name))
+	info, err := f.machine.stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -109,7 +109,7 @@ func (f *sudoFiles) include(word, target, from string) {
 		f.file(target)
 		return
 	}
-	info, err := os.Stat(f.machine.path(target))
+	info, err := f.machine.stat(target)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -117,33 +117,28 @@ func (f *sudoFiles) include(word, target, from string) {
 		f.graph.gap(ScopeSudoers, why(target, err))
 		return
 	}
-	if !info.IsDir() || !f.trusted(info) {
+	if !info.mode.IsDir() || !f.trusted(info) {
 		return
 	}
-	entries, err := os.ReadDir(f.machine.path(target))
+	names, err := f.machine.readDir(target)
 	if err != nil {
 		f.graph.gap(ScopeSudoers, why(target, err))
 		return
 	}
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		if strings.HasSuffix(name, "~") || strings.Contains(name, ".") {
 			continue
 		}
 		path := filepath.Join(target, name)
-		if info, err := os.Stat(f.machine.path(path)); err == nil && info.Mode().IsRegular() {
+		if info, err := f.machine.stat(path); err == nil && info.mode.IsRegular() {
 			f.file(path)
 		}
 	}
 }
 
 // trusted says that sudo would read a file or directory: its owner is the machine's, nobody else can write it.
-func (f *sudoFiles) trusted(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return false
-	}
-	return stat.Uid == f.owner && info.Mode().Perm()&0o002 == 0 && (info.Mode().Perm()&0o020 == 0 || stat.Gid == 0)
+func (f *sudoFiles) trusted(info info) bool {
+	return info.uid == f.owner && info.mode.Perm()&0o002 == 0 && (info.mode.Perm()&0o020 == 0 || info.gid == 0)
 }
 
 // shortName is a host name up to its first dot.

@@ -44,7 +44,18 @@ const (
 const batch = 256
 
 // Connector reads the machine whose files lie under a root.
-type Connector struct{ root string }
+type Connector struct {
+	root   string
+	reader Reader
+}
+
+// Reader asks a machine reader, which may read what this process may not, for a snapshot.
+type Reader func(context.Context) (*Snapshot, error)
+
+// WithReader makes a connector of the machine at root that asks a machine reader for what only root may read.
+func WithReader(root string, reader Reader) *Connector {
+	return &Connector{root: filepath.Clean(root), reader: reader}
+}
 
 // New makes a connector of the machine whose file system is at root: "/" for this one. Under any other root the name service is
 // left out and the files alone are read, since getent speaks of this machine only.
@@ -126,6 +137,7 @@ func (c *Connector) snapshot(ctx context.Context, source connector.Source) (*gra
 		return nil, err
 	}
 	g := newGraph(hostID(settings.GetHostName(), m.hostName), m)
+	c.ask(ctx, m, g)
 	if err := m.readAccounts(ctx, g); err != nil {
 		return nil, err
 	}
@@ -140,6 +152,21 @@ func (c *Connector) snapshot(ctx context.Context, source connector.Source) (*gra
 	}
 	g.addKeys(m, keys)
 	return g, ctx.Err()
+}
+
+// ask has the machine's files be what the machine reader saw. Where it doesn't answer, that is a gap of all that it would have read.
+func (c *Connector) ask(ctx context.Context, m *machine, g *graph) {
+	if c.reader == nil {
+		return
+	}
+	snapshot, err := c.reader(ctx)
+	if err != nil {
+		for _, scope := range []string{ScopeLogins, ScopeSudoers, ScopeKeys} {
+			g.gap(scope, "the machine reader did not answer, so that what only root may read is not known: "+err.Error())
+		}
+		return
+	}
+	m.files = seen{disk: disk{c.root}, snapshot: snapshot}
 }
 
 // hostID is the name the machine is known by.

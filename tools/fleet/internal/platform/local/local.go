@@ -110,6 +110,10 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
 		return false, err
 	}
+	changed, err = p.keepMachineReader(ctx, s, r)
+	if err != nil {
+		return changed, err
+	}
 	for i, wave := range s.Blueprint.Waves() {
 		var names []string
 		for _, c := range wave {
@@ -144,7 +148,8 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 			return changed, err
 		}
 	}
-	return changed, nil
+	did, err := p.Supervisor.Drop(ctx, unitName(s, machineReader))
+	return changed || did, err
 }
 
 // Components implements platform.Platform.
@@ -242,6 +247,12 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 		f.Tenant, f.Slug, f.URL = s.Tenant.String(), s.Slug, p.Settings.URL(s.Slug)
 		f.TenantRoots = p.dir(s, "pki", "roots.pem")
 		f.MachineAllowed = p.MachineIsFor(s.Slug)
+		if r := s.Blueprint.MachineReader; r != nil && r.Client == c.Name {
+			f.Machine = &blueprint.Machine{}
+			if p.keepsMachineReader(s) {
+				f.Machine.Socket = p.machineSocket(s)
+			}
+		}
 		if p.Sample != nil && p.SampleIsFor(s.Slug) {
 			f.AllowedAddresses = p.Sample.Address()
 		}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package local
+
+func noLandlock() string { return "this system has no Landlock" }
