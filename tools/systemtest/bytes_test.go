@@ -102,7 +102,7 @@ func TestRandomBytesAreTheCallersFault(t *testing.T) {
 	cases := 0
 	for _, m := range methods(t) {
 		ways := map[string]caller{"past the gateway": past(t, acme(), m.component).bearer(token)}
-		if m.component != "discovery-worker" {
+		if m.routed() {
 			ways["through the gateway"] = through(t, acme()).bearer(token)
 		}
 		for contentType, framed := range protocols(m) {

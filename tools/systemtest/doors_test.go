@@ -50,7 +50,7 @@ func doors() []door {
 // leads says whether a method can be reached through the door at all. The gateway doesn't lead to what workloads alone may call on
 // the worker; a stream has no GET.
 func (d door) leads(m rpcMethod) bool {
-	return (d.straight || m.component != "discovery-worker") && (!strings.HasPrefix(d.name, "GET") || !m.streams())
+	return (d.straight || m.routed()) && (!strings.HasPrefix(d.name, "GET") || !m.streams())
 }
 
 // visitor comes through a door of one tenant.

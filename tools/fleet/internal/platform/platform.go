@@ -143,3 +143,9 @@ type ComponentStatus struct {
 	// Detail is what there is to say of a failing one: how it ended the last time.
 	Detail string
 }
+
+// Census is what a platform can do besides that sees all that runs on it at once: what it keeps, by the names of the sets, also of sets
+// that nobody else knows. What a platform runs for a set itself, as a database server, is none of it.
+type Census interface {
+	Census(ctx context.Context) (map[string][]ComponentStatus, error)
+}

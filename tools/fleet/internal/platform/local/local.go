@@ -154,16 +154,31 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 
 // Components implements platform.Platform.
 func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.ComponentStatus, error) {
+	all, err := p.Census(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all[s.Name()], func(c platform.ComponentStatus) bool {
+		_, known := s.Blueprint.Component(c.Name)
+		return !known
+	}), nil
+}
+
+// ownUnits are what this platform runs for a set besides its components.
+var ownUnits = []string{"postgres"}
+
+// Census implements platform.Census.
+func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
 	units, err := p.Supervisor.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
 	states := map[supervise.State]platform.ComponentState{supervise.Starting: platform.Starting, supervise.Serving: platform.Serving,
 		supervise.BackingOff: platform.Failing, supervise.Stopping: platform.Stopping, supervise.Stopped: platform.Stopping}
-	var out []platform.ComponentStatus
+	out := map[string][]platform.ComponentStatus{}
 	for _, u := range units {
-		component, ok := strings.CutPrefix(u.Name, s.Name()+"/")
-		if _, known := s.Blueprint.Component(component); !ok || !known {
+		component := strings.TrimPrefix(u.Name, u.Group+"/")
+		if slices.Contains(ownUnits, component) {
 			continue
 		}
 		c := platform.ComponentStatus{Name: component, State: states[u.State], Release: u.Release, Restarts: u.Restarts}
@@ -173,7 +188,7 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 		if c.State == platform.Failing {
 			c.Detail = u.LastExit
 		}
-		out = append(out, c)
+		out[u.Group] = append(out[u.Group], c)
 	}
 	return out, nil
 }

@@ -1,0 +1,197 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"a3os.app/tools/fleet/internal/standing"
+)
+
+const statusHelp = `Show all tenants, those in trouble first: state, release, health, figures of the last five minutes, and for each thing that isn't as it
+should be a reason and what to type next. What differs between the registry, what sets report and what the platform has is drift, and
+fleet repair puts it right when it is asked to.
+
+  fleet status                 once
+  fleet status --watch         again every two seconds, until it is interrupted
+  fleet status -o json         for programs; with --watch a line each time
+  fleet status --exit-code     exits with 1 where a tenant is in trouble (critical), for scripts`
+
+// errTrouble is the exit of --exit-code.
+var errTrouble = fmt.Errorf("tenants are in trouble")
+
+func (a *app) statusCommand() *cobra.Command {
+	var watch, code bool
+	every := 2 * time.Second
+	c := &cobra.Command{Use: "status", Short: "Show how all tenants stand, those in trouble first", Long: statusHelp, Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error { return a.status(c.Context(), watch, code, every) }}
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again")
+	c.Flags().BoolVar(&code, "exit-code", false, "exit with 1 where a tenant is in trouble")
+	c.Flags().DurationVar(&every, "every", every, "how often, with --watch")
+	return c
+}
+
+func (a *app) status(ctx context.Context, watch, code bool, every time.Duration) error {
+	if every < time.Second/10 {
+		return usageError{fmt.Errorf("--every is %s: it is 100ms or more", every)}
+	}
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		f, err := p.Standing(ctx)
+		if err = a.page(f, err, watch); err != nil {
+			return err
+		}
+		if !watch {
+			if code && worst(f) == standing.Critical {
+				return errTrouble
+			}
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil // an operator closes the page
+		case <-tick.C:
+		}
+	}
+}
+
+func worst(f standing.Fleet) standing.Severity {
+	w := standing.Well
+	for _, t := range f.Tenants {
+		w = max(w, t.Severity)
+	}
+	for _, s := range f.Strays {
+		w = max(w, s.Severity)
+	}
+	return w
+}
+
+// page shows one page. With --watch a registry that is away is a page as well: it may come back.
+func (a *app) page(f standing.Fleet, err error, watch bool) error {
+	switch {
+	case err != nil && !watch:
+		return err
+	case a.format == "json" && watch:
+		if err != nil {
+			return json.NewEncoder(a.out).Encode(map[string]string{"error": message(err)})
+		}
+		return json.NewEncoder(a.out).Encode(f)
+	case a.format == "json":
+		return a.json(f)
+	}
+	if watch {
+		a.clear()
+	}
+	if err != nil {
+		_, werr := fmt.Fprintf(a.out, "%s  %s\n", time.Now().Format(time.TimeOnly), message(err))
+		return werr
+	}
+	return a.standing(f)
+}
+
+// clear makes room on a terminal; elsewhere pages follow one another.
+func (a *app) clear() {
+	if f, ok := a.out.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			_, _ = fmt.Fprint(a.out, "\x1b[H\x1b[2J")
+			return
+		}
+	}
+	_, _ = fmt.Fprintln(a.out)
+}
+
+func (a *app) standing(f standing.Fleet) error {
+	count := map[standing.Severity]int{}
+	for _, t := range f.Tenants {
+		count[t.Severity]++
+	}
+	_, err := fmt.Fprintf(a.out, "plane %s, %s on %s (%s), %d tenants: %d in trouble, %d to look at, %d well\n\n", f.Plane, f.Platform, f.Account, f.Region,
+		len(f.Tenants), count[standing.Critical], count[standing.Warning], count[standing.Notice]+count[standing.Well])
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, t := range f.Tenants {
+		rows = append(rows, row(t))
+	}
+	if err := a.table([]string{"", "TENANT", "STATE", "RELEASE", "SERVING", "REPORT", "REQ/MIN", "ERRORS", "P99", "BACKLOG", "DATABASE", "BACKUP", "LICENCE"}, rows); err != nil {
+		return err
+	}
+	for _, b := range f.Blind {
+		if _, err := fmt.Fprintf(a.out, "\nnot seen: %s\n", b); err != nil {
+			return err
+		}
+	}
+	if err := a.findings("no tenant's", f.Strays); err != nil {
+		return err
+	}
+	for _, t := range f.Tenants {
+		if err := a.findings(t.Slug, t.Findings); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var marks = map[standing.Severity]string{standing.Well: "ok", standing.Notice: "ok", standing.Warning: "!", standing.Critical: "!!"}
+
+func row(t standing.Tenant) []string {
+	report, rate, errors, p99 := "never", "-", "-", "-"
+	if t.ReportAge >= 0 {
+		report = fmt.Sprintf("%.0f s", t.ReportAge)
+	}
+	if f := t.Figures; f != nil && f.Seconds > 0 {
+		rate = fmt.Sprintf("%.1f", 60*float64(f.Requests)/f.Seconds)
+		if f.Requests > 0 {
+			errors, p99 = fmt.Sprintf("%.1f %%", 100*f.ErrorRatio()), fmt.Sprintf("%.0f ms", 1000*f.P99Seconds)
+		}
+	}
+	releases := standing.Short(t.Release)
+	if len(t.Running) > 1 {
+		releases += fmt.Sprintf(" (%d run)", len(t.Running))
+	}
+	backup := "-"
+	if !t.LastBackup.IsZero() {
+		backup = time.Since(t.LastBackup).Truncate(time.Minute).String()
+	}
+	licence := t.Licence
+	if licence == "" {
+		licence = "-"
+	}
+	return []string{marks[t.Severity], t.Slug, t.State, releases, fmt.Sprintf("%d/%d", t.Serving, t.Components), report, rate, errors, p99,
+		fmt.Sprint(t.AuditBacklog), megabytes(t.DatabaseBytes), backup, licence}
+}
+
+// findings tells what there is to say of something; nothing where all is well.
+func (a *app) findings(of string, all []standing.Finding) error {
+	if len(all) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(a.out, "\n%s\n", of); err != nil {
+		return err
+	}
+	for _, f := range all {
+		what := f.Severity.String()
+		if f.Drift {
+			what += ", drift"
+		}
+		line := fmt.Sprintf("  %s: %s", what, f.Reason)
+		if f.Next != "" {
+			line += "\n      next: " + f.Next
+		}
+		if _, err := fmt.Fprintln(a.out, strings.TrimRight(line, " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}

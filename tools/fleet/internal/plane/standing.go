@@ -1,0 +1,24 @@
+package plane
+
+import (
+	"context"
+
+	"a3os.app/tools/fleet/internal/standing"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// Standing is how all tenants of a plane that is up stand: what the registry, their sets and the platform say of them.
+func (p *Plane) Standing(ctx context.Context) (standing.Fleet, error) {
+	if !p.supervisor.Running(ctx) {
+		return standing.Fleet{}, p.whyNot(supervise.ErrNotRunning)
+	}
+	if err := p.openState(); err != nil {
+		return standing.Fleet{}, err
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return standing.Fleet{}, err
+	}
+	defer conn.Close()
+	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.platform, Own: p.own.Name()})
+}

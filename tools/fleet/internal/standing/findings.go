@@ -1,0 +1,159 @@
+package standing
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+// What is too much. The alert rules in deploy/observability say the same for who isn't looking at the page.
+const (
+	// reportLate and reportLost are several reports that did not come.
+	reportLate = 45 * time.Second
+	reportLost = 3 * time.Minute
+	// errorsSome and errorsMany are shares of requests; with fewer than errorsAmong nothing is said of them.
+	errorsSome  = 0.01
+	errorsMany  = 0.05
+	errorsAmong = 50
+	// restartsMany is what a process that keeps ending does in a few minutes.
+	restartsMany = 3
+	// sealingLate warns before deeds are refused, at a minute.
+	sealingLate = 20
+	sealingLost = 60
+	// queueLate is how long a job may wait that could be begun.
+	queueLate = 5 * 60
+)
+
+func word(text, prefix string) string { return strings.ToLower(strings.TrimPrefix(text, prefix)) }
+
+// runs says whether the set is meant to run.
+func runs(s Seen) bool {
+	return s.Status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_ACTIVE
+}
+
+// kindWord is `upgrade`.
+func kindWord(o *registryv1.Operation) string { return word(o.GetKind().String(), "OPERATION_KIND_") }
+
+// step is the first that isn't done.
+func step(o *registryv1.Operation) string {
+	for _, st := range o.GetSteps() {
+		if st.GetState() != registryv1.StepState_STEP_STATE_DONE {
+			return st.GetName()
+		}
+	}
+	return "its end"
+}
+
+func operationWord(o *registryv1.Operation) string {
+	if o == nil {
+		return ""
+	}
+	return kindWord(o) + " at " + step(o)
+}
+
+// operation is about an operation that isn't finished: one that somebody works on is worth knowing, one that nobody does is trouble.
+func operation(s Seen) []Finding {
+	o := s.Operation
+	if o == nil {
+		return nil
+	}
+	if l := o.GetLease(); l != nil && l.GetExpiresAt().AsTime().After(s.Now) {
+		return []Finding{{Kind: "operation", Severity: Notice, Reason: fmt.Sprintf("%s works on its %s, at %s", l.GetHolder(), kindWord(o), step(o)),
+			Next: "fleet operation show " + o.GetId()}}
+	}
+	return []Finding{{Kind: "operation_left", Severity: Warning, Reason: fmt.Sprintf("its %s was left at %s and nobody works on it", kindWord(o), step(o)),
+		Next: "fleet operation resume " + o.GetId()}}
+}
+
+// health is about a set that is meant to run and says that it doesn't, or says nothing.
+func health(s Seen, t Tenant) []Finding {
+	if !runs(s) {
+		return nil
+	}
+	show := "fleet tenant show " + t.Slug
+	switch {
+	case t.ReportAge < 0:
+		return []Finding{{Kind: "never_reported", Severity: Critical, Reason: "its set never reported", Next: show}}
+	case t.ReportAge > reportLost.Seconds():
+		// What was said so long ago says nothing about now.
+		return []Finding{{Kind: "report_lost", Severity: Critical, Reason: fmt.Sprintf("its set has not reported for %s; what is told of it is from then", age(t.ReportAge)), Next: show}}
+	}
+	var out []Finding
+	if t.ReportAge > reportLate.Seconds() {
+		out = append(out, Finding{Kind: "report_late", Severity: Warning, Reason: fmt.Sprintf("its set has not reported for %s", age(t.ReportAge)), Next: show})
+	}
+	for _, r := range s.Status.GetReports() {
+		switch r.GetHealth() {
+		case registryv1.Health_HEALTH_SERVING:
+		case registryv1.Health_HEALTH_NOT_SERVING:
+			out = append(out, Finding{Kind: "not_serving", Severity: Critical, Component: r.GetName(), Reason: r.GetName() + " runs and can't serve: its log says why", Next: show})
+		default:
+			out = append(out, Finding{Kind: "unreachable", Severity: Critical, Component: r.GetName(), Reason: r.GetName() + " can't be reached by its set", Next: show})
+		}
+	}
+	return out
+}
+
+// load is about a set that serves, and how well.
+func load(s Seen, t Tenant) []Finding {
+	var out []Finding
+	if !runs(s) {
+		return nil
+	}
+	found := func(kind string, severity Severity, next, format string, args ...any) {
+		out = append(out, Finding{Kind: kind, Severity: severity, Reason: fmt.Sprintf(format, args...), Next: next})
+	}
+	const metrics = "docs/operations.md"
+	switch {
+	case t.AuditBacklogAge >= sealingLost:
+		found("audit_backlog", Critical, metrics+"#the-audit-log-is-behind", "%d events wait to be sealed, the oldest for %s: changes are refused", t.AuditBacklog, age(float64(t.AuditBacklogAge)))
+	case t.AuditBacklogAge >= sealingLate:
+		found("audit_backlog", Warning, metrics+"#the-audit-log-is-behind", "%d events wait to be sealed, the oldest for %s: from a minute on changes are refused", t.AuditBacklog, age(float64(t.AuditBacklogAge)))
+	}
+	f := t.Figures
+	if f == nil {
+		return out
+	}
+	if f.Requests >= errorsAmong && f.ErrorRatio() >= errorsSome {
+		severity := Warning
+		if f.ErrorRatio() >= errorsMany {
+			severity = Critical
+		}
+		found("errors", severity, metrics+"#requests-fail", "%.1f %% of %d requests failed in the last %s", 100*f.ErrorRatio(), f.Requests, age(f.Seconds))
+	}
+	for _, c := range s.Figures.GetComponents() {
+		if n := c.GetRestarts(); n > 0 {
+			severity, how := Notice, "started anew"
+			if n >= restartsMany {
+				severity, how = Critical, fmt.Sprintf("started anew %d times", n)
+			}
+			out = append(out, Finding{Kind: "restarts", Severity: severity, Component: c.GetName(), Next: metrics + "#a-component-keeps-restarting",
+				Reason: fmt.Sprintf("%s %s in the last %s", c.GetName(), how, age(f.Seconds))})
+		}
+		if c.GetFailedJobs() > 0 {
+			out = append(out, Finding{Kind: "failed_jobs", Severity: Warning, Component: c.GetName(), Next: metrics + "#jobs-fail-or-wait",
+				Reason: fmt.Sprintf("%d jobs became dead letters in the last %s", c.GetFailedJobs(), age(f.Seconds))})
+		}
+		if c.GetMostQueueAgeSeconds() >= queueLate {
+			out = append(out, Finding{Kind: "queue_late", Severity: Warning, Component: c.GetName(), Next: metrics + "#jobs-fail-or-wait",
+				Reason: fmt.Sprintf("a job waited for %s", age(float64(c.GetMostQueueAgeSeconds())))})
+		}
+	}
+	return out
+}
+
+// age is a duration as people say it.
+func age(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%.0f min", d.Minutes())
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%.0f h", d.Hours())
+	}
+	return fmt.Sprintf("%.0f days", d.Hours()/24)
+}

@@ -1,0 +1,159 @@
+package standing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Window is what the page looks back on.
+const Window = 5 * time.Minute
+
+// Fleet is the page that an operator keeps open.
+type Fleet struct {
+	// Plane, platform, and where it works.
+	Plane    string `json:"plane"`
+	Platform string `json:"platform"`
+	Account  string `json:"account"`
+	Region   string `json:"region"`
+	// At is when it was made.
+	At time.Time `json:"at"`
+	// Blind says what could not be asked, a sentence each: what it would have told is unknown.
+	Blind []string `json:"blind"`
+	// Strays are findings about what is no tenant's.
+	Strays []Finding `json:"strays"`
+	// Tenants, those in trouble first.
+	Tenants []Tenant `json:"tenants"`
+}
+
+// Platform is what is asked of one; platform.Census besides, where it can.
+type Platform interface {
+	Name() string
+	Where(ctx context.Context) (platform.Where, error)
+}
+
+// Source is who is asked.
+type Source struct {
+	// Plane is its name.
+	Plane string
+	// Registry, connected as an operator.
+	Registry grpc.ClientConnInterface
+	// Platform keeps the sets.
+	Platform Platform
+	// Own is the name of the plane's own set.
+	Own string
+}
+
+// Ask makes the page. It fails only where the registry can't be asked; a platform that can't be is told on the page.
+func Ask(ctx context.Context, s Source) (Fleet, error) {
+	f := Fleet{Plane: s.Plane, Platform: s.Platform.Name(), At: time.Now().UTC(), Blind: []string{}, Strays: []Finding{}, Tenants: []Tenant{}}
+	if where, err := s.Platform.Where(ctx); err == nil {
+		f.Account, f.Region = where.Account, where.Region
+	}
+	statuses, err := tenants(ctx, s.Registry)
+	if err != nil {
+		return f, err
+	}
+	var figures map[string]*registryv1.TenantFigures
+	var operations map[string]*registryv1.Operation
+	var census map[string][]platform.ComponentStatus
+	blind := func(what string, err error) {
+		if err != nil {
+			f.Blind = append(f.Blind, what+": "+fault.FromRPC(err).Error())
+		}
+	}
+	figures, err = figuresOf(ctx, s.Registry, statuses, f.At)
+	blind("the figures could not be read", err)
+	operations, err = unfinished(ctx, s.Registry)
+	blind("the operations could not be read", err)
+	known := false
+	if c, ok := s.Platform.(platform.Census); ok {
+		census, err = c.Census(ctx)
+		known = err == nil
+		blind("the platform could not be asked what runs", err)
+	} else {
+		blind("the platform could not be asked what runs", errors.New("it can't count what it has"))
+	}
+	for _, status := range statuses {
+		id := status.GetTenant().GetId()
+		seen := Seen{Status: status, Figures: figures[id], Platform: census[id], PlatformKnown: known, Operation: operations[id], Now: f.At}
+		delete(census, id)
+		if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED && len(seen.Platform) == 0 && seen.Operation == nil {
+			continue // it is gone, as it should be
+		}
+		f.Tenants = append(f.Tenants, Of(seen))
+	}
+	delete(census, s.Own)
+	for _, name := range sorted(census) {
+		f.Strays = append(f.Strays, Finding{Kind: "stray_set", Severity: Critical, Drift: true,
+			Reason: fmt.Sprintf("the platform runs %d components of %s, which the registry doesn't know", len(census[name]), name), Next: "docs/operations.md#a-set-that-nobody-knows"})
+	}
+	Sort(f.Tenants)
+	return f, nil
+}
+
+func tenants(ctx context.Context, conn grpc.ClientConnInterface) ([]*registryv1.TenantStatus, error) {
+	const most = 500
+	client, req := registryv1.NewTenantServiceClient(conn), &registryv1.ListTenantsRequest{PageSize: most}
+	var out []*registryv1.TenantStatus
+	for {
+		res, err := client.ListTenants(ctx, req)
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		out = append(out, res.GetTenants()...)
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return out, nil
+		}
+	}
+}
+
+func figuresOf(ctx context.Context, conn grpc.ClientConnInterface, all []*registryv1.TenantStatus, now time.Time) (map[string]*registryv1.TenantFigures, error) {
+	const most = 500
+	client, out := registryv1.NewFigureServiceClient(conn), map[string]*registryv1.TenantFigures{}
+	var ids []string
+	for _, s := range all {
+		if s.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_ACTIVE {
+			ids = append(ids, s.GetTenant().GetId())
+		}
+	}
+	for some := range slices.Chunk(ids, most) {
+		res, err := client.BatchGetFigures(ctx, &registryv1.BatchGetFiguresRequest{TenantIds: some, From: timestamppb.New(now.Add(-Window))})
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range res.GetFigures() {
+			out[f.GetTenantId()] = f
+		}
+	}
+	return out, nil
+}
+
+// unfinished are the operations that are not finished, by tenant: there is one at most of each.
+func unfinished(ctx context.Context, conn grpc.ClientConnInterface) (map[string]*registryv1.Operation, error) {
+	const most = 500
+	client, out := registryv1.NewOperationServiceClient(conn), map[string]*registryv1.Operation{}
+	req := &registryv1.ListOperationsRequest{PageSize: most, Unfinished: true}
+	for {
+		res, err := client.ListOperations(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range res.GetOperations() {
+			out[o.GetTenantId()] = o
+		}
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return out, nil
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package standing_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/standing"
+)
+
+var (
+	now   = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	wants = "1.4.0@sha256:" + strings.Repeat("a", 64)
+	other = "1.4.0@sha256:" + strings.Repeat("b", 64)
+)
+
+// well is a tenant of whom there is nothing to tell; change makes it another.
+func well(change func(*standing.Seen)) standing.Seen {
+	s := standing.Seen{
+		Now: now, PlatformKnown: true,
+		Status: &registryv1.TenantStatus{
+			Tenant:     &registryv1.Tenant{Id: "tnt_x", Slug: "acme", State: registryv1.TenantState_TENANT_STATE_ACTIVE},
+			ReportedAt: timestamppb.New(now.Add(-5 * time.Second)), ServiceSet: &registryv1.ServiceSet{Release: wants},
+		},
+		Figures: &registryv1.TenantFigures{Reports: 6, From: timestamppb.New(now.Add(-5 * time.Minute)), Until: timestamppb.New(now), Requests: 1000, Errors: 2,
+			Components: []*registryv1.ComponentFigures{{Name: "iam"}, {Name: "audit"}}},
+	}
+	for _, name := range []string{"iam", "audit"} {
+		s.Status.ServiceSet.Components = append(s.Status.GetServiceSet().GetComponents(), &registryv1.Component{Name: name})
+		s.Status.Reports = append(s.Status.GetReports(), &registryv1.ComponentReport{Name: name, Health: registryv1.Health_HEALTH_SERVING, Release: wants})
+		s.Platform = append(s.Platform, platform.ComponentStatus{Name: name, State: platform.Serving, Release: wants})
+	}
+	if change != nil {
+		change(&s)
+	}
+	return s
+}
+
+func state(to registryv1.TenantState) func(*standing.Seen) {
+	return func(s *standing.Seen) { s.Status.Tenant.State = to }
+}
+
+func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
+	lease := func(until time.Duration) *registryv1.Operation {
+		return &registryv1.Operation{Id: "opr_1", Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE,
+			Steps: []*registryv1.Step{{Name: "fetch", State: registryv1.StepState_STEP_STATE_DONE}, {Name: "start"}},
+			Lease: &registryv1.Lease{Holder: "ada on vm", ExpiresAt: timestamppb.New(now.Add(until))}}
+	}
+	for _, c := range []struct {
+		name     string
+		change   func(*standing.Seen)
+		kinds    []string // in the order told
+		severity standing.Severity
+		said     string // in the first reason
+	}{
+		{"all is well", nil, nil, standing.Well, ""},
+		{"another version of the same program", func(s *standing.Seen) { s.Status.Reports[0].Release = strings.Replace(wants, "1.4.0", "1.4.1", 1) }, nil, standing.Well, ""},
+		{"never reported", func(s *standing.Seen) { s.Status.ReportedAt, s.Status.Reports = nil, nil }, []string{"never_reported"}, standing.Critical, "never reported"},
+		{"late", func(s *standing.Seen) { s.Status.ReportedAt = timestamppb.New(now.Add(-time.Minute)) }, []string{"report_late"}, standing.Warning, "60 s"},
+		{"lost, which is why nothing it said counts", func(s *standing.Seen) {
+			s.Status.ReportedAt = timestamppb.New(now.Add(-time.Hour))
+			s.Status.Reports[0].Health, s.Status.Reports[1].Release = registryv1.Health_HEALTH_UNREACHABLE, other
+		}, []string{"report_lost"}, standing.Critical, "60 min"},
+		{"unreachable", func(s *standing.Seen) { s.Status.Reports[0].Health = registryv1.Health_HEALTH_UNREACHABLE }, []string{"unreachable"}, standing.Critical, "iam"},
+		{"can't serve", func(s *standing.Seen) { s.Status.Reports[0].Health = registryv1.Health_HEALTH_NOT_SERVING }, []string{"not_serving"}, standing.Critical, "iam"},
+		{"a health nobody knows", func(s *standing.Seen) { s.Status.Reports[0].Health = 99 }, []string{"unreachable"}, standing.Critical, "iam"},
+		{"some requests fail", func(s *standing.Seen) { s.Figures.Errors = 20 }, []string{"errors"}, standing.Warning, "2.0 %"},
+		{"many requests fail", func(s *standing.Seen) { s.Figures.Errors = 200 }, []string{"errors"}, standing.Critical, "20.0 %"},
+		{"one of few requests fails", func(s *standing.Seen) { s.Figures.Requests, s.Figures.Errors = 10, 5 }, nil, standing.Well, ""},
+		{"one restart", func(s *standing.Seen) { s.Figures.Components[0].Restarts = 1 }, []string{"restarts"}, standing.Notice, "iam"},
+		{"restarts without end", func(s *standing.Seen) { s.Figures.Components[0].Restarts = 4 }, []string{"restarts"}, standing.Critical, "4 times"},
+		{"dead letters", func(s *standing.Seen) { s.Figures.Components[0].FailedJobs = 2 }, []string{"failed_jobs"}, standing.Warning, "2 jobs"},
+		{"a job that waits", func(s *standing.Seen) { s.Figures.Components[0].MostQueueAgeSeconds = 600 }, []string{"queue_late"}, standing.Warning, "10 min"},
+		{"sealing is late", func(s *standing.Seen) { s.Status.AuditBacklogAgeSeconds = 30 }, []string{"audit_backlog"}, standing.Warning, "30 s"},
+		{"sealing has stopped", func(s *standing.Seen) { s.Status.AuditBacklogAgeSeconds = 70 }, []string{"audit_backlog"}, standing.Critical, "refused"},
+		{"drift: a component of another program", func(s *standing.Seen) { s.Status.Reports[1].Release = other }, []string{"wrong_release"}, standing.Critical, "audit says it is 1.4.0@bbbbbbbb"},
+		{"drift: a component that isn't there", func(s *standing.Seen) { s.Status.Reports, s.Platform = s.Status.Reports[:1], s.Platform[:1] }, []string{"missing", "not_kept"}, standing.Critical, "audit"},
+		{"drift: one that nobody ordered", func(s *standing.Seen) {
+			s.Status.Reports = append(s.Status.Reports, &registryv1.ComponentReport{Name: "miner", Health: registryv1.Health_HEALTH_SERVING, Release: wants})
+			s.Platform = append(s.Platform, platform.ComponentStatus{Name: "miner", Release: wants})
+		}, []string{"unexpected", "extra"}, standing.Warning, "miner"},
+		{"drift: the platform keeps another program", func(s *standing.Seen) { s.Platform[0].Release = other }, []string{"wrong_release_kept"}, standing.Critical, "iam"},
+		{"drift: one that keeps ending", func(s *standing.Seen) { s.Platform[0].State, s.Platform[0].Detail = platform.Failing, "exit code 3" }, []string{"failing"}, standing.Critical, "exit code 3"},
+		{"drift: suspended and running", state(registryv1.TenantState_TENANT_STATE_SUSPENDED), []string{"should_not_run", "should_not_run"}, standing.Critical, "suspended"},
+		{"drift: gone and running", state(registryv1.TenantState_TENANT_STATE_OFFBOARDED), []string{"should_not_run", "should_not_run"}, standing.Critical, "offboarded"},
+		{"drift: suspended and reporting, where the platform can't be asked", func(s *standing.Seen) {
+			state(registryv1.TenantState_TENANT_STATE_SUSPENDED)(s)
+			s.Platform, s.PlatformKnown = nil, false
+		}, []string{"should_not_run"}, standing.Critical, "reported 5 s ago"},
+		{"suspended, as it should be", func(s *standing.Seen) {
+			state(registryv1.TenantState_TENANT_STATE_SUSPENDED)(s)
+			s.Platform = nil
+		}, nil, standing.Well, ""},
+		{"drift: active without a set", func(s *standing.Seen) { s.Status.ServiceSet = nil }, []string{"no_set"}, standing.Critical, "no set"},
+		{"the platform can't be asked", func(s *standing.Seen) { s.Platform, s.PlatformKnown = nil, false }, nil, standing.Well, ""},
+		{"on its way, when nothing is drift", func(s *standing.Seen) {
+			s.Operation, s.Platform[0].Release, s.Status.Reports[1].Release = lease(time.Minute), other, other
+		}, []string{"operation"}, standing.Notice, "ada on vm works on its upgrade, at start"},
+		{"left on its way", func(s *standing.Seen) { s.Operation = lease(-time.Minute) }, []string{"operation_left"}, standing.Warning, "was left at start"},
+	} {
+		got := standing.Of(well(c.change))
+		var kinds []string
+		for _, f := range got.Findings {
+			kinds = append(kinds, f.Kind)
+			if f.Reason == "" || f.Next == "" {
+				t.Errorf("%s: %s has no reason or no next step: %+v", c.name, f.Kind, f)
+			}
+			if drift := strings.HasPrefix(c.name, "drift"); f.Drift != drift {
+				t.Errorf("%s: %s is drift: %v", c.name, f.Kind, f.Drift)
+			}
+		}
+		if !slices.Equal(kinds, c.kinds) || got.Severity != c.severity {
+			t.Errorf("%s: found %v, %s; want %v, %s", c.name, kinds, got.Severity, c.kinds, c.severity)
+		}
+		if len(got.Findings) > 0 && !strings.Contains(got.Findings[0].Reason, c.said) {
+			t.Errorf("%s: it says %q, want %q in it", c.name, got.Findings[0].Reason, c.said)
+		}
+	}
+}
+
+func TestThoseInTroubleComeFirst(t *testing.T) {
+	all := []standing.Tenant{{Slug: "b"}, {Slug: "late", Severity: standing.Warning}, {Slug: "a"}, {Slug: "down", Severity: standing.Critical},
+		{Slug: "worse", Severity: standing.Critical, Findings: make([]standing.Finding, 2)}, {Slug: "new", Severity: standing.Notice}}
+	standing.Sort(all)
+	var slugs []string
+	for _, x := range all {
+		slugs = append(slugs, x.Slug)
+	}
+	if want := []string{"worse", "down", "late", "new", "a", "b"}; !slices.Equal(slugs, want) {
+		t.Errorf("%v, want %v", slugs, want)
+	}
+}
