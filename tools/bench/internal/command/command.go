@@ -17,6 +17,7 @@ import (
 
 	"a3os.app/tools/bench/internal/calls"
 	"a3os.app/tools/bench/internal/figure"
+	"a3os.app/tools/bench/internal/front"
 	"a3os.app/tools/bench/internal/memory"
 	"a3os.app/tools/bench/internal/revocation"
 )
@@ -43,6 +44,9 @@ func measurements() []measurement {
 		{"jobs", measureJobs},
 		{"memory", func(ctx context.Context, o options) (figure.Figure, error) {
 			return memory.Measure(ctx, memory.Config{Root: o.root, Rounds: figure.Rounds})
+		}},
+		{"gateway", func(ctx context.Context, o options) (figure.Figure, error) {
+			return front.Measure(ctx, front.Config{Root: o.root, Rounds: figure.Rounds, Requests: o.calls})
 		}},
 		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
 			return revocation.Measure(ctx, revocation.Config{Root: o.root, Rounds: figure.Rounds})
