@@ -20,6 +20,7 @@ import (
 	"a3os.app/tools/bench/internal/front"
 	"a3os.app/tools/bench/internal/memory"
 	"a3os.app/tools/bench/internal/revocation"
+	"a3os.app/tools/bench/internal/routing"
 )
 
 // options are the flags.
@@ -47,6 +48,10 @@ func measurements() []measurement {
 		}},
 		{"gateway", func(ctx context.Context, o options) (figure.Figure, error) {
 			return front.Measure(ctx, front.Config{Root: o.root, Rounds: figure.Rounds, Requests: o.calls})
+		}},
+		{"routing", func(ctx context.Context, o options) (figure.Figure, error) {
+			const routes = 10_000
+			return routing.Measure(ctx, routing.Config{Root: o.root, Rounds: figure.Rounds, Routes: routes})
 		}},
 		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
 			return revocation.Measure(ctx, revocation.Config{Root: o.root, Rounds: figure.Rounds})
