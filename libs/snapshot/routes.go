@@ -16,25 +16,31 @@ func check(snap *registryv1.Snapshot) error {
 	if snap.GetVersion() <= 0 {
 		return fmt.Errorf("%w: it has no version", ErrMalformed)
 	}
-	if len(snap.GetRoutes()) > maxRoutes {
-		return fmt.Errorf("%w: it has %d routes, at most %d are taken", ErrMalformed, len(snap.GetRoutes()), maxRoutes)
+	_, err := checkRoutes(snap.GetRoutes())
+	return err
+}
+
+// checkRoutes answers whose routes they are.
+func checkRoutes(routes []*registryv1.Route) (map[id.Tenant]struct{}, error) {
+	if len(routes) > maxRoutes {
+		return nil, fmt.Errorf("%w: it has %d routes, at most %d are taken", ErrMalformed, len(routes), maxRoutes)
 	}
-	slugs := make(map[string]struct{}, len(snap.GetRoutes()))
-	tenants := make(map[id.Tenant]struct{}, len(snap.GetRoutes()))
-	for _, r := range snap.GetRoutes() {
+	slugs := make(map[string]struct{}, len(routes))
+	tenants := make(map[id.Tenant]struct{}, len(routes))
+	for _, r := range routes {
 		tenant, err := checkRoute(r)
 		if err != nil {
-			return fmt.Errorf("%w: route of %q: %w", ErrMalformed, clip(r.GetSlug()), err)
+			return nil, fmt.Errorf("%w: route of %q: %w", ErrMalformed, clip(r.GetSlug()), err)
 		}
 		if _, twice := slugs[r.GetSlug()]; twice {
-			return fmt.Errorf("%w: the slug %q comes twice", ErrMalformed, r.GetSlug())
+			return nil, fmt.Errorf("%w: the slug %q comes twice", ErrMalformed, r.GetSlug())
 		}
 		if _, twice := tenants[tenant]; twice {
-			return fmt.Errorf("%w: tenant %s comes twice", ErrMalformed, tenant)
+			return nil, fmt.Errorf("%w: tenant %s comes twice", ErrMalformed, tenant)
 		}
 		slugs[r.GetSlug()], tenants[tenant] = struct{}{}, struct{}{}
 	}
-	return nil
+	return tenants, nil
 }
 
 func checkRoute(r *registryv1.Route) (id.Tenant, error) {

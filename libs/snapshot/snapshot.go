@@ -1,5 +1,5 @@
-// Package snapshot signs and checks what gateways route by. It promises that a snapshot which was forged, cut short, made for
-// another plane, older than the one held, or too large is refused with an error that says which, before anything in it is used,
+// Package snapshot signs and checks what gateways route by, and what changes of it. It promises that a snapshot or a change which was
+// forged, cut short, made for another plane, older than what is held, or too large is refused with an error that says which, before anything in it is used,
 // and that a snapshot accepted once can be checked again years later with the public key alone. The signature is Ed25519 over the
 // DSSE pre-authentication encoding (github.com/secure-systems-lab/dsse, protocol.md, v1). It relies on the registry for what the
 // routes say.
@@ -33,6 +33,7 @@ var (
 	ErrSignature = errors.New("the snapshot's signature does not verify")
 	ErrPlane     = errors.New("the snapshot belongs to another plane")
 	ErrOlder     = errors.New("the snapshot is older than the one held")
+	ErrGap       = errors.New("the change is of another version of the snapshot than the one held")
 )
 
 // Signer signs snapshots of one plane.
@@ -72,7 +73,7 @@ func (s *Signer) Sign(snap *registryv1.Snapshot) (*registryv1.SignedSnapshot, er
 	if len(raw) > MaxBytes {
 		return nil, fmt.Errorf("sign a snapshot of %d octets: %w", len(raw), ErrTooLarge)
 	}
-	return &registryv1.SignedSnapshot{Snapshot: raw, KeyId: s.keyID, Signature: ed25519.Sign(s.key, encode(raw))}, nil
+	return &registryv1.SignedSnapshot{Snapshot: raw, KeyId: s.keyID, Signature: ed25519.Sign(s.key, encode(PayloadType, raw))}, nil
 }
 
 // Verifier checks snapshots of one plane. It holds several keys while one replaces another.
@@ -102,20 +103,9 @@ func NewVerifier(plane string, keys ...ed25519.PublicKey) (*Verifier, error) {
 // Verify answers the snapshot that was signed, or why it is refused: one of this package's errors. A version below have is
 // ErrOlder; the same version is accepted, for a gateway that starts again holds it already.
 func (v *Verifier) Verify(signed *registryv1.SignedSnapshot, have int64) (*registryv1.Snapshot, error) {
-	raw := signed.GetSnapshot()
-	if len(raw) > MaxBytes {
-		return nil, ErrTooLarge
-	}
-	key, ok := v.keys[signed.GetKeyId()]
-	if !ok {
-		return nil, ErrKey
-	}
-	if len(signed.GetSignature()) != ed25519.SignatureSize || !ed25519.Verify(key, encode(raw), signed.GetSignature()) {
-		return nil, ErrSignature
-	}
 	snap := &registryv1.Snapshot{}
-	if err := proto.Unmarshal(raw, snap); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	if err := v.open(PayloadType, signed.GetSnapshot(), signed.GetKeyId(), signed.GetSignature(), snap); err != nil {
+		return nil, err
 	}
 	if snap.GetPlane() != v.plane {
 		return nil, fmt.Errorf("%w: it is of %q, this is %s", ErrPlane, snap.GetPlane(), v.plane)
@@ -129,13 +119,31 @@ func (v *Verifier) Verify(signed *registryv1.SignedSnapshot, have int64) (*regis
 	return snap, nil
 }
 
+// open decodes what a known key signed as a document of that type, and nothing else.
+func (v *Verifier) open(payloadType string, raw []byte, keyID string, signature []byte, into proto.Message) error {
+	if len(raw) > MaxBytes {
+		return ErrTooLarge
+	}
+	key, ok := v.keys[keyID]
+	if !ok {
+		return ErrKey
+	}
+	if len(signature) != ed25519.SignatureSize || !ed25519.Verify(key, encode(payloadType, raw), signature) {
+		return ErrSignature
+	}
+	if err := proto.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return nil
+}
+
 // encode is DSSE's pre-authentication encoding: lengths stand before parts, so that no two pairs of parts read alike.
-func encode(payload []byte) []byte {
-	out := make([]byte, 0, len(payload)+64)
+func encode(payloadType string, payload []byte) []byte {
+	out := make([]byte, 0, len(payload)+96)
 	out = append(out, "DSSEv1 "...)
-	out = strconv.AppendInt(out, int64(len(PayloadType)), 10)
+	out = strconv.AppendInt(out, int64(len(payloadType)), 10)
 	out = append(out, ' ')
-	out = append(out, PayloadType...)
+	out = append(out, payloadType...)
 	out = append(out, ' ')
 	out = strconv.AppendInt(out, int64(len(payload)), 10)
 	out = append(out, ' ')

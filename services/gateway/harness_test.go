@@ -154,7 +154,8 @@ type registry struct {
 	stop func()
 
 	mu      sync.Mutex
-	sent    []*registryv1.SignedSnapshot
+	sent    []*registryv1.WatchSnapshotResponse
+	asked   []*registryv1.WatchSnapshotRequest
 	changed chan struct{}
 }
 
@@ -198,6 +199,10 @@ func (h *harness) roots(d workload.TrustDomain, a workload.Authority) *x509.Cert
 }
 
 func (r *registry) send(s *registryv1.SignedSnapshot) {
+	r.answer(&registryv1.WatchSnapshotResponse{Snapshot: s})
+}
+
+func (r *registry) answer(s *registryv1.WatchSnapshotResponse) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sent = append(r.sent, s)
@@ -206,8 +211,9 @@ func (r *registry) send(s *registryv1.SignedSnapshot) {
 }
 
 // WatchSnapshot sends the newest that it was given, and from then on each one in its order.
-func (r *registry) WatchSnapshot(_ *registryv1.WatchSnapshotRequest, stream grpc.ServerStreamingServer[registryv1.WatchSnapshotResponse]) error {
+func (r *registry) WatchSnapshot(req *registryv1.WatchSnapshotRequest, stream grpc.ServerStreamingServer[registryv1.WatchSnapshotResponse]) error {
 	r.mu.Lock()
+	r.asked = append(r.asked, req)
 	next := max(0, len(r.sent)-1)
 	r.mu.Unlock()
 	for {
@@ -215,7 +221,7 @@ func (r *registry) WatchSnapshot(_ *registryv1.WatchSnapshotRequest, stream grpc
 		sent, changed := r.sent, r.changed
 		r.mu.Unlock()
 		for ; next < len(sent); next++ {
-			if err := stream.Send(&registryv1.WatchSnapshotResponse{Snapshot: sent[next]}); err != nil {
+			if err := stream.Send(sent[next]); err != nil {
 				return err
 			}
 		}
@@ -238,15 +244,33 @@ func (h *harness) publish(tenants ...*tenant) *registryv1.SignedSnapshot {
 func (h *harness) sign(tenants ...*tenant) *registryv1.SignedSnapshot {
 	h.t.Helper()
 	h.version++
-	snap := &registryv1.Snapshot{Plane: "dev", Version: h.version}
+	signed, err := h.signer.Sign(&registryv1.Snapshot{Plane: "dev", Version: h.version, Routes: routesTo(tenants)})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return signed
+}
+
+func routesTo(tenants []*tenant) (routes []*registryv1.Route) {
 	for _, x := range tenants {
 		r := &registryv1.Route{Slug: x.slug, TenantId: x.id.String(), CaCertificatesPem: string(x.root.CertificatePEM())}
 		for _, s := range x.services {
 			r.Components = append(r.Components, &registryv1.Component{Name: s.name, Address: s.addr, PathPrefixes: s.prefixes})
 		}
-		snap.Routes = append(snap.Routes, r)
+		routes = append(routes, r)
 	}
-	signed, err := h.signer.Sign(snap)
+	return routes
+}
+
+// change signs a change from the last version to a new one: these tenants are new or other, and those are gone.
+func (h *harness) change(gone []*tenant, tenants ...*tenant) *registryv1.SignedSnapshotChange {
+	h.t.Helper()
+	h.version++
+	c := &registryv1.SnapshotChange{Plane: "dev", FromVersion: h.version - 1, Version: h.version, Routes: routesTo(tenants)}
+	for _, x := range gone {
+		c.RemovedTenantIds = append(c.RemovedTenantIds, x.id.String())
+	}
+	signed, err := h.signer.SignChange(c)
 	if err != nil {
 		h.t.Fatal(err)
 	}

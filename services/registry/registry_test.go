@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -46,6 +47,8 @@ type harness struct {
 	markKeys      string
 	// settings are more A3_* variables of the registry.
 	settings []string
+	// addresses is how many were given to sets.
+	addresses int
 }
 
 func newHarness(t *testing.T) *harness { return newPlane(t, "dev") }
@@ -239,8 +242,8 @@ func (h *harness) create(conn *grpc.ClientConn, slug string) tenant {
 	x.set = &registryv1.ServiceSet{
 		CaCertificatesPem: string(x.root.CertificatePEM()), Release: "1.0.0",
 		Components: []*registryv1.Component{
-			{Name: "iam", Address: freeAddress(h.t), PathPrefixes: []string{"/a3os.iam.v1.", "/oauth2/"}},
-			{Name: "audit", Address: freeAddress(h.t), PathPrefixes: []string{"/a3os.audit.v1."}},
+			{Name: "iam", Address: h.address(), PathPrefixes: []string{"/a3os.iam.v1.", "/oauth2/"}},
+			{Name: "audit", Address: h.address(), PathPrefixes: []string{"/a3os.audit.v1."}},
 		},
 	}
 	h.put(w, x)
@@ -250,6 +253,12 @@ func (h *harness) create(conn *grpc.ClientConn, slug string) tenant {
 
 func (h *harness) domain(tenant id.Tenant) workload.TrustDomain {
 	return workload.TrustDomain{Plane: h.plane, Tenant: tenant}
+}
+
+// address is one where no other set is; nobody listens there.
+func (h *harness) address() string {
+	h.addresses++
+	return fmt.Sprintf("127.0.0.1:%d", 1024+h.addresses)
 }
 
 func createRequest(slug string) *registryv1.CreateTenantRequest {

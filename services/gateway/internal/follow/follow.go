@@ -30,12 +30,19 @@ const (
 	steady = 10 * time.Second
 )
 
+// errWhole ends a stream of changes: the next one begins with the whole.
+var errWhole = errors.New("the snapshot is wanted whole")
+
 // Held is what takes snapshots.
 type Held interface {
 	// Version is the version held; 0 for none.
 	Version() int64
+	// WantsWhole says that a change would not do.
+	WantsWhole() bool
 	// Accept takes a snapshot up, or refuses it.
 	Accept(ctx context.Context, signed *registryv1.SignedSnapshot) error
+	// AcceptChange takes a change of the snapshot held up, or refuses it.
+	AcceptChange(ctx context.Context, signed *registryv1.SignedSnapshotChange) error
 }
 
 // Run follows the registry at addr until ctx ends, whose error it returns.
@@ -79,7 +86,12 @@ func Run(ctx context.Context, addr string, creds credentials.TransportCredential
 func watch(ctx context.Context, client registryv1.SnapshotServiceClient, held Held) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := client.WatchSnapshot(ctx, &registryv1.WatchSnapshotRequest{HaveVersion: held.Version()})
+	req := &registryv1.WatchSnapshotRequest{HaveVersion: held.Version(), TakesChanges: true}
+	whole := held.WantsWhole()
+	if whole {
+		req.HaveVersion = 0
+	}
+	stream, err := client.WatchSnapshot(ctx, req)
 	if err != nil {
 		return fmt.Errorf("watch the registry's snapshots: %w", err)
 	}
@@ -89,8 +101,18 @@ func watch(ctx context.Context, client registryv1.SnapshotServiceClient, held He
 			return fmt.Errorf("receive a snapshot: %w", err)
 		}
 		// A refused snapshot was told by whoever refused it. The stream goes on: the next one may be good.
-		if err := held.Accept(ctx, res.GetSnapshot()); err != nil && errors.Is(err, context.Canceled) {
+		if res.GetChange() != nil {
+			err = held.AcceptChange(ctx, res.GetChange())
+		} else {
+			err = held.Accept(ctx, res.GetSnapshot())
+		}
+		if err != nil && errors.Is(err, context.Canceled) {
 			return err
+		}
+		if !held.WantsWhole() {
+			whole = false
+		} else if !whole {
+			return errWhole
 		}
 	}
 }

@@ -1,6 +1,7 @@
-// Package held keeps the last good snapshot, in memory and on disk. It promises that what routes by it never sees one that was not
-// verified, that it never goes back, and that a gateway which starts with the registry away goes on from what it last held. A
-// snapshot that is refused changes nothing and raises an alarm. It relies on libs/snapshot to tell good from bad.
+// Package held keeps the last good snapshot, in memory and on disk: one that came whole, and what changed of it since, each as it was
+// signed. It promises that what routes by it never sees one that was not verified, that it never goes back, and that a gateway which
+// starts with the registry away goes on from what it last held. A snapshot or a change that is refused changes nothing and raises an
+// alarm. It relies on libs/snapshot to tell good from bad.
 package held
 
 import (
@@ -35,12 +36,15 @@ type Snapshot struct {
 
 	changing sync.Mutex
 	table    atomic.Pointer[routes.Table]
+	changes  *changes
+	// whole says that the next snapshot is to come whole: a change did not fit, or there are many by now.
+	whole atomic.Bool
 }
 
 // Open makes the holder of the snapshot at path, and takes up what is there. That nothing is there is no error; that what is there
 // is not good is an alarm and no error, for the registry may have a good one.
 func Open(ctx context.Context, path string, verifier *snapshot.Verifier) (*Snapshot, error) {
-	s := &Snapshot{verifier: verifier, path: path}
+	s := &Snapshot{verifier: verifier, path: path, changes: &changes{path: path + ".changes"}}
 	var err error
 	if s.metrics, err = newMetrics(s.Version); err != nil {
 		return nil, err
@@ -56,9 +60,22 @@ func Open(ctx context.Context, path string, verifier *snapshot.Verifier) (*Snaps
 		s.alarm(ctx, "the snapshot on disk is not good, waiting for the registry's", err)
 		return s, nil
 	}
+	if err := s.changes.read(func(c *registryv1.SignedSnapshotChange) error {
+		if err := s.takeChange(c); !errors.Is(err, snapshot.ErrOlder) {
+			return err
+		}
+		return nil // it is in the whole one, which is newer
+	}); err != nil {
+		// What was good before it serves; the registry has the rest.
+		s.whole.Store(true)
+		s.alarm(ctx, "a change of the snapshot on disk is not good, what came before it serves", err)
+	}
 	slog.InfoContext(ctx, "snapshot taken up from disk", "version", s.Version(), "routes", s.Table().Len())
 	return s, nil
 }
+
+// WantsWhole says that the registry is to send the snapshot whole.
+func (s *Snapshot) WantsWhole() bool { return s.whole.Load() }
 
 // Table is what to route by; nil while there is none.
 func (s *Snapshot) Table() *routes.Table { return s.table.Load() }
@@ -89,13 +106,58 @@ func (s *Snapshot) Accept(ctx context.Context, signed *registryv1.SignedSnapshot
 		s.alarm(ctx, "a snapshot was refused, the last good one is kept", err)
 		return err
 	}
-	if s.Version() == before {
+	if s.Version() == before && !s.whole.Load() {
 		return nil
 	}
+	s.whole.Store(false)
 	slog.InfoContext(ctx, "snapshot taken up", "version", s.Version(), "routes", s.Table().Len())
-	if err := write(s.path, signed); err != nil {
+	// The whole one first: changes that it has already are passed over by whoever starts between the two.
+	err := write(s.path, signed)
+	if err == nil {
+		err = s.changes.drop()
+	}
+	if err != nil {
 		slog.ErrorContext(ctx, "the snapshot could not be written: a restart would begin with the one before", "alarm", "snapshot_not_written", "error", err)
 	}
+	return nil
+}
+
+// AcceptChange takes up a change of the snapshot held, or refuses it with an alarm. After one that doesn't fit, the snapshot is wanted
+// whole.
+func (s *Snapshot) AcceptChange(ctx context.Context, signed *registryv1.SignedSnapshotChange) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if err := s.takeChange(signed); err != nil {
+		if !errors.Is(err, snapshot.ErrOlder) {
+			s.whole.Store(true)
+		}
+		s.alarm(ctx, "a change of the snapshot was refused, the last good one is kept", err)
+		return err
+	}
+	slog.InfoContext(ctx, "change of the snapshot taken up", "version", s.Version(), "routes", s.Table().Len())
+	full, err := s.changes.add(signed)
+	if err != nil {
+		slog.ErrorContext(ctx, "a change of the snapshot could not be written: a restart would begin with the one before", "alarm", "snapshot_not_written", "error", err)
+	}
+	// A change that isn't on disk would leave a gap there before the next one.
+	s.whole.Store(full || err != nil)
+	return nil
+}
+
+func (s *Snapshot) takeChange(signed *registryv1.SignedSnapshotChange) error {
+	before := s.table.Load()
+	if before == nil {
+		return fmt.Errorf("%w: none is held", snapshot.ErrGap)
+	}
+	change, err := s.verifier.VerifyChange(signed, before.Version)
+	if err != nil {
+		return err
+	}
+	table, err := routes.Apply(change, before)
+	if err != nil {
+		return fmt.Errorf("%w: %w", snapshot.ErrMalformed, err)
+	}
+	s.table.Store(table)
 	return nil
 }
 

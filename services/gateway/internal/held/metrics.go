@@ -42,7 +42,7 @@ func reasonOf(err error) string {
 		word string
 	}{
 		{snapshot.ErrTooLarge, "too_large"}, {snapshot.ErrKey, "unknown_key"}, {snapshot.ErrSignature, "bad_signature"},
-		{snapshot.ErrPlane, "wrong_plane"}, {snapshot.ErrOlder, "older"}, {snapshot.ErrMalformed, "malformed"},
+		{snapshot.ErrPlane, "wrong_plane"}, {snapshot.ErrOlder, "older"}, {snapshot.ErrGap, "gap"}, {snapshot.ErrMalformed, "malformed"},
 	} {
 		if errors.Is(err, r.err) {
 			return r.word

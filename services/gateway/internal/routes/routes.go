@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -73,6 +74,43 @@ func New(snap *registryv1.Snapshot, before *Table) (*Table, error) {
 		t.hosts[r.GetSlug()], t.tenants[route.Tenant] = route, route
 	}
 	return t, nil
+}
+
+// Apply makes a table from the one before and a verified change of its snapshot.
+func Apply(change *registryv1.SnapshotChange, before *Table) (*Table, error) {
+	t := &Table{Version: change.GetVersion(), plane: change.GetPlane(), hosts: maps.Clone(before.hosts), tenants: maps.Clone(before.tenants)}
+	for _, text := range change.GetRemovedTenantIds() {
+		tenant, err := id.ParseTenant(text)
+		if err != nil {
+			return nil, err
+		}
+		t.remove(tenant)
+	}
+	changed := make([]*Route, 0, len(change.GetRoutes()))
+	for _, r := range change.GetRoutes() {
+		route, err := t.route(r, before)
+		if err != nil {
+			return nil, fmt.Errorf("route of %s: %w", r.GetSlug(), err)
+		}
+		// What any of them had is free before any of them takes something.
+		t.remove(route.Tenant)
+		changed = append(changed, route)
+	}
+	for _, route := range changed {
+		r := route.source
+		if other, taken := t.hosts[r.GetSlug()]; taken {
+			return nil, fmt.Errorf("the slug %s leads to %s already, and is to lead to %s", r.GetSlug(), other.Tenant, route.Tenant)
+		}
+		t.hosts[r.GetSlug()], t.tenants[route.Tenant] = route, route
+	}
+	return t, nil
+}
+
+func (t *Table) remove(tenant id.Tenant) {
+	if old, ok := t.tenants[tenant]; ok {
+		delete(t.hosts, old.source.GetSlug())
+		delete(t.tenants, tenant)
+	}
 }
 
 func (t *Table) route(r *registryv1.Route, before *Table) (*Route, error) {

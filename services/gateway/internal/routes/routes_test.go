@@ -158,3 +158,35 @@ func TestWhatDidNotChangeIsTheSameAndWhatDidIsNot(t *testing.T) {
 		t.Error("another plane's workload has an address")
 	}
 }
+
+func TestChangeTouchesWhatItNamesAndNothingElse(t *testing.T) {
+	route := func(slug string, tenant id.Tenant) *registryv1.Route {
+		return &registryv1.Route{Slug: slug, TenantId: tenant.String(), CaCertificatesPem: "x", Components: []*registryv1.Component{{Name: "iam", Address: "127.0.0.1:1", PathPrefixes: []string{"/"}}}}
+	}
+	acme, globex, initech := id.NewTenant(), id.NewTenant(), id.NewTenant()
+	before, err := New(&registryv1.Snapshot{Plane: "dev", Version: 1, Routes: []*registryv1.Route{route("acme", acme), route("globex", globex)}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The slug that one gives up, another takes, in one change.
+	after, err := Apply(&registryv1.SnapshotChange{Plane: "dev", FromVersion: 1, Version: 2, Routes: []*registryv1.Route{route("globex", initech)}, RemovedTenantIds: []string{globex.String()}}, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := before.Route("acme")
+	if b, _ := after.Route("acme"); a != b {
+		t.Error("a route that did not change is another one: its connections and counters are lost")
+	}
+	if g, ok := after.Route("globex"); !ok || g.Tenant != initech || after.Len() != 2 || after.Version != 2 {
+		t.Errorf("globex leads to %v of %d routes at version %d", g, after.Len(), after.Version)
+	}
+	if _, err := after.Roots(workload.TrustDomain{Plane: "dev", Tenant: globex}); err == nil {
+		t.Error("who was removed is believed still")
+	}
+	if g, ok := before.Route("globex"); !ok || g.Tenant != globex || before.Len() != 2 {
+		t.Error("the table before was changed")
+	}
+	if _, err := Apply(&registryv1.SnapshotChange{Plane: "dev", FromVersion: 2, Version: 3, Routes: []*registryv1.Route{route("acme", globex)}}, after); err == nil {
+		t.Error("one slug leads to two tenants")
+	}
+}

@@ -3,6 +3,7 @@ package publish
 import (
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"sync"
 
 	"a3os.app/libs/id"
@@ -16,15 +17,20 @@ type authority struct {
 	roots func() (*x509.CertPool, error)
 }
 
-// authorities keeps those that did not change, for a pool that is another one counts as another root (workload.Anchors).
-func (p *Publisher) authorities(before map[id.Tenant]*authority, sets []store.KnownSetsRow) map[id.Tenant]*authority {
-	now := make(map[id.Tenant]*authority, len(sets))
-	for _, s := range sets {
-		if a, ok := before[s.ID]; ok && a.pem == s.CaCertificatesPem {
-			now[s.ID] = a
+// authorities are those before with what changed. Those that did not change stay, for a pool that is another one counts as another root
+// (workload.Anchors).
+func (p *Publisher) authorities(before map[id.Tenant]*authority, changed []store.ChangedSetsRow) map[id.Tenant]*authority {
+	now := make(map[id.Tenant]*authority, len(before)+len(changed))
+	maps.Copy(now, before)
+	for _, s := range changed {
+		if s.CaCertificatesPem == nil {
+			delete(now, s.ID)
 			continue
 		}
-		domain, pem := workload.TrustDomain{Plane: p.plane, Tenant: s.ID}, s.CaCertificatesPem
+		domain, pem := workload.TrustDomain{Plane: p.plane, Tenant: s.ID}, *s.CaCertificatesPem
+		if a, ok := before[s.ID]; ok && a.pem == pem {
+			continue
+		}
 		now[s.ID] = &authority{pem: pem, roots: sync.OnceValues(func() (*x509.CertPool, error) {
 			return workload.ParseRoots(domain, []byte(pem))
 		})}

@@ -16,7 +16,6 @@ import (
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -48,37 +47,24 @@ type Publisher struct {
 	signer *snapshot.Signer
 
 	mu      sync.Mutex // one refresh at a time
-	present atomic.Pointer[published]
-	// lastVersion is the database's version as of the last refresh; the snapshot's own is lower where it could not be signed.
+	present atomic.Pointer[Published]
+	// lastVersion is the database's version as of the last refresh; what is published is of a lower one where it could not be signed.
 	lastVersion int64
-}
-
-// published is what is known at one version.
-type published struct {
-	version     int64
-	signed      *registryv1.SignedSnapshot
-	authorities map[id.Tenant]*authority
-	// replaced is closed when there is a newer one.
-	replaced chan struct{}
 }
 
 // New makes a publisher. url is the connection string that it listens on, with a connection of its own.
 func New(db *pg.DB, url, plane string, signer *snapshot.Signer) *Publisher {
 	p := &Publisher{db: db, url: url, plane: plane, signer: signer}
-	p.present.Store(&published{replaced: make(chan struct{})})
+	p.present.Store(&Published{replaced: make(chan struct{})})
 	return p
 }
 
-// Present is the present snapshot and its version, and a channel that is closed when there is a newer one. The snapshot is nil, and
-// the version 0, until the database was read once.
-func (p *Publisher) Present() (signed *registryv1.SignedSnapshot, version int64, replaced <-chan struct{}) {
-	now := p.present.Load()
-	return now.signed, now.version, now.replaced
-}
+// Present is what is published now.
+func (p *Publisher) Present() *Published { return p.present.Load() }
 
 // Ready says why there is nothing to publish yet, or nil.
 func (p *Publisher) Ready() error {
-	if p.present.Load().signed == nil {
+	if p.present.Load().version == 0 {
 		return fmt.Errorf("no snapshot was made yet: the database was not reached since the start")
 	}
 	return nil
@@ -148,13 +134,19 @@ func (p *Publisher) version() int64 {
 	return p.lastVersion
 }
 
-// Refresh reads the database and publishes what is new in it.
+// Refresh reads what changed in the database, and publishes it.
 func (p *Publisher) Refresh(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var read contents
+	before := p.present.Load()
+	// What could not be signed the last time is read again: it may be right by now.
+	since := before.version
+	if since == 0 {
+		since = -1
+	}
+	var read changed
 	if err := p.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		read, err = p.read(ctx, tx)
+		read, err = p.read(ctx, tx, since)
 		return err
 	}); err != nil {
 		return fmt.Errorf("read the routes: %w", err)
@@ -162,68 +154,65 @@ func (p *Publisher) Refresh(ctx context.Context) error {
 	if read.version == p.lastVersion {
 		return nil
 	}
-	before := p.present.Load()
-	next := &published{
-		version: before.version, signed: before.signed,
-		authorities: p.authorities(before.authorities, read.sets), replaced: make(chan struct{}),
+	known := before.authorities
+	if read.anew {
+		before, known = &Published{replaced: before.replaced}, nil
 	}
-	signed, err := p.signer.Sign(read.snapshot(p.plane))
+	next, err := before.with(read, p.plane, p.signer)
 	if err != nil {
-		// What gateways hold stays good; what is in the database must be put right by hand.
+		// What gateways hold stays good; what is in the database must be put right by hand. Sets are believed by their new roots all the same.
 		slog.ErrorContext(ctx, "the routes could not be signed, the last snapshot stays", "alarm", "snapshot_not_signed", "version", read.version, "error", err)
-	} else {
-		next.signed, next.version = signed, read.version
+		next = before.again()
 	}
+	next.authorities = p.authorities(known, read.sets)
 	p.lastVersion = read.version
 	p.present.Store(next)
 	close(before.replaced)
 	return nil
 }
 
-// contents is what the database holds at one version.
-type contents struct {
-	version    int64
-	changedAt  time.Time
-	sets       []store.KnownSetsRow
-	components []store.Component
+// changed is what the database holds at one version that is other than it was at an earlier one.
+type changed struct {
+	version   int64
+	changedAt time.Time
+	// anew says that it is all there is: the database went back, as one from a backup does.
+	anew       bool
+	sets       []store.ChangedSetsRow
+	components map[id.Tenant][]*registryv1.Component
 }
 
-func (p *Publisher) read(ctx context.Context, tx pgx.Tx) (contents, error) {
+func (p *Publisher) read(ctx context.Context, tx pgx.Tx, since int64) (changed, error) {
 	// One snapshot for all three queries: the version must be that of what is read.
 	if _, err := tx.Exec(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
-		return contents{}, err
+		return changed{}, err
 	}
 	q := store.New(tx)
 	v, err := q.SnapshotVersion(ctx)
 	if err != nil {
-		return contents{}, err
+		return changed{}, err
 	}
-	c := contents{version: v.Version, changedAt: v.ChangedAt}
+	c := changed{version: v.Version, changedAt: v.ChangedAt, components: map[id.Tenant][]*registryv1.Component{}}
 	if c.version == p.lastVersion {
 		return c, nil
 	}
-	if c.sets, err = q.KnownSets(ctx); err != nil {
-		return contents{}, err
+	if c.version < since {
+		since, c.anew = -1, true
 	}
-	c.components, err = q.ActiveComponents(ctx)
-	return c, err
-}
-
-// snapshot is the routes of active tenants. Its time is that of the change, so that all processes sign the same bytes.
-func (c contents) snapshot(plane string) *registryv1.Snapshot {
-	components := make(map[id.Tenant][]*registryv1.Component)
-	for _, row := range c.components {
-		components[row.TenantID] = append(components[row.TenantID], &registryv1.Component{
-			Name: row.Name, Address: row.Address, PathPrefixes: row.PathPrefixes,
-		})
+	if c.sets, err = q.ChangedSets(ctx, since); err != nil {
+		return changed{}, err
 	}
-	s := &registryv1.Snapshot{Plane: plane, Version: c.version, SignedAt: timestamppb.New(c.changedAt)}
-	for _, set := range c.sets {
-		if set.State == Active {
-			s.Routes = append(s.Routes, &registryv1.Route{
-				Slug: set.Slug, TenantId: set.ID.String(), Components: components[set.ID], CaCertificatesPem: set.CaCertificatesPem,
-			})
+	var active []id.Tenant
+	for _, s := range c.sets {
+		if s.State == Active {
+			active = append(active, s.ID)
 		}
 	}
-	return s
+	rows, err := q.ComponentsOf(ctx, active)
+	if err != nil {
+		return changed{}, err
+	}
+	for _, row := range rows {
+		c.components[row.TenantID] = append(c.components[row.TenantID], &registryv1.Component{Name: row.Name, Address: row.Address, PathPrefixes: row.PathPrefixes})
+	}
+	return c, nil
 }

@@ -101,10 +101,13 @@ func (ch change) log(ctx context.Context, action, target, detail string) error {
 
 // publish makes the change one that gateways and registries follow. It comes last in its transaction, because it holds the lock
 // that puts all changes into one order.
-func (ch change) publish(ctx context.Context) error {
+func (ch change) publish(ctx context.Context, tenant id.Tenant) error {
 	version, err := ch.q.BumpSnapshot(ctx)
 	if err != nil {
 		return fmt.Errorf("raise the snapshot's version: %w", err)
+	}
+	if err := ch.q.MarkRoutesChanged(ctx, store.MarkRoutesChangedParams{ID: tenant, Version: version}); err != nil {
+		return fmt.Errorf("say whose routes changed: %w", err)
 	}
 	if err := ch.q.NotifySnapshot(ctx, strconv.FormatInt(version, 10)); err != nil {
 		return fmt.Errorf("notify of the change: %w", err)

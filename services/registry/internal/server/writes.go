@@ -176,7 +176,7 @@ func (ch change) move(ctx context.Context, t store.Tenant, to string) error {
 	if err := ch.log(ctx, "registry.tenant.state_changed", t.ID.String(), t.State+" -> "+to); err != nil {
 		return err
 	}
-	return ch.publish(ctx)
+	return ch.publish(ctx, t.ID)
 }
 
 // prepare does what must be true before a tenant is in a state.
@@ -249,7 +249,7 @@ func (s *tenantWrites) PutServiceSet(ctx context.Context, req *registryv1.PutSer
 		if err := ch.log(ctx, "registry.service_set.put", t.ID.String(), detail(set)); err != nil {
 			return err
 		}
-		return ch.publish(ctx)
+		return ch.publish(ctx, t.ID)
 	})
 	if err != nil {
 		return nil, err

@@ -106,4 +106,5 @@ type Tenant struct {
 	Region        string
 	CreatedAt     time.Time
 	Labels        []byte
+	RoutesVersion int64
 }

@@ -12,37 +12,6 @@ import (
 	"a3os.app/libs/id"
 )
 
-const activeComponents = `-- name: ActiveComponents :many
-SELECT c.tenant_id, c.name, c.position, c.address, c.path_prefixes FROM registry.components c JOIN registry.tenants t ON t.id = c.tenant_id
-WHERE t.state = 'active' ORDER BY c.tenant_id, c.position
-`
-
-func (q *Queries) ActiveComponents(ctx context.Context) ([]Component, error) {
-	rows, err := q.db.Query(ctx, activeComponents)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Component
-	for rows.Next() {
-		var i Component
-		if err := rows.Scan(
-			&i.TenantID,
-			&i.Name,
-			&i.Position,
-			&i.Address,
-			&i.PathPrefixes,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const bumpSnapshot = `-- name: BumpSnapshot :one
 UPDATE registry.snapshots
 SET version = greatest(version + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), changed_at = clock_timestamp()
@@ -57,28 +26,29 @@ func (q *Queries) BumpSnapshot(ctx context.Context) (int64, error) {
 	return version, err
 }
 
-const knownSets = `-- name: KnownSets :many
+const changedSets = `-- name: ChangedSets :many
 SELECT t.id, t.slug, t.state, s.ca_certificates_pem
-FROM registry.tenants t JOIN registry.service_sets s ON s.tenant_id = t.id
-WHERE t.state <> 'offboarded' ORDER BY t.id
+FROM registry.tenants t LEFT JOIN registry.service_sets s ON s.tenant_id = t.id AND t.state <> 'offboarded'
+WHERE t.routes_version > $1 ORDER BY t.id
 `
 
-type KnownSetsRow struct {
+type ChangedSetsRow struct {
 	ID                id.Tenant
 	Slug              string
 	State             string
-	CaCertificatesPem string
+	CaCertificatesPem *string
 }
 
-func (q *Queries) KnownSets(ctx context.Context) ([]KnownSetsRow, error) {
-	rows, err := q.db.Query(ctx, knownSets)
+// Tenants whose routes changed after a version. Without an authority is who has no set, or left.
+func (q *Queries) ChangedSets(ctx context.Context, since int64) ([]ChangedSetsRow, error) {
+	rows, err := q.db.Query(ctx, changedSets, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []KnownSetsRow
+	var items []ChangedSetsRow
 	for rows.Next() {
-		var i KnownSetsRow
+		var i ChangedSetsRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.Slug,
@@ -93,6 +63,20 @@ func (q *Queries) KnownSets(ctx context.Context) ([]KnownSetsRow, error) {
 		return nil, err
 	}
 	return items, nil
+}
+
+const markRoutesChanged = `-- name: MarkRoutesChanged :exec
+UPDATE registry.tenants SET routes_version = $1 WHERE id = $2
+`
+
+type MarkRoutesChangedParams struct {
+	Version int64
+	ID      id.Tenant
+}
+
+func (q *Queries) MarkRoutesChanged(ctx context.Context, arg MarkRoutesChangedParams) error {
+	_, err := q.db.Exec(ctx, markRoutesChanged, arg.Version, arg.ID)
+	return err
 }
 
 const notifySnapshot = `-- name: NotifySnapshot :exec

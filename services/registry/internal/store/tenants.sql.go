@@ -23,7 +23,7 @@ func (q *Queries) FreeSlug(ctx context.Context, tenantID id.Tenant) error {
 const insertTenant = `-- name: InsertTenant :one
 INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels)
 VALUES ($1, $2, $3, $4, $5, $6)
-RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels
+RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version
 `
 
 type InsertTenantParams struct {
@@ -54,12 +54,13 @@ func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Ten
 		&i.Region,
 		&i.CreatedAt,
 		&i.Labels,
+		&i.RoutesVersion,
 	)
 	return i, err
 }
 
 const listTenants = `-- name: ListTenants :many
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
 `
 
 type ListTenantsParams struct {
@@ -85,6 +86,7 @@ func (q *Queries) ListTenants(ctx context.Context, arg ListTenantsParams) ([]Ten
 			&i.Region,
 			&i.CreatedAt,
 			&i.Labels,
+			&i.RoutesVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -107,7 +109,7 @@ func (q *Queries) LockSlugs(ctx context.Context) error {
 }
 
 const lockTenant = `-- name: LockTenant :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -122,6 +124,7 @@ func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.Region,
 		&i.CreatedAt,
 		&i.Labels,
+		&i.RoutesVersion,
 	)
 	return i, err
 }
@@ -146,7 +149,7 @@ func (q *Queries) LookAlike(ctx context.Context, arg LookAlikeParams) (string, e
 }
 
 const setTenantLabels = `-- name: SetTenantLabels :one
-UPDATE registry.tenants SET labels = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels
+UPDATE registry.tenants SET labels = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version
 `
 
 type SetTenantLabelsParams struct {
@@ -166,12 +169,13 @@ func (q *Queries) SetTenantLabels(ctx context.Context, arg SetTenantLabelsParams
 		&i.Region,
 		&i.CreatedAt,
 		&i.Labels,
+		&i.RoutesVersion,
 	)
 	return i, err
 }
 
 const setTenantState = `-- name: SetTenantState :one
-UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels
+UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version
 `
 
 type SetTenantStateParams struct {
@@ -191,6 +195,7 @@ func (q *Queries) SetTenantState(ctx context.Context, arg SetTenantStateParams) 
 		&i.Region,
 		&i.CreatedAt,
 		&i.Labels,
+		&i.RoutesVersion,
 	)
 	return i, err
 }
@@ -234,7 +239,7 @@ func (q *Queries) TakeSlug(ctx context.Context, arg TakeSlugParams) (int64, erro
 }
 
 const tenantByID = `-- name: TenantByID :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE id = $1
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE id = $1
 `
 
 func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -249,12 +254,13 @@ func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.Region,
 		&i.CreatedAt,
 		&i.Labels,
+		&i.RoutesVersion,
 	)
 	return i, err
 }
 
 const tenantBySlug = `-- name: TenantBySlug :one
-SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at, t.labels FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
+SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at, t.labels, t.routes_version FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
 `
 
 func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error) {
@@ -269,12 +275,13 @@ func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error)
 		&i.Region,
 		&i.CreatedAt,
 		&i.Labels,
+		&i.RoutesVersion,
 	)
 	return i, err
 }
 
 const tenantsByID = `-- name: TenantsByID :many
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels FROM registry.tenants WHERE id = ANY ($1::uuid[]) ORDER BY id
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE id = ANY ($1::uuid[]) ORDER BY id
 `
 
 func (q *Queries) TenantsByID(ctx context.Context, ids []id.Tenant) ([]Tenant, error) {
@@ -295,6 +302,7 @@ func (q *Queries) TenantsByID(ctx context.Context, ids []id.Tenant) ([]Tenant, e
 			&i.Region,
 			&i.CreatedAt,
 			&i.Labels,
+			&i.RoutesVersion,
 		); err != nil {
 			return nil, err
 		}

@@ -219,10 +219,15 @@ func (p *plane) fill(ctx context.Context, w where, routes int) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	// After what the registry has read, so that it reads them with the first change.
+	var version int64
+	if err := conn.QueryRow(ctx, "SELECT version + 1 FROM registry.snapshots").Scan(&version); err != nil {
+		return err
+	}
 	var rows, slugs, sets, parts [][]any
 	add := func(tenant id.Tenant, slug, roots string) {
 		key := tenant.Bytes()
-		rows = append(rows, []any{key, slug, slug, "active", "database", "local"})
+		rows = append(rows, []any{key, slug, slug, "active", "database", "local", version})
 		slugs = append(slugs, []any{slug, key})
 		sets = append(sets, []any{key, roots, "bench"})
 	}
@@ -242,7 +247,7 @@ func (p *plane) fill(ctx context.Context, w where, routes int) error {
 		columns []string
 		rows    [][]any
 	}{
-		{"tenants", []string{"id", "slug", "display_name", "state", "isolation_tier", "region"}, rows},
+		{"tenants", []string{"id", "slug", "display_name", "state", "isolation_tier", "region", "routes_version"}, rows},
 		{"slugs", []string{"slug", "tenant_id"}, slugs},
 		{"service_sets", []string{"tenant_id", "ca_certificates_pem", "release"}, sets},
 		{"components", []string{"tenant_id", "name", "position", "address", "path_prefixes"}, parts},

@@ -10,11 +10,11 @@ SELECT pg_notify('registry_snapshot', @version::text);
 -- name: SnapshotVersion :one
 SELECT version, changed_at FROM registry.snapshots;
 
--- name: KnownSets :many
-SELECT t.id, t.slug, t.state, s.ca_certificates_pem
-FROM registry.tenants t JOIN registry.service_sets s ON s.tenant_id = t.id
-WHERE t.state <> 'offboarded' ORDER BY t.id;
+-- name: MarkRoutesChanged :exec
+UPDATE registry.tenants SET routes_version = @version WHERE id = @id;
 
--- name: ActiveComponents :many
-SELECT c.* FROM registry.components c JOIN registry.tenants t ON t.id = c.tenant_id
-WHERE t.state = 'active' ORDER BY c.tenant_id, c.position;
+-- name: ChangedSets :many
+-- Tenants whose routes changed after a version. Without an authority is who has no set, or left.
+SELECT t.id, t.slug, t.state, s.ca_certificates_pem
+FROM registry.tenants t LEFT JOIN registry.service_sets s ON s.tenant_id = t.id AND t.state <> 'offboarded'
+WHERE t.routes_version > @since ORDER BY t.id;

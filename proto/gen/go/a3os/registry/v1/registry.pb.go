@@ -1281,8 +1281,10 @@ func (*PutServiceSetResponse) Descriptor() ([]byte, []int) {
 // WatchSnapshotRequest says what the gateway holds.
 type WatchSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Version of the snapshot it holds; 0 for none.
-	HaveVersion   int64 `protobuf:"varint,1,opt,name=have_version,json=haveVersion,proto3" json:"have_version,omitempty"`
+	// Version of the snapshot it holds; 0 for none, and for one that wants all of it.
+	HaveVersion int64 `protobuf:"varint,1,opt,name=have_version,json=haveVersion,proto3" json:"have_version,omitempty"`
+	// It takes changes of what it holds.
+	TakesChanges  bool `protobuf:"varint,2,opt,name=takes_changes,json=takesChanges,proto3" json:"takes_changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1324,11 +1326,20 @@ func (x *WatchSnapshotRequest) GetHaveVersion() int64 {
 	return 0
 }
 
-// WatchSnapshotResponse carries a snapshot.
+func (x *WatchSnapshotRequest) GetTakesChanges() bool {
+	if x != nil {
+		return x.TakesChanges
+	}
+	return false
+}
+
+// WatchSnapshotResponse carries a snapshot, or a change of the one that the gateway holds.
 type WatchSnapshotResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The snapshot.
-	Snapshot      *SignedSnapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// The snapshot, whole; absent where a change is here.
+	Snapshot *SignedSnapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// What changed since the version that was sent before.
+	Change        *SignedSnapshotChange `protobuf:"bytes,2,opt,name=change,proto3" json:"change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1370,6 +1381,169 @@ func (x *WatchSnapshotResponse) GetSnapshot() *SignedSnapshot {
 	return nil
 }
 
+func (x *WatchSnapshotResponse) GetChange() *SignedSnapshotChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+// SignedSnapshotChange is the change's exact bytes and the signature over their DSSE pre-authentication encoding, payload type
+// `application/vnd.a3os.snapshot-change.v1`.
+type SignedSnapshotChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Serialized SnapshotChange.
+	Change []byte `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	// Id of the key that signed.
+	KeyId string `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Ed25519 signature, 64 bytes.
+	Signature     []byte `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedSnapshotChange) Reset() {
+	*x = SignedSnapshotChange{}
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedSnapshotChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedSnapshotChange) ProtoMessage() {}
+
+func (x *SignedSnapshotChange) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedSnapshotChange.ProtoReflect.Descriptor instead.
+func (*SignedSnapshotChange) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SignedSnapshotChange) GetChange() []byte {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *SignedSnapshotChange) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *SignedSnapshotChange) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+// SnapshotChange leads from one version of the snapshot to a later one, so that a change costs what it changes and not what there is.
+type SnapshotChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Plane it belongs to.
+	Plane string `protobuf:"bytes,1,opt,name=plane,proto3" json:"plane,omitempty"`
+	// Version that it changes; who holds another one can't use it.
+	FromVersion int64 `protobuf:"varint,2,opt,name=from_version,json=fromVersion,proto3" json:"from_version,omitempty"`
+	// Version that it leads to.
+	Version int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// When it was made.
+	SignedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=signed_at,json=signedAt,proto3" json:"signed_at,omitempty"`
+	// Routes that are new or other than before, whole.
+	Routes []*Route `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`
+	// Tenants that no route leads to any more, `tnt_…`.
+	RemovedTenantIds []string `protobuf:"bytes,6,rep,name=removed_tenant_ids,json=removedTenantIds,proto3" json:"removed_tenant_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *SnapshotChange) Reset() {
+	*x = SnapshotChange{}
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChange) ProtoMessage() {}
+
+func (x *SnapshotChange) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChange.ProtoReflect.Descriptor instead.
+func (*SnapshotChange) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SnapshotChange) GetPlane() string {
+	if x != nil {
+		return x.Plane
+	}
+	return ""
+}
+
+func (x *SnapshotChange) GetFromVersion() int64 {
+	if x != nil {
+		return x.FromVersion
+	}
+	return 0
+}
+
+func (x *SnapshotChange) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SnapshotChange) GetSignedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SignedAt
+	}
+	return nil
+}
+
+func (x *SnapshotChange) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *SnapshotChange) GetRemovedTenantIds() []string {
+	if x != nil {
+		return x.RemovedTenantIds
+	}
+	return nil
+}
+
 // SignedSnapshot is the snapshot's exact bytes and the signature over their DSSE pre-authentication encoding, payload type
 // `application/vnd.a3os.snapshot.v1`.
 type SignedSnapshot struct {
@@ -1386,7 +1560,7 @@ type SignedSnapshot struct {
 
 func (x *SignedSnapshot) Reset() {
 	*x = SignedSnapshot{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1572,7 @@ func (x *SignedSnapshot) String() string {
 func (*SignedSnapshot) ProtoMessage() {}
 
 func (x *SignedSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1585,7 @@ func (x *SignedSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedSnapshot.ProtoReflect.Descriptor instead.
 func (*SignedSnapshot) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{19}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SignedSnapshot) GetSnapshot() []byte {
@@ -1452,7 +1626,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1638,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1651,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{20}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Snapshot) GetPlane() string {
@@ -1525,7 +1699,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1711,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1724,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{21}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Route) GetSlug() string {
@@ -1604,7 +1778,7 @@ type ComponentReport struct {
 
 func (x *ComponentReport) Reset() {
 	*x = ComponentReport{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1790,7 @@ func (x *ComponentReport) String() string {
 func (*ComponentReport) ProtoMessage() {}
 
 func (x *ComponentReport) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1803,7 @@ func (x *ComponentReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComponentReport.ProtoReflect.Descriptor instead.
 func (*ComponentReport) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{22}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ComponentReport) GetName() string {
@@ -1706,7 +1880,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1892,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1905,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{23}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReportRequest) GetComponents() []*ComponentReport {
@@ -1803,7 +1977,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1989,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2002,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{24}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReportResponse) GetWitnessedSize() int64 {
@@ -1938,11 +2112,24 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\vservice_set\x18\x02 \x01(\v2\x1c.a3os.registry.v1.ServiceSetB\x06\xbaH\x03\xc8\x01\x01R\n" +
 	"serviceSet\x122\n" +
 	"\x05lease\x18\x03 \x01(\v2\x1c.a3os.registry.v1.LeaseProofR\x05lease\"\x17\n" +
-	"\x15PutServiceSetResponse\"B\n" +
+	"\x15PutServiceSetResponse\"g\n" +
 	"\x14WatchSnapshotRequest\x12*\n" +
-	"\fhave_version\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vhaveVersion\"U\n" +
+	"\fhave_version\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vhaveVersion\x12#\n" +
+	"\rtakes_changes\x18\x02 \x01(\bR\ftakesChanges\"\x95\x01\n" +
 	"\x15WatchSnapshotResponse\x12<\n" +
-	"\bsnapshot\x18\x01 \x01(\v2 .a3os.registry.v1.SignedSnapshotR\bsnapshot\"a\n" +
+	"\bsnapshot\x18\x01 \x01(\v2 .a3os.registry.v1.SignedSnapshotR\bsnapshot\x12>\n" +
+	"\x06change\x18\x02 \x01(\v2&.a3os.registry.v1.SignedSnapshotChangeR\x06change\"c\n" +
+	"\x14SignedSnapshotChange\x12\x16\n" +
+	"\x06change\x18\x01 \x01(\fR\x06change\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xfb\x01\n" +
+	"\x0eSnapshotChange\x12\x14\n" +
+	"\x05plane\x18\x01 \x01(\tR\x05plane\x12!\n" +
+	"\ffrom_version\x18\x02 \x01(\x03R\vfromVersion\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion\x127\n" +
+	"\tsigned_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bsignedAt\x12/\n" +
+	"\x06routes\x18\x05 \x03(\v2\x17.a3os.registry.v1.RouteR\x06routes\x12,\n" +
+	"\x12removed_tenant_ids\x18\x06 \x03(\tR\x10removedTenantIds\"a\n" +
 	"\x0eSignedSnapshot\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\fR\bsnapshot\x12\x15\n" +
 	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x1c\n" +
@@ -2026,7 +2213,7 @@ func file_a3os_registry_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_registry_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_a3os_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_a3os_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_a3os_registry_v1_registry_proto_goTypes = []any{
 	(TenantState)(0),                // 0: a3os.registry.v1.TenantState
 	(IsolationTier)(0),              // 1: a3os.registry.v1.IsolationTier
@@ -2050,71 +2237,76 @@ var file_a3os_registry_v1_registry_proto_goTypes = []any{
 	(*PutServiceSetResponse)(nil),   // 19: a3os.registry.v1.PutServiceSetResponse
 	(*WatchSnapshotRequest)(nil),    // 20: a3os.registry.v1.WatchSnapshotRequest
 	(*WatchSnapshotResponse)(nil),   // 21: a3os.registry.v1.WatchSnapshotResponse
-	(*SignedSnapshot)(nil),          // 22: a3os.registry.v1.SignedSnapshot
-	(*Snapshot)(nil),                // 23: a3os.registry.v1.Snapshot
-	(*Route)(nil),                   // 24: a3os.registry.v1.Route
-	(*ComponentReport)(nil),         // 25: a3os.registry.v1.ComponentReport
-	(*ReportRequest)(nil),           // 26: a3os.registry.v1.ReportRequest
-	(*ReportResponse)(nil),          // 27: a3os.registry.v1.ReportResponse
-	nil,                             // 28: a3os.registry.v1.Tenant.LabelsEntry
-	nil,                             // 29: a3os.registry.v1.SetTenantLabelsRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
-	(*LeaseProof)(nil),              // 31: a3os.registry.v1.LeaseProof
-	(*v1.Figures)(nil),              // 32: a3os.set.v1.Figures
+	(*SignedSnapshotChange)(nil),    // 22: a3os.registry.v1.SignedSnapshotChange
+	(*SnapshotChange)(nil),          // 23: a3os.registry.v1.SnapshotChange
+	(*SignedSnapshot)(nil),          // 24: a3os.registry.v1.SignedSnapshot
+	(*Snapshot)(nil),                // 25: a3os.registry.v1.Snapshot
+	(*Route)(nil),                   // 26: a3os.registry.v1.Route
+	(*ComponentReport)(nil),         // 27: a3os.registry.v1.ComponentReport
+	(*ReportRequest)(nil),           // 28: a3os.registry.v1.ReportRequest
+	(*ReportResponse)(nil),          // 29: a3os.registry.v1.ReportResponse
+	nil,                             // 30: a3os.registry.v1.Tenant.LabelsEntry
+	nil,                             // 31: a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),   // 32: google.protobuf.Timestamp
+	(*LeaseProof)(nil),              // 33: a3os.registry.v1.LeaseProof
+	(*v1.Figures)(nil),              // 34: a3os.set.v1.Figures
 }
 var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: a3os.registry.v1.Tenant.state:type_name -> a3os.registry.v1.TenantState
 	1,  // 1: a3os.registry.v1.Tenant.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	30, // 2: a3os.registry.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	28, // 3: a3os.registry.v1.Tenant.labels:type_name -> a3os.registry.v1.Tenant.LabelsEntry
+	32, // 2: a3os.registry.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	30, // 3: a3os.registry.v1.Tenant.labels:type_name -> a3os.registry.v1.Tenant.LabelsEntry
 	3,  // 4: a3os.registry.v1.TenantStatus.tenant:type_name -> a3os.registry.v1.Tenant
 	17, // 5: a3os.registry.v1.TenantStatus.service_set:type_name -> a3os.registry.v1.ServiceSet
-	25, // 6: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
-	30, // 7: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
-	30, // 8: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
+	27, // 6: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
+	32, // 7: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	32, // 8: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
 	5,  // 9: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
 	5,  // 10: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
 	1,  // 11: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
 	3,  // 12: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
 	0,  // 13: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
-	31, // 14: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	33, // 14: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
 	3,  // 15: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	29, // 16: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	31, // 16: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
 	3,  // 17: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
 	16, // 18: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
 	15, // 19: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
 	17, // 20: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	31, // 21: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	22, // 22: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
-	30, // 23: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
-	24, // 24: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
-	16, // 25: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
-	2,  // 26: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
-	30, // 27: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
-	30, // 28: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
-	32, // 29: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
-	25, // 30: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
-	4,  // 31: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
-	7,  // 32: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
-	9,  // 33: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
-	11, // 34: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
-	18, // 35: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
-	13, // 36: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
-	20, // 37: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
-	26, // 38: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
-	6,  // 39: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
-	8,  // 40: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
-	10, // 41: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
-	12, // 42: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
-	19, // 43: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
-	14, // 44: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
-	21, // 45: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
-	27, // 46: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
-	39, // [39:47] is the sub-list for method output_type
-	31, // [31:39] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	33, // 21: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	24, // 22: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
+	22, // 23: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
+	32, // 24: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
+	26, // 25: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
+	32, // 26: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
+	26, // 27: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
+	16, // 28: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
+	2,  // 29: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
+	32, // 30: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
+	32, // 31: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
+	34, // 32: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
+	27, // 33: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
+	4,  // 34: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
+	7,  // 35: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
+	9,  // 36: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
+	11, // 37: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
+	18, // 38: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
+	13, // 39: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
+	20, // 40: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
+	28, // 41: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
+	6,  // 42: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
+	8,  // 43: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
+	10, // 44: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
+	12, // 45: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
+	19, // 46: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
+	14, // 47: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
+	21, // 48: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
+	29, // 49: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
+	42, // [42:50] is the sub-list for method output_type
+	34, // [34:42] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_registry_proto_init() }
@@ -2129,7 +2321,7 @@ func file_a3os_registry_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_registry_proto_rawDesc), len(file_a3os_registry_v1_registry_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -410,7 +410,7 @@ const (
 //
 // SnapshotService gives gateways what they route by.
 type SnapshotServiceClient interface {
-	// WatchSnapshot sends the present snapshot, then each new one.
+	// WatchSnapshot sends the present snapshot, then what changes of it, or each new one to whoever takes no changes.
 	WatchSnapshot(ctx context.Context, in *WatchSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSnapshotResponse], error)
 }
 
@@ -447,7 +447,7 @@ type SnapshotService_WatchSnapshotClient = grpc.ServerStreamingClient[WatchSnaps
 //
 // SnapshotService gives gateways what they route by.
 type SnapshotServiceServer interface {
-	// WatchSnapshot sends the present snapshot, then each new one.
+	// WatchSnapshot sends the present snapshot, then what changes of it, or each new one to whoever takes no changes.
 	WatchSnapshot(*WatchSnapshotRequest, grpc.ServerStreamingServer[WatchSnapshotResponse]) error
 	mustEmbedUnimplementedSnapshotServiceServer()
 }

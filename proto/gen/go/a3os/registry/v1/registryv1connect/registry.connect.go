@@ -327,7 +327,7 @@ func (UnimplementedTenantWriteServiceHandler) SetTenantLabels(context.Context, *
 
 // SnapshotServiceClient is a client for the a3os.registry.v1.SnapshotService service.
 type SnapshotServiceClient interface {
-	// WatchSnapshot sends the present snapshot, then each new one.
+	// WatchSnapshot sends the present snapshot, then what changes of it, or each new one to whoever takes no changes.
 	WatchSnapshot(context.Context, *connect.Request[v1.WatchSnapshotRequest]) (*connect.ServerStreamForClient[v1.WatchSnapshotResponse], error)
 }
 
@@ -363,7 +363,7 @@ func (c *snapshotServiceClient) WatchSnapshot(ctx context.Context, req *connect.
 
 // SnapshotServiceHandler is an implementation of the a3os.registry.v1.SnapshotService service.
 type SnapshotServiceHandler interface {
-	// WatchSnapshot sends the present snapshot, then each new one.
+	// WatchSnapshot sends the present snapshot, then what changes of it, or each new one to whoever takes no changes.
 	WatchSnapshot(context.Context, *connect.Request[v1.WatchSnapshotRequest], *connect.ServerStream[v1.WatchSnapshotResponse]) error
 }
 
