@@ -66,6 +66,8 @@ type Blueprint struct {
 	Answers string `yaml:"answers"`
 	// MachineReader is kept beside a set whose tenant may read the machine that the platform runs on; nil where there is none.
 	MachineReader *MachineReader `yaml:"machine_reader"`
+	// Backup is how a set is backed up and restored; nil where it isn't.
+	Backup *Backup `yaml:"backup"`
 	// Env is what every component is told besides its own.
 	Env map[string]string `yaml:"env"`
 	// Components of a set.
@@ -93,13 +95,19 @@ const (
 	KeyProof KeyKind = "proof"
 	// KeyRelease signs releases that are built where the plane is (libs/release). Its secret half is the provisioner's alone.
 	KeyRelease KeyKind = "release"
+	// KeyManifest signs manifests of backups (fleet backup). Its secret half is the provisioner's alone.
+	KeyManifest KeyKind = "manifest"
+	// KeyBackup is what a set's backups are encrypted under, 32 random bytes, base64. No component holds it: destroyed, it takes every
+	// backup of the set with it.
+	KeyBackup KeyKind = "backup"
 )
 
 // halves says which kinds have a public half.
-var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true, KeyProof: true, KeyRelease: true}
+var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true, KeyProof: true, KeyRelease: true,
+	KeyManifest: true, KeyBackup: false}
 
 // provisioners are the kinds of keys that no component holds: who held one could vouch for what is another's.
-var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: true}
+var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: true, KeyManifest: true}
 
 // Key is a key of a set.
 type Key struct {
@@ -166,6 +174,8 @@ type OneOff struct {
 	Command []string `yaml:"command"`
 	// Database roles that it logs in as.
 	Database []string `yaml:"database"`
+	// PublicKeys whose public half it is told.
+	PublicKeys []string `yaml:"public_keys"`
 	// Env is its configuration, templates.
 	Env map[string]string `yaml:"env"`
 }
@@ -181,6 +191,19 @@ type MachineReader struct {
 	Resources Resources `yaml:"resources"`
 	// Env is all its configuration, templates.
 	Env map[string]string `yaml:"env"`
+}
+
+// Backup is how a set is backed up and restored.
+type Backup struct {
+	// Key that backups are encrypted under, of kind backup.
+	Key string `yaml:"key"`
+	// Checkpoint is a query that answers the newest checkpoint of the set's log, one text; empty where it has no log.
+	Checkpoint string `yaml:"checkpoint"`
+	// Verify is run on a restored database. It ends well where the record in it is whole.
+	Verify OneOff `yaml:"verify"`
+	// Restored is run on a database that takes the place of the set's own, before anything else uses it: what must not outlive a
+	// restore it ends, and it puts the restore on the record.
+	Restored OneOff `yaml:"restored"`
 }
 
 // Component is one process of a set.

@@ -46,6 +46,7 @@ type Facts struct {
 	Authority      string // file
 	FirstAdmin     *FirstAdmin
 	Recovery       *Recovery
+	Restore        *Restore
 	Front          *Front
 	Machine        *Machine
 }
@@ -60,6 +61,10 @@ type FirstAdmin struct{ Email, CodeHash string }
 
 // Recovery is the admin whom an operator lets in again, with a code of which CodeHash is the SHA-256 in hex, and why.
 type Recovery struct{ Email, CodeHash, Reason string }
+
+// Restore is the backup that a database was restored from: its name, the moment that it is as of (RFC 3339), and the newest checkpoint of
+// the log at that moment; and who restores it, and why.
+type Restore struct{ Backup, TakenAt, Checkpoint, Actor, Reason string }
 
 // Front is the certificate that clients see: files.
 type Front struct{ Certificate, Key string }

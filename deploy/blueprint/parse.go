@@ -158,6 +158,7 @@ func (c *checker) check() {
 	c.database()
 	c.recoverAdmin()
 	c.machineReader()
+	c.backup()
 	c.components()
 }
 
@@ -166,7 +167,7 @@ func (c *checker) key(name string, k Key) {
 		c.at([]any{"keys", name}, "%q is not a lower-case DNS label", name)
 	}
 	if _, ok := halves[k.Kind]; !ok {
-		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot, mark, proof or release", k.Kind)
+		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot, mark, proof, release, manifest or backup", k.Kind)
 	}
 	if provisioners[k.Kind] && c.b.Scope != ScopePlane {
 		c.at([]any{"keys", name, "kind"}, "a key of kind %s is the plane's: a set that held it could vouch for what is another's", k.Kind)
@@ -223,14 +224,44 @@ func (c *checker) recoverAdmin() {
 		c.at([]any{"recover_admin"}, "a set of the plane has no tenant's admin")
 	}
 	f := c.setFacts()
-	f.DatabaseURLs, f.Recovery = map[string]string{}, &Recovery{Email: "x", CodeHash: "x", Reason: "x"}
-	for j, role := range r.Database {
+	f.Recovery = &Recovery{Email: "x", CodeHash: "x", Reason: "x"}
+	c.oneOff([]any{"recover_admin"}, r, f)
+}
+
+func (c *checker) oneOff(path []any, o OneOff, f Facts) {
+	at := func(more ...any) []any { return append(slices.Clone(path), more...) }
+	f.DatabaseURLs, f.PublicKeys = map[string]string{}, map[string]string{}
+	for j, role := range o.Database {
 		if c.b.Database == nil || c.b.Database.Roles[role].Connections == 0 {
-			c.at([]any{"recover_admin", "database", j}, "the database has no role %q", role)
+			c.at(at("database", j), "the database has no role %q", role)
 		}
 		f.DatabaseURLs[role] = "x"
 	}
-	c.env([]any{"recover_admin", "env"}, r.Env, f)
+	for j, key := range o.PublicKeys {
+		if k, ok := c.b.Keys[key]; !ok || !halves[k.Kind] {
+			c.at(at("public_keys", j), "there is no key %q with a public half", key)
+		}
+		f.PublicKeys[key] = "x"
+	}
+	c.env(at("env"), o.Env, f)
+}
+
+func (c *checker) backup() {
+	b := c.b.Backup
+	if b == nil {
+		return
+	}
+	if c.b.Keys[b.Key].Kind != KeyBackup {
+		c.at([]any{"backup", "key"}, "there is no key %q of kind backup", b.Key)
+	}
+	f := c.setFacts()
+	f.Restore = &Restore{Backup: "x", TakenAt: "x", Checkpoint: "x", Actor: "x", Reason: "x"}
+	for name, o := range map[string]OneOff{"verify": b.Verify, "restored": b.Restored} {
+		if len(o.Command) == 0 && (len(o.Database) > 0 || len(o.Env) > 0) {
+			c.at([]any{"backup", name, "command"}, "it is missing: name what is to be run, or leave %s out", name)
+		}
+		c.oneOff([]any{"backup", name}, o, f)
+	}
 }
 
 func (c *checker) machineReader() {
@@ -348,6 +379,8 @@ func (c *checker) needs(at func(...any) []any, n Needs) {
 		switch k, ok := c.b.Keys[key]; {
 		case !ok:
 			c.at(at("needs", "keys", j), "there is no key %q", key)
+		case k.Kind == KeyBackup:
+			c.at(at("needs", "keys", j), "a backup key is held by no component: who took one over could read every backup")
 		case provisioners[k.Kind]:
 			c.at(at("needs", "keys", j), "a key of kind %s is the provisioner's: a component that held it could vouch for what is another's", k.Kind)
 		}

@@ -99,6 +99,7 @@ func TestSchemaAndTypesNameTheSameFields(t *testing.T) {
 		{"database", blueprint.Database{}, doc.Defs["database"].Properties},
 		{"role", blueprint.Role{}, doc.Defs["role"].Properties},
 		{"migrate", blueprint.Migrate{}, doc.Defs["migrate"].Properties},
+		{"backup", blueprint.Backup{}, doc.Defs["backup"].Properties},
 		{"one_off", blueprint.OneOff{}, doc.Defs["one_off"].Properties},
 		{"component", blueprint.Component{}, doc.Defs["component"].Properties},
 		{"needs", blueprint.Needs{}, doc.Defs["needs"].Properties},

@@ -40,6 +40,8 @@ var roles = map[string]func(ctx context.Context, environ []string) error{
 	"migrations":       role("migrations", migrate.List),
 	"recover-admin":    role("recover-admin", iam.RecoverAdmin),
 	"registry":         role("registry", registry.Run),
+	"restored":         role("restored", iam.Restored),
+	"verify-log":       role("verify-log", audit.VerifyLog),
 }
 
 // Exit codes.

@@ -25,7 +25,10 @@ What is there already is left alone, so that the command can be repeated, and re
   A3_TLS_KEY        file with its key, PEM
   A3_UNIX_TENANTS   slugs of tenants that may discover this machine, or none; default acme
   A3_PG_BIN         bin directory of the PostgreSQL to use; default the newest on the machine
-  A3_LOG_LEVEL      debug, info, warn or error; default info`
+  A3_LOG_LEVEL      debug, info, warn or error; default info
+  A3_BACKUP_DIR     directory of backups; default backups/ of the home. Name one on another disk.
+  A3_BACKUP_EVERY   how often a running plane backs each set up and tries the backup out, or none; default 24h
+  A3_BACKUP_KEEP    how many backups of a set are kept; default 7`
 
 func (a *app) planeCommand() *cobra.Command {
 	up := &cobra.Command{Use: "up", Short: "Bring the plane up", Long: upHelp, Args: exactly(), RunE: a.planeUp}

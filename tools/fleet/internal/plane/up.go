@@ -193,6 +193,9 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin string) (changed b
 		return changed, err
 	}
 	pf, set := p.platform, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	if err := pf.NotRestoring(set); err != nil {
+		return changed, err
+	}
 	steps := []struct {
 		what string
 		do   func() (bool, error)

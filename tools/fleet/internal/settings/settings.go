@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"a3os.app/libs/snapshot"
 )
@@ -33,6 +34,11 @@ type Settings struct {
 	TLSCert, TLSKey string
 	// LogLevel of every process.
 	LogLevel string
+	// BackupDir is where backups are written, absolute; BackupEvery how often a running plane makes one of each set, 0 for never;
+	// BackupKeep how many of a set are kept.
+	BackupDir   string
+	BackupEvery time.Duration
+	BackupKeep  int
 }
 
 // The values where a variable is not set.
@@ -42,6 +48,8 @@ const (
 	defaultDomain  = "localhost"
 	defaultTenants = "acme,globex"
 	defaultMachine = "acme"
+	defaultEvery   = "24h"
+	defaultKeep    = "7"
 )
 
 // others are variables that belong to other tools of the repository, or to parts that read them themselves.
@@ -71,12 +79,17 @@ func Load(environ []string, root string) (Settings, error) {
 	s := Settings{
 		Home: take("A3_HOME", ".a3"), Listen: take("A3_LISTEN", defaultListen), Domain: strings.ToLower(take("A3_DOMAIN", defaultDomain)),
 		TLSCert: take("A3_TLS_CERT", ""), TLSKey: take("A3_TLS_KEY", ""), LogLevel: take("A3_LOG_LEVEL", "info"),
+		BackupDir: take("A3_BACKUP_DIR", ""),
 	}
-	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey} {
+	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(root, *path)
 		}
 	}
+	if s.BackupDir == "" {
+		s.BackupDir = filepath.Join(s.Home, "backups")
+	}
+	s.backups(take("A3_BACKUP_EVERY", defaultEvery), take("A3_BACKUP_KEEP", defaultKeep), fault)
 	port := take("A3_PORT", strconv.Itoa(defaultPort))
 	var err error
 	if s.Port, err = strconv.Atoi(port); err != nil || s.Port < 1 || s.Port > 65535 {
@@ -105,6 +118,19 @@ func Load(environ []string, root string) (Settings, error) {
 		}
 	}
 	return s, errors.Join(faults...)
+}
+
+// backups reads how often backups are made, and how many are kept.
+func (s *Settings) backups(every, keep string, fault func(string, ...any)) {
+	var err error
+	if every != "none" {
+		if s.BackupEvery, err = time.ParseDuration(every); err != nil || s.BackupEvery < time.Second {
+			fault("A3_BACKUP_EVERY is %q: it is a time, as 24h, or none", every)
+		}
+	}
+	if s.BackupKeep, err = strconv.Atoi(keep); err != nil || s.BackupKeep < 1 {
+		fault("A3_BACKUP_KEEP is %q: it is how many backups of a tenant are kept, 1 or more", keep)
+	}
 }
 
 // slugs reads a list of slugs; `none` is the empty list.

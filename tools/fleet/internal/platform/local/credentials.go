@@ -27,6 +27,7 @@ import (
 	"a3os.app/libs/secret"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/tlog"
+	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/platform"
 )
@@ -98,7 +99,7 @@ func (p *Platform) key(s platform.Set, name string, k blueprint.Key) (changed bo
 
 func (p *Platform) newKey(s platform.Set, k blueprint.Key) (private, public string, err error) {
 	switch k.Kind {
-	case blueprint.KeyRandom:
+	case blueprint.KeyRandom, blueprint.KeyBackup:
 		raw := make([]byte, 32)
 		if _, err := rand.Read(raw); err != nil {
 			return "", "", err
@@ -123,6 +124,8 @@ func (p *Platform) newKey(s platform.Set, k blueprint.Key) (private, public stri
 		return isolation.NewKey(p.State.Plane)
 	case blueprint.KeyRelease:
 		return release.NewKey(p.State.Plane)
+	case blueprint.KeyManifest:
+		return backup.NewManifestKey(p.State.Plane)
 	case blueprint.KeySnapshot:
 		pub, priv, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {

@@ -1,0 +1,264 @@
+// Package backup is the form in which a set is kept: parts that are encrypted under a key of that one backup, and a signed manifest that
+// names them. It promises that what isn't whole doesn't look like a backup, that a part which was changed, cut short, exchanged, or is of
+// another backup, set or plane is refused, that nothing is held in memory but a segment, and that a backup can't be opened once its set's
+// backup key is destroyed (see key.go for who else may hold one). What is in the parts is its caller's affair.
+//
+// On disk a backup is DIR/<set>/<name>/ with manifest.json (DSSE, Ed25519) and a file for each part (Tink streaming AEAD,
+// AES256-GCM-HKDF, segments of 1 MiB).
+package backup
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+const (
+	// form of the manifest.
+	form = 1
+	// manifestFile is written last.
+	manifestFile = "manifest.json"
+	// unfinished begins the name of what is being written; lockFile is held meanwhile, and by whoever removes.
+	unfinished = ".unfinished-"
+	lockFile   = ".lock"
+	private    = 0o700
+	secretMode = 0o600
+)
+
+// ErrRefused is of a backup that can't be believed, or isn't for whom it was asked: the message says why.
+var ErrRefused = errors.New("the backup is refused")
+
+func refuse(text string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(text, args...))
+}
+
+// Table is a table of the database and how many rows it had.
+type Table struct {
+	// Name with its schema.
+	Name string `json:"name"`
+	// Rows in it.
+	Rows int64 `json:"rows"`
+}
+
+// Part is one encrypted file.
+type Part struct {
+	// Name of it, and of its file.
+	Name string `json:"name"`
+	// Size of the file in bytes, encrypted.
+	Size int64 `json:"size"`
+	// SHA256 of the file, hex.
+	SHA256 string `json:"sha256"`
+}
+
+// Manifest says what a backup is.
+type Manifest struct {
+	// Form of the manifest.
+	Form int `json:"form"`
+	// Name of the backup: the time in UTC, and six characters.
+	Name string `json:"name"`
+	// Plane is dev or prod, and PlaneID which one.
+	Plane   string `json:"plane"`
+	PlaneID string `json:"plane_id"`
+	// Set is `tnt_…`, or `plane`; Slug the tenant's slug.
+	Set  string `json:"set"`
+	Slug string `json:"slug,omitempty"`
+	// Blueprint of the set, and the release that it ran.
+	Blueprint string `json:"blueprint"`
+	Release   string `json:"release"`
+	// TakenAt is the moment that the database is as of; what was committed before is in it.
+	TakenAt time.Time `json:"taken_at"`
+	// EndedAt is when everything was on disk.
+	EndedAt time.Time `json:"ended_at"`
+	// Postgres is the server's major version.
+	Postgres int `json:"postgres,omitempty"`
+	// Database is its name, and Tables what was in it.
+	Database string  `json:"database,omitempty"`
+	Tables   []Table `json:"tables,omitempty"`
+	// Checkpoint is the newest of the set's log at that moment, a signed note; empty where it has none.
+	Checkpoint string `json:"checkpoint,omitempty"`
+	// Gone are files that were removed while they were copied.
+	Gone int `json:"gone,omitempty"`
+	// Parts in the order in which they were written.
+	Parts []Part `json:"parts"`
+	// Key is the key of the parts, wrapped by the set's backup key.
+	Key []byte `json:"key"`
+}
+
+// Size of all parts.
+func (m *Manifest) Size() int64 {
+	var n int64
+	for _, p := range m.Parts {
+		n += p.Size
+	}
+	return n
+}
+
+// bound is what the wrapped key and every part are tied to: taken to another backup, they don't open.
+func (m *Manifest) bound(what string) []byte {
+	return []byte(strings.Join([]string{"a3os backup v1", m.Plane, m.PlaneID, m.Set, m.Name, what}, "\x00"))
+}
+
+// Store is a directory of backups, of any number of sets.
+type Store struct {
+	// Dir is absolute. Whoever makes backups owns it.
+	Dir string
+}
+
+var nameForm = regexp.MustCompile(`^\d{8}T\d{6}Z-[a-z2-7]{6}$`)
+
+func newName(now time.Time) string {
+	return now.UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// Path of a backup.
+func (s Store) Path(set, name string) string { return filepath.Join(s.Dir, set, name) }
+
+// Lock makes the caller the only one who writes or removes backups of a set. One who comes second is told, and does not wait.
+func (s Store) Lock(set string) (unlock func(), err error) {
+	dir := filepath.Join(s.Dir, set)
+	if err := errors.Join(os.MkdirAll(dir, private), os.Chmod(s.Dir, private), os.Chmod(dir, private)); err != nil {
+		return nil, fmt.Errorf("make the directory of backups: %w: name another with A3_BACKUP_DIR", err)
+	}
+	l := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(secretMode))
+	ok, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the backups of %s: %w", set, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("another command works on the backups of %s: wait until it has ended", set)
+	}
+	return func() { _ = l.Close() }, nil
+}
+
+// Names are the backups of a set, the oldest first; what isn't whole is none.
+func (s Store) Names(set string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.Dir, set))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the backups of %s: %w", set, err)
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() && nameForm.MatchString(e.Name()) {
+			out = append(out, e.Name())
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// Sets are those that have backups.
+func (s Store) Sets() ([]string, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []string
+	for _, e := range entries {
+		if e.IsDir() {
+			out = append(out, e.Name())
+		}
+	}
+	return out, err
+}
+
+// Keep removes all but the newest so many backups of a set, and answers the names of those that are gone. The caller holds the lock.
+func (s Store) Keep(set string, keep int) (gone []string, err error) {
+	names, err := s.Names(set)
+	if err != nil || keep < 1 || len(names) <= keep {
+		return nil, err
+	}
+	for _, name := range names[:len(names)-keep] {
+		if err := s.remove(set, name); err != nil {
+			return gone, err
+		}
+		gone = append(gone, name)
+	}
+	return gone, nil
+}
+
+// remove takes a backup's name from it before its files go, so that half a backup never has one.
+func (s Store) remove(set, name string) error {
+	aside := s.Path(set, unfinished+name)
+	if err := os.Rename(s.Path(set, name), aside); err != nil {
+		return fmt.Errorf("remove backup %s: %w", name, err)
+	}
+	return os.RemoveAll(aside)
+}
+
+// Clear removes what a killed command left. The caller holds the lock.
+func (s Store) Clear(set string) error {
+	left, err := filepath.Glob(s.Path(set, unfinished+"*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
+// Claimed reads what a backup says of itself. Nothing vouches for it: it is for lists.
+func Claimed(dir string) (*Manifest, error) {
+	payload, err := readEnvelope(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{}
+	if err := json.Unmarshal(payload, m); err != nil {
+		return nil, refuse("the manifest in %s can't be read: %w", dir, err)
+	}
+	return m, nil
+}
+
+// escrowFile holds a set's backup key, sealed to the plane's recovery key.
+const escrowFile = "backup-key.escrow"
+
+// PutEscrow puts the sealed copy of a set's backup key beside its backups. The caller holds the lock.
+func (s Store) PutEscrow(set string, sealed []byte) error {
+	to := s.Path(set, escrowFile)
+	part := s.Path(set, unfinished+escrowFile)
+	err := writeSynced(part, sealed)
+	if err == nil {
+		err = os.Rename(part, to)
+	}
+	if err != nil {
+		return fmt.Errorf("keep the sealed copy of the backup key: %w", err)
+	}
+	return nil
+}
+
+// Escrow reads it, from the directory of a backup.
+func Escrow(dir string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(dir), escrowFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, refuse("there is no sealed copy of the backup key beside %s: no recovery key had been made when it was taken", dir)
+	}
+	return text, err
+}
+
+// Remove removes every backup of a set, and the sealed copy of its key first.
+func (s Store) Remove(set string) (changed bool, err error) {
+	if _, err := os.Stat(filepath.Join(s.Dir, set)); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err := os.Remove(s.Path(set, escrowFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("destroy the sealed copy of the backup key of %s: %w", set, err)
+	}
+	if err := os.RemoveAll(filepath.Join(s.Dir, set)); err != nil {
+		return true, fmt.Errorf("remove the backups of %s: %w", set, err)
+	}
+	return true, nil
+}

@@ -1,0 +1,192 @@
+package backup
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Tree packs directories into one tar. A directory may be packed more than once: the second time it takes what is new or changed since,
+// so that what was there at either time, and at any moment between, is in the tar.
+type Tree struct {
+	// Gone counts files that were removed while they were being packed.
+	Gone int
+
+	tar  *tar.Writer
+	seen map[string]version
+}
+
+// version is what a file that is replaced whole differs in.
+type version struct {
+	inode uint64
+	size  int64
+	mtime int64
+}
+
+// NewTree packs into w.
+func NewTree(w io.Writer) *Tree { return &Tree{tar: tar.NewWriter(w), seen: map[string]version{}} }
+
+// Close ends the tar.
+func (t *Tree) Close() error { return t.tar.Close() }
+
+// Bytes packs one file of the caller's own making.
+func (t *Tree) Bytes(name string, content []byte) error {
+	if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: secretMode}); err != nil {
+		return err
+	}
+	_, err := t.tar.Write(content)
+	return err
+}
+
+// Dir packs what lies in dir under a prefix. skip, if set, names directories, relative to dir, that aren't. The process that owns dir is not
+// trusted: a link, a thing that is no file, or a file of another owner is an error and is not read.
+func (t *Tree) Dir(ctx context.Context, prefix, dir string, skip func(rel string) bool) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	defer root.Close()
+	top, err := root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	err = fs.WalkDir(root.FS(), ".", func(rel string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // removed since its directory was read
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case d.IsDir() && rel != "." && skip != nil && skip(rel):
+			return fs.SkipDir
+		case d.IsDir():
+			return t.dir(path.Join(prefix, rel))
+		case !d.Type().IsRegular():
+			return fmt.Errorf("%s is neither file nor directory: no program of the set makes such a thing, look who did", rel)
+		}
+		return t.file(root, rel, path.Join(prefix, rel), owner(top))
+	})
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", dir, err)
+	}
+	return nil
+}
+
+func (t *Tree) dir(name string) error {
+	if _, packed := t.seen[name+"/"]; packed {
+		return nil
+	}
+	t.seen[name+"/"] = version{}
+	return t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: private})
+}
+
+func (t *Tree) file(root *os.Root, rel, name string, of uint32) error {
+	f, err := root.OpenFile(rel, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Gone++
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || owner(info) != of {
+		return fmt.Errorf("%s is no file of the one who owns the directory: no program of the set makes such a thing, look who did", rel)
+	}
+	v := versionOf(info)
+	if t.seen[name] == v {
+		return nil
+	}
+	t.seen[name] = v
+	if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: secretMode, ModTime: info.ModTime()}); err != nil {
+		return err
+	}
+	n, err := io.Copy(t.tar, io.LimitReader(f, info.Size()))
+	if err == nil && n != info.Size() {
+		err = fmt.Errorf("%s grew shorter while it was read", rel)
+	}
+	return err
+}
+
+func owner(info fs.FileInfo) uint32 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Uid
+	}
+	return 0
+}
+
+func versionOf(info fs.FileInfo) version {
+	v := version{size: info.Size(), mtime: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		v.inode = st.Ino
+	}
+	return v
+}
+
+// Unpack writes a tar of Tree below dir, which is made. No name leads out of it, and nothing but files and directories is made. only, if
+// set, says which first segments are wanted.
+func Unpack(r io.Reader, dir string, only ...string) error {
+	if err := os.MkdirAll(dir, private); err != nil {
+		return fmt.Errorf("unpack into %s: %w", dir, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("unpack into %s: %w", dir, err)
+	}
+	defer root.Close()
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			// What follows the tar's end has to be read too: only then is the part known to be whole.
+			_, err = io.Copy(io.Discard, r)
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("unpack into %s: %w", dir, err)
+		}
+		first, _, _ := strings.Cut(h.Name, "/")
+		if len(only) > 0 && !slices.Contains(only, first) {
+			continue
+		}
+		if err := unpackOne(root, h, tr); err != nil {
+			return fmt.Errorf("unpack %s into %s: %w", h.Name, dir, err)
+		}
+	}
+}
+
+func unpackOne(root *os.Root, h *tar.Header, r io.Reader) error {
+	name := path.Clean(h.Name)
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return root.MkdirAll(name, private)
+	case tar.TypeReg:
+	default:
+		return fmt.Errorf("it is neither file nor directory (%c)", h.Typeflag)
+	}
+	if err := root.MkdirAll(path.Dir(name), private); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NOFOLLOW, secretMode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,148 @@
+package command
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"a3os.app/tools/fleet/internal/plane"
+)
+
+const backupHelp = `backup copies sets while they work: the database as of one moment, stores, and the keys without which neither could be read, encrypted under
+a key of each set's own, with a signed manifest, into A3_BACKUP_DIR. Each backup is then restored for real, into a throwaway server, every row
+counted and the audit log verified; one that can't be restored is a failure. A running plane does all of this by itself every
+A3_BACKUP_EVERY.
+
+Who destroys a set's backup key destroys its backups. "fleet backup recovery-key FILE" makes a key that opens them after this machine is lost;
+from then on a copy of each backup key, sealed to it, lies beside the backups.`
+
+func (a *app) backupCommand() *cobra.Command {
+	var tenants []string
+	var all, untried bool
+	var keep int
+	c := &cobra.Command{Use: "backup", Short: "Back tenants up, and try each backup out", Long: backupHelp, Args: exactly(),
+		Example: "  fleet backup --tenant acme\n  fleet backup --all --keep 14",
+		RunE: func(c *cobra.Command, _ []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			if !c.Flags().Changed("keep") {
+				keep = p.Settings.BackupKeep
+			}
+			made, err := p.BackUp(c.Context(), tenants, all, !untried, keep)
+			if len(made) > 0 {
+				if shown := a.backups(made); shown != nil {
+					return shown
+				}
+			}
+			return err
+		}}
+	c.Flags().StringSliceVar(&tenants, "tenant", nil, "tenants, by slug or id; `plane` is the plane's own registry")
+	c.Flags().BoolVar(&all, "all", false, "every tenant, and the plane's own registry")
+	c.Flags().BoolVar(&untried, "no-verify", false, "do not try the backups out")
+	c.Flags().IntVar(&keep, "keep", 0, "how many backups of a set to keep; A3_BACKUP_KEEP when not given")
+	var of []string
+	list := &cobra.Command{Use: "list", Short: "List the backups that there are", Args: exactly(), RunE: func(*cobra.Command, []string) error {
+		p, err := a.plane()
+		if err != nil {
+			return err
+		}
+		found, err := p.Backups(of)
+		if err != nil {
+			return err
+		}
+		return a.backups(found)
+	}}
+	list.Flags().StringSliceVar(&of, "tenant", nil, "tenants, by slug or id; all when empty")
+	verify := &cobra.Command{Use: "verify BACKUP", Short: "Restore a backup into a throwaway server, and see whether it is whole", Args: exactly("BACKUP"),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			found, err := p.VerifyBackup(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.backups([]plane.BackedUp{*found})
+		}}
+	recovery := &cobra.Command{Use: "recovery-key FILE", Short: "Make the key that opens backups after this machine is lost", Args: exactly("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			if err := p.RecoveryKey(c.Context(), args[0]); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "%s opens every backup that is made from now on. Take it off this machine, and keep it where two people have to agree to fetch it.\n", args[0])
+			return err
+		}}
+	c.AddCommand(list, verify, recovery)
+	return c
+}
+
+func (a *app) backups(all []plane.BackedUp) error {
+	if a.format == "json" {
+		return a.json(all)
+	}
+	var rows [][]string
+	for _, b := range all {
+		verified, took := "-", "-"
+		if !b.Verified.IsZero() {
+			verified, took = fmt.Sprintf("%d rows", b.Rows), seconds(b.RestoreTook)
+		}
+		rows = append(rows, []string{b.Slug, b.Name, b.TakenAt.Format(time.RFC3339), megabytes(b.Size), seconds(b.Took), verified, took, b.Dir})
+	}
+	return a.table([]string{"OF", "BACKUP", "AS OF", "SIZE", "TOOK", "RESTORED", "IN", "DIRECTORY"}, rows)
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+const restoreHelp = `restore puts a tenant's set back to what it was when a backup was taken: database, stores and keys. The backup is tried out first, in a
+throwaway server; nothing is given up for one that can't be restored. It is the tenant's own set that is restored, under its own id: a
+backup of another tenant, or of another plane, is refused.
+
+Everybody has to sign in again: sessions, refresh tokens, setup codes and signing keys from before do not work. What was done after the
+backup was taken is undone, removals of people among it; the tenant's audit log says as of when, by whom and why, and goes on from there. Who
+kept a later checkpoint of the log sees that it was cut short, and finds the reason in the event iam.set.restored.
+
+Killed anywhere, it is run again; the set does not start while a restore of it is unfinished.`
+
+func (a *app) restoreCommand() *cobra.Command {
+	var r plane.RestoreRequest
+	c := &cobra.Command{Use: "restore --from BACKUP --to TENANT --reason TEXT", Short: "Put a tenant's set back to what it was when a backup was taken", Long: restoreHelp,
+		Example: `  fleet restore --from 20260901T030000Z-k3f9q2 --to acme --reason "Case 4711: the disk of the database was lost"`, Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			r.Actor = "operator"
+			done, err := p.Restore(c.Context(), r)
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				return a.json(done)
+			}
+			state := "serves"
+			if !done.Serves {
+				state = "is suspended"
+			}
+			_, err = fmt.Fprintf(a.out, "%s %s, as of %s: what was written in the %s until this restore is not in it. It took %s.\n", done.Slug, state,
+				done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), seconds(done.Total))
+			return err
+		}}
+	c.Flags().StringVar(&r.From, "from", "", "backup: its directory, or its name in `fleet backup list`")
+	c.Flags().StringVar(&r.To, "to", "", "tenant, by slug or id")
+	c.Flags().StringVar(&r.Reason, "reason", "", "why, 10 to 500 characters, for the tenant's own record")
+	c.Flags().StringVar(&r.RecoveryKey, "recovery-key", "", "file of the recovery key, where the set's own keys are lost")
+	c.Flags().BoolVar(&r.Replace, "replace", false, "stop the set where it runs, and give up what it has")
+	for _, name := range []string{"from", "to", "reason"} {
+		_ = c.MarkFlagRequired(name)
+	}
+	return c
+}

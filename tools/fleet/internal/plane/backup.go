@@ -1,0 +1,294 @@
+package plane
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// BackedUp is a backup that was made, or looked at.
+type BackedUp struct {
+	// Slug of the tenant, or `plane`; Set its id.
+	Slug string `json:"slug"`
+	Set  string `json:"set"`
+	// Name of the backup, and the directory that it is in.
+	Name string `json:"name"`
+	Dir  string `json:"dir"`
+	// TakenAt is the moment that it is as of, Took how long it took.
+	TakenAt time.Time     `json:"taken_at"`
+	Took    time.Duration `json:"took_ns"`
+	// Size in bytes.
+	Size int64 `json:"size"`
+	// Release that the set ran.
+	Release string `json:"release"`
+	// Verified is when a real restore of it came out well; zero when none was tried. RestoreTook is how long that was.
+	Verified    time.Time     `json:"verified,omitzero"`
+	RestoreTook time.Duration `json:"restore_took_ns"`
+	Rows        int64         `json:"rows"`
+	Said        string        `json:"said,omitempty"`
+}
+
+// openForBackup reads the plane's state and lets its lock go again: a backup changes nothing of the plane, and may take long.
+func (p *Plane) openForBackup(ctx context.Context) error {
+	if !p.supervisor.Running(ctx) {
+		return p.whyNot(supervise.ErrNotRunning)
+	}
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return p.open(ctx)
+}
+
+// set finds a set by its tenant's slug or id, or the plane's own by `plane`.
+func (p *Plane) set(name string) (platform.Set, error) {
+	if name == p.own.Name() {
+		return p.own, nil
+	}
+	t, ok := p.state.Tenant(name)
+	if !ok || t.ID.IsZero() {
+		return platform.Set{}, fault.New(fault.NotFound, "there is no tenant %q", name)
+	}
+	return platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}, nil
+}
+
+// everySet are the plane's own and every tenant's.
+func (p *Plane) everySet() []platform.Set {
+	out := []platform.Set{p.own}
+	for _, t := range p.state.Tenants {
+		if !t.ID.IsZero() {
+			out = append(out, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+		}
+	}
+	return out
+}
+
+// BackUp makes a backup of the named sets, or of every one, tries each out unless told not to, and removes those that are more than keep.
+// One that fails does not keep the others from being made.
+func (p *Plane) BackUp(ctx context.Context, names []string, all, verify bool, keep int) ([]BackedUp, error) {
+	if all != (len(names) == 0) {
+		return nil, fault.New(fault.InvalidArgument, "say which tenants to back up with --tenant, or --all for every tenant and the plane's own registry")
+	}
+	if err := p.openForBackup(ctx); err != nil {
+		return nil, err
+	}
+	var sets []platform.Set
+	for _, name := range names {
+		s, err := p.set(name)
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, s)
+	}
+	if all {
+		sets = p.everySet()
+	}
+	if _, err := os.Stat(p.platform.RecoveryPublic()); errors.Is(err, fs.ErrNotExist) {
+		p.report.Note("no recovery key was made: these backups open on this machine alone, and are lost with it; make one with fleet backup recovery-key FILE")
+	}
+	var out []BackedUp
+	var errs []error
+	for _, s := range sets {
+		one, err := p.backUp(ctx, s, verify, keep)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", cmp.Or(s.Slug, s.Name()), err))
+			continue
+		}
+		out = append(out, *one)
+	}
+	return out, errors.Join(errs...)
+}
+
+func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep int) (*BackedUp, error) {
+	if err := p.platform.NotRestoring(s); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	m, err := p.platform.BackUp(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	out := backedUp(p.platform.Backups(), m)
+	out.Took = time.Since(began)
+	p.report.Done(out.Slug+": backed up", out.Took)
+	if verify {
+		if err := p.rehearse(ctx, s, &out); err != nil {
+			return nil, fmt.Errorf("backup %s was made and could not be restored: %w", out.Dir, err)
+		}
+	}
+	unlock, err := p.platform.Backups().Lock(s.Name())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	_, err = p.platform.Backups().Keep(s.Name(), keep)
+	return &out, err
+}
+
+func backedUp(store backup.Store, m *backup.Manifest) BackedUp {
+	return BackedUp{Slug: cmp.Or(m.Slug, m.Set), Set: m.Set, Name: m.Name, Dir: store.Path(m.Set, m.Name), TakenAt: m.TakenAt, Took: m.EndedAt.Sub(m.TakenAt),
+		Size: m.Size(), Release: m.Release}
+}
+
+// rehearse tries a backup out.
+func (p *Plane) rehearse(ctx context.Context, s platform.Set, out *BackedUp) error {
+	whose, err := p.platform.Whose()
+	if err != nil {
+		return err
+	}
+	b, err := backup.Open(out.Dir, whose)
+	if err != nil {
+		return err
+	}
+	key, err := p.platform.BackupKey(s)
+	if err != nil {
+		return err
+	}
+	if err := b.Unlock(key); err != nil {
+		return err
+	}
+	r, err := p.platform.Rehearse(ctx, s, p.release, b)
+	if err != nil {
+		return err
+	}
+	out.Verified, out.RestoreTook, out.Rows, out.Said = time.Now().UTC(), r.Took, r.Rows, r.Said
+	p.report.Done(fmt.Sprintf("%s: restored into a throwaway server: %d tables, %d rows, %s", out.Slug, r.Tables, r.Rows, cmp.Or(r.Said, "no log")), r.Took)
+	return nil
+}
+
+// VerifyBackup tries a backup out that was made before.
+func (p *Plane) VerifyBackup(ctx context.Context, name string) (*BackedUp, error) {
+	if err := p.openForBackup(ctx); err != nil {
+		return nil, err
+	}
+	dir, err := p.findBackup(name)
+	if err != nil {
+		return nil, err
+	}
+	whose, err := p.platform.Whose()
+	if err != nil {
+		return nil, err
+	}
+	b, err := backup.Open(dir, whose)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.set(b.Manifest.Set)
+	if err != nil {
+		return nil, err
+	}
+	out := backedUp(p.platform.Backups(), b.Manifest)
+	out.Dir = dir
+	return &out, p.rehearse(ctx, s, &out)
+}
+
+// findBackup is the directory of a backup: a path, or its name among those of A3_BACKUP_DIR, or `latest:SLUG`.
+func (p *Plane) findBackup(name string) (string, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return filepath.Abs(name)
+	}
+	store := p.platform.Backups()
+	sets, err := store.Sets()
+	if err != nil {
+		return "", err
+	}
+	for _, set := range sets {
+		names, err := store.Names(set)
+		if err != nil {
+			return "", err
+		}
+		if slices.Contains(names, name) {
+			return store.Path(set, name), nil
+		}
+	}
+	return "", fault.New(fault.NotFound, "there is no backup %q: it is a directory, or a name that `fleet backup list` shows", name)
+}
+
+// Backups lists the backups that there are, by set, the newest first. Nobody has looked whether they are whole.
+func (p *Plane) Backups(names []string) ([]BackedUp, error) {
+	if err := p.openState(); err != nil {
+		return nil, err
+	}
+	store := p.platform.Backups()
+	sets, err := store.Sets()
+	if err != nil {
+		return nil, err
+	}
+	if len(names) > 0 {
+		sets = nil
+		for _, name := range names {
+			s, err := p.set(name)
+			if err != nil {
+				return nil, err
+			}
+			sets = append(sets, s.Name())
+		}
+	}
+	out := []BackedUp{}
+	for _, set := range sets {
+		found, err := store.Names(set)
+		if err != nil {
+			return nil, err
+		}
+		slices.Reverse(found)
+		for _, name := range found {
+			m, err := backup.Claimed(store.Path(set, name))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, backedUp(store, m))
+		}
+	}
+	return out, nil
+}
+
+// RecoveryKey makes a recovery key and writes it into a file that isn't there yet. From the next backup on, it opens them on any machine.
+func (p *Plane) RecoveryKey(ctx context.Context, file string) error {
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := p.openState(); err != nil {
+		return err
+	}
+	whose, err := p.platform.Whose()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(p.platform.RecoveryPublic()); err == nil {
+		p.report.Note("there was a recovery key: from the next backup on, the copy of each backup key is sealed to the new one")
+	}
+	r, public, err := backup.NewRecovery(whose.Plane, whose.ID, whose.ManifestKey)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the recovery key: %w: name a file that isn't there, best on a medium that leaves this machine", err)
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write the recovery key: %w", err)
+	}
+	return renameio.WriteFile(p.platform.RecoveryPublic(), []byte(public+"\n"), 0o600)
+}

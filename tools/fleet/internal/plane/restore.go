@@ -1,0 +1,217 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// RestoreRequest says what is restored.
+type RestoreRequest struct {
+	// From is a backup: its directory, or its name.
+	From string
+	// To is the tenant, by slug or id. It is the backup's own: a tenant's id is in its certificates, marks, roles and log.
+	To string
+	// RecoveryKey is the file of a recovery key; empty where the set's backup key is still there.
+	RecoveryKey string
+	// Reason is why, for the tenant's record, and Actor who.
+	Reason, Actor string
+	// Replace stops a set that runs, and gives up what it has.
+	Replace bool
+}
+
+// Restored says what came of a restore.
+type Restored struct {
+	BackedUp
+	// Lost is how long before this restore the backup was taken: what was written in between is not in it.
+	Lost time.Duration `json:"lost_ns"`
+	// Serves says that the tenant answers; a suspended one stays suspended.
+	Serves bool `json:"serves"`
+	// Total is how long all of it took, from the command to the answer.
+	Total time.Duration `json:"total_ns"`
+}
+
+const (
+	shortestReason = 10
+	longestReason  = 500
+)
+
+// Restore puts a tenant's set back to what it was when a backup was taken. The backup is tried out first, whole, so that nothing is given
+// up for one that can't be restored.
+func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error) {
+	began := time.Now()
+	if n := utf8.RuneCountInString(strings.TrimSpace(r.Reason)); n < shortestReason || n > longestReason {
+		return nil, fault.New(fault.InvalidArgument, "--reason has %d characters: say why in %d to %d, for the tenant's own record", n, shortestReason, longestReason)
+	}
+	if !p.supervisor.Running(ctx) {
+		return nil, p.whyNot(supervise.ErrNotRunning)
+	}
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := p.open(ctx); err != nil {
+		return nil, err
+	}
+	s, err := p.set(r.To)
+	if err != nil {
+		return nil, err
+	}
+	b, key, err := p.believe(s, r)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := p.platform.Backups().Lock(s.Name())
+	if err != nil {
+		return nil, err
+	}
+	defer locked()
+	out := &Restored{BackedUp: backedUp(p.platform.Backups(), b.Manifest), Lost: began.Sub(b.Manifest.TakenAt)}
+	out.Dir = b.Dir
+	if err := p.mayReplace(ctx, s, r); err != nil {
+		return nil, err
+	}
+	tried, err := p.platform.Rehearse(ctx, s, p.release, b)
+	if err != nil {
+		return nil, fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
+	}
+	out.Verified, out.RestoreTook, out.Rows, out.Said = time.Now().UTC(), tried.Took, tried.Rows, tried.Said
+	p.report.Done(s.Slug+": the backup is whole, tried out in a throwaway server", tried.Took)
+	if err := p.putBack(ctx, s, b, key, r); err != nil {
+		return nil, err
+	}
+	out.Serves, err = p.serveAgain(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	out.Total = time.Since(began)
+	return out, p.platform.Restored(ctx, s)
+}
+
+// believe opens the backup: it has to be this plane's, and this tenant's.
+func (p *Plane) believe(s platform.Set, r RestoreRequest) (*backup.Backup, backup.Key, error) {
+	dir, err := p.findBackup(r.From)
+	if err != nil {
+		return nil, backup.Key{}, err
+	}
+	whose, err := p.platform.Whose()
+	if err != nil {
+		return nil, backup.Key{}, err
+	}
+	b, err := backup.Open(dir, whose)
+	if err != nil {
+		return nil, backup.Key{}, err
+	}
+	if b.Manifest.Set != s.Name() {
+		return nil, backup.Key{}, fmt.Errorf("%w: %s is of %s (%s), and not of %s (%s)", backup.ErrRefused, b.Manifest.Name, b.Manifest.Slug, b.Manifest.Set, s.Slug, s.Name())
+	}
+	key, err := p.keyOf(s, dir, r.RecoveryKey)
+	if err != nil {
+		return nil, key, err
+	}
+	return b, key, b.Unlock(key)
+}
+
+// keyOf is a set's backup key: the set's own, or the sealed copy beside the backups.
+func (p *Plane) keyOf(s platform.Set, dir, recoveryFile string) (backup.Key, error) {
+	if recoveryFile == "" {
+		key, err := p.platform.BackupKey(s)
+		if errors.Is(err, os.ErrNotExist) {
+			return key, fmt.Errorf("the backup key of %s is not here any more: name the file of the recovery key with --recovery-key", s.Slug)
+		}
+		return key, err
+	}
+	text, err := os.ReadFile(recoveryFile)
+	if err != nil {
+		return backup.Key{}, fmt.Errorf("read the recovery key: %w", err)
+	}
+	recovery, err := backup.ParseRecovery(text)
+	if err != nil {
+		return backup.Key{}, err
+	}
+	escrow, err := backup.Escrow(dir)
+	if err != nil {
+		return backup.Key{}, err
+	}
+	return recovery.Release(escrow, s.Name())
+}
+
+// mayReplace refuses to give up what a running set has, unless that was asked for.
+func (p *Plane) mayReplace(ctx context.Context, s platform.Set, r RestoreRequest) error {
+	units, err := p.unitsOf(ctx, s)
+	if err != nil || len(units) == 0 || r.Replace || p.platform.NotRestoring(s) != nil {
+		return err
+	}
+	return fault.New(fault.FailedPrecondition, "%s runs, and what it wrote since the backup would be given up: suspend it first, or say --replace", s.Slug)
+}
+
+func (p *Plane) unitsOf(ctx context.Context, s platform.Set) ([]string, error) {
+	all, err := p.supervisor.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, u := range all {
+		if u.Group == s.Name() {
+			out = append(out, u.Name)
+		}
+	}
+	slices.Reverse(out)
+	return out, nil
+}
+
+func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key, r RestoreRequest) error {
+	var changed bool
+	err := p.step(&changed, s.Slug+": its services stopped", func() (bool, error) { return p.platform.Stop(ctx, s) })
+	if err != nil {
+		return err
+	}
+	return p.step(&changed, s.Slug+": keys, stores and database as of "+b.Manifest.TakenAt.Format(time.RFC3339), func() (bool, error) {
+		return true, p.platform.Restore(ctx, s, p.runs(s), p.release, b, key, local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason})
+	})
+}
+
+// runs is the release that a set ran last; what is built here where that isn't known.
+func (p *Plane) runs(s platform.Set) platform.Release {
+	if r, err := platform.ParseRelease(p.state.Runs[s.Name()]); err == nil {
+		return r
+	}
+	return p.release
+}
+
+// serveAgain starts the set, unless the registry says that its tenant is suspended.
+func (p *Plane) serveAgain(ctx context.Context, s platform.Set) (bool, error) {
+	status, err := p.ShowTenant(ctx, s.Name())
+	if err != nil {
+		return false, err
+	}
+	if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_SUSPENDED {
+		p.report.Note(s.Slug + " is suspended and stays so: resume it when it may serve again")
+		return false, nil
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	t, _ := p.state.Tenant(s.Name())
+	var changed bool
+	return true, p.step(&changed, s.Slug+": serves again", sequence(
+		func() (bool, error) { return p.platform.Start(ctx, s, p.runs(s)) },
+		func() (bool, error) { return true, p.publish(ctx, conn, s) },
+		func() (bool, error) { return p.awaitGateway(ctx, t) }))
+}

@@ -1,0 +1,232 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/config"
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/dump"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Parts of a set's backup.
+const (
+	partFiles    = "files"
+	partStores   = "stores"
+	partDatabase = "database"
+)
+
+// Backups are where backups lie.
+func (p *Platform) Backups() backup.Store { return backup.Store{Dir: p.Settings.BackupDir} }
+
+// Whose is what this plane's backups are held to.
+func (p *Platform) Whose() (backup.Whose, error) {
+	name, err := p.ownKey(blueprint.KeyManifest)
+	if err != nil {
+		return backup.Whose{}, err
+	}
+	key, err := os.ReadFile(p.publicFile(p.Own, name))
+	if err != nil {
+		return backup.Whose{}, fmt.Errorf("read the key that manifests of backups are verified with: %w: make up makes it", err)
+	}
+	return backup.Whose{Plane: p.State.Plane, ID: p.State.ID, ManifestKey: strings.TrimSpace(string(key))}, nil
+}
+
+// BackupKey is the key that a set's backups are encrypted under. The error is fs.ErrNotExist where it is gone.
+func (p *Platform) BackupKey(s platform.Set) (backup.Key, error) {
+	if s.Blueprint.Backup == nil {
+		return backup.Key{}, fault.New(fault.Unimplemented, "the blueprint %s does not say how its sets are backed up", s.Blueprint.Name)
+	}
+	text, err := p.secretFile(p.keyFile(s, s.Blueprint.Backup.Key))
+	if err != nil {
+		return backup.Key{}, fmt.Errorf("read the backup key of %s: %w", s.Name(), err)
+	}
+	return backup.ParseKey(text)
+}
+
+// RecoveryPublic is the file with the public half of the plane's recovery key.
+func (p *Platform) RecoveryPublic() string { return p.home("recovery.public") }
+
+// BackUp makes a backup of a set that may be at work: the database as of one moment, the stores with everything that they held at it, and
+// the keys without which neither could be read. It answers the manifest. A backup that is interrupted leaves nothing that looks like one.
+func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest, error) {
+	store := p.Backups()
+	unlock, err := store.Lock(s.Name())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	key, err := p.BackupKey(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.escrow(store, s, key); err != nil {
+		return nil, err
+	}
+	name, err := p.ownKey(blueprint.KeyManifest)
+	if err != nil {
+		return nil, err
+	}
+	signKey, err := p.secretFile(p.keyFile(p.Own, name))
+	if err != nil {
+		return nil, fmt.Errorf("read the key that signs manifests of backups: %w", err)
+	}
+	m := &backup.Manifest{Plane: p.State.Plane, PlaneID: p.State.ID, Set: s.Name(), Slug: s.Slug, Blueprint: s.Blueprint.Name, Release: p.State.Runs[s.Name()]}
+	w, err := store.Begin(key, m, p.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err = p.writeParts(ctx, s, w); err == nil {
+		err = w.Commit(signKey.Reveal(), p.Now())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("back up %s: %w", s.Name(), err), w.Abandon())
+	}
+	return m, nil
+}
+
+// escrow keeps the sealed copy of the backup key beside the backups, where a recovery key was made.
+func (p *Platform) escrow(store backup.Store, s platform.Set, key backup.Key) error {
+	public, err := os.ReadFile(p.RecoveryPublic())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sealed, err := backup.SealKey(string(public), key, p.State.Plane, p.State.ID, s.Name())
+	if err != nil {
+		return err
+	}
+	return store.PutEscrow(s.Name(), sealed)
+}
+
+// writeParts writes a set's parts. The stores are packed twice: before the snapshot, and after it what is new. A file that a row of the
+// snapshot names was there at that moment, and so is in the part, unless it came and went within the few milliseconds between.
+func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Writer) error {
+	if err := p.packFiles(ctx, s, w); err != nil {
+		return err
+	}
+	part, err := w.Part(partStores)
+	if err != nil {
+		return err
+	}
+	stores := backup.NewTree(part)
+	if err := p.packStores(ctx, s, stores); err != nil {
+		return err
+	}
+	return p.writeDatabase(ctx, s, w, func() error {
+		err := p.packStores(ctx, s, stores)
+		w.Manifest.Gone = stores.Gone
+		return errors.Join(err, stores.Close(), part.Close())
+	})
+}
+
+func (p *Platform) packStores(ctx context.Context, s platform.Set, t *backup.Tree) error {
+	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
+		err := t.Dir(ctx, name, p.store(s, name), func(rel string) bool { return rel == "tmp" })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeDatabase writes the database; after is called when the moment is taken.
+func (p *Platform) writeDatabase(ctx context.Context, s platform.Set, w *backup.Writer, after func() error) error {
+	if s.Blueprint.Database == nil {
+		w.Manifest.TakenAt = p.Now()
+		return after()
+	}
+	programs := dump.Programs{Dir: p.Postgres.Binaries().Dir}
+	if err := programs.Find(); err != nil {
+		return err
+	}
+	url, done, err := p.reader(ctx, s)
+	if err != nil {
+		return err
+	}
+	err = p.dump(ctx, s, w, programs, url, after)
+	return errors.Join(err, done())
+}
+
+func (p *Platform) dump(ctx context.Context, s platform.Set, w *backup.Writer, programs dump.Programs, url config.Secret, after func() error) error {
+	m := w.Manifest
+	snapshot, err := dump.Begin(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer snapshot.Close(ctx)
+	m.TakenAt, m.Postgres, m.Database = snapshot.TakenAt.UTC(), p.Postgres.Binaries().Major, databaseName(s)
+	if err := after(); err != nil {
+		return err
+	}
+	if query := s.Blueprint.Backup.Checkpoint; query != "" {
+		if m.Checkpoint, err = snapshot.Value(ctx, query); err != nil {
+			return fmt.Errorf("read the newest checkpoint: %w", err)
+		}
+	}
+	tables, err := snapshot.Tables(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		m.Tables = append(m.Tables, backup.Table{Name: t.String(), Rows: t.Rows})
+	}
+	part, err := w.Part(partDatabase)
+	if err != nil {
+		return err
+	}
+	return errors.Join(snapshot.Dump(ctx, programs, part), part.Close())
+}
+
+// kept are a set's files that can't be made anew, relative to its directory: keys but the one that the backup is encrypted under, and the
+// root of its authority.
+func (p *Platform) kept(s platform.Set) map[string]string {
+	out := map[string]string{"pki/root.pem": p.pki(s, "root.pem")}
+	for name, k := range s.Blueprint.Keys {
+		if k.Kind == blueprint.KeyBackup {
+			continue
+		}
+		out["keys/"+name+".secret"] = p.keyFile(s, name)
+		out["keys/"+name+".public"] = p.publicFile(s, name)
+	}
+	if s.Tenant.IsZero() {
+		out["plane.json"], out["web/ca.pem"], out["web/ca-key.pem"] = p.home("plane.json"), p.home("web", "ca.pem"), p.home("web", "ca-key.pem")
+	} else {
+		out["first-admin.json"] = p.firstAdminFile(s)
+	}
+	return out
+}
+
+func (p *Platform) packFiles(_ context.Context, s platform.Set, w *backup.Writer) error {
+	part, err := w.Part(partFiles)
+	if err != nil {
+		return err
+	}
+	files := p.kept(s)
+	tree := backup.NewTree(part)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		text, err := os.ReadFile(files[name])
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a key without a public half, a plane with a certificate of its owner's
+		}
+		if err == nil {
+			err = tree.Bytes(path.Clean(name), text)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("pack %s: %w", name, err), part.Close())
+		}
+	}
+	return errors.Join(tree.Close(), part.Close())
+}

@@ -1,0 +1,268 @@
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/binding"
+	"a3os.app/libs/config"
+	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/dump"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Rehearsal is what came of a restore into a throwaway server.
+type Rehearsal struct {
+	// Took is how long the restore took, checks included.
+	Took time.Duration
+	// Tables and Rows that were counted, and were as many as in the manifest.
+	Tables int
+	Rows   int64
+	// Said is what the blueprint's own verification said.
+	Said string
+}
+
+// Rehearse restores a backup for real, into a server that is made for it and removed afterwards, counts every row, and has the blueprint's
+// own program verify what is in it, logged in as the set's own role: so the roles' rights were restored as well. Every part is read to
+// its end. The backup is unlocked.
+func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (r Rehearsal, err error) {
+	began := p.Now()
+	if err := b.Check(ctx); err != nil {
+		return r, err
+	}
+	dir, err := p.scratch()
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for _, part := range []string{partFiles, partStores} {
+		if err := unpack(ctx, b, part, filepath.Join(dir, part)); err != nil {
+			return r, err
+		}
+	}
+	if b.Has(partDatabase) {
+		if err := p.rehearseDatabase(ctx, s, with, b, filepath.Join(dir, "postgres"), &r); err != nil {
+			return r, err
+		}
+	}
+	r.Took = p.Now().Sub(began)
+	return r, nil
+}
+
+// scratch is a directory of this user's own, which the server's user can walk through.
+func (p *Platform) scratch() (string, error) {
+	base, err := pgserver.DirFor(p.home("rehearsals"), "")
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(os.MkdirAll(base, walkable), os.Chmod(base, walkable)); err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(base, "of-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, walkable)
+}
+
+func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
+	r, err := b.Part(ctx, part)
+	if err != nil {
+		return err
+	}
+	return errors.Join(backup.Unpack(r, dir), r.Close())
+}
+
+func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, r *Rehearsal) (err error) {
+	plain, err := pgserver.New(pgserver.Config{Binaries: p.Postgres.Binaries(), Dir: dir, Throwaway: true})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(plain.Init(ctx), plain.Start(ctx)); err != nil {
+		return fmt.Errorf("start a server to try the backup out: %w", err)
+	}
+	defer func() { err = errors.Join(err, plain.Remove(context.WithoutCancel(ctx))) }()
+	server := &Server{Server: plain, name: "the throwaway server"}
+	urls, err := p.throwawayRoles(ctx, server, s)
+	if err != nil {
+		return err
+	}
+	if err := restoreDump(ctx, p.programs(), b, urls[ownerRole]); err != nil {
+		return err
+	}
+	admin, err := server.URL(databaseName(s))
+	if err != nil {
+		return err
+	}
+	if r.Tables, r.Rows, err = compare(ctx, config.NewSecret(admin), b.Manifest); err != nil {
+		return err
+	}
+	if err := p.markOn(ctx, server, s); err != nil {
+		return err
+	}
+	r.Said, err = p.verify(ctx, s, with, b, urls)
+	return err
+}
+
+func (p *Platform) programs() dump.Programs { return dump.Programs{Dir: p.Postgres.Binaries().Dir} }
+
+// throwawayRoles makes a set's roles and its empty database on a server that nothing else uses, and answers their connection strings.
+func (p *Platform) throwawayRoles(ctx context.Context, server *Server, s platform.Set) (map[string]config.Secret, error) {
+	admin, err := server.connect(ctx, "postgres")
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	urls := map[string]config.Secret{}
+	for _, role := range append(slices.Sorted(maps.Keys(s.Blueprint.Database.Roles)), ownerRole) {
+		password := rand.Text()
+		name := realRole(s, role)
+		if _, err := admin.Exec(ctx, "CREATE ROLE "+pgx.Identifier{name}.Sanitize()+" LOGIN NOINHERIT PASSWORD "+literal(password)); err != nil {
+			return nil, fmt.Errorf("make role %s: %w", name, err)
+		}
+		urls[role] = config.NewSecret(server.URLAs(name, password, databaseName(s)))
+	}
+	db := pgx.Identifier{databaseName(s)}.Sanitize()
+	if _, err := admin.Exec(ctx, "CREATE DATABASE "+db+" OWNER "+pgx.Identifier{realRole(s, ownerRole)}.Sanitize()+" TEMPLATE template0"); err != nil {
+		return nil, fmt.Errorf("make the database to try the backup out in: %w", err)
+	}
+	// A service refuses a role that can open another database than its own, here as anywhere.
+	_, err = admin.PgConn().Exec(ctx, "REVOKE ALL ON DATABASE postgres, template1, "+db+" FROM PUBLIC").ReadAll()
+	for role := range urls {
+		_, granted := admin.Exec(ctx, "GRANT CONNECT ON DATABASE "+db+" TO "+pgx.Identifier{realRole(s, role)}.Sanitize())
+		err = errors.Join(err, granted)
+	}
+	return urls, err
+}
+
+// restoreDump puts a backup's database into an empty one, as its owner.
+func restoreDump(ctx context.Context, programs dump.Programs, b *backup.Backup, owner config.Secret) error {
+	part, err := b.Part(ctx, partDatabase)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dump.Restore(ctx, programs, owner, part), part.Close())
+}
+
+// compare counts every table and holds it to the manifest.
+func compare(ctx context.Context, url config.Secret, m *backup.Manifest) (tables int, rows int64, err error) {
+	have, err := dump.Count(ctx, url)
+	if err != nil {
+		return 0, 0, err
+	}
+	counted := map[string]int64{}
+	for _, t := range have {
+		counted[t.String()] = t.Rows
+	}
+	for _, want := range m.Tables {
+		n, there := counted[want.Name]
+		switch {
+		case !there:
+			return 0, 0, fmt.Errorf("table %s is in the manifest and was not restored", want.Name)
+		case n != want.Rows:
+			return 0, 0, fmt.Errorf("table %s has %d rows after the restore, and had %d", want.Name, n, want.Rows)
+		}
+		rows += n
+	}
+	if len(have) != len(m.Tables) {
+		return 0, 0, fmt.Errorf("%d tables were restored, and the manifest names %d", len(have), len(m.Tables))
+	}
+	return len(have), rows, nil
+}
+
+// markOn puts the set's marks on its database on a server.
+func (p *Platform) markOn(ctx context.Context, server *Server, s platform.Set) error {
+	signer, err := p.signer()
+	if err != nil {
+		return err
+	}
+	name := databaseName(s)
+	conn, err := server.connect(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = putMark(ctx, conn, signer, "DATABASE "+pgx.Identifier{name}.Sanitize(), databaseComment, binding.Mark{Tenant: s.Tenant, Kind: binding.Database, Name: name})
+	return err
+}
+
+// verify runs the blueprint's own verification on a restored database.
+func (p *Platform) verify(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, urls map[string]config.Secret) (said string, err error) {
+	if len(s.Blueprint.Backup.Verify.Command) == 0 {
+		return "", nil
+	}
+	if said, err = p.oneOff(ctx, s, with, s.Blueprint.Backup.Verify, restoreFacts(b, "", ""), urls); err != nil {
+		return "", fmt.Errorf("what was restored is not whole: %w: %s", err, said)
+	}
+	return said, nil
+}
+
+func restoreFacts(b *backup.Backup, actor, reason string) *blueprint.Restore {
+	return &blueprint.Restore{Backup: b.Manifest.Name, TakenAt: b.Manifest.TakenAt.Format(time.RFC3339Nano), Checkpoint: b.Manifest.Checkpoint, Actor: actor, Reason: reason}
+}
+
+// oneOff runs a program of the blueprint that does one thing, with logins that the caller names; nil for the set's own.
+func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Release, program blueprint.OneOff, restore *blueprint.Restore, urls map[string]config.Secret) (said string, err error) {
+	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, PublicKeys: map[string]string{}, Restore: restore}
+	if facts.MarkKeys, err = p.markKeys(); err != nil {
+		return "", err
+	}
+	for _, key := range program.PublicKeys {
+		text, err := os.ReadFile(p.publicFile(s, key))
+		if err != nil {
+			return "", fmt.Errorf("read the public half of key %s: %w", key, err)
+		}
+		facts.PublicKeys[key] = strings.TrimSpace(string(text))
+	}
+	as := migrator
+	for _, role := range program.Database {
+		as = holder(s.Blueprint, role)
+		facts.DatabaseURLs[role] = p.urlFile(s, role)
+		if urls == nil {
+			continue
+		}
+		file, err := p.lendURL(ctx, s, as, urls[role])
+		if err != nil {
+			return "", err
+		}
+		defer os.RemoveAll(filepath.Dir(file))
+		facts.DatabaseURLs[role] = file
+	}
+	env, err := facts.Environ(program.Env)
+	if err != nil {
+		return "", err
+	}
+	return p.once(ctx, s, with, as, program.Command, env)
+}
+
+// lendURL writes a connection string for a component's user to read.
+func (p *Platform) lendURL(ctx context.Context, s platform.Set, component string, url config.Secret) (string, error) {
+	dir, err := p.scratch()
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "url")
+	user, err := p.user(ctx, s, component)
+	if err == nil {
+		err = writeFile(file, url.Reveal())
+	}
+	if err == nil && user != nil {
+		err = give(file, user)
+	}
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return file, nil
+}

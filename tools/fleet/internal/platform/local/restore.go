@@ -1,0 +1,193 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/libs/config"
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Restoring says that a set is being put back, from the moment on at which what it had is taken aside. While it is there the set is not
+// started: half of it may be from the backup and half from before.
+type Restoring struct {
+	// Backup by its name, and the directory that it is in.
+	Backup string `json:"backup"`
+	Dir    string `json:"dir"`
+	// Began is when.
+	Began time.Time `json:"began"`
+	// Actor and Reason, for the record.
+	Actor  string `json:"actor"`
+	Reason string `json:"reason"`
+}
+
+func (p *Platform) restoringFile(s platform.Set) string { return p.home("restoring", s.Name()+".json") }
+
+// NotRestoring fails while a restore of the set is unfinished.
+func (p *Platform) NotRestoring(s platform.Set) error {
+	text, err := os.ReadFile(p.restoringFile(s))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var r Restoring
+	if err != nil || json.Unmarshal(text, &r) != nil {
+		return fmt.Errorf("%s says that a restore of %s is unfinished, and can't be read: run the restore again", p.restoringFile(s), s.Name())
+	}
+	return fault.New(fault.FailedPrecondition, "a restore of %s, begun at %s, is unfinished: run it again: fleet restore --from %s --to %s --reason '…'",
+		s.Name(), r.Began.Format(time.RFC3339), r.Dir, s.Slug)
+}
+
+// replaced is where what a set had rests until the set that takes its place serves.
+func (p *Platform) replacedDir(s platform.Set) string      { return p.dir(s) + ".replaced" }
+func (p *Platform) replacedDatabase(s platform.Set) string { return databaseName(s) + "_replaced" }
+
+// Restore puts a set's files, stores and database back to what they were in a backup, which was unlocked and tried out. What the set had is
+// taken aside. The set doesn't run. The database is brought up to release to, and programs of release with are run on it. Killed anywhere, it is done again from the beginning.
+func (p *Platform) Restore(ctx context.Context, s platform.Set, to, with platform.Release, b *backup.Backup, key backup.Key, r Restoring) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(p.restoringFile(s), string(text)); err != nil {
+		return err
+	}
+	if err := p.restoreFiles(ctx, s, b, key); err != nil {
+		return fmt.Errorf("restore the files of %s: %w", s.Name(), err)
+	}
+	if s.Blueprint.Database == nil {
+		return nil
+	}
+	if err := p.restoreDatabase(ctx, s, to, with, b, r); err != nil {
+		return fmt.Errorf("restore the database of %s: %w", s.Name(), err)
+	}
+	return nil
+}
+
+// restoreFiles takes what there is aside, once, and unpacks the backup's in its place.
+func (p *Platform) restoreFiles(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key) error {
+	dir, aside := p.dir(s), p.replacedDir(s)
+	if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	// A restore that was killed left this one.
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := errors.Join(unpack(ctx, b, partFiles, dir), unpack(ctx, b, partStores, filepath.Join(dir, "stores"))); err != nil {
+		return err
+	}
+	if err := writeFile(p.keyFile(s, s.Blueprint.Backup.Key), strings.TrimSpace(key.Text().Reveal())); err != nil {
+		return err
+	}
+	_, err := p.Authorities(s)
+	if err == nil {
+		_, err = p.KeysAndStores(s)
+	}
+	return err
+}
+
+func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with platform.Release, b *backup.Backup, r Restoring) error {
+	if err := p.makeRoom(ctx, s); err != nil {
+		return err
+	}
+	if err := p.State.SetMigrated(s.Name(), ""); err != nil {
+		return err
+	}
+	if _, err := p.Database(ctx, s); err != nil {
+		return err
+	}
+	owner, err := p.secretFile(p.urlFile(s, ownerRole))
+	if err != nil {
+		return err
+	}
+	if err := restoreDump(ctx, p.programs(), b, config.NewSecret(strings.TrimSpace(owner.Reveal()))); err != nil {
+		return err
+	}
+	admin, err := p.Postgres.URL(databaseName(s))
+	if err != nil {
+		return err
+	}
+	if _, _, err := compare(ctx, config.NewSecret(admin), b.Manifest); err != nil {
+		return err
+	}
+	if _, err := p.Migrate(ctx, s, to); err != nil {
+		return err
+	}
+	if _, err := p.Mark(ctx, s); err != nil {
+		return err
+	}
+	if err := p.HandOver(ctx, s); err != nil {
+		return err
+	}
+	program := s.Blueprint.Backup.Restored
+	if len(program.Command) == 0 {
+		return nil
+	}
+	if said, err := p.oneOff(ctx, s, with, program, restoreFacts(b, r.Actor, r.Reason), nil); err != nil {
+		return fmt.Errorf("end what was given out before the restore: %w: %s", err, said)
+	}
+	return nil
+}
+
+// makeRoom takes a set's database aside, once; one that a killed restore left half full is dropped.
+func (p *Platform) makeRoom(ctx context.Context, s platform.Set) error {
+	admin, err := p.Postgres.connect(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	names, err := databases(ctx, admin)
+	if err != nil || !slices.Contains(names, databaseName(s)) {
+		return err
+	}
+	name, aside := pgx.Identifier{databaseName(s)}.Sanitize(), pgx.Identifier{p.replacedDatabase(s)}.Sanitize()
+	if slices.Contains(names, p.replacedDatabase(s)) {
+		_, err = admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+		return err
+	}
+	// Nobody connects to what is aside, the server's superuser excepted.
+	_, err = admin.PgConn().Exec(ctx, strings.Join([]string{"ALTER DATABASE " + name + " ALLOW_CONNECTIONS false",
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = " + literal(databaseName(s)),
+		"ALTER DATABASE " + name + " RENAME TO " + aside}, ";")).ReadAll()
+	return err
+}
+
+func databases(ctx context.Context, admin *pgx.Conn) ([]string, error) {
+	rows, err := admin.Query(ctx, "SELECT datname::text FROM pg_database")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// Restored ends a restore: the set serves, and what it had before is removed.
+func (p *Platform) Restored(ctx context.Context, s platform.Set) error {
+	if err := os.Remove(p.restoringFile(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	errs := []error{os.RemoveAll(p.replacedDir(s))}
+	if s.Blueprint.Database != nil {
+		admin, err := p.Postgres.connect(ctx, "postgres")
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		defer admin.Close(context.WithoutCancel(ctx))
+		_, err = admin.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{p.replacedDatabase(s)}.Sanitize()+" WITH (FORCE)")
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
