@@ -53,7 +53,7 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 		}
 	}
 	if b.Has(partDatabase) {
-		if err := p.rehearseDatabase(ctx, s, with, b, filepath.Join(dir, "postgres"), &r); err != nil {
+		if err := p.rehearseDatabase(ctx, s, with, b, dir, &r); err != nil {
 			return r, err
 		}
 	}
@@ -86,7 +86,7 @@ func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
 }
 
 func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, r *Rehearsal) (err error) {
-	plain, err := pgserver.New(pgserver.Config{Binaries: p.Postgres.Binaries(), Dir: dir, Throwaway: true})
+	plain, err := pgserver.New(pgserver.Config{Binaries: p.Postgres.Binaries(), Dir: filepath.Join(dir, "postgres"), Throwaway: true})
 	if err != nil {
 		return err
 	}
@@ -112,8 +112,17 @@ func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with pl
 	if err := p.markOn(ctx, server, s); err != nil {
 		return err
 	}
-	r.Said, err = p.verify(ctx, s, with, b, urls)
+	// With the keys of the backup: the set's own may be lost.
+	r.Said, err = p.verify(ctx, s, with, b, logins{urls: urls, keys: filepath.Join(dir, partFiles, "keys")})
 	return err
+}
+
+// logins are what a program of the blueprint is given.
+type logins struct {
+	// urls by role; nil for the set's own.
+	urls map[string]config.Secret
+	// keys is the directory of public halves.
+	keys string
 }
 
 func (p *Platform) programs() dump.Programs { return dump.Programs{Dir: p.Postgres.Binaries().Dir} }
@@ -199,11 +208,11 @@ func (p *Platform) markOn(ctx context.Context, server *Server, s platform.Set) e
 }
 
 // verify runs the blueprint's own verification on a restored database.
-func (p *Platform) verify(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, urls map[string]config.Secret) (said string, err error) {
+func (p *Platform) verify(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, given logins) (said string, err error) {
 	if len(s.Blueprint.Backup.Verify.Command) == 0 {
 		return "", nil
 	}
-	if said, err = p.oneOff(ctx, s, with, s.Blueprint.Backup.Verify, restoreFacts(b, "", ""), urls); err != nil {
+	if said, err = p.oneOff(ctx, s, with, s.Blueprint.Backup.Verify, restoreFacts(b, "", ""), given); err != nil {
 		return "", fmt.Errorf("what was restored is not whole: %w: %s", err, said)
 	}
 	return said, nil
@@ -213,14 +222,14 @@ func restoreFacts(b *backup.Backup, actor, reason string) *blueprint.Restore {
 	return &blueprint.Restore{Backup: b.Manifest.Name, TakenAt: b.Manifest.TakenAt.Format(time.RFC3339Nano), Checkpoint: b.Manifest.Checkpoint, Actor: actor, Reason: reason}
 }
 
-// oneOff runs a program of the blueprint that does one thing, with logins that the caller names; nil for the set's own.
-func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Release, program blueprint.OneOff, restore *blueprint.Restore, urls map[string]config.Secret) (said string, err error) {
+// oneOff runs a program of the blueprint that does one thing.
+func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Release, program blueprint.OneOff, restore *blueprint.Restore, given logins) (said string, err error) {
 	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, PublicKeys: map[string]string{}, Restore: restore}
 	if facts.MarkKeys, err = p.markKeys(); err != nil {
 		return "", err
 	}
 	for _, key := range program.PublicKeys {
-		text, err := os.ReadFile(p.publicFile(s, key))
+		text, err := os.ReadFile(filepath.Join(given.keys, key+".public"))
 		if err != nil {
 			return "", fmt.Errorf("read the public half of key %s: %w", key, err)
 		}
@@ -230,10 +239,10 @@ func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Rel
 	for _, role := range program.Database {
 		as = holder(s.Blueprint, role)
 		facts.DatabaseURLs[role] = p.urlFile(s, role)
-		if urls == nil {
+		if given.urls == nil {
 			continue
 		}
-		file, err := p.lendURL(ctx, s, as, urls[role])
+		file, err := p.lendURL(ctx, s, as, given.urls[role])
 		if err != nil {
 			return "", err
 		}

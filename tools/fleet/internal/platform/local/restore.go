@@ -137,7 +137,7 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 	if len(program.Command) == 0 {
 		return nil
 	}
-	if said, err := p.oneOff(ctx, s, with, program, restoreFacts(b, r.Actor, r.Reason), nil); err != nil {
+	if said, err := p.oneOff(ctx, s, with, program, restoreFacts(b, r.Actor, r.Reason), logins{keys: p.dir(s, "keys")}); err != nil {
 		return fmt.Errorf("end what was given out before the restore: %w: %s", err, said)
 	}
 	return nil
