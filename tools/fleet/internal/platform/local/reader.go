@@ -21,7 +21,11 @@ const readFor = 12 * time.Hour
 // reader lends a login that reads every row of a set's database and writes none, for as long as it takes to copy it. The superuser could
 // as well, and so could whatever runs when its session evaluates what the database's owner wrote.
 func (p *Platform) reader(ctx context.Context, s platform.Set) (url config.Secret, done func() error, err error) {
-	admin, err := p.Postgres.connect(ctx, "postgres")
+	server, err := p.databases(s)
+	if err != nil {
+		return url, nil, err
+	}
+	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
 		return url, nil, err
 	}
@@ -42,9 +46,9 @@ func (p *Platform) reader(ctx context.Context, s platform.Set) (url config.Secre
 	if err != nil {
 		return url, nil, fmt.Errorf("lend a login that reads %s: %w", databaseName(s), err)
 	}
-	return config.NewSecret(p.Postgres.URLAs(name, password, databaseName(s))), func() error {
+	return config.NewSecret(server.URLAs(name, password, databaseName(s))), func() error {
 		ctx := context.WithoutCancel(ctx)
-		admin, err := p.Postgres.connect(ctx, "postgres")
+		admin, err := p.connect(ctx, s, "postgres")
 		if err != nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with pl
 		return fmt.Errorf("start a server to try the backup out: %w", err)
 	}
 	defer func() { err = errors.Join(err, plain.Remove(context.WithoutCancel(ctx))) }()
-	server := &Server{Server: plain, name: "the throwaway server"}
+	server := throwaway{plain}
 	urls, err := p.throwawayRoles(ctx, server, s)
 	if err != nil {
 		return err
@@ -125,10 +125,25 @@ type logins struct {
 	keys string
 }
 
+// throwaway is a server that is made to try a backup out.
+type throwaway struct{ *pgserver.Server }
+
+func (t throwaway) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	url, err := t.URL(database)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server that the backup is tried out in: %w", err)
+	}
+	return conn, nil
+}
+
 func (p *Platform) programs() dump.Programs { return dump.Programs{Dir: p.Postgres.Binaries().Dir} }
 
 // throwawayRoles makes a set's roles and its empty database on a server that nothing else uses, and answers their connection strings.
-func (p *Platform) throwawayRoles(ctx context.Context, server *Server, s platform.Set) (map[string]config.Secret, error) {
+func (p *Platform) throwawayRoles(ctx context.Context, server throwaway, s platform.Set) (map[string]config.Secret, error) {
 	admin, err := server.connect(ctx, "postgres")
 	if err != nil {
 		return nil, err
@@ -192,7 +207,7 @@ func compare(ctx context.Context, url config.Secret, m *backup.Manifest) (tables
 }
 
 // markOn puts the set's marks on its database on a server.
-func (p *Platform) markOn(ctx context.Context, server *Server, s platform.Set) error {
+func (p *Platform) markOn(ctx context.Context, server throwaway, s platform.Set) error {
 	signer, err := p.signer()
 	if err != nil {
 		return err

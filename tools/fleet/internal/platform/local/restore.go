@@ -117,7 +117,11 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 	if err := restoreDump(ctx, p.programs(), b, config.NewSecret(strings.TrimSpace(owner.Reveal()))); err != nil {
 		return err
 	}
-	admin, err := p.Postgres.URL(databaseName(s))
+	server, err := p.databases(s)
+	if err != nil {
+		return err
+	}
+	admin, err := server.URL(databaseName(s))
 	if err != nil {
 		return err
 	}
@@ -145,12 +149,12 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 
 // makeRoom takes a set's database aside, once; one that a killed restore left half full is dropped.
 func (p *Platform) makeRoom(ctx context.Context, s platform.Set) error {
-	admin, err := p.Postgres.connect(ctx, "postgres")
+	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
 		return err
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
-	names, err := databases(ctx, admin)
+	names, err := databaseNames(ctx, admin)
 	if err != nil || !slices.Contains(names, databaseName(s)) {
 		return err
 	}
@@ -166,7 +170,7 @@ func (p *Platform) makeRoom(ctx context.Context, s platform.Set) error {
 	return err
 }
 
-func databases(ctx context.Context, admin *pgx.Conn) ([]string, error) {
+func databaseNames(ctx context.Context, admin *pgx.Conn) ([]string, error) {
 	rows, err := admin.Query(ctx, "SELECT datname::text FROM pg_database")
 	if err != nil {
 		return nil, err
@@ -181,7 +185,7 @@ func (p *Platform) Restored(ctx context.Context, s platform.Set) error {
 	}
 	errs := []error{os.RemoveAll(p.replacedDir(s))}
 	if s.Blueprint.Database != nil {
-		admin, err := p.Postgres.connect(ctx, "postgres")
+		admin, err := p.connect(ctx, s, "postgres")
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
