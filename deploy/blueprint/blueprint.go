@@ -293,6 +293,9 @@ func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
 	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a size: write it as 64MiB or 2GiB", node.Line, node.Value)}}
 }
 
+// Registry is the service of the plane that knows all sets. The component of a tenant's set that needs it reports for the set.
+const Registry = "registry"
+
 // Component finds a component by name.
 func (b *Blueprint) Component(name string) (Component, bool) {
 	for _, c := range b.Components {

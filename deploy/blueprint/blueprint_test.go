@@ -137,6 +137,14 @@ func TestCircleOfComponentsIsRefused(t *testing.T) {
 	}
 }
 
+func TestOneComponentReportsForItsSet(t *testing.T) {
+	text := strings.NewReplacer("needs: {database: [writer]}", "needs: {database: [writer], plane: [registry]}", "needs: {keys: [cookie]}", "needs: {keys: [cookie], plane: [registry]}").Replace(tiny(t))
+	_, err := blueprint.Parse("tiny.yaml", []byte(text))
+	if err == nil || !strings.Contains(err.Error(), "components[1].needs.plane: store reports to the registry already") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestEnvironmentHoldsWhatWasToldAndNoEmptyValue(t *testing.T) {
 	f := blueprint.Facts{Plane: "dev", Addresses: map[string]string{"api": "127.0.0.1:1"}}
 	got, err := f.Environ(map[string]string{"A": "{{.Plane}}", "C": "{{.Slug}}"}, map[string]string{"B": `{{.Address "api"}}`, "A": "own"})

@@ -285,7 +285,7 @@ func (c *checker) machineReader() {
 
 func (c *checker) components() {
 	seen := map[string]bool{}
-	prefixes, holders := map[string]string{}, map[string]string{}
+	prefixes, holders, reporter := map[string]string{}, map[string]string{}, ""
 	for i, comp := range c.b.Components {
 		at := func(path ...any) []any { return append([]any{"components", i}, path...) }
 		if !label.MatchString(comp.Name) {
@@ -325,6 +325,12 @@ func (c *checker) components() {
 			}
 		}
 		c.needs(at, comp.Needs)
+		if c.b.Scope == ScopeTenant && slices.Contains(comp.Needs.Plane, Registry) {
+			if reporter != "" {
+				c.at(at("needs", "plane"), "%s reports to the %s already, and one component does so for its set", reporter, Registry)
+			}
+			reporter = comp.Name
+		}
 		for what, names := range map[string][]string{"role": comp.Needs.Database, "key": comp.Needs.Keys, "store": comp.Needs.Stores} {
 			for _, name := range names {
 				if other, taken := holders[what+" "+name]; taken {

@@ -116,8 +116,8 @@ func checkPlaneRule(ctx context.Context, c *call) (context.Context, error) {
 }
 
 // planeName is what rules of the control plane call a workload; empty for one that they have no name for. Services of the plane have
-// their own names, and people are operators, each with a name in the certificate. Of a tenant's set, one service reports for it, and
-// the provisioner is whoever carries out an operation on that tenant: neither name is the plane's to have.
+// their own names, and people are operators, each with a name in the certificate. A tenant's services are its set, of which the registry
+// knows the one that reports, and the provisioner is whoever carries out an operation on that tenant: neither name is the plane's to have.
 func planeName(who workload.Identity) string {
 	switch {
 	case who.Tenant.IsZero() && (who.Service == set || who.Service == provisioner):
@@ -126,17 +126,13 @@ func planeName(who workload.Identity) string {
 		return operator
 	case who.Tenant.IsZero():
 		return who.Service
-	case who.Service == reporter:
-		return set
 	case who.Service == provisioner:
 		return provisioner
 	}
-	return ""
+	return set
 }
 
 const (
-	// reporter is the service that speaks for its set at the control plane.
-	reporter = "audit"
 	// set, operator and provisioner are names of rules, beside those of the plane's services.
 	set         = "set"
 	operator    = workload.Operator

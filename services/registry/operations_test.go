@@ -147,7 +147,7 @@ func (h *harness) place(tenantID string) *registryv1.ServiceSet {
 	h.t.Helper()
 	x := tenant{id: parse(h.t, tenantID)}
 	x.root, x.issuer = authority(h.t, h.domain(x.id))
-	return &registryv1.ServiceSet{CaCertificatesPem: string(x.root.CertificatePEM()), Release: older,
+	return &registryv1.ServiceSet{CaCertificatesPem: string(x.root.CertificatePEM()), Release: older, Reporter: "audit",
 		Components: []*registryv1.Component{{Name: "iam", Address: freeAddress(h.t)}},
 		Database:   &registryv1.DatabasePlace{Server: freeAddress(h.t), Name: "db"}}
 }

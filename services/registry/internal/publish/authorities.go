@@ -13,8 +13,10 @@ import (
 
 // authority is a tenant's roots, parsed when first asked for: of ten thousand tenants a process may see a few hundred.
 type authority struct {
-	pem   string
-	roots func() (*x509.CertPool, error)
+	pem string
+	// reporter is the service that reports for the tenant's set.
+	reporter string
+	roots    func() (*x509.CertPool, error)
 }
 
 // authorities are those before with what changed. Those that did not change stay, for a pool that is another one counts as another root
@@ -28,14 +30,27 @@ func (p *Publisher) authorities(before map[id.Tenant]*authority, changed []store
 			continue
 		}
 		domain, pem := workload.TrustDomain{Plane: p.plane, Tenant: s.ID}, *s.CaCertificatesPem
+		var reporter string
+		if s.Reporter != nil {
+			reporter = *s.Reporter
+		}
 		if a, ok := before[s.ID]; ok && a.pem == pem {
+			now[s.ID] = &authority{pem: pem, reporter: reporter, roots: a.roots}
 			continue
 		}
-		now[s.ID] = &authority{pem: pem, roots: sync.OnceValues(func() (*x509.CertPool, error) {
+		now[s.ID] = &authority{pem: pem, reporter: reporter, roots: sync.OnceValues(func() (*x509.CertPool, error) {
 			return workload.ParseRoots(domain, []byte(pem))
 		})}
 	}
 	return now
+}
+
+// Reporter is the service that reports for a tenant's set; empty where none does.
+func (p *Publisher) Reporter(tenant id.Tenant) string {
+	if a, ok := p.present.Load().authorities[tenant]; ok {
+		return a.reporter
+	}
+	return ""
 }
 
 // Anchors trusts the plane's own services as plane does, and those of every tenant that has a set and was not offboarded by that

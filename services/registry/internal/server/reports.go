@@ -38,6 +38,9 @@ func (s *reports) Report(ctx context.Context, req *registryv1.ReportRequest) (*r
 	if who.Tenant.IsZero() {
 		return nil, fault.New(fault.PermissionDenied, "%s is no tenant's set", who)
 	}
+	if who.Service != s.Publisher.Reporter(who.Tenant) {
+		return nil, fault.New(fault.PermissionDenied, "%s does not report for its set: the blueprint names who does", who)
+	}
 	size, err := s.Intake.Keep(ctx, who.Tenant, req)
 	if err != nil {
 		return nil, err

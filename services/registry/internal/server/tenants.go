@@ -128,7 +128,7 @@ func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*re
 		return nil, err
 	}
 	for _, s := range sets {
-		by[s.TenantID].ServiceSet = &registryv1.ServiceSet{CaCertificatesPem: s.CaCertificatesPem, Release: s.Release, Database: databaseOf(s)}
+		by[s.TenantID].ServiceSet = &registryv1.ServiceSet{CaCertificatesPem: s.CaCertificatesPem, Release: s.Release, Reporter: s.Reporter, Database: databaseOf(s)}
 	}
 	components, err := q.ComponentsOf(ctx, ids)
 	if err != nil {

@@ -259,7 +259,7 @@ func (s *tenantWrites) PutServiceSet(ctx context.Context, req *registryv1.PutSer
 
 func (ch change) put(ctx context.Context, t store.Tenant, set *registryv1.ServiceSet) error {
 	tenant := t.ID
-	params := store.PutSetParams{TenantID: tenant, CaCertificatesPem: set.GetCaCertificatesPem(), Release: set.GetRelease()}
+	params := store.PutSetParams{TenantID: tenant, CaCertificatesPem: set.GetCaCertificatesPem(), Release: set.GetRelease(), Reporter: set.GetReporter()}
 	if d := set.GetDatabase(); d != nil {
 		if err := ch.serverFits(ctx, t, d); err != nil {
 			return err

@@ -95,6 +95,7 @@ type ServiceSet struct {
 	UpdatedAt         time.Time
 	DatabaseServer    *string
 	DatabaseName      *string
+	Reporter          string
 }
 
 type Tenant struct {

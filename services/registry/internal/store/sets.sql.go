@@ -129,9 +129,9 @@ func (q *Queries) OthersOnServer(ctx context.Context, arg OthersOnServerParams) 
 }
 
 const putSet = `-- name: PutSet :exec
-INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release, database_server, database_name)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release,
+INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release, reporter, database_server, database_name)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release, reporter = excluded.reporter,
     database_server = excluded.database_server, database_name = excluded.database_name, updated_at = now()
 `
 
@@ -139,6 +139,7 @@ type PutSetParams struct {
 	TenantID          id.Tenant
 	CaCertificatesPem string
 	Release           string
+	Reporter          string
 	DatabaseServer    *string
 	DatabaseName      *string
 }
@@ -148,6 +149,7 @@ func (q *Queries) PutSet(ctx context.Context, arg PutSetParams) error {
 		arg.TenantID,
 		arg.CaCertificatesPem,
 		arg.Release,
+		arg.Reporter,
 		arg.DatabaseServer,
 		arg.DatabaseName,
 	)
@@ -155,7 +157,7 @@ func (q *Queries) PutSet(ctx context.Context, arg PutSetParams) error {
 }
 
 const setsOf = `-- name: SetsOf :many
-SELECT tenant_id, ca_certificates_pem, release, updated_at, database_server, database_name FROM registry.service_sets WHERE tenant_id = ANY ($1::uuid[])
+SELECT tenant_id, ca_certificates_pem, release, updated_at, database_server, database_name, reporter FROM registry.service_sets WHERE tenant_id = ANY ($1::uuid[])
 `
 
 func (q *Queries) SetsOf(ctx context.Context, tenantIds []id.Tenant) ([]ServiceSet, error) {
@@ -174,6 +176,7 @@ func (q *Queries) SetsOf(ctx context.Context, tenantIds []id.Tenant) ([]ServiceS
 			&i.UpdatedAt,
 			&i.DatabaseServer,
 			&i.DatabaseName,
+			&i.Reporter,
 		); err != nil {
 			return nil, err
 		}

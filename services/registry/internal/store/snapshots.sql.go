@@ -27,7 +27,7 @@ func (q *Queries) BumpSnapshot(ctx context.Context) (int64, error) {
 }
 
 const changedSets = `-- name: ChangedSets :many
-SELECT t.id, t.slug, t.state, s.ca_certificates_pem
+SELECT t.id, t.slug, t.state, s.ca_certificates_pem, s.reporter
 FROM registry.tenants t LEFT JOIN registry.service_sets s ON s.tenant_id = t.id AND t.state <> 'offboarded'
 WHERE t.routes_version > $1 ORDER BY t.id
 `
@@ -37,6 +37,7 @@ type ChangedSetsRow struct {
 	Slug              string
 	State             string
 	CaCertificatesPem *string
+	Reporter          *string
 }
 
 // Tenants whose routes changed after a version. Without an authority is who has no set, or left.
@@ -54,6 +55,7 @@ func (q *Queries) ChangedSets(ctx context.Context, since int64) ([]ChangedSetsRo
 			&i.Slug,
 			&i.State,
 			&i.CaCertificatesPem,
+			&i.Reporter,
 		); err != nil {
 			return nil, err
 		}

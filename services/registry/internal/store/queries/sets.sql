@@ -1,7 +1,7 @@
 -- name: PutSet :exec
-INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release, database_server, database_name)
-VALUES (@tenant_id, @ca_certificates_pem, @release, sqlc.narg(database_server), sqlc.narg(database_name))
-ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release,
+INSERT INTO registry.service_sets (tenant_id, ca_certificates_pem, release, reporter, database_server, database_name)
+VALUES (@tenant_id, @ca_certificates_pem, @release, @reporter, sqlc.narg(database_server), sqlc.narg(database_name))
+ON CONFLICT (tenant_id) DO UPDATE SET ca_certificates_pem = excluded.ca_certificates_pem, release = excluded.release, reporter = excluded.reporter,
     database_server = excluded.database_server, database_name = excluded.database_name, updated_at = now();
 
 -- name: LockServer :exec

@@ -15,6 +15,6 @@ UPDATE registry.tenants SET routes_version = @version WHERE id = @id;
 
 -- name: ChangedSets :many
 -- Tenants whose routes changed after a version. Without an authority is who has no set, or left.
-SELECT t.id, t.slug, t.state, s.ca_certificates_pem
+SELECT t.id, t.slug, t.state, s.ca_certificates_pem, s.reporter
 FROM registry.tenants t LEFT JOIN registry.service_sets s ON s.tenant_id = t.id AND t.state <> 'offboarded'
 WHERE t.routes_version > @since ORDER BY t.id;

@@ -8,12 +8,13 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/workload"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
 // registryService is the service of the control plane that knows the tenants.
-const registryService = "registry"
+const registryService = blueprint.Registry
 
 // Registry connects to the plane's registry as its operator. It connects when it is used.
 func (p *Platform) Registry() (*grpc.ClientConn, error) {
@@ -56,6 +57,9 @@ func (p *Platform) Placed(_ context.Context, s platform.Set, r platform.Release)
 		addr, err := p.Address(s, c.Name, "api")
 		if err != nil {
 			return nil, err
+		}
+		if slices.Contains(c.Needs.Plane, blueprint.Registry) {
+			out.Reporter = c.Name
 		}
 		out.Components = append(out.Components, &registryv1.Component{Name: c.Name, Address: addr, PathPrefixes: c.Routes})
 	}

@@ -150,7 +150,7 @@ type Rule struct {
 	// verified principal. Empty: no user and no service account may call.
 	Permission string `protobuf:"bytes,3,opt,name=permission,proto3" json:"permission,omitempty"`
 	// Names of the workloads that may call over mutual TLS: services of the same set; at level plane, `operator`,
-	// `gateway`, `set` for the service that reports for a set, and `provisioner` for whoever carries out an operation on one tenant.
+	// `gateway`, `set` for a service of a tenant's set, and `provisioner` for whoever carries out an operation on one tenant.
 	Workloads []string `protobuf:"bytes,4,rep,name=workloads,proto3" json:"workloads,omitempty"`
 	// Why the method may be called by someone not yet known. Empty: it may not.
 	Open string `protobuf:"bytes,5,opt,name=open,proto3" json:"open,omitempty"`

@@ -1114,7 +1114,9 @@ type ServiceSet struct {
 	// Release it is meant to run.
 	Release string `protobuf:"bytes,3,opt,name=release,proto3" json:"release,omitempty"`
 	// Where its database is; absent where the platform doesn't say, which a plane `prod` refuses.
-	Database      *DatabasePlace `protobuf:"bytes,4,opt,name=database,proto3" json:"database,omitempty"`
+	Database *DatabasePlace `protobuf:"bytes,4,opt,name=database,proto3" json:"database,omitempty"`
+	// Name of the component that reports for the set; empty where none does.
+	Reporter      string `protobuf:"bytes,5,opt,name=reporter,proto3" json:"reporter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1175,6 +1177,13 @@ func (x *ServiceSet) GetDatabase() *DatabasePlace {
 		return x.Database
 	}
 	return nil
+}
+
+func (x *ServiceSet) GetReporter() string {
+	if x != nil {
+		return x.Reporter
+	}
+	return ""
 }
 
 // PutServiceSetRequest carries a set.
@@ -2098,7 +2107,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x04name\x12$\n" +
 	"\aaddress\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\aaddress\x12I\n" +
-	"\rpath_prefixes\x18\x03 \x03(\tB$\xbaH!\x92\x01\x1e\x10@\"\x1ar\x18\x18\xc8\x012\x13^/[A-Za-z0-9._/-]*$R\fpathPrefixes\"\xef\x01\n" +
+	"\rpath_prefixes\x18\x03 \x03(\tB$\xbaH!\x92\x01\x1e\x10@\"\x1ar\x18\x18\xc8\x012\x13^/[A-Za-z0-9._/-]*$R\fpathPrefixes\"\xad\x02\n" +
 	"\n" +
 	"ServiceSet\x12E\n" +
 	"\n" +
@@ -2106,7 +2115,8 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"components\x129\n" +
 	"\x13ca_certificates_pem\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04R\x11caCertificatesPem\x12\"\n" +
 	"\arelease\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\arelease\x12;\n" +
-	"\bdatabase\x18\x04 \x01(\v2\x1f.a3os.registry.v1.DatabasePlaceR\bdatabase\"\xd8\x01\n" +
+	"\bdatabase\x18\x04 \x01(\v2\x1f.a3os.registry.v1.DatabasePlaceR\bdatabase\x12<\n" +
+	"\breporter\x18\x05 \x01(\tB \xbaH\x1d\xd8\x01\x01r\x182\x16^[a-z][a-z0-9-]{0,38}$R\breporter\"\xd8\x01\n" +
 	"\x14PutServiceSetRequest\x12E\n" +
 	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12E\n" +
 	"\vservice_set\x18\x02 \x01(\v2\x1c.a3os.registry.v1.ServiceSetB\x06\xbaH\x03\xc8\x01\x01R\n" +
