@@ -74,6 +74,14 @@ func migrate(ctx context.Context, db *sql.DB, roles Roles, m Migration) error {
 
 var roleWord = regexp.MustCompile(`\brole_[a-z_]+\b`)
 
+// RoleWords are the words for roles that a migration's text uses.
+func RoleWords(text string) []string { return roleWord.FindAllString(text, -1) }
+
+// ReplaceRoles puts what real answers in the place of each word for a role.
+func ReplaceRoles(text string, real func(word string) string) string {
+	return roleWord.ReplaceAllStringFunc(text, real)
+}
+
 // roleFS reads files with the real roles in the place of their words.
 type roleFS struct {
 	fs.FS
@@ -91,7 +99,7 @@ func (r roleFS) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	var missing error
-	text := roleWord.ReplaceAllStringFunc(string(raw), func(word string) string {
+	text := ReplaceRoles(string(raw), func(word string) string {
 		real, ok := r.roles[word]
 		if !ok {
 			missing = fmt.Errorf("%s names %s, and no such role was given", name, word)

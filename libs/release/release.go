@@ -135,3 +135,26 @@ func repeated[T any](of []T, name func(T) string) (string, bool) {
 	}
 	return "", false
 }
+
+// CanUpgrade says why a set that runs one release can't be brought to another, or nil.
+func CanUpgrade(from Name, to *registryv1.ReleaseManifest) error {
+	if lowest := to.GetMinimumVersion(); lowest != "" && Compare(from.Version, lowest) < 0 {
+		return fmt.Errorf("release %s is upgraded to from %s or later, and the set runs %s: bring it to %s first", to.GetVersion(), lowest, from.Version, lowest)
+	}
+	if Compare(from.Version, to.GetVersion()) > 0 {
+		return fmt.Errorf("release %s is earlier than %s, which the set runs: that would be a downgrade", to.GetVersion(), from.Version)
+	}
+	return nil
+}
+
+// CanDowngrade says why a set that runs one release can't go back to another, or nil. The database stays as it is, so the earlier
+// programs must work with it.
+func CanDowngrade(from *registryv1.ReleaseManifest, to Name) error {
+	if Compare(to.Version, from.GetVersion()) > 0 {
+		return fmt.Errorf("release %s is later than %s, which the set runs: that would be an upgrade", to.Version, from.GetVersion())
+	}
+	if oldest := from.GetOldestCompatible(); oldest != "" && Compare(to.Version, oldest) < 0 {
+		return fmt.Errorf("release %s can't work with the database of %s: the oldest that can is %s", to.Version, from.GetVersion(), oldest)
+	}
+	return nil
+}

@@ -212,3 +212,21 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestAReleaseSaysFromWhereAndHowFarBack(t *testing.T) {
+	m := manifest(func(m *registryv1.ReleaseManifest) {
+		m.Version, m.MinimumVersion, m.OldestCompatible = "1.4.0", "1.2.0", "1.3.0"
+	})
+	for version, want := range map[string]struct{ up, down bool }{
+		"1.1.9": {false, false}, "1.2.0-rc.1": {false, false}, "1.2.0": {true, false}, "1.3.0": {true, true}, "1.4.0-rc.1": {true, true},
+		"1.4.0": {true, true}, "1.4.1": {false, false}, release.Development: {false, false},
+	} {
+		n := release.Name{Version: version}
+		if got := release.CanUpgrade(n, m) == nil; got != want.up {
+			t.Errorf("from %s: may be upgraded %v, want %v", version, got, want.up)
+		}
+		if got := release.CanDowngrade(m, n) == nil; got != want.down {
+			t.Errorf("back to %s: may go back %v, want %v", version, got, want.down)
+		}
+	}
+}

@@ -1349,7 +1349,9 @@ type TakeRolloutLeaseRequest struct {
 	// `rol_…`.
 	RolloutId string `protobuf:"bytes,1,opt,name=rollout_id,json=rolloutId,proto3" json:"rollout_id,omitempty"`
 	// Where the work is done, for people: host and process.
-	Place         string `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
+	Place string `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
+	// Fence of a lease of the caller's own whose process the caller knows to have ended: it is replaced at once. 0 for none.
+	InsteadOf     int64 `protobuf:"varint,3,opt,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1396,6 +1398,13 @@ func (x *TakeRolloutLeaseRequest) GetPlace() string {
 		return x.Place
 	}
 	return ""
+}
+
+func (x *TakeRolloutLeaseRequest) GetInsteadOf() int64 {
+	if x != nil {
+		return x.InsteadOf
+	}
+	return 0
 }
 
 // TakeRolloutLeaseResponse carries the lease.
@@ -1563,6 +1572,98 @@ func (x *RenewRolloutLeaseResponse) GetLease() *Lease {
 	return nil
 }
 
+// ReleaseRolloutLeaseRequest gives a lease back.
+type ReleaseRolloutLeaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `rol_…`.
+	RolloutId string `protobuf:"bytes,1,opt,name=rollout_id,json=rolloutId,proto3" json:"rollout_id,omitempty"`
+	// From TakeRolloutLease.
+	LeaseToken    string `protobuf:"bytes,2,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseRolloutLeaseRequest) Reset() {
+	*x = ReleaseRolloutLeaseRequest{}
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRolloutLeaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRolloutLeaseRequest) ProtoMessage() {}
+
+func (x *ReleaseRolloutLeaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRolloutLeaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseRolloutLeaseRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReleaseRolloutLeaseRequest) GetRolloutId() string {
+	if x != nil {
+		return x.RolloutId
+	}
+	return ""
+}
+
+func (x *ReleaseRolloutLeaseRequest) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
+}
+
+// ReleaseRolloutLeaseResponse is empty.
+type ReleaseRolloutLeaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseRolloutLeaseResponse) Reset() {
+	*x = ReleaseRolloutLeaseResponse{}
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRolloutLeaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRolloutLeaseResponse) ProtoMessage() {}
+
+func (x *ReleaseRolloutLeaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRolloutLeaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseRolloutLeaseResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{20}
+}
+
 // RecordRolloutTenantRequest moves a tenant on.
 type RecordRolloutTenantRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1588,7 +1689,7 @@ type RecordRolloutTenantRequest struct {
 
 func (x *RecordRolloutTenantRequest) Reset() {
 	*x = RecordRolloutTenantRequest{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1701,7 @@ func (x *RecordRolloutTenantRequest) String() string {
 func (*RecordRolloutTenantRequest) ProtoMessage() {}
 
 func (x *RecordRolloutTenantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1714,7 @@ func (x *RecordRolloutTenantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRolloutTenantRequest.ProtoReflect.Descriptor instead.
 func (*RecordRolloutTenantRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{19}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RecordRolloutTenantRequest) GetRolloutId() string {
@@ -1683,7 +1784,7 @@ type RecordRolloutTenantResponse struct {
 
 func (x *RecordRolloutTenantResponse) Reset() {
 	*x = RecordRolloutTenantResponse{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1796,7 @@ func (x *RecordRolloutTenantResponse) String() string {
 func (*RecordRolloutTenantResponse) ProtoMessage() {}
 
 func (x *RecordRolloutTenantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1809,7 @@ func (x *RecordRolloutTenantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRolloutTenantResponse.ProtoReflect.Descriptor instead.
 func (*RecordRolloutTenantResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{20}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecordRolloutTenantResponse) GetRollout() *Rollout {
@@ -1731,7 +1832,7 @@ type PauseRolloutRequest struct {
 
 func (x *PauseRolloutRequest) Reset() {
 	*x = PauseRolloutRequest{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1844,7 @@ func (x *PauseRolloutRequest) String() string {
 func (*PauseRolloutRequest) ProtoMessage() {}
 
 func (x *PauseRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1857,7 @@ func (x *PauseRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRolloutRequest.ProtoReflect.Descriptor instead.
 func (*PauseRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{21}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PauseRolloutRequest) GetRolloutId() string {
@@ -1784,7 +1885,7 @@ type PauseRolloutResponse struct {
 
 func (x *PauseRolloutResponse) Reset() {
 	*x = PauseRolloutResponse{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[22]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1897,7 @@ func (x *PauseRolloutResponse) String() string {
 func (*PauseRolloutResponse) ProtoMessage() {}
 
 func (x *PauseRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[22]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1910,7 @@ func (x *PauseRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRolloutResponse.ProtoReflect.Descriptor instead.
 func (*PauseRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{22}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PauseRolloutResponse) GetRollout() *Rollout {
@@ -1832,7 +1933,7 @@ type ResumeRolloutRequest struct {
 
 func (x *ResumeRolloutRequest) Reset() {
 	*x = ResumeRolloutRequest{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[23]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1945,7 @@ func (x *ResumeRolloutRequest) String() string {
 func (*ResumeRolloutRequest) ProtoMessage() {}
 
 func (x *ResumeRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[23]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1958,7 @@ func (x *ResumeRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRolloutRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{23}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResumeRolloutRequest) GetRolloutId() string {
@@ -1885,7 +1986,7 @@ type ResumeRolloutResponse struct {
 
 func (x *ResumeRolloutResponse) Reset() {
 	*x = ResumeRolloutResponse{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[24]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +1998,7 @@ func (x *ResumeRolloutResponse) String() string {
 func (*ResumeRolloutResponse) ProtoMessage() {}
 
 func (x *ResumeRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[24]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2011,7 @@ func (x *ResumeRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRolloutResponse.ProtoReflect.Descriptor instead.
 func (*ResumeRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{24}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResumeRolloutResponse) GetRollout() *Rollout {
@@ -1935,7 +2036,7 @@ type SkipRolloutTenantRequest struct {
 
 func (x *SkipRolloutTenantRequest) Reset() {
 	*x = SkipRolloutTenantRequest{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[25]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2048,7 @@ func (x *SkipRolloutTenantRequest) String() string {
 func (*SkipRolloutTenantRequest) ProtoMessage() {}
 
 func (x *SkipRolloutTenantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[25]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2061,7 @@ func (x *SkipRolloutTenantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkipRolloutTenantRequest.ProtoReflect.Descriptor instead.
 func (*SkipRolloutTenantRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{25}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SkipRolloutTenantRequest) GetRolloutId() string {
@@ -1995,7 +2096,7 @@ type SkipRolloutTenantResponse struct {
 
 func (x *SkipRolloutTenantResponse) Reset() {
 	*x = SkipRolloutTenantResponse{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[26]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2108,7 @@ func (x *SkipRolloutTenantResponse) String() string {
 func (*SkipRolloutTenantResponse) ProtoMessage() {}
 
 func (x *SkipRolloutTenantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[26]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2121,7 @@ func (x *SkipRolloutTenantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkipRolloutTenantResponse.ProtoReflect.Descriptor instead.
 func (*SkipRolloutTenantResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{26}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SkipRolloutTenantResponse) GetRollout() *Rollout {
@@ -2045,7 +2146,7 @@ type RetargetRolloutRequest struct {
 
 func (x *RetargetRolloutRequest) Reset() {
 	*x = RetargetRolloutRequest{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[27]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2158,7 @@ func (x *RetargetRolloutRequest) String() string {
 func (*RetargetRolloutRequest) ProtoMessage() {}
 
 func (x *RetargetRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[27]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2171,7 @@ func (x *RetargetRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetargetRolloutRequest.ProtoReflect.Descriptor instead.
 func (*RetargetRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{27}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RetargetRolloutRequest) GetRolloutId() string {
@@ -2105,7 +2206,7 @@ type RetargetRolloutResponse struct {
 
 func (x *RetargetRolloutResponse) Reset() {
 	*x = RetargetRolloutResponse{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[28]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2218,7 @@ func (x *RetargetRolloutResponse) String() string {
 func (*RetargetRolloutResponse) ProtoMessage() {}
 
 func (x *RetargetRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[28]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2231,7 @@ func (x *RetargetRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetargetRolloutResponse.ProtoReflect.Descriptor instead.
 func (*RetargetRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{28}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RetargetRolloutResponse) GetRollout() *Rollout {
@@ -2153,7 +2254,7 @@ type AbortRolloutRequest struct {
 
 func (x *AbortRolloutRequest) Reset() {
 	*x = AbortRolloutRequest{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[29]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2266,7 @@ func (x *AbortRolloutRequest) String() string {
 func (*AbortRolloutRequest) ProtoMessage() {}
 
 func (x *AbortRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[29]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2279,7 @@ func (x *AbortRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRolloutRequest.ProtoReflect.Descriptor instead.
 func (*AbortRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{29}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AbortRolloutRequest) GetRolloutId() string {
@@ -2206,7 +2307,7 @@ type AbortRolloutResponse struct {
 
 func (x *AbortRolloutResponse) Reset() {
 	*x = AbortRolloutResponse{}
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[30]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2319,7 @@ func (x *AbortRolloutResponse) String() string {
 func (*AbortRolloutResponse) ProtoMessage() {}
 
 func (x *AbortRolloutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[30]
+	mi := &file_a3os_registry_v1_rollout_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2332,7 @@ func (x *AbortRolloutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortRolloutResponse.ProtoReflect.Descriptor instead.
 func (*AbortRolloutResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{30}
+	return file_a3os_registry_v1_rollout_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AbortRolloutResponse) GetRollout() *Rollout {
@@ -2340,12 +2441,14 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"\x13BeginRolloutRequest\x129\n" +
 	"\tplan_hash\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\bplanHash\"K\n" +
 	"\x14BeginRolloutResponse\x123\n" +
-	"\arollout\x18\x01 \x01(\v2\x19.a3os.registry.v1.RolloutR\arollout\"\x84\x01\n" +
+	"\arollout\x18\x01 \x01(\v2\x19.a3os.registry.v1.RolloutR\arollout\"\xac\x01\n" +
 	"\x17TakeRolloutLeaseRequest\x12G\n" +
 	"\n" +
 	"rollout_id\x18\x01 \x01(\tB(\xbaH%r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\x12 \n" +
 	"\x05place\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05place\"u\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05place\x12&\n" +
+	"\n" +
+	"instead_of\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tinsteadOf\"u\n" +
 	"\x18TakeRolloutLeaseResponse\x123\n" +
 	"\arollout\x18\x01 \x01(\v2\x19.a3os.registry.v1.RolloutR\arollout\x12$\n" +
 	"\vlease_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
@@ -2357,7 +2460,13 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"leaseToken\x12%\n" +
 	"\twaits_for\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\bwaitsFor\"J\n" +
 	"\x19RenewRolloutLeaseResponse\x12-\n" +
-	"\x05lease\x18\x01 \x01(\v2\x17.a3os.registry.v1.LeaseR\x05lease\"\xe1\x03\n" +
+	"\x05lease\x18\x01 \x01(\v2\x17.a3os.registry.v1.LeaseR\x05lease\"\x94\x01\n" +
+	"\x1aReleaseRolloutLeaseRequest\x12G\n" +
+	"\n" +
+	"rollout_id\x18\x01 \x01(\tB(\xbaH%r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\x12-\n" +
+	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
+	"leaseToken\"\x1d\n" +
+	"\x1bReleaseRolloutLeaseResponse\"\xe1\x03\n" +
 	"\x1aRecordRolloutTenantRequest\x12G\n" +
 	"\n" +
 	"rollout_id\x18\x01 \x01(\tB(\xbaH%r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\x12-\n" +
@@ -2440,11 +2549,12 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"\n" +
 	"GetRollout\x12#.a3os.registry.v1.GetRolloutRequest\x1a$.a3os.registry.v1.GetRolloutResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12q\n" +
 	"\fListRollouts\x12%.a3os.registry.v1.ListRolloutsRequest\x1a&.a3os.registry.v1.ListRolloutsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12s\n" +
-	"\fWatchRollout\x12%.a3os.registry.v1.WatchRolloutRequest\x1a&.a3os.registry.v1.WatchRolloutResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator0\x012\xee\b\n" +
+	"\fWatchRollout\x12%.a3os.registry.v1.WatchRolloutRequest\x1a&.a3os.registry.v1.WatchRolloutResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator0\x012\xf7\t\n" +
 	"\x13RolloutWriteService\x12q\n" +
 	"\fBeginRollout\x12%.a3os.registry.v1.BeginRolloutRequest\x1a&.a3os.registry.v1.BeginRolloutResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12}\n" +
 	"\x10TakeRolloutLease\x12).a3os.registry.v1.TakeRolloutLeaseRequest\x1a*.a3os.registry.v1.TakeRolloutLeaseResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12\x80\x01\n" +
 	"\x11RenewRolloutLease\x12*.a3os.registry.v1.RenewRolloutLeaseRequest\x1a+.a3os.registry.v1.RenewRolloutLeaseResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12\x86\x01\n" +
+	"\x13ReleaseRolloutLease\x12,.a3os.registry.v1.ReleaseRolloutLeaseRequest\x1a-.a3os.registry.v1.ReleaseRolloutLeaseResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12\x86\x01\n" +
 	"\x13RecordRolloutTenant\x12,.a3os.registry.v1.RecordRolloutTenantRequest\x1a-.a3os.registry.v1.RecordRolloutTenantResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12q\n" +
 	"\fPauseRollout\x12%.a3os.registry.v1.PauseRolloutRequest\x1a&.a3os.registry.v1.PauseRolloutResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12t\n" +
 	"\rResumeRollout\x12&.a3os.registry.v1.ResumeRolloutRequest\x1a'.a3os.registry.v1.ResumeRolloutResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12\x80\x01\n" +
@@ -2465,7 +2575,7 @@ func file_a3os_registry_v1_rollout_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_registry_v1_rollout_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_a3os_registry_v1_rollout_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_a3os_registry_v1_rollout_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_a3os_registry_v1_rollout_proto_goTypes = []any{
 	(RollbackScope)(0),                  // 0: a3os.registry.v1.RollbackScope
 	(RolloutState)(0),                   // 1: a3os.registry.v1.RolloutState
@@ -2489,47 +2599,49 @@ var file_a3os_registry_v1_rollout_proto_goTypes = []any{
 	(*TakeRolloutLeaseResponse)(nil),    // 19: a3os.registry.v1.TakeRolloutLeaseResponse
 	(*RenewRolloutLeaseRequest)(nil),    // 20: a3os.registry.v1.RenewRolloutLeaseRequest
 	(*RenewRolloutLeaseResponse)(nil),   // 21: a3os.registry.v1.RenewRolloutLeaseResponse
-	(*RecordRolloutTenantRequest)(nil),  // 22: a3os.registry.v1.RecordRolloutTenantRequest
-	(*RecordRolloutTenantResponse)(nil), // 23: a3os.registry.v1.RecordRolloutTenantResponse
-	(*PauseRolloutRequest)(nil),         // 24: a3os.registry.v1.PauseRolloutRequest
-	(*PauseRolloutResponse)(nil),        // 25: a3os.registry.v1.PauseRolloutResponse
-	(*ResumeRolloutRequest)(nil),        // 26: a3os.registry.v1.ResumeRolloutRequest
-	(*ResumeRolloutResponse)(nil),       // 27: a3os.registry.v1.ResumeRolloutResponse
-	(*SkipRolloutTenantRequest)(nil),    // 28: a3os.registry.v1.SkipRolloutTenantRequest
-	(*SkipRolloutTenantResponse)(nil),   // 29: a3os.registry.v1.SkipRolloutTenantResponse
-	(*RetargetRolloutRequest)(nil),      // 30: a3os.registry.v1.RetargetRolloutRequest
-	(*RetargetRolloutResponse)(nil),     // 31: a3os.registry.v1.RetargetRolloutResponse
-	(*AbortRolloutRequest)(nil),         // 32: a3os.registry.v1.AbortRolloutRequest
-	(*AbortRolloutResponse)(nil),        // 33: a3os.registry.v1.AbortRolloutResponse
-	(*timestamppb.Timestamp)(nil),       // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 35: google.protobuf.Duration
-	(*Lease)(nil),                       // 36: a3os.registry.v1.Lease
+	(*ReleaseRolloutLeaseRequest)(nil),  // 22: a3os.registry.v1.ReleaseRolloutLeaseRequest
+	(*ReleaseRolloutLeaseResponse)(nil), // 23: a3os.registry.v1.ReleaseRolloutLeaseResponse
+	(*RecordRolloutTenantRequest)(nil),  // 24: a3os.registry.v1.RecordRolloutTenantRequest
+	(*RecordRolloutTenantResponse)(nil), // 25: a3os.registry.v1.RecordRolloutTenantResponse
+	(*PauseRolloutRequest)(nil),         // 26: a3os.registry.v1.PauseRolloutRequest
+	(*PauseRolloutResponse)(nil),        // 27: a3os.registry.v1.PauseRolloutResponse
+	(*ResumeRolloutRequest)(nil),        // 28: a3os.registry.v1.ResumeRolloutRequest
+	(*ResumeRolloutResponse)(nil),       // 29: a3os.registry.v1.ResumeRolloutResponse
+	(*SkipRolloutTenantRequest)(nil),    // 30: a3os.registry.v1.SkipRolloutTenantRequest
+	(*SkipRolloutTenantResponse)(nil),   // 31: a3os.registry.v1.SkipRolloutTenantResponse
+	(*RetargetRolloutRequest)(nil),      // 32: a3os.registry.v1.RetargetRolloutRequest
+	(*RetargetRolloutResponse)(nil),     // 33: a3os.registry.v1.RetargetRolloutResponse
+	(*AbortRolloutRequest)(nil),         // 34: a3os.registry.v1.AbortRolloutRequest
+	(*AbortRolloutResponse)(nil),        // 35: a3os.registry.v1.AbortRolloutResponse
+	(*timestamppb.Timestamp)(nil),       // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 37: google.protobuf.Duration
+	(*Lease)(nil),                       // 38: a3os.registry.v1.Lease
 }
 var file_a3os_registry_v1_rollout_proto_depIdxs = []int32{
-	34, // 0: a3os.registry.v1.Window.from:type_name -> google.protobuf.Timestamp
-	34, // 1: a3os.registry.v1.Window.until:type_name -> google.protobuf.Timestamp
+	36, // 0: a3os.registry.v1.Window.from:type_name -> google.protobuf.Timestamp
+	36, // 1: a3os.registry.v1.Window.until:type_name -> google.protobuf.Timestamp
 	3,  // 2: a3os.registry.v1.RolloutPolicy.waves:type_name -> a3os.registry.v1.Wave
-	35, // 3: a3os.registry.v1.RolloutPolicy.bake:type_name -> google.protobuf.Duration
+	37, // 3: a3os.registry.v1.RolloutPolicy.bake:type_name -> google.protobuf.Duration
 	4,  // 4: a3os.registry.v1.RolloutPolicy.gates:type_name -> a3os.registry.v1.Gates
 	0,  // 5: a3os.registry.v1.RolloutPolicy.rollback:type_name -> a3os.registry.v1.RollbackScope
 	5,  // 6: a3os.registry.v1.RolloutPolicy.windows:type_name -> a3os.registry.v1.Window
 	2,  // 7: a3os.registry.v1.RolloutTenant.state:type_name -> a3os.registry.v1.RolloutTenantState
-	34, // 8: a3os.registry.v1.RolloutTenant.since:type_name -> google.protobuf.Timestamp
-	34, // 9: a3os.registry.v1.RolloutTenant.changed_at:type_name -> google.protobuf.Timestamp
-	34, // 10: a3os.registry.v1.RolloutEvent.at:type_name -> google.protobuf.Timestamp
+	36, // 8: a3os.registry.v1.RolloutTenant.since:type_name -> google.protobuf.Timestamp
+	36, // 9: a3os.registry.v1.RolloutTenant.changed_at:type_name -> google.protobuf.Timestamp
+	36, // 10: a3os.registry.v1.RolloutEvent.at:type_name -> google.protobuf.Timestamp
 	6,  // 11: a3os.registry.v1.Rollout.policy:type_name -> a3os.registry.v1.RolloutPolicy
 	1,  // 12: a3os.registry.v1.Rollout.state:type_name -> a3os.registry.v1.RolloutState
 	7,  // 13: a3os.registry.v1.Rollout.tenants:type_name -> a3os.registry.v1.RolloutTenant
-	36, // 14: a3os.registry.v1.Rollout.lease:type_name -> a3os.registry.v1.Lease
-	34, // 15: a3os.registry.v1.Rollout.created_at:type_name -> google.protobuf.Timestamp
-	34, // 16: a3os.registry.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
+	38, // 14: a3os.registry.v1.Rollout.lease:type_name -> a3os.registry.v1.Lease
+	36, // 15: a3os.registry.v1.Rollout.created_at:type_name -> google.protobuf.Timestamp
+	36, // 16: a3os.registry.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
 	9,  // 17: a3os.registry.v1.GetRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
 	8,  // 18: a3os.registry.v1.GetRolloutResponse.events:type_name -> a3os.registry.v1.RolloutEvent
 	9,  // 19: a3os.registry.v1.ListRolloutsResponse.rollouts:type_name -> a3os.registry.v1.Rollout
 	9,  // 20: a3os.registry.v1.WatchRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
 	9,  // 21: a3os.registry.v1.BeginRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
 	9,  // 22: a3os.registry.v1.TakeRolloutLeaseResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	36, // 23: a3os.registry.v1.RenewRolloutLeaseResponse.lease:type_name -> a3os.registry.v1.Lease
+	38, // 23: a3os.registry.v1.RenewRolloutLeaseResponse.lease:type_name -> a3os.registry.v1.Lease
 	2,  // 24: a3os.registry.v1.RecordRolloutTenantRequest.state:type_name -> a3os.registry.v1.RolloutTenantState
 	9,  // 25: a3os.registry.v1.RecordRolloutTenantResponse.rollout:type_name -> a3os.registry.v1.Rollout
 	9,  // 26: a3os.registry.v1.PauseRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
@@ -2543,26 +2655,28 @@ var file_a3os_registry_v1_rollout_proto_depIdxs = []int32{
 	16, // 34: a3os.registry.v1.RolloutWriteService.BeginRollout:input_type -> a3os.registry.v1.BeginRolloutRequest
 	18, // 35: a3os.registry.v1.RolloutWriteService.TakeRolloutLease:input_type -> a3os.registry.v1.TakeRolloutLeaseRequest
 	20, // 36: a3os.registry.v1.RolloutWriteService.RenewRolloutLease:input_type -> a3os.registry.v1.RenewRolloutLeaseRequest
-	22, // 37: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:input_type -> a3os.registry.v1.RecordRolloutTenantRequest
-	24, // 38: a3os.registry.v1.RolloutWriteService.PauseRollout:input_type -> a3os.registry.v1.PauseRolloutRequest
-	26, // 39: a3os.registry.v1.RolloutWriteService.ResumeRollout:input_type -> a3os.registry.v1.ResumeRolloutRequest
-	28, // 40: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:input_type -> a3os.registry.v1.SkipRolloutTenantRequest
-	30, // 41: a3os.registry.v1.RolloutWriteService.RetargetRollout:input_type -> a3os.registry.v1.RetargetRolloutRequest
-	32, // 42: a3os.registry.v1.RolloutWriteService.AbortRollout:input_type -> a3os.registry.v1.AbortRolloutRequest
-	11, // 43: a3os.registry.v1.RolloutService.GetRollout:output_type -> a3os.registry.v1.GetRolloutResponse
-	13, // 44: a3os.registry.v1.RolloutService.ListRollouts:output_type -> a3os.registry.v1.ListRolloutsResponse
-	15, // 45: a3os.registry.v1.RolloutService.WatchRollout:output_type -> a3os.registry.v1.WatchRolloutResponse
-	17, // 46: a3os.registry.v1.RolloutWriteService.BeginRollout:output_type -> a3os.registry.v1.BeginRolloutResponse
-	19, // 47: a3os.registry.v1.RolloutWriteService.TakeRolloutLease:output_type -> a3os.registry.v1.TakeRolloutLeaseResponse
-	21, // 48: a3os.registry.v1.RolloutWriteService.RenewRolloutLease:output_type -> a3os.registry.v1.RenewRolloutLeaseResponse
-	23, // 49: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:output_type -> a3os.registry.v1.RecordRolloutTenantResponse
-	25, // 50: a3os.registry.v1.RolloutWriteService.PauseRollout:output_type -> a3os.registry.v1.PauseRolloutResponse
-	27, // 51: a3os.registry.v1.RolloutWriteService.ResumeRollout:output_type -> a3os.registry.v1.ResumeRolloutResponse
-	29, // 52: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:output_type -> a3os.registry.v1.SkipRolloutTenantResponse
-	31, // 53: a3os.registry.v1.RolloutWriteService.RetargetRollout:output_type -> a3os.registry.v1.RetargetRolloutResponse
-	33, // 54: a3os.registry.v1.RolloutWriteService.AbortRollout:output_type -> a3os.registry.v1.AbortRolloutResponse
-	43, // [43:55] is the sub-list for method output_type
-	31, // [31:43] is the sub-list for method input_type
+	22, // 37: a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease:input_type -> a3os.registry.v1.ReleaseRolloutLeaseRequest
+	24, // 38: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:input_type -> a3os.registry.v1.RecordRolloutTenantRequest
+	26, // 39: a3os.registry.v1.RolloutWriteService.PauseRollout:input_type -> a3os.registry.v1.PauseRolloutRequest
+	28, // 40: a3os.registry.v1.RolloutWriteService.ResumeRollout:input_type -> a3os.registry.v1.ResumeRolloutRequest
+	30, // 41: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:input_type -> a3os.registry.v1.SkipRolloutTenantRequest
+	32, // 42: a3os.registry.v1.RolloutWriteService.RetargetRollout:input_type -> a3os.registry.v1.RetargetRolloutRequest
+	34, // 43: a3os.registry.v1.RolloutWriteService.AbortRollout:input_type -> a3os.registry.v1.AbortRolloutRequest
+	11, // 44: a3os.registry.v1.RolloutService.GetRollout:output_type -> a3os.registry.v1.GetRolloutResponse
+	13, // 45: a3os.registry.v1.RolloutService.ListRollouts:output_type -> a3os.registry.v1.ListRolloutsResponse
+	15, // 46: a3os.registry.v1.RolloutService.WatchRollout:output_type -> a3os.registry.v1.WatchRolloutResponse
+	17, // 47: a3os.registry.v1.RolloutWriteService.BeginRollout:output_type -> a3os.registry.v1.BeginRolloutResponse
+	19, // 48: a3os.registry.v1.RolloutWriteService.TakeRolloutLease:output_type -> a3os.registry.v1.TakeRolloutLeaseResponse
+	21, // 49: a3os.registry.v1.RolloutWriteService.RenewRolloutLease:output_type -> a3os.registry.v1.RenewRolloutLeaseResponse
+	23, // 50: a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease:output_type -> a3os.registry.v1.ReleaseRolloutLeaseResponse
+	25, // 51: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:output_type -> a3os.registry.v1.RecordRolloutTenantResponse
+	27, // 52: a3os.registry.v1.RolloutWriteService.PauseRollout:output_type -> a3os.registry.v1.PauseRolloutResponse
+	29, // 53: a3os.registry.v1.RolloutWriteService.ResumeRollout:output_type -> a3os.registry.v1.ResumeRolloutResponse
+	31, // 54: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:output_type -> a3os.registry.v1.SkipRolloutTenantResponse
+	33, // 55: a3os.registry.v1.RolloutWriteService.RetargetRollout:output_type -> a3os.registry.v1.RetargetRolloutResponse
+	35, // 56: a3os.registry.v1.RolloutWriteService.AbortRollout:output_type -> a3os.registry.v1.AbortRolloutResponse
+	44, // [44:57] is the sub-list for method output_type
+	31, // [31:44] is the sub-list for method input_type
 	31, // [31:31] is the sub-list for extension type_name
 	31, // [31:31] is the sub-list for extension extendee
 	0,  // [0:31] is the sub-list for field type_name
@@ -2580,7 +2694,7 @@ func file_a3os_registry_v1_rollout_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_rollout_proto_rawDesc), len(file_a3os_registry_v1_rollout_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   31,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -216,6 +216,7 @@ const (
 	RolloutWriteService_BeginRollout_FullMethodName        = "/a3os.registry.v1.RolloutWriteService/BeginRollout"
 	RolloutWriteService_TakeRolloutLease_FullMethodName    = "/a3os.registry.v1.RolloutWriteService/TakeRolloutLease"
 	RolloutWriteService_RenewRolloutLease_FullMethodName   = "/a3os.registry.v1.RolloutWriteService/RenewRolloutLease"
+	RolloutWriteService_ReleaseRolloutLease_FullMethodName = "/a3os.registry.v1.RolloutWriteService/ReleaseRolloutLease"
 	RolloutWriteService_RecordRolloutTenant_FullMethodName = "/a3os.registry.v1.RolloutWriteService/RecordRolloutTenant"
 	RolloutWriteService_PauseRollout_FullMethodName        = "/a3os.registry.v1.RolloutWriteService/PauseRollout"
 	RolloutWriteService_ResumeRollout_FullMethodName       = "/a3os.registry.v1.RolloutWriteService/ResumeRollout"
@@ -237,6 +238,8 @@ type RolloutWriteServiceClient interface {
 	TakeRolloutLease(ctx context.Context, in *TakeRolloutLeaseRequest, opts ...grpc.CallOption) (*TakeRolloutLeaseResponse, error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(ctx context.Context, in *RenewRolloutLeaseRequest, opts ...grpc.CallOption) (*RenewRolloutLeaseResponse, error)
+	// ReleaseRolloutLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseRolloutLease(ctx context.Context, in *ReleaseRolloutLeaseRequest, opts ...grpc.CallOption) (*ReleaseRolloutLeaseResponse, error)
 	// RecordRolloutTenant moves a tenant on. The registry holds the order: a wave begins when the one before is done, no more tenants are
 	// changed at once than the policy says, nothing is begun outside of its windows, a failure halts the rollout with it, and a tenant
 	// passes when every component of its set reported the release itself, healthy, since the change, and the bake is over.
@@ -247,8 +250,8 @@ type RolloutWriteServiceClient interface {
 	ResumeRollout(ctx context.Context, in *ResumeRolloutRequest, opts ...grpc.CallOption) (*ResumeRolloutResponse, error)
 	// SkipRolloutTenant leaves a tenant out that is not under way.
 	SkipRolloutTenant(ctx context.Context, in *SkipRolloutTenantRequest, opts ...grpc.CallOption) (*SkipRolloutTenantResponse, error)
-	// RetargetRollout gives a rollout that is paused or halted another plan for the same tenants: from now on it brings all of them, those
-	// that passed as well, to that plan's release.
+	// RetargetRollout gives a rollout that is paused or halted, and has nobody under way, another plan: from now on it brings that plan's
+	// tenants, which are those of the rollout less those left out, to that plan's release, those that passed as well. It is paused then.
 	RetargetRollout(ctx context.Context, in *RetargetRolloutRequest, opts ...grpc.CallOption) (*RetargetRolloutResponse, error)
 	// AbortRollout gives a rollout up. What is under way is finished by whoever works on it; what was changed stays changed.
 	AbortRollout(ctx context.Context, in *AbortRolloutRequest, opts ...grpc.CallOption) (*AbortRolloutResponse, error)
@@ -286,6 +289,16 @@ func (c *rolloutWriteServiceClient) RenewRolloutLease(ctx context.Context, in *R
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewRolloutLeaseResponse)
 	err := c.cc.Invoke(ctx, RolloutWriteService_RenewRolloutLease_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *rolloutWriteServiceClient) ReleaseRolloutLease(ctx context.Context, in *ReleaseRolloutLeaseRequest, opts ...grpc.CallOption) (*ReleaseRolloutLeaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseRolloutLeaseResponse)
+	err := c.cc.Invoke(ctx, RolloutWriteService_ReleaseRolloutLease_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -365,6 +378,8 @@ type RolloutWriteServiceServer interface {
 	TakeRolloutLease(context.Context, *TakeRolloutLeaseRequest) (*TakeRolloutLeaseResponse, error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(context.Context, *RenewRolloutLeaseRequest) (*RenewRolloutLeaseResponse, error)
+	// ReleaseRolloutLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseRolloutLease(context.Context, *ReleaseRolloutLeaseRequest) (*ReleaseRolloutLeaseResponse, error)
 	// RecordRolloutTenant moves a tenant on. The registry holds the order: a wave begins when the one before is done, no more tenants are
 	// changed at once than the policy says, nothing is begun outside of its windows, a failure halts the rollout with it, and a tenant
 	// passes when every component of its set reported the release itself, healthy, since the change, and the bake is over.
@@ -375,8 +390,8 @@ type RolloutWriteServiceServer interface {
 	ResumeRollout(context.Context, *ResumeRolloutRequest) (*ResumeRolloutResponse, error)
 	// SkipRolloutTenant leaves a tenant out that is not under way.
 	SkipRolloutTenant(context.Context, *SkipRolloutTenantRequest) (*SkipRolloutTenantResponse, error)
-	// RetargetRollout gives a rollout that is paused or halted another plan for the same tenants: from now on it brings all of them, those
-	// that passed as well, to that plan's release.
+	// RetargetRollout gives a rollout that is paused or halted, and has nobody under way, another plan: from now on it brings that plan's
+	// tenants, which are those of the rollout less those left out, to that plan's release, those that passed as well. It is paused then.
 	RetargetRollout(context.Context, *RetargetRolloutRequest) (*RetargetRolloutResponse, error)
 	// AbortRollout gives a rollout up. What is under way is finished by whoever works on it; what was changed stays changed.
 	AbortRollout(context.Context, *AbortRolloutRequest) (*AbortRolloutResponse, error)
@@ -398,6 +413,9 @@ func (UnimplementedRolloutWriteServiceServer) TakeRolloutLease(context.Context, 
 }
 func (UnimplementedRolloutWriteServiceServer) RenewRolloutLease(context.Context, *RenewRolloutLeaseRequest) (*RenewRolloutLeaseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewRolloutLease not implemented")
+}
+func (UnimplementedRolloutWriteServiceServer) ReleaseRolloutLease(context.Context, *ReleaseRolloutLeaseRequest) (*ReleaseRolloutLeaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseRolloutLease not implemented")
 }
 func (UnimplementedRolloutWriteServiceServer) RecordRolloutTenant(context.Context, *RecordRolloutTenantRequest) (*RecordRolloutTenantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecordRolloutTenant not implemented")
@@ -488,6 +506,24 @@ func _RolloutWriteService_RenewRolloutLease_Handler(srv interface{}, ctx context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RolloutWriteServiceServer).RenewRolloutLease(ctx, req.(*RenewRolloutLeaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RolloutWriteService_ReleaseRolloutLease_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseRolloutLeaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RolloutWriteServiceServer).ReleaseRolloutLease(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RolloutWriteService_ReleaseRolloutLease_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RolloutWriteServiceServer).ReleaseRolloutLease(ctx, req.(*ReleaseRolloutLeaseRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -618,6 +654,10 @@ var RolloutWriteService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RenewRolloutLease",
 			Handler:    _RolloutWriteService_RenewRolloutLease_Handler,
+		},
+		{
+			MethodName: "ReleaseRolloutLease",
+			Handler:    _RolloutWriteService_ReleaseRolloutLease_Handler,
 		},
 		{
 			MethodName: "RecordRolloutTenant",

@@ -54,6 +54,9 @@ const (
 	// RolloutWriteServiceRenewRolloutLeaseProcedure is the fully-qualified name of the
 	// RolloutWriteService's RenewRolloutLease RPC.
 	RolloutWriteServiceRenewRolloutLeaseProcedure = "/a3os.registry.v1.RolloutWriteService/RenewRolloutLease"
+	// RolloutWriteServiceReleaseRolloutLeaseProcedure is the fully-qualified name of the
+	// RolloutWriteService's ReleaseRolloutLease RPC.
+	RolloutWriteServiceReleaseRolloutLeaseProcedure = "/a3os.registry.v1.RolloutWriteService/ReleaseRolloutLease"
 	// RolloutWriteServiceRecordRolloutTenantProcedure is the fully-qualified name of the
 	// RolloutWriteService's RecordRolloutTenant RPC.
 	RolloutWriteServiceRecordRolloutTenantProcedure = "/a3os.registry.v1.RolloutWriteService/RecordRolloutTenant"
@@ -211,6 +214,8 @@ type RolloutWriteServiceClient interface {
 	TakeRolloutLease(context.Context, *connect.Request[v1.TakeRolloutLeaseRequest]) (*connect.Response[v1.TakeRolloutLeaseResponse], error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(context.Context, *connect.Request[v1.RenewRolloutLeaseRequest]) (*connect.Response[v1.RenewRolloutLeaseResponse], error)
+	// ReleaseRolloutLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseRolloutLease(context.Context, *connect.Request[v1.ReleaseRolloutLeaseRequest]) (*connect.Response[v1.ReleaseRolloutLeaseResponse], error)
 	// RecordRolloutTenant moves a tenant on. The registry holds the order: a wave begins when the one before is done, no more tenants are
 	// changed at once than the policy says, nothing is begun outside of its windows, a failure halts the rollout with it, and a tenant
 	// passes when every component of its set reported the release itself, healthy, since the change, and the bake is over.
@@ -221,8 +226,8 @@ type RolloutWriteServiceClient interface {
 	ResumeRollout(context.Context, *connect.Request[v1.ResumeRolloutRequest]) (*connect.Response[v1.ResumeRolloutResponse], error)
 	// SkipRolloutTenant leaves a tenant out that is not under way.
 	SkipRolloutTenant(context.Context, *connect.Request[v1.SkipRolloutTenantRequest]) (*connect.Response[v1.SkipRolloutTenantResponse], error)
-	// RetargetRollout gives a rollout that is paused or halted another plan for the same tenants: from now on it brings all of them, those
-	// that passed as well, to that plan's release.
+	// RetargetRollout gives a rollout that is paused or halted, and has nobody under way, another plan: from now on it brings that plan's
+	// tenants, which are those of the rollout less those left out, to that plan's release, those that passed as well. It is paused then.
 	RetargetRollout(context.Context, *connect.Request[v1.RetargetRolloutRequest]) (*connect.Response[v1.RetargetRolloutResponse], error)
 	// AbortRollout gives a rollout up. What is under way is finished by whoever works on it; what was changed stays changed.
 	AbortRollout(context.Context, *connect.Request[v1.AbortRolloutRequest]) (*connect.Response[v1.AbortRolloutResponse], error)
@@ -255,6 +260,12 @@ func NewRolloutWriteServiceClient(httpClient connect.HTTPClient, baseURL string,
 			httpClient,
 			baseURL+RolloutWriteServiceRenewRolloutLeaseProcedure,
 			connect.WithSchema(rolloutWriteServiceMethods.ByName("RenewRolloutLease")),
+			connect.WithClientOptions(opts...),
+		),
+		releaseRolloutLease: connect.NewClient[v1.ReleaseRolloutLeaseRequest, v1.ReleaseRolloutLeaseResponse](
+			httpClient,
+			baseURL+RolloutWriteServiceReleaseRolloutLeaseProcedure,
+			connect.WithSchema(rolloutWriteServiceMethods.ByName("ReleaseRolloutLease")),
 			connect.WithClientOptions(opts...),
 		),
 		recordRolloutTenant: connect.NewClient[v1.RecordRolloutTenantRequest, v1.RecordRolloutTenantResponse](
@@ -301,6 +312,7 @@ type rolloutWriteServiceClient struct {
 	beginRollout        *connect.Client[v1.BeginRolloutRequest, v1.BeginRolloutResponse]
 	takeRolloutLease    *connect.Client[v1.TakeRolloutLeaseRequest, v1.TakeRolloutLeaseResponse]
 	renewRolloutLease   *connect.Client[v1.RenewRolloutLeaseRequest, v1.RenewRolloutLeaseResponse]
+	releaseRolloutLease *connect.Client[v1.ReleaseRolloutLeaseRequest, v1.ReleaseRolloutLeaseResponse]
 	recordRolloutTenant *connect.Client[v1.RecordRolloutTenantRequest, v1.RecordRolloutTenantResponse]
 	pauseRollout        *connect.Client[v1.PauseRolloutRequest, v1.PauseRolloutResponse]
 	resumeRollout       *connect.Client[v1.ResumeRolloutRequest, v1.ResumeRolloutResponse]
@@ -322,6 +334,11 @@ func (c *rolloutWriteServiceClient) TakeRolloutLease(ctx context.Context, req *c
 // RenewRolloutLease calls a3os.registry.v1.RolloutWriteService.RenewRolloutLease.
 func (c *rolloutWriteServiceClient) RenewRolloutLease(ctx context.Context, req *connect.Request[v1.RenewRolloutLeaseRequest]) (*connect.Response[v1.RenewRolloutLeaseResponse], error) {
 	return c.renewRolloutLease.CallUnary(ctx, req)
+}
+
+// ReleaseRolloutLease calls a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease.
+func (c *rolloutWriteServiceClient) ReleaseRolloutLease(ctx context.Context, req *connect.Request[v1.ReleaseRolloutLeaseRequest]) (*connect.Response[v1.ReleaseRolloutLeaseResponse], error) {
+	return c.releaseRolloutLease.CallUnary(ctx, req)
 }
 
 // RecordRolloutTenant calls a3os.registry.v1.RolloutWriteService.RecordRolloutTenant.
@@ -364,6 +381,8 @@ type RolloutWriteServiceHandler interface {
 	TakeRolloutLease(context.Context, *connect.Request[v1.TakeRolloutLeaseRequest]) (*connect.Response[v1.TakeRolloutLeaseResponse], error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(context.Context, *connect.Request[v1.RenewRolloutLeaseRequest]) (*connect.Response[v1.RenewRolloutLeaseResponse], error)
+	// ReleaseRolloutLease gives the lease back, so that the next one need not wait for its end.
+	ReleaseRolloutLease(context.Context, *connect.Request[v1.ReleaseRolloutLeaseRequest]) (*connect.Response[v1.ReleaseRolloutLeaseResponse], error)
 	// RecordRolloutTenant moves a tenant on. The registry holds the order: a wave begins when the one before is done, no more tenants are
 	// changed at once than the policy says, nothing is begun outside of its windows, a failure halts the rollout with it, and a tenant
 	// passes when every component of its set reported the release itself, healthy, since the change, and the bake is over.
@@ -374,8 +393,8 @@ type RolloutWriteServiceHandler interface {
 	ResumeRollout(context.Context, *connect.Request[v1.ResumeRolloutRequest]) (*connect.Response[v1.ResumeRolloutResponse], error)
 	// SkipRolloutTenant leaves a tenant out that is not under way.
 	SkipRolloutTenant(context.Context, *connect.Request[v1.SkipRolloutTenantRequest]) (*connect.Response[v1.SkipRolloutTenantResponse], error)
-	// RetargetRollout gives a rollout that is paused or halted another plan for the same tenants: from now on it brings all of them, those
-	// that passed as well, to that plan's release.
+	// RetargetRollout gives a rollout that is paused or halted, and has nobody under way, another plan: from now on it brings that plan's
+	// tenants, which are those of the rollout less those left out, to that plan's release, those that passed as well. It is paused then.
 	RetargetRollout(context.Context, *connect.Request[v1.RetargetRolloutRequest]) (*connect.Response[v1.RetargetRolloutResponse], error)
 	// AbortRollout gives a rollout up. What is under way is finished by whoever works on it; what was changed stays changed.
 	AbortRollout(context.Context, *connect.Request[v1.AbortRolloutRequest]) (*connect.Response[v1.AbortRolloutResponse], error)
@@ -404,6 +423,12 @@ func NewRolloutWriteServiceHandler(svc RolloutWriteServiceHandler, opts ...conne
 		RolloutWriteServiceRenewRolloutLeaseProcedure,
 		svc.RenewRolloutLease,
 		connect.WithSchema(rolloutWriteServiceMethods.ByName("RenewRolloutLease")),
+		connect.WithHandlerOptions(opts...),
+	)
+	rolloutWriteServiceReleaseRolloutLeaseHandler := connect.NewUnaryHandler(
+		RolloutWriteServiceReleaseRolloutLeaseProcedure,
+		svc.ReleaseRolloutLease,
+		connect.WithSchema(rolloutWriteServiceMethods.ByName("ReleaseRolloutLease")),
 		connect.WithHandlerOptions(opts...),
 	)
 	rolloutWriteServiceRecordRolloutTenantHandler := connect.NewUnaryHandler(
@@ -450,6 +475,8 @@ func NewRolloutWriteServiceHandler(svc RolloutWriteServiceHandler, opts ...conne
 			rolloutWriteServiceTakeRolloutLeaseHandler.ServeHTTP(w, r)
 		case RolloutWriteServiceRenewRolloutLeaseProcedure:
 			rolloutWriteServiceRenewRolloutLeaseHandler.ServeHTTP(w, r)
+		case RolloutWriteServiceReleaseRolloutLeaseProcedure:
+			rolloutWriteServiceReleaseRolloutLeaseHandler.ServeHTTP(w, r)
 		case RolloutWriteServiceRecordRolloutTenantProcedure:
 			rolloutWriteServiceRecordRolloutTenantHandler.ServeHTTP(w, r)
 		case RolloutWriteServicePauseRolloutProcedure:
@@ -481,6 +508,10 @@ func (UnimplementedRolloutWriteServiceHandler) TakeRolloutLease(context.Context,
 
 func (UnimplementedRolloutWriteServiceHandler) RenewRolloutLease(context.Context, *connect.Request[v1.RenewRolloutLeaseRequest]) (*connect.Response[v1.RenewRolloutLeaseResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.RolloutWriteService.RenewRolloutLease is not implemented"))
+}
+
+func (UnimplementedRolloutWriteServiceHandler) ReleaseRolloutLease(context.Context, *connect.Request[v1.ReleaseRolloutLeaseRequest]) (*connect.Response[v1.ReleaseRolloutLeaseResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease is not implemented"))
 }
 
 func (UnimplementedRolloutWriteServiceHandler) RecordRolloutTenant(context.Context, *connect.Request[v1.RecordRolloutTenantRequest]) (*connect.Response[v1.RecordRolloutTenantResponse], error) {

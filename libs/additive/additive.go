@@ -1,0 +1,238 @@
+// Package additive says whether migrations only add, so that the release before goes on working while they run and after. It promises
+// to name whatever they take away or narrow of what was there, and whatever holds a table's writers up for as long as it is large, by
+// asking PostgreSQL itself: migrations run in a throwaway database, and the catalogue before, the catalogue after and the locks that
+// were held are compared. What a statement means is never guessed from its text. It can't see what a program does with a column: whether
+// one is read any more, its author says, in the migration itself: `-- accepted drop-column: no release since 1.3 reads it`.
+package additive
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/libs/pg"
+)
+
+// Migration is one migration.
+type Migration struct {
+	// Name is schema and file: `iam/00002_seal_again`.
+	Name string
+	// SQL is its text, as goose reads it.
+	SQL string
+}
+
+// Finding is something that a migration takes from the release before.
+type Finding struct {
+	// Migration that does it.
+	Migration string
+	// Rule that names the kind: `drop-column`.
+	Rule string
+	// What it does, a sentence.
+	What string
+	// Accepted is why its author takes it all the same; empty where nobody said.
+	Accepted string
+}
+
+func (f Finding) String() string {
+	if f.Accepted != "" {
+		return fmt.Sprintf("%s: %s (%s, accepted: %s)", f.Migration, f.What, f.Rule, f.Accepted)
+	}
+	return fmt.Sprintf("%s: %s (%s)", f.Migration, f.What, f.Rule)
+}
+
+// Breaking are the findings that nobody accepted.
+func Breaking(findings []Finding) []Finding {
+	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Accepted != "" })
+}
+
+// Check runs migrations in a database of their own, and names what the later ones take from a release that had the earlier ones alone.
+// server is the URL of a superuser of a server that may be used so; on it nothing is left behind.
+func Check(ctx context.Context, server string, before, added []Migration) ([]Finding, error) {
+	return check(ctx, server, before, added, false)
+}
+
+// CheckEach is Check where each migration was a release.
+func CheckEach(ctx context.Context, server string, all []Migration) ([]Finding, error) {
+	return check(ctx, server, nil, all, true)
+}
+
+func check(ctx context.Context, server string, before, added []Migration, each bool) (findings []Finding, err error) {
+	c, err := open(ctx, server, slices.Concat(before, added))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if failed := c.close(ctx); err == nil {
+			err = failed
+		}
+	}()
+	for _, m := range before {
+		if err := c.run(ctx, m, nil); err != nil {
+			return nil, err
+		}
+	}
+	if c.base, err = c.catalogue(ctx); err != nil {
+		return nil, err
+	}
+	for _, m := range added {
+		found, err := c.examine(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		findings = append(findings, found...)
+		if each {
+			if c.base, err = c.catalogue(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return findings, nil
+}
+
+// checker is a throwaway database with throwaway roles.
+type checker struct {
+	admin, conn *pgx.Conn
+	database    string
+	// roles are the real names by the words for them.
+	roles map[string]string
+	// base is what the release before knows.
+	base map[key]thing
+}
+
+func open(ctx context.Context, server string, all []Migration) (c *checker, err error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return nil, fmt.Errorf("the server's URL is none")
+	}
+	name := "a3_check_" + strings.ToLower(rand.Text()[:12])
+	c = &checker{database: name, roles: map[string]string{}}
+	if c.admin, err = pgx.Connect(ctx, server); err != nil {
+		return nil, fmt.Errorf("connect to the server that migrations are tried on: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = c.close(ctx)
+		}
+	}()
+	if _, err = c.admin.Exec(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE template0 ENCODING 'UTF8'"); err != nil {
+		return c, fmt.Errorf("make the database that migrations are tried in: %w", err)
+	}
+	schemas := map[string]bool{}
+	for _, m := range all {
+		schema, _, _ := strings.Cut(m.Name, "/")
+		schemas[schema] = true
+		for _, word := range pg.RoleWords(m.SQL) {
+			c.roles[word] = name + strings.TrimPrefix(word, "role")
+		}
+	}
+	for _, real := range c.roles {
+		if _, err = c.admin.Exec(ctx, "CREATE ROLE "+quote(real)+" NOLOGIN"); err != nil {
+			return c, fmt.Errorf("make a role: %w", err)
+		}
+	}
+	u.Path = "/" + name
+	if c.conn, err = pgx.Connect(ctx, u.String()); err != nil {
+		return c, fmt.Errorf("connect to the database that migrations are tried in: %w", err)
+	}
+	for _, schema := range slices.Sorted(maps.Keys(schemas)) {
+		if _, err = c.conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+quote(schema)); err != nil {
+			return c, fmt.Errorf("make schema %s: %w", schema, err)
+		}
+	}
+	return c, nil
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// close leaves nothing behind.
+func (c *checker) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if c.conn != nil {
+		_ = c.conn.Close(ctx)
+	}
+	statements := []string{"DROP DATABASE IF EXISTS " + quote(c.database) + " WITH (FORCE)"}
+	for _, real := range c.roles {
+		statements = append(statements, "DROP ROLE IF EXISTS "+quote(real))
+	}
+	var failed error
+	for _, s := range statements {
+		if _, err := c.admin.Exec(ctx, s); err != nil {
+			failed = cmp.Or(failed, fmt.Errorf("remove what migrations were tried in: %w", err))
+		}
+	}
+	return cmp.Or(failed, c.admin.Close(ctx))
+}
+
+var (
+	down     = regexp.MustCompile(`(?m)^--\s*\+goose\s+Down\b`)
+	alone    = regexp.MustCompile(`(?m)^--\s*\+goose\s+NO TRANSACTION\b`)
+	accepted = regexp.MustCompile(`(?m)^\s*--\s*accepted\s+([a-z-]+):\s*(\S.*)$`)
+)
+
+// lockTimeout is what is in force when migrations run.
+const lockTimeout = "5s"
+
+// run runs a migration as it will be run: in a transaction, or, where it says so, statement by statement without one. look is called
+// before it commits.
+func (c *checker) run(ctx context.Context, m Migration, look func(ctx context.Context, q querier, statement string) error) error {
+	text := m.SQL
+	if at := down.FindStringIndex(text); at != nil {
+		text = text[:at[0]]
+	}
+	text = pg.ReplaceRoles(text, func(word string) string { return quote(c.roles[word]) })
+	schema, _, _ := strings.Cut(m.Name, "/")
+	begin := "SET search_path = " + quote(schema) + "; SET lock_timeout = '" + lockTimeout + "'"
+	if _, err := c.conn.Exec(ctx, begin); err != nil {
+		return fmt.Errorf("prepare for %s: %w", m.Name, err)
+	}
+	if alone.MatchString(text) {
+		return c.runAlone(ctx, m, begin, text, look)
+	}
+	tx, err := c.conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err := tx.Conn().PgConn().Exec(ctx, text).ReadAll(); err != nil {
+		return fmt.Errorf("migration %s can't be run on what was there before: %w", m.Name, err)
+	}
+	if look != nil {
+		if err := look(ctx, tx, text); err != nil {
+			return err
+		}
+	}
+	return tx.Commit(ctx)
+}
+
+func (c *checker) runAlone(ctx context.Context, m Migration, begin, text string, look func(ctx context.Context, q querier, statement string) error) error {
+	for statement := range strings.SplitSeq(text, ";\n") {
+		// Each finds the schema, whoever looked before it.
+		if _, err := c.conn.Exec(ctx, begin); err != nil {
+			return fmt.Errorf("prepare for %s: %w", m.Name, err)
+		}
+		if _, err := c.conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("migration %s can't be run on what was there before: %w", m.Name, err)
+		}
+		if look != nil {
+			if err := look(ctx, c.conn, statement); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
