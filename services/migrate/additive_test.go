@@ -23,6 +23,8 @@ var landed = map[string]string{
 	"discovery/00004_dead_letters new-constraint":         "of columns that it adds itself, and of causes that nobody wrote otherwise",
 	"discovery/00004_dead_letters rewrites-table":         "there was no release before, and the table is small",
 	"discovery/00005_persons_history index-holds-writers": "there was no release before, and the table has a row a run",
+	"registry/00004_operations index-holds-writers":       "of tables with a row a tenant",
+	"registry/00004_operations new-constraint":            "of columns that it adds itself",
 }
 
 // Each migration works with the release before it: a set is upgraded while the earlier programs still run, and goes back without its

@@ -192,6 +192,14 @@ func TestPlannedTenantIsMadeServedUpgradedSuspendedAndLeaves(t *testing.T) {
 
 	active, suspended := registryv1.TenantState_TENANT_STATE_ACTIVE, registryv1.TenantState_TENANT_STATE_SUSPENDED
 	change := ann.change("acme", active, newer, "fetch", "start")
+	unknown := ann.put(h.planned(registryv1.OperationKind_OPERATION_KIND_UPGRADE, change))
+	_, err = ann.ops.BeginOperation(t.Context(), &registryv1.BeginOperationRequest{PlanHash: unknown.GetHash(), Tenant: change.GetTenantId()})
+	wantKind(t, err, fault.FailedPrecondition, "an upgrade to a release that nobody registered")
+	registered := manifest("dev", "1.1.0", "")
+	registered.Artefacts[0].Digest = strings.TrimPrefix(newer, "1.1.0@")
+	if _, err := registryv1.NewReleaseWriteServiceClient(ann.conn).RegisterRelease(t.Context(), &registryv1.RegisterReleaseRequest{Envelope: sign(t, h.releaseSigner, registered)}); err != nil {
+		t.Fatal(err)
+	}
 	ann.carry(h.planned(registryv1.OperationKind_OPERATION_KIND_UPGRADE, change), change.GetTenantId())
 	if is := ann.status("acme").GetServiceSet().GetRelease(); is != newer {
 		t.Errorf("after the upgrade the registry has release %s", is)

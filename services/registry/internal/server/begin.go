@@ -76,18 +76,21 @@ func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlan
 	if err := s.wellFormed(plan); err != nil {
 		return store.Operation{}, err
 	}
-	if err := s.approved(ctx, ch.q, p.Plan); err != nil {
+	part, err := ch.partOf(ctx, plan, t, rollout)
+	if err != nil {
+		return store.Operation{}, err
+	}
+	if part.IsZero() { // a rollout's own plan was approved, and with it what it does to each tenant
+		if err := s.approved(ctx, ch.q, p.Plan); err != nil {
+			return store.Operation{}, err
+		}
+	}
+	if err := ch.releases(ctx, plan, t); err != nil {
 		return store.Operation{}, err
 	}
 	tenant, err := s.subject(ctx, ch, plan, t)
 	if err != nil {
 		return store.Operation{}, err
-	}
-	var part id.Rollout
-	if rollout != "" {
-		if part, err = id.ParseRollout(rollout); err != nil {
-			return store.Operation{}, fault.New(fault.InvalidArgument, "rollout_id: it must be a rol_…")
-		}
 	}
 	o, err := ch.q.InsertOperation(ctx, store.InsertOperationParams{
 		ID: id.NewOperation(), TenantID: tenant, Kind: word(kindPrefix, plan.GetKind()), PlanHash: p.Plan.Hash, PlanTarget: target(t),

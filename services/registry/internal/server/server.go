@@ -69,6 +69,8 @@ func Register(cfg Config) func(grpc.ServiceRegistrar) {
 		registryv1.RegisterSnapshotServiceServer(r, &snapshots{Config: cfg})
 		registryv1.RegisterReleaseServiceServer(r, &releases{Config: cfg})
 		registryv1.RegisterReleaseWriteServiceServer(r, &releases{Config: cfg})
+		registryv1.RegisterRolloutServiceServer(r, &rollouts{Config: cfg})
+		registryv1.RegisterRolloutWriteServiceServer(r, &rolloutWrites{Config: cfg})
 	}
 }
 

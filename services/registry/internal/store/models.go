@@ -88,6 +88,53 @@ type Release struct {
 	Seq          int64
 }
 
+type Rollout struct {
+	ID             id.Rollout
+	BegunBy        string
+	PlanHash       string
+	Release        string
+	Policy         []byte
+	State          string
+	Detail         string
+	Actor          string
+	Reason         string
+	WaitsFor       string
+	CreatedAt      time.Time
+	EndedAt        *time.Time
+	LeaseHolder    string
+	LeasePlace     string
+	LeaseExpiresAt *time.Time
+	LeaseFence     int64
+	LeaseTokenHash []byte
+}
+
+type RolloutEvent struct {
+	ID        int64
+	RolloutID id.Rollout
+	TenantID  id.Tenant
+	At        time.Time
+	Actor     string
+	Action    string
+	Reason    string
+}
+
+type RolloutTenant struct {
+	RolloutID   id.Rollout
+	TenantID    id.Tenant
+	Wave        int32
+	Position    int32
+	State       string
+	ReleaseFrom string
+	OperationID id.Operation
+	Attempts    int32
+	Since       time.Time
+	ChangedAt   *time.Time
+	Samples     int64
+	Probes      int64
+	Detail      string
+	Open        bool
+}
+
 type ServiceSet struct {
 	TenantID          id.Tenant
 	CaCertificatesPem string
