@@ -22,8 +22,12 @@ func (p *Plane) walls(ctx context.Context, st *state.State) []string {
 	} else if ids := slices.Sorted(maps.Values(st.Accounts)); len(ids) > 0 {
 		out = append(out, fmt.Sprintf("Each process runs as a user of its own, of the ids %d to %d, which are nobody's: none can read another's files.", ids[0], ids[len(ids)-1]))
 	}
-	if about, err := p.supervisor.About(ctx); err == nil && about.Unbounded != "" {
+	switch about, err := p.supervisor.About(ctx); {
+	case err != nil:
+	case about.Unbounded != "":
 		out = append(out, fmt.Sprintf("Memory and CPU of processes are not bounded: %s.", about.Unbounded))
+	default:
+		out = append(out, "Each service has a bound of memory, CPU and processes, held by a cgroup: one that goes over it is ended alone.")
 	}
 	if m := p.Settings.MachineTenants; len(m) > 0 {
 		how := "read by a process that opens the files which only root reads, gives up every right, and then looks into them: none of a password leaves it"

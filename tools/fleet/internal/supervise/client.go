@@ -65,7 +65,7 @@ func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, e
 }
 
 // protocol is the number of what the supervisor understands of units and promises of their processes. It grows with either.
-const protocol = 3
+const protocol = 4
 
 // About is what a supervisor is.
 type About struct {

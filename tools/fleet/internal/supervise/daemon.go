@@ -24,8 +24,9 @@ import (
 
 // Daemon is the supervisor of one directory.
 type Daemon struct {
-	dir   Dir
-	spawn *spawner
+	dir    Dir
+	spawn  *spawner
+	bounds *bounds
 
 	mu       sync.Mutex
 	keepers  map[string]*keeper
@@ -52,10 +53,14 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	defer stopSpawning()
 	ctx, finish := context.WithCancel(ctx)
 	defer finish()
-	d := &Daemon{dir: dir, spawn: newSpawner(sctx), keepers: map[string]*keeper{}, finish: finish}
+	d := &Daemon{dir: dir, spawn: newSpawner(sctx), bounds: newBounds(dir), keepers: map[string]*keeper{}, finish: finish}
 	if err := d.endLeftovers(); err != nil {
 		return err
 	}
+	// Who goes last keeps the others; what it starts is given a number of its own.
+	spare(os.Getpid(), keptLongest)
+	// What a killed supervisor left, if nothing runs in it.
+	_ = d.bounds.close()
 	listener, err := d.listen(ctx)
 	if err != nil {
 		return err
@@ -78,6 +83,9 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	case err = <-served:
 	}
 	d.stopAll()
+	if err := d.bounds.close(); err != nil {
+		slog.Warn("cgroups stay behind", "error", err)
+	}
 	// The answer to the one who asked goes out before the socket closes.
 	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
@@ -190,7 +198,7 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 		d.mu.Unlock()
 		return false, errors.New("the plane is stopping")
 	}
-	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.noteProcesses) //nolint:contextcheck // it outlives the request
+	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.bounds, d.noteProcesses) //nolint:contextcheck // it outlives the request
 	d.mu.Unlock()
 	if again {
 		return true, nil
@@ -288,7 +296,7 @@ func (d *Daemon) statuses() []Status {
 func (d *Daemon) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /about", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: "the supervisor uses no cgroups yet"}, nil)
+		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: d.bounds.why}, nil)
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.statuses(), nil) })
 	mux.HandleFunc("POST /units", func(w http.ResponseWriter, r *http.Request) {

@@ -28,6 +28,7 @@ const (
 type keeper struct {
 	unit    Unit
 	spawn   *spawner
+	bounds  *bounds
 	changed func()
 	stop    context.CancelFunc
 	wake    chan struct{}
@@ -38,9 +39,9 @@ type keeper struct {
 	identity process.ID
 }
 
-func keep(ctx context.Context, unit Unit, spawn *spawner, changed func()) *keeper {
+func keep(ctx context.Context, unit Unit, spawn *spawner, bounds *bounds, changed func()) *keeper {
 	ctx, stop := context.WithCancel(ctx)
-	k := &keeper{unit: unit, spawn: spawn, changed: changed, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
+	k := &keeper{unit: unit, spawn: spawn, bounds: bounds, changed: changed, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
 		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log, Release: unit.Release}}
 	go func() {
 		defer close(k.done)
@@ -138,9 +139,14 @@ func (k *keeper) once(ctx context.Context) string {
 	defer log.Close()
 	cmd := command(k.unit)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := k.spawn.start(cmd); err != nil {
+	in := k.bounds.of(k.unit)
+	if in != nil {
+		defer k.leave(in)
+	}
+	if err := k.spawn.start(cmd, in); err != nil {
 		return fmt.Sprintf("it can't be started: %v", err)
 	}
+	spare(cmd.Process.Pid, k.unit.Expendable)
 	identity, err := process.Of(cmd.Process.Pid)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		slog.Warn("a process can't be named", "unit", k.unit.Name, "error", err)
@@ -165,7 +171,17 @@ func (k *keeper) once(ctx context.Context) string {
 	k.identity = process.ID{}
 	k.mu.Unlock()
 	k.changed()
+	if in != nil && in.killed() > 0 {
+		return fmt.Sprintf("it took more memory than its bound of %d MiB, and the kernel ended it", k.unit.Resources.Memory>>20)
+	}
 	return howEnded(err)
+}
+
+// leave takes away what bounded a process that has ended, and all that it left behind.
+func (k *keeper) leave(in cgroup) {
+	if err := in.remove(); err != nil {
+		slog.Warn("the cgroup of a process that ended stays", "unit", k.unit.Name, "error", err)
+	}
 }
 
 func command(u Unit) *exec.Cmd {

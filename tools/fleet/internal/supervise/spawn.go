@@ -15,7 +15,9 @@ type spawner struct {
 }
 
 type spawnRequest struct {
-	cmd  *exec.Cmd
+	cmd *exec.Cmd
+	// in bounds the process; nil for nothing.
+	in   cgroup
 	done chan error
 }
 
@@ -32,7 +34,11 @@ func newSpawner(ctx context.Context) *spawner {
 			case <-ctx.Done():
 				return
 			case r := <-s.requests:
-				r.done <- r.cmd.Start()
+				if r.in != nil {
+					r.done <- r.in.start(r.cmd)
+				} else {
+					r.done <- r.cmd.Start()
+				}
 			}
 		}
 	}()
@@ -40,11 +46,11 @@ func newSpawner(ctx context.Context) *spawner {
 	return s
 }
 
-func (s *spawner) start(cmd *exec.Cmd) error {
+func (s *spawner) start(cmd *exec.Cmd, in cgroup) error {
 	if s.confined != nil {
 		return s.confined
 	}
-	r := spawnRequest{cmd: cmd, done: make(chan error, 1)}
+	r := spawnRequest{cmd: cmd, in: in, done: make(chan error, 1)}
 	s.requests <- r
 	return <-r.done
 }

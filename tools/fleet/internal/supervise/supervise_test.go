@@ -1,6 +1,7 @@
 package supervise_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,14 +47,20 @@ func exitWith(err error) {
 	os.Exit(0)
 }
 
-// serve answers what environment it was given.
+// held is what a server was asked to hold.
+var held []byte
+
+// serve answers what environment it was given. Whoever posts has it hold 128 MiB.
 func serve(addr string) error {
 	wd, err := os.Getwd()
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(os.Stdout, "serving in", wd)
-	srv := &http.Server{Addr: addr, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	srv := &http.Server{Addr: addr, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			held = bytes.Repeat([]byte("x"), 128<<20)
+		}
 		_ = json.NewEncoder(w).Encode(os.Environ())
 	})}
 	return srv.ListenAndServe()

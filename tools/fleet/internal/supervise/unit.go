@@ -28,6 +28,10 @@ type Unit struct {
 	User *User `json:"user,omitempty"`
 	// ReadsAll lets it read every file of the machine, whoever it runs as, and nothing else of what root may; it then has no network.
 	ReadsAll bool `json:"reads_all,omitempty"`
+	// Resources bound what it may take, where the machine lets the supervisor bound anything.
+	Resources Resources `json:"resources,omitzero"`
+	// Expendable is how readily the kernel ends it, rather than another process, when the machine has no memory left: 0 to 1000.
+	Expendable int `json:"expendable,omitempty"`
 	// Log is the file that takes what it writes.
 	Log string `json:"log"`
 	// Release is what it runs, for whoever asks.

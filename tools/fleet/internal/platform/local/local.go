@@ -193,6 +193,15 @@ func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentS
 	return out, nil
 }
 
+// expendable is how readily the kernel ends a service rather than a database, when the machine has no memory left: what it was doing is
+// done again.
+const expendable = 500
+
+// bounded is what a component may take, as the supervisor is told.
+func bounded(r blueprint.Resources) supervise.Resources {
+	return supervise.Resources{Memory: int64(r.Memory), CPU: r.CPU, PIDs: int64(r.PIDs)}
+}
+
 // stopWithin is more than the gateway takes to see its clients off.
 const stopWithin = 25 * time.Second
 
@@ -224,6 +233,7 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 		Name: unitName(s, c.Name), Group: s.Name(), Order: order + wave, Release: r.String(),
 		Path: program, Args: c.Command, Env: append(env, passedOn(os.Environ())...), Dir: facts.StateDir,
 		User: user, Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
+		Resources: bounded(c.Resources), Expendable: expendable,
 	}
 	if c.Health.Port != "" {
 		addr, err := facts.Address(c.Health.Port)

@@ -85,5 +85,6 @@ func (p *Platform) machineUnit(ctx context.Context, s platform.Set, release plat
 		Name: unitName(s, machineReader), Group: s.Name(), Order: orderTenants, Release: release.String(),
 		Path: program, Args: r.Command, Env: env, Dir: dir, User: user, ReadsAll: true,
 		Log: p.home("log", s.Name(), machineReader+".log"), Ready: "unix://" + p.machineSocket(s), StopWithin: stopWithin,
+		Resources: bounded(r.Resources), Expendable: expendable,
 	}, nil
 }

@@ -1,0 +1,231 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/containerd/cgroups/v3"
+	"github.com/containerd/cgroups/v3/cgroup1"
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// cgroupMount is where the hierarchies are, on every system that has them.
+const cgroupMount = "/sys/fs/cgroup"
+
+// period is the time over which the kernel counts a quota of processors' time, in microseconds.
+const period = 100_000
+
+// find tries with a cgroup that nothing runs in.
+func (b *bounds) find() error {
+	if os.Geteuid() != 0 {
+		return errors.New("it was not started as root, whose cgroups are")
+	}
+	switch cgroups.Mode() {
+	case cgroups.Unified:
+		b.make, b.removeAll = newUnified, func() error { return removeTree(filepath.Join(cgroupMount, b.name)) }
+	case cgroups.Legacy, cgroups.Hybrid:
+		b.make, b.removeAll = newLegacy, func() error { return removeLegacy(b.name) }
+	default:
+		return errNoCgroups
+	}
+	tried, err := b.make(b.name+"/try", Resources{Memory: 64 << 20, CPU: 1, PIDs: 64})
+	if err != nil {
+		return fmt.Errorf("no cgroup can be made: %w", err)
+	}
+	return tried.remove()
+}
+
+func (r Resources) quota() (quota int64, per uint64) {
+	return int64(r.CPU * period), period
+}
+
+// legacy is a cgroup in each of the three hierarchies of version 1, below the ones that this process is in.
+type legacy struct{ unit, own cgroup1.Cgroup }
+
+// three are the controllers that are used.
+func three() ([]cgroup1.Subsystem, error) {
+	all, err := cgroup1.Default()
+	if err != nil {
+		return nil, err
+	}
+	wanted := []cgroup1.Name{cgroup1.Memory, cgroup1.Cpu, cgroup1.Pids}
+	all = slices.DeleteFunc(all, func(s cgroup1.Subsystem) bool { return !slices.Contains(wanted, s.Name()) })
+	if len(all) < len(wanted) {
+		return nil, errors.New("this kernel does not count memory, processors' time and processes, all three")
+	}
+	return all, nil
+}
+
+func newLegacy(path string, r Resources) (cgroup, error) {
+	quota, per := r.quota()
+	// Memory and swap together, so that what is over the bound isn't swapped out in its stead; where swap isn't counted, memory alone.
+	limits := &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: &r.Memory}, Pids: &specs.LinuxPids{Limit: &r.PIDs},
+		CPU: &specs.LinuxCPU{Quota: &quota, Period: &per},
+	}
+	unit, err := cgroup1.New(cgroup1.NestedPath(path), limits, cgroup1.WithHierarchy(three))
+	if err != nil {
+		return nil, err
+	}
+	_ = unit.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: &r.Memory}})
+	own, err := cgroup1.Load(cgroup1.NestedPath(""), cgroup1.WithHierarchy(three))
+	if err != nil {
+		return nil, errors.Join(err, unit.Delete())
+	}
+	return &legacy{unit: unit, own: own}, nil
+}
+
+// start puts the calling thread into the cgroup, for what it starts is in it from its first moment, and takes it out again.
+func (l *legacy) start(cmd *exec.Cmd) error {
+	thread := cgroup1.Process{Pid: unix.Gettid()}
+	if err := l.unit.AddTask(thread); err != nil {
+		return errors.Join(fmt.Errorf("enter the cgroup: %w", err), l.own.AddTask(thread))
+	}
+	err := cmd.Start()
+	if back := l.own.AddTask(thread); back != nil {
+		return errors.Join(err, fmt.Errorf("leave the cgroup: %w", back))
+	}
+	return err
+}
+
+func (l *legacy) killed() uint64 {
+	stat, err := l.unit.Stat(cgroup1.IgnoreNotExist)
+	if err != nil {
+		return 0
+	}
+	return stat.GetMemoryOomControl().GetOomKill()
+}
+
+func (l *legacy) remove() error {
+	err := empty(func() ([]int, error) {
+		left, err := l.unit.Processes(cgroup1.Pids, true)
+		var pids []int
+		for _, p := range left {
+			pids = append(pids, p.Pid)
+		}
+		return pids, err
+	})
+	return errors.Join(err, l.unit.Delete())
+}
+
+// empty ends the processes of a cgroup until there are none: one that is being ended may still have made another.
+func empty(left func() ([]int, error)) error {
+	const most = 5 * time.Second
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(most); ; <-tick.C {
+		pids, err := left()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d processes in it don't end", len(pids))
+		}
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+func removeLegacy(name string) error {
+	subsystems, err := three()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range subsystems {
+		path, err := cgroup1.NestedPath(name)(s.Name())
+		if err == nil {
+			err = removeTree(filepath.Join(cgroupMount, string(s.Name()), path))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// unified is a cgroup of version 2, below the machine's own: where processes are in the one above, controllers can't be had.
+type unified struct {
+	manager *cgroup2.Manager
+	dir     string
+}
+
+func newUnified(path string, r Resources) (cgroup, error) {
+	quota, per := r.quota()
+	most := r.Memory
+	noSwap := int64(0)
+	manager, err := cgroup2.NewManager(cgroupMount, "/"+path, &cgroup2.Resources{
+		Memory: &cgroup2.Memory{Max: &most, Swap: &noSwap}, Pids: &cgroup2.Pids{Max: r.PIDs},
+		CPU: &cgroup2.CPU{Max: cgroup2.NewCPUMax(&quota, &per)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &unified{manager: manager, dir: filepath.Join(cgroupMount, path)}, nil
+}
+
+// start has the kernel make the process inside (clone3(2), CLONE_INTO_CGROUP).
+func (u *unified) start(cmd *exec.Cmd) error {
+	dir, err := os.Open(u.dir)
+	if err != nil {
+		return fmt.Errorf("enter the cgroup: %w", err)
+	}
+	defer dir.Close()
+	cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd()) //nolint:gosec // a descriptor is an int
+	return cmd.Start()
+}
+
+func (u *unified) killed() uint64 {
+	stat, err := u.manager.Stat()
+	if err != nil {
+		return 0
+	}
+	return stat.GetMemoryEvents().GetOomKill()
+}
+
+func (u *unified) remove() error {
+	err := empty(func() ([]int, error) {
+		left, err := u.manager.Procs(true)
+		var pids []int
+		for _, pid := range left {
+			pids = append(pids, int(pid)) //nolint:gosec // a process's id is an int
+		}
+		return pids, err
+	})
+	return errors.Join(err, u.manager.Delete())
+}
+
+// removeTree removes empty cgroups, those below first.
+func removeTree(root string) error {
+	var dirs []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	for _, dir := range slices.Backward(dirs) {
+		err = errors.Join(err, unix.Rmdir(dir))
+	}
+	if err != nil {
+		return fmt.Errorf("remove the cgroups of %s: %w", root, err)
+	}
+	return nil
+}
+
+// spare says how readily the kernel ends a process when the whole machine has no memory left: from -1000, never, to 1000, first.
+func spare(pid, score int) {
+	// Who may not, or whose process has ended, leaves it as it is.
+	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte(strconv.Itoa(score)), 0o600)
+}
