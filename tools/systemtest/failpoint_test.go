@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,6 +19,7 @@ import (
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
+	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
 )
 
 // failpoints are the points that the programs' source passes (libs/failpoint), in order.
@@ -83,10 +85,12 @@ func withFailpoints(t *testing.T) string {
 	return dir
 }
 
-// Row F3: the worker and discovery are killed at each point that the source names, in one run, with a checkpoint after each batch. What is published is what an undisturbed run publishes, row for row. That a run goes on from each checkpoint is
+// Row F3: the worker and discovery are killed at each point that the source names, in one run for each connector, with a checkpoint
+// after each batch. What is published is what an undisturbed run publishes, row for row. That a run goes on from each checkpoint is
 // held by connectortest. A release has no failpoint.
 func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 	full(t)
+	t.Parallel()
 	points := failpoints(t)
 	bin := withFailpoints(t)
 	t.Run("a release has no failpoint", func(t *testing.T) { noFailpoints(t, bin, points) })
@@ -115,25 +119,34 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 	owner := x.admin(t)
 	w := x.workspace(t, owner).GetId()
 	x.arm(t, "discovery", "discovery.slice.work 0s")
-	kills := 0
-	for connector, make := range map[string]func() *integrationsv1.Integration{
-		"csv": func() *integrationsv1.Integration { return owner.upload(t, w, people(6000)) },
+	// A system is known by the name of its connection, so that two of one name are in two workspaces.
+	other := x.workspace(t, owner).GetId()
+	kills, reader, same := 0, x.reader(t), name("northwind")
+	for connector, system := range map[string]func(workspace string) *integrationsv1.Integration{
+		"csv": func(workspace string) *integrationsv1.Integration { return owner.upload(t, workspace, people(6000)) },
+		"postgres": func(workspace string) *integrationsv1.Integration {
+			return x.northwind(t, owner, workspace, same, reader)
+		},
+		"unix": func(workspace string) *integrationsv1.Integration {
+			return x.machine(t, owner, workspace, name("machine"))
+		},
 	} {
 		t.Run(connector, func(t *testing.T) {
-			calm, killed := make(), make()
+			calm, killed := system(w), system(other)
 			owner.discover(t, w, calm.GetId())
 			lines := map[string][]string{"discovery": {"discovery.slice.work 0s"}}
 			for _, point := range points {
-				if strings.HasPrefix(point, "worker.postgres") {
+				if strings.HasPrefix(point, "worker.postgres") && connector != "postgres" {
 					continue
 				}
 				component, ok := map[string]string{"worker": "discovery-worker", "discovery": "discovery"}[strings.Split(point, ".")[0]]
 				if !ok {
 					continue
 				}
-				// The second time since the process started, so that a slice is done between two kills; the end comes once.
+				// The second time since the process started, so that a slice is done between two kills; the end comes once, and
+				// a machine of a few accounts is read in few slices.
 				n := 2
-				if strings.HasPrefix(point, "discovery.publish") || strings.HasPrefix(point, "discovery.report") {
+				if connector == "unix" || strings.HasPrefix(point, "discovery.publish") || strings.HasPrefix(point, "discovery.report") {
 					n = 1
 				}
 				lines[component] = append(lines[component], fmt.Sprintf("%s kill %d", point, n))
@@ -143,9 +156,10 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 			for component, l := range lines {
 				x.arm(t, component, l...)
 			}
-			run := ask(t, client(owner, w, discoveryv1connect.NewRunWriteServiceClient).StartRun, &discoveryv1.StartRunRequest{IntegrationId: killed.GetId()})
-			done := owner.outlast(t, w, run.GetId())
-			if done.GetState() != integrationsv1.RunState_RUN_STATE_COMPLETE {
+			run := ask(t, client(owner, other, discoveryv1connect.NewRunWriteServiceClient).StartRun, &discoveryv1.StartRunRequest{IntegrationId: killed.GetId()})
+			done := owner.outlast(t, other, run.GetId())
+			// What the machine keeps from the worker is a gap, where no machine reader is kept.
+			if done.GetState() != integrationsv1.RunState_RUN_STATE_COMPLETE && connector != "unix" {
 				t.Errorf("the run ended as %s: %s%v", done.GetState(), done.GetError(), done.GetGaps())
 			}
 			within(t, backWithin, func() error { return x.disarmed() })
@@ -163,6 +177,73 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 		})
 	}
 	t.Attr("row", fmt.Sprint("F3 ", kills))
+	t.Run("a system fails in the middle of a page", func(t *testing.T) { failsMidPage(t, x, owner, w) })
+}
+
+// Row F29: while the third page is read the system ends the connection, and takes no other. The run is tried as often as it may be and ends
+// partial, with what it did not read named; nothing of that is taken for gone, though it is.
+func failsMidPage(t *testing.T, x *tenant, owner *person, w string) {
+	x.arm(t, "discovery")
+	reader := x.reader(t)
+	i := x.northwind(t, owner, w, name("northwind"), reader)
+	server := x.plane.superuser(t, "sample-postgres", "northwind")
+	clerk := strings.ReplaceAll(name("clerk"), "-", "_")
+	if _, err := server.Exec(t.Context(), "CREATE ROLE "+clerk); err != nil {
+		t.Fatal(err)
+	}
+	owner.discover(t, w, i.GetId())
+	conn := x.plane.superuser(t, "postgres", x.id)
+	shown := func() (n int) {
+		t.Helper()
+		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM discovery.grants WHERE integration_id = $1 AND until IS NULL", uuidOf(t, i.GetId())).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := shown()
+	if _, err := server.Exec(t.Context(), "GRANT SELECT ON ALL TABLES IN SCHEMA hr TO "+clerk); err != nil {
+		t.Fatal(err)
+	}
+	owner.discover(t, w, i.GetId())
+	granted := shown()
+	if granted <= before {
+		t.Fatalf("%d grants are shown, and %d after more were given", before, granted)
+	}
+	if _, err := server.Exec(t.Context(), "REVOKE SELECT ON ALL TABLES IN SCHEMA hr FROM "+clerk); err != nil {
+		t.Fatal(err)
+	}
+	x.arm(t, "discovery", "discovery.slice.work 0s")
+	x.arm(t, "discovery-worker", "worker.postgres.page 3s 3")
+	run := ask(t, client(owner, w, discoveryv1connect.NewRunWriteServiceClient).StartRun, &discoveryv1.StartRunRequest{IntegrationId: i.GetId()})
+	within(t, time.Minute, func() error {
+		raw, err := os.ReadFile(x.file("components", "discovery-worker", "state", "failpoint"))
+		if err == nil && len(raw) > 0 {
+			err = errors.New("the third page is not being read yet")
+		}
+		return err
+	})
+	for _, sql := range []string{"ALTER ROLE " + reader + " CONNECTION LIMIT 0", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '" + reader + "'"} {
+		if _, err := server.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := owner.outlast(t, w, run.GetId())
+	if done.GetState() != integrationsv1.RunState_RUN_STATE_PARTIAL || len(done.GetGaps()) == 0 {
+		t.Errorf("the run ended as %s, %s, with the gaps %v", done.GetState(), done.GetError(), done.GetGaps())
+	}
+	if now := shown(); now != granted {
+		t.Errorf("%d grants were shown before the run that saw a part, and %d after it", granted, now)
+	}
+	if _, err := server.Exec(t.Context(), "ALTER ROLE "+reader+" CONNECTION LIMIT -1"); err != nil {
+		t.Fatal(err)
+	}
+	x.arm(t, "discovery")
+	owner.discover(t, w, i.GetId())
+	if now := shown(); now != before {
+		t.Errorf("after a run that saw everything %d grants are shown, want %d", now, before)
+	}
+	t.Attr("row", fmt.Sprint("F29 ", 1))
 }
 
 // outlast watches a run to its end past the ends of who is asked.
@@ -236,4 +317,34 @@ func (x *tenant) restarts(t *testing.T) map[string]int {
 		}
 	}
 	return out
+}
+
+const readerPassword = "systemtest-password"
+
+// reader is a new role of the plane's sample server that sees what everybody does.
+func (x *tenant) reader(t *testing.T) string {
+	t.Helper()
+	reader := strings.ReplaceAll(name("reader"), "-", "_")
+	server := x.plane.superuser(t, "sample-postgres", "postgres")
+	for _, sql := range []string{"CREATE ROLE " + reader + " LOGIN PASSWORD '" + readerPassword + "'", "GRANT CONNECT ON DATABASE northwind, analytics TO " + reader} {
+		if _, err := server.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return reader
+}
+
+// northwind connects the plane's sample server, as reader.
+func (x *tenant) northwind(t *testing.T, owner *person, workspace, called, reader string) *integrationsv1.Integration {
+	t.Helper()
+	return ask(t, client(owner, workspace, integrationsv1connect.NewIntegrationWriteServiceClient).CreateIntegration, &integrationsv1.CreateIntegrationRequest{
+		Name: called, Secret: readerPassword, Settings: &integrationsv1.Settings{Connector: &integrationsv1.Settings_Postgres{Postgres: &integrationsv1.PostgresSettings{
+			Host: "127.0.0.1", Port: portOf(t, x.plane.sampleAddress(t)), User: reader, Database: "northwind", SslMode: "disable"}}}})
+}
+
+// machine connects the machine that the plane runs on.
+func (x *tenant) machine(t *testing.T, owner *person, workspace, called string) *integrationsv1.Integration {
+	t.Helper()
+	return ask(t, client(owner, workspace, integrationsv1connect.NewIntegrationWriteServiceClient).CreateIntegration, &integrationsv1.CreateIntegrationRequest{
+		Name: called, Settings: &integrationsv1.Settings{Connector: &integrationsv1.Settings_Unix{Unix: &integrationsv1.UnixSettings{HostName: "machine"}}}})
 }
