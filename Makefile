@@ -24,7 +24,7 @@ clean: ## stop everything and remove the plane's data and what was built
 
 build: check-go ## build accessos, fleet and a3 into bin/
 	@mkdir -p $(BIN)
-	@$(GO) build -trimpath -o $(BIN)/ ./services/accessos ./tools/fleet $(wildcard ./tools/a3)
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./services/accessos ./tools/fleet $(wildcard ./tools/a3)
 
 $(BIN)/fleet: check-go
 	@mkdir -p $(BIN)

@@ -248,6 +248,9 @@ type Needs struct {
 	FirstAdmin bool `yaml:"first_admin"`
 	// FrontDoor is for the component that listens on the plane's public address, with the certificate that clients see.
 	FrontDoor bool `yaml:"front_door"`
+	// Outside is for a component that calls systems which are nobody's of the plane; a platform that closes networks opens a way out for
+	// it, and for no other.
+	Outside bool `yaml:"outside"`
 }
 
 // Health says where a component tells that it can serve: an HTTP path that answers 200.
@@ -256,6 +259,9 @@ type Health struct {
 	Port string `yaml:"port"`
 	// Path on it.
 	Path string `yaml:"path"`
+	// Check is the artefact's arguments with which it asks a URL, which is added, itself, and ends with 0 where that answers 200: for a
+	// platform that asks from within. None where the artefact can't.
+	Check []string `yaml:"check"`
 }
 
 // Resources bound one process, where the platform can. What is left out is DefaultResources'.

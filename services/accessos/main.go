@@ -63,6 +63,9 @@ func main() {
 
 func run(ctx context.Context, args, environ []string) int {
 	names := strings.Join(slices.Sorted(maps.Keys(roles)), ", ")
+	if len(args) == 2 && args[0] == asksReady {
+		return ready(ctx, args[1])
+	}
 	if len(args) != 1 {
 		fmt.Fprintf(os.Stderr, "accessos: say which role to run: accessos ROLE, one of %s\n", names)
 		return exitUsage

@@ -31,6 +31,8 @@ const (
 	labelName  = "app.a3os.name"
 	// labelSpec is the digest of what a thing was made from.
 	labelSpec = "app.a3os.spec"
+	// labelRelease is what a container's image was made of.
+	labelRelease = "app.a3os.release"
 )
 
 // Engine is a Docker engine, seen by one plane.
@@ -59,8 +61,9 @@ type Unit struct {
 	// Name is unique in the plane, as `tnt_x/iam`; Group is whose it is, as `plane` or a tenant's id.
 	Name  string `json:"name"`
 	Group string `json:"group"`
-	// Image by its id.
-	Image string `json:"image"`
+	// Release that its image was made of, for whoever asks; Image by its id.
+	Release string `json:"release"`
+	Image   string `json:"image"`
 	// Args, Env: what the image's program is told. Neither holds a secret: who may ask the engine sees them.
 	Args []string `json:"args"`
 	Env  []string `json:"env"`
@@ -78,6 +81,8 @@ type Unit struct {
 	Healthy []string `json:"healthy"`
 	// Limits of what it may take.
 	Limits Limits `json:"limits"`
+	// SharedMemory in bytes; zero is the engine's own choice.
+	SharedMemory int64 `json:"shared_memory"`
 	// Interrupt asks it to end with SIGINT rather than SIGTERM; StopWithin is how long that may take.
 	Interrupt  bool          `json:"interrupt"`
 	StopWithin time.Duration `json:"stop_within"`
@@ -175,8 +180,10 @@ func (e *Engine) config(u Unit) *container.Config {
 	}
 	seconds := int(u.StopWithin.Seconds())
 	id := strconv.FormatUint(uint64(u.User), 10)
+	labels := e.labels(u.Group, u.Name, u)
+	labels[labelRelease] = u.Release
 	c := &container.Config{
-		Image: u.Image, Cmd: u.Args, Env: u.Env, User: id + ":" + id, Labels: e.labels(u.Group, u.Name, u), StopSignal: stop, StopTimeout: &seconds,
+		Image: u.Image, Cmd: u.Args, Env: u.Env, User: id + ":" + id, Labels: labels, StopSignal: stop, StopTimeout: &seconds,
 	}
 	if len(u.Healthy) > 0 {
 		const every, within, patience, times = 20 * time.Second, 5 * time.Second, 30 * time.Second, 3
@@ -196,7 +203,7 @@ const nowhere = "203.0.113.1"
 func hostConfig(u Unit) *container.HostConfig {
 	pids := u.Limits.PIDs
 	h := &container.HostConfig{
-		ReadonlyRootfs: true, CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"}, IpcMode: "private",
+		ReadonlyRootfs: true, CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"}, IpcMode: "private", ShmSize: u.SharedMemory,
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyUnlessStopped},
 		Resources:     container.Resources{Memory: u.Limits.Memory, MemorySwap: u.Limits.Memory, NanoCPUs: u.Limits.NanoCPUs, PidsLimit: &pids},
 		LogConfig:     container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "10m", "max-file": "3"}},
@@ -296,6 +303,8 @@ type Status struct {
 	ID    string
 	PID   int
 	Image string
+	// Release that its image was made of.
+	Release string
 	// State is the engine's word, as `running`, and Health `healthy`, `unhealthy`, `starting` or empty.
 	State, Health string
 	Since         time.Time
@@ -323,7 +332,7 @@ func (e *Engine) Status(ctx context.Context, group string) ([]Status, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := Status{Name: c.Labels[labelName], Group: c.Labels[labelGroup], ID: c.ID, PID: info.State.Pid, Image: info.Image, State: info.State.Status, Restarts: info.RestartCount}
+		s := Status{Name: c.Labels[labelName], Group: c.Labels[labelGroup], ID: c.ID, PID: info.State.Pid, Image: info.Image, Release: c.Labels[labelRelease], State: info.State.Status, Restarts: info.RestartCount}
 		s.Since, _ = time.Parse(time.RFC3339Nano, info.State.StartedAt)
 		if info.State.Health != nil {
 			s.Health = info.State.Health.Status

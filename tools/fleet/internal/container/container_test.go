@@ -44,7 +44,11 @@ func engine(t *testing.T) (*container.Engine, string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	made, err := image.Build(image.Program(program))
+	spec, err := image.Program(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := image.Build(spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,6 +132,12 @@ func (r Rules) apply(ctx context.Context, tool string) (changed bool, err error)
 			continue
 		}
 		changed = true
+		// Docker makes its chain with its first network, and leaves one that is there as it is.
+		if _, missing := output(ctx, tool, "-S", h.chain); missing != nil {
+			if _, err := output(ctx, tool, "-N", h.chain); err != nil {
+				return changed, err
+			}
+		}
 		// First, so that nobody's rule before it lets through what is closed here.
 		if _, err := output(ctx, tool, append([]string{"-I", rule[0], "1"}, rule[1:]...)...); err != nil {
 			return changed, err

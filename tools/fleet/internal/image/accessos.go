@@ -1,12 +1,27 @@
 package image
 
-import "path/filepath"
+import (
+	"debug/elf"
+	"fmt"
+	"path/filepath"
+)
 
 // Nobody is whom a program runs as where nobody says otherwise: the traditional id of who owns nothing.
 const Nobody = "65534:65534"
 
 // Program is an image of one program that is linked statically and needs nothing beside it.
-func Program(file string) Spec {
+func Program(file string) (Spec, error) {
 	at := "/" + filepath.Base(file)
-	return Spec{Files: map[string]string{at: file}, Entrypoint: []string{at}, User: Nobody}
+	s := Spec{Files: map[string]string{at: file}, Entrypoint: []string{at}, User: Nobody}
+	program, err := elf.Open(file)
+	if err != nil {
+		return s, fmt.Errorf("%s is no program of Linux: %w", file, err)
+	}
+	defer program.Close()
+	for _, part := range program.Progs {
+		if part.Type == elf.PT_INTERP {
+			return s, fmt.Errorf("%s needs a loader and libraries, which an image of it alone has not: build it with CGO_ENABLED=0", file)
+		}
+	}
+	return s, nil
 }

@@ -44,15 +44,27 @@ func build(t *testing.T, s image.Spec) (id string, written []byte) {
 	return id, out.Bytes()
 }
 
+func program(file string) image.Spec {
+	at := "/" + filepath.Base(file)
+	return image.Spec{Files: map[string]string{at: file}, Entrypoint: []string{at}, User: image.Nobody}
+}
+
+// What needs a loader would end at once in an image that has none.
+func TestProgramThatNeedsLibrariesIsRefused(t *testing.T) {
+	if _, err := image.Program("/bin/sh"); err == nil {
+		t.Error("it was taken")
+	}
+}
+
 // The same program, elsewhere, later, with another owner's mode: the same bytes. One bit more: another image.
 func TestSameFilesMakeTheSameImage(t *testing.T) {
 	one, two, other := write(t, "program", "x", 0o700), write(t, "program", "x", 0o755), write(t, "program", "y", 0o755)
 	if err := os.Chtimes(one, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	first, a := build(t, image.Program(one))
-	second, b := build(t, image.Program(two))
-	third, _ := build(t, image.Program(other))
+	first, a := build(t, program(one))
+	second, b := build(t, program(two))
+	third, _ := build(t, program(other))
 	if first != second || !bytes.Equal(a, b) {
 		t.Errorf("the same files made %s and %s", first, second)
 	}
@@ -65,7 +77,7 @@ func TestSameFilesMakeTheSameImage(t *testing.T) {
 }
 
 func TestImageHoldsWhatItWasToldAndNothingElse(t *testing.T) {
-	_, written := build(t, image.Program(write(t, "accessos", "x", 0o755)))
+	_, written := build(t, program(write(t, "accessos", "x", 0o755)))
 	outer := tar.NewReader(bytes.NewReader(written))
 	var files []string
 	for {

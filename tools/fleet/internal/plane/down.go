@@ -35,7 +35,11 @@ func (p *Plane) Down(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return changed, err
 	}
-	if changed = changed || left; changed {
+	gone, err := p.containersDown(ctx)
+	if err != nil {
+		return changed, err
+	}
+	if changed = changed || left || gone; changed {
 		p.report.Done("every process of the plane has ended", time.Since(began))
 	}
 	return changed, nil
@@ -105,7 +109,8 @@ func (p *Plane) Remove(ctx context.Context) (changed bool, err error) {
 	if changed, err = p.Down(ctx); err != nil {
 		return changed, err
 	}
-	for _, dir := range p.dataDirs() {
+	dirs := append(p.forgetContainers(ctx), p.dataDirs()...)
+	for _, dir := range dirs {
 		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -31,18 +31,21 @@ type Proof struct {
 // VerifyIsolation tries the sets of tenants (all, where none is named) at each other, and writes the signed report into a directory: one
 // of the plane's home where dir is empty. The plane is up, and is changed in nothing.
 func (p *Plane) VerifyIsolation(ctx context.Context, slugs []string, dir string, progress isolation.Progress) (*Proof, error) {
-	processes, err := p.supervisor.Status(ctx)
-	if err != nil {
-		return nil, p.whyNot(err)
+	if !p.supervisor.Running(ctx) {
+		return nil, p.whyNot(supervise.ErrNotRunning)
 	}
 	if err := p.openToRead(ctx); err != nil {
+		return nil, err
+	}
+	processes, err := p.processes(ctx)
+	if err != nil {
 		return nil, err
 	}
 	sets, err := p.setsOf(slugs)
 	if err != nil {
 		return nil, err
 	}
-	world, err := p.platform.World(sets, pidsOf(processes))
+	world, err := p.world(ctx, sets, processes)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +76,7 @@ func (p *Plane) openToRead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.platform.Postgres, err = p.platform.NewServer(binaries, "postgres")
-	return err
+	return p.useServers(ctx, binaries)
 }
 
 func pidsOf(processes []supervise.Status) map[string]int {

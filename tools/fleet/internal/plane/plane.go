@@ -19,6 +19,7 @@ import (
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/accounts"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
@@ -32,7 +33,9 @@ type Plane struct {
 	// Program is accessos, and Self the program that supervises.
 	Program, Self string
 
+	// platform keeps the plane's files, and on this machine's processes carries the sets out; docker does that on a plane of containers.
 	platform   *local.Platform
+	docker     *docker.Platform
 	state      *state.State
 	supervisor *supervise.Client
 	report     Reporter
@@ -132,7 +135,7 @@ func (p *Plane) openState() error {
 		return err
 	}
 	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Programs: []string{p.Program}, Now: time.Now}
-	return nil
+	return p.choosePlatform()
 }
 
 // open reads the plane's state and finds what it is made of.
@@ -155,16 +158,13 @@ func (p *Plane) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.platform.Postgres, err = p.platform.NewServer(binaries, "postgres"); err != nil {
-		return err
-	}
-	if p.platform.Sample, err = p.platform.NewServer(binaries, "sample-postgres"); err != nil {
+	if err := p.useServers(ctx, binaries); err != nil {
 		return err
 	}
 	if p.release, err = local.Built(p.Program); err != nil {
 		return err
 	}
-	_, err = p.platform.Fetch(ctx, p.release)
+	_, err = p.carrier().Fetch(ctx, p.release)
 	return err
 }
 
@@ -208,6 +208,9 @@ func (p *Plane) checkPort(ctx context.Context) error {
 
 // frontIsOurs says whether the plane's own front door listens on the address that the settings name.
 func (p *Plane) frontIsOurs(ctx context.Context) bool {
+	if st, err := state.Open(p.Settings.Home); err == nil && st.Platform == docker.Name {
+		return p.containersFrontIsOurs(ctx, st)
+	}
 	all, err := p.supervisor.Status(ctx)
 	if err != nil {
 		return false

@@ -38,13 +38,16 @@ type TenantStatus struct {
 
 // Status reads how the plane is; it needs no registry. It fails with supervise.ErrNotRunning.
 func (p *Plane) Status(ctx context.Context) (Status, error) {
-	processes, err := p.supervisor.Status(ctx)
+	if !p.supervisor.Running(ctx) {
+		return Status{}, p.whyNot(supervise.ErrNotRunning)
+	}
+	if err := p.openState(); err != nil {
+		return Status{}, err
+	}
+	st := p.state
+	processes, err := p.processes(ctx)
 	if err != nil {
 		return Status{}, p.whyNot(err)
-	}
-	st, err := state.Open(p.Settings.Home)
-	if err != nil {
-		return Status{}, err
 	}
 	out := Status{Processes: processes, Tenants: []TenantStatus{}, Walls: p.walls(ctx, st)}
 	for _, t := range st.Tenants {

@@ -56,5 +56,6 @@ func (p *Plane) renew(ctx context.Context) error {
 		slugs = append(slugs, t.Slug)
 	}
 	_, err = p.platform.Web(slugs)
+	errs = append(errs, p.handOverRenewed(ctx))
 	return errors.Join(append(errs, err)...)
 }

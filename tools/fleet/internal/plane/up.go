@@ -116,28 +116,28 @@ func sequence(steps ...func() (bool, error)) func() (bool, error) {
 
 // control brings the plane's own services up.
 func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err error) {
-	pf := p.platform
+	pf, sets := p.platform, p.carrier()
 	steps := []struct {
 		what string
 		do   func() (bool, error)
 	}{
 		{"certificates of the plane", sequence(
-			func() (bool, error) { return pf.Identity(ctx, p.own) },
+			func() (bool, error) { return sets.Identity(ctx, p.own) },
 			func() (bool, error) { return pf.Web(slugs) })},
 		{"supervisor", func() (bool, error) {
 			return p.supervisor.Ensure(ctx, p.Programs())
 		}},
-		{"PostgreSQL " + pf.Postgres.Binaries().Version, func() (bool, error) { return pf.Serve(ctx, pf.Postgres) }},
+		{p.groundIs(), func() (bool, error) { return p.ground(ctx) }},
 		{"a sample company's PostgreSQL, to be discovered", sequence(
-			func() (bool, error) { return pf.Serve(ctx, pf.Sample) },
+			func() (bool, error) { return p.serveSample(ctx) },
 			func() (bool, error) { return false, p.fillSample(ctx) })},
 		{"database of the registry", sequence(
-			func() (bool, error) { return pf.Database(ctx, p.own) },
-			func() (bool, error) { return pf.Migrate(ctx, p.own, p.release) },
-			func() (bool, error) { return pf.Mark(ctx, p.own) })},
+			func() (bool, error) { return sets.Database(ctx, p.own) },
+			func() (bool, error) { return sets.Migrate(ctx, p.own, p.release) },
+			func() (bool, error) { return sets.Mark(ctx, p.own) })},
 		{"registry and gateway", sequence(
 			func() (bool, error) { return false, p.noteFront() },
-			func() (bool, error) { return pf.Start(ctx, p.own, p.release) },
+			func() (bool, error) { return sets.Start(ctx, p.own, p.release) },
 			func() (bool, error) { return false, p.awaitRegistry(ctx) })},
 	}
 	for _, s := range steps {
@@ -157,7 +157,7 @@ func (p *Plane) noteFront() error {
 }
 
 func (p *Plane) fillSample(ctx context.Context) error {
-	url, err := p.platform.Sample.URL("postgres")
+	url, err := p.sampleURL("postgres")
 	if err != nil {
 		return err
 	}
@@ -192,8 +192,8 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin string) (changed b
 		}
 		return changed, err
 	}
-	pf, set := p.platform, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
-	if err := pf.NotRestoring(set); err != nil {
+	sets, set := p.carrier(), platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	if err := p.platform.NotRestoring(set); err != nil {
 		return changed, err
 	}
 	steps := []struct {
@@ -201,13 +201,13 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin string) (changed b
 		do   func() (bool, error)
 	}{
 		{"keys and certificates of its own", sequence(
-			func() (bool, error) { return pf.Identity(ctx, set) },
+			func() (bool, error) { return sets.Identity(ctx, set) },
 			func() (bool, error) { return p.nameFirstAdmin(set, admin) })},
 		{"database and roles of its own", sequence(
-			func() (bool, error) { return pf.Database(ctx, set) },
-			func() (bool, error) { return pf.Migrate(ctx, set, p.release) },
-			func() (bool, error) { return pf.Mark(ctx, set) })},
-		{fmt.Sprintf("its %d services", len(p.blueprint.Components)), func() (bool, error) { return pf.Start(ctx, set, p.release) }},
+			func() (bool, error) { return sets.Database(ctx, set) },
+			func() (bool, error) { return sets.Migrate(ctx, set, p.release) },
+			func() (bool, error) { return sets.Mark(ctx, set) })},
+		{fmt.Sprintf("its %d services", len(p.blueprint.Components)), func() (bool, error) { return sets.Start(ctx, set, p.release) }},
 		{"reachable at " + p.Settings.URL(t.Slug), sequence(
 			func() (bool, error) { return false, p.publish(ctx, conn, set) },
 			func() (bool, error) { return p.awaitGateway(ctx, t) })},
@@ -271,7 +271,7 @@ func newCode() (code, hash string) {
 // publish says to the registry where the set is, and that it is served.
 func (p *Plane) publish(ctx context.Context, conn *grpc.ClientConn, set platform.Set) error {
 	w := registryv1.NewTenantWriteServiceClient(conn)
-	placed, err := p.platform.Placed(ctx, set, p.release)
+	placed, err := p.carrier().Placed(ctx, set, p.release)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,9 @@ import (
 
 // walls says how processes are kept apart on this machine, and what can't be.
 func (p *Plane) walls(ctx context.Context, st *state.State) []string {
+	if p.docker != nil {
+		return p.containerWalls(ctx)
+	}
 	var out []string
 	if why := accounts.Possible(); why != "" {
 		out = append(out, fmt.Sprintf("Every process runs as user %d, because %s: who takes over one of them reads the files of all. A plane that root starts gives each a user of its own.",

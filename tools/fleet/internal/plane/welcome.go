@@ -81,11 +81,12 @@ func (p *Plane) WebCA() string {
 // machine, and those that have neither an upload.
 func (p *Plane) guest(t *state.Tenant) welcome.Tenant {
 	g := welcome.Tenant{Slug: t.Slug, URL: p.Settings.URL(t.Slug), CACert: p.WebCA(), Dial: p.Settings.Dial(),
-		Machine: p.platform.MachineIsFor(t.Slug), Member: p.platform.SampleIsFor(t.Slug)}
+		Machine: p.docker == nil && p.platform.MachineIsFor(t.Slug), Member: p.platform.SampleIsFor(t.Slug)}
 	if p.platform.SampleIsFor(t.Slug) {
 		q := sample.Questions()[0]
+		host, port := p.sampleAddress(t)
 		g.Postgres = &welcome.Postgres{
-			Host: "127.0.0.1", Port: p.platform.Sample.Port(), Database: "northwind", User: "accessos_reader", Password: p.samplePassword,
+			Host: host, Port: port, Database: "northwind", User: "accessos_reader", Password: p.samplePassword,
 			Question: &welcome.Question{Text: q.Text, Principal: q.Principal, Resource: q.Database + "." + q.Object, Entitlement: q.Privilege},
 		}
 	}
@@ -95,7 +96,7 @@ func (p *Plane) guest(t *state.Tenant) welcome.Tenant {
 
 // samplePassword gives the sample server's reader a new password.
 func (p *Plane) samplePassword(ctx context.Context) (string, error) {
-	server, err := p.platform.Sample.URL("postgres")
+	server, err := p.sampleURL("postgres")
 	if err != nil {
 		return "", err
 	}
@@ -126,7 +127,7 @@ func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (str
 		return "", fault.New(fault.FailedPrecondition, "%s is in use and its admin's profile is gone from here: an admin makes a new code with `a3 user reinvite`, or an operator with `fleet tenant recover-admin %s`", slug, slug)
 	}
 	code, hash := newCode()
-	return code, p.platform.RecoverAdmin(ctx, set, blueprint.Recovery{Email: admin.Email, CodeHash: hash,
+	return code, p.carrier().RecoverAdmin(ctx, set, blueprint.Recovery{Email: admin.Email, CodeHash: hash,
 		Reason: "the first admin's code was spent or too old before fleet had kept their session"})
 }
 
@@ -158,6 +159,6 @@ func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (l
 		email = first.Email
 	}
 	code, hash := newCode()
-	err = p.platform.RecoverAdmin(ctx, set, blueprint.Recovery{Email: email, CodeHash: hash, Reason: reason})
+	err = p.carrier().RecoverAdmin(ctx, set, blueprint.Recovery{Email: email, CodeHash: hash, Reason: reason})
 	return local.FirstAdmin{Email: email, Code: code, CodeHash: hash}, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,6 +33,12 @@ type Settings struct {
 	MachineTenants []string
 	// TLSCert and TLSKey are files with a certificate of one's own; empty for one of the local authority.
 	TLSCert, TLSKey string
+	// Platform that carries sets out: `local` or `docker`; empty is the one that the plane was made on.
+	Platform string
+	// Networks is where a docker plane's networks are cut from, and Outside the private networks that a tenant's discovery may reach from
+	// there.
+	Networks netip.Prefix
+	Outside  []netip.Prefix
 	// LogLevel of every process.
 	LogLevel string
 	// BackupDir is where backups are written, absolute; BackupEvery how often a running plane makes one of each set, 0 for never;
@@ -50,6 +57,7 @@ const (
 	defaultMachine = "acme"
 	defaultEvery   = "24h"
 	defaultKeep    = "7"
+	defaultNets    = "10.83.0.0/16"
 )
 
 // others are variables that belong to other tools of the repository, or to parts that read them themselves.
@@ -112,6 +120,18 @@ func Load(environ []string, root string) (Settings, error) {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)
 	}
+	s.Platform = take("A3_PLATFORM", "")
+	if !slices.Contains([]string{"", "local", "docker"}, s.Platform) {
+		fault("A3_PLATFORM is %q: it is local or docker", s.Platform)
+	}
+	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS", defaultNets), fault)
+	const smallest = 24
+	if len(nets) == 1 && nets[0].Bits() <= smallest {
+		s.Networks = nets[0]
+	} else {
+		fault("A3_NETWORKS is one network of /%d or larger, as %s", smallest, defaultNets)
+	}
+	s.Outside = prefixes("A3_OUTSIDE_NETWORKS", take("A3_OUTSIDE_NETWORKS", ""), fault)
 	for name := range values {
 		if !slices.Contains(others, name) {
 			fault("%s is not known: take it away, or see `fleet plane up --help` for the variables there are", name)
@@ -131,6 +151,23 @@ func (s *Settings) backups(every, keep string, fault func(string, ...any)) {
 	if s.BackupKeep, err = strconv.Atoi(keep); err != nil || s.BackupKeep < 1 {
 		fault("A3_BACKUP_KEEP is %q: it is how many backups of a tenant are kept, 1 or more", keep)
 	}
+}
+
+// prefixes reads a list of IPv4 networks.
+func prefixes(variable, text string, fault func(string, ...any)) []netip.Prefix {
+	var out []netip.Prefix
+	for p := range strings.SplitSeq(text, ",") {
+		if p = strings.TrimSpace(p); p == "" {
+			continue
+		}
+		n, err := netip.ParsePrefix(p)
+		if err != nil || !n.Addr().Is4() || n.Masked() != n {
+			fault("%s names %q: it is an IPv4 network, as 10.20.0.0/16", variable, p)
+			continue
+		}
+		out = append(out, n)
+	}
+	return out
 }
 
 // slugs reads a list of slugs; `none` is the empty list.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +46,14 @@ type State struct {
 	Accounts map[string]uint32 `json:"accounts,omitempty"`
 	// Served is the directory of what processes with users of their own read; empty is the plane's home.
 	Served string `json:"served,omitempty"`
+	// Platform that carries the plane's sets out; empty is local. A plane stays on the one that it was made on.
+	Platform string `json:"platform,omitempty"`
+	// Subnets of the plane's networks, by name, and Hosts the addresses in them, by network and member. Both stay for as long as the
+	// network is there.
+	Subnets map[string]netip.Prefix `json:"subnets,omitempty"`
+	Hosts   map[string]netip.Addr   `json:"hosts,omitempty"`
+	// Images that artefacts were made into, by the artefact's digest.
+	Images map[string]string `json:"images,omitempty"`
 	// Tenants in the order in which they came.
 	Tenants []Tenant `json:"tenants"`
 

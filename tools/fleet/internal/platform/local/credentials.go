@@ -213,7 +213,7 @@ const refusedExit = 3
 func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, recovery blueprint.Recovery) error {
 	program := s.Blueprint.RecoverAdmin
 	if len(program.Command) == 0 {
-		return fault.New(fault.Unimplemented, "the blueprint %s has no way to let an admin in again", s.Blueprint.Name)
+		return NoWayBack(s)
 	}
 	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, Recovery: &recovery}
 	var err error
@@ -246,6 +246,17 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, recovery bl
 		return fmt.Errorf("let %s in again: %w: %s", recovery.Email, err, said)
 	}
 	return nil
+}
+
+// NoWayBack is that a blueprint has no program that lets an admin in again.
+func NoWayBack(s platform.Set) error {
+	return fault.New(fault.Unimplemented, "the blueprint %s has no way to let an admin in again", s.Blueprint.Name)
+}
+
+// NotLetIn is that the program refused to, with the line that it ended with.
+func NotLetIn(r blueprint.Recovery, said string) error {
+	_, why, _ := strings.Cut(said, ": ")
+	return fault.New(fault.FailedPrecondition, "%s was not let in: %s", r.Email, why)
 }
 
 // writeFile writes a file that is its owner's alone, whole or not at all. One that is written anew stays whose it was.

@@ -1,0 +1,222 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/container"
+	"a3os.app/tools/fleet/internal/isolation"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/docker"
+	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// carrier carries sets out, and lets an admin in again with their own program.
+type carrier interface {
+	Fetch(ctx context.Context, r platform.Release) (bool, error)
+	Identity(ctx context.Context, s platform.Set) (bool, error)
+	Database(ctx context.Context, s platform.Set) (bool, error)
+	Migrate(ctx context.Context, s platform.Set, r platform.Release) (bool, error)
+	Mark(ctx context.Context, s platform.Set) (bool, error)
+	Start(ctx context.Context, s platform.Set, r platform.Release) (bool, error)
+	Placed(ctx context.Context, s platform.Set, r platform.Release) (*registryv1.ServiceSet, error)
+	RecoverAdmin(ctx context.Context, s platform.Set, r blueprint.Recovery) error
+}
+
+func (p *Plane) carrier() carrier {
+	if p.docker != nil {
+		return p.docker
+	}
+	return p.platform
+}
+
+// choosePlatform takes the platform that the plane was made on, or, for a new one, that the settings name.
+func (p *Plane) choosePlatform() error {
+	made := p.state.Platform
+	if made == "" && state.Exists(p.Settings.Home) {
+		made = p.platform.Name()
+	}
+	wanted := p.Settings.Platform
+	switch {
+	case made == "" && wanted == docker.Name:
+		p.state.Platform = wanted
+	case wanted != "" && made != "" && wanted != made:
+		return fmt.Errorf("the plane in %s is one of platform %s and A3_PLATFORM is %s: a plane stays on the platform that it was made on; choose another place with A3_HOME", p.Settings.Home, made, wanted)
+	}
+	if p.state.Platform != docker.Name {
+		return nil
+	}
+	if why := docker.Possible(); why != "" {
+		return fmt.Errorf("platform docker works as root alone: %s", why)
+	}
+	p.docker = &docker.Platform{Settings: p.Settings, State: p.state, Own: p.own, Tenants: p.blueprint, Machine: p.platform}
+	p.platform.Places = p.docker
+	return nil
+}
+
+// engine connects to the Docker engine, once.
+func (p *Plane) engine(ctx context.Context) error {
+	if p.docker.Engine != nil {
+		return nil
+	}
+	var err error
+	p.docker.Engine, err = container.Open(ctx, p.state.ID)
+	return err
+}
+
+// useServers says which PostgreSQL servers there are.
+func (p *Plane) useServers(ctx context.Context, binaries pgserver.Binaries) (err error) {
+	if p.docker != nil {
+		p.docker.Binaries = binaries
+		return p.engine(ctx)
+	}
+	if p.platform.Postgres, err = p.platform.NewServer(binaries, "postgres"); err != nil {
+		return err
+	}
+	p.platform.Sample, err = p.platform.NewServer(binaries, "sample-postgres")
+	return err
+}
+
+// groundIs is what sets stand on, for whoever watches.
+func (p *Plane) groundIs() string {
+	if p.docker != nil {
+		return "networks, packet filter and PostgreSQL " + p.docker.Binaries.Version
+	}
+	return "PostgreSQL " + p.platform.Postgres.Binaries().Version
+}
+
+func (p *Plane) ground(ctx context.Context) (changed bool, err error) {
+	if p.docker != nil {
+		return p.docker.Ground(ctx)
+	}
+	return p.platform.Serve(ctx, p.platform.Postgres)
+}
+
+func (p *Plane) serveSample(ctx context.Context) (changed bool, err error) {
+	if p.docker != nil {
+		return p.docker.ServeSample(ctx)
+	}
+	return p.platform.Serve(ctx, p.platform.Sample)
+}
+
+func (p *Plane) sampleURL(database string) (string, error) {
+	if p.docker != nil {
+		return p.docker.SampleURL(database)
+	}
+	return p.platform.Sample.URL(database)
+}
+
+// sampleAddress is where a tenant's discovery reaches the sample server.
+func (p *Plane) sampleAddress(t *state.Tenant) (host string, port int) {
+	if p.docker == nil {
+		return "127.0.0.1", p.platform.Sample.Port()
+	}
+	at, err := p.docker.SampleFor(platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+	if err != nil {
+		return "", 0 // the set isn't started yet: whoever connects is told
+	}
+	return at.Addr().String(), int(at.Port())
+}
+
+// processes are those of the supervisor, or the plane's containers told in the same words.
+func (p *Plane) processes(ctx context.Context) ([]supervise.Status, error) {
+	out, err := p.supervisor.Status(ctx)
+	if err != nil || p.docker == nil {
+		return out, err
+	}
+	if err := p.engine(ctx); err != nil {
+		return nil, err
+	}
+	all, err := p.docker.Status(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	states := map[platform.ComponentState]supervise.State{platform.Starting: supervise.Starting, platform.Serving: supervise.Serving,
+		platform.Failing: supervise.BackingOff, platform.Stopping: supervise.Stopping}
+	for _, c := range all {
+		st := states[docker.StateOf(c)]
+		if c.PID != 0 && st == supervise.BackingOff {
+			st = "not answering"
+		}
+		out = append(out, supervise.Status{Name: c.Name, Group: c.Group, State: st, PID: c.PID, Since: c.Since, Restarts: c.Restarts,
+			LastExit: c.LastExit, Log: "docker logs " + p.docker.Engine.Thing(c.Name)})
+	}
+	return out, nil
+}
+
+// world is what the sets hold, for a proof of isolation.
+func (p *Plane) world(ctx context.Context, sets []platform.Set, processes []supervise.Status) (*isolation.World, error) {
+	if p.docker != nil {
+		return p.docker.World(ctx, sets, pidsOf(processes))
+	}
+	return p.platform.World(sets, pidsOf(processes))
+}
+
+// handOverRenewed gives containers what was renewed on the machine.
+func (p *Plane) handOverRenewed(ctx context.Context) error {
+	if p.docker == nil {
+		return nil
+	}
+	errs := []error{p.docker.HandOver(ctx, p.own)}
+	for _, t := range p.state.Tenants {
+		if !t.ID.IsZero() {
+			errs = append(errs, p.docker.HandOver(ctx, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// containersFrontIsOurs says whether the plane's own gateway is published at the address of the settings.
+func (p *Plane) containersFrontIsOurs(ctx context.Context, st *state.State) bool {
+	engine, err := container.Open(ctx, st.ID)
+	if err != nil || st.Front != p.Settings.Address() {
+		return false
+	}
+	defer engine.Close()
+	all, err := engine.Status(ctx, p.own.Name())
+	return err == nil && slices.ContainsFunc(all, func(c container.Status) bool {
+		component, known := p.own.Blueprint.Component(strings.TrimPrefix(c.Name, p.own.Name()+"/"))
+		return known && component.Needs.FrontDoor && c.PID != 0
+	})
+}
+
+// containersDown stops the plane's containers and takes away what belongs to them.
+func (p *Plane) containersDown(ctx context.Context) (changed bool, err error) {
+	if !state.Exists(p.Settings.Home) {
+		return false, nil
+	}
+	if err := p.openState(); err != nil || p.docker == nil {
+		return false, err
+	}
+	if err := p.engine(ctx); err != nil {
+		return false, err
+	}
+	return p.docker.Down(ctx)
+}
+
+// forgetContainers removes the images of a plane whose containers are gone, and answers where else its data lie.
+func (p *Plane) forgetContainers(ctx context.Context) []string {
+	if p.docker == nil || p.docker.Engine == nil {
+		return nil
+	}
+	if err := p.docker.Forget(ctx); err != nil {
+		p.report.Note("images of the plane stay with the engine: " + err.Error())
+	}
+	return p.docker.DataDirs()
+}
+
+// containerWalls says how containers are kept apart, and what isn't.
+func (p *Plane) containerWalls(ctx context.Context) []string {
+	if err := p.engine(ctx); err != nil {
+		return []string{err.Error()}
+	}
+	return p.docker.Walls(ctx)
+}
