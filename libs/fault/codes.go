@@ -8,6 +8,9 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // domain marks error details that this house wrote.
@@ -79,8 +82,8 @@ func classify(err error) *Error {
 func Connect(err error) *connect.Error {
 	e := classify(err)
 	ce := connect.NewError(e.Kind.code(), errors.New(e.Message))
-	if e.Reason != "" {
-		if d, derr := connect.NewErrorDetail(&errdetails.ErrorInfo{Reason: e.Reason, Domain: domain}); derr == nil {
+	for _, m := range e.details() {
+		if d, derr := connect.NewErrorDetail(m); derr == nil {
 			ce.AddDetail(d)
 		}
 	}
@@ -91,12 +94,36 @@ func Connect(err error) *connect.Error {
 func Status(err error) error {
 	e := classify(err)
 	s := status.New(codes.Code(e.Kind.code()), e.Message)
-	if e.Reason != "" {
-		if d, derr := s.WithDetails(&errdetails.ErrorInfo{Reason: e.Reason, Domain: domain}); derr == nil {
+	for _, m := range e.details() {
+		if d, derr := s.WithDetails(protoadapt.MessageV1Of(m)); derr == nil {
 			s = d
 		}
 	}
 	return s.Err()
+}
+
+// details are what goes along for programs (google/rpc/error_details.proto).
+func (e *Error) details() []proto.Message {
+	var out []proto.Message
+	if e.Reason != "" {
+		out = append(out, &errdetails.ErrorInfo{Reason: e.Reason, Domain: domain})
+	}
+	if e.RetryAfter > 0 {
+		out = append(out, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
+	}
+	return out
+}
+
+// learn takes from a detail what was put there.
+func (e *Error) learn(detail any) {
+	switch d := detail.(type) {
+	case *errdetails.ErrorInfo:
+		if d.GetDomain() == domain {
+			e.Reason = d.GetReason()
+		}
+	case *errdetails.RetryInfo:
+		e.RetryAfter = d.GetRetryDelay().AsDuration()
+	}
 }
 
 // FromRPC is the error of a call to another service, with its kind and reason; nil stays nil.
@@ -120,9 +147,7 @@ func FromRPC(err error) error {
 func fromStatus(s *status.Status, cause error) *Error {
 	e := &Error{Kind: kindOf(connect.Code(s.Code())), Message: s.Message(), Cause: cause}
 	for _, d := range s.Details() {
-		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
-			e.Reason = info.GetReason()
-		}
+		e.learn(d)
 	}
 	// grpc-go does not tell what a server said from what its own transport did.
 	if e.Reason == "" {
@@ -156,9 +181,7 @@ func fromConnect(ce *connect.Error) *Error {
 		if err != nil {
 			continue
 		}
-		if info, ok := v.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
-			e.Reason = info.GetReason()
-		}
+		e.learn(v)
 	}
 	return e
 }

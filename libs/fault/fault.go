@@ -6,6 +6,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind is what a caller can do about an error. The kinds are the codes of gRPC, by the meaning that AIP-193 gives them.
@@ -36,6 +37,8 @@ type Error struct {
 	Message string
 	// Reason names a declared error, upper snake case; empty for the rest.
 	Reason string
+	// RetryAfter is when it is worth trying again; zero where nobody knows.
+	RetryAfter time.Duration
 	// Cause is for the log.
 	Cause error
 }
@@ -58,6 +61,11 @@ func Wrap(kind Kind, cause error, format string, args ...any) *Error {
 // With is a declared error with a message of this occasion.
 func (e *Error) With(format string, args ...any) *Error {
 	return &Error{Kind: e.Kind, Reason: e.Reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// Later is a declared error with when to try again.
+func (e *Error) Later(after time.Duration) *Error {
+	return &Error{Kind: e.Kind, Reason: e.Reason, Message: e.Message, RetryAfter: after}
 }
 
 // Error is the safe sentence, and the cause for the log.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"a3os.app/libs/id"
@@ -62,6 +63,9 @@ func Open(ctx context.Context, cfg Config, service string) (*Process, error) {
 	}
 	return p, nil
 }
+
+// Collect has a collector's figures told at /metrics.
+func (p *Process) Collect(c prometheus.Collector) error { return p.telemetry.Collect(c) }
 
 // Run runs serve until ctx ends, and background work until serve has drained. ready says why the process can't serve, or nil. What
 // ends by itself takes the process along: a supervisor starts it anew, whole.

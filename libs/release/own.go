@@ -46,3 +46,14 @@ var ownDigest = sync.OnceValues(func() (string, error) {
 	}
 	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
 })
+
+// Same says whether two names, as their owners write them, are of one program. Versions don't count: they are words. What is no name is
+// the same as nothing but itself.
+func Same(a, b string) bool {
+	x, errX := ParseName(a)
+	y, errY := ParseName(b)
+	if errX != nil || errY != nil {
+		return a == b
+	}
+	return x.Digest == y.Digest
+}

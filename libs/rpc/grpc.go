@@ -209,8 +209,9 @@ func asStatus(err error) error {
 		if verr != nil {
 			continue
 		}
-		if info, ok := v.(*errdetails.ErrorInfo); ok {
-			if with, werr := s.WithDetails(protoadapt.MessageV1Of(info)); werr == nil {
+		switch v.(type) {
+		case *errdetails.ErrorInfo, *errdetails.RetryInfo:
+			if with, werr := s.WithDetails(protoadapt.MessageV1Of(v)); werr == nil {
 				s = with
 			}
 		}

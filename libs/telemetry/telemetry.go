@@ -45,9 +45,13 @@ const sampled = 0.01
 // Telemetry is what was set up.
 type Telemetry struct {
 	// Metrics serves the process's figures in Prometheus' format.
-	Metrics http.Handler
-	stop    []func(context.Context) error
+	Metrics  http.Handler
+	registry *prometheus.Registry
+	stop     []func(context.Context) error
 }
+
+// Collect has a collector's figures told with the process's own, for figures that are read when they are asked for.
+func (t *Telemetry) Collect(c prometheus.Collector) error { return t.registry.Register(c) }
 
 // Setup sets up the process's default logger, tracer and meter. Close flushes them.
 func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
@@ -60,8 +64,8 @@ func Setup(ctx context.Context, cfg Config) (*Telemetry, error) {
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	res := resource.NewSchemaless(attribute.String("service.name", cfg.Service),
 		attribute.String("service.version", cfg.Release), attribute.String("a3os.tenant", cfg.Tenant))
-	t := &Telemetry{}
 	registry := prometheus.NewRegistry()
+	t := &Telemetry{registry: registry}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	scrape, err := promexporter.New(promexporter.WithRegisterer(registry))
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
 	"a3os.app/services/registry/internal/changes"
+	"a3os.app/services/registry/internal/gauges"
 	"a3os.app/services/registry/internal/intake"
 	"a3os.app/services/registry/internal/placement"
 	"a3os.app/services/registry/internal/publish"
@@ -44,7 +45,9 @@ type Config struct {
 	ReleaseKeys    string           `env:"RELEASE_KEYS" envDefault:"" desc:"public keys that releases are signed with; without any, none is taken"`
 	Lease          time.Duration    `env:"LEASE" envDefault:"30s" desc:"how long the lease of an operation lasts that nobody renews"`
 	PlanLasts      time.Duration    `env:"PLAN_LASTS" envDefault:"24h" desc:"how long a plan can be carried out after it was made"`
-	ReportEvery    time.Duration    `env:"REPORT_EVERY" envDefault:"10s" desc:"how often sets report"`
+	ReportEvery    time.Duration    `env:"REPORT_EVERY" envDefault:"10s" desc:"how often sets report; many sets less often, so that they use half of A3_REPORTS_PER_SECOND"`
+
+	ReportsPerSecond float64 `env:"REPORTS_PER_SECOND" envDefault:"1000" desc:"how many reports are taken a second; sets beyond that are told when to come back"`
 }
 
 // Run serves until ctx ends.
@@ -93,7 +96,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if own, err := netip.ParseAddrPort(cfg.Listen); err == nil {
 		reserved = append(reserved, own)
 	}
-	reports := intake.New(db)
+	if err := p.Collect(gauges.New(db)); err != nil {
+		return err
+	}
+	reports, err := intake.New(db, cfg.ReportsPerSecond)
+	if err != nil {
+		return err
+	}
 	srv, err := rpc.NewGRPCServer(rpc.GRPCConfig{Identity: p.Identity, Credentials: creds, Peer: peerOf(peers)},
 		server.Register(server.Config{
 			DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,

@@ -79,8 +79,11 @@ func (r *Reporter) Run(ctx context.Context) error {
 	for {
 		next, err := r.Once(ctx)
 		r.tell(ctx, err)
-		// Between 80 and 120 %: sets that start together don't report together for ever.
-		wait := time.Duration(float64(next) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // jitter needs no secrecy
+		wait := next
+		if f, ok := errors.AsType[*fault.Error](err); !ok || f.RetryAfter == 0 {
+			// Between 80 and 120 %: sets that start together don't report together for ever. An appointment is kept as it is.
+			wait = time.Duration(float64(next) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // jitter needs no secrecy
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -124,7 +127,13 @@ func (r *Reporter) Once(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		// What the registry holds may have changed with it: ask before the next checkpoint.
 		r.witnessed = -1
-		return every, errors.Join(damage, fmt.Errorf("report: %w", fault.FromRPC(err)))
+		answered := fault.FromRPC(err)
+		next := every
+		if f, ok := errors.AsType[*fault.Error](answered); ok && f.RetryAfter > 0 {
+			// It has more to do than it can, and says when it is this set's turn.
+			next = min(max(f.RetryAfter, shortest), longest)
+		}
+		return next, errors.Join(damage, fmt.Errorf("report: %w", answered))
 	}
 	r.witnessed = res.GetWitnessedSize()
 	next := time.Duration(res.GetNextReportSeconds()) * time.Second

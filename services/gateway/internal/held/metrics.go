@@ -28,6 +28,10 @@ func newMetrics(version func() int64) (metrics, error) {
 	if err != nil {
 		return metrics{}, fmt.Errorf("make the snapshot metrics: %w", err)
 	}
+	// A counter that begins with its first count shows no growth, and the first refusal is an alarm already.
+	for _, r := range reasons {
+		refusals.Add(context.Background(), 0, metric.WithAttributes(attribute.String("reason", r.word)))
+	}
 	return metrics{refusals: refusals}, nil
 }
 
@@ -35,15 +39,18 @@ func (m metrics) refused(ctx context.Context, reason string) {
 	m.refusals.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
 }
 
-// reasonOf is the metric's label for why a snapshot was refused.
+// reasons are why snapshots are refused, and the metric's label for each.
+var reasons = []struct {
+	err  error
+	word string
+}{
+	{snapshot.ErrTooLarge, "too_large"}, {snapshot.ErrKey, "unknown_key"}, {snapshot.ErrSignature, "bad_signature"},
+	{snapshot.ErrPlane, "wrong_plane"}, {snapshot.ErrOlder, "older"}, {snapshot.ErrGap, "gap"}, {snapshot.ErrMalformed, "malformed"},
+}
+
+// reasonOf is the label of an error.
 func reasonOf(err error) string {
-	for _, r := range []struct {
-		err  error
-		word string
-	}{
-		{snapshot.ErrTooLarge, "too_large"}, {snapshot.ErrKey, "unknown_key"}, {snapshot.ErrSignature, "bad_signature"},
-		{snapshot.ErrPlane, "wrong_plane"}, {snapshot.ErrOlder, "older"}, {snapshot.ErrGap, "gap"}, {snapshot.ErrMalformed, "malformed"},
-	} {
+	for _, r := range reasons {
 		if errors.Is(err, r.err) {
 			return r.word
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
@@ -28,8 +29,10 @@ const (
 
 // Intake takes reports.
 type Intake struct {
-	db    *pg.DB
-	items chan *item
+	db      *pg.DB
+	items   chan *item
+	door    *door
+	metrics metrics
 }
 
 type item struct {
@@ -39,8 +42,23 @@ type item struct {
 	done   chan error
 }
 
-// New makes an intake that Run works.
-func New(db *pg.DB) *Intake { return &Intake{db: db, items: make(chan *item)} }
+// New makes an intake that Run works, which admits so many reports a second.
+func New(db *pg.DB, perSecond float64) (*Intake, error) {
+	m, err := newMetrics()
+	if err != nil {
+		return nil, err
+	}
+	return &Intake{db: db, items: make(chan *item), door: newDoor(perSecond), metrics: m}, nil
+}
+
+// CheckpointRefused counts one.
+func (i *Intake) CheckpointRefused(ctx context.Context) { i.metrics.refused.Add(ctx, 1) }
+
+// Every is how often each of so many sets can report when all of them use half of what is admitted.
+func (i *Intake) Every(sets int) time.Duration {
+	const half = 2
+	return time.Duration(half * float64(sets) / float64(i.door.limit.Limit()) * float64(time.Second))
+}
 
 // Keep keeps a tenant's report and answers the size of the newest checkpoint that is held of its log.
 func (i *Intake) Keep(ctx context.Context, tenant id.Tenant, report *registryv1.ReportRequest) (size int64, err error) {
@@ -51,6 +69,10 @@ func (i *Intake) Keep(ctx context.Context, tenant id.Tenant, report *registryv1.
 		}
 		seen[c.GetName()] = true
 	}
+	if err := i.door.admit(tenant, time.Now()); err != nil {
+		i.metrics.deferred.Add(ctx, 1)
+		return 0, err
+	}
 	it := &item{tenant: tenant, report: kept(report), done: make(chan error, 1)}
 	select {
 	case i.items <- it:
@@ -59,6 +81,9 @@ func (i *Intake) Keep(ctx context.Context, tenant id.Tenant, report *registryv1.
 	}
 	select {
 	case err := <-it.done:
+		if err == nil {
+			i.metrics.kept.Add(ctx, 1)
+		}
 		return it.size, err
 	case <-ctx.Done():
 		return 0, ctx.Err()

@@ -62,6 +62,9 @@ func New(db *pg.DB, url, plane string, signer *snapshot.Signer) *Publisher {
 // Present is what is published now.
 func (p *Publisher) Present() *Published { return p.present.Load() }
 
+// Sets is how many tenants have a set.
+func (p *Publisher) Sets() int { return len(p.present.Load().authorities) }
+
 // Ready says why there is nothing to publish yet, or nil.
 func (p *Publisher) Ready() error {
 	if p.present.Load().version == 0 {

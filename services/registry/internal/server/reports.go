@@ -83,6 +83,7 @@ func (s *reports) witness(ctx context.Context, who workload.Identity, req *regis
 		return 0, err
 	}
 	if refused != nil {
+		s.Intake.CheckpointRefused(ctx)
 		slog.ErrorContext(ctx, "a checkpoint was refused, the last good one is kept", "alarm", "checkpoint_refused",
 			"tenant", who.Tenant.String(), "witnessed_size", size, "error", refused)
 		if errors.Is(refused, witness.ErrInvalid) {
@@ -125,9 +126,10 @@ func (ch change) advance(ctx context.Context, tenant id.Tenant, held, next witne
 	return nil
 }
 
-// nextReport spreads sets over time, so that they don't all come back together after a restart.
+// nextReport spreads sets over time, so that they don't all come back together after a restart, and has many report less often.
 func (s *reports) nextReport() int32 {
 	const fifth = 5
-	every := int32(max(s.ReportEvery/time.Second, 1))               //nolint:gosec // G115: minutes at most
-	return max(1, every-every/fifth+rand.Int32N(2*(every/fifth)+1)) //nolint:gosec // G404: spreads load, guards nothing
+	every := max(s.ReportEvery, s.Intake.Every(s.Publisher.Sets()))
+	seconds := int32(max(every/time.Second, 1))                           //nolint:gosec // G115: minutes at most
+	return max(1, seconds-seconds/fifth+rand.Int32N(2*(seconds/fifth)+1)) //nolint:gosec // G404: spreads load, guards nothing
 }

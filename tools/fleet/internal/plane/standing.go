@@ -2,7 +2,9 @@ package plane
 
 import (
 	"context"
+	"slices"
 
+	"a3os.app/deploy/observability"
 	"a3os.app/tools/fleet/internal/standing"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -21,4 +23,23 @@ func (p *Plane) Standing(ctx context.Context) (standing.Fleet, error) {
 	}
 	defer conn.Close()
 	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.platform, Own: p.own.Name()})
+}
+
+// Targets are the processes of the control plane that tell figures, and where.
+func (p *Plane) Targets() ([]observability.Target, error) {
+	if err := p.openState(); err != nil {
+		return nil, err
+	}
+	var out []observability.Target
+	for _, c := range p.own.Blueprint.Components {
+		if !slices.Contains(c.Ports, "ops") {
+			continue
+		}
+		addr, err := p.platform.Address(p.own, c.Name, "ops")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, observability.Target{Job: c.Name, Address: addr})
+	}
+	return out, nil
 }

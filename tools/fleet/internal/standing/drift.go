@@ -65,7 +65,7 @@ func reported(s Seen, t Tenant, found foundFunc) {
 		switch {
 		case r == nil:
 			found("missing", Critical, c.GetName(), "the registry says that it has a %s, and the set says nothing of one", c.GetName())
-		case r.GetRelease() != "" && !sameProgram(r.GetRelease(), t.Release):
+		case r.GetRelease() != "" && !release.Same(r.GetRelease(), t.Release):
 			found("wrong_release", Critical, c.GetName(), "%s says it is %s, and the registry says %s", c.GetName(), Short(r.GetRelease()), Short(t.Release))
 		}
 	}
@@ -86,7 +86,7 @@ func platformHas(s Seen, t Tenant, found foundFunc) {
 		switch {
 		case !ok:
 			found("not_kept", Critical, c.GetName(), "the platform keeps no %s", c.GetName())
-		case k.Release != "" && !sameProgram(k.Release, t.Release):
+		case k.Release != "" && !release.Same(k.Release, t.Release):
 			found("wrong_release_kept", Critical, c.GetName(), "the platform keeps %s at %s, and the registry says %s", c.GetName(), Short(k.Release), Short(t.Release))
 		case k.State == platform.Failing:
 			found("failing", Critical, c.GetName(), "%s keeps ending: %s", c.GetName(), k.Detail)
@@ -95,16 +95,6 @@ func platformHas(s Seen, t Tenant, found foundFunc) {
 	for _, name := range sorted(kept) {
 		found("extra", Warning, name, "the platform runs %s for it, which the registry knows nothing of", name)
 	}
-}
-
-// sameProgram compares what runs: a version is a word, a digest is what it stands for.
-func sameProgram(a, b string) bool {
-	x, errX := release.ParseName(a)
-	y, errY := release.ParseName(b)
-	if errX != nil || errY != nil {
-		return a == b
-	}
-	return x.Digest == y.Digest
 }
 
 // Short is a release as a table has room for.

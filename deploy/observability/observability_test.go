@@ -1,0 +1,174 @@
+package observability_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"a3os.app/deploy/observability"
+)
+
+type rules struct {
+	Groups []struct {
+		Rules []struct {
+			Alert       string            `yaml:"alert"`
+			Expr        string            `yaml:"expr"`
+			Labels      map[string]string `yaml:"labels"`
+			Annotations map[string]string `yaml:"annotations"`
+		} `yaml:"rules"`
+	} `yaml:"groups"`
+}
+
+func read(t *testing.T) rules {
+	t.Helper()
+	var r rules
+	if err := yaml.Unmarshal(observability.Rules, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Groups) != 1 || len(r.Groups[0].Rules) < 10 {
+		t.Fatalf("%d groups of rules", len(r.Groups))
+	}
+	return r
+}
+
+// anchors are the sections of a page, as GitHub and others link to them.
+func anchors(t *testing.T, page string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#{2,4} (.+)$`).FindAllStringSubmatch(string(text), -1) {
+		kept := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		out[strings.ReplaceAll(kept, " ", "-")] = true
+	}
+	return out
+}
+
+func TestEveryAlertSaysHowBadItIsAndWhatToDo(t *testing.T) {
+	sections := anchors(t, "../../docs/operations.md")
+	for _, r := range read(t).Groups[0].Rules {
+		page, anchor, _ := strings.Cut(r.Annotations["runbook"], "#")
+		if page != "docs/operations.md" || !sections[anchor] {
+			t.Errorf("%s has the runbook %q, and there is no such section", r.Alert, r.Annotations["runbook"])
+		}
+		if s := r.Labels["severity"]; s != "critical" && s != "warning" || r.Annotations["summary"] == "" {
+			t.Errorf("%s has severity %q and summary %q", r.Alert, s, r.Annotations["summary"])
+		}
+	}
+}
+
+func TestEveryAlertIsSeenToFireAndToBeSilent(t *testing.T) {
+	text, err := os.ReadFile("rules_test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests struct {
+		Tests []struct {
+			Alerts []struct {
+				Name     string `yaml:"alertname"`
+				Expected []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		} `yaml:"tests"`
+	}
+	if err := yaml.Unmarshal(text, &tests); err != nil {
+		t.Fatal(err)
+	}
+	fires, silent := map[string]bool{}, map[string]bool{}
+	for _, x := range tests.Tests {
+		for _, a := range x.Alerts {
+			if len(a.Expected) > 0 {
+				fires[a.Name] = true
+			} else {
+				silent[a.Name] = true
+			}
+		}
+	}
+	for _, r := range read(t).Groups[0].Rules {
+		if !fires[r.Alert] || !silent[r.Alert] {
+			t.Errorf("%s is tested to fire: %v, to be silent: %v", r.Alert, fires[r.Alert], silent[r.Alert])
+		}
+	}
+}
+
+func promtool(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	path, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool isn't here: it is in Debian's package prometheus")
+	}
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), path, args...).CombinedOutput()
+	return string(out), err
+}
+
+func TestRulesDoWhatTheirTestsSay(t *testing.T) {
+	if out, err := promtool(t, "test", "rules", "rules_test.yaml"); err != nil {
+		t.Error(out)
+	}
+	// The tests themselves can fail: one threshold that was moved is noticed.
+	dir := t.TempDir()
+	tests, err := os.ReadFile("rules_test.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := bytes.Replace(observability.Rules, []byte("age_seconds > 180"), []byte("age_seconds > 1800"), 1)
+	for name, content := range map[string][]byte{"rules.yaml": moved, "rules_test.yaml": tests} {
+		if err := os.WriteFile(dir+"/"+name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := promtool(t, "test", "rules", dir+"/rules_test.yaml"); err == nil || !strings.Contains(out, "SetSilent") {
+		t.Errorf("a threshold was moved, and the tests say: %v %s", err, out)
+	}
+}
+
+func TestScrapeIsAConfigurationOfPrometheus(t *testing.T) {
+	text, err := observability.Scrape([]observability.Target{{Job: "registry", Address: "127.0.0.1:4001"}, {Job: "gateway", Address: "127.0.0.1:4002"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{"rules.yaml": observability.Rules, "prometheus.yaml": text} {
+		if err := os.WriteFile(dir+"/"+name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := promtool(t, "check", "config", dir+"/prometheus.yaml"); err != nil {
+		t.Errorf("%s\n%s", text, out)
+	}
+}
+
+func TestDashboardAsksForWhatItShows(t *testing.T) {
+	var d struct {
+		Panels []struct {
+			ID      int    `json:"id"`
+			Title   string `json:"title"`
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
+	}
+	if err := json.Unmarshal(observability.Dashboard, &d); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[int]bool{}
+	for _, p := range d.Panels {
+		if p.Title == "" || len(p.Targets) == 0 || ids[p.ID] {
+			t.Errorf("panel %d %q has %d targets", p.ID, p.Title, len(p.Targets))
+		}
+		ids[p.ID] = true
+		for _, x := range p.Targets {
+			if strings.TrimSpace(x.Expr) == "" {
+				t.Errorf("%q asks for nothing", p.Title)
+			}
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package systemtest
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"a3os.app/deploy/observability"
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+// page is what `fleet status -o json` answers.
+type page struct {
+	Blind   []string
+	Tenants []struct {
+		ID, Slug, State, Severity string
+		Serving, Components       int
+		Findings                  []struct {
+			Kind, Component, Reason, Next string
+			Drift                         bool
+		}
+	}
+}
+
+// found are the kinds of what the page says of a tenant, drift marked.
+func (x *tenant) found(t *testing.T) ([]string, error) {
+	t.Helper()
+	var p page
+	if err := x.plane.json(t.Context(), &p, "status"); err != nil {
+		return nil, err
+	}
+	if len(p.Blind) > 0 {
+		t.Errorf("the page is blind: %v", p.Blind)
+	}
+	for _, y := range p.Tenants {
+		if y.ID != x.id {
+			continue
+		}
+		kinds := []string{}
+		for _, f := range y.Findings {
+			kind := strings.TrimSuffix(f.Kind+" "+f.Component, " ")
+			if f.Drift {
+				kind = "drift: " + kind
+			}
+			if f.Reason == "" || f.Next == "" {
+				t.Errorf("%s has no reason or no next step: %+v", f.Kind, f)
+			}
+			kinds = append(kinds, kind)
+		}
+		return kinds, nil
+	}
+	return nil, fmt.Errorf("the page has no tenant %s", x.slug)
+}
+
+// eventually waits until the page says this of a tenant, besides restarts, which another test may have made.
+func (x *tenant) eventually(t *testing.T, want ...string) {
+	t.Helper()
+	within(t, 90*time.Second, func() error {
+		got, err := x.found(t)
+		if err != nil {
+			return err
+		}
+		got = slices.DeleteFunc(got, func(k string) bool { return strings.HasPrefix(k, "restarts") || strings.HasPrefix(k, "report_late") })
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("of %s the page says %q, want %q", x.slug, got, want)
+		}
+		return nil
+	})
+}
+
+func TestPageSaysWhatIsWrongWithATenant(t *testing.T) {
+	full(t)
+	t.Parallel()
+	x := borrow(t)
+	x.eventually(t)
+	t.Run("a component that hangs", func(t *testing.T) {
+		pid := shared.pids(t)[x.id+"/integrations"]
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+				t.Error(err)
+			}
+		}()
+		x.eventually(t, "unreachable integrations")
+	})
+	x.eventually(t)
+	writes := registryv1.NewTenantWriteServiceClient(shared.operator(t))
+	set := func(t *testing.T, s registryv1.TenantState) {
+		t.Helper()
+		if _, err := writes.SetTenantState(t.Context(), &registryv1.SetTenantStateRequest{TenantId: x.id, State: s}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("a suspended set that runs", func(t *testing.T) {
+		set(t, registryv1.TenantState_TENANT_STATE_SUSPENDED)
+		defer set(t, registryv1.TenantState_TENANT_STATE_ACTIVE)
+		x.eventually(t, "drift: should_not_run audit", "drift: should_not_run discovery", "drift: should_not_run discovery-worker", "drift: should_not_run iam",
+			"drift: should_not_run integrations")
+	})
+	x.eventually(t)
+	t.Run("a set that isn't what the registry says", func(t *testing.T) {
+		got, err := registryv1.NewTenantServiceClient(shared.operator(t)).GetTenant(t.Context(), &registryv1.GetTenantRequest{Tenant: x.id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		present := got.GetStatus().GetServiceSet()
+		put := func(s *registryv1.ServiceSet) {
+			t.Helper()
+			if _, err := writes.PutServiceSet(t.Context(), &registryv1.PutServiceSetRequest{TenantId: x.id, ServiceSet: s}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// One more than there is, one fewer, and all of another program.
+		wrong := &registryv1.ServiceSet{CaCertificatesPem: present.GetCaCertificatesPem(), Database: present.GetDatabase(),
+			Release: "9.9.9@sha256:" + strings.Repeat("0", 64)}
+		for _, c := range present.GetComponents() {
+			if c.GetName() != "integrations" {
+				wrong.Components = append(wrong.Components, c)
+			} else {
+				wrong.Components = append(wrong.Components, &registryv1.Component{Name: "ghost", Address: c.GetAddress()})
+			}
+		}
+		put(wrong)
+		defer put(present)
+		within(t, 90*time.Second, func() error {
+			found, err := x.found(t)
+			for _, want := range []string{"drift: missing ghost", "drift: not_kept ghost", "drift: unexpected integrations", "drift: extra integrations",
+				"drift: wrong_release iam", "drift: wrong_release_kept iam"} {
+				if !slices.Contains(found, want) {
+					return fmt.Errorf("the page says %q and nothing of %q: %w", found, want, err)
+				}
+			}
+			return nil
+		})
+	})
+	x.eventually(t)
+}
+
+// figures are the names of what a process tells at /metrics.
+func scraped(t *testing.T, address string) (names map[string]bool, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names = map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^([a-z_0-9]+)[ {]`).FindAllSubmatch(body, -1) {
+		names[string(m[1])] = true
+	}
+	return names, string(body)
+}
+
+// Every figure that an alert or a panel is made of is told by this plane, of every tenant and without a word of what its users wrote.
+func TestAlertsAndDashboardAreMadeOfFiguresThatThereAre(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "watching")
+	if s, err := shared.command(t.Context(), "fleet", "observability", dir); err != nil || s.code != 0 {
+		t.Fatalf("%v %s", err, s)
+	}
+	scrape, err := os.ReadFile(filepath.Join(dir, "prometheus.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := regexp.MustCompile(`targets: \['([^']+)'\]`).FindAllSubmatch(scrape, -1)
+	const processes = 2
+	if len(targets) != processes {
+		t.Fatalf("what is scraped: %s", scrape)
+	}
+	wanted := map[string]bool{}
+	for _, text := range [][]byte{observability.Rules, observability.Dashboard} {
+		for _, m := range regexp.MustCompile(`\b(?:a3|registry|gateway|rpc|http)_[a-z_]+`).FindAll(text, -1) {
+			wanted[string(m)] = true
+		}
+	}
+	delete(wanted, "rpc_method") // a label
+	const atLeast = 20
+	if len(wanted) < atLeast {
+		t.Fatalf("only %d figures are wanted", len(wanted))
+	}
+	within(t, time.Minute, func() error {
+		told, registry := map[string]bool{}, ""
+		for _, target := range targets {
+			names, text := scraped(t, string(target[1]))
+			for name := range names {
+				told[name] = true
+			}
+			if names["a3_fleet_up"] {
+				registry = text
+			}
+		}
+		for name := range wanted {
+			if !told[name] && name != "a3_operations_unfinished" { // there is none of it where nothing is under way
+				return fmt.Errorf("nobody tells %s", name)
+			}
+		}
+		for _, x := range []*tenant{acme(), globex()} {
+			for _, line := range []string{"a3_tenant_components_serving{tenant=%q} 5", "a3_tenant_components_wrong_release{tenant=%q} 0", "a3_tenant_active{tenant=%q} 1"} {
+				if line = fmt.Sprintf(line, x.id); !strings.Contains(registry, line) {
+					return fmt.Errorf("the registry doesn't tell %s", line)
+				}
+			}
+		}
+		return nil
+	})
+}
