@@ -75,6 +75,7 @@ func GRPCServerCredentials(source *Source, anchors Anchors) (credentials.Transpo
 	}
 	config.ClientAuth = tls.RequireAnyClientCert
 	config.NextProtos = []string{"h2"}
+	takingTurns(config, handshakesAtOnce)
 	return credentials.NewTLS(config), nil
 }
 

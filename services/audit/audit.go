@@ -134,7 +134,7 @@ func dialRegistry(cfg Config, m *set.Member) (*grpc.ClientConn, error) {
 	// A registry that was away for a day is found again within seconds, and not by all sets in the same one.
 	again := backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 15 * time.Second}
 	conn, err := grpc.NewClient("passthrough:///"+cfg.Registry, grpc.WithTransportCredentials(creds),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: 5 * time.Second}))
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: 20 * time.Second}))
 	if err != nil {
 		return nil, fmt.Errorf("A3_REGISTRY: %w", err)
 	}

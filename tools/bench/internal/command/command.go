@@ -19,6 +19,7 @@ import (
 	"a3os.app/tools/bench/internal/figure"
 	"a3os.app/tools/bench/internal/front"
 	"a3os.app/tools/bench/internal/memory"
+	"a3os.app/tools/bench/internal/reports"
 	"a3os.app/tools/bench/internal/revocation"
 	"a3os.app/tools/bench/internal/routing"
 )
@@ -52,6 +53,10 @@ func measurements() []measurement {
 		{"routing", func(ctx context.Context, o options) (figure.Figure, error) {
 			const routes = 10_000
 			return routing.Measure(ctx, routing.Config{Root: o.root, Rounds: figure.Rounds, Routes: routes})
+		}},
+		{"reports", func(ctx context.Context, o options) (figure.Figure, error) {
+			const sets = 10_000
+			return reports.Measure(ctx, reports.Config{Root: o.root, Rounds: figure.Rounds, Sets: sets})
 		}},
 		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
 			return revocation.Measure(ctx, revocation.Config{Root: o.root, Rounds: figure.Rounds})
