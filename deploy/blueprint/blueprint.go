@@ -48,6 +48,8 @@ const (
 
 // Blueprint is a set of services.
 type Blueprint struct {
+	// Digest of its text, `sha256:…`: what plans and releases know it by.
+	Digest string `yaml:"-"`
 	// Name of the blueprint.
 	Name string `yaml:"name"`
 	// Artefact that its components and its migration are run from.

@@ -2,6 +2,8 @@ package blueprint
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"cmp"
 	"errors"
 	"fmt"
@@ -51,7 +53,8 @@ func Parse(file string, text []byte) (*Blueprint, error) {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
-	b := &Blueprint{}
+	sum := sha256.Sum256(text)
+	b := &Blueprint{Digest: "sha256:" + hex.EncodeToString(sum[:])}
 	if err := dec.Decode(b); err != nil {
 		return nil, syntax(file, err)
 	}

@@ -108,7 +108,9 @@ func TestSchemaAndTypesNameTheSameFields(t *testing.T) {
 	} {
 		var want []string
 		for f := range reflect.TypeOf(c.of).Fields() {
-			want = append(want, f.Tag.Get("yaml"))
+			if name := f.Tag.Get("yaml"); name != "-" { // worked out, and never written
+				want = append(want, name)
+			}
 		}
 		slices.Sort(want)
 		if got := slices.Sorted(maps.Keys(c.got)); !slices.Equal(got, want) {

@@ -56,7 +56,7 @@ func labelsOf(t store.Tenant) map[string]string {
 
 func operationOf(o store.Operation, steps []store.OperationStep) *registryv1.Operation {
 	out := &registryv1.Operation{
-		Id: o.ID.String(), TenantId: o.TenantID.String(), PlanHash: o.PlanHash, Actor: o.Actor, Reason: o.Reason,
+		Id: o.ID.String(), TenantId: o.TenantID.String(), PlanHash: o.PlanHash, PlanTarget: o.PlanTarget, Actor: o.Actor, Reason: o.Reason,
 		Kind:        registryv1.OperationKind(number(kindPrefix, o.Kind, registryv1.OperationKind_value)),
 		State:       registryv1.OperationState(number(opPrefix, o.State, registryv1.OperationState_value)),
 		ReleaseFrom: o.ReleaseFrom, ReleaseTo: o.ReleaseTo, Lease: leaseOf(o), CreatedAt: timeOf(o.CreatedAt), EndedAt: timeOrNone(o.EndedAt),

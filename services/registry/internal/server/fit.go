@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/release"
 	"a3os.app/services/registry/internal/naming"
 	"a3os.app/services/registry/internal/publish"
 	"a3os.app/services/registry/internal/store"
@@ -37,9 +37,6 @@ var leads = map[registryv1.OperationKind]struct {
 	registryv1.OperationKind_OPERATION_KIND_RESUME:    {[]string{suspended}, publish.Active},
 	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {[]string{provisioning, publish.Active, suspended}, offboarded},
 }
-
-// releaseName is a version with the digest of what is run: a version alone, or a tag, could be another program tomorrow.
-var releaseName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+-]{0,99}@sha256:[0-9a-f]{64}$`)
 
 // wellFormed refuses a plan that could fit no world of this plane.
 func (c Config) wellFormed(plan *registryv1.Plan) error {
@@ -89,12 +86,15 @@ func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
 			c.Plane, t.GetSlug(), word(tierPrefix, t.GetIsolationTier()))
 	case makes && t.GetDisplayName() == "":
 		return fault.New(fault.InvalidArgument, "tenant %s has no display name", t.GetSlug())
-	case t.GetReleaseTo() != t.GetReleaseFrom() && t.GetReleaseTo() != "" && !releaseName.MatchString(t.GetReleaseTo()):
-		return fault.New(fault.InvalidArgument, "%q is no release: name it as version@sha256:<64 hex>, never by a tag alone", t.GetReleaseTo())
 	case (t.GetReleaseTo() == "") != (to == offboarded):
 		return fault.New(fault.InvalidArgument, "%s of tenant %s must name the release that it leads to, and offboard none", kind, t.GetSlug())
 	case to == suspended && t.GetReleaseTo() != t.GetReleaseFrom():
 		return fault.New(fault.InvalidArgument, "suspend changes no release, and the plan moves %s to %s", t.GetSlug(), t.GetReleaseTo())
+	}
+	if t.GetReleaseTo() != t.GetReleaseFrom() && t.GetReleaseTo() != "" {
+		if _, err := release.ParseName(t.GetReleaseTo()); err != nil {
+			return fault.New(fault.InvalidArgument, "tenant %s: %v", t.GetSlug(), err)
+		}
 	}
 	if makes {
 		if err := naming.Check(t.GetSlug()); err != nil {
@@ -136,7 +136,10 @@ func (c Config) fits(ctx context.Context, q *store.Queries, plan *registryv1.Pla
 	for _, s := range present {
 		by[s.GetTenant().GetId()] = s
 	}
-	var differences []string
+	differences, err := c.unknownReleases(ctx, q, changes)
+	if err != nil {
+		return err
+	}
 	for _, t := range changes {
 		var found []string
 		if t.GetTenantId() == "" {
@@ -150,6 +153,27 @@ func (c Config) fits(ctx context.Context, q *store.Queries, plan *registryv1.Pla
 		differences = append(differences, found...)
 	}
 	return stale(differences)
+}
+
+// unknownReleases are those that a plan leads to and that nobody signed for this plane. On planes for development what was built there
+// is known by its digest alone.
+func (c Config) unknownReleases(ctx context.Context, q *store.Queries, changes []*registryv1.TenantChange) ([]string, error) {
+	var out []string
+	seen := map[string]bool{}
+	for _, t := range changes {
+		name := t.GetReleaseTo()
+		if c.Plane != prod || name == "" || name == t.GetReleaseFrom() || seen[name] {
+			continue
+		}
+		seen[name] = true
+		_, err := q.ReleaseByName(ctx, name)
+		if errors.Is(err, pgx.ErrNoRows) {
+			out = append(out, fmt.Sprintf("release %s is not registered in plane %s", name, c.Plane))
+		} else if err != nil {
+			return nil, fmt.Errorf("look for the release: %w", err)
+		}
+	}
+	return out, nil
 }
 
 // stale is the error that names differences; nil where there are none.

@@ -94,7 +94,7 @@ func (s *operations) ListOperations(ctx context.Context, req *registryv1.ListOpe
 	res := &registryv1.ListOperationsResponse{}
 	err = s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
-		rows, err := q.ListOperations(ctx, store.ListOperationsParams{Before: before, Tenant: tenant, Unfinished: req.GetUnfinished(), Size: size + 1})
+		rows, err := q.ListOperations(ctx, store.ListOperationsParams{Before: before, Tenant: tenant, Unfinished: req.GetUnfinished(), PlanHash: req.GetPlanHash(), Size: size + 1})
 		if err != nil {
 			return fmt.Errorf("read the operations: %w", err)
 		}
@@ -103,7 +103,7 @@ func (s *operations) ListOperations(ctx context.Context, req *registryv1.ListOpe
 			rows = rows[:size]
 			res.NextPageToken = rows[size-1].ID.String()
 		}
-		res.Operations, err = allWhole(ctx, q, rows, tenant)
+		res.Operations, err = allWhole(ctx, q, rows, store.StepsBetweenParams{Tenant: tenant, PlanHash: req.GetPlanHash()})
 		return err
 	})
 	if err != nil {
@@ -112,22 +112,24 @@ func (s *operations) ListOperations(ctx context.Context, req *registryv1.ListOpe
 	return res, nil
 }
 
-// allWhole are a page's operations with their steps, in the order given, which is that of their ids downwards.
-func allWhole(ctx context.Context, q *store.Queries, rows []store.Operation, tenant id.Tenant) ([]*registryv1.Operation, error) {
+// allWhole are a page's operations with their steps, in the order given, which is that of their ids downwards. of are the filters of the
+// page.
+func allWhole(ctx context.Context, q *store.Queries, rows []store.Operation, of store.StepsBetweenParams) ([]*registryv1.Operation, error) {
 	if len(rows) == 0 {
 		return nil, nil
 	}
-	steps, err := q.StepsBetween(ctx, store.StepsBetweenParams{Lowest: rows[len(rows)-1].ID, Highest: rows[0].ID, Tenant: tenant})
+	of.Lowest, of.Highest = rows[len(rows)-1].ID, rows[0].ID
+	steps, err := q.StepsBetween(ctx, of)
 	if err != nil {
 		return nil, fmt.Errorf("read the steps: %w", err)
 	}
-	of := map[id.Operation][]store.OperationStep{}
+	by := map[id.Operation][]store.OperationStep{}
 	for _, s := range steps {
-		of[s.OperationID] = append(of[s.OperationID], s)
+		by[s.OperationID] = append(by[s.OperationID], s)
 	}
 	var all []*registryv1.Operation
 	for _, o := range rows {
-		all = append(all, operationOf(o, of[o.ID]))
+		all = append(all, operationOf(o, by[o.ID]))
 	}
 	return all, nil
 }

@@ -155,8 +155,11 @@ func (s *plans) GetPlan(ctx context.Context, req *registryv1.GetPlanRequest) (*r
 		case len(found) > 1:
 			return fault.New(fault.InvalidArgument, "more than one plan begins with %s: write more of its hash", req.GetHash())
 		}
-		res.Plan, err = s.stored(ctx, q, found[0])
-		return err
+		if res.Plan, err = s.stored(ctx, q, found[0]); err != nil {
+			return err
+		}
+		res.Read = &registryv1.Plan{}
+		return proto.Unmarshal(found[0].Document, res.GetRead())
 	})
 	if err != nil {
 		return nil, err

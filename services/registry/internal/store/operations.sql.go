@@ -222,13 +222,15 @@ SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, releas
 WHERE id < $1
   AND ($2::uuid IS NULL OR tenant_id = $2::uuid)
   AND (NOT $3::boolean OR state = 'unfinished')
-ORDER BY id DESC LIMIT $4
+  AND ($4::text = '' OR plan_hash = $4::text)
+ORDER BY id DESC LIMIT $5
 `
 
 type ListOperationsParams struct {
 	Before     id.Operation
 	Tenant     id.Tenant
 	Unfinished bool
+	PlanHash   string
 	Size       int32
 }
 
@@ -237,6 +239,7 @@ func (q *Queries) ListOperations(ctx context.Context, arg ListOperationsParams) 
 		arg.Before,
 		arg.Tenant,
 		arg.Unfinished,
+		arg.PlanHash,
 		arg.Size,
 	)
 	if err != nil {
@@ -462,18 +465,25 @@ func (q *Queries) SetRelease(ctx context.Context, arg SetReleaseParams) error {
 const stepsBetween = `-- name: StepsBetween :many
 SELECT s.operation_id, s.position, s.name, s.state, s.attempts, s.fence, s.begun_at, s.ended_at, s.detail FROM registry.operation_steps s JOIN registry.operations o ON o.id = s.operation_id
 WHERE s.operation_id >= $1 AND s.operation_id <= $2 AND ($3::uuid IS NULL OR o.tenant_id = $3::uuid)
+  AND ($4::text = '' OR o.plan_hash = $4::text)
 ORDER BY s.operation_id, s.position
 `
 
 type StepsBetweenParams struct {
-	Lowest  id.Operation
-	Highest id.Operation
-	Tenant  id.Tenant
+	Lowest   id.Operation
+	Highest  id.Operation
+	Tenant   id.Tenant
+	PlanHash string
 }
 
 // Steps of a page of operations, in which these are the lowest and the highest id.
 func (q *Queries) StepsBetween(ctx context.Context, arg StepsBetweenParams) ([]OperationStep, error) {
-	rows, err := q.db.Query(ctx, stepsBetween, arg.Lowest, arg.Highest, arg.Tenant)
+	rows, err := q.db.Query(ctx, stepsBetween,
+		arg.Lowest,
+		arg.Highest,
+		arg.Tenant,
+		arg.PlanHash,
+	)
 	if err != nil {
 		return nil, err
 	}

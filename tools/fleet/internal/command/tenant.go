@@ -33,7 +33,7 @@ tenant's audit log, before the code works; so is a refusal. Its admins see it wi
 	recoverAdmin.Flags().StringVar(&who, "admin", "", "address of the tenant admin; the first admin's, when empty")
 	recoverAdmin.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters, for the tenant's own record")
 	_ = recoverAdmin.MarkFlagRequired("reason")
-	return group("tenant", "Tenants of the plane", create, list, show, recoverAdmin)
+	return group("tenant", "Tenants of the plane", create, list, show, a.labelCommand(), recoverAdmin)
 }
 
 func (a *app) tenantCreate(c *cobra.Command, slug, name, admin string) error {

@@ -46,6 +46,8 @@ type Settings struct {
 	BackupDir   string
 	BackupEvery time.Duration
 	BackupKeep  int
+	// Operator is the name of who works: the registry knows them by a certificate of that name. Empty is the plane's first operator.
+	Operator string
 }
 
 // The values where a variable is not set.
@@ -62,6 +64,9 @@ const (
 
 // others are variables that belong to other tools of the repository, or to parts that read them themselves.
 var others = []string{"A3_PG_BIN", "A3_PROFILE"}
+
+// OperatorName is how operators may be called: what follows `operator-` in a certificate's 32 octets.
+var OperatorName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,21}[a-z0-9])?$`)
 
 var hostLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
@@ -88,6 +93,7 @@ func Load(environ []string, root string) (Settings, error) {
 		Home: take("A3_HOME", ".a3"), Listen: take("A3_LISTEN", defaultListen), Domain: strings.ToLower(take("A3_DOMAIN", defaultDomain)),
 		TLSCert: take("A3_TLS_CERT", ""), TLSKey: take("A3_TLS_KEY", ""), LogLevel: take("A3_LOG_LEVEL", "info"),
 		BackupDir: take("A3_BACKUP_DIR", ""),
+		Operator:  take("A3_OPERATOR", ""),
 	}
 	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir} {
 		if *path != "" && !filepath.IsAbs(*path) {
@@ -116,6 +122,9 @@ func Load(environ []string, root string) (Settings, error) {
 	s.MachineTenants = slugs("A3_UNIX_TENANTS", take("A3_UNIX_TENANTS", defaultMachine), fault)
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		fault("A3_TLS_CERT and A3_TLS_KEY belong together: set both, or neither")
+	}
+	if s.Operator != "" && !OperatorName.MatchString(s.Operator) {
+		fault("A3_OPERATOR is %q: it is the name of an operator, as fleet operator list shows it", s.Operator)
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)

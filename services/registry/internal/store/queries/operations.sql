@@ -30,12 +30,14 @@ SELECT * FROM registry.operations
 WHERE id < @before
   AND (sqlc.narg(tenant)::uuid IS NULL OR tenant_id = sqlc.narg(tenant)::uuid)
   AND (NOT @unfinished::boolean OR state = 'unfinished')
+  AND (@plan_hash::text = '' OR plan_hash = @plan_hash::text)
 ORDER BY id DESC LIMIT @size;
 
 -- name: StepsBetween :many
 -- Steps of a page of operations, in which these are the lowest and the highest id.
 SELECT s.* FROM registry.operation_steps s JOIN registry.operations o ON o.id = s.operation_id
 WHERE s.operation_id >= @lowest AND s.operation_id <= @highest AND (sqlc.narg(tenant)::uuid IS NULL OR o.tenant_id = sqlc.narg(tenant)::uuid)
+  AND (@plan_hash::text = '' OR o.plan_hash = @plan_hash::text)
 ORDER BY s.operation_id, s.position;
 
 -- name: TakeLease :one

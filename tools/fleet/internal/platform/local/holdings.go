@@ -46,7 +46,7 @@ func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.W
 	errs = append(errs, err)
 	w.PlaneRoots, err = p.pool(p.Own)
 	errs = append(errs, err)
-	w.Operator, err = workload.OpenSource(p.served("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
+	w.Operator, err = workload.OpenSource(p.served("pki", workload.Operator), workload.Identity{Plane: p.State.Plane, Service: workload.Operator})
 	errs = append(errs, err)
 	w.MarkKeys, err = p.markKeys()
 	errs = append(errs, err)
@@ -163,7 +163,7 @@ func (p *Platform) planeFiles() []isolation.File {
 	for _, f := range p.files(p.Own) {
 		holders[f.Path] = nil
 	}
-	for _, file := range []string{p.home("plane.json"), p.served("pki", operator, "workload.pem"), p.frontFile("key.pem"), p.home("web", "ca-key.pem"), p.home("profiles")} {
+	for _, file := range []string{p.home("plane.json"), p.served("pki", workload.Operator, "workload.pem"), p.frontFile("key.pem"), p.home("web", "ca-key.pem"), p.home("profiles")} {
 		holders[file] = nil
 	}
 	return p.list(holders)

@@ -13,9 +13,6 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// operator is the plane's identity that fleet has.
-const operator = "operator"
-
 // Identity implements platform.Platform.
 func (p *Platform) Identity(_ context.Context, s platform.Set) (changed bool, err error) {
 	if changed, err = p.Authorities(s); err != nil {
@@ -55,7 +52,7 @@ func (p *Platform) Authorities(s platform.Set) (changed bool, err error) {
 		changed = changed || did
 	}
 	if s.Tenant.IsZero() {
-		if did, err = p.leaf(s, issuing, operator, p.served("pki", operator)); err != nil {
+		if did, err = p.operators(s, issuing); err != nil {
 			return false, err
 		}
 		changed = changed || did

@@ -2,6 +2,9 @@ package local
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -16,10 +19,14 @@ import (
 // registryService is the service of the control plane that knows the tenants.
 const registryService = blueprint.Registry
 
-// Registry connects to the plane's registry as its operator. It connects when it is used.
+// Registry connects to the plane's registry as the operator that the settings name. It connects when it is used.
 func (p *Platform) Registry() (*grpc.ClientConn, error) {
 	plane := platform.Set{}
-	source, err := workload.OpenSource(p.served("pki", operator), workload.Identity{Plane: p.State.Plane, Service: operator})
+	who := operatorService(p.Settings.Operator)
+	source, err := workload.OpenSource(p.served("pki", who), workload.Identity{Plane: p.State.Plane, Service: who})
+	if errors.Is(err, os.ErrNotExist) && p.Settings.Operator != "" {
+		return nil, fmt.Errorf("this plane has no operator %q: see fleet operator list, or make one with fleet operator add %s", p.Settings.Operator, p.Settings.Operator)
+	}
 	if err != nil {
 		return nil, err
 	}

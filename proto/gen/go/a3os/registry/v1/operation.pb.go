@@ -462,7 +462,9 @@ type Operation struct {
 	// Why it was given up, and by whom; empty where it wasn't.
 	AbortReason string `protobuf:"bytes,15,opt,name=abort_reason,json=abortReason,proto3" json:"abort_reason,omitempty"`
 	// Operator who gave it up.
-	AbortedBy     string `protobuf:"bytes,16,opt,name=aborted_by,json=abortedBy,proto3" json:"aborted_by,omitempty"`
+	AbortedBy string `protobuf:"bytes,16,opt,name=aborted_by,json=abortedBy,proto3" json:"aborted_by,omitempty"`
+	// The tenant as its plan names it: `tnt_…`, or the slug of one that the plan made.
+	PlanTarget    string `protobuf:"bytes,17,opt,name=plan_target,json=planTarget,proto3" json:"plan_target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +611,13 @@ func (x *Operation) GetAbortedBy() string {
 	return ""
 }
 
+func (x *Operation) GetPlanTarget() string {
+	if x != nil {
+		return x.PlanTarget
+	}
+	return ""
+}
+
 // GetOperationRequest names an operation.
 type GetOperationRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -711,7 +720,9 @@ type ListOperationsRequest struct {
 	// `tnt_…`; empty for all.
 	TenantId string `protobuf:"bytes,3,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// Only those that are not finished.
-	Unfinished    bool `protobuf:"varint,4,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
+	Unfinished bool `protobuf:"varint,4,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
+	// Only those that carry this plan out, `sha256:…`; empty for all.
+	PlanHash      string `protobuf:"bytes,5,opt,name=plan_hash,json=planHash,proto3" json:"plan_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -772,6 +783,13 @@ func (x *ListOperationsRequest) GetUnfinished() bool {
 		return x.Unfinished
 	}
 	return false
+}
+
+func (x *ListOperationsRequest) GetPlanHash() string {
+	if x != nil {
+		return x.PlanHash
+	}
+	return ""
 }
 
 // ListOperationsResponse is a page of operations.
@@ -1704,7 +1722,7 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"LeaseProof\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
-	"leaseToken\"\xe2\x04\n" +
+	"leaseToken\"\x83\x05\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x123\n" +
@@ -1726,11 +1744,13 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"rollout_id\x18\x0e \x01(\tR\trolloutId\x12!\n" +
 	"\fabort_reason\x18\x0f \x01(\tR\vabortReason\x12\x1d\n" +
 	"\n" +
-	"aborted_by\x18\x10 \x01(\tR\tabortedBy\"b\n" +
+	"aborted_by\x18\x10 \x01(\tR\tabortedBy\x12\x1f\n" +
+	"\vplan_target\x18\x11 \x01(\tR\n" +
+	"planTarget\"b\n" +
 	"\x13GetOperationRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\"Q\n" +
 	"\x14GetOperationResponse\x129\n" +
-	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xd2\x01\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\x90\x02\n" +
 	"\x15ListOperationsRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\x12&\n" +
@@ -1739,7 +1759,8 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\ttenant_id\x18\x03 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12\x1e\n" +
 	"\n" +
 	"unfinished\x18\x04 \x01(\bR\n" +
-	"unfinished\"}\n" +
+	"unfinished\x12<\n" +
+	"\tplan_hash\x18\x05 \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^sha256:[0-9a-f]{64}$R\bplanHash\"}\n" +
 	"\x16ListOperationsResponse\x12;\n" +
 	"\n" +
 	"operations\x18\x01 \x03(\v2\x1b.a3os.registry.v1.OperationR\n" +

@@ -661,7 +661,9 @@ func (x *GetPlanRequest) GetHash() string {
 type GetPlanResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The plan.
-	Plan          *StoredPlan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	Plan *StoredPlan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	// What its document says, for people; whoever carries the plan out reads the document.
+	Read          *Plan `protobuf:"bytes,2,opt,name=read,proto3" json:"read,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -699,6 +701,13 @@ func (*GetPlanResponse) Descriptor() ([]byte, []int) {
 func (x *GetPlanResponse) GetPlan() *StoredPlan {
 	if x != nil {
 		return x.Plan
+	}
+	return nil
+}
+
+func (x *GetPlanResponse) GetRead() *Plan {
+	if x != nil {
+		return x.Read
 	}
 	return nil
 }
@@ -968,9 +977,10 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\x05plans\x18\x01 \x03(\v2\x1c.a3os.registry.v1.StoredPlanR\x05plans\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"E\n" +
 	"\x0eGetPlanRequest\x123\n" +
-	"\x04hash\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^sha256:[0-9a-f]{12,64}$R\x04hash\"C\n" +
+	"\x04hash\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^sha256:[0-9a-f]{12,64}$R\x04hash\"o\n" +
 	"\x0fGetPlanResponse\x120\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1c.a3os.registry.v1.StoredPlanR\x04plan\"D\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1c.a3os.registry.v1.StoredPlanR\x04plan\x12*\n" +
+	"\x04read\x18\x02 \x01(\v2\x16.a3os.registry.v1.PlanR\x04read\"D\n" +
 	"\x0ePutPlanRequest\x122\n" +
 	"\x04plan\x18\x01 \x01(\v2\x16.a3os.registry.v1.PlanB\x06\xbaH\x03\xc8\x01\x01R\x04plan\"C\n" +
 	"\x0fPutPlanResponse\x120\n" +
@@ -1037,22 +1047,23 @@ var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
 	2,  // 11: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
 	3,  // 12: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
 	3,  // 13: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	0,  // 14: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
-	3,  // 15: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	3,  // 16: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	4,  // 17: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
-	6,  // 18: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
-	8,  // 19: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
-	10, // 20: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
-	5,  // 21: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
-	7,  // 22: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
-	9,  // 23: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
-	11, // 24: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	0,  // 14: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
+	0,  // 15: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
+	3,  // 16: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	3,  // 17: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	4,  // 18: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
+	6,  // 19: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
+	8,  // 20: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
+	10, // 21: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
+	5,  // 22: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
+	7,  // 23: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
+	9,  // 24: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
+	11, // 25: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_plan_proto_init() }

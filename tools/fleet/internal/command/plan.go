@@ -1,0 +1,284 @@
+package command
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/tools/fleet/internal/plan"
+)
+
+const planHelp = `plan says what a change will do, stores that, and prints it with its hash; nothing is done. Tenants are chosen by name (--tenant) or by a
+label that they have (--label ring=canary, or --wave canary for the same); nothing chooses all of them. A plan is carried out as it stands
+or not at all: fleet apply HASH looks at the world again, and names what is no longer as the plan says.`
+
+// planKinds are the kinds of plans, in the order of a set's life.
+var planKinds = []struct {
+	kind    registryv1.OperationKind
+	short   string
+	example string
+}{
+	{registryv1.OperationKind_OPERATION_KIND_PROVISION, "Plan a new tenant", `  fleet plan provision --tenant initech --name "Initech" --reason "order 4711, signed today"`},
+	{registryv1.OperationKind_OPERATION_KIND_UPGRADE, "Plan a later release", `  fleet plan upgrade --label ring=canary --release 1.4.0 --reason "release 1.4.0, first ring"`},
+	{registryv1.OperationKind_OPERATION_KIND_DOWNGRADE, "Plan an earlier release; the database stays as it is", `  fleet plan downgrade --tenant acme --release 1.3.2 --reason "1.4.0 loses sign-ins, case 4712"`},
+	{registryv1.OperationKind_OPERATION_KIND_SUSPEND, "Plan to stop a set; nothing is lost", `  fleet plan suspend --tenant acme --reason "asked for by the customer, case 4713"`},
+	{registryv1.OperationKind_OPERATION_KIND_RESUME, "Plan to start a suspended set", `  fleet plan resume --tenant acme --reason "asked for by the customer, case 4713"`},
+	{registryv1.OperationKind_OPERATION_KIND_OFFBOARD, "Plan to export, destroy and remove a set; this can't be undone", `  fleet plan offboard --tenant acme --reason "contract ended, case 4714"`},
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var commands []*cobra.Command
+	for _, k := range planKinds {
+		commands = append(commands, a.planKind(k.kind, k.short, k.example))
+	}
+	list := &cobra.Command{Use: "list", Short: "List the plans that can still be carried out, the newest first", Args: exactly(), RunE: a.planList}
+	show := &cobra.Command{Use: "show HASH", Short: "Show a plan, by its hash or the beginning of it", Args: exactly("HASH"),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			stored, read, err := p.StoredPlan(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.plan(stored, read)
+		}}
+	g := group("plan", "Say what a change will do, before it is done", append(commands, list, show)...)
+	g.Long = planHelp
+	return g
+}
+
+func (a *app) planKind(kind registryv1.OperationKind, short, example string) *cobra.Command {
+	r := plan.Request{Kind: kind}
+	var tier string
+	var accepted, labels []string
+	c := &cobra.Command{Use: plan.Kind(kind), Short: short, Long: short + ".\n\n" + planHelp, Example: example, Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			var err error
+			if r.Tier, err = tierOf("--tier", tier); err != nil {
+				return err
+			}
+			for _, word := range accepted {
+				t, err := tierOf("--accept-tier", word)
+				if err != nil {
+					return err
+				}
+				r.AcceptedTiers = append(r.AcceptedTiers, t)
+			}
+			if r.Labels, _, err = labelChanges(labels, false); err != nil {
+				return err
+			}
+			return a.planMake(c, r)
+		}}
+	f := c.Flags()
+	f.StringArrayVar(&r.Selection.Tenants, "tenant", nil, "slug or id of a tenant; can be given several times")
+	f.StringVar(&r.Reason, "reason", "", "why, 10 to 500 characters; it stays with the operation")
+	_ = c.MarkFlagRequired("reason")
+	provision := kind == registryv1.OperationKind_OPERATION_KIND_PROVISION
+	if provision {
+		f.StringVar(&r.DisplayName, "name", "", "name shown; the slug when empty")
+		f.StringVar(&tier, "tier", "", "dedicated (a database server of its own) or database; the plane's own when empty")
+		f.StringArrayVar(&accepted, "accept-tier", nil, "accept this tier by name where the plane's own is stricter: database")
+		f.StringArrayVar(&labels, "set-label", nil, "label of the new tenant, name=value; can be given several times")
+	} else {
+		f.StringArrayVar(&r.Selection.Labels, "label", nil, "label that tenants have, name=value; can be given several times")
+		f.StringArrayVar(&r.Selection.Waves, "wave", nil, "ring that tenants are in: canary, early or general; can be given several times")
+	}
+	if provision || kind == registryv1.OperationKind_OPERATION_KIND_UPGRADE || kind == registryv1.OperationKind_OPERATION_KIND_DOWNGRADE {
+		f.StringVar(&r.Release, "release", "", "version, or version@sha256:…; what was built beside this program when empty, on planes for development")
+	}
+	return c
+}
+
+func tierOf(flag, word string) (registryv1.IsolationTier, error) {
+	if word == "" {
+		return registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED, nil
+	}
+	t, ok := registryv1.IsolationTier_value["ISOLATION_TIER_"+strings.ToUpper(word)]
+	if !ok || t == 0 {
+		return 0, usageError{fmt.Errorf("%s is %q: it is dedicated or database", flag, word)}
+	}
+	return registryv1.IsolationTier(t), nil
+}
+
+func (a *app) planMake(c *cobra.Command, r plan.Request) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	stored, made, err := p.Plan(c.Context(), r)
+	if err != nil {
+		return err
+	}
+	for _, why := range made.LeftOut {
+		_, _ = fmt.Fprintf(a.errOut, "· left out: %s\n", why)
+	}
+	return a.plan(stored, made.Plan)
+}
+
+// plan writes a plan: in words, or as JSON with the plan beside what the registry keeps of it.
+func (a *app) plan(stored *registryv1.StoredPlan, p *registryv1.Plan) error {
+	if a.format == "json" {
+		return a.json(&registryv1.GetPlanResponse{Plan: stored, Read: p})
+	}
+	return plan.Page(a.out, stored, p)
+}
+
+func (a *app) planList(c *cobra.Command, _ []string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	all, err := p.Plans(c.Context())
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.json(&registryv1.ListPlansResponse{Plans: all})
+	}
+	var rows [][]string
+	for _, s := range all {
+		read, err := plan.Open(s)
+		if err != nil {
+			return err
+		}
+		approved := "-"
+		switch {
+		case len(s.GetApprovals()) > 0:
+			approved = s.GetApprovals()[0].GetActor()
+		case s.GetNeedsApproval():
+			approved = "needed"
+		}
+		rows = append(rows, []string{s.GetHash()[:len("sha256:")+16], plan.Kind(read.GetKind()), fmt.Sprint(len(read.GetTenants())),
+			strings.Join(read.GetSelectors(), " "), s.GetActor(), approved, s.GetExpiresAt().AsTime().Format(time.RFC3339)})
+	}
+	return a.table([]string{"PLAN", "DOES", "TENANTS", "CHOSEN BY", "MADE BY", "APPROVED BY", "UNTIL"}, rows)
+}
+
+func (a *app) approveCommand() *cobra.Command {
+	var reason string
+	c := &cobra.Command{Use: "approve HASH --reason TEXT", Short: "Speak for a plan that somebody else made", Args: exactly("HASH"),
+		Long: `approve is a second person's word for a plan: on a plane prod no plan is carried out without it, and who made the plan can't give it.
+Read the plan first, with fleet plan show HASH. Who you are, A3_OPERATOR says.`,
+		Example: `  A3_OPERATOR=ben fleet approve sha256:9f2c41d07ab3 --reason "read it, the window is agreed with the customer"`,
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			stored, err := p.Approve(c.Context(), args[0], reason)
+			if err != nil {
+				return err
+			}
+			read, err := plan.Open(stored)
+			if err != nil {
+				return err
+			}
+			return a.plan(stored, read)
+		}}
+	c.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters")
+	_ = c.MarkFlagRequired("reason")
+	return c
+}
+
+func (a *app) labelCommand() *cobra.Command {
+	return &cobra.Command{Use: "label TENANT NAME=VALUE… NAME-…", Short: "Set labels of a tenant, and remove those that end with a hyphen",
+		Long: `label sets what tenants are chosen by in plans. The label ring says how early a tenant gets a release: canary, early or general.`,
+		Example: `  fleet tenant label acme ring=canary
+  fleet tenant label acme region-eu=yes beta-`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usageError{fmt.Errorf("it is called as: %s TENANT NAME=VALUE… NAME-…", c.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			set, remove, err := labelChanges(args[1:], true)
+			if err != nil {
+				return err
+			}
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			status, err := p.Label(c.Context(), args[0], set, remove)
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				return a.json(status)
+			}
+			return a.tenants([]*registryv1.TenantStatus{status}, p.Settings.URL)
+		}}
+}
+
+// labelChanges reads `name=value` and, where it may be, `name-`.
+func labelChanges(words []string, removes bool) (set map[string]string, remove []string, err error) {
+	set = map[string]string{}
+	for _, w := range words {
+		if name, value, ok := strings.Cut(w, "="); ok && name != "" && value != "" {
+			set[name] = value
+			continue
+		}
+		name, ok := strings.CutSuffix(w, "-")
+		if !ok || name == "" || !removes {
+			return nil, nil, usageError{fmt.Errorf("%q is not a label: write name=value, or name- to remove one", w)}
+		}
+		remove = append(remove, name)
+	}
+	slices.Sort(remove)
+	return set, remove, nil
+}
+
+func (a *app) operatorCommand() *cobra.Command {
+	add := &cobra.Command{Use: "add NAME", Short: "Make an operator, whom every record then names", Args: exactly("NAME"),
+		Long: `add makes a key and a certificate for a person (or a machine) that operates this plane. What they do with A3_OPERATOR=NAME is on every record
+under that name, and on a plane prod it takes two of them to change a tenant. It can be repeated.`,
+		Example: "  fleet operator add ann\n  A3_OPERATOR=ann fleet tenant list",
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			dir, changed, err := p.AddOperator(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if !changed {
+				_, err = fmt.Fprintf(a.out, "%s is there already: nothing changed\n", args[0])
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "%s is an operator: work with A3_OPERATOR=%s; the key is in %s\n", args[0], args[0], dir)
+			return err
+		}}
+	list := &cobra.Command{Use: "list", Short: "List the operators whose keys are on this machine", Args: exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			all, err := p.Operators()
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				return a.json(all)
+			}
+			var rows [][]string
+			for _, o := range all {
+				name := o.Name
+				if name == "" {
+					name = "-"
+				}
+				rows = append(rows, []string{name, o.Identity, o.Expires.Format(time.RFC3339)})
+			}
+			return a.table([]string{"NAME", "IDENTITY", "CERTIFICATE UNTIL"}, rows)
+		}}
+	return group("operator", "Who operates the plane", add, list)
+}

@@ -1,0 +1,152 @@
+package plan
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+)
+
+// Open reads a stored plan, and refuses one whose text isn't what its hash is of: who applies a hash means that very text.
+func Open(s *registryv1.StoredPlan) (*registryv1.Plan, error) {
+	sum := sha256.Sum256(s.GetDocument())
+	if s.GetHash() != "sha256:"+hex.EncodeToString(sum[:]) {
+		return nil, fault.New(fault.FailedPrecondition, "the plan that the registry answered is not the one with the hash %s: don't apply it, and look who changed it", s.GetHash())
+	}
+	p := &registryv1.Plan{}
+	if err := proto.Unmarshal(s.GetDocument(), p); err != nil {
+		return nil, fmt.Errorf("read the plan %s: %w", s.GetHash(), err)
+	}
+	return p, nil
+}
+
+// Recheck makes a stored plan anew, from its own selectors and the world as it is now, and refuses it where anything differs, naming
+// each difference. begun are the tenants whose operation of this plan was begun already (Target): what differs of them, the plan did.
+func (p *Planner) Recheck(ctx context.Context, s *registryv1.StoredPlan, begun map[string]bool) error {
+	planned, err := Open(s)
+	if err != nil {
+		return err
+	}
+	if planned.GetPlane() != p.Plane {
+		return fault.New(fault.FailedPrecondition, "the plan is for plane %s and this is %s: planes are sealed, make it at the plane that it is for", planned.GetPlane(), p.Plane)
+	}
+	now, err := p.again(ctx, planned, begun)
+	if err != nil {
+		return err
+	}
+	if d := Differences(planned, now, begun); len(d) > 0 {
+		return fault.New(fault.FailedPrecondition, "the world is not as it was when the plan was made, make it anew: %s", strings.Join(d, "; "))
+	}
+	return nil
+}
+
+// again makes the plan that the same words would make now.
+func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map[string]bool) (*registryv1.Plan, error) {
+	selection, err := ParseSelection(planned.GetSelectors())
+	if err != nil {
+		return nil, err
+	}
+	r := Request{Kind: planned.GetKind(), Selection: selection, Reason: planned.GetReason(), AcceptedTiers: planned.GetAcceptedTiers()}
+	done := map[string]bool{}
+	for _, t := range planned.GetTenants() {
+		if begun[Target(t)] {
+			done[t.GetSlug()], done[t.GetTenantId()] = true, true
+			continue
+		}
+		if planned.GetKind() == provision || planned.GetKind() == upgrade || planned.GetKind() == downgrade {
+			r.Release = t.GetReleaseTo()
+		}
+		if t.GetTenantId() == "" {
+			r.DisplayName, r.Tier, r.Labels = t.GetDisplayName(), t.GetIsolationTier(), t.GetLabels()
+		}
+	}
+	r.Selection.Tenants = slices.DeleteFunc(r.Selection.Tenants, func(name string) bool { return done[name] })
+	if len(begun) >= len(planned.GetTenants()) || len(r.Selection.written()) == 0 {
+		// Nothing is left of it to be begun: there is nothing to compare but where it is carried out.
+		where, err := p.Platform.Where(ctx)
+		now := proto.CloneOf(planned)
+		now.Platform, now.Account, now.Region = p.Platform.Name(), where.Account, where.Region
+		now.Blueprint, now.BlueprintDigest, now.Tenants = p.Blueprint.Name, p.Blueprint.Digest, nil
+		return now, err
+	}
+	made, err := p.Make(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("the plan can't be made any more as it was: %w", err)
+	}
+	return made.Plan, nil
+}
+
+// Differences says, a sentence each, what of a plan isn't so any more.
+func Differences(planned, now *registryv1.Plan, begun map[string]bool) []string {
+	var out []string
+	differ := func(what, was, is string) {
+		if was != is {
+			out = append(out, fmt.Sprintf("%s is %s, the plan has %s", what, orNone(is), orNone(was)))
+		}
+	}
+	differ("the plane", planned.GetPlane(), now.GetPlane())
+	differ("the platform", planned.GetPlatform(), now.GetPlatform())
+	differ("the account", planned.GetAccount(), now.GetAccount())
+	differ("the region", planned.GetRegion(), now.GetRegion())
+	differ("the blueprint", planned.GetBlueprint(), now.GetBlueprint())
+	differ("the blueprint's digest", planned.GetBlueprintDigest(), now.GetBlueprintDigest())
+	by := map[string]*registryv1.TenantChange{}
+	for _, t := range now.GetTenants() {
+		by[Target(t)] = t
+	}
+	for _, was := range planned.GetTenants() {
+		is, there := by[Target(was)]
+		delete(by, Target(was))
+		switch {
+		case begun[Target(was)]:
+		case !there:
+			out = append(out, fmt.Sprintf("the selectors don't choose tenant %s any more", was.GetSlug()))
+		default:
+			out = append(out, tenantDifferences(was, is)...)
+		}
+	}
+	for name, t := range by {
+		if !begun[name] {
+			out = append(out, fmt.Sprintf("the selectors choose tenant %s too, which is not in the plan", t.GetSlug()))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func tenantDifferences(was, is *registryv1.TenantChange) []string {
+	var out []string
+	differ := func(what, was, now string) {
+		if was != now {
+			out = append(out, fmt.Sprintf("the %s of tenant %s is %s, the plan has %s", what, is.GetSlug(), orNone(now), orNone(was)))
+		}
+	}
+	differ("slug", was.GetSlug(), is.GetSlug())
+	differ("isolation tier", tierWord(was.GetIsolationTier()), tierWord(is.GetIsolationTier()))
+	differ("state", word(was.GetStateFrom()), word(is.GetStateFrom()))
+	differ("present release", was.GetReleaseFrom(), is.GetReleaseFrom())
+	differ("release to come", was.GetReleaseTo(), is.GetReleaseTo())
+	differ("last operation", was.GetAfterOperation(), is.GetAfterOperation())
+	differ("list of migrations", strings.Join(was.GetMigrations(), " "), strings.Join(is.GetMigrations(), " "))
+	differ("list of restarts", strings.Join(was.GetRestarts(), " "), strings.Join(is.GetRestarts(), " "))
+	differ("list of steps", strings.Join(was.GetSteps(), " "), strings.Join(is.GetSteps(), " "))
+	if len(out) == 0 && !proto.Equal(was, is) {
+		out = append(out, fmt.Sprintf("what is done to tenant %s is not what the plan says", is.GetSlug()))
+	}
+	return out
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

@@ -1,0 +1,134 @@
+package plan
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+// Page writes a stored plan for people: everything that it touches, then what comes next.
+func Page(out io.Writer, s *registryv1.StoredPlan, p *registryv1.Plan) error {
+	w := &writer{to: out}
+	w.line("%s %s on plane %s", Kind(p.GetKind()), count(len(p.GetTenants()), "tenant"), p.GetPlane())
+	w.line("")
+	w.field("platform", "%s, account %s, region %s", p.GetPlatform(), p.GetAccount(), p.GetRegion())
+	w.field("blueprint", "%s %s", p.GetBlueprint(), short(p.GetBlueprintDigest()))
+	w.field("chosen by", "%s", strings.Join(p.GetSelectors(), " "))
+	w.field("reason", "%s", p.GetReason())
+	w.field("made by", "%s at %s", s.GetActor(), s.GetCreatedAt().AsTime().Format(time.RFC3339))
+	for _, tier := range p.GetAcceptedTiers() {
+		w.field("accepted", "tier %s", tierWord(tier))
+	}
+	for _, t := range p.GetTenants() {
+		w.tenant(t)
+	}
+	w.line("")
+	w.line("plan %s, to be carried out until %s", s.GetHash(), s.GetExpiresAt().AsTime().Format(time.RFC3339))
+	w.next(s)
+	return w.err
+}
+
+// next says what there is to do with a plan.
+func (w *writer) next(s *registryv1.StoredPlan) {
+	for _, a := range s.GetApprovals() {
+		w.line("approved by %s at %s: %s", a.GetActor(), a.GetApprovedAt().AsTime().Format(time.RFC3339), a.GetReason())
+	}
+	// As many digits as nobody else's plan shares, and as a person can type.
+	const typed = len("sha256:") + 16
+	hash := s.GetHash()
+	if len(hash) > typed {
+		hash = hash[:typed]
+	}
+	if s.GetNeedsApproval() && len(s.GetApprovals()) == 0 {
+		w.line("a second person must approve it:  fleet approve %s --reason TEXT", hash)
+	}
+	w.line("carry it out:  fleet apply %s", hash)
+}
+
+func (w *writer) tenant(t *registryv1.TenantChange) {
+	w.line("")
+	id := t.GetTenantId()
+	if id == "" {
+		id = "new, its id is made with it"
+	}
+	w.line("%s (%s), tier %s", t.GetSlug(), id, tierWord(t.GetIsolationTier()))
+	if t.GetDisplayName() != "" {
+		w.field("name", "%s", t.GetDisplayName())
+	}
+	from := word(t.GetStateFrom())
+	if t.GetTenantId() == "" {
+		from = "not there"
+	}
+	if from != word(t.GetStateTo()) {
+		w.field("state", "%s -> %s", from, word(t.GetStateTo()))
+	}
+	switch {
+	case t.GetReleaseFrom() == t.GetReleaseTo():
+		w.field("release", "%s, which stays", orNone(t.GetReleaseFrom()))
+	default:
+		w.field("release", "%s", orNone(t.GetReleaseFrom()))
+		w.field("", "-> %s", orNone(t.GetReleaseTo()))
+	}
+	for name, value := range sortedPairs(t.GetLabels()) {
+		w.field("label", "%s=%s", name, value)
+	}
+	if n := len(t.GetMigrations()); n > 0 {
+		w.field("migrations", "%d: %s", n, strings.Join(t.GetMigrations(), " "))
+	}
+	w.field("restarts", "%s", orNone(strings.Join(t.GetRestarts(), " ")))
+	w.field("steps", "%s", strings.Join(t.GetSteps(), " "))
+	for _, n := range t.GetNotes() {
+		w.field("note", "%s", n)
+	}
+}
+
+func sortedPairs(m map[string]string) func(func(string, string) bool) {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return func(yield func(string, string) bool) {
+		for _, n := range names {
+			if !yield(n, m[n]) {
+				return
+			}
+		}
+	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// short is a digest as people tell two of them apart.
+func short(digest string) string {
+	const shown = len("sha256:") + 12
+	if len(digest) > shown {
+		return digest[:shown]
+	}
+	return digest
+}
+
+// writer keeps the first error.
+type writer struct {
+	to  io.Writer
+	err error
+}
+
+func (w *writer) line(format string, args ...any) {
+	if w.err == nil {
+		_, w.err = fmt.Fprintf(w.to, format+"\n", args...)
+	}
+}
+
+func (w *writer) field(name, format string, args ...any) {
+	w.line("  %-11s %s", name, fmt.Sprintf(format, args...))
+}

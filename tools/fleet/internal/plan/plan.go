@@ -1,0 +1,305 @@
+// Package plan says what a change will do before it is done. It promises that a plan names everything that it touches: plane, platform,
+// account, region, each tenant with its state and its releases, migrations, restarts and steps; that it was made for tenants that were
+// named, or chosen by a label that was named, and never for all; and that the same change of the same world has the same hash. It
+// relies on the registry, which keeps plans and holds each of their tenants against the world once more when it is carried out, and
+// on the platform for where it works.
+package plan
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Place is what a plan says of the platform that will carry it out (platform.Platform).
+type Place interface {
+	Name() string
+	Where(ctx context.Context) (platform.Where, error)
+}
+
+// Planner makes plans of one plane on one platform.
+type Planner struct {
+	// Plane is `dev` or `prod`.
+	Plane string
+	// Platform that will carry the plans out.
+	Platform Place
+	// Blueprint of the sets.
+	Blueprint *blueprint.Blueprint
+	// Tenants and Releases read the registry.
+	Tenants  registryv1.TenantServiceClient
+	Releases registryv1.ReleaseServiceClient
+	// Steps of a kind of operation, in order.
+	Steps func(registryv1.OperationKind) []string
+	// Built is the release that was built beside this program, which no registry need know; zero for none.
+	Built platform.Release
+}
+
+// Request is what somebody wants done.
+type Request struct {
+	// Kind of change.
+	Kind registryv1.OperationKind
+	// Selection of tenants; the slugs of those that are made, where the kind is provision.
+	Selection Selection
+	// Release to lead to: `version@sha256:…`, a version that the registry knows, or empty for what was built beside this program.
+	Release string
+	// Reason of it, 10 to 500 characters.
+	Reason string
+	// DisplayName, Tier and Labels of tenants that are made. Without a tier it is the plane's own.
+	DisplayName string
+	Tier        registryv1.IsolationTier
+	Labels      map[string]string
+	// AcceptedTiers below the plane's own, by name.
+	AcceptedTiers []registryv1.IsolationTier
+}
+
+// Made is a plan with what its making found.
+type Made struct {
+	Plan *registryv1.Plan
+	// LeftOut are tenants that a label chose and that the change can't be made to as they stand, a sentence each.
+	LeftOut []string
+}
+
+// Kinds says from which states a kind of operation leads where. (The registry holds plans to the same.)
+var kinds = map[registryv1.OperationKind]struct {
+	from []registryv1.TenantState
+	to   registryv1.TenantState
+}{
+	registryv1.OperationKind_OPERATION_KIND_PROVISION: {[]registryv1.TenantState{provisioning}, active},
+	registryv1.OperationKind_OPERATION_KIND_UPGRADE:   {[]registryv1.TenantState{active}, active},
+	registryv1.OperationKind_OPERATION_KIND_DOWNGRADE: {[]registryv1.TenantState{active}, active},
+	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {[]registryv1.TenantState{active}, suspended},
+	registryv1.OperationKind_OPERATION_KIND_RESUME:    {[]registryv1.TenantState{suspended}, active},
+	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {[]registryv1.TenantState{provisioning, active, suspended}, offboarded},
+}
+
+const (
+	provisioning = registryv1.TenantState_TENANT_STATE_PROVISIONING
+	active       = registryv1.TenantState_TENANT_STATE_ACTIVE
+	suspended    = registryv1.TenantState_TENANT_STATE_SUSPENDED
+	offboarded   = registryv1.TenantState_TENANT_STATE_OFFBOARDED
+
+	provision = registryv1.OperationKind_OPERATION_KIND_PROVISION
+	upgrade   = registryv1.OperationKind_OPERATION_KIND_UPGRADE
+	downgrade = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
+	offboard  = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
+)
+
+// Make makes a plan. It changes nothing, and stores nothing.
+func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
+	if err := r.Selection.check(r.Kind); err != nil {
+		return nil, err
+	}
+	where, err := p.Platform.Where(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask platform %s where it works: %w", p.Platform.Name(), err)
+	}
+	to, err := p.target(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	made := &Made{Plan: &registryv1.Plan{
+		Plane: p.Plane, Platform: p.Platform.Name(), Account: where.Account, Region: where.Region,
+		Blueprint: p.Blueprint.Name, BlueprintDigest: p.Blueprint.Digest, Kind: r.Kind, Selectors: r.Selection.written(),
+		Reason: r.Reason, AcceptedTiers: sorted(r.AcceptedTiers),
+	}}
+	chosen, err := p.choose(ctx, r.Kind, r.Selection)
+	if err != nil {
+		return nil, err
+	}
+	made.LeftOut = chosen.leftOut
+	for _, s := range chosen.tenants {
+		t, err := p.change(ctx, r, s, to)
+		if err != nil {
+			return nil, err
+		}
+		made.Plan.Tenants = append(made.Plan.Tenants, t)
+	}
+	for slug, last := range chosen.toMake {
+		made.Plan.Tenants = append(made.Plan.Tenants, p.newTenant(r, slug, last, to))
+	}
+	if len(made.Plan.GetTenants()) == 0 {
+		return nil, nobody(r.Selection, chosen.leftOut)
+	}
+	slices.SortFunc(made.Plan.GetTenants(), func(a, b *registryv1.TenantChange) int { return cmp.Compare(Target(a), Target(b)) })
+	return made, nil
+}
+
+func nobody(s Selection, leftOut []string) error {
+	why := ""
+	if len(leftOut) > 0 {
+		why = "; left out: " + strings.Join(leftOut, ", ")
+	}
+	return fault.New(fault.NotFound, "%s chooses no tenant%s: see fleet tenant list", strings.Join(s.written(), " "), why)
+}
+
+func sorted(tiers []registryv1.IsolationTier) []registryv1.IsolationTier {
+	tiers = slices.Clone(tiers)
+	slices.Sort(tiers)
+	return slices.Compact(tiers)
+}
+
+// Target is what a plan calls a tenant: its id, or its slug where the plan makes it.
+func Target(t *registryv1.TenantChange) string { return cmp.Or(t.GetTenantId(), t.GetSlug()) }
+
+// change is what is done to a tenant that there is.
+func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantStatus, to *target) (*registryv1.TenantChange, error) {
+	t := s.GetTenant()
+	c := p.withSteps(r.Kind, &registryv1.TenantChange{
+		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), StateFrom: t.GetState(), StateTo: kinds[r.Kind].to,
+		ReleaseFrom: s.GetServiceSet().GetRelease(), AfterOperation: t.GetLastOperation(),
+	})
+	switch r.Kind {
+	case offboard:
+		c.Notes = []string{
+			"What the tenant may take along is exported, then its keys are destroyed and everything of it is deleted: this can't be undone.",
+			fmt.Sprintf("Nobody else can have the slug %s until its quarantine has ended, and nobody ever has the id %s again.", t.GetSlug(), t.GetId()),
+		}
+	case provision, upgrade, downgrade:
+		c.ReleaseTo = to.name
+		var err error
+		if c.Migrations, c.Notes, err = p.migrations(ctx, r.Kind, c.GetReleaseFrom(), to); err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", t.GetSlug(), err)
+		}
+	default:
+		c.ReleaseTo = c.GetReleaseFrom()
+	}
+	return c, nil
+}
+
+// newTenant is what is done to a tenant that there isn't.
+func (p *Planner) newTenant(r Request, slug, last string, to *target) *registryv1.TenantChange {
+	tier := r.Tier
+	if tier == registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED {
+		tier = DefaultTier(p.Plane)
+	}
+	return p.withSteps(r.Kind, &registryv1.TenantChange{
+		Slug: slug, DisplayName: cmp.Or(r.DisplayName, slug), IsolationTier: tier, StateTo: active, ReleaseTo: to.name,
+		AfterOperation: last, Labels: r.Labels, Migrations: to.migrations(),
+	})
+}
+
+// DefaultTier is a plane's own: a server of the tenant's own where it is for customers.
+func DefaultTier(plane string) registryv1.IsolationTier {
+	if plane == "prod" {
+		return registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
+	}
+	return registryv1.IsolationTier_ISOLATION_TIER_DATABASE
+}
+
+func (p *Planner) withSteps(kind registryv1.OperationKind, c *registryv1.TenantChange) *registryv1.TenantChange {
+	c.Steps = p.Steps(kind)
+	for _, wave := range p.Blueprint.Waves() {
+		for _, component := range wave {
+			c.Restarts = append(c.Restarts, component.Name)
+		}
+	}
+	return c
+}
+
+// target is the release that a plan leads to; its manifest is nil where the registry doesn't know it.
+type target struct {
+	name     string
+	manifest *registryv1.ReleaseManifest
+}
+
+func (t *target) migrations() []string {
+	var out []string
+	for _, m := range t.manifest.GetMigrations() {
+		out = append(out, m.GetName())
+	}
+	return out
+}
+
+// target finds the release that is asked for. A version names one where the registry knows it; a tag never does.
+func (p *Planner) target(ctx context.Context, r Request) (*target, error) {
+	takes := r.Kind == provision || r.Kind == upgrade || r.Kind == downgrade
+	switch {
+	case !takes && r.Release != "":
+		return nil, fault.New(fault.InvalidArgument, "--release is for provision, upgrade and downgrade: nothing else changes a release")
+	case !takes:
+		return &target{}, nil
+	case r.Release == "" && (p.Built.String() == "" || p.Plane == "prod"):
+		return nil, fault.New(fault.InvalidArgument, "say which release: --release VERSION, of fleet release list")
+	}
+	asked := cmp.Or(r.Release, p.Built.String())
+	res, err := p.Releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: asked})
+	err = fault.FromRPC(err)
+	if err == nil {
+		return &target{res.GetRelease().GetName(), res.GetRelease().GetManifest()}, nil
+	}
+	if fault.KindOf(err) != fault.NotFound {
+		return nil, err
+	}
+	// What was built here, on a plane for development, is known by its digest and by nothing else.
+	if p.Plane != "prod" && asked == p.Built.String() {
+		return &target{name: asked}, nil
+	}
+	if _, perr := release.ParseName(asked); perr != nil {
+		return nil, fault.New(fault.InvalidArgument, "the registry knows no release %q and %v", asked, perr)
+	}
+	return nil, fault.New(fault.NotFound, "the registry knows no release %s: register it with fleet release register", asked)
+}
+
+// migrations are those that will run: what the release to come brings and the present one didn't.
+func (p *Planner) migrations(ctx context.Context, kind registryv1.OperationKind, from string, to *target) (names, notes []string, err error) {
+	if err := order(kind, from, to); err != nil {
+		return nil, nil, err
+	}
+	if kind == downgrade {
+		return nil, []string{"The database stays as it is: migrations are not taken back."}, nil
+	}
+	if to.manifest == nil {
+		return nil, []string{"Which migrations will run is not known: nobody registered the release, it was built here."}, nil
+	}
+	had := map[string]bool{}
+	if from != "" {
+		res, err := p.Releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: from})
+		switch err = fault.FromRPC(err); {
+		case err == nil:
+			for _, m := range res.GetRelease().GetManifest().GetMigrations() {
+				had[m.GetName()] = true
+			}
+		case fault.KindOf(err) == fault.NotFound || fault.KindOf(err) == fault.InvalidArgument:
+			notes = []string{"Some of the migrations may have run already: nobody registered the present release."}
+		default:
+			return nil, nil, err
+		}
+	}
+	for _, name := range to.migrations() {
+		if !had[name] {
+			names = append(names, name)
+		}
+	}
+	return names, notes, nil
+}
+
+// order refuses an upgrade that goes back, one that skips what it may not, and a downgrade that goes on.
+func order(kind registryv1.OperationKind, from string, to *target) error {
+	old, errFrom := release.ParseName(from)
+	next, errTo := release.ParseName(to.name)
+	// What has no version of its own has no order: it was built, or it is from before releases had names.
+	if errors.Join(errFrom, errTo) != nil || old.Version == release.Development || next.Version == release.Development {
+		return nil
+	}
+	switch c := release.Compare(next.Version, old.Version); {
+	case kind == upgrade && c < 0:
+		return fault.New(fault.FailedPrecondition, "it runs %s, and %s is older: plan a downgrade", old.Version, next.Version)
+	case kind == downgrade && c > 0:
+		return fault.New(fault.FailedPrecondition, "it runs %s, and %s is newer: plan an upgrade", old.Version, next.Version)
+	}
+	least := to.manifest.GetMinimumVersion()
+	if kind == upgrade && least != "" && release.Compare(old.Version, least) < 0 {
+		return fault.New(fault.FailedPrecondition, "it runs %s, and %s is reached from %s or later: upgrade it to that first", old.Version, next.Version, least)
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/snapshot"
+)
+
+// Selection says which tenants, by what was written. Those of all selectors together are chosen: a tenant that is named, or that has
+// one of the labels.
+type Selection struct {
+	// Tenants by slug or id.
+	Tenants []string
+	// Labels as `name=value`.
+	Labels []string
+	// Waves are values of the label ring.
+	Waves []string
+}
+
+var label = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}=[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// check refuses a selection that is empty, that is a wildcard, or that makes tenants by a label.
+func (s Selection) check(kind registryv1.OperationKind) error {
+	all := s.written()
+	if len(all) == 0 {
+		return fault.New(fault.InvalidArgument, "say which tenants: --tenant NAME, --label name=value or --wave RING; nothing chooses all of them")
+	}
+	for _, word := range slices.Concat(s.Tenants, s.Labels, s.Waves) {
+		if strings.TrimSpace(word) == "" || strings.ContainsAny(word, "*?%") {
+			return fault.New(fault.InvalidArgument, "the selector %q is empty or a wildcard: name each tenant, or a label", word)
+		}
+	}
+	for _, l := range s.Labels {
+		if !label.MatchString(l) {
+			return fault.New(fault.InvalidArgument, "the label %q is not of the form name=value", l)
+		}
+	}
+	if kind == provision && len(s.Labels)+len(s.Waves) > 0 {
+		return fault.New(fault.InvalidArgument, "provision makes the tenants that --tenant names: no label can choose one that there isn't")
+	}
+	return nil
+}
+
+// written are the selectors as they were written, in one order.
+func (s Selection) written() []string {
+	var out []string
+	for _, t := range s.Tenants {
+		out = append(out, "--tenant "+t)
+	}
+	for _, l := range s.Labels {
+		out = append(out, "--label "+l)
+	}
+	for _, w := range s.Waves {
+		out = append(out, "--wave "+w)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// ParseSelection reads what a plan's selectors say.
+func ParseSelection(selectors []string) (Selection, error) {
+	var s Selection
+	for _, text := range selectors {
+		flag, value, ok := strings.Cut(text, " ")
+		switch {
+		case ok && flag == "--tenant":
+			s.Tenants = append(s.Tenants, value)
+		case ok && flag == "--label":
+			s.Labels = append(s.Labels, value)
+		case ok && flag == "--wave":
+			s.Waves = append(s.Waves, value)
+		default:
+			return Selection{}, fault.New(fault.InvalidArgument, "the plan has the selector %q, which this fleet doesn't know: use the fleet that made it", text)
+		}
+	}
+	return s, nil
+}
+
+// chosen are the tenants of a selection.
+type chosen struct {
+	tenants []*registryv1.TenantStatus
+	// toMake are the slugs of tenants that there aren't, with the last operation of whoever had the slug before.
+	toMake map[string]string
+	// leftOut are those of a label that the change can't be made to.
+	leftOut []string
+}
+
+// choose finds a selection's tenants. One that is named must be there, and in a state that the change begins in; of those with a label
+// the others are left out, and said.
+func (p *Planner) choose(ctx context.Context, kind registryv1.OperationKind, s Selection) (*chosen, error) {
+	out := &chosen{toMake: map[string]string{}}
+	seen := map[string]bool{}
+	for _, name := range s.Tenants {
+		status, err := p.tenant(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if kind == provision && (status == nil || status.GetTenant().GetState() == offboarded) {
+			if !snapshot.IsLabel(name) {
+				return nil, fault.New(fault.InvalidArgument, "%q is not a slug: lower-case letters, digits and hyphens, a letter first, at most 40 characters", name)
+			}
+			out.toMake[name] = status.GetTenant().GetLastOperation()
+			continue
+		}
+		if status == nil {
+			return nil, fault.New(fault.NotFound, "there is no tenant %q: see fleet tenant list", name)
+		}
+		if t := status.GetTenant(); !slices.Contains(kinds[kind].from, t.GetState()) {
+			return nil, fault.New(fault.FailedPrecondition, "tenant %s is %s, and can't be made to %s from there", t.GetSlug(), word(t.GetState()), Kind(kind))
+		}
+		if !seen[status.GetTenant().GetId()] {
+			seen[status.GetTenant().GetId()] = true
+			out.tenants = append(out.tenants, status)
+		}
+	}
+	if len(s.Labels)+len(s.Waves) == 0 {
+		return out, nil
+	}
+	return out, p.chooseByLabel(ctx, kind, s, out, seen)
+}
+
+func (p *Planner) chooseByLabel(ctx context.Context, kind registryv1.OperationKind, s Selection, out *chosen, seen map[string]bool) error {
+	req := &registryv1.ListTenantsRequest{PageSize: 500}
+	for {
+		res, err := p.Tenants.ListTenants(ctx, req)
+		if err != nil {
+			return fault.FromRPC(err)
+		}
+		for _, status := range res.GetTenants() {
+			t := status.GetTenant()
+			if seen[t.GetId()] || t.GetState() == offboarded || !s.has(t.GetLabels()) {
+				continue
+			}
+			seen[t.GetId()] = true
+			if !slices.Contains(kinds[kind].from, t.GetState()) {
+				out.leftOut = append(out.leftOut, fmt.Sprintf("%s is %s", t.GetSlug(), word(t.GetState())))
+				continue
+			}
+			out.tenants = append(out.tenants, status)
+		}
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return nil
+		}
+	}
+}
+
+// has says whether labels are among those chosen by.
+func (s Selection) has(labels map[string]string) bool {
+	for name, value := range labels {
+		if slices.Contains(s.Labels, name+"="+value) || name == "ring" && slices.Contains(s.Waves, value) {
+			return true
+		}
+	}
+	return false
+}
+
+// tenant reads one, by id or slug; nil where there is none.
+func (p *Planner) tenant(ctx context.Context, name string) (*registryv1.TenantStatus, error) {
+	res, err := p.Tenants.GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: name})
+	if err = fault.FromRPC(err); err != nil {
+		if fault.KindOf(err) == fault.NotFound {
+			return nil, nil //nolint:nilnil // that there is none is an answer
+		}
+		return nil, err
+	}
+	return res.GetStatus(), nil
+}
+
+// Kind is what people call a kind of operation: `provision`.
+func Kind(k registryv1.OperationKind) string {
+	return strings.ToLower(strings.TrimPrefix(k.String(), "OPERATION_KIND_"))
+}
+
+func word(s registryv1.TenantState) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), "TENANT_STATE_"))
+}
+
+func tierWord(t registryv1.IsolationTier) string {
+	return strings.ToLower(strings.TrimPrefix(t.String(), "ISOLATION_TIER_"))
+}

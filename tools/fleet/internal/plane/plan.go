@@ -1,0 +1,187 @@
+package plane
+
+import (
+	"context"
+	"maps"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/plan"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// planner makes plans of this plane, over a connection that is open.
+func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
+	planner := &plan.Planner{
+		Plane: p.state.Plane, Platform: p.platform, Blueprint: p.blueprint, Steps: stepsOf,
+		Tenants: registryv1.NewTenantServiceClient(conn), Releases: registryv1.NewReleaseServiceClient(conn),
+	}
+	var err error
+	planner.Built, err = local.Built(p.Program)
+	return planner, err
+}
+
+// Plan makes a plan and has the registry keep it.
+func (p *Plane) Plan(ctx context.Context, r plan.Request) (*registryv1.StoredPlan, *plan.Made, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	planner, err := p.planner(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	made, err := planner.Make(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: made.Plan})
+	if err != nil {
+		return nil, nil, fault.FromRPC(err)
+	}
+	if _, err := plan.Open(res.GetPlan()); err != nil {
+		return nil, nil, err
+	}
+	return res.GetPlan(), made, nil
+}
+
+// Recheck holds a stored plan against the world as it is now, and refuses it with each difference. Tenants whose operation of it was
+// begun already are taken up as they are.
+func (p *Plane) Recheck(ctx context.Context, conn *grpc.ClientConn, stored *registryv1.StoredPlan) error {
+	planner, err := p.planner(conn)
+	if err != nil {
+		return err
+	}
+	begun := map[string]bool{}
+	req := &registryv1.ListOperationsRequest{PlanHash: stored.GetHash(), PageSize: 500}
+	for {
+		res, err := registryv1.NewOperationServiceClient(conn).ListOperations(ctx, req)
+		if err != nil {
+			return fault.FromRPC(err)
+		}
+		for _, o := range res.GetOperations() {
+			begun[o.GetPlanTarget()] = true
+		}
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return planner.Recheck(ctx, stored, begun)
+		}
+	}
+}
+
+// StoredPlan reads a plan by its hash, whole or its beginning, with or without `sha256:`.
+func (p *Plane) StoredPlan(ctx context.Context, hash string) (*registryv1.StoredPlan, *registryv1.Plan, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	res, err := registryv1.NewPlanServiceClient(conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: wholeHash(hash)})
+	if err != nil {
+		return nil, nil, fault.FromRPC(err)
+	}
+	read, err := plan.Open(res.GetPlan())
+	return res.GetPlan(), read, err
+}
+
+func wholeHash(hash string) string {
+	const algorithm = "sha256:"
+	return algorithm + strings.TrimPrefix(strings.ToLower(hash), algorithm)
+}
+
+// Plans lists the plans that can still be carried out, the newest first.
+func (p *Plane) Plans(ctx context.Context) ([]*registryv1.StoredPlan, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var all []*registryv1.StoredPlan
+	req := &registryv1.ListPlansRequest{}
+	for {
+		res, err := registryv1.NewPlanServiceClient(conn).ListPlans(ctx, req)
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		all = append(all, res.GetPlans()...)
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return all, nil
+		}
+	}
+}
+
+// Approve is the operator's word for a plan that somebody else made.
+func (p *Plane) Approve(ctx context.Context, hash, reason string) (*registryv1.StoredPlan, error) {
+	// What is approved is what is shown: the hash is made whole by reading the plan, whose text it must be of.
+	stored, _, err := p.StoredPlan(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	res, err := registryv1.NewPlanWriteServiceClient(conn).ApprovePlan(ctx, &registryv1.ApprovePlanRequest{Hash: stored.GetHash(), Reason: reason})
+	return res.GetPlan(), fault.FromRPC(err)
+}
+
+// Label sets and removes a tenant's labels.
+func (p *Plane) Label(ctx context.Context, tenant string, set map[string]string, remove []string) (*registryv1.TenantStatus, error) {
+	status, err := p.ShowTenant(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	res, err := registryv1.NewTenantWriteServiceClient(conn).SetTenantLabels(ctx, &registryv1.SetTenantLabelsRequest{
+		TenantId: status.GetTenant().GetId(), Set: maps.Clone(set), Remove: remove})
+	status.Tenant = res.GetTenant()
+	return status, fault.FromRPC(err)
+}
+
+// Operators are those whose certificates are on this machine.
+func (p *Plane) Operators() ([]local.Operator, error) {
+	if err := p.openState(); err != nil {
+		return nil, err
+	}
+	return p.platform.Operators()
+}
+
+// AddOperator makes an operator.
+func (p *Plane) AddOperator(ctx context.Context, name string) (dir string, changed bool, err error) {
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	defer unlock()
+	if err := p.openState(); err != nil {
+		return "", false, err
+	}
+	return p.platform.AddOperator(name)
+}
+
+// connected is the registry of a plane that is up, for who changes nothing on this machine.
+func (p *Plane) connected(ctx context.Context) (*grpc.ClientConn, func(), error) {
+	if !p.supervisor.Running(ctx) {
+		return nil, nil, p.whyNot(supervise.ErrNotRunning)
+	}
+	if p.platform == nil {
+		if err := p.openState(); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, func() { _ = conn.Close() }, nil
+}
