@@ -2,9 +2,9 @@ package blueprint
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
