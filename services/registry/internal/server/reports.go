@@ -104,6 +104,9 @@ func (ch change) held(ctx context.Context, tenant id.Tenant) (witness.Held, erro
 		return witness.Held{}, fmt.Errorf("read the log's key: %w", err)
 	}
 	c, err := ch.q.NewestCheckpoint(ctx, tenant)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return witness.Held{VerifierKey: key}, nil // restored to before anything was sealed
+	}
 	if err != nil {
 		return witness.Held{}, fmt.Errorf("read the newest checkpoint: %w", err)
 	}

@@ -67,6 +67,8 @@ func Register(cfg Config) func(grpc.ServiceRegistrar) {
 		registryv1.RegisterReportServiceServer(r, &reports{Config: cfg})
 		registryv1.RegisterFigureServiceServer(r, &figureReads{Config: cfg})
 		registryv1.RegisterSnapshotServiceServer(r, &snapshots{Config: cfg})
+		registryv1.RegisterBackupServiceServer(r, &backups{Config: cfg})
+		registryv1.RegisterBackupWriteServiceServer(r, &backups{Config: cfg})
 		registryv1.RegisterReleaseServiceServer(r, &releases{Config: cfg})
 		registryv1.RegisterReleaseWriteServiceServer(r, &releases{Config: cfg})
 		registryv1.RegisterRolloutServiceServer(r, &rollouts{Config: cfg})

@@ -10,6 +10,19 @@ import (
 	"a3os.app/libs/id"
 )
 
+type Backup struct {
+	ID            int64
+	TenantID      id.Tenant
+	Name          *string
+	TakenAt       time.Time
+	SizeBytes     int64
+	Release       string
+	TookMs        int64
+	VerifiedAt    *time.Time
+	RestoreTookMs int64
+	Failure       string
+}
+
 type Checkpoint struct {
 	TenantID    id.Tenant
 	Size        int64

@@ -140,8 +140,19 @@ func (a *app) verdict(report *tlog.Report, verifier *tlog.Verifier, before *witn
 		}
 		return nil
 	}
-	return fmt.Errorf("the audit log is not whole (%s from entry %d on): keep %s, which has the last checkpoint that held, and find out who can write to the log's database",
-		report.Findings[0].Kind, report.Findings[0].From, file)
+	return fmt.Errorf("the audit log is not whole (%s from entry %d on): keep %s, which has the last checkpoint that held, and find out who can write to the log's database%s",
+		report.Findings[0].Kind, report.Findings[0].From, file, maybeRestored(report, file))
+}
+
+// maybeRestored says what else a log that is whole in itself, and not the one remembered, can be. Only people can tell the two apart: the
+// event says what was restored, and whoever could forge the log could forge the event.
+func maybeRestored(report *tlog.Report, file string) string {
+	switch report.Findings[0].Kind {
+	case tlog.LogTruncated, tlog.HistoryReplaced:
+	default:
+		return ""
+	}
+	return fmt.Sprintf(". Or the tenant's operator restored it from a backup: they can say so, `a3 audit list --action iam.set.restored` shows as of when, and the log is trusted anew when %s is moved away", file)
 }
 
 func (a *app) showVerdict(report *tlog.Report, verifier *tlog.Verifier) error {

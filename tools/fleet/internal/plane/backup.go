@@ -114,10 +114,30 @@ func (p *Plane) BackUp(ctx context.Context, names []string, all, verify bool, ke
 	return out, errors.Join(errs...)
 }
 
+// backUp backs one set up, and tells the registry what came of it. The plane's own can be restored while the registry is away, so that
+// its silence makes no backup a failed one.
 func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep int) (*BackedUp, error) {
 	if err := p.platform.NotRestoring(s); err != nil {
 		return nil, err
 	}
+	out, err := p.makeAndTry(ctx, s, verify)
+	if told := p.recordBackup(ctx, s, out, err); told != nil {
+		p.report.Note(told.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := p.platform.Backups().Lock(s.Name())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	_, err = p.platform.Backups().Keep(s.Name(), keep)
+	return out, err
+}
+
+// makeAndTry answers what was made also where it could not be restored.
+func (p *Plane) makeAndTry(ctx context.Context, s platform.Set, verify bool) (*BackedUp, error) {
 	began := time.Now()
 	m, err := p.platform.BackUp(ctx, s)
 	if err != nil {
@@ -126,18 +146,13 @@ func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep in
 	out := backedUp(p.platform.Backups(), m)
 	out.Took = time.Since(began)
 	p.report.Done(out.Slug+": backed up", out.Took)
-	if verify {
-		if err := p.rehearse(ctx, s, &out); err != nil {
-			return nil, fmt.Errorf("backup %s was made and could not be restored: %w", out.Dir, err)
-		}
+	if !verify {
+		return &out, nil
 	}
-	unlock, err := p.platform.Backups().Lock(s.Name())
-	if err != nil {
-		return nil, err
+	if err := p.rehearse(ctx, s, &out); err != nil {
+		return &out, fmt.Errorf("backup %s was made and could not be restored: %w", out.Dir, err)
 	}
-	defer unlock()
-	_, err = p.platform.Backups().Keep(s.Name(), keep)
-	return &out, err
+	return &out, nil
 }
 
 func backedUp(store backup.Store, m *backup.Manifest) BackedUp {
@@ -194,7 +209,11 @@ func (p *Plane) VerifyBackup(ctx context.Context, name string) (*BackedUp, error
 	}
 	out := backedUp(p.platform.Backups(), b.Manifest)
 	out.Dir = dir
-	return &out, p.rehearse(ctx, s, &out)
+	failure := p.rehearse(ctx, s, &out)
+	if err := p.recordBackup(ctx, s, &out, failure); err != nil {
+		p.report.Note(err.Error())
+	}
+	return &out, failure
 }
 
 // findBackup is the directory of a backup: a path, or its name among those of A3_BACKUP_DIR, or `latest:SLUG`.

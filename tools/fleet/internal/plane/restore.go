@@ -38,6 +38,8 @@ type Restored struct {
 	BackedUp
 	// Lost is how long before this restore the backup was taken: what was written in between is not in it.
 	Lost time.Duration `json:"lost_ns"`
+	// LostEntries is how many entries the tenant's audit log had, by what its witness saw last, and has no more.
+	LostEntries int64 `json:"lost_entries"`
 	// Serves says that the tenant answers; a suspended one stays suspended.
 	Serves bool `json:"serves"`
 	// Total is how long all of it took, from the command to the answer.
@@ -92,6 +94,9 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	out.Verified, out.RestoreTook, out.Rows, out.Said = time.Now().UTC(), tried.Took, tried.Rows, tried.Said
 	p.report.Done(s.Slug+": the backup is whole, tried out in a throwaway server", tried.Took)
 	if err := p.putBack(ctx, s, b, key, r); err != nil {
+		return nil, err
+	}
+	if out.LostEntries, err = p.recordRestore(ctx, s, b, strings.TrimSpace(r.Reason)); err != nil {
 		return nil, err
 	}
 	out.Serves, err = p.serveAgain(ctx, s)

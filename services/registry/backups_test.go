@@ -1,0 +1,113 @@
+package registry_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/workload"
+)
+
+func recorded(tenant, name string, at time.Time, verified bool, failure string) *registryv1.RecordBackupRequest {
+	b := &registryv1.Backup{TenantId: tenant, Name: name, TakenAt: timestamppb.New(at), SizeBytes: 7, Release: "1.0.0", Took: durationpb.New(time.Second), Failure: failure}
+	if verified {
+		b.VerifiedAt, b.RestoreTook = timestamppb.New(at.Add(time.Minute)), durationpb.New(2*time.Second)
+	}
+	return &registryv1.RecordBackupRequest{Backup: b}
+}
+
+// The newest attempt and the newest one that could be restored are both there, however many came to nothing since.
+func TestNewestGoodBackupStaysKnown(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme := h.create(operator, "acme")
+	w, r := registryv1.NewBackupWriteServiceClient(operator), registryv1.NewBackupServiceClient(operator)
+	at := time.Now().Add(-48 * time.Hour).Truncate(time.Second)
+	const failures = 120
+	requests := []*registryv1.RecordBackupRequest{
+		recorded(acme.id.String(), "20260901T030000Z-aaaaaa", at, false, ""),
+		recorded(acme.id.String(), "20260901T030000Z-aaaaaa", at, true, ""), // verified later
+		recorded("", "20260901T040000Z-bbbbbb", at, true, ""),
+	}
+	for i := range failures {
+		requests = append(requests, recorded(acme.id.String(), "", at.Add(time.Duration(i+1)*time.Minute), false, "the disk is full"))
+	}
+	for _, req := range requests {
+		if _, err := w.RecordBackup(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	res, err := r.ListBackups(t.Context(), &registryv1.ListBackupsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := res.GetBackups()
+	if len(got) != 3 || got[0].GetFailure() == "" || got[0].GetTenantId() != acme.id.String() {
+		t.Fatalf("the newest are %v, want the failure, acme's good one and the plane's", got)
+	}
+	good := map[string]bool{}
+	for _, b := range got[1:] {
+		good[b.GetTenantId()] = b.GetVerifiedAt().AsTime().Equal(at.Add(time.Minute)) && b.GetRestoreTook().AsDuration() == 2*time.Second
+	}
+	if !good[acme.id.String()] || !good[""] {
+		t.Errorf("the newest good ones are %v", got[1:])
+	}
+	of, err := r.ListBackups(t.Context(), &registryv1.ListBackupsRequest{Set: acme.id.String(), Limit: 200})
+	const kept = 101
+	if err != nil || len(of.GetBackups()) != kept {
+		t.Errorf("%d of acme's are kept (%v), want %d", len(of.GetBackups()), err, kept)
+	}
+	_, err = w.RecordBackup(t.Context(), recorded(acme.id.String(), "", at, false, ""))
+	wantKind(t, err, fault.InvalidArgument, "a backup without a name and without a reason")
+	_, err = registryv1.NewBackupWriteServiceClient(h.as(addr, "gateway")).RecordBackup(t.Context(), requests[0])
+	wantKind(t, err, fault.PermissionDenied, "a gateway that records a backup")
+}
+
+// A set that was put back shows a log that its witness would refuse, and is believed once the restore is on record, and not before. What
+// the witness held is kept; a log that it never saw is not taken for a restored one.
+func TestWitnessGoesBackWithARecordedRestore(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme := h.create(operator, "acme")
+	w := registryv1.NewBackupWriteServiceClient(operator)
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: "dev", Tenant: acme.id, Service: "audit"})
+	set := registryv1.NewReportServiceClient(h.dial(addr, s))
+	log := newPairLog(t, acme)
+	first := log.request(t, "a")
+	for _, req := range []*registryv1.ReportRequest{first, log.request(t, "a", "b")} {
+		if _, err := set.Report(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := log.request(t, "a", "c")
+	_, err := set.Report(t.Context(), other)
+	wantKind(t, err, fault.FailedPrecondition, "the log that goes on from a backup, before anybody said that it was restored")
+
+	restore := &registryv1.RecordRestoreRequest{TenantId: acme.id.String(), Backup: "20260901T030000Z-aaaaaa", TakenAt: timestamppb.Now(), Reason: "the disk was lost"}
+	for what, note := range map[string]string{"another history of the same size": log.request(t, "a", "c").GetCheckpoint(), "another key": newPairLog(t, acme).request(t, "a").GetCheckpoint(), "no checkpoint at all": "x"} {
+		restore.Checkpoint = note
+		if _, err := w.RecordRestore(t.Context(), restore); err == nil {
+			t.Errorf("a restore to %s is taken", what)
+		}
+	}
+	restore.Checkpoint = first.GetCheckpoint()
+	res, err := w.RecordRestore(t.Context(), restore)
+	if err != nil || res.GetLostEntries() != 1 || !res.GetWitnessedAt().IsValid() {
+		t.Fatalf("%v, %v: want one entry lost", res, err)
+	}
+	after, err := set.Report(t.Context(), other)
+	if err != nil || after.GetWitnessedSize() != 2 {
+		t.Errorf("the log that goes on from the backup: %v, %v", after, err)
+	}
+	var kept int
+	if err := h.db.Pool(t).QueryRow(t.Context(), "SELECT count(*) FROM registry.restores WHERE witnessed_size = 2 AND witnessed_note <> ''").Scan(&kept); err != nil || kept != 1 {
+		t.Errorf("%d restores keep what the witness held, %v", kept, err)
+	}
+}

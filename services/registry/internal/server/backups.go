@@ -1,0 +1,209 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/tlog"
+	"a3os.app/services/registry/internal/store"
+)
+
+// ownSet is what the plane's own registry is called among sets.
+const ownSet = "plane"
+
+type backups struct {
+	registryv1.UnimplementedBackupServiceServer
+	registryv1.UnimplementedBackupWriteServiceServer
+	Config
+}
+
+// ListBackups lists what is known of backups.
+func (s *backups) ListBackups(ctx context.Context, req *registryv1.ListBackupsRequest) (*registryv1.ListBackupsResponse, error) {
+	most := req.GetLimit()
+	if most == 0 {
+		const byDefault = 1000
+		most = byDefault
+	}
+	var rows []store.Backup
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		q := store.New(tx)
+		switch req.GetSet() {
+		case "":
+			rows, err = q.NewestBackups(ctx, most)
+		case ownSet:
+			rows, err = q.BackupsOf(ctx, store.BackupsOfParams{Most: most})
+		default:
+			t, err := find(ctx, q, req.GetSet())
+			if err != nil {
+				return err
+			}
+			rows, err = q.BackupsOf(ctx, store.BackupsOfParams{TenantID: t.ID, Most: most})
+			return err
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	res := &registryv1.ListBackupsResponse{}
+	for _, row := range rows {
+		res.Backups = append(res.Backups, backupOf(row))
+	}
+	return res, nil
+}
+
+func backupOf(row store.Backup) *registryv1.Backup {
+	out := &registryv1.Backup{
+		TakenAt: timestamppb.New(row.TakenAt), SizeBytes: row.SizeBytes, Release: row.Release, Took: milliseconds(row.TookMs),
+		RestoreTook: milliseconds(row.RestoreTookMs), Failure: row.Failure,
+	}
+	if !row.TenantID.IsZero() {
+		out.TenantId = row.TenantID.String()
+	}
+	if row.Name != nil {
+		out.Name = *row.Name
+	}
+	if row.VerifiedAt != nil {
+		out.VerifiedAt = timestamppb.New(*row.VerifiedAt)
+	}
+	return out
+}
+
+func milliseconds(n int64) *durationpb.Duration {
+	return durationpb.New(time.Duration(n) * time.Millisecond)
+}
+
+// RecordBackup records a backup, or an attempt that came to nothing.
+func (s *backups) RecordBackup(ctx context.Context, req *registryv1.RecordBackupRequest) (*registryv1.RecordBackupResponse, error) {
+	b := req.GetBackup()
+	p := store.PutBackupParams{
+		TakenAt: b.GetTakenAt().AsTime(), SizeBytes: b.GetSizeBytes(), Release: b.GetRelease(), TookMs: b.GetTook().AsDuration().Milliseconds(),
+		RestoreTookMs: b.GetRestoreTook().AsDuration().Milliseconds(), Failure: b.GetFailure(),
+	}
+	if b.GetName() == "" && b.GetFailure() == "" {
+		return nil, fault.New(fault.InvalidArgument, "a backup has a name, or an attempt the reason why it came to nothing")
+	}
+	if name := b.GetName(); name != "" {
+		p.Name = &name
+	}
+	if b.GetVerifiedAt().IsValid() {
+		at := b.GetVerifiedAt().AsTime()
+		p.VerifiedAt = &at
+	}
+	target := ownSet
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		if b.GetTenantId() != "" {
+			t, err := ch.lock(ctx, b.GetTenantId())
+			if err != nil {
+				return err
+			}
+			p.TenantID, target = t.ID, t.ID.String()
+		}
+		if err := errors.Join(ch.q.PutBackup(ctx, p), ch.q.ThinBackups(ctx, p.TenantID)); err != nil {
+			return fmt.Errorf("record the backup: %w", err)
+		}
+		detail := b.GetName()
+		if b.GetFailure() != "" {
+			detail = "failed: " + b.GetFailure()
+		}
+		return ch.log(ctx, "registry.backup.recorded", target, detail)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &registryv1.RecordBackupResponse{}, nil
+}
+
+// RecordRestore has the witness go back to what was restored, and keeps what it held.
+func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordRestoreRequest) (*registryv1.RecordRestoreResponse, error) {
+	res := &registryv1.RecordRestoreResponse{}
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		t, err := ch.lock(ctx, req.GetTenantId())
+		if err != nil {
+			return err
+		}
+		restored, err := ch.restoredLog(ctx, t.ID, req.GetCheckpoint())
+		if err != nil {
+			return err
+		}
+		held, err := ch.q.NewestCheckpoint(ctx, t.ID)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("read the newest checkpoint: %w", err)
+		}
+		size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
+		res = &registryv1.RecordRestoreResponse{LostEntries: max(held.Size-size, 0)}
+		if err == nil {
+			res.WitnessedAt = timestamppb.New(held.WitnessedAt)
+		}
+		if err := ch.goBack(ctx, t.ID, restored, req.GetCheckpoint()); err != nil {
+			return err
+		}
+		err = ch.q.InsertRestore(ctx, store.InsertRestoreParams{TenantID: t.ID, Backup: req.GetBackup(), TakenAt: req.GetTakenAt().AsTime(), Actor: ch.actor,
+			Reason: req.GetReason(), Size: size, WitnessedSize: held.Size, WitnessedNote: held.Note})
+		if err != nil {
+			return fmt.Errorf("record the restore: %w", err)
+		}
+		return ch.log(ctx, "registry.tenant.restored", t.ID.String(), fmt.Sprintf("backup %s, %d entries of the log are lost: %s", req.GetBackup(), res.GetLostEntries(), req.GetReason()))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// restoredLog is the checkpoint of the restored log: it has to be signed with the key that the witness knows.
+func (ch change) restoredLog(ctx context.Context, tenant id.Tenant, note string) (tlog.Checkpoint, error) {
+	key, err := ch.q.VerifierKey(ctx, tenant)
+	if note == "" || errors.Is(err, pgx.ErrNoRows) {
+		return tlog.Checkpoint{}, nil // nothing was sealed then, or nothing was ever witnessed
+	}
+	if err != nil {
+		return tlog.Checkpoint{}, fmt.Errorf("read the log's key: %w", err)
+	}
+	verifier, err := tlog.NewVerifier(key)
+	if err != nil {
+		return tlog.Checkpoint{}, err
+	}
+	c, err := verifier.Open(note)
+	if err != nil {
+		return tlog.Checkpoint{}, fault.Wrap(fault.InvalidArgument, err, "the checkpoint is not a note signed with the key of this tenant's log")
+	}
+	const most = 1 << 62
+	if c.Size > most {
+		return tlog.Checkpoint{}, fault.New(fault.InvalidArgument, "no log has %d entries", c.Size)
+	}
+	return c, nil
+}
+
+// goBack forgets the checkpoints of what is no more. What was witnessed before the backup has to be what was restored: a backup of a log
+// that is not the one witnessed is refused.
+func (ch change) goBack(ctx context.Context, tenant id.Tenant, restored tlog.Checkpoint, note string) error {
+	size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
+	if restored.Size > 0 {
+		at, err := ch.q.CheckpointAt(ctx, store.CheckpointAtParams{TenantID: tenant, Size: size})
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			err = ch.q.InsertCheckpoint(ctx, store.InsertCheckpointParams{TenantID: tenant, Size: size, RootHash: restored.Root, Note: note})
+		case err == nil && !bytes.Equal(at.RootHash, restored.Root):
+			return fault.New(fault.FailedPrecondition, "the log of %d entries that was restored is not the one that was witnessed at that size: it is of another history", size)
+		}
+		if err != nil {
+			return fmt.Errorf("keep the checkpoint of what was restored: %w", err)
+		}
+	}
+	if err := ch.q.ForgetCheckpointsBeyond(ctx, store.ForgetCheckpointsBeyondParams{TenantID: tenant, Size: size}); err != nil {
+		return fmt.Errorf("forget the checkpoints of what is no more: %w", err)
+	}
+	return nil
+}

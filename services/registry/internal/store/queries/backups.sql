@@ -1,0 +1,34 @@
+-- name: PutBackup :exec
+INSERT INTO registry.backups (tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure)
+VALUES (sqlc.narg(tenant_id), sqlc.narg(name), @taken_at, @size_bytes, @release, @took_ms, sqlc.narg(verified_at), @restore_took_ms, @failure)
+ON CONFLICT ON CONSTRAINT backups_name DO UPDATE
+    SET verified_at = excluded.verified_at, restore_took_ms = excluded.restore_took_ms, failure = excluded.failure
+    WHERE backups.tenant_id IS NOT DISTINCT FROM excluded.tenant_id;
+
+-- name: ThinBackups :exec
+-- The newest hundred of a set, and the newest that could be restored.
+DELETE FROM registry.backups b WHERE b.tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id)
+    AND b.id NOT IN (SELECT n.id FROM registry.backups n WHERE n.tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) ORDER BY n.taken_at DESC LIMIT 100)
+    AND b.id NOT IN (SELECT g.id FROM registry.backups g WHERE g.tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) AND g.verified_at IS NOT NULL
+        ORDER BY g.taken_at DESC LIMIT 1);
+
+-- name: BackupsOf :many
+SELECT * FROM registry.backups WHERE tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) ORDER BY taken_at DESC LIMIT @most;
+
+-- name: NewestBackups :many
+-- Of each set the newest attempt, and the newest that could be restored.
+SELECT * FROM registry.backups WHERE id IN (
+    SELECT DISTINCT ON (n.tenant_id) n.id FROM registry.backups n ORDER BY n.tenant_id, n.taken_at DESC)
+OR id IN (
+    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL ORDER BY g.tenant_id, g.taken_at DESC)
+ORDER BY taken_at DESC LIMIT @most;
+
+-- name: InsertRestore :exec
+INSERT INTO registry.restores (tenant_id, backup, taken_at, actor, reason, size, witnessed_size, witnessed_note)
+VALUES (@tenant_id, @backup, @taken_at, @actor, @reason, @size, @witnessed_size, @witnessed_note);
+
+-- name: ForgetCheckpointsBeyond :exec
+DELETE FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size > @size;
+
+-- name: CheckpointAt :one
+SELECT * FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size = @size;
