@@ -73,7 +73,8 @@ func Run(ctx context.Context, cfg Config) error {
 		func(ctx context.Context) error { sealer.Run(ctx); return nil },
 	}
 	if cfg.Registry != "" {
-		conn, err := dialRegistry(cfg, member)
+		link := &report.Link{}
+		conn, err := dialRegistry(cfg, member, link)
 		if err != nil {
 			return err
 		}
@@ -86,7 +87,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return report.StateOf(s)
 		}}
 		// The reporter's reads are the service's own work: no caller asked for them.
-		reporter := report.New(registryv1.NewReportServiceClient(conn), ledger.New(db.Service), signer.Verifier(),
+		reporter := report.New(registryv1.NewReportServiceClient(conn), link, ledger.New(db.Service), signer.Verifier(),
 			append(siblings(cfg, member), self))
 		background = append(background, reporter.Run)
 	}
@@ -126,14 +127,14 @@ func pageSealer(key config.Secret) (*page.Sealer, error) {
 
 // dialRegistry makes the connection that the set reports over. It connects when there is something to say, so that the set starts
 // while the control plane is away.
-func dialRegistry(cfg Config, m *set.Member) (*grpc.ClientConn, error) {
+func dialRegistry(cfg Config, m *set.Member, link *report.Link) (*grpc.ClientConn, error) {
 	creds, err := workload.GRPCClientCredentials(m.Source, m.Trust, workload.Identity{Plane: cfg.Set.Plane, Service: "registry"})
 	if err != nil {
 		return nil, err
 	}
 	// A registry that was away for a day is found again within seconds, and not by all sets in the same one.
 	again := backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 15 * time.Second}
-	conn, err := grpc.NewClient("passthrough:///"+cfg.Registry, grpc.WithTransportCredentials(creds),
+	conn, err := grpc.NewClient("passthrough:///"+cfg.Registry, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(link.Dial),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: 20 * time.Second}))
 	if err != nil {
 		return nil, fmt.Errorf("A3_REGISTRY: %w", err)

@@ -63,6 +63,8 @@ type Reporter struct {
 	Verifier *tlog.Verifier
 	// Registry is where reports go.
 	Registry registryv1.ReportServiceClient
+	// Link makes the connections there; it is told how often to report.
+	Link *Link
 
 	// witnessed is what the registry said it holds; -1 until it did.
 	witnessed int64
@@ -70,8 +72,8 @@ type Reporter struct {
 }
 
 // New makes a reporter.
-func New(registry registryv1.ReportServiceClient, log ledger.Ledger, verifier *tlog.Verifier, components []Component) *Reporter {
-	return &Reporter{Components: components, Log: log, Verifier: verifier, Registry: registry, witnessed: -1}
+func New(registry registryv1.ReportServiceClient, link *Link, log ledger.Ledger, verifier *tlog.Verifier, components []Component) *Reporter {
+	return &Reporter{Components: components, Log: log, Verifier: verifier, Registry: registry, Link: link, witnessed: -1}
 }
 
 // Run reports until ctx ends.
@@ -140,6 +142,7 @@ func (r *Reporter) Once(ctx context.Context) (time.Duration, error) {
 	if next == 0 {
 		next = every
 	}
+	r.Link.Paced(next)
 	return min(max(next, shortest), longest), damage
 }
 

@@ -92,7 +92,7 @@ func start(t *testing.T, components ...report.Component) *harness {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	h.reporter = report.New(registryv1.NewReportServiceClient(conn), ledger.New(db.Service), signer.Verifier(), components)
+	h.reporter = report.New(registryv1.NewReportServiceClient(conn), &report.Link{}, ledger.New(db.Service), signer.Verifier(), components)
 	return h
 }
 

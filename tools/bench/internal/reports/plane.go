@@ -202,7 +202,7 @@ func (p *plane) restart(ctx context.Context) (storm, error) {
 		return storm{}, fmt.Errorf("end the registry: %w", err)
 	}
 	began := time.Now()
-	out, err := once(ctx, p.sets, 0)
+	out, err := once(ctx, p.sets, spread)
 	if err != nil {
 		return storm{}, fmt.Errorf("after a restart of the registry: %w", err)
 	}

@@ -30,7 +30,9 @@ const (
 	// giveUp is when a set that could not report ends the measurement.
 	giveUp = 3 * time.Minute
 	// pace is how long a round of reports is spread over.
-	pace       = 12 * time.Second
+	pace = 12 * time.Second
+	// spread is what sets wait at most before they come back, as services/audit/internal/report.Link has them wait when there are so many.
+	spread     = 10 * time.Second
 	percentile = 0.99
 )
 

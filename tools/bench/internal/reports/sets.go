@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,7 +133,11 @@ func once(ctx context.Context, sets []*set, within time.Duration) (outcome, erro
 	}
 	all.Wait()
 	out.kept, out.took, out.tried, out.deferred = int64(len(sets)), took, tried.Load(), deferred.Load()
-	return out, errors.Join(errs...)
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) > 0 {
+		return out, fmt.Errorf("%d of %d sets could not report, the first of them: %w", len(errs), len(sets), errs[0])
+	}
+	return out, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {
