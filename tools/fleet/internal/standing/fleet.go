@@ -76,6 +76,8 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	blind("the figures could not be read", err)
 	operations, err = unfinished(ctx, s.Registry)
 	blind("the operations could not be read", err)
+	backups, err := newestBackups(ctx, s.Registry)
+	blind("the backups could not be read", err)
 	known := false
 	if c, ok := s.Platform.(platform.Census); ok {
 		census, err = c.Census(ctx)
@@ -91,7 +93,9 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED && len(seen.Platform) == 0 && seen.Operation == nil {
 			continue // it is gone, as it should be
 		}
-		f.Tenants = append(f.Tenants, Of(seen))
+		t := Of(seen)
+		t.LastBackup = backups[id]
+		f.Tenants = append(f.Tenants, t)
 	}
 	delete(census, s.Own)
 	for _, name := range sorted(census) {
@@ -100,6 +104,22 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	}
 	Sort(f.Tenants)
 	return f, nil
+}
+
+// newestBackups is as of when the newest backup of each tenant is that could be restored.
+func newestBackups(ctx context.Context, conn grpc.ClientConnInterface) (map[string]time.Time, error) {
+	const most = 5000
+	res, err := registryv1.NewBackupServiceClient(conn).ListBackups(ctx, &registryv1.ListBackupsRequest{Limit: most})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]time.Time{}
+	for _, b := range res.GetBackups() {
+		if at := b.GetTakenAt().AsTime(); b.GetVerifiedAt().IsValid() && at.After(out[b.GetTenantId()]) {
+			out[b.GetTenantId()] = at
+		}
+	}
+	return out, nil
 }
 
 func tenants(ctx context.Context, conn grpc.ClientConnInterface) ([]*registryv1.TenantStatus, error) {
