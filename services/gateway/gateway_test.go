@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,15 +184,17 @@ func TestGreedyAndSlowClientsAreBounded(t *testing.T) {
 	h := newHarness(t)
 	acme, globex := h.tenant("acme"), h.tenant("globex")
 	entered, hold := make(chan struct{}, 2), make(chan struct{})
-	acme.serve("iam", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-hold }), "/")
+	still := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-hold })
+	acme.serve("iam", still, "/")
+	acme.serve("discovery", still, "/discovery/")
 	globex.serve("iam", nil, "/")
 	h.publish(acme, globex)
 	p := h.start("A3_MAX_IN_FLIGHT_PER_TENANT=2", "A3_HEADER_TIMEOUT=300ms")
 	p.until("globex", "/", http.StatusOK, "")
 	c := p.client(false)
 	held := make(chan error, 2)
-	for range 2 {
-		req := request(t, "GET", "https://acme.a3.test/", "")
+	for _, path := range []string{"/", "/discovery/"} {
+		req := request(t, "GET", "https://acme.a3.test"+path, "")
 		go func() {
 			res, err := c.Do(req)
 			if err == nil {
@@ -228,6 +231,65 @@ func TestGreedyAndSlowClientsAreBounded(t *testing.T) {
 	if raw, err := io.ReadAll(conn); err != nil {
 		t.Errorf("a client that never ends its headers is still connected: %v, %q", err, raw)
 	}
+}
+
+// Row F24, at the gateway: a service of a set that answers nobody fills its half of the tenant's places, and the rest stays fast.
+func TestServiceThatStandsStillLeavesTheOthersFast(t *testing.T) {
+	h := newHarness(t)
+	acme := h.tenant("acme")
+	const most = 8
+	entered, hold := make(chan struct{}, most), make(chan struct{})
+	acme.serve("discovery", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-hold }), "/discovery/")
+	acme.serve("iam", nil, "/")
+	h.publish(acme)
+	p := h.start(fmt.Sprintf("A3_MAX_IN_FLIGHT_PER_TENANT=%d", most))
+	p.until("acme", "/", http.StatusOK, "")
+	c := p.client(true)
+	answers := make(chan int, most)
+	for range most {
+		req := request(t, "GET", "https://acme.a3.test/discovery/", "")
+		go func() {
+			res, err := c.Do(req)
+			if err != nil {
+				answers <- 0
+				return
+			}
+			answers <- res.StatusCode
+			res.Body.Close()
+		}()
+	}
+	release := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
+	answer := func() int {
+		t.Helper()
+		select {
+		case got := <-answers:
+			return got
+		case <-time.After(20 * time.Second):
+			t.Fatal("nobody was answered: the whole share waits for one service")
+			return 0
+		}
+	}
+	for range most / 2 {
+		<-entered
+		if got := answer(); got != http.StatusTooManyRequests {
+			t.Errorf("a request to a service that stands still, above its half, answered %d", got)
+		}
+	}
+	served := 0
+	for range 20 {
+		if a := do(t, c, request(t, "GET", "https://acme.a3.test/", "")); a.StatusCode != http.StatusOK {
+			t.Errorf("beside a service that stands still another answered %d", a.StatusCode)
+		}
+		served++
+	}
+	release()
+	for range most / 2 {
+		if got := answer(); got != http.StatusOK {
+			t.Errorf("when it goes on, a request that waited answered %d", got)
+		}
+	}
+	t.Attr("row", fmt.Sprint("F24 ", served))
 }
 
 // raw is a TLS connection that speaks HTTP/1.1.

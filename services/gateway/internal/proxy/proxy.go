@@ -31,7 +31,9 @@ type Config struct {
 	Patience time.Duration
 	// MaxInFlight bounds requests in flight.
 	MaxInFlight int64
-	// MaxPerTenant bounds requests in flight for one tenant.
+	// MaxPerTenant bounds requests in flight for one tenant. Half of them at most are in one service of its set: one that is slow or
+	// stands still fills its own half, and the others stay fast. What is slow can't be told by the time that an answer takes, for a
+	// stream's may take for ever.
 	MaxPerTenant int64
 }
 
@@ -89,13 +91,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		notFound(w)
 		return
 	}
-	if !p.enter(route.Load) {
+	if !p.enter(route.Load, up.Places) {
 		w.Header().Set("Retry-After", "1")
 		p.metrics.answered(r.Context(), route.Load, http.StatusTooManyRequests)
 		refuse(w, r, errBusy)
 		return
 	}
-	defer p.leave(route.Load)
+	defer p.leave(route.Load, up.Places)
 	if !repeatable(r) {
 		// The client went away, or sent less than it announced: there is nobody to answer, and no whole request to pass on.
 		panic(http.ErrAbortHandler)
@@ -128,7 +130,7 @@ func (p *Proxy) find(table *routes.Table, r *http.Request) (*routes.Route, *rout
 	return route, up
 }
 
-func (p *Proxy) enter(load *routes.Load) bool {
+func (p *Proxy) enter(load *routes.Load, service *routes.Places) bool {
 	if p.inFlight.Add(1) > p.cfg.MaxInFlight {
 		p.inFlight.Add(-1)
 		return false
@@ -137,10 +139,16 @@ func (p *Proxy) enter(load *routes.Load) bool {
 		p.inFlight.Add(-1)
 		return false
 	}
+	if !service.Enter(max(1, p.cfg.MaxPerTenant/2)) {
+		load.Leave()
+		p.inFlight.Add(-1)
+		return false
+	}
 	return true
 }
 
-func (p *Proxy) leave(load *routes.Load) {
+func (p *Proxy) leave(load *routes.Load, service *routes.Places) {
+	service.Leave()
 	load.Leave()
 	p.inFlight.Add(-1)
 }

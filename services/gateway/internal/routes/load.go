@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -14,7 +15,9 @@ const classes = 5
 
 // Load is a tenant's share of the gateway.
 type Load struct {
-	inFlight atomic.Int64
+	Places
+	// services are the places in each service of the set, *Places by name; they outlive changes of the route too.
+	services sync.Map
 	// counted are the options of the tenant's counters, made once, for they would cost more than the rest of the counting.
 	counted [classes][]metric.AddOption
 }
@@ -28,17 +31,26 @@ func newLoad(tenant id.Tenant) *Load {
 	return l
 }
 
+// of are the places in a service of the tenant's set.
+func (l *Load) of(service string) *Places {
+	places, _ := l.services.LoadOrStore(service, &Places{})
+	return places.(*Places) //nolint:forcetypeassert // nothing else is stored
+}
+
+// Places bound what is in flight.
+type Places struct{ inFlight atomic.Int64 }
+
 // Enter takes one of most places; Leave gives it back. Where all are taken it answers false, and there is nothing to give back.
-func (l *Load) Enter(most int64) bool {
-	if l.inFlight.Add(1) > most {
-		l.inFlight.Add(-1)
+func (p *Places) Enter(most int64) bool {
+	if p.inFlight.Add(1) > most {
+		p.inFlight.Add(-1)
 		return false
 	}
 	return true
 }
 
 // Leave gives back what Enter took.
-func (l *Load) Leave() { l.inFlight.Add(-1) }
+func (p *Places) Leave() { p.inFlight.Add(-1) }
 
 // Counted are the attributes that an answer with a status code is counted with.
 func (l *Load) Counted(status int) []metric.AddOption {
