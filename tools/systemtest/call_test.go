@@ -202,6 +202,26 @@ func (c caller) try(t testing.TB, path, contentType string, body []byte) (answer
 	return a, nil
 }
 
+// get asks for what is served plainly.
+func (c caller) get(t testing.TB, path string) (answer, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.base+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range c.header {
+		req.Header[name] = values
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	const most = 64 << 20
+	raw, err := io.ReadAll(io.LimitReader(res.Body, most))
+	return answer{status: res.StatusCode, header: res.Header, body: string(raw)}, err
+}
+
 func (a *answer) readError(raw []byte) {
 	var e struct{ Code, Message string }
 	if json.Unmarshal(raw, &e) == nil {

@@ -268,6 +268,51 @@ func TestBadTokenIsRefusedByEveryMethodAtEveryDoor(t *testing.T) {
 	}
 }
 
+// Rows T1, T2, T3, T6, T7 and T8, at what is served plainly: the log's own routes, through the gateway and past it.
+func TestBadTokenIsRefusedByEveryPlainRoute(t *testing.T) {
+	full(t)
+	t.Parallel()
+	fetched := &atomic.Int64{}
+	lure := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { fetched.Add(1) }))
+	defer lure.Close()
+	admin := acme().admin(t)
+	good := admin.token(t, "")
+	bad := forgeries(t, admin, good, lure.URL)
+	cases := map[string]int{}
+	for _, door := range []caller{through(t, acme()), past(t, acme(), "audit")} {
+		for _, path := range []string{"checkpoint", "tile/0/000", "tile/0/000.p/1", "tile/entries/000", "tile/entries/000.p/1", "tile/../checkpoint"} {
+			like, err := door.bearer("not-a-token").get(t, logPrefix+path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if path != "tile/../checkpoint" && like.status != http.StatusUnauthorized {
+				t.Errorf("%s answers rubbish with %s", path, like)
+			}
+			for _, f := range bad {
+				got, err := door.bearer(f.token).get(t, logPrefix+path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !got.same(like) {
+					t.Errorf("%s, %s: it is told %s, and rubbish %s", path, f.what, got, like)
+				}
+				cases[f.row]++
+			}
+		}
+		if a, err := door.bearer(good).get(t, logPrefix+"checkpoint"); err != nil || a.status != http.StatusOK {
+			t.Errorf("the token that they were made of is not good to begin with: %s, %v", a, err)
+		}
+	}
+	if n := fetched.Load(); n > 0 {
+		t.Errorf("what a token's header pointed at was fetched %d times", n)
+	}
+	for row, n := range cases {
+		if row != "" {
+			held(t, n, row)
+		}
+	}
+}
+
 // Row T10: bounded by size before it is looked at. What the gateway doesn't even read is refused with 431.
 func TestMegabyteOfDotsIsRefusedAtOnce(t *testing.T) {
 	full(t)

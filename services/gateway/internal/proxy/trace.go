@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"time"
 
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -15,13 +17,20 @@ import (
 
 // spans make the gateway's span of each request. It goes on from the caller's trace where the request names one (W3C trace context)
 // and begins one where it doesn't, so that what a service records, and its siblings after it, is one trace from here on. The trace's
-// id is the caller's word: it is for finding things, never for a decision.
+// id is the caller's word: it is for finding things, never for a decision. That it be kept is a wish: so many a second are granted, of
+// all callers, since what is kept costs every process behind this one.
 type spans struct {
 	tracer  trace.Tracer
 	context propagation.TraceContext
+	granted ratelimiter.RateLimiter[any]
 }
 
-func newSpans() spans { return spans{tracer: otel.Tracer("a3os.app/services/gateway")} }
+// mostGranted is how many traces a second are kept because their callers ask for it.
+const mostGranted = 10
+
+func newSpans() spans {
+	return spans{tracer: otel.Tracer("a3os.app/services/gateway"), granted: ratelimiter.NewBursty[any](mostGranted, time.Second)}
+}
 
 var serverKind = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 
@@ -29,6 +38,9 @@ var serverKind = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer
 func (s spans) start(ctx context.Context, r *http.Request, route *routes.Route, up *routes.Upstream) (context.Context, trace.Span) {
 	if len(r.Header["Traceparent"]) > 0 {
 		ctx = s.context.Extract(ctx, propagation.HeaderCarrier(r.Header))
+		if asked := trace.SpanContextFromContext(ctx); asked.IsSampled() && !s.granted.TryAcquirePermit() {
+			ctx = trace.ContextWithRemoteSpanContext(ctx, asked.WithTraceFlags(asked.TraceFlags().WithSampled(false)))
+		}
 	}
 	ctx, span := s.tracer.Start(ctx, up.Identity.Service, serverKind...)
 	if span.IsRecording() {
