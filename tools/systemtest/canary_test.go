@@ -3,8 +3,10 @@ package systemtest
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -26,12 +28,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"a3os.app/libs/redact"
+	"a3os.app/libs/workload"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
@@ -165,13 +172,20 @@ func TestSecretsNeverSurface(t *testing.T) {
 	c.fields(t, x, token)
 	c.credentials(t, x, token)
 	c.systems(t, x)
+	c.control(t, p)
 	c.whileTheDatabaseDies(t, p, x, token)
+	ends := 0
 	for unit, pid := range p.pids(t) {
 		if strings.Contains(unit, "postgres") {
 			continue
 		}
-		c.metrics(t, p, unit)
-		if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+		if !strings.HasSuffix(unit, "/machine-reader") { // which listens to its client alone
+			c.metrics(t, p, unit)
+		}
+		// Both have a Go process print its stacks; the second is also what the C library ends with, and what would leave a core file.
+		ends++
+		signal := []syscall.Signal{syscall.SIGQUIT, syscall.SIGABRT}[ends%2]
+		if err := syscall.Kill(pid, signal); err != nil {
 			t.Fatal(err)
 		}
 		within(t, backWithin, func() error {
@@ -181,7 +195,7 @@ func TestSecretsNeverSurface(t *testing.T) {
 			}
 			return nil
 		})
-		if raw := read(t, filepath.Join(p.home, "log", unit+".log")); !strings.Contains(raw, "SIGQUIT") || !strings.Contains(raw, "goroutine 1 ") {
+		if raw := read(t, filepath.Join(p.home, "log", unit+".log")); !strings.Contains(raw, map[syscall.Signal]string{syscall.SIGQUIT: "SIGQUIT", syscall.SIGABRT: "SIGABRT"}[signal]) || !strings.Contains(raw, "goroutine 1 ") {
 			t.Errorf("%s did not print what it was doing: this test proves less than it says", unit)
 		}
 	}
@@ -252,7 +266,7 @@ func (c *canaries) collect(t *testing.T, p *plane) {
 // and cut off.
 func (c *canaries) fields(t *testing.T, x *tenant, token string) {
 	t.Helper()
-	marked := 0
+	marked, spoken := 0, 0
 	for _, m := range methods(t) {
 		calls := []caller{through(t, x).bearer(token), through(t, x).bearer(c.another()), through(t, x)}
 		var bodies [][2][]byte // codec, body
@@ -292,12 +306,60 @@ func (c *canaries) fields(t *testing.T, x *tenant, token string) {
 				if a.status >= http.StatusInternalServerError {
 					t.Errorf("%s answers %s", m.path(), a)
 				}
+				if string(b[0]) != "proto" {
+					continue
+				}
+				for _, protocol := range []string{"application/grpc-web+proto", "application/grpc+proto"} {
+					a, err := call.with("Te", "trailers").try(t, m.path(), protocol, envelope(b[1]))
+					if err != nil || a.status >= http.StatusInternalServerError {
+						t.Errorf("%s, %s: %s, %v", m.path(), protocol, a, err)
+					}
+					spoken++
+				}
 			}
 		}
+	}
+	if spoken < 3 {
+		t.Errorf("only %d messages with secrets were sent over gRPC and gRPC-Web", spoken)
 	}
 	if marked < 3 {
 		t.Errorf("only %d methods take a secret, by the descriptors", marked)
 	}
+}
+
+// control calls every method of the control plane as its operator and with a set's certificate, with a canary in every marked field, in
+// each text that may hold anything, and as a token, which the registry has no use for.
+func (c *canaries) control(t *testing.T, p *plane) {
+	t.Helper()
+	conns := []*grpc.ClientConn{p.operator(t)}
+	for _, x := range p.tenants {
+		conns = append(conns, p.registry(t, x.file("components", "audit", "certificate"), workload.Identity{Plane: "dev", Tenant: x.owner(t).Tenant(), Service: "audit"}))
+	}
+	sent := 0
+	for _, m := range planeMethods(t) {
+		if m.IsStreamingClient() || m.IsStreamingServer() {
+			continue
+		}
+		for _, conn := range conns {
+			msg := dynamicpb.NewMessage(m.Input())
+			c.fill(msg, 1)
+			ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.another(), "x-canary", c.another()), 10*time.Second)
+			err := conn.Invoke(ctx, m.path(), msg, dynamicpb.NewMessage(m.Output()))
+			cancel()
+			if grpcstatus.Code(err) == codes.Internal || grpcstatus.Code(err) == codes.Unknown {
+				t.Errorf("%s: %v", m.path(), err)
+			}
+			sent++
+		}
+	}
+	if sent < 3 {
+		t.Errorf("the control plane was called %d times", sent)
+	}
+}
+
+// envelope is a message as gRPC and gRPC-Web send it.
+func envelope(raw []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(raw))), raw...) //nolint:gosec // it is small
 }
 
 // fill puts canaries into every marked field, at any depth, so many times each.

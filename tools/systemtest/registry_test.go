@@ -31,7 +31,11 @@ import (
 // registryAddress is where the plane's registry listens, as a set is told.
 func (p *plane) registryAddress(t *testing.T) string {
 	t.Helper()
-	return p.environment(t, acme().id+"/audit")["A3_REGISTRY"]
+	for _, x := range p.tenants {
+		return p.environment(t, x.id+"/audit")["A3_REGISTRY"]
+	}
+	t.Fatal("the plane has no tenant")
+	return ""
 }
 
 // registry connects to the registry with a certificate from a directory.
