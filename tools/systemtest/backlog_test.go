@@ -1,6 +1,7 @@
 package systemtest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -28,7 +29,7 @@ func TestDeedsAreRefusedAndReadsGoOnWhileTheRecordIsBehind(t *testing.T) {
 	conn := shared.superuser(t, "postgres", x.id)
 	bound := func(age string) {
 		t.Helper()
-		if _, err := conn.Exec(t.Context(), "UPDATE audit.settings SET max_backlog_age = $1::interval", age); err != nil {
+		if _, err := conn.Exec(context.WithoutCancel(t.Context()), "UPDATE audit.settings SET max_backlog_age = $1::interval", age); err != nil {
 			t.Fatal(err)
 		}
 	}

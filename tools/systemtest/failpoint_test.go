@@ -85,7 +85,7 @@ func withFailpoints(t *testing.T) string {
 	return dir
 }
 
-// Row F3: the worker and discovery are killed at each point that the source names, in one run for each connector, with a checkpoint
+// Row F3: the worker and discovery are killed at each point that the source names, in one run of csv and one of postgres, with a checkpoint
 // after each batch. What is published is what an undisturbed run publishes, row for row. That a run goes on from each checkpoint is
 // held by connectortest. A release has no failpoint.
 func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
@@ -99,7 +99,7 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_UNIX_TENANTS=acme")
+	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_UNIX_TENANTS=none")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,9 +127,6 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 		"postgres": func(workspace string) *integrationsv1.Integration {
 			return x.northwind(t, owner, workspace, same, reader)
 		},
-		"unix": func(workspace string) *integrationsv1.Integration {
-			return x.machine(t, owner, workspace, name("machine"))
-		},
 	} {
 		t.Run(connector, func(t *testing.T) {
 			calm, killed := system(w), system(other)
@@ -141,21 +138,11 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 				}
 			}
 			kills += len(kill)
-			runs := [][]string{kill}
-			if connector == "unix" {
-				// A machine of a few accounts is read in one slice or two, which are not tried as often as there are points.
-				const tried = 6
-				runs = slices.Collect(slices.Chunk(kill, tried))
+			done := owner.killed(t, x, other, killed.GetId(), kill)
+			if done.GetState() != integrationsv1.RunState_RUN_STATE_COMPLETE {
+				t.Errorf("the run ended as %s: %s%v", done.GetState(), done.GetError(), done.GetGaps())
 			}
-			for _, points := range runs {
-				done := owner.killed(t, x, other, killed.GetId(), points, connector == "unix")
-				// What the machine keeps from the worker is a gap, where no machine reader is kept.
-				partial := connector == "unix" && done.GetState() == integrationsv1.RunState_RUN_STATE_PARTIAL
-				if done.GetState() != integrationsv1.RunState_RUN_STATE_COMPLETE && !partial {
-					t.Errorf("%s: the run ended as %s: %s%v", points, done.GetState(), done.GetError(), done.GetGaps())
-				}
-				samePublished(t, x, calm.GetId(), killed.GetId())
-			}
+			samePublished(t, x, calm.GetId(), killed.GetId())
 		})
 	}
 	t.Attr("row", fmt.Sprint("F3 ", kills))
@@ -168,17 +155,15 @@ func componentOf(point string) (component string, ours bool) {
 	return component, ours
 }
 
-// killed runs discovery while the worker and discovery are killed at points, each once, and answers how the run ended. few
-// says that it has few slices.
-func (w *person) killed(t *testing.T, x *tenant, workspace, integration string, points []string, few bool) *discoveryv1.Run {
+// killed runs discovery while the worker and discovery are killed at points, each once, and answers how the run ended.
+func (w *person) killed(t *testing.T, x *tenant, workspace, integration string, points []string) *discoveryv1.Run {
 	t.Helper()
 	lines := map[string][]string{"discovery": {"discovery.slice.work 0s"}}
 	for _, point := range points {
 		component, _ := componentOf(point)
-		// The second time since the process started, so that a slice is done between two kills; the end comes once, and so does what a run
-		// of few slices passes.
+		// The second time since the process started, so that a slice is done between two kills; the end comes once.
 		n := 2
-		if few || strings.HasPrefix(point, "discovery.publish") || strings.HasPrefix(point, "discovery.report") {
+		if strings.HasPrefix(point, "discovery.publish") || strings.HasPrefix(point, "discovery.report") {
 			n = 1
 		}
 		lines[component] = append(lines[component], fmt.Sprintf("%s kill %d", point, n))
@@ -363,11 +348,4 @@ func (x *tenant) northwind(t *testing.T, owner *person, workspace, called, reade
 	return ask(t, client(owner, workspace, integrationsv1connect.NewIntegrationWriteServiceClient).CreateIntegration, &integrationsv1.CreateIntegrationRequest{
 		Name: called, Secret: readerPassword, Settings: &integrationsv1.Settings{Connector: &integrationsv1.Settings_Postgres{Postgres: &integrationsv1.PostgresSettings{
 			Host: "127.0.0.1", Port: portOf(t, x.plane.sampleAddress(t)), User: reader, Database: "northwind", SslMode: "disable"}}}})
-}
-
-// machine connects the machine that the plane runs on.
-func (x *tenant) machine(t *testing.T, owner *person, workspace, called string) *integrationsv1.Integration {
-	t.Helper()
-	return ask(t, client(owner, workspace, integrationsv1connect.NewIntegrationWriteServiceClient).CreateIntegration, &integrationsv1.CreateIntegrationRequest{
-		Name: called, Settings: &integrationsv1.Settings{Connector: &integrationsv1.Settings_Unix{Unix: &integrationsv1.UnixSettings{HostName: "machine"}}}})
 }
