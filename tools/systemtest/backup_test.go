@@ -1,0 +1,248 @@
+package systemtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// backupMade is what `fleet backup -o json` says of one.
+type backupMade struct {
+	Slug     string `json:"slug"`
+	Name     string `json:"name"`
+	Dir      string `json:"dir"`
+	Verified string `json:"verified"`
+	Rows     int64  `json:"rows"`
+}
+
+func (p *plane) fleet(t *testing.T, args ...string) said {
+	t.Helper()
+	s, err := p.command(t.Context(), "fleet", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (p *plane) backUp(t *testing.T, slug string, more ...string) backupMade {
+	t.Helper()
+	s := p.fleet(t, append([]string{"-o", "json", "backup", "--tenant", slug}, more...)...)
+	var made []backupMade
+	if err := json.Unmarshal([]byte(s.out), &made); err != nil || s.code != 0 || len(made) != 1 {
+		t.Fatalf("backup of %s: %v %s", slug, err, s)
+	}
+	return made[0]
+}
+
+// A tenant that works is backed up and put back: everything that was acknowledged before the backup began is there, a session from before
+// is nobody's, the restore is on the tenant's own record, and who remembers a later checkpoint of the log notices. A backup that was
+// changed, cut short, or is another tenant's is refused and nothing is given up for it; a restore that was killed is run again.
+func TestTenantIsPutBackToItsBackup(t *testing.T) {
+	full(t)
+	dir, err := os.MkdirTemp("/tmp", "a3-backup-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if s, err := p.command(context.WithoutCancel(t.Context()), "fleet", "plane", "down", "--remove-data"); err != nil || s.code != 0 {
+			t.Errorf("remove the plane: %v %s", err, s)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := p.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	recovery := filepath.Join(dir, "recovery.json")
+	if s := p.fleet(t, "backup", "recovery-key", recovery); s.code != 0 {
+		t.Fatalf("recovery key: %s", s)
+	}
+	acknowledged, made := p.backUpUnderLoad(t)
+	if made.Verified == "" || made.Rows == 0 {
+		t.Errorf("the backup was not restored for trial: %+v", made)
+	}
+	p.a3(t, "acme-admin", "user", "invite", "later@acme.example")
+	p.remembersLog(t)
+	p.refusesBackups(t, made)
+
+	// Killed as soon as what the set had is taken aside; until it is run again, nothing starts the set.
+	p.killRestore(t, made)
+	if s := p.fleet(t, "plane", "up"); s.code == 0 || !strings.Contains(s.err, "is unfinished: run it again") {
+		t.Errorf("a plane comes up with half a restored set: %s", s)
+	}
+	s := p.fleet(t, "restore", "--from", made.Name, "--to", "acme", "--reason", "the restore was killed", "--recovery-key", recovery)
+	if s.code != 0 {
+		t.Fatalf("the restore that was killed is run again: %s", s)
+	}
+	t.Log(s.out)
+	if s := p.tryA3(t, "acme-admin", "user", "list"); s.code == 0 {
+		t.Error("a session from before the restore goes on")
+	}
+	p.signInAgain(t, "acme")
+	users := p.a3(t, "acme-admin", "-o", "json", "user", "list")
+	for _, address := range acknowledged {
+		if !strings.Contains(users, address) {
+			t.Errorf("%s was acknowledged before the backup began, and is not there after the restore", address)
+		}
+	}
+	if strings.Contains(users, "later@acme.example") {
+		t.Error("somebody who was invited after the backup is there")
+	}
+	if events := p.a3(t, "acme-admin", "audit", "list", "--action", "iam.set.restored"); !strings.Contains(events, "the restore was killed") || !strings.Contains(events, "workload:operator") {
+		t.Errorf("the restore is not on the record: %s", events)
+	}
+	if s := p.tryA3(t, "acme-admin", "audit", "verify"); s.code == 0 || !strings.Contains(s.err, "restored it from a backup") {
+		t.Errorf("who remembers a later checkpoint is told %s", s)
+	}
+	if s := p.tryA3(t, "globex-admin", "user", "list"); s.code != 0 {
+		t.Errorf("another tenant noticed: %s", s)
+	}
+}
+
+// backUpUnderLoad invites people for as long as the backup takes, and answers those whose invitation was acknowledged before it began.
+func (p *plane) backUpUnderLoad(t *testing.T) (before []string, made backupMade) {
+	t.Helper()
+	invite := func(n int) string {
+		address := fmt.Sprintf("load%d@acme.example", n)
+		p.a3(t, "acme-admin", "user", "invite", address)
+		return address
+	}
+	const first = 5
+	for n := range first {
+		before = append(before, invite(n))
+	}
+	var stop atomic.Bool
+	var load sync.WaitGroup
+	load.Go(func() {
+		for n := first; !stop.Load() && !t.Failed(); n++ {
+			if s, err := p.command(t.Context(), "a3", "--profile", "acme-admin", "user", "invite", fmt.Sprintf("load%d@acme.example", n)); err != nil || s.code != 0 {
+				t.Errorf("a call fails while a backup is made: %v %s", err, s)
+			}
+		}
+	})
+	made = p.backUp(t, "acme")
+	stop.Store(true)
+	load.Wait()
+	return before, made
+}
+
+// remembersLog has the client remember the log's newest checkpoint, once what was done is sealed.
+func (p *plane) remembersLog(t *testing.T) {
+	t.Helper()
+	eventually(t, "the last invitation is sealed", func() bool {
+		return strings.Contains(p.a3(t, "acme-admin", "audit", "list", "--action", "iam.user.invited"), "iam.user.invited")
+	})
+	p.a3(t, "acme-admin", "audit", "verify")
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	const most = 30 * time.Second
+	deadline, tick := time.After(most), time.NewTicker(200*time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-deadline:
+			t.Fatalf("%s: not within %s", what, most)
+		case <-tick.C:
+		}
+	}
+}
+
+// refusesBackups tries what is no backup of acme's, each with --replace, so that nothing but the check stands in the way.
+func (p *plane) refusesBackups(t *testing.T, made backupMade) {
+	t.Helper()
+	other := p.backUp(t, "globex", "--no-verify")
+	copyOf := func() string {
+		to := filepath.Join(filepath.Dir(p.home), "copy", filepath.Base(made.Dir))
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(to, os.DirFS(made.Dir)); err != nil {
+			t.Fatal(err)
+		}
+		return to
+	}
+	for name, c := range map[string]struct {
+		from func() string
+		says string
+	}{
+		"another tenant's": {func() string { return other.Dir }, "is of globex"},
+		"a changed part": {func() string {
+			dir := copyOf()
+			text, err := os.ReadFile(filepath.Join(dir, "database"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text[len(text)/2] ^= 1
+			if err := os.WriteFile(filepath.Join(dir, "database"), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}, "changed or damaged"},
+		"a part cut short": {func() string {
+			dir := copyOf()
+			if err := os.Truncate(filepath.Join(dir, "stores"), 100); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}, "cut short"},
+	} {
+		s := p.fleet(t, "restore", "--from", c.from(), "--to", "acme", "--reason", "this must not be taken", "--replace")
+		if s.code == 0 || !strings.Contains(s.err, "the backup is refused") || !strings.Contains(s.err, c.says) {
+			t.Errorf("%s: %s", name, s)
+		}
+	}
+	if s := p.fleet(t, "restore", "--from", made.Name, "--to", "acme", "--reason", "nobody said replace"); s.code == 0 || !strings.Contains(s.err, "--replace") {
+		t.Errorf("a set that runs is given up without being asked: %s", s)
+	}
+	if s := p.tryA3(t, "acme-admin", "user", "list"); s.code != 0 {
+		t.Errorf("after what was refused the tenant does not serve: %s", s)
+	}
+}
+
+// killRestore kills a restore with SIGKILL once it has begun to replace.
+func (p *plane) killRestore(t *testing.T, made backupMade) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "fleet"), "restore", "--from", made.Name, "--to", "acme", "--reason", "this one will be killed", "--replace")
+	var out bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr = p.environ, &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	marker := filepath.Join(p.home, "restoring", p.tenants["acme"].id+".json")
+	eventually(t, "the restore begins to replace", func() bool {
+		_, err := os.Stat(marker)
+		return err == nil
+	})
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatalf("the restore ended before it could be killed: %v: %s", err, out.String())
+	}
+	_ = cmd.Wait()
+}
+
+// signInAgain lets a tenant's admin in as an operator does.
+func (p *plane) signInAgain(t *testing.T, slug string) {
+	t.Helper()
+	s := p.fleet(t, "tenant", "recover-admin", slug, "--reason", "everybody signs in again after the restore")
+	_, code, ok := strings.Cut(strings.TrimSpace(s.err), "--setup-code ")
+	if !ok {
+		t.Fatalf("recover-admin: %s", s)
+	}
+	p.a3(t, slug+"-admin", "login", "--url", p.tenants[slug].url, "--ca-cert", filepath.Join(p.home, "web", "ca.pem"), "--dial", p.address(), "--setup-code", strings.Fields(code)[0])
+}
