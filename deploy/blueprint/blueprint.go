@@ -99,6 +99,8 @@ const (
 	KeyRelease KeyKind = "release"
 	// KeyManifest signs manifests of backups (fleet backup). Its secret half is the provisioner's alone.
 	KeyManifest KeyKind = "manifest"
+	// KeyLicence signs licences that are issued where the plane is (libs/licence). Its secret half is the provisioner's alone.
+	KeyLicence KeyKind = "licence"
 	// KeyBackup is what a set's backups are encrypted under, 32 random bytes, base64. No component holds it: destroyed, it takes every
 	// backup of the set with it.
 	KeyBackup KeyKind = "backup"
@@ -106,10 +108,10 @@ const (
 
 // halves says which kinds have a public half.
 var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true, KeyProof: true, KeyRelease: true,
-	KeyManifest: true, KeyBackup: false}
+	KeyManifest: true, KeyLicence: true, KeyBackup: false}
 
 // provisioners are the kinds of keys that no component holds: who held one could vouch for what is another's.
-var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: true, KeyManifest: true}
+var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: true, KeyManifest: true, KeyLicence: true}
 
 // Key is a key of a set.
 type Key struct {
@@ -248,6 +250,8 @@ type Needs struct {
 	IssuingAuthority bool `yaml:"issuing_authority"`
 	// FirstAdmin is for the component that lets the tenant's first admin in.
 	FirstAdmin bool `yaml:"first_admin"`
+	// Licence is for the component that is handed the tenant's first licence as a file; later ones come from the registry.
+	Licence bool `yaml:"licence"`
 	// FrontDoor is for the component that listens on the plane's public address, with the certificate that clients see.
 	FrontDoor bool `yaml:"front_door"`
 	// Outside is for a component that calls systems which are nobody's of the plane; a platform that closes networks opens a way out for

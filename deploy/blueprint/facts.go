@@ -22,6 +22,10 @@ type Facts struct {
 	Certificates, TenantRoots, PlaneRoots string
 	// MarkKeys are the public keys that the marks of the plane's resources are verified with.
 	MarkKeys string
+	// LicenceKeys are the public keys that licences are verified with.
+	LicenceKeys string
+	// LicencePath is the file with the tenant's licence; it need not be there.
+	LicencePath string
 	// StateDir is a directory of the component's own.
 	StateDir string
 	// MachineAllowed says that the tenant may read the machine that the platform runs on.

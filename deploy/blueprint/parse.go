@@ -170,7 +170,7 @@ func (c *checker) key(name string, k Key) {
 		c.at([]any{"keys", name}, "%q is not a lower-case DNS label", name)
 	}
 	if _, ok := halves[k.Kind]; !ok {
-		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot, mark, proof, release, manifest or backup", k.Kind)
+		c.at([]any{"keys", name, "kind"}, "%q is not a kind of key: it is random, envelope, sealing, note, snapshot, mark, proof, release, manifest, backup or licence", k.Kind)
 	}
 	if provisioners[k.Kind] && c.b.Scope != ScopePlane {
 		c.at([]any{"keys", name, "kind"}, "a key of kind %s is the plane's: a set that held it could vouch for what is another's", k.Kind)
@@ -409,7 +409,7 @@ func (c *checker) needs(at func(...any) []any, n Needs) {
 			c.at(at("needs", "reads_stores", j), "there is no store %q", s)
 		}
 	}
-	if c.b.Scope == ScopePlane && (n.IssuingAuthority || n.FirstAdmin) {
+	if c.b.Scope == ScopePlane && (n.IssuingAuthority || n.FirstAdmin || n.Licence) {
 		c.at(at("needs"), "a set of the plane has no tenant's authority and no first admin")
 	}
 	if c.b.Scope == ScopeTenant && n.FrontDoor {
@@ -430,7 +430,9 @@ func (c *checker) env(path []any, env map[string]string, f Facts) {
 }
 
 // setFacts are placeholders for what every set has.
-func (c *checker) setFacts() Facts { return Facts{Plane: "dev", Tenant: "tnt", MarkKeys: "x"} }
+func (c *checker) setFacts() Facts {
+	return Facts{Plane: "dev", Tenant: "tnt", MarkKeys: "x", LicenceKeys: "x"}
+}
 
 // componentFacts are placeholders for exactly what a component needs, so that a template which wants more is found when the blueprint
 // is read and not when a tenant is made.

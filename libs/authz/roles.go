@@ -19,7 +19,7 @@ const (
 )
 
 var (
-	tenantReads = []string{"iam.users.read", "iam.service_accounts.read", "iam.workspaces.read", "iam.signing_keys.read", "audit.read", "audit.verify", "queue.dead_letters.read"}
+	tenantReads = []string{"iam.users.read", "iam.service_accounts.read", "iam.workspaces.read", "iam.signing_keys.read", "audit.read", "audit.verify", "licence.read", "queue.dead_letters.read"}
 	viewer      = []string{"iam.workspace.read", "iam.members.read", "integrations.read", "discovery.runs.read", "discovery.access.read"}
 	member      = append(slices.Clone(viewer), "discovery.runs.start")
 	admin       = append(slices.Clone(member), "iam.members.write", "integrations.write", "audit.read")

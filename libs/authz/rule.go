@@ -72,6 +72,17 @@ func hasReason(d protoreflect.MessageDescriptor) bool {
 	return f != nil && f.Kind() == protoreflect.StringKind && f.Cardinality() != protoreflect.Repeated
 }
 
+// licensedVerbs begin the names of methods that a licence may hold up: they make something anew. Reads, exports, signing in, and all
+// that takes something away (revoke, deactivate, transfer, rotate, remove, cancel …) go on whatever became of the licence.
+var licensedVerbs = []string{"Create", "Invite", "Start", "Upload"}
+
+// mayBeLicensed says whether a method is one that a licence may hold up.
+func mayBeLicensed(m protoreflect.MethodDescriptor, r *authzv1.Rule) bool {
+	return r.GetEffect() == authzv1.Effect_EFFECT_WRITE && r.GetOpen() == "" && r.GetPermission() != "" && len(r.GetWorkloads()) == 0 &&
+		!r.GetAccessData() && m.ParentFile().Package() != "a3os.audit.v1" &&
+		slices.ContainsFunc(licensedVerbs, func(v string) bool { return strings.HasPrefix(string(m.Name()), v) })
+}
+
 func check(m protoreflect.MethodDescriptor, r *authzv1.Rule) error {
 	admin := strings.HasPrefix(string(m.Parent().Name()), "Admin")
 	names, known := knownWorkloads[r.GetLevel()]
@@ -94,6 +105,8 @@ func check(m protoreflect.MethodDescriptor, r *authzv1.Rule) error {
 		return fmt.Errorf("services named Admin… and the effect admin belong together")
 	case admin && !hasReason(m.Input()):
 		return fmt.Errorf("an admin method demands a reason, its request has no string of that name")
+	case r.GetLicensed() != "" && !mayBeLicensed(m, r):
+		return fmt.Errorf("it is licensed, and a licence holds up nothing but what users begin anew: a write named %s…", strings.Join(licensedVerbs, "…, "))
 	case admin && (r.GetOpen() != "" || r.GetPermission() == Self):
 		return fmt.Errorf("its rule lets everyone in, and an admin method demands a permission that few have")
 	}

@@ -157,8 +157,8 @@ func TestEveryBadMethodIsToldAtOnce(t *testing.T) {
 var matrix = map[string][]string{
 	authz.TenantAdmin: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.service_accounts.write", "iam.signing_keys.read",
 		"iam.signing_keys.rotate", "iam.users.read", "iam.users.write",
-		"iam.workspaces.create", "iam.workspaces.read", "iam.workspaces.transfer", "queue.dead_letters.read", "queue.dead_letters.settle", "self"},
-	authz.TenantAuditor: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.signing_keys.read", "iam.users.read", "iam.workspaces.read", "queue.dead_letters.read", "self"},
+		"iam.workspaces.create", "iam.workspaces.read", "iam.workspaces.transfer", "licence.read", "queue.dead_letters.read", "queue.dead_letters.settle", "self"},
+	authz.TenantAuditor: {"audit.read", "audit.verify", "iam.service_accounts.read", "iam.signing_keys.read", "iam.users.read", "iam.workspaces.read", "licence.read", "queue.dead_letters.read", "self"},
 	authz.WorkspaceOwner: {"audit.read", "discovery.access.read", "discovery.runs.read", "discovery.runs.start", "iam.members.read", "iam.members.write",
 		"iam.workspace.read", "integrations.read", "integrations.write", "self"},
 	authz.WorkspaceAdmin: {"audit.read", "discovery.access.read", "discovery.runs.read", "discovery.runs.start", "iam.members.read", "iam.members.write",

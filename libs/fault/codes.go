@@ -106,7 +106,7 @@ func Status(err error) error {
 func (e *Error) details() []proto.Message {
 	var out []proto.Message
 	if e.Reason != "" {
-		out = append(out, &errdetails.ErrorInfo{Reason: e.Reason, Domain: domain})
+		out = append(out, &errdetails.ErrorInfo{Reason: e.Reason, Domain: domain, Metadata: e.Details})
 	}
 	if e.RetryAfter > 0 {
 		out = append(out, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
@@ -119,7 +119,7 @@ func (e *Error) learn(detail any) {
 	switch d := detail.(type) {
 	case *errdetails.ErrorInfo:
 		if d.GetDomain() == domain {
-			e.Reason = d.GetReason()
+			e.Reason, e.Details = d.GetReason(), d.GetMetadata()
 		}
 	case *errdetails.RetryInfo:
 		e.RetryAfter = d.GetRetryDelay().AsDuration()

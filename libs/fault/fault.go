@@ -39,6 +39,8 @@ type Error struct {
 	Reason string
 	// RetryAfter is when it is worth trying again; zero where nobody knows.
 	RetryAfter time.Duration
+	// Details are what a program may read beside the reason, by name; none where there is no reason.
+	Details map[string]string
 	// Cause is for the log.
 	Cause error
 }

@@ -31,6 +31,7 @@ type (
 	deadLetterKind struct{}
 	operationKind  struct{}
 	rolloutKind    struct{}
+	licenceKind    struct{}
 )
 
 func (tenantKind) Prefix() string         { return "tnt" }
@@ -61,6 +62,7 @@ func (requestKind) Prefix() string    { return "req" }
 func (deadLetterKind) Prefix() string { return "dlt" }
 func (operationKind) Prefix() string  { return "opr" }
 func (rolloutKind) Prefix() string    { return "rol" }
+func (licenceKind) Prefix() string    { return "lic" }
 
 // Ids by kind.
 type (
@@ -102,6 +104,8 @@ type (
 	Operation = ID[operationKind]
 	// Rollout is `rol_…`.
 	Rollout = ID[rolloutKind]
+	// Licence is `lic_…`.
+	Licence = ID[licenceKind]
 )
 
 // NewTenant makes a new `tnt_…`.
@@ -214,3 +218,6 @@ func ParseOperation(s string) (Operation, error) { return Parse[operationKind](s
 
 // ParseRollout reads a `rol_…`.
 func ParseRollout(s string) (Rollout, error) { return Parse[rolloutKind](s) }
+
+// NewLicence makes a new `lic_…`.
+func NewLicence() Licence { return New[licenceKind]() }

@@ -61,6 +61,7 @@ func (s *Server) rpcChain() []link {
 		{name: "reads", reason: "beside denials: a read that was answered goes on the record", message: keepRequest, end: s.recordRead},
 		{name: "scope", reason: "before the rule, which is asked of a scope", begin: s.makeScope},
 		{name: "rule", reason: "before validation, so that who may not call learns nothing of what is valid", begin: s.checkRule},
+		{name: "licence", reason: "after the rule, so that who may not call learns nothing of what is licensed; before anything is done", begin: s.checkLicence},
 		{name: "validate", reason: "before the handler and the idempotency key, which is kept for valid requests only", message: s.validate},
 		{name: "idempotency", reason: "innermost, for the deed's own transaction to take up", begin: takeKey},
 	}

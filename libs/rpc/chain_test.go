@@ -26,7 +26,7 @@ func TestBothChainsStandInTheirOrder(t *testing.T) {
 			t.Errorf("link %s has no reason", l.name)
 		}
 	}
-	if want := []string{"span", "fault", "denials", "reads", "scope", "rule", "validate", "idempotency"}; !slices.Equal(names, want) {
+	if want := []string{"span", "fault", "denials", "reads", "scope", "rule", "licence", "validate", "idempotency"}; !slices.Equal(names, want) {
 		t.Errorf("RPC chain is %v, want %v", names, want)
 	}
 	names = nil

@@ -165,6 +165,14 @@ func (s *Server) checkRule(ctx context.Context, c *call) (context.Context, error
 	return ctx, nil
 }
 
+// checkLicence refuses a licensed method where the tenant's licence doesn't let it go on.
+func (s *Server) checkLicence(ctx context.Context, c *call) (context.Context, error) {
+	if c.rule.GetLicensed() == "" {
+		return ctx, nil
+	}
+	return ctx, s.cfg.Licence.Allows(ctx, c.rule.GetLicensed())
+}
+
 // validate holds the request against its protovalidate rules. The violation names fields, never their values.
 func (s *Server) validate(_ context.Context, _ *call, m proto.Message) error {
 	err := s.validator.Validate(m)

@@ -4,6 +4,7 @@
 package rpc
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -43,6 +44,10 @@ type ServerConfig struct {
 	Envelopes func(header string) (Presented, error)
 	// Recorder takes denials and reads; nil records none, for tests of handlers only.
 	Recorder *Recorder
+	// Licence says whether a licensed method may go on; nil where no method is licensed.
+	Licence interface {
+		Allows(ctx context.Context, feature string) error
+	}
 	// CORSOrigins are the browser origins that may call; none means that CORS is off.
 	CORSOrigins []string
 	// Health answers health checks; nil is always serving.
@@ -162,6 +167,11 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 	rules, err := authz.Load(descriptors...)
 	if err != nil {
 		return err
+	}
+	for procedure, r := range rules {
+		if r.GetLicensed() != "" && s.cfg.Licence == nil {
+			return fmt.Errorf("refusing to serve: %s is licensed, and this server was told no licence", procedure)
+		}
 	}
 	s.rules = rules
 	reflector := grpcreflect.NewStaticReflector(names...)

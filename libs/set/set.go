@@ -27,6 +27,8 @@ import (
 	"a3os.app/libs/binding"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/idle"
+	"a3os.app/libs/licence"
+	"a3os.app/libs/licence/held"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/telemetry"
@@ -44,6 +46,7 @@ type Config struct {
 	TenantRoots  string            `env:"TENANT_ROOTS" desc:"file with the tenant's root certificates, PEM"`
 	PlaneRoots   string            `env:"PLANE_ROOTS" desc:"file with the plane's root certificates, PEM"`
 	MarkKeys     string            `env:"MARK_KEYS" desc:"public keys that the marks of the tenant's resources are verified with"`
+	LicenceKeys  string            `env:"LICENCE_KEYS" desc:"public keys that the tenant's licence is verified with"`
 	Issuer       string            `env:"ISSUER" desc:"the tenant's issuer, as https://acme.localhost:7443"`
 	Peers        map[string]string `env:"PEERS" envKeyValSeparator:"=" desc:"where the set's services listen, as iam=127.0.0.1:4001,audit=127.0.0.1:4002"`
 	CORSOrigins  []string          `env:"CORS_ORIGINS" envDefault:"" desc:"browser origins that may call; none when empty"`
@@ -60,6 +63,15 @@ func (c Config) Owner() (*binding.Owner, error) {
 		return nil, fmt.Errorf("A3_MARK_KEYS: %w", err)
 	}
 	return o, nil
+}
+
+// Licence is the licence that the set holds, read through a database of the service's own.
+func (c Config) Licence(db *pg.DB) (*held.Licence, error) {
+	v, err := licence.NewVerifier(c.Plane, c.LicenceKeys)
+	if err != nil {
+		return nil, fmt.Errorf("A3_LICENCE_KEYS: %w", err)
+	}
+	return held.New(db, v, c.Tenant, nil), nil
 }
 
 // Audience is the audience of the tenant's access tokens.
@@ -201,6 +213,8 @@ type Serving struct {
 	Services []rpc.Service
 	// Routes are its plain HTTP routes.
 	Routes []rpc.Route
+	// Licence says whether licensed methods may go on; nil where the service has none.
+	Licence *held.Licence
 	// Envelopes verifies what workloads present; nil means that none is believed.
 	Envelopes func(header string) (rpc.Presented, error)
 	// Ready says why it can't serve, or nil.
@@ -232,11 +246,15 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	}
 	m.status.ready, m.status.more = what.Ready, what.Figures
 	services := append(slices.Clone(what.Services), rpc.Mount(setv1connect.NewStatusServiceHandler, setv1connect.StatusServiceHandler(m.status)))
-	server, err := rpc.NewServer(rpc.ServerConfig{
+	cfg := rpc.ServerConfig{
 		Identity: m.Identity, TLS: serverTLS, Peer: m.peers.Peer,
 		Tokens: m.Tokens, Revocations: m.Revocations, Envelopes: what.Envelopes,
 		Recorder: recorder, CORSOrigins: m.Config.CORSOrigins,
-	}, services, what.Routes)
+	}
+	if what.Licence != nil {
+		cfg.Licence = what.Licence // a nil pointer in the interface would pass for a licence
+	}
+	server, err := rpc.NewServer(cfg, services, what.Routes)
 	if err != nil {
 		return err
 	}

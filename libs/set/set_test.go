@@ -16,6 +16,7 @@ import (
 	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence/licencetest"
 	"a3os.app/libs/set"
 	"a3os.app/libs/workload"
 )
@@ -35,7 +36,7 @@ func newPlatform(t *testing.T) platform {
 	dir := t.TempDir()
 	p.root, p.plane = authority(t, workload.TrustDomain{Plane: "dev", Tenant: p.tenant}), authority(t, workload.TrustDomain{Plane: "dev"})
 	p.cfg = set.Config{Plane: "dev", Tenant: p.tenant, Listen: "127.0.0.1:0", Certificates: filepath.Join(dir, "cert"), Issuer: "https://acme.localhost:7443",
-		MarkKeys: bindingtest.Keys(t), TenantRoots: filepath.Join(dir, "tenant-roots.pem"), PlaneRoots: filepath.Join(dir, "plane-roots.pem"), LogLevel: "error",
+		MarkKeys: bindingtest.Keys(t), LicenceKeys: licencetest.Keys(), TenantRoots: filepath.Join(dir, "tenant-roots.pem"), PlaneRoots: filepath.Join(dir, "plane-roots.pem"), LogLevel: "error",
 		Peers: map[string]string{"iam": "127.0.0.1:1"}}
 	write(t, p.cfg.TenantRoots, p.root.CertificatePEM())
 	write(t, p.cfg.PlaneRoots, p.plane.CertificatePEM())
@@ -304,7 +305,7 @@ func TestFaultsOfTheConfigurationAreToldByName(t *testing.T) {
 		t.Fatalf("error is %v", err)
 	}
 	for _, want := range []string{`role "audit"`, "did you mean A3_ISSUER?", "A3_DATABASE_URL is not known", "A3_ISSUER is missing: the tenant's issuer",
-		"A3_LISTEN is missing", "A3_CERT_DIR is missing: directory of this service's key and certificate", "A3_TENANT_ROOTS is missing", "A3_PLANE_ROOTS is missing", "A3_MARK_KEYS is missing", "A3_PEERS is missing"} {
+		"A3_LISTEN is missing", "A3_CERT_DIR is missing: directory of this service's key and certificate", "A3_TENANT_ROOTS is missing", "A3_PLANE_ROOTS is missing", "A3_MARK_KEYS is missing", "A3_LICENCE_KEYS is missing", "A3_PEERS is missing"} {
 		if !strings.Contains(faults.Error(), want) {
 			t.Errorf("the error does not say %q:\n%v", want, err)
 		}
@@ -317,7 +318,7 @@ func TestFaultsOfTheConfigurationAreToldByName(t *testing.T) {
 func TestConfigurationIsRead(t *testing.T) {
 	tenant := id.NewTenant()
 	cfg, err := config.Load[set.Config]("audit", []string{"A3_PLANE=dev", "A3_TENANT=" + tenant.String(), "A3_LISTEN=127.0.0.1:4002", "A3_CERT_DIR=/c", "A3_TENANT_ROOTS=/t",
-		"A3_PLANE_ROOTS=/p", "A3_MARK_KEYS=k", "A3_ISSUER=https://acme.localhost:7443", "A3_PEERS=iam=127.0.0.1:4001,audit=127.0.0.1:4002"})
+		"A3_PLANE_ROOTS=/p", "A3_MARK_KEYS=k", "A3_LICENCE_KEYS=l", "A3_ISSUER=https://acme.localhost:7443", "A3_PEERS=iam=127.0.0.1:4001,audit=127.0.0.1:4002"})
 	if err != nil {
 		t.Fatal(err)
 	}

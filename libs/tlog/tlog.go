@@ -177,3 +177,27 @@ func (s *Signer) Sign(size uint64, root []byte) (Checkpoint, error) {
 	}
 	return Checkpoint{Size: size, Root: root, Note: string(signed)}, nil
 }
+
+// SignText signs a text that is no checkpoint: its first line is not the log's name.
+func (s *Signer) SignText(text string) (string, error) {
+	if first, _, _ := strings.Cut(text, "\n"); first == s.key.Name() {
+		return "", errors.New("the text begins as a checkpoint of the log does, and only Sign signs those")
+	}
+	signed, err := note.Sign(&note.Note{Text: text}, s.key)
+	if err != nil {
+		return "", fmt.Errorf("sign a text with the log's key: %w", err)
+	}
+	return string(signed), nil
+}
+
+// OpenText verifies the log's signature on a text that is no checkpoint, and answers the text.
+func (v *Verifier) OpenText(signed string) (string, error) {
+	n, err := note.Open([]byte(signed), note.VerifierList(v.key))
+	if err != nil {
+		return "", fmt.Errorf("the note is not signed with the key of the log %s: %w", v.Origin(), err)
+	}
+	if first, _, _ := strings.Cut(n.Text, "\n"); first == v.Origin() {
+		return "", errors.New("the note is a checkpoint")
+	}
+	return n.Text, nil
+}

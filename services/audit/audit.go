@@ -28,6 +28,7 @@ import (
 	"a3os.app/libs/workload"
 
 	"a3os.app/services/audit/internal/ledger"
+	"a3os.app/services/audit/internal/licensing"
 	"a3os.app/services/audit/internal/report"
 	"a3os.app/services/audit/internal/seal"
 	"a3os.app/services/audit/internal/server"
@@ -41,6 +42,8 @@ type Config struct {
 	Set         set.Config
 	DatabaseURL config.Secret `env:"DATABASE_URL" desc:"connection string of role_audit"`
 	LogKey      config.Secret `env:"LOG_KEY" desc:"key that signs checkpoints, a signed-note key named a3os.app/<plane>/<tenant id>/audit"`
+	LicencePath string        `env:"LICENCE_PATH" envDefault:"" desc:"file with the tenant's licence, where it need not come from the registry; it need not be there"`
+	UsageEvery  time.Duration `env:"USAGE_EVERY" envDefault:"1h" desc:"how often the set reports how much it uses"`
 	Registry    string        `env:"REGISTRY" envDefault:"" desc:"where the registry listens, host:port; the set reports to nobody when empty"`
 }
 
@@ -69,8 +72,18 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	sealer := seal.New(db, signer)
 	ready := func(ctx context.Context) error { return errors.Join(db.Ping(ctx), sealer.Err()) }
+	keeper, err := licenceOf(cfg, db)
+	if err != nil {
+		return err
+	}
+	counts, err := counters(member)
+	if err != nil {
+		return err
+	}
+	usage := &licensing.Usage{Keeper: keeper, Plane: cfg.Set.Plane, Tenant: cfg.Set.Tenant, Counts: counts, Signer: signer, Every: cfg.UsageEvery}
 	background := []func(context.Context) error{
 		func(ctx context.Context) error { sealer.Run(ctx); return nil },
+		keeper.Run,
 	}
 	if cfg.Registry != "" {
 		link := &report.Link{}
@@ -89,6 +102,7 @@ func Run(ctx context.Context, cfg Config) error {
 		// The reporter's reads are the service's own work: no caller asked for them.
 		reporter := report.New(registryv1.NewReportServiceClient(conn), link, ledger.New(db.Service), signer.Verifier(),
 			append(siblings(cfg, member), self))
+		reporter.Licence, reporter.Usage = keeper, usage
 		background = append(background, reporter.Run)
 	}
 	srv := server.New(db, pages, signer.Verifier())
@@ -97,6 +111,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Services: []rpc.Service{
 			rpc.Mount(auditv1connect.NewAuditServiceHandler, auditv1connect.AuditServiceHandler(srv)),
 			rpc.Mount(auditv1connect.NewLogServiceHandler, auditv1connect.LogServiceHandler(srv)),
+			rpc.Mount(auditv1connect.NewLicenceServiceHandler, auditv1connect.LicenceServiceHandler(server.NewLicence(keeper, usage))),
 		},
 		Routes:     srv.Routes(),
 		Ready:      ready,

@@ -21,6 +21,7 @@ import (
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence/licencetest"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/set"
 	"a3os.app/libs/tlog"
@@ -95,7 +96,7 @@ func newPlace(t *testing.T) *place {
 	bindingtest.Mark(t, p.db.Database.URL, tid, "")
 	p.cfg = audit.Config{
 		Set: set.Config{Plane: "dev", Tenant: tid, Release: "1.2.3", Listen: freeAddress(t), Certificates: p.tenant.keypair(t, p.identity(tid, "audit")),
-			MarkKeys: bindingtest.Keys(t), TenantRoots: p.tenant.roots, PlaneRoots: p.plane.roots, Issuer: "https://acme.localhost:7443", LogLevel: "error",
+			MarkKeys: bindingtest.Keys(t), LicenceKeys: licencetest.Keys(), TenantRoots: p.tenant.roots, PlaneRoots: p.plane.roots, Issuer: "https://acme.localhost:7443", LogLevel: "error",
 			Peers: map[string]string{"iam": freeAddress(t)}},
 		DatabaseURL: config.NewSecret(p.db.URL["role_audit"]), LogKey: config.NewSecret(secret),
 	}

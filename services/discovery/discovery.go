@@ -77,7 +77,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	life := runs.New(runs.Config{Tenant: cfg.Set.Tenant, DB: db, Wide: wide, Signer: signer, Verifier: verifier, Queue: inserter, Sources: sources})
+	licensed, err := cfg.Set.Licence(db)
+	if err != nil {
+		return err
+	}
+	life := runs.New(runs.Config{Licence: licensed, Tenant: cfg.Set.Tenant, DB: db, Wide: wide, Signer: signer, Verifier: verifier, Queue: inserter, Sources: sources})
 	handlers := server.NewRuns(life, pages)
 	answers := server.NewAccess(answer.New(db, pages, sources))
 	dead := server.NewLetters(letters.New(letters.Config{Wide: wide, Verifier: verifier, Queue: inserter}), pages)
@@ -88,11 +92,13 @@ func Run(ctx context.Context, cfg Config) error {
 			rpc.Mount(discoveryv1connect.NewRunWriteServiceHandler, discoveryv1connect.RunWriteServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewIngestServiceHandler, discoveryv1connect.IngestServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewAccessServiceHandler, discoveryv1connect.AccessServiceHandler(answers)),
+			rpc.Mount(discoveryv1connect.NewUsageServiceHandler, discoveryv1connect.UsageServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewSourceServiceHandler, discoveryv1connect.SourceServiceHandler(handlers)),
 			rpc.Mount(discoveryv1connect.NewDeadLetterReportServiceHandler, discoveryv1connect.DeadLetterReportServiceHandler(dead)),
 			rpc.Mount(discoveryv1connect.NewDeadLetterServiceHandler, discoveryv1connect.DeadLetterServiceHandler(dead)),
 			rpc.Mount(discoveryv1connect.NewAdminDeadLetterServiceHandler, discoveryv1connect.AdminDeadLetterServiceHandler(dead)),
 		},
+		Licence:   licensed,
 		Envelopes: set.Envelopes(verifier),
 		Ready:     db.Ping,
 		Background: []func(context.Context) error{

@@ -86,6 +86,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	licensed, err := cfg.Set.Licence(tenantDB)
+	if err != nil {
+		return err
+	}
 	feed := revocation.NewFeed(tenantDB, keys)
 	denials := denial.NewCounter(tenantDB, rpc.Source)
 	iss, err := issuer.New(issuer.Config{
@@ -94,11 +98,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	rights := server.Rights{Workspace: workspaceDB, Tenant: tenantDB, Revoked: feed.Wake, Now: time.Now}
+	rights := server.Rights{Workspace: workspaceDB, Tenant: tenantDB, Revoked: feed.Wake, Now: time.Now, Licence: licensed}
 	return member.Serve(ctx, set.Serving{
 		DB:       tenantDB,
 		Services: services(rights, pages, keys, feed, denials, cfg.TenantSlug, authority),
 		Routes:   routes(iss),
+		Licence:  licensed,
 		Ready:    tenantDB.Ping,
 		Background: []func(context.Context) error{
 			feed.Run,
@@ -130,6 +135,7 @@ func services(rights server.Rights, pages *page.Sealer, keys *keyring.Ring, feed
 		rpc.Mount(iamv1connect.NewSigningKeyServiceHandler, iamv1connect.SigningKeyServiceHandler(signing)),
 		rpc.Mount(iamv1connect.NewAdminSigningKeyServiceHandler, iamv1connect.AdminSigningKeyServiceHandler(signing)),
 		rpc.Mount(iamv1connect.NewRevocationServiceHandler, iamv1connect.RevocationServiceHandler(server.NewRevocations(feed))),
+		rpc.Mount(iamv1connect.NewUsageServiceHandler, iamv1connect.UsageServiceHandler(server.NewUsage(rights))),
 		rpc.Mount(iamv1connect.NewCertificateServiceHandler, iamv1connect.CertificateServiceHandler(server.NewCertificates(rights, authority))),
 	}
 }

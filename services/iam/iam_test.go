@@ -27,6 +27,7 @@ import (
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence/licencetest"
 	"a3os.app/libs/pgtest"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/set"
@@ -93,6 +94,7 @@ func run(t *testing.T) *place {
 	var urls map[string]string
 	p.db, urls = iamtest.Database(t)
 	bindingtest.Mark(t, p.db.URL, tenant, "")
+	licencetest.Install(t, p.db.URL, licencetest.Whole(tenant, 1))
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	address := listener.Addr().String()
 	_ = listener.Close()
@@ -101,7 +103,7 @@ func run(t *testing.T) *place {
 	p.cfg = iam.Config{
 		Set: set.Config{
 			Plane: "dev", Tenant: tenant, Listen: address, Certificates: p.keypair("iam"), Issuer: issuerURL, LogLevel: "error",
-			MarkKeys: bindingtest.Keys(t), TenantRoots: write(t, "tenant.pem", root.CertificatePEM()), PlaneRoots: write(t, "plane.pem", planeRoot.CertificatePEM()),
+			MarkKeys: bindingtest.Keys(t), LicenceKeys: licencetest.Keys(), TenantRoots: write(t, "tenant.pem", root.CertificatePEM()), PlaneRoots: write(t, "plane.pem", planeRoot.CertificatePEM()),
 			Peers: map[string]string{"iam": address},
 		},
 		DatabaseURL: config.NewSecret(urls["role_iam"]), TenantDatabaseURL: config.NewSecret(urls["role_iam_tenant"]),

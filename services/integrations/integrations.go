@@ -90,15 +90,21 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	h := server.New(server.Config{DB: db, Wide: wide, Pages: pages, Secrets: secrets, Content: content, Tester: tester, Retirer: retirer, AllowUnix: cfg.AllowUnix})
+	licensed, err := cfg.Set.Licence(db)
+	if err != nil {
+		return err
+	}
+	h := server.New(server.Config{Licence: licensed, DB: db, Wide: wide, Pages: pages, Secrets: secrets, Content: content, Tester: tester, Retirer: retirer, AllowUnix: cfg.AllowUnix})
 	return member.Serve(ctx, set.Serving{
 		DB: db,
 		Services: []rpc.Service{
 			rpc.Mount(integrationsv1connect.NewIntegrationServiceHandler, integrationsv1connect.IntegrationServiceHandler(h)),
 			rpc.Mount(integrationsv1connect.NewIntegrationWriteServiceHandler, integrationsv1connect.IntegrationWriteServiceHandler(h)).MaxBytes(mostMessage),
 			rpc.Mount(integrationsv1connect.NewRunSourceServiceHandler, integrationsv1connect.RunSourceServiceHandler(h)),
+			rpc.Mount(integrationsv1connect.NewUsageServiceHandler, integrationsv1connect.UsageServiceHandler(h)),
 			rpc.Mount(integrationsv1connect.NewScheduleServiceHandler, integrationsv1connect.ScheduleServiceHandler(h)),
 		},
+		Licence:    licensed,
 		Envelopes:  set.Envelopes(verifier),
 		Ready:      db.Ping,
 		Background: []func(context.Context) error{db.PruneKeys},

@@ -21,11 +21,13 @@ var withoutRLS = map[string]string{
 	"discovery.staged_expansions":   staging,
 	"discovery.dead_letters":        "refused messages belong to no workspace; role discovery has no privilege on it",
 
-	"audit.inbox":       "producers hold INSERT on (id, body) alone, and only audit reads",
-	"audit.settings":    "bounds of the tenant's backlog",
-	"audit.progress":    "how far the tenant's inbox is drained",
-	"audit.tiles":       tree,
-	"audit.checkpoints": tree,
+	"audit.inbox":         "producers hold INSERT on (id, body) alone, and only audit reads",
+	"audit.settings":      "bounds of the tenant's backlog",
+	"audit.progress":      "how far the tenant's inbox is drained",
+	"audit.tiles":         tree,
+	"audit.checkpoints":   tree,
+	"audit.licences":      licensed,
+	"audit.licence_watch": licensed,
 
 	"iam.users":            tenantWide,
 	"iam.service_accounts": tenantWide,
@@ -43,6 +45,7 @@ const (
 	tree       = "the tree is the tenant's, one for all of its workspaces; only audit reads it"
 	tenantWide = "belongs to the tenant; role iam reads columns that members of any workspace may know"
 	issuer     = "the issuer's, which works for the whole tenant; role iam has no privilege on it"
+	licensed   = "the tenant's licence, for all of its workspaces; who enforces it reads it, and verifies it by itself"
 	versions   = "goose's versions: only the owner has privileges on it"
 	river      = "River's; messages carry identifiers and a signature, and only discovery and the worker have privileges on it"
 )
@@ -56,7 +59,7 @@ var spanning = map[string]string{
 	"iam.members/whole_tenant":           "the issuer reads roles; admins see and move memberships",
 	"iam.transfers/whole_tenant":         "admins transfer workspaces",
 	"iam.revocations/whole_tenant":       "every service follows all revocations",
-	"integrations.integrations/due_read": "the schedule looks for what is due",
+	"integrations.integrations/due_read": "the schedule looks for what is due, and usage counts integrations",
 	"integrations.integrations/due_move": "the schedule moves what it claimed to its next time",
 	"a3.idempotency_keys/own_service":    "a role sees the keys that it claimed itself; rows name the principal and the workspace",
 }

@@ -17,6 +17,7 @@ import (
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/plane"
 	"a3os.app/libs/release"
@@ -45,6 +46,7 @@ type Config struct {
 	ReleaseKeys    string           `env:"RELEASE_KEYS" envDefault:"" desc:"public keys that releases are signed with; without any, none is taken"`
 	Lease          time.Duration    `env:"LEASE" envDefault:"30s" desc:"how long the lease of an operation lasts that nobody renews"`
 	PlanLasts      time.Duration    `env:"PLAN_LASTS" envDefault:"24h" desc:"how long a plan can be carried out after it was made"`
+	LicenceKeys    string           `env:"LICENCE_KEYS" desc:"public keys that licences are signed with"`
 	ReportEvery    time.Duration    `env:"REPORT_EVERY" envDefault:"10s" desc:"how often sets report; many sets less often, so that they use half of A3_REPORTS_PER_SECOND"`
 
 	ReportsPerSecond float64 `env:"REPORTS_PER_SECOND" envDefault:"1000" desc:"how many reports are taken a second; sets beyond that are told when to come back"`
@@ -71,6 +73,10 @@ func Run(ctx context.Context, cfg Config) error {
 	releases, err := release.NewVerifier(cfg.Plane, cfg.ReleaseKeys)
 	if err != nil {
 		return fmt.Errorf("A3_RELEASE_KEYS: %w", err)
+	}
+	licences, err := licence.NewVerifier(cfg.Plane, cfg.LicenceKeys)
+	if err != nil {
+		return fmt.Errorf("A3_LICENCE_KEYS: %w", err)
 	}
 	const conns = 8
 	db, err := pg.Open(ctx, pg.Config{URL: cfg.DatabaseURL.Reveal(), Service: "registry", MaxConns: conns, Owner: owner})
@@ -107,7 +113,7 @@ func Run(ctx context.Context, cfg Config) error {
 		server.Register(server.Config{
 			DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,
 			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved},
-			Releases:  releases, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
+			Releases:  releases, Licences: licences, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
 			Intake: reports,
 		}))
 	if err != nil {

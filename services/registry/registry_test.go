@@ -22,6 +22,7 @@ import (
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/pgtest"
 	"a3os.app/libs/release"
@@ -45,6 +46,8 @@ type harness struct {
 	releaseKeys   string
 	releaseSigner *release.Signer
 	markKeys      string
+	licenceKey    string // private
+	licenceKeys   string
 	// settings are more A3_* variables of the registry.
 	settings []string
 	// addresses is how many were given to sets.
@@ -83,6 +86,9 @@ func (h *harness) mark() {
 		h.t.Fatal(err)
 	}
 	h.markKeys = public
+	if h.licenceKey, h.licenceKeys, err = licence.NewKey(h.plane); err != nil {
+		h.t.Fatal(err)
+	}
 	signer, err := binding.NewSigner(h.plane, private)
 	if err != nil {
 		h.t.Fatal(err)
@@ -170,7 +176,7 @@ func (h *harness) start() (addr string, stop func()) {
 		"A3_PLANE=" + h.plane, "A3_LISTEN=" + addr, "A3_CERT_DIR=" + dir, "A3_DATABASE_URL=" + h.role,
 		"A3_PLANE_ROOTS=" + write(h.t, filepath.Join(h.t.TempDir(), "roots.pem"), h.root.CertificatePEM()),
 		"A3_SNAPSHOT_KEY_FILE=" + write(h.t, filepath.Join(h.t.TempDir(), "key.pem"), []byte(key)),
-		"A3_SET_NETWORKS=127.0.0.0/8", "A3_MARK_KEYS=" + h.markKeys, "A3_LOG_LEVEL=warn",
+		"A3_SET_NETWORKS=127.0.0.0/8", "A3_MARK_KEYS=" + h.markKeys, "A3_LICENCE_KEYS=" + h.licenceKeys, "A3_LOG_LEVEL=warn",
 		"A3_RELEASE_KEYS=" + h.releaseKeys,
 	}, h.settings...))
 	if err != nil {

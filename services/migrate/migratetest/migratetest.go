@@ -12,6 +12,8 @@ import (
 	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence/held"
+	"a3os.app/libs/licence/licencetest"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/pgtest"
 	"a3os.app/services/migrate"
@@ -53,6 +55,7 @@ func New(t testing.TB) *Tenant {
 		t.Fatalf("migrate the tenant's database: %v", err)
 	}
 	bindingtest.Mark(t, tenant.URL, tenant.ID, "queue")
+	licencetest.Install(t, tenant.URL, licencetest.Whole(tenant.ID, 1))
 	return tenant
 }
 
@@ -90,4 +93,10 @@ func (d *Tenant) Open(t testing.TB, role string) *pg.DB {
 	}
 	t.Cleanup(db.Close)
 	return db
+}
+
+// Licence is the tenant's licence as a service reads it through a role's pool: one with everything, unless a test installs a later one.
+func (d *Tenant) Licence(t testing.TB, db *pg.DB) *held.Licence {
+	t.Helper()
+	return held.New(db, licencetest.Verifier(t), d.ID, nil)
 }

@@ -31,7 +31,13 @@ func Signer(t testing.TB) *tlog.Signer {
 // DB is the pool that the service itself uses.
 func (d *Database) DB(t testing.TB) *pg.DB {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: d.URL["role_audit"], Service: "audit", Owner: bindingtest.Somebody(t)})
+	return d.Open(t, "role_audit")
+}
+
+// Open is a pool of the role with this word.
+func (d *Database) Open(t testing.TB, word string) *pg.DB {
+	t.Helper()
+	db, err := pg.Open(t.Context(), pg.Config{URL: d.URL[word], Service: "audit", Owner: bindingtest.Somebody(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"a3os.app/libs/tlog"
 
 	"a3os.app/services/audit/internal/ledger"
+	"a3os.app/services/audit/internal/licensing"
 )
 
 const (
@@ -65,6 +66,9 @@ type Reporter struct {
 	Registry registryv1.ReportServiceClient
 	// Link makes the connections there; it is told how often to report.
 	Link *Link
+	// Licence is what keeps the set's licence, and Usage what counts its use; nil where neither is spoken of.
+	Licence *licensing.Keeper
+	Usage   *licensing.Usage
 
 	// witnessed is what the registry said it holds; -1 until it did.
 	witnessed int64
@@ -125,6 +129,7 @@ func (r *Reporter) Once(ctx context.Context) (time.Duration, error) {
 		req.AuditBacklog, req.AuditBacklogAgeSeconds = l.Backlog, int64(l.Oldest/time.Second)
 		req.DatabaseBytes, req.DatabaseConnections = l.DatabaseBytes, l.Connections
 	}
+	r.licence(ctx, req)
 	res, err := r.Registry.Report(ctx, req)
 	if err != nil {
 		// What the registry holds may have changed with it: ask before the next checkpoint.
@@ -138,6 +143,7 @@ func (r *Reporter) Once(ctx context.Context) (time.Duration, error) {
 		return next, errors.Join(damage, fmt.Errorf("report: %w", answered))
 	}
 	r.witnessed = res.GetWitnessedSize()
+	r.answered(ctx, res)
 	next := time.Duration(res.GetNextReportSeconds()) * time.Second
 	if next == 0 {
 		next = every

@@ -3,3 +3,17 @@
 //   sqlc v1.31.1
 
 package store
+
+import (
+	"time"
+)
+
+type AuditLicenceWatch struct {
+	OnlyRow     bool
+	SeenAt      time.Time
+	ToldState   string
+	ToldBehind  bool
+	ToldRefusal []byte
+	UsageNote   string
+	UsageAt     *time.Time
+}

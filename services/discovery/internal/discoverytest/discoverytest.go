@@ -70,7 +70,8 @@ func (e *Env) Over(t testing.TB, db *pg.DB) *runs.Runs {
 	t.Helper()
 	inserter, err := queuepg.NewInserter("queue")
 	must(t, err)
-	return runs.New(runs.Config{Tenant: e.ID, DB: db, Wide: e.Wide, Signer: e.Signer, Verifier: e.Verifier, Queue: inserter, Sources: e.Sources})
+	return runs.New(runs.Config{Tenant: e.ID, DB: db, Wide: e.Wide, Signer: e.Signer, Verifier: e.Verifier, Queue: inserter, Sources: e.Sources,
+		Licence: e.Licence(t, db)})
 }
 
 // In is ctx in the scope of a user in a workspace.

@@ -70,6 +70,10 @@ type Config struct {
 	Queue queue.Inserter
 	// Sources is integrations.
 	Sources Sources
+	// Licence says whether runs may be started: by schedule, which no chain sees.
+	Licence interface {
+		Allows(ctx context.Context, feature string) error
+	}
 }
 
 // Runs is the runs of a tenant.

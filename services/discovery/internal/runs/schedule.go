@@ -20,6 +20,8 @@ import (
 const (
 	scheduleEvery = 10 * time.Second
 	dueAtOnce     = 100
+	// licensedFeature is what RunWriteService.StartRun carries as `licensed`.
+	licensedFeature = "discovery"
 )
 
 // Schedules says what is due; it is the client of integrations.
@@ -70,6 +72,10 @@ func (r *Runs) startDue(ctx context.Context, due *integrationsv1.Due) error {
 	source, err := r.source(ctx, integration)
 	if err != nil {
 		return fmt.Errorf("ask integrations for the source: %w", err)
+	}
+	// What an RPC would refuse: a schedule is no way around it. What was due is skipped, as a time is that was missed.
+	if err := r.cfg.Licence.Allows(ctx, licensedFeature); err != nil {
+		return err
 	}
 	at := due.GetDueAt().AsTime()
 	err = r.cfg.DB.Workspace(ctx, func(ctx context.Context, tx pgx.Tx) error {

@@ -69,6 +69,17 @@ func (q *Queries) ClaimSlice(ctx context.Context, arg ClaimSliceParams) error {
 	return err
 }
 
+const countRunsSince = `-- name: CountRunsSince :one
+SELECT count(*) FROM discovery.runs WHERE created_at >= $1
+`
+
+func (q *Queries) CountRunsSince(ctx context.Context, since time.Time) (int64, error) {
+	row := q.db.QueryRow(ctx, countRunsSince, since)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const deleteSlices = `-- name: DeleteSlices :exec
 DELETE FROM discovery.slices WHERE workspace_id = a3.current_workspace() AND run_id = $1
 `

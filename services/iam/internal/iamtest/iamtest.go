@@ -25,6 +25,8 @@ import (
 	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence/held"
+	"a3os.app/libs/licence/licencetest"
 	"a3os.app/libs/page"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/pgtest"
@@ -166,7 +168,9 @@ func New(t testing.TB) *Env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.Rights = server.Rights{Workspace: e.WorkspaceDB, Tenant: e.TenantDB, Revoked: e.Feed.Wake, Now: e.Clock.Now}
+	licencetest.Install(t, e.DB.URL, licencetest.Whole(e.Tenant, 1))
+	licensed := held.New(e.TenantDB, licencetest.Verifier(t), e.Tenant, nil)
+	e.Rights = server.Rights{Workspace: e.WorkspaceDB, Tenant: e.TenantDB, Revoked: e.Feed.Wake, Now: e.Clock.Now, Licence: licensed}
 	e.Users, e.Accounts = server.NewUsers(e.Rights, pages), server.NewServiceAccounts(e.Rights, pages)
 	e.Workspaces, e.Members = server.NewWorkspaces(e.Rights, pages), server.NewMembers(e.Rights, pages)
 	e.Setup, e.Identity = server.NewSetup(e.Rights, e.Denials, source), server.NewIdentity(e.Rights, "acme")

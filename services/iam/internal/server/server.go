@@ -19,6 +19,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence/held"
 	"a3os.app/libs/page"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/scope"
@@ -55,6 +56,8 @@ type Rights struct {
 	Revoked func()
 	// Now is the clock.
 	Now func() time.Time
+	// Licence says how many seats there are.
+	Licence *held.Licence
 }
 
 // read runs a read of the whole tenant.

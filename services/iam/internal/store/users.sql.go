@@ -66,6 +66,29 @@ func (q *Queries) CountOtherAdmins(ctx context.Context, argID id.User) (int64, e
 	return count, err
 }
 
+const countSeats = `-- name: CountSeats :one
+SELECT count(*) FROM iam.users WHERE state <> 'deactivated'
+`
+
+// Who takes a seat: those who were invited, and those who are in.
+func (q *Queries) CountSeats(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, countSeats)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const countServiceAccounts = `-- name: CountServiceAccounts :one
+SELECT count(*) FROM iam.service_accounts
+`
+
+func (q *Queries) CountServiceAccounts(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, countServiceAccounts)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const getUser = `-- name: GetUser :one
 SELECT id, email, display_name, state, tenant_role, created_at FROM iam.users WHERE id = $1
 `

@@ -20,6 +20,7 @@ import (
 	"a3os.app/libs/blob"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence/held"
 	"a3os.app/libs/page"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/scope"
@@ -59,6 +60,8 @@ type Config struct {
 	Content  blob.Writer
 	Tester   Tester
 	Retirer  Retirer
+	// Licence says which kinds of systems may be connected.
+	Licence *held.Licence
 	// AllowUnix says that the tenant may read the worker's own machine.
 	AllowUnix bool
 }

@@ -71,7 +71,7 @@ func newEnv(t *testing.T) *env {
 	pages, err := page.NewSealer([]byte("a secret of the test's own"))
 	check(t, err)
 	e.server = server.New(server.Config{DB: e.Open(t, "integrations"), Wide: e.Open(t, "integrations_tenant"), Pages: pages,
-		Secrets: secrets, Content: content, Tester: e, Retirer: e})
+		Secrets: secrets, Content: content, Tester: e, Retirer: e, Licence: e.Licence(t, e.Open(t, "integrations"))})
 	return e
 }
 

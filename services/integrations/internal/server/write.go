@@ -31,6 +31,9 @@ func (s *Server) CreateIntegration(ctx context.Context, req *connect.Request[int
 	if err := s.check(req.Msg.GetSettings()); err != nil {
 		return nil, err
 	}
+	if err := s.licensed(ctx, connectorOf(req.Msg.GetSettings())); err != nil {
+		return nil, err
+	}
 	settings, err := proto.Marshal(req.Msg.GetSettings())
 	if err != nil {
 		return nil, fmt.Errorf("encode the settings: %w", err)

@@ -51,6 +51,17 @@ func (q *Queries) ClaimDue(ctx context.Context, most int32) ([]ClaimDueRow, erro
 	return items, nil
 }
 
+const countIntegrations = `-- name: CountIntegrations :one
+SELECT count(*) FROM integrations.integrations
+`
+
+func (q *Queries) CountIntegrations(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, countIntegrations)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const deleteIntegration = `-- name: DeleteIntegration :exec
 DELETE FROM integrations.integrations WHERE workspace_id = a3.current_workspace() AND id = $1
 `

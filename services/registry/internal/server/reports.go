@@ -27,6 +27,7 @@ var errNotWitnessed = fault.Declare(fault.FailedPrecondition, "CHECKPOINT_REFUSE
 type reports struct {
 	registryv1.UnimplementedReportServiceServer
 	Config
+	heard *heardLicences
 }
 
 // Report takes what a set says of itself. Whose set it is, the certificate says.
@@ -50,7 +51,8 @@ func (s *reports) Report(ctx context.Context, req *registryv1.ReportRequest) (*r
 			return nil, err
 		}
 	}
-	return &registryv1.ReportResponse{WitnessedSize: size, NextReportSeconds: s.nextReport()}, nil
+	res := &registryv1.ReportResponse{WitnessedSize: size, NextReportSeconds: s.nextReport()}
+	return res, s.licence(ctx, who, req, res)
 }
 
 // witness follows the tenant's log, and answers the size that is held. A refused checkpoint is an alarm: somebody with the log's

@@ -16,6 +16,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/id"
+	"a3os.app/libs/licence"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/release"
 	"a3os.app/libs/rpc"
@@ -43,6 +44,8 @@ type Config struct {
 	PlanLasts time.Duration
 	// Placement says where sets may be.
 	Placement placement.Policy
+	// Licences verifies licences.
+	Licences *licence.Verifier
 	// SlugQuarantine is how long a slug that was freed stays unused.
 	SlugQuarantine time.Duration
 	// ReportEvery is how often sets are asked to report.
@@ -58,13 +61,16 @@ type Config struct {
 // Register registers the registry's services.
 func Register(cfg Config) func(grpc.ServiceRegistrar) {
 	return func(r grpc.ServiceRegistrar) {
+		heard := &heardLicences{said: map[id.Tenant]heardLicence{}}
 		registryv1.RegisterTenantServiceServer(r, &tenants{Config: cfg})
 		registryv1.RegisterTenantWriteServiceServer(r, &tenantWrites{Config: cfg})
 		registryv1.RegisterPlanServiceServer(r, &plans{Config: cfg})
 		registryv1.RegisterPlanWriteServiceServer(r, &planWrites{Config: cfg})
 		registryv1.RegisterOperationServiceServer(r, &operations{Config: cfg})
 		registryv1.RegisterOperationWriteServiceServer(r, &operationWrites{Config: cfg})
-		registryv1.RegisterReportServiceServer(r, &reports{Config: cfg})
+		registryv1.RegisterLicenceServiceServer(r, &licences{Config: cfg, heard: heard})
+		registryv1.RegisterLicenceWriteServiceServer(r, &licences{Config: cfg, heard: heard})
+		registryv1.RegisterReportServiceServer(r, &reports{Config: cfg, heard: heard})
 		registryv1.RegisterFigureServiceServer(r, &figureReads{Config: cfg})
 		registryv1.RegisterSnapshotServiceServer(r, &snapshots{Config: cfg})
 		registryv1.RegisterBackupServiceServer(r, &backups{Config: cfg})

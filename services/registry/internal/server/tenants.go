@@ -154,6 +154,13 @@ func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*re
 	for _, c := range checkpoints {
 		by[c.TenantID].Checkpoint, by[c.TenantID].CheckpointAt = c.Note, timeOf(c.WitnessedAt)
 	}
+	licences, err := licenceReports(ctx, q, ids)
+	if err != nil {
+		return nil, err
+	}
+	for tenant, l := range licences {
+		by[tenant].Licence = l
+	}
 	return all, nil
 }
 

@@ -39,6 +39,25 @@ type Component struct {
 	PathPrefixes []string
 }
 
+type Licence struct {
+	TenantID id.Tenant
+	Serial   int64
+	File     []byte
+	Actor    string
+	Reason   string
+	PutAt    time.Time
+}
+
+type LicenceReport struct {
+	TenantID    id.Tenant
+	Serial      int64
+	State       string
+	ValidUntil  *time.Time
+	ClockBehind bool
+	Refused     string
+	ChangedAt   time.Time
+}
+
 type Operation struct {
 	ID             id.Operation
 	TenantID       id.Tenant
@@ -168,4 +187,11 @@ type Tenant struct {
 	CreatedAt     time.Time
 	Labels        []byte
 	RoutesVersion int64
+}
+
+type UsageReport struct {
+	TenantID id.Tenant
+	Until    time.Time
+	Note     string
+	HeardAt  time.Time
 }

@@ -93,7 +93,7 @@ It acts as a profile, which "a3 login" makes. Profiles lie in $A3_HOME/profiles.
 	root.AddCommand(
 		a.login(), a.tokenCommand(), a.whoami(), a.profileGroup(),
 		a.workspaceGroup(), a.memberGroup(), a.userGroup(), a.serviceAccountGroup(), a.keyGroup(),
-		a.integrationGroup(), a.discoveryGroup(), a.accessGroup(), a.deadLetterGroup(), a.auditGroup(),
+		a.integrationGroup(), a.discoveryGroup(), a.accessGroup(), a.deadLetterGroup(), a.auditGroup(), a.licenceGroup(), a.usageGroup(),
 	)
 	return root
 }

@@ -202,6 +202,7 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin string) (changed b
 	}{
 		{"keys and certificates of its own", sequence(
 			func() (bool, error) { return sets.Identity(ctx, set) },
+			func() (bool, error) { return p.licensed(ctx, conn, set) },
 			func() (bool, error) { return p.nameFirstAdmin(set, admin) })},
 		{"database and roles of its own", sequence(
 			func() (bool, error) { return sets.Database(ctx, set) },

@@ -39,6 +39,8 @@ type Settings struct {
 	// there.
 	Networks netip.Prefix
 	Outside  []netip.Prefix
+	// LicenceKeys are public keys that licences may be signed with beside the plane's own, joined by commas.
+	LicenceKeys string
 	// LogLevel of every process.
 	LogLevel string
 	// BackupDir is where backups are written, absolute; BackupEvery how often a running plane makes one of each set, 0 for never;
@@ -92,8 +94,9 @@ func Load(environ []string, root string) (Settings, error) {
 	s := Settings{
 		Home: take("A3_HOME", ".a3"), Listen: take("A3_LISTEN", defaultListen), Domain: strings.ToLower(take("A3_DOMAIN", defaultDomain)),
 		TLSCert: take("A3_TLS_CERT", ""), TLSKey: take("A3_TLS_KEY", ""), LogLevel: take("A3_LOG_LEVEL", "info"),
-		BackupDir: take("A3_BACKUP_DIR", ""),
-		Operator:  take("A3_OPERATOR", ""),
+		BackupDir:   take("A3_BACKUP_DIR", ""),
+		Operator:    take("A3_OPERATOR", ""),
+		LicenceKeys: take("A3_LICENCE_KEYS", ""),
 	}
 	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir} {
 		if *path != "" && !filepath.IsAbs(*path) {

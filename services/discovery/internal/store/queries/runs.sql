@@ -89,3 +89,6 @@ DELETE FROM discovery.staged_grants WHERE run_id = $1 AND slice = $2 AND attempt
 
 -- name: DropAttemptsOfExpansions :exec
 DELETE FROM discovery.staged_expansions WHERE run_id = $1 AND slice = $2 AND attempt <> $3;
+
+-- name: CountRunsSince :one
+SELECT count(*) FROM discovery.runs WHERE created_at >= @since;

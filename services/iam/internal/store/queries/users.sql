@@ -37,3 +37,10 @@ SELECT id, email, state FROM iam.users WHERE id = @id;
 
 -- name: MemberUserByEmail :one
 SELECT id, email, state FROM iam.users WHERE email = @email;
+
+-- name: CountSeats :one
+-- Who takes a seat: those who were invited, and those who are in.
+SELECT count(*) FROM iam.users WHERE state <> 'deactivated';
+
+-- name: CountServiceAccounts :one
+SELECT count(*) FROM iam.service_accounts;

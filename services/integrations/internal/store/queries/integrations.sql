@@ -57,3 +57,6 @@ WHERE c.workspace_id = a3.current_workspace() AND c.integration_id = sqlc.arg(in
     WHERE k.workspace_id = a3.current_workspace() AND k.integration_id = sqlc.arg(integration_id)
     ORDER BY k.replaced_at DESC LIMIT sqlc.arg(most)))
 RETURNING c.content_key;
+
+-- name: CountIntegrations :one
+SELECT count(*) FROM integrations.integrations;

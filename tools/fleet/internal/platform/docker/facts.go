@@ -3,6 +3,7 @@ package docker
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"path"
 	"strings"
 
@@ -38,6 +39,9 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 	if f.MarkKeys, err = p.Machine.MarkKeys(); err != nil {
 		return f, err
 	}
+	if f.LicenceKeys, err = p.Machine.LicenceKeys(); err != nil {
+		return f, err
+	}
 	if err := errors.Join(p.addresses(&f, s, c), p.Machine.Credentials(&f, s, c)); err != nil {
 		return f, err
 	}
@@ -52,6 +56,11 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 	}
 	if f.Authority != "" {
 		f.Authority = secrets.file(f.Authority, "authority.pem")
+	}
+	if _, err := os.Stat(f.LicencePath); err == nil {
+		f.LicencePath = secrets.file(f.LicencePath, "licence")
+	} else {
+		f.LicencePath = ""
 	}
 	if f.Front != nil {
 		f.Front = &blueprint.Front{Certificate: secrets.file(f.Front.Certificate, "front/certificate.pem"), Key: secrets.file(f.Front.Key, "front/key.pem")}

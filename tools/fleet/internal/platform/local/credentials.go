@@ -22,6 +22,7 @@ import (
 	"a3os.app/libs/binding"
 	"a3os.app/libs/blob"
 	"a3os.app/libs/fault"
+	"a3os.app/libs/licence"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/release"
 	"a3os.app/libs/secret"
@@ -120,6 +121,8 @@ func (p *Platform) newKey(s platform.Set, k blueprint.Key) (private, public stri
 	case blueprint.KeyMark:
 		private, public, err := binding.NewKey(p.State.Plane)
 		return private.Reveal(), public, err
+	case blueprint.KeyLicence:
+		return licence.NewKey(p.State.Plane)
 	case blueprint.KeyProof:
 		return isolation.NewKey(p.State.Plane)
 	case blueprint.KeyRelease:
@@ -158,6 +161,9 @@ func (p *Platform) credentials(f *blueprint.Facts, s platform.Set, c blueprint.C
 	}
 	if c.Needs.IssuingAuthority {
 		f.Authority = p.issuingAuthority(s, c)
+	}
+	if c.Needs.Licence {
+		f.LicencePath = p.licenceFile(s, c)
 	}
 	if c.Needs.FrontDoor {
 		f.Front = p.frontOf()

@@ -286,6 +286,9 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 	if f.MarkKeys, err = p.markKeys(); err != nil {
 		return f, err
 	}
+	if f.LicenceKeys, err = p.LicenceKeys(); err != nil {
+		return f, err
+	}
 	err = errors.Join(p.addresses(&f, s, c), p.credentials(&f, s, c))
 	return f, err
 }

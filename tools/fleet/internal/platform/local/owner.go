@@ -173,6 +173,9 @@ func (p *Platform) ownComponent(ctx context.Context, s platform.Set, c blueprint
 	if c.Needs.IssuingAuthority {
 		errs = append(errs, give(p.issuingAuthority(s, c), user))
 	}
+	if c.Needs.Licence {
+		errs = append(errs, p.ownLicence(s, c, user))
+	}
 	if c.Needs.FrontDoor {
 		front := p.frontOf()
 		errs = append(errs, give(front.Key, user), give(front.Certificate, user))

@@ -10,6 +10,7 @@ package auditv1
 
 import (
 	_ "a3os.app/proto/gen/go/a3os/authz/v1"
+	v1 "a3os.app/proto/gen/go/a3os/registry/v1"
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -1107,11 +1108,267 @@ func (x *ListCheckpointsResponse) GetNextFromSize() int64 {
 	return 0
 }
 
+// GetLicenceRequest is empty.
+type GetLicenceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLicenceRequest) Reset() {
+	*x = GetLicenceRequest{}
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLicenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLicenceRequest) ProtoMessage() {}
+
+func (x *GetLicenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLicenceRequest.ProtoReflect.Descriptor instead.
+func (*GetLicenceRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_audit_v1_audit_proto_rawDescGZIP(), []int{15}
+}
+
+// GetLicenceResponse is the licence.
+type GetLicenceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The licence; absent where the set holds none.
+	Licence *v1.Licence `protobuf:"bytes,1,opt,name=licence,proto3" json:"licence,omitempty"`
+	// What it is worth now.
+	State v1.LicenceState `protobuf:"varint,2,opt,name=state,proto3,enum=a3os.registry.v1.LicenceState" json:"state,omitempty"`
+	// Since when it is worth that; absent where there is none.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// What that means and what to do, in a sentence.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// When the set took it.
+	InstalledAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=installed_at,json=installedAt,proto3" json:"installed_at,omitempty"`
+	// The set's clock is behind this time that the set has seen, and the licence is judged by it; absent where it isn't.
+	ClockBehind *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=clock_behind,json=clockBehind,proto3" json:"clock_behind,omitempty"`
+	// The signed file, to be checked elsewhere.
+	File          []byte `protobuf:"bytes,7,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLicenceResponse) Reset() {
+	*x = GetLicenceResponse{}
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLicenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLicenceResponse) ProtoMessage() {}
+
+func (x *GetLicenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLicenceResponse.ProtoReflect.Descriptor instead.
+func (*GetLicenceResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_audit_v1_audit_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetLicenceResponse) GetLicence() *v1.Licence {
+	if x != nil {
+		return x.Licence
+	}
+	return nil
+}
+
+func (x *GetLicenceResponse) GetState() v1.LicenceState {
+	if x != nil {
+		return x.State
+	}
+	return v1.LicenceState(0)
+}
+
+func (x *GetLicenceResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetLicenceResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *GetLicenceResponse) GetInstalledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.InstalledAt
+	}
+	return nil
+}
+
+func (x *GetLicenceResponse) GetClockBehind() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ClockBehind
+	}
+	return nil
+}
+
+func (x *GetLicenceResponse) GetFile() []byte {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+// GetUsageRequest is empty.
+type GetUsageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageRequest) Reset() {
+	*x = GetUsageRequest{}
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageRequest) ProtoMessage() {}
+
+func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetUsageRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_audit_v1_audit_proto_rawDescGZIP(), []int{17}
+}
+
+// GetUsageResponse is the next report of use.
+type GetUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the next report says, without its signature: lines of text. Its time and numbers are those of now.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// When it is sent; absent where nothing is.
+	NextAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
+	// Why nothing is sent; empty where it is.
+	Off string `protobuf:"bytes,3,opt,name=off,proto3" json:"off,omitempty"`
+	// The last report that was sent, a signed note; empty where there was none.
+	Last string `protobuf:"bytes,4,opt,name=last,proto3" json:"last,omitempty"`
+	// When that was.
+	LastAt        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse) Reset() {
+	*x = GetUsageResponse{}
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse) ProtoMessage() {}
+
+func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_audit_v1_audit_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_audit_v1_audit_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetUsageResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *GetUsageResponse) GetNextAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAt
+	}
+	return nil
+}
+
+func (x *GetUsageResponse) GetOff() string {
+	if x != nil {
+		return x.Off
+	}
+	return ""
+}
+
+func (x *GetUsageResponse) GetLast() string {
+	if x != nil {
+		return x.Last
+	}
+	return ""
+}
+
+func (x *GetUsageResponse) GetLastAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastAt
+	}
+	return nil
+}
+
 var File_a3os_audit_v1_audit_proto protoreflect.FileDescriptor
 
 const file_a3os_audit_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x19a3os/audit/v1/audit.proto\x12\ra3os.audit.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x03\n" +
+	"\x19a3os/audit/v1/audit.proto\x12\ra3os.audit.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1ea3os/registry/v1/licence.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x03\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
@@ -1192,7 +1449,23 @@ const file_a3os_audit_v1_audit_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xf4\x03(\x00R\bpageSize\"a\n" +
 	"\x17ListCheckpointsResponse\x12 \n" +
 	"\vcheckpoints\x18\x01 \x03(\tR\vcheckpoints\x12$\n" +
-	"\x0enext_from_size\x18\x02 \x01(\x03R\fnextFromSize*a\n" +
+	"\x0enext_from_size\x18\x02 \x01(\x03R\fnextFromSize\"\x13\n" +
+	"\x11GetLicenceRequest\"\xdd\x02\n" +
+	"\x12GetLicenceResponse\x123\n" +
+	"\alicence\x18\x01 \x01(\v2\x19.a3os.registry.v1.LicenceR\alicence\x124\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.a3os.registry.v1.LicenceStateR\x05state\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12=\n" +
+	"\finstalled_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vinstalledAt\x12=\n" +
+	"\fclock_behind\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vclockBehind\x12\x12\n" +
+	"\x04file\x18\a \x01(\fR\x04file\"\x11\n" +
+	"\x0fGetUsageRequest\"\xb6\x01\n" +
+	"\x10GetUsageResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x123\n" +
+	"\anext_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\x12\x10\n" +
+	"\x03off\x18\x03 \x01(\tR\x03off\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\tR\x04last\x123\n" +
+	"\alast_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt*a\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n" +
@@ -1208,7 +1481,11 @@ const file_a3os_audit_v1_audit_proto_rawDesc = "" +
 	"\x13GetConsistencyProof\x12).a3os.audit.v1.GetConsistencyProofRequest\x1a*.a3os.audit.v1.GetConsistencyProofResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verify\x12\x80\x01\n" +
 	"\x11GetInclusionProof\x12'.a3os.audit.v1.GetInclusionProofRequest\x1a(.a3os.audit.v1.GetInclusionProofResponse\"\x18\xca\xf3\x18\x14\b\x02\x10\x01\x1a\faudit.verify8\x01\x12s\n" +
 	"\fStreamLeaves\x12\".a3os.audit.v1.StreamLeavesRequest\x1a#.a3os.audit.v1.StreamLeavesResponse\"\x18\xca\xf3\x18\x14\b\x02\x10\x01\x1a\faudit.verify8\x010\x01\x12x\n" +
-	"\x0fListCheckpoints\x12%.a3os.audit.v1.ListCheckpointsRequest\x1a&.a3os.audit.v1.ListCheckpointsResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verifyB-Z+a3os.app/proto/gen/go/a3os/audit/v1;auditv1b\x06proto3"
+	"\x0fListCheckpoints\x12%.a3os.audit.v1.ListCheckpointsRequest\x1a&.a3os.audit.v1.ListCheckpointsResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\faudit.verify2\xe0\x01\n" +
+	"\x0eLicenceService\x12i\n" +
+	"\n" +
+	"GetLicence\x12 .a3os.audit.v1.GetLicenceRequest\x1a!.a3os.audit.v1.GetLicenceResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\flicence.read\x12c\n" +
+	"\bGetUsage\x12\x1e.a3os.audit.v1.GetUsageRequest\x1a\x1f.a3os.audit.v1.GetUsageResponse\"\x16\xca\xf3\x18\x12\b\x02\x10\x01\x1a\flicence.readB-Z+a3os.app/proto/gen/go/a3os/audit/v1;auditv1b\x06proto3"
 
 var (
 	file_a3os_audit_v1_audit_proto_rawDescOnce sync.Once
@@ -1223,7 +1500,7 @@ func file_a3os_audit_v1_audit_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_audit_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_a3os_audit_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_a3os_audit_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_a3os_audit_v1_audit_proto_goTypes = []any{
 	(Outcome)(0),                        // 0: a3os.audit.v1.Outcome
 	(*Event)(nil),                       // 1: a3os.audit.v1.Event
@@ -1241,38 +1518,55 @@ var file_a3os_audit_v1_audit_proto_goTypes = []any{
 	(*StreamLeavesResponse)(nil),        // 13: a3os.audit.v1.StreamLeavesResponse
 	(*ListCheckpointsRequest)(nil),      // 14: a3os.audit.v1.ListCheckpointsRequest
 	(*ListCheckpointsResponse)(nil),     // 15: a3os.audit.v1.ListCheckpointsResponse
-	(*structpb.Struct)(nil),             // 16: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),       // 17: google.protobuf.Timestamp
+	(*GetLicenceRequest)(nil),           // 16: a3os.audit.v1.GetLicenceRequest
+	(*GetLicenceResponse)(nil),          // 17: a3os.audit.v1.GetLicenceResponse
+	(*GetUsageRequest)(nil),             // 18: a3os.audit.v1.GetUsageRequest
+	(*GetUsageResponse)(nil),            // 19: a3os.audit.v1.GetUsageResponse
+	(*structpb.Struct)(nil),             // 20: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),       // 21: google.protobuf.Timestamp
+	(*v1.Licence)(nil),                  // 22: a3os.registry.v1.Licence
+	(v1.LicenceState)(0),                // 23: a3os.registry.v1.LicenceState
 }
 var file_a3os_audit_v1_audit_proto_depIdxs = []int32{
 	0,  // 0: a3os.audit.v1.Event.outcome:type_name -> a3os.audit.v1.Outcome
-	16, // 1: a3os.audit.v1.Event.before:type_name -> google.protobuf.Struct
-	16, // 2: a3os.audit.v1.Event.after:type_name -> google.protobuf.Struct
+	20, // 1: a3os.audit.v1.Event.before:type_name -> google.protobuf.Struct
+	20, // 2: a3os.audit.v1.Event.after:type_name -> google.protobuf.Struct
 	1,  // 3: a3os.audit.v1.SealedEvent.event:type_name -> a3os.audit.v1.Event
-	17, // 4: a3os.audit.v1.SealedEvent.recorded_at:type_name -> google.protobuf.Timestamp
-	17, // 5: a3os.audit.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
-	17, // 6: a3os.audit.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
+	21, // 4: a3os.audit.v1.SealedEvent.recorded_at:type_name -> google.protobuf.Timestamp
+	21, // 5: a3os.audit.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
+	21, // 6: a3os.audit.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
 	0,  // 7: a3os.audit.v1.ListEventsRequest.outcome:type_name -> a3os.audit.v1.Outcome
 	2,  // 8: a3os.audit.v1.ListEventsResponse.events:type_name -> a3os.audit.v1.SealedEvent
 	2,  // 9: a3os.audit.v1.GetInclusionProofResponse.event:type_name -> a3os.audit.v1.SealedEvent
 	2,  // 10: a3os.audit.v1.StreamLeavesResponse.events:type_name -> a3os.audit.v1.SealedEvent
-	4,  // 11: a3os.audit.v1.AuditService.ListEvents:input_type -> a3os.audit.v1.ListEventsRequest
-	6,  // 12: a3os.audit.v1.LogService.GetCheckpoint:input_type -> a3os.audit.v1.GetCheckpointRequest
-	8,  // 13: a3os.audit.v1.LogService.GetConsistencyProof:input_type -> a3os.audit.v1.GetConsistencyProofRequest
-	10, // 14: a3os.audit.v1.LogService.GetInclusionProof:input_type -> a3os.audit.v1.GetInclusionProofRequest
-	12, // 15: a3os.audit.v1.LogService.StreamLeaves:input_type -> a3os.audit.v1.StreamLeavesRequest
-	14, // 16: a3os.audit.v1.LogService.ListCheckpoints:input_type -> a3os.audit.v1.ListCheckpointsRequest
-	5,  // 17: a3os.audit.v1.AuditService.ListEvents:output_type -> a3os.audit.v1.ListEventsResponse
-	7,  // 18: a3os.audit.v1.LogService.GetCheckpoint:output_type -> a3os.audit.v1.GetCheckpointResponse
-	9,  // 19: a3os.audit.v1.LogService.GetConsistencyProof:output_type -> a3os.audit.v1.GetConsistencyProofResponse
-	11, // 20: a3os.audit.v1.LogService.GetInclusionProof:output_type -> a3os.audit.v1.GetInclusionProofResponse
-	13, // 21: a3os.audit.v1.LogService.StreamLeaves:output_type -> a3os.audit.v1.StreamLeavesResponse
-	15, // 22: a3os.audit.v1.LogService.ListCheckpoints:output_type -> a3os.audit.v1.ListCheckpointsResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	22, // 11: a3os.audit.v1.GetLicenceResponse.licence:type_name -> a3os.registry.v1.Licence
+	23, // 12: a3os.audit.v1.GetLicenceResponse.state:type_name -> a3os.registry.v1.LicenceState
+	21, // 13: a3os.audit.v1.GetLicenceResponse.since:type_name -> google.protobuf.Timestamp
+	21, // 14: a3os.audit.v1.GetLicenceResponse.installed_at:type_name -> google.protobuf.Timestamp
+	21, // 15: a3os.audit.v1.GetLicenceResponse.clock_behind:type_name -> google.protobuf.Timestamp
+	21, // 16: a3os.audit.v1.GetUsageResponse.next_at:type_name -> google.protobuf.Timestamp
+	21, // 17: a3os.audit.v1.GetUsageResponse.last_at:type_name -> google.protobuf.Timestamp
+	4,  // 18: a3os.audit.v1.AuditService.ListEvents:input_type -> a3os.audit.v1.ListEventsRequest
+	6,  // 19: a3os.audit.v1.LogService.GetCheckpoint:input_type -> a3os.audit.v1.GetCheckpointRequest
+	8,  // 20: a3os.audit.v1.LogService.GetConsistencyProof:input_type -> a3os.audit.v1.GetConsistencyProofRequest
+	10, // 21: a3os.audit.v1.LogService.GetInclusionProof:input_type -> a3os.audit.v1.GetInclusionProofRequest
+	12, // 22: a3os.audit.v1.LogService.StreamLeaves:input_type -> a3os.audit.v1.StreamLeavesRequest
+	14, // 23: a3os.audit.v1.LogService.ListCheckpoints:input_type -> a3os.audit.v1.ListCheckpointsRequest
+	16, // 24: a3os.audit.v1.LicenceService.GetLicence:input_type -> a3os.audit.v1.GetLicenceRequest
+	18, // 25: a3os.audit.v1.LicenceService.GetUsage:input_type -> a3os.audit.v1.GetUsageRequest
+	5,  // 26: a3os.audit.v1.AuditService.ListEvents:output_type -> a3os.audit.v1.ListEventsResponse
+	7,  // 27: a3os.audit.v1.LogService.GetCheckpoint:output_type -> a3os.audit.v1.GetCheckpointResponse
+	9,  // 28: a3os.audit.v1.LogService.GetConsistencyProof:output_type -> a3os.audit.v1.GetConsistencyProofResponse
+	11, // 29: a3os.audit.v1.LogService.GetInclusionProof:output_type -> a3os.audit.v1.GetInclusionProofResponse
+	13, // 30: a3os.audit.v1.LogService.StreamLeaves:output_type -> a3os.audit.v1.StreamLeavesResponse
+	15, // 31: a3os.audit.v1.LogService.ListCheckpoints:output_type -> a3os.audit.v1.ListCheckpointsResponse
+	17, // 32: a3os.audit.v1.LicenceService.GetLicence:output_type -> a3os.audit.v1.GetLicenceResponse
+	19, // 33: a3os.audit.v1.LicenceService.GetUsage:output_type -> a3os.audit.v1.GetUsageResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_a3os_audit_v1_audit_proto_init() }
@@ -1286,9 +1580,9 @@ func file_a3os_audit_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_audit_v1_audit_proto_rawDesc), len(file_a3os_audit_v1_audit_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_a3os_audit_v1_audit_proto_goTypes,
 		DependencyIndexes: file_a3os_audit_v1_audit_proto_depIdxs,

@@ -399,3 +399,151 @@ var LogService_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "a3os/audit/v1/audit.proto",
 }
+
+const (
+	LicenceService_GetLicence_FullMethodName = "/a3os.audit.v1.LicenceService/GetLicence"
+	LicenceService_GetUsage_FullMethodName   = "/a3os.audit.v1.LicenceService/GetUsage"
+)
+
+// LicenceServiceClient is the client API for LicenceService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// LicenceService shows the tenant what it has licensed, and what the control plane is told of it.
+type LicenceServiceClient interface {
+	// GetLicence answers the licence that the set holds.
+	GetLicence(ctx context.Context, in *GetLicenceRequest, opts ...grpc.CallOption) (*GetLicenceResponse, error)
+	// GetUsage answers what the next report of use will say, as it will say it.
+	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
+}
+
+type licenceServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLicenceServiceClient(cc grpc.ClientConnInterface) LicenceServiceClient {
+	return &licenceServiceClient{cc}
+}
+
+func (c *licenceServiceClient) GetLicence(ctx context.Context, in *GetLicenceRequest, opts ...grpc.CallOption) (*GetLicenceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLicenceResponse)
+	err := c.cc.Invoke(ctx, LicenceService_GetLicence_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *licenceServiceClient) GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUsageResponse)
+	err := c.cc.Invoke(ctx, LicenceService_GetUsage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// LicenceServiceServer is the server API for LicenceService service.
+// All implementations must embed UnimplementedLicenceServiceServer
+// for forward compatibility.
+//
+// LicenceService shows the tenant what it has licensed, and what the control plane is told of it.
+type LicenceServiceServer interface {
+	// GetLicence answers the licence that the set holds.
+	GetLicence(context.Context, *GetLicenceRequest) (*GetLicenceResponse, error)
+	// GetUsage answers what the next report of use will say, as it will say it.
+	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
+	mustEmbedUnimplementedLicenceServiceServer()
+}
+
+// UnimplementedLicenceServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLicenceServiceServer struct{}
+
+func (UnimplementedLicenceServiceServer) GetLicence(context.Context, *GetLicenceRequest) (*GetLicenceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLicence not implemented")
+}
+func (UnimplementedLicenceServiceServer) GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUsage not implemented")
+}
+func (UnimplementedLicenceServiceServer) mustEmbedUnimplementedLicenceServiceServer() {}
+func (UnimplementedLicenceServiceServer) testEmbeddedByValue()                        {}
+
+// UnsafeLicenceServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LicenceServiceServer will
+// result in compilation errors.
+type UnsafeLicenceServiceServer interface {
+	mustEmbedUnimplementedLicenceServiceServer()
+}
+
+func RegisterLicenceServiceServer(s grpc.ServiceRegistrar, srv LicenceServiceServer) {
+	// If the following call panics, it indicates UnimplementedLicenceServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&LicenceService_ServiceDesc, srv)
+}
+
+func _LicenceService_GetLicence_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLicenceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LicenceServiceServer).GetLicence(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LicenceService_GetLicence_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LicenceServiceServer).GetLicence(ctx, req.(*GetLicenceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LicenceService_GetUsage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUsageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LicenceServiceServer).GetUsage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LicenceService_GetUsage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LicenceServiceServer).GetUsage(ctx, req.(*GetUsageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// LicenceService_ServiceDesc is the grpc.ServiceDesc for LicenceService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var LicenceService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "a3os.audit.v1.LicenceService",
+	HandlerType: (*LicenceServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetLicence",
+			Handler:    _LicenceService_GetLicence_Handler,
+		},
+		{
+			MethodName: "GetUsage",
+			Handler:    _LicenceService_GetUsage_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "a3os/audit/v1/audit.proto",
+}

@@ -157,7 +157,10 @@ type Rule struct {
 	// The method creates something and honours an `Idempotency-Key` header.
 	Creates bool `protobuf:"varint,6,opt,name=creates,proto3" json:"creates,omitempty"`
 	// The answer holds access data: each read is recorded.
-	AccessData    bool `protobuf:"varint,7,opt,name=access_data,json=accessData,proto3" json:"access_data,omitempty"`
+	AccessData bool `protobuf:"varint,7,opt,name=access_data,json=accessData,proto3" json:"access_data,omitempty"`
+	// Feature of the tenant's licence that the method needs: `integrations`. Empty: it goes on whatever the licence says, as everything
+	// does that reads, that exports, that lets somebody in, or that takes something away.
+	Licensed      string `protobuf:"bytes,8,opt,name=licensed,proto3" json:"licensed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -241,6 +244,13 @@ func (x *Rule) GetAccessData() bool {
 	return false
 }
 
+func (x *Rule) GetLicensed() string {
+	if x != nil {
+		return x.Licensed
+	}
+	return ""
+}
+
 var file_a3os_authz_v1_rule_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -264,7 +274,7 @@ var File_a3os_authz_v1_rule_proto protoreflect.FileDescriptor
 
 const file_a3os_authz_v1_rule_proto_rawDesc = "" +
 	"\n" +
-	"\x18a3os/authz/v1/rule.proto\x12\ra3os.authz.v1\x1a google/protobuf/descriptor.proto\"\xee\x01\n" +
+	"\x18a3os/authz/v1/rule.proto\x12\ra3os.authz.v1\x1a google/protobuf/descriptor.proto\"\x8a\x02\n" +
 	"\x04Rule\x12*\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x14.a3os.authz.v1.LevelR\x05level\x12-\n" +
 	"\x06effect\x18\x02 \x01(\x0e2\x15.a3os.authz.v1.EffectR\x06effect\x12\x1e\n" +
@@ -275,7 +285,8 @@ const file_a3os_authz_v1_rule_proto_rawDesc = "" +
 	"\x04open\x18\x05 \x01(\tR\x04open\x12\x18\n" +
 	"\acreates\x18\x06 \x01(\bR\acreates\x12\x1f\n" +
 	"\vaccess_data\x18\a \x01(\bR\n" +
-	"accessData*V\n" +
+	"accessData\x12\x1a\n" +
+	"\blicensed\x18\b \x01(\tR\blicensed*V\n" +
 	"\x05Level\x12\x15\n" +
 	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vLEVEL_PLANE\x10\x01\x12\x10\n" +

@@ -1352,6 +1352,98 @@ func (x *RetireSourceResponse) GetGrantsClosed() int64 {
 	return 0
 }
 
+// CountUsageRequest says of when.
+type CountUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened is counted from this time on; what is there is counted as it is.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountUsageRequest) Reset() {
+	*x = CountUsageRequest{}
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountUsageRequest) ProtoMessage() {}
+
+func (x *CountUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountUsageRequest.ProtoReflect.Descriptor instead.
+func (*CountUsageRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CountUsageRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// CountUsageResponse is the numbers.
+type CountUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Numbers by name: `seats`.
+	Counts        map[string]int64 `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountUsageResponse) Reset() {
+	*x = CountUsageResponse{}
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountUsageResponse) ProtoMessage() {}
+
+func (x *CountUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_discovery_v1_runs_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountUsageResponse.ProtoReflect.Descriptor instead.
+func (*CountUsageResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_discovery_v1_runs_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CountUsageResponse) GetCounts() map[string]int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 var File_a3os_discovery_v1_runs_proto protoreflect.FileDescriptor
 
 const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
@@ -1447,14 +1539,21 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\x13RetireSourceRequest\x12O\n" +
 	"\x0eintegration_id\x18\x01 \x01(\tB(\xbaH%r#2!^int_[0-7][0-9a-hjkmnp-tv-z]{25}$R\rintegrationId\";\n" +
 	"\x14RetireSourceResponse\x12#\n" +
-	"\rgrants_closed\x18\x01 \x01(\x03R\fgrantsClosed2\xcc\x02\n" +
+	"\rgrants_closed\x18\x01 \x01(\x03R\fgrantsClosed\"M\n" +
+	"\x11CountUsageRequest\x128\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05since\"\x9a\x01\n" +
+	"\x12CountUsageResponse\x12I\n" +
+	"\x06counts\x18\x01 \x03(\v21.a3os.discovery.v1.CountUsageResponse.CountsEntryR\x06counts\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\xcc\x02\n" +
 	"\n" +
 	"RunService\x12a\n" +
 	"\x06GetRun\x12 .a3os.discovery.v1.GetRunRequest\x1a\x16.a3os.discovery.v1.Run\"\x1d\xca\xf3\x18\x19\b\x03\x10\x01\x1a\x13discovery.runs.read\x12r\n" +
 	"\bListRuns\x12\".a3os.discovery.v1.ListRunsRequest\x1a#.a3os.discovery.v1.ListRunsResponse\"\x1d\xca\xf3\x18\x19\b\x03\x10\x01\x1a\x13discovery.runs.read\x12g\n" +
-	"\bWatchRun\x12\".a3os.discovery.v1.WatchRunRequest\x1a\x16.a3os.discovery.v1.Run\"\x1d\xca\xf3\x18\x19\b\x03\x10\x01\x1a\x13discovery.runs.read0\x012\xe5\x01\n" +
-	"\x0fRunWriteService\x12h\n" +
-	"\bStartRun\x12\".a3os.discovery.v1.StartRunRequest\x1a\x16.a3os.discovery.v1.Run\" \xca\xf3\x18\x1c\b\x03\x10\x02\x1a\x14discovery.runs.start0\x01\x12h\n" +
+	"\bWatchRun\x12\".a3os.discovery.v1.WatchRunRequest\x1a\x16.a3os.discovery.v1.Run\"\x1d\xca\xf3\x18\x19\b\x03\x10\x01\x1a\x13discovery.runs.read0\x012\xf0\x01\n" +
+	"\x0fRunWriteService\x12s\n" +
+	"\bStartRun\x12\".a3os.discovery.v1.StartRunRequest\x1a\x16.a3os.discovery.v1.Run\"+\xca\xf3\x18'\b\x03\x10\x02\x1a\x14discovery.runs.start0\x01B\tdiscovery\x12h\n" +
 	"\tCancelRun\x12#.a3os.discovery.v1.CancelRunRequest\x1a\x16.a3os.discovery.v1.Run\"\x1e\xca\xf3\x18\x1a\b\x03\x10\x02\x1a\x14discovery.runs.start2\xef\x04\n" +
 	"\rIngestService\x12u\n" +
 	"\n" +
@@ -1467,7 +1566,10 @@ const file_a3os_discovery_v1_runs_proto_rawDesc = "" +
 	"\n" +
 	"TestSource\x12$.a3os.discovery.v1.TestSourceRequest\x1a%.a3os.discovery.v1.TestSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrations2\x88\x01\n" +
 	"\rSourceService\x12w\n" +
-	"\fRetireSource\x12&.a3os.discovery.v1.RetireSourceRequest\x1a'.a3os.discovery.v1.RetireSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrationsB5Z3a3os.app/proto/gen/go/a3os/discovery/v1;discoveryv1b\x06proto3"
+	"\fRetireSource\x12&.a3os.discovery.v1.RetireSourceRequest\x1a'.a3os.discovery.v1.RetireSourceResponse\"\x16\xca\xf3\x18\x12\b\x03\x10\x02\"\fintegrations2z\n" +
+	"\fUsageService\x12j\n" +
+	"\n" +
+	"CountUsage\x12$.a3os.discovery.v1.CountUsageRequest\x1a%.a3os.discovery.v1.CountUsageResponse\"\x0f\xca\xf3\x18\v\b\x02\x10\x01\"\x05auditB5Z3a3os.app/proto/gen/go/a3os/discovery/v1;discoveryv1b\x06proto3"
 
 var (
 	file_a3os_discovery_v1_runs_proto_rawDescOnce sync.Once
@@ -1481,7 +1583,7 @@ func file_a3os_discovery_v1_runs_proto_rawDescGZIP() []byte {
 	return file_a3os_discovery_v1_runs_proto_rawDescData
 }
 
-var file_a3os_discovery_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_a3os_discovery_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_a3os_discovery_v1_runs_proto_goTypes = []any{
 	(*Counts)(nil),                 // 0: a3os.discovery.v1.Counts
 	(*Run)(nil),                    // 1: a3os.discovery.v1.Run
@@ -1505,55 +1607,62 @@ var file_a3os_discovery_v1_runs_proto_goTypes = []any{
 	(*TestSourceResponse)(nil),     // 19: a3os.discovery.v1.TestSourceResponse
 	(*RetireSourceRequest)(nil),    // 20: a3os.discovery.v1.RetireSourceRequest
 	(*RetireSourceResponse)(nil),   // 21: a3os.discovery.v1.RetireSourceResponse
-	(v1.RunState)(0),               // 22: a3os.integrations.v1.RunState
-	(*timestamppb.Timestamp)(nil),  // 23: google.protobuf.Timestamp
-	(*Gap)(nil),                    // 24: a3os.discovery.v1.Gap
-	(*v1.Source)(nil),              // 25: a3os.integrations.v1.Source
-	(*Record)(nil),                 // 26: a3os.discovery.v1.Record
+	(*CountUsageRequest)(nil),      // 22: a3os.discovery.v1.CountUsageRequest
+	(*CountUsageResponse)(nil),     // 23: a3os.discovery.v1.CountUsageResponse
+	nil,                            // 24: a3os.discovery.v1.CountUsageResponse.CountsEntry
+	(v1.RunState)(0),               // 25: a3os.integrations.v1.RunState
+	(*timestamppb.Timestamp)(nil),  // 26: google.protobuf.Timestamp
+	(*Gap)(nil),                    // 27: a3os.discovery.v1.Gap
+	(*v1.Source)(nil),              // 28: a3os.integrations.v1.Source
+	(*Record)(nil),                 // 29: a3os.discovery.v1.Record
 }
 var file_a3os_discovery_v1_runs_proto_depIdxs = []int32{
-	22, // 0: a3os.discovery.v1.Run.state:type_name -> a3os.integrations.v1.RunState
-	23, // 1: a3os.discovery.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	23, // 2: a3os.discovery.v1.Run.started_at:type_name -> google.protobuf.Timestamp
-	23, // 3: a3os.discovery.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
+	25, // 0: a3os.discovery.v1.Run.state:type_name -> a3os.integrations.v1.RunState
+	26, // 1: a3os.discovery.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	26, // 2: a3os.discovery.v1.Run.started_at:type_name -> google.protobuf.Timestamp
+	26, // 3: a3os.discovery.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
 	0,  // 4: a3os.discovery.v1.Run.counts:type_name -> a3os.discovery.v1.Counts
-	24, // 5: a3os.discovery.v1.Run.gaps:type_name -> a3os.discovery.v1.Gap
+	27, // 5: a3os.discovery.v1.Run.gaps:type_name -> a3os.discovery.v1.Gap
 	1,  // 6: a3os.discovery.v1.ListRunsResponse.runs:type_name -> a3os.discovery.v1.Run
-	25, // 7: a3os.discovery.v1.BeginSliceResponse.source:type_name -> a3os.integrations.v1.Source
-	23, // 8: a3os.discovery.v1.BeginSliceResponse.deadline:type_name -> google.protobuf.Timestamp
-	26, // 9: a3os.discovery.v1.IngestRecordsRequest.records:type_name -> a3os.discovery.v1.Record
-	24, // 10: a3os.discovery.v1.SealSliceRequest.gaps:type_name -> a3os.discovery.v1.Gap
-	22, // 11: a3os.discovery.v1.SealSliceResponse.state:type_name -> a3os.integrations.v1.RunState
-	25, // 12: a3os.discovery.v1.TestSourceRequest.source:type_name -> a3os.integrations.v1.Source
-	2,  // 13: a3os.discovery.v1.RunService.GetRun:input_type -> a3os.discovery.v1.GetRunRequest
-	4,  // 14: a3os.discovery.v1.RunService.ListRuns:input_type -> a3os.discovery.v1.ListRunsRequest
-	3,  // 15: a3os.discovery.v1.RunService.WatchRun:input_type -> a3os.discovery.v1.WatchRunRequest
-	6,  // 16: a3os.discovery.v1.RunWriteService.StartRun:input_type -> a3os.discovery.v1.StartRunRequest
-	7,  // 17: a3os.discovery.v1.RunWriteService.CancelRun:input_type -> a3os.discovery.v1.CancelRunRequest
-	8,  // 18: a3os.discovery.v1.IngestService.BeginSlice:input_type -> a3os.discovery.v1.BeginSliceRequest
-	10, // 19: a3os.discovery.v1.IngestService.IngestRecords:input_type -> a3os.discovery.v1.IngestRecordsRequest
-	12, // 20: a3os.discovery.v1.IngestService.SealSlice:input_type -> a3os.discovery.v1.SealSliceRequest
-	14, // 21: a3os.discovery.v1.IngestService.ReportProgress:input_type -> a3os.discovery.v1.ReportProgressRequest
-	16, // 22: a3os.discovery.v1.IngestService.FailRun:input_type -> a3os.discovery.v1.FailRunRequest
-	18, // 23: a3os.discovery.v1.ConnectorService.TestSource:input_type -> a3os.discovery.v1.TestSourceRequest
-	20, // 24: a3os.discovery.v1.SourceService.RetireSource:input_type -> a3os.discovery.v1.RetireSourceRequest
-	1,  // 25: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
-	5,  // 26: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
-	1,  // 27: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
-	1,  // 28: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
-	1,  // 29: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
-	9,  // 30: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
-	11, // 31: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
-	13, // 32: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
-	15, // 33: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
-	17, // 34: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
-	19, // 35: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
-	21, // 36: a3os.discovery.v1.SourceService.RetireSource:output_type -> a3os.discovery.v1.RetireSourceResponse
-	25, // [25:37] is the sub-list for method output_type
-	13, // [13:25] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	28, // 7: a3os.discovery.v1.BeginSliceResponse.source:type_name -> a3os.integrations.v1.Source
+	26, // 8: a3os.discovery.v1.BeginSliceResponse.deadline:type_name -> google.protobuf.Timestamp
+	29, // 9: a3os.discovery.v1.IngestRecordsRequest.records:type_name -> a3os.discovery.v1.Record
+	27, // 10: a3os.discovery.v1.SealSliceRequest.gaps:type_name -> a3os.discovery.v1.Gap
+	25, // 11: a3os.discovery.v1.SealSliceResponse.state:type_name -> a3os.integrations.v1.RunState
+	28, // 12: a3os.discovery.v1.TestSourceRequest.source:type_name -> a3os.integrations.v1.Source
+	26, // 13: a3os.discovery.v1.CountUsageRequest.since:type_name -> google.protobuf.Timestamp
+	24, // 14: a3os.discovery.v1.CountUsageResponse.counts:type_name -> a3os.discovery.v1.CountUsageResponse.CountsEntry
+	2,  // 15: a3os.discovery.v1.RunService.GetRun:input_type -> a3os.discovery.v1.GetRunRequest
+	4,  // 16: a3os.discovery.v1.RunService.ListRuns:input_type -> a3os.discovery.v1.ListRunsRequest
+	3,  // 17: a3os.discovery.v1.RunService.WatchRun:input_type -> a3os.discovery.v1.WatchRunRequest
+	6,  // 18: a3os.discovery.v1.RunWriteService.StartRun:input_type -> a3os.discovery.v1.StartRunRequest
+	7,  // 19: a3os.discovery.v1.RunWriteService.CancelRun:input_type -> a3os.discovery.v1.CancelRunRequest
+	8,  // 20: a3os.discovery.v1.IngestService.BeginSlice:input_type -> a3os.discovery.v1.BeginSliceRequest
+	10, // 21: a3os.discovery.v1.IngestService.IngestRecords:input_type -> a3os.discovery.v1.IngestRecordsRequest
+	12, // 22: a3os.discovery.v1.IngestService.SealSlice:input_type -> a3os.discovery.v1.SealSliceRequest
+	14, // 23: a3os.discovery.v1.IngestService.ReportProgress:input_type -> a3os.discovery.v1.ReportProgressRequest
+	16, // 24: a3os.discovery.v1.IngestService.FailRun:input_type -> a3os.discovery.v1.FailRunRequest
+	18, // 25: a3os.discovery.v1.ConnectorService.TestSource:input_type -> a3os.discovery.v1.TestSourceRequest
+	20, // 26: a3os.discovery.v1.SourceService.RetireSource:input_type -> a3os.discovery.v1.RetireSourceRequest
+	22, // 27: a3os.discovery.v1.UsageService.CountUsage:input_type -> a3os.discovery.v1.CountUsageRequest
+	1,  // 28: a3os.discovery.v1.RunService.GetRun:output_type -> a3os.discovery.v1.Run
+	5,  // 29: a3os.discovery.v1.RunService.ListRuns:output_type -> a3os.discovery.v1.ListRunsResponse
+	1,  // 30: a3os.discovery.v1.RunService.WatchRun:output_type -> a3os.discovery.v1.Run
+	1,  // 31: a3os.discovery.v1.RunWriteService.StartRun:output_type -> a3os.discovery.v1.Run
+	1,  // 32: a3os.discovery.v1.RunWriteService.CancelRun:output_type -> a3os.discovery.v1.Run
+	9,  // 33: a3os.discovery.v1.IngestService.BeginSlice:output_type -> a3os.discovery.v1.BeginSliceResponse
+	11, // 34: a3os.discovery.v1.IngestService.IngestRecords:output_type -> a3os.discovery.v1.IngestRecordsResponse
+	13, // 35: a3os.discovery.v1.IngestService.SealSlice:output_type -> a3os.discovery.v1.SealSliceResponse
+	15, // 36: a3os.discovery.v1.IngestService.ReportProgress:output_type -> a3os.discovery.v1.ReportProgressResponse
+	17, // 37: a3os.discovery.v1.IngestService.FailRun:output_type -> a3os.discovery.v1.FailRunResponse
+	19, // 38: a3os.discovery.v1.ConnectorService.TestSource:output_type -> a3os.discovery.v1.TestSourceResponse
+	21, // 39: a3os.discovery.v1.SourceService.RetireSource:output_type -> a3os.discovery.v1.RetireSourceResponse
+	23, // 40: a3os.discovery.v1.UsageService.CountUsage:output_type -> a3os.discovery.v1.CountUsageResponse
+	28, // [28:41] is the sub-list for method output_type
+	15, // [15:28] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_a3os_discovery_v1_runs_proto_init() }
@@ -1568,9 +1677,9 @@ func file_a3os_discovery_v1_runs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_discovery_v1_runs_proto_rawDesc), len(file_a3os_discovery_v1_runs_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_a3os_discovery_v1_runs_proto_goTypes,
 		DependencyIndexes: file_a3os_discovery_v1_runs_proto_depIdxs,

@@ -2782,6 +2782,98 @@ func (x *IssueCertificateResponse) GetNotAfter() *timestamppb.Timestamp {
 	return nil
 }
 
+// CountUsageRequest says of when.
+type CountUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened is counted from this time on; what is there is counted as it is.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountUsageRequest) Reset() {
+	*x = CountUsageRequest{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountUsageRequest) ProtoMessage() {}
+
+func (x *CountUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountUsageRequest.ProtoReflect.Descriptor instead.
+func (*CountUsageRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *CountUsageRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// CountUsageResponse is the numbers.
+type CountUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Numbers by name: `seats`.
+	Counts        map[string]int64 `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountUsageResponse) Reset() {
+	*x = CountUsageResponse{}
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountUsageResponse) ProtoMessage() {}
+
+func (x *CountUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_iam_v1_iam_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountUsageResponse.ProtoReflect.Descriptor instead.
+func (*CountUsageResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_iam_v1_iam_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *CountUsageResponse) GetCounts() map[string]int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 var File_a3os_iam_v1_iam_proto protoreflect.FileDescriptor
 
 const file_a3os_iam_v1_iam_proto_rawDesc = "" +
@@ -2974,7 +3066,14 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\xbaH\az\x05\x10@\x18\x80@R\x03csr\"\x87\x01\n" +
 	"\x18IssueCertificateResponse\x122\n" +
 	"\x15certificate_chain_pem\x18\x01 \x01(\tR\x13certificateChainPem\x127\n" +
-	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter*r\n" +
+	"\tnot_after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\"M\n" +
+	"\x11CountUsageRequest\x128\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05since\"\x94\x01\n" +
+	"\x12CountUsageResponse\x12C\n" +
+	"\x06counts\x18\x01 \x03(\v2+.a3os.iam.v1.CountUsageResponse.CountsEntryR\x06counts\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01*r\n" +
 	"\tUserState\x12\x1a\n" +
 	"\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12USER_STATE_INVITED\x10\x01\x12\x15\n" +
@@ -3003,25 +3102,26 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\x0fRedeemSetupCode\x12#.a3os.iam.v1.RedeemSetupCodeRequest\x1a$.a3os.iam.v1.RedeemSetupCodeResponse\"N\xca\xf3\x18J\b\x02\x10\x02*Dthe code itself is the credential; it works once and is rate limited2\xc8\x01\n" +
 	"\vUserService\x12S\n" +
 	"\aGetUser\x12\x1b.a3os.iam.v1.GetUserRequest\x1a\x11.a3os.iam.v1.User\"\x18\xca\xf3\x18\x14\b\x02\x10\x01\x1a\x0eiam.users.read\x12d\n" +
-	"\tListUsers\x12\x1d.a3os.iam.v1.ListUsersRequest\x1a\x1e.a3os.iam.v1.ListUsersResponse\"\x18\xca\xf3\x18\x14\b\x02\x10\x01\x1a\x0eiam.users.read2\xc4\x02\n" +
-	"\x10UserWriteService\x12j\n" +
+	"\tListUsers\x12\x1d.a3os.iam.v1.ListUsersRequest\x1a\x1e.a3os.iam.v1.ListUsersResponse\"\x18\xca\xf3\x18\x14\b\x02\x10\x01\x1a\x0eiam.users.read2\xcc\x02\n" +
+	"\x10UserWriteService\x12r\n" +
 	"\n" +
-	"InviteUser\x12\x1e.a3os.iam.v1.InviteUserRequest\x1a\x1f.a3os.iam.v1.InviteUserResponse\"\x1b\xca\xf3\x18\x17\b\x02\x10\x02\x1a\x0fiam.users.write0\x01\x12b\n" +
+	"InviteUser\x12\x1e.a3os.iam.v1.InviteUserRequest\x1a\x1f.a3os.iam.v1.InviteUserResponse\"#\xca\xf3\x18\x1f\b\x02\x10\x02\x1a\x0fiam.users.write0\x01B\x06people\x12b\n" +
 	"\x0eDeactivateUser\x12\".a3os.iam.v1.DeactivateUserRequest\x1a\x11.a3os.iam.v1.User\"\x19\xca\xf3\x18\x15\b\x02\x10\x02\x1a\x0fiam.users.write\x12`\n" +
 	"\rSetTenantRole\x12!.a3os.iam.v1.SetTenantRoleRequest\x1a\x11.a3os.iam.v1.User\"\x19\xca\xf3\x18\x15\b\x02\x10\x02\x1a\x0fiam.users.write2\x90\x01\n" +
 	"\x10AdminUserService\x12|\n" +
 	"\x10ReissueSetupCode\x12$.a3os.iam.v1.ReissueSetupCodeRequest\x1a%.a3os.iam.v1.ReissueSetupCodeResponse\"\x1b\xca\xf3\x18\x17\b\x02\x10\x03\x1a\x0fiam.users.write0\x012\xa7\x01\n" +
 	"\x15ServiceAccountService\x12\x8d\x01\n" +
-	"\x13ListServiceAccounts\x12'.a3os.iam.v1.ListServiceAccountsRequest\x1a(.a3os.iam.v1.ListServiceAccountsResponse\"#\xca\xf3\x18\x1f\b\x02\x10\x01\x1a\x19iam.service_accounts.read2\xb8\x02\n" +
-	"\x1aServiceAccountWriteService\x12\x85\x01\n" +
-	"\x14CreateServiceAccount\x12(.a3os.iam.v1.CreateServiceAccountRequest\x1a\x1b.a3os.iam.v1.ServiceAccount\"&\xca\xf3\x18\"\b\x02\x10\x02\x1a\x1aiam.service_accounts.write0\x01\x12\x91\x01\n" +
+	"\x13ListServiceAccounts\x12'.a3os.iam.v1.ListServiceAccountsRequest\x1a(.a3os.iam.v1.ListServiceAccountsResponse\"#\xca\xf3\x18\x1f\b\x02\x10\x01\x1a\x19iam.service_accounts.read2\xc0\x02\n" +
+	"\x1aServiceAccountWriteService\x12\x8d\x01\n" +
+	"\x14CreateServiceAccount\x12(.a3os.iam.v1.CreateServiceAccountRequest\x1a\x1b.a3os.iam.v1.ServiceAccount\".\xca\xf3\x18*\b\x02\x10\x02\x1a\x1aiam.service_accounts.write0\x01B\x06people\x12\x91\x01\n" +
 	"\x14DeleteServiceAccount\x12(.a3os.iam.v1.DeleteServiceAccountRequest\x1a).a3os.iam.v1.DeleteServiceAccountResponse\"$\xca\xf3\x18 \b\x02\x10\x02\x1a\x1aiam.service_accounts.write2\xe5\x01\n" +
 	"\x10WorkspaceService\x12f\n" +
 	"\fGetWorkspace\x12 .a3os.iam.v1.GetWorkspaceRequest\x1a\x16.a3os.iam.v1.Workspace\"\x1c\xca\xf3\x18\x18\b\x03\x10\x01\x1a\x12iam.workspace.read\x12i\n" +
 	"\x0eListWorkspaces\x12\".a3os.iam.v1.ListWorkspacesRequest\x1a#.a3os.iam.v1.ListWorkspacesResponse\"\x0e\xca\xf3\x18\n" +
-	"\b\x02\x10\x01\x1a\x04self2\x8a\x01\n" +
-	"\x15WorkspaceWriteService\x12q\n" +
-	"\x0fCreateWorkspace\x12#.a3os.iam.v1.CreateWorkspaceRequest\x1a\x16.a3os.iam.v1.Workspace\"!\xca\xf3\x18\x1d\b\x02\x10\x02\x1a\x15iam.workspaces.create0\x012}\n" +
+	"\b\x02\x10\x01\x1a\x04self2\x96\x01\n" +
+	"\x15WorkspaceWriteService\x12}\n" +
+	"\x0fCreateWorkspace\x12#.a3os.iam.v1.CreateWorkspaceRequest\x1a\x16.a3os.iam.v1.Workspace\"-\xca\xf3\x18)\b\x02\x10\x02\x1a\x15iam.workspaces.create0\x01B\n" +
+	"workspaces2}\n" +
 	"\rMemberService\x12l\n" +
 	"\vListMembers\x12\x1f.a3os.iam.v1.ListMembersRequest\x1a .a3os.iam.v1.ListMembersResponse\"\x1a\xca\xf3\x18\x16\b\x03\x10\x01\x1a\x10iam.members.read2\xcc\x02\n" +
 	"\x12MemberWriteService\x12^\n" +
@@ -3037,7 +3137,10 @@ const file_a3os_iam_v1_iam_proto_rawDesc = "" +
 	"\x11RevocationService\x12\xa2\x01\n" +
 	"\x10WatchRevocations\x12$.a3os.iam.v1.WatchRevocationsRequest\x1a%.a3os.iam.v1.WatchRevocationsResponse\"?\xca\xf3\x18;\b\x02\x10\x01\"\fintegrations\"\tdiscovery\"\x10discovery-worker\"\x05audit\"\x03iam0\x012\xb7\x01\n" +
 	"\x12CertificateService\x12\xa0\x01\n" +
-	"\x10IssueCertificate\x12$.a3os.iam.v1.IssueCertificateRequest\x1a%.a3os.iam.v1.IssueCertificateResponse\"?\xca\xf3\x18;\b\x02\x10\x02\"\fintegrations\"\tdiscovery\"\x10discovery-worker\"\x05audit\"\x03iamB)Z'a3os.app/proto/gen/go/a3os/iam/v1;iamv1b\x06proto3"
+	"\x10IssueCertificate\x12$.a3os.iam.v1.IssueCertificateRequest\x1a%.a3os.iam.v1.IssueCertificateResponse\"?\xca\xf3\x18;\b\x02\x10\x02\"\fintegrations\"\tdiscovery\"\x10discovery-worker\"\x05audit\"\x03iam2n\n" +
+	"\fUsageService\x12^\n" +
+	"\n" +
+	"CountUsage\x12\x1e.a3os.iam.v1.CountUsageRequest\x1a\x1f.a3os.iam.v1.CountUsageResponse\"\x0f\xca\xf3\x18\v\b\x02\x10\x01\"\x05auditB)Z'a3os.app/proto/gen/go/a3os/iam/v1;iamv1b\x06proto3"
 
 var (
 	file_a3os_iam_v1_iam_proto_rawDescOnce sync.Once
@@ -3052,7 +3155,7 @@ func file_a3os_iam_v1_iam_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_iam_v1_iam_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_a3os_iam_v1_iam_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_a3os_iam_v1_iam_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_a3os_iam_v1_iam_proto_goTypes = []any{
 	(UserState)(0),                         // 0: a3os.iam.v1.UserState
 	(TenantRole)(0),                        // 1: a3os.iam.v1.TenantRole
@@ -3101,27 +3204,30 @@ var file_a3os_iam_v1_iam_proto_goTypes = []any{
 	(*WatchRevocationsResponse)(nil),       // 44: a3os.iam.v1.WatchRevocationsResponse
 	(*IssueCertificateRequest)(nil),        // 45: a3os.iam.v1.IssueCertificateRequest
 	(*IssueCertificateResponse)(nil),       // 46: a3os.iam.v1.IssueCertificateResponse
-	(*timestamppb.Timestamp)(nil),          // 47: google.protobuf.Timestamp
+	(*CountUsageRequest)(nil),              // 47: a3os.iam.v1.CountUsageRequest
+	(*CountUsageResponse)(nil),             // 48: a3os.iam.v1.CountUsageResponse
+	nil,                                    // 49: a3os.iam.v1.CountUsageResponse.CountsEntry
+	(*timestamppb.Timestamp)(nil),          // 50: google.protobuf.Timestamp
 }
 var file_a3os_iam_v1_iam_proto_depIdxs = []int32{
 	0,  // 0: a3os.iam.v1.User.state:type_name -> a3os.iam.v1.UserState
 	1,  // 1: a3os.iam.v1.User.tenant_role:type_name -> a3os.iam.v1.TenantRole
-	47, // 2: a3os.iam.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	47, // 3: a3os.iam.v1.ServiceAccount.created_at:type_name -> google.protobuf.Timestamp
+	50, // 2: a3os.iam.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	50, // 3: a3os.iam.v1.ServiceAccount.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 4: a3os.iam.v1.ServiceAccount.tenant_role:type_name -> a3os.iam.v1.TenantRole
-	47, // 5: a3os.iam.v1.Workspace.created_at:type_name -> google.protobuf.Timestamp
+	50, // 5: a3os.iam.v1.Workspace.created_at:type_name -> google.protobuf.Timestamp
 	2,  // 6: a3os.iam.v1.Workspace.your_role:type_name -> a3os.iam.v1.WorkspaceRole
 	2,  // 7: a3os.iam.v1.Member.role:type_name -> a3os.iam.v1.WorkspaceRole
-	47, // 8: a3os.iam.v1.Member.added_at:type_name -> google.protobuf.Timestamp
-	47, // 9: a3os.iam.v1.GetSelfResponse.expires_at:type_name -> google.protobuf.Timestamp
+	50, // 8: a3os.iam.v1.Member.added_at:type_name -> google.protobuf.Timestamp
+	50, // 9: a3os.iam.v1.GetSelfResponse.expires_at:type_name -> google.protobuf.Timestamp
 	4,  // 10: a3os.iam.v1.RedeemSetupCodeResponse.user:type_name -> a3os.iam.v1.User
 	4,  // 11: a3os.iam.v1.ListUsersResponse.users:type_name -> a3os.iam.v1.User
 	1,  // 12: a3os.iam.v1.InviteUserRequest.tenant_role:type_name -> a3os.iam.v1.TenantRole
 	4,  // 13: a3os.iam.v1.InviteUserResponse.user:type_name -> a3os.iam.v1.User
-	47, // 14: a3os.iam.v1.InviteUserResponse.setup_code_expires_at:type_name -> google.protobuf.Timestamp
+	50, // 14: a3os.iam.v1.InviteUserResponse.setup_code_expires_at:type_name -> google.protobuf.Timestamp
 	1,  // 15: a3os.iam.v1.SetTenantRoleRequest.tenant_role:type_name -> a3os.iam.v1.TenantRole
 	4,  // 16: a3os.iam.v1.ReissueSetupCodeResponse.user:type_name -> a3os.iam.v1.User
-	47, // 17: a3os.iam.v1.ReissueSetupCodeResponse.setup_code_expires_at:type_name -> google.protobuf.Timestamp
+	50, // 17: a3os.iam.v1.ReissueSetupCodeResponse.setup_code_expires_at:type_name -> google.protobuf.Timestamp
 	5,  // 18: a3os.iam.v1.ListServiceAccountsResponse.service_accounts:type_name -> a3os.iam.v1.ServiceAccount
 	1,  // 19: a3os.iam.v1.CreateServiceAccountRequest.tenant_role:type_name -> a3os.iam.v1.TenantRole
 	6,  // 20: a3os.iam.v1.ListWorkspacesResponse.workspaces:type_name -> a3os.iam.v1.Workspace
@@ -3129,65 +3235,69 @@ var file_a3os_iam_v1_iam_proto_depIdxs = []int32{
 	2,  // 22: a3os.iam.v1.AddMemberRequest.role:type_name -> a3os.iam.v1.WorkspaceRole
 	2,  // 23: a3os.iam.v1.SetMemberRoleRequest.role:type_name -> a3os.iam.v1.WorkspaceRole
 	6,  // 24: a3os.iam.v1.TransferWorkspaceOwnerResponse.workspace:type_name -> a3os.iam.v1.Workspace
-	47, // 25: a3os.iam.v1.TransferWorkspaceOwnerResponse.transferred_at:type_name -> google.protobuf.Timestamp
+	50, // 25: a3os.iam.v1.TransferWorkspaceOwnerResponse.transferred_at:type_name -> google.protobuf.Timestamp
 	3,  // 26: a3os.iam.v1.SigningKey.state:type_name -> a3os.iam.v1.SigningKeyState
-	47, // 27: a3os.iam.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
-	47, // 28: a3os.iam.v1.SigningKey.activated_at:type_name -> google.protobuf.Timestamp
-	47, // 29: a3os.iam.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
+	50, // 27: a3os.iam.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
+	50, // 28: a3os.iam.v1.SigningKey.activated_at:type_name -> google.protobuf.Timestamp
+	50, // 29: a3os.iam.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
 	38, // 30: a3os.iam.v1.SigningKeySet.signing_keys:type_name -> a3os.iam.v1.SigningKey
 	43, // 31: a3os.iam.v1.WatchRevocationsResponse.revocations:type_name -> a3os.iam.v1.Revocation
-	47, // 32: a3os.iam.v1.IssueCertificateResponse.not_after:type_name -> google.protobuf.Timestamp
-	8,  // 33: a3os.iam.v1.IdentityService.GetSelf:input_type -> a3os.iam.v1.GetSelfRequest
-	10, // 34: a3os.iam.v1.SetupService.RedeemSetupCode:input_type -> a3os.iam.v1.RedeemSetupCodeRequest
-	12, // 35: a3os.iam.v1.UserService.GetUser:input_type -> a3os.iam.v1.GetUserRequest
-	13, // 36: a3os.iam.v1.UserService.ListUsers:input_type -> a3os.iam.v1.ListUsersRequest
-	15, // 37: a3os.iam.v1.UserWriteService.InviteUser:input_type -> a3os.iam.v1.InviteUserRequest
-	17, // 38: a3os.iam.v1.UserWriteService.DeactivateUser:input_type -> a3os.iam.v1.DeactivateUserRequest
-	18, // 39: a3os.iam.v1.UserWriteService.SetTenantRole:input_type -> a3os.iam.v1.SetTenantRoleRequest
-	19, // 40: a3os.iam.v1.AdminUserService.ReissueSetupCode:input_type -> a3os.iam.v1.ReissueSetupCodeRequest
-	21, // 41: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:input_type -> a3os.iam.v1.ListServiceAccountsRequest
-	23, // 42: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:input_type -> a3os.iam.v1.CreateServiceAccountRequest
-	24, // 43: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:input_type -> a3os.iam.v1.DeleteServiceAccountRequest
-	26, // 44: a3os.iam.v1.WorkspaceService.GetWorkspace:input_type -> a3os.iam.v1.GetWorkspaceRequest
-	27, // 45: a3os.iam.v1.WorkspaceService.ListWorkspaces:input_type -> a3os.iam.v1.ListWorkspacesRequest
-	29, // 46: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:input_type -> a3os.iam.v1.CreateWorkspaceRequest
-	30, // 47: a3os.iam.v1.MemberService.ListMembers:input_type -> a3os.iam.v1.ListMembersRequest
-	32, // 48: a3os.iam.v1.MemberWriteService.AddMember:input_type -> a3os.iam.v1.AddMemberRequest
-	33, // 49: a3os.iam.v1.MemberWriteService.RemoveMember:input_type -> a3os.iam.v1.RemoveMemberRequest
-	35, // 50: a3os.iam.v1.MemberWriteService.SetMemberRole:input_type -> a3os.iam.v1.SetMemberRoleRequest
-	36, // 51: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:input_type -> a3os.iam.v1.TransferWorkspaceOwnerRequest
-	39, // 52: a3os.iam.v1.SigningKeyService.GetSigningKeySet:input_type -> a3os.iam.v1.GetSigningKeySetRequest
-	41, // 53: a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys:input_type -> a3os.iam.v1.RotateSigningKeysRequest
-	42, // 54: a3os.iam.v1.RevocationService.WatchRevocations:input_type -> a3os.iam.v1.WatchRevocationsRequest
-	45, // 55: a3os.iam.v1.CertificateService.IssueCertificate:input_type -> a3os.iam.v1.IssueCertificateRequest
-	9,  // 56: a3os.iam.v1.IdentityService.GetSelf:output_type -> a3os.iam.v1.GetSelfResponse
-	11, // 57: a3os.iam.v1.SetupService.RedeemSetupCode:output_type -> a3os.iam.v1.RedeemSetupCodeResponse
-	4,  // 58: a3os.iam.v1.UserService.GetUser:output_type -> a3os.iam.v1.User
-	14, // 59: a3os.iam.v1.UserService.ListUsers:output_type -> a3os.iam.v1.ListUsersResponse
-	16, // 60: a3os.iam.v1.UserWriteService.InviteUser:output_type -> a3os.iam.v1.InviteUserResponse
-	4,  // 61: a3os.iam.v1.UserWriteService.DeactivateUser:output_type -> a3os.iam.v1.User
-	4,  // 62: a3os.iam.v1.UserWriteService.SetTenantRole:output_type -> a3os.iam.v1.User
-	20, // 63: a3os.iam.v1.AdminUserService.ReissueSetupCode:output_type -> a3os.iam.v1.ReissueSetupCodeResponse
-	22, // 64: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:output_type -> a3os.iam.v1.ListServiceAccountsResponse
-	5,  // 65: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:output_type -> a3os.iam.v1.ServiceAccount
-	25, // 66: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:output_type -> a3os.iam.v1.DeleteServiceAccountResponse
-	6,  // 67: a3os.iam.v1.WorkspaceService.GetWorkspace:output_type -> a3os.iam.v1.Workspace
-	28, // 68: a3os.iam.v1.WorkspaceService.ListWorkspaces:output_type -> a3os.iam.v1.ListWorkspacesResponse
-	6,  // 69: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:output_type -> a3os.iam.v1.Workspace
-	31, // 70: a3os.iam.v1.MemberService.ListMembers:output_type -> a3os.iam.v1.ListMembersResponse
-	7,  // 71: a3os.iam.v1.MemberWriteService.AddMember:output_type -> a3os.iam.v1.Member
-	34, // 72: a3os.iam.v1.MemberWriteService.RemoveMember:output_type -> a3os.iam.v1.RemoveMemberResponse
-	7,  // 73: a3os.iam.v1.MemberWriteService.SetMemberRole:output_type -> a3os.iam.v1.Member
-	37, // 74: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:output_type -> a3os.iam.v1.TransferWorkspaceOwnerResponse
-	40, // 75: a3os.iam.v1.SigningKeyService.GetSigningKeySet:output_type -> a3os.iam.v1.SigningKeySet
-	40, // 76: a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys:output_type -> a3os.iam.v1.SigningKeySet
-	44, // 77: a3os.iam.v1.RevocationService.WatchRevocations:output_type -> a3os.iam.v1.WatchRevocationsResponse
-	46, // 78: a3os.iam.v1.CertificateService.IssueCertificate:output_type -> a3os.iam.v1.IssueCertificateResponse
-	56, // [56:79] is the sub-list for method output_type
-	33, // [33:56] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	50, // 32: a3os.iam.v1.IssueCertificateResponse.not_after:type_name -> google.protobuf.Timestamp
+	50, // 33: a3os.iam.v1.CountUsageRequest.since:type_name -> google.protobuf.Timestamp
+	49, // 34: a3os.iam.v1.CountUsageResponse.counts:type_name -> a3os.iam.v1.CountUsageResponse.CountsEntry
+	8,  // 35: a3os.iam.v1.IdentityService.GetSelf:input_type -> a3os.iam.v1.GetSelfRequest
+	10, // 36: a3os.iam.v1.SetupService.RedeemSetupCode:input_type -> a3os.iam.v1.RedeemSetupCodeRequest
+	12, // 37: a3os.iam.v1.UserService.GetUser:input_type -> a3os.iam.v1.GetUserRequest
+	13, // 38: a3os.iam.v1.UserService.ListUsers:input_type -> a3os.iam.v1.ListUsersRequest
+	15, // 39: a3os.iam.v1.UserWriteService.InviteUser:input_type -> a3os.iam.v1.InviteUserRequest
+	17, // 40: a3os.iam.v1.UserWriteService.DeactivateUser:input_type -> a3os.iam.v1.DeactivateUserRequest
+	18, // 41: a3os.iam.v1.UserWriteService.SetTenantRole:input_type -> a3os.iam.v1.SetTenantRoleRequest
+	19, // 42: a3os.iam.v1.AdminUserService.ReissueSetupCode:input_type -> a3os.iam.v1.ReissueSetupCodeRequest
+	21, // 43: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:input_type -> a3os.iam.v1.ListServiceAccountsRequest
+	23, // 44: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:input_type -> a3os.iam.v1.CreateServiceAccountRequest
+	24, // 45: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:input_type -> a3os.iam.v1.DeleteServiceAccountRequest
+	26, // 46: a3os.iam.v1.WorkspaceService.GetWorkspace:input_type -> a3os.iam.v1.GetWorkspaceRequest
+	27, // 47: a3os.iam.v1.WorkspaceService.ListWorkspaces:input_type -> a3os.iam.v1.ListWorkspacesRequest
+	29, // 48: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:input_type -> a3os.iam.v1.CreateWorkspaceRequest
+	30, // 49: a3os.iam.v1.MemberService.ListMembers:input_type -> a3os.iam.v1.ListMembersRequest
+	32, // 50: a3os.iam.v1.MemberWriteService.AddMember:input_type -> a3os.iam.v1.AddMemberRequest
+	33, // 51: a3os.iam.v1.MemberWriteService.RemoveMember:input_type -> a3os.iam.v1.RemoveMemberRequest
+	35, // 52: a3os.iam.v1.MemberWriteService.SetMemberRole:input_type -> a3os.iam.v1.SetMemberRoleRequest
+	36, // 53: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:input_type -> a3os.iam.v1.TransferWorkspaceOwnerRequest
+	39, // 54: a3os.iam.v1.SigningKeyService.GetSigningKeySet:input_type -> a3os.iam.v1.GetSigningKeySetRequest
+	41, // 55: a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys:input_type -> a3os.iam.v1.RotateSigningKeysRequest
+	42, // 56: a3os.iam.v1.RevocationService.WatchRevocations:input_type -> a3os.iam.v1.WatchRevocationsRequest
+	45, // 57: a3os.iam.v1.CertificateService.IssueCertificate:input_type -> a3os.iam.v1.IssueCertificateRequest
+	47, // 58: a3os.iam.v1.UsageService.CountUsage:input_type -> a3os.iam.v1.CountUsageRequest
+	9,  // 59: a3os.iam.v1.IdentityService.GetSelf:output_type -> a3os.iam.v1.GetSelfResponse
+	11, // 60: a3os.iam.v1.SetupService.RedeemSetupCode:output_type -> a3os.iam.v1.RedeemSetupCodeResponse
+	4,  // 61: a3os.iam.v1.UserService.GetUser:output_type -> a3os.iam.v1.User
+	14, // 62: a3os.iam.v1.UserService.ListUsers:output_type -> a3os.iam.v1.ListUsersResponse
+	16, // 63: a3os.iam.v1.UserWriteService.InviteUser:output_type -> a3os.iam.v1.InviteUserResponse
+	4,  // 64: a3os.iam.v1.UserWriteService.DeactivateUser:output_type -> a3os.iam.v1.User
+	4,  // 65: a3os.iam.v1.UserWriteService.SetTenantRole:output_type -> a3os.iam.v1.User
+	20, // 66: a3os.iam.v1.AdminUserService.ReissueSetupCode:output_type -> a3os.iam.v1.ReissueSetupCodeResponse
+	22, // 67: a3os.iam.v1.ServiceAccountService.ListServiceAccounts:output_type -> a3os.iam.v1.ListServiceAccountsResponse
+	5,  // 68: a3os.iam.v1.ServiceAccountWriteService.CreateServiceAccount:output_type -> a3os.iam.v1.ServiceAccount
+	25, // 69: a3os.iam.v1.ServiceAccountWriteService.DeleteServiceAccount:output_type -> a3os.iam.v1.DeleteServiceAccountResponse
+	6,  // 70: a3os.iam.v1.WorkspaceService.GetWorkspace:output_type -> a3os.iam.v1.Workspace
+	28, // 71: a3os.iam.v1.WorkspaceService.ListWorkspaces:output_type -> a3os.iam.v1.ListWorkspacesResponse
+	6,  // 72: a3os.iam.v1.WorkspaceWriteService.CreateWorkspace:output_type -> a3os.iam.v1.Workspace
+	31, // 73: a3os.iam.v1.MemberService.ListMembers:output_type -> a3os.iam.v1.ListMembersResponse
+	7,  // 74: a3os.iam.v1.MemberWriteService.AddMember:output_type -> a3os.iam.v1.Member
+	34, // 75: a3os.iam.v1.MemberWriteService.RemoveMember:output_type -> a3os.iam.v1.RemoveMemberResponse
+	7,  // 76: a3os.iam.v1.MemberWriteService.SetMemberRole:output_type -> a3os.iam.v1.Member
+	37, // 77: a3os.iam.v1.AdminWorkspaceService.TransferWorkspaceOwner:output_type -> a3os.iam.v1.TransferWorkspaceOwnerResponse
+	40, // 78: a3os.iam.v1.SigningKeyService.GetSigningKeySet:output_type -> a3os.iam.v1.SigningKeySet
+	40, // 79: a3os.iam.v1.AdminSigningKeyService.RotateSigningKeys:output_type -> a3os.iam.v1.SigningKeySet
+	44, // 80: a3os.iam.v1.RevocationService.WatchRevocations:output_type -> a3os.iam.v1.WatchRevocationsResponse
+	46, // 81: a3os.iam.v1.CertificateService.IssueCertificate:output_type -> a3os.iam.v1.IssueCertificateResponse
+	48, // 82: a3os.iam.v1.UsageService.CountUsage:output_type -> a3os.iam.v1.CountUsageResponse
+	59, // [59:83] is the sub-list for method output_type
+	35, // [35:59] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_a3os_iam_v1_iam_proto_init() }
@@ -3201,9 +3311,9 @@ func file_a3os_iam_v1_iam_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_iam_v1_iam_proto_rawDesc), len(file_a3os_iam_v1_iam_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   43,
+			NumMessages:   46,
 			NumExtensions: 0,
-			NumServices:   16,
+			NumServices:   17,
 		},
 		GoTypes:           file_a3os_iam_v1_iam_proto_goTypes,
 		DependencyIndexes: file_a3os_iam_v1_iam_proto_depIdxs,

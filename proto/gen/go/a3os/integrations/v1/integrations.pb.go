@@ -1884,6 +1884,98 @@ func (x *ClaimDueResponse) GetDue() []*Due {
 	return nil
 }
 
+// CountUsageRequest says of when.
+type CountUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened is counted from this time on; what is there is counted as it is.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountUsageRequest) Reset() {
+	*x = CountUsageRequest{}
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountUsageRequest) ProtoMessage() {}
+
+func (x *CountUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountUsageRequest.ProtoReflect.Descriptor instead.
+func (*CountUsageRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CountUsageRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+// CountUsageResponse is the numbers.
+type CountUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Numbers by name: `seats`.
+	Counts        map[string]int64 `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountUsageResponse) Reset() {
+	*x = CountUsageResponse{}
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountUsageResponse) ProtoMessage() {}
+
+func (x *CountUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_integrations_v1_integrations_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountUsageResponse.ProtoReflect.Descriptor instead.
+func (*CountUsageResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_integrations_v1_integrations_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CountUsageResponse) GetCounts() map[string]int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
 var File_a3os_integrations_v1_integrations_proto protoreflect.FileDescriptor
 
 const file_a3os_integrations_v1_integrations_proto_rawDesc = "" +
@@ -2006,7 +2098,14 @@ const file_a3os_integrations_v1_integrations_proto_rawDesc = "" +
 	"\x0eintegration_id\x18\x02 \x01(\tR\rintegrationId\x121\n" +
 	"\x06due_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05dueAt\"?\n" +
 	"\x10ClaimDueResponse\x12+\n" +
-	"\x03due\x18\x01 \x03(\v2\x19.a3os.integrations.v1.DueR\x03due*\xce\x01\n" +
+	"\x03due\x18\x01 \x03(\v2\x19.a3os.integrations.v1.DueR\x03due\"M\n" +
+	"\x11CountUsageRequest\x128\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05since\"\x9d\x01\n" +
+	"\x12CountUsageResponse\x12L\n" +
+	"\x06counts\x18\x01 \x03(\v24.a3os.integrations.v1.CountUsageResponse.CountsEntryR\x06counts\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01*\xce\x01\n" +
 	"\bCsvField\x12\x19\n" +
 	"\x15CSV_FIELD_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14CSV_FIELD_ACCOUNT_ID\x10\x01\x12\x1a\n" +
@@ -2026,19 +2125,22 @@ const file_a3os_integrations_v1_integrations_proto_rawDesc = "" +
 	"\x13RUN_STATE_CANCELLED\x10\x062\xa4\x02\n" +
 	"\x12IntegrationService\x12}\n" +
 	"\x0eGetIntegration\x12+.a3os.integrations.v1.GetIntegrationRequest\x1a!.a3os.integrations.v1.Integration\"\x1b\xca\xf3\x18\x17\b\x03\x10\x01\x1a\x11integrations.read\x12\x8e\x01\n" +
-	"\x10ListIntegrations\x12-.a3os.integrations.v1.ListIntegrationsRequest\x1a..a3os.integrations.v1.ListIntegrationsResponse\"\x1b\xca\xf3\x18\x17\b\x03\x10\x01\x1a\x11integrations.read2\xcb\x05\n" +
-	"\x17IntegrationWriteService\x12\x86\x01\n" +
-	"\x11CreateIntegration\x12..a3os.integrations.v1.CreateIntegrationRequest\x1a!.a3os.integrations.v1.Integration\"\x1e\xca\xf3\x18\x1a\b\x03\x10\x02\x1a\x12integrations.write0\x01\x12\x84\x01\n" +
+	"\x10ListIntegrations\x12-.a3os.integrations.v1.ListIntegrationsRequest\x1a..a3os.integrations.v1.ListIntegrationsResponse\"\x1b\xca\xf3\x18\x17\b\x03\x10\x01\x1a\x11integrations.read2\xe8\x05\n" +
+	"\x17IntegrationWriteService\x12\x94\x01\n" +
+	"\x11CreateIntegration\x12..a3os.integrations.v1.CreateIntegrationRequest\x1a!.a3os.integrations.v1.Integration\",\xca\xf3\x18(\b\x03\x10\x02\x1a\x12integrations.write0\x01B\fintegrations\x12\x84\x01\n" +
 	"\x11UpdateIntegration\x12..a3os.integrations.v1.UpdateIntegrationRequest\x1a!.a3os.integrations.v1.Integration\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write\x12\x92\x01\n" +
-	"\x11DeleteIntegration\x12..a3os.integrations.v1.DeleteIntegrationRequest\x1a/.a3os.integrations.v1.DeleteIntegrationResponse\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write\x12|\n" +
-	"\rUploadContent\x12*.a3os.integrations.v1.UploadContentRequest\x1a!.a3os.integrations.v1.Integration\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write\x12\x8c\x01\n" +
+	"\x11DeleteIntegration\x12..a3os.integrations.v1.DeleteIntegrationRequest\x1a/.a3os.integrations.v1.DeleteIntegrationResponse\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write\x12\x8a\x01\n" +
+	"\rUploadContent\x12*.a3os.integrations.v1.UploadContentRequest\x1a!.a3os.integrations.v1.Integration\"*\xca\xf3\x18&\b\x03\x10\x02\x1a\x12integrations.writeB\fintegrations\x12\x8c\x01\n" +
 	"\x0fTestIntegration\x12,.a3os.integrations.v1.TestIntegrationRequest\x1a-.a3os.integrations.v1.TestIntegrationResponse\"\x1c\xca\xf3\x18\x18\b\x03\x10\x02\x1a\x12integrations.write2\xfa\x02\n" +
 	"\x10RunSourceService\x12z\n" +
 	"\fGetRunSource\x12).a3os.integrations.v1.GetRunSourceRequest\x1a*.a3os.integrations.v1.GetRunSourceResponse\"\x13\xca\xf3\x18\x0f\b\x03\x10\x01\"\tdiscovery\x12w\n" +
 	"\vListSources\x12(.a3os.integrations.v1.ListSourcesRequest\x1a).a3os.integrations.v1.ListSourcesResponse\"\x13\xca\xf3\x18\x0f\b\x03\x10\x01\"\tdiscovery\x12q\n" +
 	"\tReportRun\x12&.a3os.integrations.v1.ReportRunRequest\x1a'.a3os.integrations.v1.ReportRunResponse\"\x13\xca\xf3\x18\x0f\b\x03\x10\x02\"\tdiscovery2\x81\x01\n" +
 	"\x0fScheduleService\x12n\n" +
-	"\bClaimDue\x12%.a3os.integrations.v1.ClaimDueRequest\x1a&.a3os.integrations.v1.ClaimDueResponse\"\x13\xca\xf3\x18\x0f\b\x02\x10\x02\"\tdiscoveryB;Z9a3os.app/proto/gen/go/a3os/integrations/v1;integrationsv1b\x06proto3"
+	"\bClaimDue\x12%.a3os.integrations.v1.ClaimDueRequest\x1a&.a3os.integrations.v1.ClaimDueResponse\"\x13\xca\xf3\x18\x0f\b\x02\x10\x02\"\tdiscovery2\x80\x01\n" +
+	"\fUsageService\x12p\n" +
+	"\n" +
+	"CountUsage\x12'.a3os.integrations.v1.CountUsageRequest\x1a(.a3os.integrations.v1.CountUsageResponse\"\x0f\xca\xf3\x18\v\b\x02\x10\x01\"\x05auditB;Z9a3os.app/proto/gen/go/a3os/integrations/v1;integrationsv1b\x06proto3"
 
 var (
 	file_a3os_integrations_v1_integrations_proto_rawDescOnce sync.Once
@@ -2053,7 +2155,7 @@ func file_a3os_integrations_v1_integrations_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_integrations_v1_integrations_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_a3os_integrations_v1_integrations_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_a3os_integrations_v1_integrations_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_a3os_integrations_v1_integrations_proto_goTypes = []any{
 	(CsvField)(0),                     // 0: a3os.integrations.v1.CsvField
 	(RunState)(0),                     // 1: a3os.integrations.v1.RunState
@@ -2085,60 +2187,67 @@ var file_a3os_integrations_v1_integrations_proto_goTypes = []any{
 	(*ClaimDueRequest)(nil),           // 27: a3os.integrations.v1.ClaimDueRequest
 	(*Due)(nil),                       // 28: a3os.integrations.v1.Due
 	(*ClaimDueResponse)(nil),          // 29: a3os.integrations.v1.ClaimDueResponse
-	(*timestamppb.Timestamp)(nil),     // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),       // 31: google.protobuf.Duration
+	(*CountUsageRequest)(nil),         // 30: a3os.integrations.v1.CountUsageRequest
+	(*CountUsageResponse)(nil),        // 31: a3os.integrations.v1.CountUsageResponse
+	nil,                               // 32: a3os.integrations.v1.CountUsageResponse.CountsEntry
+	(*timestamppb.Timestamp)(nil),     // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),       // 34: google.protobuf.Duration
 }
 var file_a3os_integrations_v1_integrations_proto_depIdxs = []int32{
 	0,  // 0: a3os.integrations.v1.CsvColumn.field:type_name -> a3os.integrations.v1.CsvField
 	4,  // 1: a3os.integrations.v1.CsvSettings.columns:type_name -> a3os.integrations.v1.CsvColumn
 	1,  // 2: a3os.integrations.v1.LastRun.state:type_name -> a3os.integrations.v1.RunState
-	30, // 3: a3os.integrations.v1.LastRun.finished_at:type_name -> google.protobuf.Timestamp
+	33, // 3: a3os.integrations.v1.LastRun.finished_at:type_name -> google.protobuf.Timestamp
 	2,  // 4: a3os.integrations.v1.Settings.postgres:type_name -> a3os.integrations.v1.PostgresSettings
 	3,  // 5: a3os.integrations.v1.Settings.unix:type_name -> a3os.integrations.v1.UnixSettings
 	5,  // 6: a3os.integrations.v1.Settings.csv:type_name -> a3os.integrations.v1.CsvSettings
 	7,  // 7: a3os.integrations.v1.Integration.settings:type_name -> a3os.integrations.v1.Settings
-	31, // 8: a3os.integrations.v1.Integration.schedule:type_name -> google.protobuf.Duration
-	30, // 9: a3os.integrations.v1.Integration.created_at:type_name -> google.protobuf.Timestamp
+	34, // 8: a3os.integrations.v1.Integration.schedule:type_name -> google.protobuf.Duration
+	33, // 9: a3os.integrations.v1.Integration.created_at:type_name -> google.protobuf.Timestamp
 	6,  // 10: a3os.integrations.v1.Integration.last_run:type_name -> a3os.integrations.v1.LastRun
 	8,  // 11: a3os.integrations.v1.ListIntegrationsResponse.integrations:type_name -> a3os.integrations.v1.Integration
 	7,  // 12: a3os.integrations.v1.CreateIntegrationRequest.settings:type_name -> a3os.integrations.v1.Settings
-	31, // 13: a3os.integrations.v1.CreateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
+	34, // 13: a3os.integrations.v1.CreateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
 	7,  // 14: a3os.integrations.v1.UpdateIntegrationRequest.settings:type_name -> a3os.integrations.v1.Settings
-	31, // 15: a3os.integrations.v1.UpdateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
+	34, // 15: a3os.integrations.v1.UpdateIntegrationRequest.schedule:type_name -> google.protobuf.Duration
 	7,  // 16: a3os.integrations.v1.Source.settings:type_name -> a3os.integrations.v1.Settings
 	20, // 17: a3os.integrations.v1.GetRunSourceResponse.source:type_name -> a3os.integrations.v1.Source
-	30, // 18: a3os.integrations.v1.KnownSource.created_at:type_name -> google.protobuf.Timestamp
+	33, // 18: a3os.integrations.v1.KnownSource.created_at:type_name -> google.protobuf.Timestamp
 	23, // 19: a3os.integrations.v1.ListSourcesResponse.sources:type_name -> a3os.integrations.v1.KnownSource
 	6,  // 20: a3os.integrations.v1.ReportRunRequest.last_run:type_name -> a3os.integrations.v1.LastRun
-	30, // 21: a3os.integrations.v1.Due.due_at:type_name -> google.protobuf.Timestamp
+	33, // 21: a3os.integrations.v1.Due.due_at:type_name -> google.protobuf.Timestamp
 	28, // 22: a3os.integrations.v1.ClaimDueResponse.due:type_name -> a3os.integrations.v1.Due
-	9,  // 23: a3os.integrations.v1.IntegrationService.GetIntegration:input_type -> a3os.integrations.v1.GetIntegrationRequest
-	10, // 24: a3os.integrations.v1.IntegrationService.ListIntegrations:input_type -> a3os.integrations.v1.ListIntegrationsRequest
-	12, // 25: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:input_type -> a3os.integrations.v1.CreateIntegrationRequest
-	13, // 26: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:input_type -> a3os.integrations.v1.UpdateIntegrationRequest
-	14, // 27: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:input_type -> a3os.integrations.v1.DeleteIntegrationRequest
-	16, // 28: a3os.integrations.v1.IntegrationWriteService.UploadContent:input_type -> a3os.integrations.v1.UploadContentRequest
-	17, // 29: a3os.integrations.v1.IntegrationWriteService.TestIntegration:input_type -> a3os.integrations.v1.TestIntegrationRequest
-	19, // 30: a3os.integrations.v1.RunSourceService.GetRunSource:input_type -> a3os.integrations.v1.GetRunSourceRequest
-	22, // 31: a3os.integrations.v1.RunSourceService.ListSources:input_type -> a3os.integrations.v1.ListSourcesRequest
-	25, // 32: a3os.integrations.v1.RunSourceService.ReportRun:input_type -> a3os.integrations.v1.ReportRunRequest
-	27, // 33: a3os.integrations.v1.ScheduleService.ClaimDue:input_type -> a3os.integrations.v1.ClaimDueRequest
-	8,  // 34: a3os.integrations.v1.IntegrationService.GetIntegration:output_type -> a3os.integrations.v1.Integration
-	11, // 35: a3os.integrations.v1.IntegrationService.ListIntegrations:output_type -> a3os.integrations.v1.ListIntegrationsResponse
-	8,  // 36: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:output_type -> a3os.integrations.v1.Integration
-	8,  // 37: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:output_type -> a3os.integrations.v1.Integration
-	15, // 38: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:output_type -> a3os.integrations.v1.DeleteIntegrationResponse
-	8,  // 39: a3os.integrations.v1.IntegrationWriteService.UploadContent:output_type -> a3os.integrations.v1.Integration
-	18, // 40: a3os.integrations.v1.IntegrationWriteService.TestIntegration:output_type -> a3os.integrations.v1.TestIntegrationResponse
-	21, // 41: a3os.integrations.v1.RunSourceService.GetRunSource:output_type -> a3os.integrations.v1.GetRunSourceResponse
-	24, // 42: a3os.integrations.v1.RunSourceService.ListSources:output_type -> a3os.integrations.v1.ListSourcesResponse
-	26, // 43: a3os.integrations.v1.RunSourceService.ReportRun:output_type -> a3os.integrations.v1.ReportRunResponse
-	29, // 44: a3os.integrations.v1.ScheduleService.ClaimDue:output_type -> a3os.integrations.v1.ClaimDueResponse
-	34, // [34:45] is the sub-list for method output_type
-	23, // [23:34] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	33, // 23: a3os.integrations.v1.CountUsageRequest.since:type_name -> google.protobuf.Timestamp
+	32, // 24: a3os.integrations.v1.CountUsageResponse.counts:type_name -> a3os.integrations.v1.CountUsageResponse.CountsEntry
+	9,  // 25: a3os.integrations.v1.IntegrationService.GetIntegration:input_type -> a3os.integrations.v1.GetIntegrationRequest
+	10, // 26: a3os.integrations.v1.IntegrationService.ListIntegrations:input_type -> a3os.integrations.v1.ListIntegrationsRequest
+	12, // 27: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:input_type -> a3os.integrations.v1.CreateIntegrationRequest
+	13, // 28: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:input_type -> a3os.integrations.v1.UpdateIntegrationRequest
+	14, // 29: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:input_type -> a3os.integrations.v1.DeleteIntegrationRequest
+	16, // 30: a3os.integrations.v1.IntegrationWriteService.UploadContent:input_type -> a3os.integrations.v1.UploadContentRequest
+	17, // 31: a3os.integrations.v1.IntegrationWriteService.TestIntegration:input_type -> a3os.integrations.v1.TestIntegrationRequest
+	19, // 32: a3os.integrations.v1.RunSourceService.GetRunSource:input_type -> a3os.integrations.v1.GetRunSourceRequest
+	22, // 33: a3os.integrations.v1.RunSourceService.ListSources:input_type -> a3os.integrations.v1.ListSourcesRequest
+	25, // 34: a3os.integrations.v1.RunSourceService.ReportRun:input_type -> a3os.integrations.v1.ReportRunRequest
+	27, // 35: a3os.integrations.v1.ScheduleService.ClaimDue:input_type -> a3os.integrations.v1.ClaimDueRequest
+	30, // 36: a3os.integrations.v1.UsageService.CountUsage:input_type -> a3os.integrations.v1.CountUsageRequest
+	8,  // 37: a3os.integrations.v1.IntegrationService.GetIntegration:output_type -> a3os.integrations.v1.Integration
+	11, // 38: a3os.integrations.v1.IntegrationService.ListIntegrations:output_type -> a3os.integrations.v1.ListIntegrationsResponse
+	8,  // 39: a3os.integrations.v1.IntegrationWriteService.CreateIntegration:output_type -> a3os.integrations.v1.Integration
+	8,  // 40: a3os.integrations.v1.IntegrationWriteService.UpdateIntegration:output_type -> a3os.integrations.v1.Integration
+	15, // 41: a3os.integrations.v1.IntegrationWriteService.DeleteIntegration:output_type -> a3os.integrations.v1.DeleteIntegrationResponse
+	8,  // 42: a3os.integrations.v1.IntegrationWriteService.UploadContent:output_type -> a3os.integrations.v1.Integration
+	18, // 43: a3os.integrations.v1.IntegrationWriteService.TestIntegration:output_type -> a3os.integrations.v1.TestIntegrationResponse
+	21, // 44: a3os.integrations.v1.RunSourceService.GetRunSource:output_type -> a3os.integrations.v1.GetRunSourceResponse
+	24, // 45: a3os.integrations.v1.RunSourceService.ListSources:output_type -> a3os.integrations.v1.ListSourcesResponse
+	26, // 46: a3os.integrations.v1.RunSourceService.ReportRun:output_type -> a3os.integrations.v1.ReportRunResponse
+	29, // 47: a3os.integrations.v1.ScheduleService.ClaimDue:output_type -> a3os.integrations.v1.ClaimDueResponse
+	31, // 48: a3os.integrations.v1.UsageService.CountUsage:output_type -> a3os.integrations.v1.CountUsageResponse
+	37, // [37:49] is the sub-list for method output_type
+	25, // [25:37] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_a3os_integrations_v1_integrations_proto_init() }
@@ -2158,9 +2267,9 @@ func file_a3os_integrations_v1_integrations_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_integrations_v1_integrations_proto_rawDesc), len(file_a3os_integrations_v1_integrations_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   31,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_a3os_integrations_v1_integrations_proto_goTypes,
 		DependencyIndexes: file_a3os_integrations_v1_integrations_proto_depIdxs,

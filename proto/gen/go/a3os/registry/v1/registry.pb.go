@@ -385,8 +385,10 @@ type TenantStatus struct {
 	DatabaseBytes int64 `protobuf:"varint,9,opt,name=database_bytes,json=databaseBytes,proto3" json:"database_bytes,omitempty"`
 	// Open connections to it.
 	DatabaseConnections int64 `protobuf:"varint,10,opt,name=database_connections,json=databaseConnections,proto3" json:"database_connections,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// What its set says of the licence it holds; absent until it did.
+	Licence       *LicenceReport `protobuf:"bytes,30,opt,name=licence,proto3" json:"licence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TenantStatus) Reset() {
@@ -487,6 +489,13 @@ func (x *TenantStatus) GetDatabaseConnections() int64 {
 		return x.DatabaseConnections
 	}
 	return 0
+}
+
+func (x *TenantStatus) GetLicence() *LicenceReport {
+	if x != nil {
+		return x.Licence
+	}
+	return nil
 }
 
 // GetTenantResponse is the tenant.
@@ -1883,8 +1892,12 @@ type ReportRequest struct {
 	DatabaseBytes int64 `protobuf:"varint,7,opt,name=database_bytes,json=databaseBytes,proto3" json:"database_bytes,omitempty"`
 	// Open connections to it, everybody's.
 	DatabaseConnections int64 `protobuf:"varint,8,opt,name=database_connections,json=databaseConnections,proto3" json:"database_connections,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// The licence that the set holds.
+	Licence *LicenceReport `protobuf:"bytes,30,opt,name=licence,proto3" json:"licence,omitempty"`
+	// How much the set uses, when it is time to say so.
+	Usage         *UsageReport `protobuf:"bytes,31,opt,name=usage,proto3" json:"usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
@@ -1973,6 +1986,20 @@ func (x *ReportRequest) GetDatabaseConnections() int64 {
 	return 0
 }
 
+func (x *ReportRequest) GetLicence() *LicenceReport {
+	if x != nil {
+		return x.Licence
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetUsage() *UsageReport {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
 // ReportResponse says what the registry holds.
 type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1980,8 +2007,14 @@ type ReportResponse struct {
 	WitnessedSize int64 `protobuf:"varint,1,opt,name=witnessed_size,json=witnessedSize,proto3" json:"witnessed_size,omitempty"`
 	// When to report next.
 	NextReportSeconds int32 `protobuf:"varint,2,opt,name=next_report_seconds,json=nextReportSeconds,proto3" json:"next_report_seconds,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The tenant's newest licence, a signed file, where its serial is greater than the one the set holds.
+	Licence []byte `protobuf:"bytes,30,opt,name=licence,proto3" json:"licence,omitempty"`
+	// What time it is at the registry.
+	Now *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=now,proto3" json:"now,omitempty"`
+	// The report of use was kept.
+	UsageKept     bool `protobuf:"varint,32,opt,name=usage_kept,json=usageKept,proto3" json:"usage_kept,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
@@ -2028,11 +2061,32 @@ func (x *ReportResponse) GetNextReportSeconds() int32 {
 	return 0
 }
 
+func (x *ReportResponse) GetLicence() []byte {
+	if x != nil {
+		return x.Licence
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetUsageKept() bool {
+	if x != nil {
+		return x.UsageKept
+	}
+	return false
+}
+
 var File_a3os_registry_v1_registry_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n" +
+	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1ea3os/registry/v1/licence.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n" +
 	"\x06Tenant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12!\n" +
@@ -2048,7 +2102,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
 	"\x10GetTenantRequest\x12!\n" +
-	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\"\x94\x04\n" +
+	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\"\xcf\x04\n" +
 	"\fTenantStatus\x120\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\x12=\n" +
 	"\vservice_set\x18\x02 \x01(\v2\x1c.a3os.registry.v1.ServiceSetR\n" +
@@ -2064,7 +2118,8 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x19audit_backlog_age_seconds\x18\b \x01(\x03R\x16auditBacklogAgeSeconds\x12%\n" +
 	"\x0edatabase_bytes\x18\t \x01(\x03R\rdatabaseBytes\x121\n" +
 	"\x14database_connections\x18\n" +
-	" \x01(\x03R\x13databaseConnections\"K\n" +
+	" \x01(\x03R\x13databaseConnections\x129\n" +
+	"\alicence\x18\x1e \x01(\v2\x1f.a3os.registry.v1.LicenceReportR\alicence\"K\n" +
 	"\x11GetTenantResponse\x126\n" +
 	"\x06status\x18\x01 \x01(\v2\x1e.a3os.registry.v1.TenantStatusR\x06status\"e\n" +
 	"\x12ListTenantsRequest\x12'\n" +
@@ -2165,7 +2220,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\vreported_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12.\n" +
 	"\afigures\x18\x06 \x01(\v2\x14.a3os.set.v1.FiguresR\afigures\x12\x1a\n" +
-	"\brestarts\x18\a \x01(\x05R\brestarts\"\xe3\x03\n" +
+	"\brestarts\x18\a \x01(\x05R\brestarts\"\xd3\x04\n" +
 	"\rReportRequest\x12K\n" +
 	"\n" +
 	"components\x18\x01 \x03(\v2!.a3os.registry.v1.ComponentReportB\b\xbaH\x05\x92\x01\x02\x10@R\n" +
@@ -2178,10 +2233,16 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\raudit_backlog\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\fauditBacklog\x12B\n" +
 	"\x19audit_backlog_age_seconds\x18\x06 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x16auditBacklogAgeSeconds\x12.\n" +
 	"\x0edatabase_bytes\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rdatabaseBytes\x12:\n" +
-	"\x14database_connections\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x13databaseConnections\"g\n" +
+	"\x14database_connections\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x13databaseConnections\x129\n" +
+	"\alicence\x18\x1e \x01(\v2\x1f.a3os.registry.v1.LicenceReportR\alicence\x123\n" +
+	"\x05usage\x18\x1f \x01(\v2\x1d.a3os.registry.v1.UsageReportR\x05usage\"\xce\x01\n" +
 	"\x0eReportResponse\x12%\n" +
 	"\x0ewitnessed_size\x18\x01 \x01(\x03R\rwitnessedSize\x12.\n" +
-	"\x13next_report_seconds\x18\x02 \x01(\x05R\x11nextReportSeconds*\x9c\x01\n" +
+	"\x13next_report_seconds\x18\x02 \x01(\x05R\x11nextReportSeconds\x12\x18\n" +
+	"\alicence\x18\x1e \x01(\fR\alicence\x12,\n" +
+	"\x03now\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12\x1d\n" +
+	"\n" +
+	"usage_kept\x18  \x01(\bR\tusageKept*\x9c\x01\n" +
 	"\vTenantState\x12\x1c\n" +
 	"\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19TENANT_STATE_PROVISIONING\x10\x01\x12\x17\n" +
@@ -2258,8 +2319,10 @@ var file_a3os_registry_v1_registry_proto_goTypes = []any{
 	nil,                             // 30: a3os.registry.v1.Tenant.LabelsEntry
 	nil,                             // 31: a3os.registry.v1.SetTenantLabelsRequest.SetEntry
 	(*timestamppb.Timestamp)(nil),   // 32: google.protobuf.Timestamp
-	(*LeaseProof)(nil),              // 33: a3os.registry.v1.LeaseProof
-	(*v1.Figures)(nil),              // 34: a3os.set.v1.Figures
+	(*LicenceReport)(nil),           // 33: a3os.registry.v1.LicenceReport
+	(*LeaseProof)(nil),              // 34: a3os.registry.v1.LeaseProof
+	(*v1.Figures)(nil),              // 35: a3os.set.v1.Figures
+	(*UsageReport)(nil),             // 36: a3os.registry.v1.UsageReport
 }
 var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: a3os.registry.v1.Tenant.state:type_name -> a3os.registry.v1.TenantState
@@ -2271,52 +2334,56 @@ var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	27, // 6: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
 	32, // 7: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	32, // 8: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
-	5,  // 9: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
-	5,  // 10: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
-	1,  // 11: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	3,  // 12: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	0,  // 13: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
-	33, // 14: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	3,  // 15: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	31, // 16: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
-	3,  // 17: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	16, // 18: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
-	15, // 19: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
-	17, // 20: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	33, // 21: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	24, // 22: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
-	22, // 23: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
-	32, // 24: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
-	26, // 25: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
-	32, // 26: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
-	26, // 27: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
-	16, // 28: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
-	2,  // 29: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
-	32, // 30: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
-	32, // 31: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
-	34, // 32: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
-	27, // 33: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
-	4,  // 34: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
-	7,  // 35: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
-	9,  // 36: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
-	11, // 37: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
-	18, // 38: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
-	13, // 39: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
-	20, // 40: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
-	28, // 41: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
-	6,  // 42: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
-	8,  // 43: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
-	10, // 44: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
-	12, // 45: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
-	19, // 46: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
-	14, // 47: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
-	21, // 48: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
-	29, // 49: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
-	42, // [42:50] is the sub-list for method output_type
-	34, // [34:42] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	33, // 9: a3os.registry.v1.TenantStatus.licence:type_name -> a3os.registry.v1.LicenceReport
+	5,  // 10: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
+	5,  // 11: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
+	1,  // 12: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	3,  // 13: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	0,  // 14: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
+	34, // 15: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	3,  // 16: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	31, // 17: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	3,  // 18: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	16, // 19: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
+	15, // 20: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
+	17, // 21: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	34, // 22: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	24, // 23: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
+	22, // 24: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
+	32, // 25: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
+	26, // 26: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
+	32, // 27: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
+	26, // 28: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
+	16, // 29: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
+	2,  // 30: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
+	32, // 31: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
+	32, // 32: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
+	35, // 33: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
+	27, // 34: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
+	33, // 35: a3os.registry.v1.ReportRequest.licence:type_name -> a3os.registry.v1.LicenceReport
+	36, // 36: a3os.registry.v1.ReportRequest.usage:type_name -> a3os.registry.v1.UsageReport
+	32, // 37: a3os.registry.v1.ReportResponse.now:type_name -> google.protobuf.Timestamp
+	4,  // 38: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
+	7,  // 39: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
+	9,  // 40: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
+	11, // 41: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
+	18, // 42: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
+	13, // 43: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
+	20, // 44: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
+	28, // 45: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
+	6,  // 46: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
+	8,  // 47: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
+	10, // 48: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
+	12, // 49: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
+	19, // 50: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
+	14, // 51: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
+	21, // 52: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
+	29, // 53: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
+	46, // [46:54] is the sub-list for method output_type
+	38, // [38:46] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_registry_proto_init() }
@@ -2325,6 +2392,7 @@ func file_a3os_registry_v1_registry_proto_init() {
 		return
 	}
 	file_a3os_registry_v1_operation_proto_init()
+	file_a3os_registry_v1_licence_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -26,6 +26,8 @@ const (
 	AuditServiceName = "a3os.audit.v1.AuditService"
 	// LogServiceName is the fully-qualified name of the LogService service.
 	LogServiceName = "a3os.audit.v1.LogService"
+	// LicenceServiceName is the fully-qualified name of the LicenceService service.
+	LicenceServiceName = "a3os.audit.v1.LicenceService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -52,6 +54,11 @@ const (
 	// LogServiceListCheckpointsProcedure is the fully-qualified name of the LogService's
 	// ListCheckpoints RPC.
 	LogServiceListCheckpointsProcedure = "/a3os.audit.v1.LogService/ListCheckpoints"
+	// LicenceServiceGetLicenceProcedure is the fully-qualified name of the LicenceService's GetLicence
+	// RPC.
+	LicenceServiceGetLicenceProcedure = "/a3os.audit.v1.LicenceService/GetLicence"
+	// LicenceServiceGetUsageProcedure is the fully-qualified name of the LicenceService's GetUsage RPC.
+	LicenceServiceGetUsageProcedure = "/a3os.audit.v1.LicenceService/GetUsage"
 )
 
 // AuditServiceClient is a client for the a3os.audit.v1.AuditService service.
@@ -308,4 +315,104 @@ func (UnimplementedLogServiceHandler) StreamLeaves(context.Context, *connect.Req
 
 func (UnimplementedLogServiceHandler) ListCheckpoints(context.Context, *connect.Request[v1.ListCheckpointsRequest]) (*connect.Response[v1.ListCheckpointsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.audit.v1.LogService.ListCheckpoints is not implemented"))
+}
+
+// LicenceServiceClient is a client for the a3os.audit.v1.LicenceService service.
+type LicenceServiceClient interface {
+	// GetLicence answers the licence that the set holds.
+	GetLicence(context.Context, *connect.Request[v1.GetLicenceRequest]) (*connect.Response[v1.GetLicenceResponse], error)
+	// GetUsage answers what the next report of use will say, as it will say it.
+	GetUsage(context.Context, *connect.Request[v1.GetUsageRequest]) (*connect.Response[v1.GetUsageResponse], error)
+}
+
+// NewLicenceServiceClient constructs a client for the a3os.audit.v1.LicenceService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewLicenceServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) LicenceServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	licenceServiceMethods := v1.File_a3os_audit_v1_audit_proto.Services().ByName("LicenceService").Methods()
+	return &licenceServiceClient{
+		getLicence: connect.NewClient[v1.GetLicenceRequest, v1.GetLicenceResponse](
+			httpClient,
+			baseURL+LicenceServiceGetLicenceProcedure,
+			connect.WithSchema(licenceServiceMethods.ByName("GetLicence")),
+			connect.WithClientOptions(opts...),
+		),
+		getUsage: connect.NewClient[v1.GetUsageRequest, v1.GetUsageResponse](
+			httpClient,
+			baseURL+LicenceServiceGetUsageProcedure,
+			connect.WithSchema(licenceServiceMethods.ByName("GetUsage")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// licenceServiceClient implements LicenceServiceClient.
+type licenceServiceClient struct {
+	getLicence *connect.Client[v1.GetLicenceRequest, v1.GetLicenceResponse]
+	getUsage   *connect.Client[v1.GetUsageRequest, v1.GetUsageResponse]
+}
+
+// GetLicence calls a3os.audit.v1.LicenceService.GetLicence.
+func (c *licenceServiceClient) GetLicence(ctx context.Context, req *connect.Request[v1.GetLicenceRequest]) (*connect.Response[v1.GetLicenceResponse], error) {
+	return c.getLicence.CallUnary(ctx, req)
+}
+
+// GetUsage calls a3os.audit.v1.LicenceService.GetUsage.
+func (c *licenceServiceClient) GetUsage(ctx context.Context, req *connect.Request[v1.GetUsageRequest]) (*connect.Response[v1.GetUsageResponse], error) {
+	return c.getUsage.CallUnary(ctx, req)
+}
+
+// LicenceServiceHandler is an implementation of the a3os.audit.v1.LicenceService service.
+type LicenceServiceHandler interface {
+	// GetLicence answers the licence that the set holds.
+	GetLicence(context.Context, *connect.Request[v1.GetLicenceRequest]) (*connect.Response[v1.GetLicenceResponse], error)
+	// GetUsage answers what the next report of use will say, as it will say it.
+	GetUsage(context.Context, *connect.Request[v1.GetUsageRequest]) (*connect.Response[v1.GetUsageResponse], error)
+}
+
+// NewLicenceServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewLicenceServiceHandler(svc LicenceServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	licenceServiceMethods := v1.File_a3os_audit_v1_audit_proto.Services().ByName("LicenceService").Methods()
+	licenceServiceGetLicenceHandler := connect.NewUnaryHandler(
+		LicenceServiceGetLicenceProcedure,
+		svc.GetLicence,
+		connect.WithSchema(licenceServiceMethods.ByName("GetLicence")),
+		connect.WithHandlerOptions(opts...),
+	)
+	licenceServiceGetUsageHandler := connect.NewUnaryHandler(
+		LicenceServiceGetUsageProcedure,
+		svc.GetUsage,
+		connect.WithSchema(licenceServiceMethods.ByName("GetUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/a3os.audit.v1.LicenceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case LicenceServiceGetLicenceProcedure:
+			licenceServiceGetLicenceHandler.ServeHTTP(w, r)
+		case LicenceServiceGetUsageProcedure:
+			licenceServiceGetUsageHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedLicenceServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedLicenceServiceHandler struct{}
+
+func (UnimplementedLicenceServiceHandler) GetLicence(context.Context, *connect.Request[v1.GetLicenceRequest]) (*connect.Response[v1.GetLicenceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.audit.v1.LicenceService.GetLicence is not implemented"))
+}
+
+func (UnimplementedLicenceServiceHandler) GetUsage(context.Context, *connect.Request[v1.GetUsageRequest]) (*connect.Response[v1.GetUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.audit.v1.LicenceService.GetUsage is not implemented"))
 }

@@ -31,6 +31,8 @@ const (
 	ConnectorServiceName = "a3os.discovery.v1.ConnectorService"
 	// SourceServiceName is the fully-qualified name of the SourceService service.
 	SourceServiceName = "a3os.discovery.v1.SourceService"
+	// UsageServiceName is the fully-qualified name of the UsageService service.
+	UsageServiceName = "a3os.discovery.v1.UsageService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -72,6 +74,8 @@ const (
 	// SourceServiceRetireSourceProcedure is the fully-qualified name of the SourceService's
 	// RetireSource RPC.
 	SourceServiceRetireSourceProcedure = "/a3os.discovery.v1.SourceService/RetireSource"
+	// UsageServiceCountUsageProcedure is the fully-qualified name of the UsageService's CountUsage RPC.
+	UsageServiceCountUsageProcedure = "/a3os.discovery.v1.UsageService/CountUsage"
 )
 
 // RunServiceClient is a client for the a3os.discovery.v1.RunService service.
@@ -630,4 +634,76 @@ type UnimplementedSourceServiceHandler struct{}
 
 func (UnimplementedSourceServiceHandler) RetireSource(context.Context, *connect.Request[v1.RetireSourceRequest]) (*connect.Response[v1.RetireSourceResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.discovery.v1.SourceService.RetireSource is not implemented"))
+}
+
+// UsageServiceClient is a client for the a3os.discovery.v1.UsageService service.
+type UsageServiceClient interface {
+	// CountUsage counts discovery runs of the tenant.
+	CountUsage(context.Context, *connect.Request[v1.CountUsageRequest]) (*connect.Response[v1.CountUsageResponse], error)
+}
+
+// NewUsageServiceClient constructs a client for the a3os.discovery.v1.UsageService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewUsageServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) UsageServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	usageServiceMethods := v1.File_a3os_discovery_v1_runs_proto.Services().ByName("UsageService").Methods()
+	return &usageServiceClient{
+		countUsage: connect.NewClient[v1.CountUsageRequest, v1.CountUsageResponse](
+			httpClient,
+			baseURL+UsageServiceCountUsageProcedure,
+			connect.WithSchema(usageServiceMethods.ByName("CountUsage")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// usageServiceClient implements UsageServiceClient.
+type usageServiceClient struct {
+	countUsage *connect.Client[v1.CountUsageRequest, v1.CountUsageResponse]
+}
+
+// CountUsage calls a3os.discovery.v1.UsageService.CountUsage.
+func (c *usageServiceClient) CountUsage(ctx context.Context, req *connect.Request[v1.CountUsageRequest]) (*connect.Response[v1.CountUsageResponse], error) {
+	return c.countUsage.CallUnary(ctx, req)
+}
+
+// UsageServiceHandler is an implementation of the a3os.discovery.v1.UsageService service.
+type UsageServiceHandler interface {
+	// CountUsage counts discovery runs of the tenant.
+	CountUsage(context.Context, *connect.Request[v1.CountUsageRequest]) (*connect.Response[v1.CountUsageResponse], error)
+}
+
+// NewUsageServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewUsageServiceHandler(svc UsageServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	usageServiceMethods := v1.File_a3os_discovery_v1_runs_proto.Services().ByName("UsageService").Methods()
+	usageServiceCountUsageHandler := connect.NewUnaryHandler(
+		UsageServiceCountUsageProcedure,
+		svc.CountUsage,
+		connect.WithSchema(usageServiceMethods.ByName("CountUsage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/a3os.discovery.v1.UsageService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case UsageServiceCountUsageProcedure:
+			usageServiceCountUsageHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedUsageServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedUsageServiceHandler struct{}
+
+func (UnimplementedUsageServiceHandler) CountUsage(context.Context, *connect.Request[v1.CountUsageRequest]) (*connect.Response[v1.CountUsageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.discovery.v1.UsageService.CountUsage is not implemented"))
 }

@@ -1,0 +1,112 @@
+// Package held is the licence that a set holds, for the services that enforce it. It promises that what it answers was verified by this
+// process against the keys that it was configured with, whatever stands in the database; that a licence which doesn't verify leaves the
+// one before; and that time doesn't go back: a clock that is behind what the set has seen is not believed. It needs neither the control
+// plane nor a sibling. It relies on `audit` to take licences and to keep the newest time.
+package held
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/id"
+	"a3os.app/libs/licence"
+	"a3os.app/libs/pg"
+)
+
+// Licence is the licence of a set.
+type Licence struct {
+	db       *pg.DB
+	verifier *licence.Verifier
+	tenant   id.Tenant
+	now      func() time.Time
+
+	mu sync.Mutex
+	// last is what was verified last: verifying again would tell the same.
+	lastFile []byte
+	last     *registryv1.Licence
+}
+
+// New makes the licence of a tenant's set, read from its database. A nil clock is the real one.
+func New(db *pg.DB, verifier *licence.Verifier, tenant id.Tenant, now func() time.Time) *Licence {
+	if now == nil {
+		now = time.Now
+	}
+	return &Licence{db: db, verifier: verifier, tenant: tenant, now: now}
+}
+
+// Allows is nil where a feature may be used for writing: the chain asks it for methods that are licensed.
+func (h *Licence) Allows(ctx context.Context, feature string) error {
+	w, err := h.Worth(ctx)
+	if err != nil {
+		return err
+	}
+	return w.Allows(feature)
+}
+
+// Worth is what the licence is worth now.
+func (h *Licence) Worth(ctx context.Context) (licence.Worth, error) {
+	var w licence.Worth
+	// The service's own read: that a licence holds is asked for no caller.
+	err := h.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		l, seen, err := h.Read(ctx, tx)
+		w = licence.At(l, later(h.now(), seen))
+		return err
+	})
+	if err != nil {
+		return w, fmt.Errorf("read the tenant's licence: %w", err)
+	}
+	return w, nil
+}
+
+// mostLicences bounds how far back a damaged licence is passed over.
+const mostLicences = 8
+
+// Read reads, in a transaction, the newest licence that verifies, nil for none, and the newest time that the set has seen.
+func (h *Licence) Read(ctx context.Context, tx pgx.Tx) (*registryv1.Licence, time.Time, error) {
+	var seen time.Time
+	if err := tx.QueryRow(ctx, "SELECT seen_at FROM audit.licence_watch").Scan(&seen); err != nil {
+		return nil, seen, err
+	}
+	rows, err := tx.Query(ctx, "SELECT file FROM audit.licences ORDER BY serial DESC, id DESC LIMIT $1", mostLicences)
+	if err != nil {
+		return nil, seen, err
+	}
+	files, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return nil, seen, err
+	}
+	return h.newest(ctx, files), seen, nil
+}
+
+func (h *Licence) newest(ctx context.Context, files [][]byte) *registryv1.Licence {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, file := range files {
+		if h.last != nil && bytes.Equal(file, h.lastFile) {
+			return h.last
+		}
+		l, err := h.verifier.OpenFor(ctx, h.tenant, 0, file)
+		if err != nil {
+			slog.ErrorContext(ctx, "a licence in the database is not believed, the one before it is used", "alarm", "licence_refused", "error", err)
+			continue
+		}
+		h.lastFile, h.last = file, l
+		return l
+	}
+	return nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,30 @@
+-- name: InsertLicence :one
+INSERT INTO registry.licences (tenant_id, serial, file, actor, reason) VALUES (@tenant_id, @serial, @file, @actor, @reason)
+RETURNING *;
+
+-- name: NewestLicence :one
+SELECT * FROM registry.licences WHERE tenant_id = @tenant_id ORDER BY serial DESC LIMIT 1;
+
+-- name: LicenceAfter :one
+-- The newest licence of a tenant whose set holds an older one.
+SELECT file FROM registry.licences WHERE tenant_id = @tenant_id AND serial > @serial ORDER BY serial DESC LIMIT 1;
+
+-- name: ListLicences :many
+SELECT * FROM registry.licences WHERE tenant_id = @tenant_id AND serial < @before ORDER BY serial DESC LIMIT @size;
+
+-- name: PutLicenceReport :exec
+INSERT INTO registry.licence_reports AS r (tenant_id, serial, state, valid_until, clock_behind, refused)
+VALUES (@tenant_id, @serial, @state, @valid_until, @clock_behind, @refused)
+ON CONFLICT (tenant_id) DO UPDATE SET serial = excluded.serial, state = excluded.state, valid_until = excluded.valid_until,
+    clock_behind = excluded.clock_behind, refused = excluded.refused, changed_at = excluded.changed_at
+WHERE (r.serial, r.state, r.valid_until, r.clock_behind, r.refused)
+    IS DISTINCT FROM (excluded.serial, excluded.state, excluded.valid_until, excluded.clock_behind, excluded.refused);
+
+-- name: LicenceReportsOf :many
+SELECT * FROM registry.licence_reports WHERE tenant_id = ANY (@tenant_ids::uuid[]);
+
+-- name: KeepUsage :exec
+INSERT INTO registry.usage_reports (tenant_id, until, note) VALUES (@tenant_id, @until, @note) ON CONFLICT DO NOTHING;
+
+-- name: NewestUsage :one
+SELECT * FROM registry.usage_reports WHERE tenant_id = @tenant_id ORDER BY until DESC LIMIT 1;

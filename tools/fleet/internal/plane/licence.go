@@ -1,0 +1,189 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/licence"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// LicenceTerms are what a licence is issued for.
+type LicenceTerms struct {
+	// Plan is its name, for people.
+	Plan string
+	// Features that may be used, all there are when empty; Connectors are kinds of systems, `*` for every one.
+	Features, Connectors []string
+	// Seats are the people who may be in.
+	Seats int64
+	// From and Until bound it; GraceDays follow.
+	From, Until time.Time
+	GraceDays   int32
+	// ReportsUsage has the set report how much it uses.
+	ReportsUsage bool
+}
+
+const (
+	// developmentPlan is what a plane `dev` gives each of its tenants by itself.
+	developmentPlan = "development"
+	// developmentYears is how long that holds, and renewBefore when `up` issues the next one.
+	developmentYears = 1
+	renewBefore      = 60 * 24 * time.Hour
+)
+
+func development(now time.Time) LicenceTerms {
+	const seats, grace = 10_000, 30
+	return LicenceTerms{Plan: developmentPlan, Connectors: []string{"*"}, Seats: seats, From: now.Add(-time.Hour), Until: now.AddDate(developmentYears, 0, 0), GraceDays: grace, ReportsUsage: true}
+}
+
+// LicenceKeys are the public keys that licences of this plane are verified with, joined by commas.
+func (p *Plane) LicenceKeys() (string, error) {
+	if err := p.openState(); err != nil {
+		return "", err
+	}
+	return p.platform.LicenceKeys()
+}
+
+// IssueLicence signs a licence with the plane's own key and hands it to the tenant's set.
+func (p *Plane) IssueLicence(ctx context.Context, tenant string, terms LicenceTerms, reason string) (*registryv1.IssuedLicence, error) {
+	return p.withRegistry(ctx, func(conn *grpc.ClientConn) (*registryv1.IssuedLicence, error) {
+		res, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: tenant})
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		who, err := id.ParseTenant(res.GetStatus().GetTenant().GetId())
+		if err != nil {
+			return nil, err
+		}
+		known, err := licencesOf(ctx, conn, who)
+		if err != nil {
+			return nil, err
+		}
+		return p.issue(ctx, conn, who, known, terms, reason)
+	})
+}
+
+// InstallLicence hands a licence that was signed elsewhere to its tenant's set.
+func (p *Plane) InstallLicence(ctx context.Context, file []byte, reason string) (*registryv1.IssuedLicence, error) {
+	return p.withRegistry(ctx, func(conn *grpc.ClientConn) (*registryv1.IssuedLicence, error) {
+		return p.putLicence(ctx, conn, file, reason)
+	})
+}
+
+// Licences are a tenant's, the newest first, and what its set says of the one it holds.
+func (p *Plane) Licences(ctx context.Context, tenant string) (*registryv1.ListLicencesResponse, error) {
+	var out *registryv1.ListLicencesResponse
+	_, err := p.withRegistry(ctx, func(conn *grpc.ClientConn) (*registryv1.IssuedLicence, error) {
+		var err error
+		out, err = registryv1.NewLicenceServiceClient(conn).ListLicences(ctx, &registryv1.ListLicencesRequest{Tenant: tenant})
+		return nil, err
+	})
+	return out, err
+}
+
+func (p *Plane) withRegistry(ctx context.Context, do func(*grpc.ClientConn) (*registryv1.IssuedLicence, error)) (*registryv1.IssuedLicence, error) {
+	if _, done, err := p.reader(ctx); err != nil {
+		return nil, err
+	} else {
+		done()
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	out, err := do(conn)
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	return out, nil
+}
+
+func licencesOf(ctx context.Context, conn *grpc.ClientConn, tenant id.Tenant) (*registryv1.ListLicencesResponse, error) {
+	res, err := registryv1.NewLicenceServiceClient(conn).ListLicences(ctx, &registryv1.ListLicencesRequest{Tenant: tenant.String(), PageSize: 1})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	return res, nil
+}
+
+// issue signs and puts. The serial is greater than that of every licence that the registry or the set knows.
+func (p *Plane) issue(ctx context.Context, conn *grpc.ClientConn, tenant id.Tenant, known *registryv1.ListLicencesResponse, terms LicenceTerms, reason string) (*registryv1.IssuedLicence, error) {
+	serial := known.GetReport().GetSerial()
+	for _, l := range known.GetLicences() {
+		serial = max(serial, l.GetLicence().GetSerial())
+	}
+	if len(terms.Features) == 0 {
+		terms.Features = licence.Features()
+	}
+	reports := registryv1.UsageReports_USAGE_REPORTS_OFF
+	if terms.ReportsUsage {
+		reports = registryv1.UsageReports_USAGE_REPORTS_ON
+	}
+	signer, err := p.platform.LicenceSigner()
+	if err != nil {
+		return nil, err
+	}
+	file, err := signer.Sign(ctx, &registryv1.Licence{
+		Id: id.NewLicence().String(), Plane: p.state.Plane, TenantId: tenant.String(), Serial: serial + 1, Plan: terms.Plan,
+		Features: terms.Features, Connectors: terms.Connectors, Seats: terms.Seats,
+		ValidFrom: timestamppb.New(terms.From), ValidUntil: timestamppb.New(terms.Until), GraceDays: terms.GraceDays,
+		IssuedAt: timestamppb.Now(), UsageReports: reports,
+	})
+	if errors.Is(err, licence.ErrMalformed) {
+		return nil, fault.New(fault.InvalidArgument, "%v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.putLicence(ctx, conn, file, reason)
+}
+
+func (p *Plane) putLicence(ctx context.Context, conn *grpc.ClientConn, file []byte, reason string) (*registryv1.IssuedLicence, error) {
+	res, err := registryv1.NewLicenceWriteServiceClient(conn).PutLicence(ctx, &registryv1.PutLicenceRequest{File: file, Reason: reason})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	// Where the set is this machine's, it finds the licence without the registry as well.
+	for _, t := range p.state.Tenants {
+		if t.ID.String() == res.GetLicence().GetLicence().GetTenantId() {
+			_, err = p.platform.PutLicence(ctx, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}, file)
+		}
+	}
+	return res.GetLicence(), err
+}
+
+// licensed sees that a tenant of a plane `dev` has a licence, and that its set finds the newest one there is before it knows of any
+// registry. A plane `prod` issues none by itself.
+func (p *Plane) licensed(ctx context.Context, conn *grpc.ClientConn, set platform.Set) (changed bool, err error) {
+	known, err := licencesOf(ctx, conn, set.Tenant)
+	if err != nil {
+		return false, err
+	}
+	var newest *registryv1.IssuedLicence
+	if l := known.GetLicences(); len(l) > 0 {
+		newest = l[0]
+	}
+	now := time.Now()
+	ends := newest.GetLicence().GetValidUntil().AsTime().Add(-renewBefore)
+	if p.state.Plane == "dev" && (newest == nil || newest.GetLicence().GetPlan() == developmentPlan && now.After(ends)) {
+		if newest, err = p.issue(ctx, conn, set.Tenant, known, development(now), "a development plane licenses its own tenants"); err != nil {
+			return false, fmt.Errorf("issue a development licence: %w", err)
+		}
+		changed = true
+	}
+	if newest == nil {
+		return changed, nil
+	}
+	did, err := p.platform.PutLicence(ctx, set, newest.GetFile())
+	return changed || did, err
+}
