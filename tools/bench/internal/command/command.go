@@ -2,6 +2,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,7 +57,10 @@ func measurements() []measurement {
 			return routing.Measure(ctx, routing.Config{Root: o.root, Rounds: figure.Rounds, Routes: routes})
 		}},
 		{"reports", func(ctx context.Context, o options) (figure.Figure, error) {
-			const sets = 10_000
+			sets, err := strconv.Atoi(cmp.Or(os.Getenv("A3_BENCH_SETS"), "10000"))
+			if err != nil {
+				return figure.Figure{}, fmt.Errorf("A3_BENCH_SETS is no number: %w", err)
+			}
 			return reports.Measure(ctx, reports.Config{Root: o.root, Rounds: figure.Rounds, Sets: sets})
 		}},
 		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
