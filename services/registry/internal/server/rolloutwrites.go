@@ -244,7 +244,12 @@ func (s *rolloutWrites) allow(ctx context.Context, h *heldRollout, t *registryv1
 		if ok, why := rollout.Passes(h.GetPolicy(), t, req.GetSamples(), h.now); !ok {
 			return errNotNow.With("tenant %s has not passed: %s", t.GetSlug(), why)
 		}
-		return s.runs(ctx, h, tenant, h.GetRelease(), t.GetSince().AsTime())
+		// Who is not to be watched at all has said all that there is to say when the change was confirmed.
+		since := t.GetSince()
+		if h.GetPolicy().GetBake().AsDuration() == 0 {
+			since = t.GetChangedAt()
+		}
+		return s.runs(ctx, h, tenant, h.GetRelease(), since.AsTime())
 	case (from == changing || from == baking) && to == failed:
 		if req.GetDetail() == "" {
 			return fault.New(fault.InvalidArgument, "detail: say why tenant %s failed", t.GetSlug())

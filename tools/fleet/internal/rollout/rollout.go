@@ -1,0 +1,308 @@
+// Package rollout carries a rollout out: it begins tenants as the rollout's rules allow, watches those that are changed, and has those
+// go back that the policy says. It promises that what it was about to do when it was killed, anywhere, is taken up and done once; that it
+// begins nobody once a tenant has failed; and that steering (pause, resume, skip, retarget, abort), by anybody, is noticed within a
+// second. What counts as passed the registry decides, by what sets say of themselves; libs/rollout has the rules that both go by. It
+// relies on its Operator to change one tenant, safely and once.
+package rollout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/failpoint"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/rollout"
+)
+
+// States in short.
+const (
+	changing    = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_CHANGING
+	baking      = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_BAKING
+	passed      = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_PASSED
+	failed      = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_FAILED
+	rollingBack = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK
+	rolledBack  = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLED_BACK
+
+	halted = registryv1.RolloutState_ROLLOUT_STATE_HALTED
+)
+
+// Operator changes one tenant.
+type Operator interface {
+	// Bring has a tenant of the rollout run a release, by an operation of its own, and returns when its set itself says so. An operation
+	// of the rollout that was cut off is taken up. begun is told the operation's id before any of it is done.
+	Bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error
+}
+
+// Reporter is told what happens.
+type Reporter interface {
+	Done(step string, took time.Duration)
+	Note(text string)
+}
+
+// Engine carries rollouts out.
+type Engine struct {
+	// Conn is the registry, as an operator.
+	Conn     *grpc.ClientConn
+	Operator Operator
+	// Probe asks a tenant something that asks nothing of its users: whether it answers.
+	Probe  func(ctx context.Context, slug string) error
+	Report Reporter
+	// Within is how long bringing one tenant to a release may take; 0 is ten minutes. What takes longer has failed.
+	Within time.Duration
+	// Memory is a directory that remembers the leases that this machine took.
+	Memory string
+	// Detach ends when nothing is left to do but to wait for an operator.
+	Detach bool
+}
+
+// lookEvery is how soon it is noticed that somebody steers, and how often those watched are looked at.
+const lookEvery = time.Second
+
+// carrying is one rollout in hand.
+type carrying struct {
+	*Engine
+	id, token string
+	// under are the tenants that work is done for, here.
+	under map[string]bool
+	// done tells of work that ended.
+	done chan ended
+	// stopped is why no more is begun here.
+	stopped error
+	workers sync.WaitGroup
+	watched map[string]*watched
+	waits   string
+	mu      sync.Mutex // guards waits, which the lease's keeper reads
+}
+
+type ended struct {
+	tenant string
+	err    error
+}
+
+// Carry takes a rollout's lease and carries it out until it has ended, or halted and gone back. It answers the rollout as it is then.
+func (e *Engine) Carry(ctx context.Context, id string) (r *registryv1.Rollout, err error) {
+	token, err := e.take(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	c := &carrying{Engine: e, id: id, token: token, under: map[string]bool{}, done: make(chan ended), watched: map[string]*watched{}}
+	ctx, stop := c.keep(ctx)
+	defer stop()
+	r, err = c.loop(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("rollout %s was interrupted: what is done stays done; take it up with fleet rollout carry %s", id, id)
+	}
+	return r, errors.Join(err, c.giveBack(ctx))
+}
+
+// loop looks, does what may be done, and waits. When it ends, nothing is under way here any more.
+func (c *carrying) loop(ctx context.Context) (r *registryv1.Rollout, err error) {
+	work, stop := context.WithCancel(ctx)
+	defer func() {
+		// What is under way is ended in good order first.
+		stop()
+		for len(c.under) > 0 {
+			delete(c.under, (<-c.done).tenant)
+		}
+	}()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		now, err := c.read(ctx)
+		again := false
+		if err == nil {
+			r = now
+			again, err = c.step(work, r)
+		}
+		switch {
+		case fault.KindOf(err) == fault.Unavailable: // the registry restarts: nothing is known to be otherwise
+			c.Report.Note("the registry does not answer, waiting for it: " + err.Error())
+		case err != nil:
+			return r, err
+		case again:
+			continue
+		case len(c.under) == 0 && c.over(r):
+			return r, c.stopped
+		}
+		select {
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-tick.C:
+		case x := <-c.done:
+			delete(c.under, x.tenant)
+			if x.err != nil {
+				c.stopped = x.err
+			}
+		}
+	}
+}
+
+// over says that nothing is left to be done here.
+func (c *carrying) over(r *registryv1.Rollout) bool {
+	switch {
+	case c.stopped != nil:
+		return true
+	case r.GetEndedAt() != nil:
+		return true
+	case r.GetState() == halted:
+		return len(rollout.Back(r)) == 0
+	}
+	return c.Detach && r.GetState() == registryv1.RolloutState_ROLLOUT_STATE_PAUSED
+}
+
+// step does everything that may be done now; again says that the rollout was changed and is to be read anew.
+func (c *carrying) step(ctx context.Context, r *registryv1.Rollout) (again bool, err error) {
+	if c.stopped != nil {
+		return false, nil
+	}
+	for _, t := range r.GetTenants() {
+		switch {
+		case c.under[t.GetTenantId()]:
+		case t.GetState() == changing:
+			c.work(ctx, r, t, r.GetRelease(), baking)
+		case t.GetState() == rollingBack:
+			c.work(ctx, r, t, t.GetReleaseFrom(), rolledBack)
+		case t.GetState() == baking && r.GetEndedAt() == nil:
+			did, err := c.watch(ctx, r, t)
+			if again = again || did; err != nil {
+				return again, err
+			}
+		}
+	}
+	if again {
+		return true, nil
+	}
+	for _, t := range rollout.Back(r) {
+		if t.GetState() != rollingBack {
+			return true, c.record(ctx, t, rollingBack, what{detail: "the rollout halted: " + r.GetDetail()})
+		}
+	}
+	startable, waits := rollout.Startable(r, time.Now())
+	c.wait(waits)
+	if len(startable) == 0 {
+		return false, nil
+	}
+	if err := failpoint.Here("fleet.rollout.before-begin"); err != nil {
+		return false, err
+	}
+	err = c.record(ctx, startable[0], changing, what{})
+	if isNotNow(err) { // somebody steered since, or the registry's clock is another
+		c.wait(err.Error())
+		return false, nil //nolint:nilerr // that it may not be now is what is waited for
+	}
+	return err == nil, err
+}
+
+// work brings a tenant to a release, beside others.
+func (c *carrying) work(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) {
+	c.under[t.GetTenantId()] = true
+	c.workers.Go(func() { c.done <- ended{t.GetTenantId(), c.bring(ctx, r, t, release, then)} })
+}
+
+func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) error {
+	const most = 10 * time.Minute
+	within := cmp.Or(c.Within, most)
+	began := time.Now()
+	bound, cancel := context.WithTimeout(ctx, within)
+	err := c.Operator.Bring(bound, r, t, release, func(operation string) error {
+		return c.record(bound, t, t.GetState(), what{operation: operation})
+	})
+	if bound.Err() != nil {
+		err = fmt.Errorf("it took longer than %s: %w", within, err)
+	}
+	cancel()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		if err := failpoint.Here("fleet.rollout.brought"); err != nil {
+			return err
+		}
+		if err = c.confirmed(ctx, t, then); err == nil {
+			verb := "runs"
+			if then == rolledBack {
+				verb = "is back at"
+			}
+			c.Report.Done(fmt.Sprintf("%s: %s %s %s", waveOf(r, t), t.GetSlug(), verb, release), time.Since(began))
+			return failpoint.Here("fleet.rollout.recorded")
+		}
+	}
+	if then == rolledBack {
+		// Nothing else can be done for it by itself: an operator looks at it, and has the rollout carried on.
+		return fmt.Errorf("%s could not go back to %s: %w", t.GetSlug(), release, err)
+	}
+	c.Report.Note(fmt.Sprintf("%s failed: %s", t.GetSlug(), fault.FromRPC(err)))
+	return c.record(ctx, t, failed, what{detail: clip(err.Error())})
+}
+
+// confirmed records that a tenant was brought to a release, once the registry has heard so from its set: where nothing had to be started
+// anew, that is with its next report.
+func (c *carrying) confirmed(ctx context.Context, t *registryv1.RolloutTenant, then registryv1.RolloutTenantState) error {
+	const most, every = 2 * time.Minute, 250 * time.Millisecond
+	tick, end := time.NewTicker(every), time.Now().Add(most)
+	defer tick.Stop()
+	for {
+		err := c.record(ctx, t, then, what{})
+		if !isNotNow(err) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func waveOf(r *registryv1.Rollout, t *registryv1.RolloutTenant) string {
+	if w := r.GetPolicy().GetWaves(); int(t.GetWave()) < len(w) {
+		return w[t.GetWave()].GetName()
+	}
+	return ""
+}
+
+// what is said of a tenant besides its state.
+type what struct {
+	operation       string
+	samples, probes int64
+	detail          string
+}
+
+func (c *carrying) record(ctx context.Context, t *registryv1.RolloutTenant, state registryv1.RolloutTenantState, w what) error {
+	_, err := registryv1.NewRolloutWriteServiceClient(c.Conn).RecordRolloutTenant(ctx, &registryv1.RecordRolloutTenantRequest{
+		RolloutId: c.id, LeaseToken: c.token, TenantId: t.GetTenantId(), State: state,
+		OperationId: w.operation, Samples: w.samples, Probes: w.probes, Detail: w.detail,
+	}, grpc.WaitForReady(true))
+	return fault.FromRPC(err)
+}
+
+func (c *carrying) read(ctx context.Context) (*registryv1.Rollout, error) {
+	res, err := registryv1.NewRolloutServiceClient(c.Conn).GetRollout(ctx, &registryv1.GetRolloutRequest{RolloutId: c.id}, grpc.WaitForReady(true))
+	return res.GetRollout(), fault.FromRPC(err)
+}
+
+// isNotNow is the registry's word that the rules don't allow something yet.
+func isNotNow(err error) bool {
+	f, ok := errors.AsType[*fault.Error](err)
+	return ok && f.Reason == "ROLLOUT_NOT_NOW"
+}
+
+// clip keeps what is recorded within its bound.
+func clip(text string) string {
+	const most = 1900
+	if len(text) > most {
+		return text[:most] + "…"
+	}
+	return text
+}

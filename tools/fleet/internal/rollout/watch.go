@@ -1,0 +1,186 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/rollout"
+)
+
+const (
+	// silentFor is how long a set that is watched may say nothing.
+	silentFor = 90 * time.Second
+	// compared is at least how long before its change a tenant's figures are taken from.
+	compared = 10 * time.Minute
+	// probesATime bounds how many probes one look makes, so that a quiet tenant is asked steadily and not flooded.
+	probesATime = 5
+)
+
+// watched is what was seen of a tenant while it is watched. Probes are counted here: who takes the rollout up counts anew.
+type watched struct {
+	since          time.Time
+	probes, misses int64
+	// before are the tenant's figures before its change, and started how often its components had started anew when this began.
+	before   *registryv1.TenantFigures
+	started  map[string]int32
+	lastMiss error
+}
+
+// counted is what a set's components have counted since they started, which they did with the change. The figures of a window also hold
+// what the processes before it counted last.
+type counted struct {
+	requests, errors, failedJobs int64
+	restarts                     int32
+}
+
+func (w *watched) count(status *registryv1.TenantStatus) (c counted) {
+	for _, r := range status.GetReports() {
+		c.requests += r.GetFigures().GetRequests()
+		c.errors += r.GetFigures().GetErrors()
+		c.failedJobs += r.GetFigures().GetFailedJobs()
+		more := r.GetRestarts() - w.started[r.GetName()]
+		if more == 0 && r.GetStartedAt().AsTime().After(w.since) {
+			more = 1 // it started anew before anybody here looked
+		}
+		c.restarts += more
+	}
+	return c
+}
+
+// watch looks at a tenant that was changed, and says whether it moved on.
+func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (moved bool, err error) {
+	w := c.watched[t.GetTenantId()]
+	if w == nil || !w.since.Equal(t.GetSince().AsTime()) {
+		w = &watched{since: t.GetSince().AsTime()}
+		if w.before, err = c.figures(ctx, t, t.GetChangedAt().AsTime().Add(-max(compared, r.GetPolicy().GetBake().AsDuration())), t.GetChangedAt().AsTime()); err != nil {
+			return false, err
+		}
+		c.watched[t.GetTenantId()] = w
+	}
+	after, err := c.figures(ctx, t, w.since, time.Time{})
+	if err != nil {
+		return false, err
+	}
+	status, err := c.tenant(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	if w.started == nil {
+		w.started = map[string]int32{}
+		for _, r := range status.GetReports() {
+			w.started[r.GetName()] = r.GetRestarts()
+		}
+	}
+	own := w.count(status)
+	c.probe(ctx, r, t, w, own.requests)
+	said := what{samples: max(own.requests, w.probes), probes: w.probes}
+	if said.detail = breach(r, t, w, own, after, status); said.detail != "" {
+		c.Report.Note(fmt.Sprintf("%s left its gates: %s", t.GetSlug(), said.detail))
+		return true, c.record(ctx, t, failed, said)
+	}
+	ok, why := rollout.Passes(r.GetPolicy(), t, said.samples, time.Now())
+	if ok {
+		if err = c.record(ctx, t, passed, said); !isNotNow(err) {
+			return err == nil, err
+		}
+		why = err.Error()
+	}
+	c.wait(fmt.Sprintf("%s: %s", t.GetSlug(), why))
+	return false, nil
+}
+
+// breach says which gate a tenant has left; empty for none. Its own figures before are what it is held against.
+func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own counted, after *registryv1.TenantFigures, status *registryv1.TenantStatus) string {
+	g, before := r.GetPolicy().GetGates(), w.before
+	for _, c := range status.GetReports() {
+		if c.GetReportedAt().AsTime().Before(t.GetSince().AsTime()) {
+			if silent := time.Since(c.GetReportedAt().AsTime()); silent > silentFor {
+				return fmt.Sprintf("%s has said nothing for %s", c.GetName(), silent.Round(time.Second))
+			}
+			continue
+		}
+		switch {
+		case c.GetHealth() != registryv1.Health_HEALTH_SERVING:
+			return c.GetName() + " does not serve"
+		case c.GetRelease() != r.GetRelease():
+			return fmt.Sprintf("%s says that it runs %s", c.GetName(), c.GetRelease())
+		}
+	}
+	was, is := share(before.GetErrors(), before.GetRequests()), share(own.errors, own.requests)
+	switch {
+	case is > was+g.GetErrorRatioGrowth():
+		return fmt.Sprintf("%.2f %% of requests fail, %.2f %% did before", percent*is, percent*was)
+	case share(w.misses, w.probes) > g.GetErrorRatioGrowth():
+		return fmt.Sprintf("%d of %d probes failed: %v", w.misses, w.probes, w.lastMiss)
+	case g.GetP99Factor() > 0 && before.GetP99Seconds() > 0 && after.GetP99Seconds() > g.GetP99Factor()*before.GetP99Seconds():
+		return fmt.Sprintf("p99 is %.0f ms, it was %.0f ms before", millis*after.GetP99Seconds(), millis*before.GetP99Seconds())
+	case own.restarts > g.GetRestarts():
+		return fmt.Sprintf("%d restarts since the change", own.restarts)
+	case own.failedJobs > g.GetFailedJobs():
+		return fmt.Sprintf("%d jobs failed for good", own.failedJobs)
+	case g.GetAuditBacklog() > 0 && after.GetAuditBacklog() > g.GetAuditBacklog():
+		return fmt.Sprintf("%d audit events wait to be sealed", after.GetAuditBacklog())
+	}
+	return ""
+}
+
+const (
+	percent = 100
+	millis  = 1000
+)
+
+func share(part, whole int64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return float64(part) / float64(whole)
+}
+
+// probe asks a tenant that its users ask too little.
+func (c *carrying) probe(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, requests int64) {
+	if c.Probe == nil {
+		return
+	}
+	for range probesATime {
+		if max(requests, w.probes) >= r.GetPolicy().GetSamples() || ctx.Err() != nil {
+			return
+		}
+		w.probes++
+		if err := c.Probe(ctx, t.GetSlug()); err != nil && ctx.Err() == nil {
+			w.misses++
+			w.lastMiss = err
+		}
+	}
+}
+
+func (c *carrying) tenant(ctx context.Context, t *registryv1.RolloutTenant) (*registryv1.TenantStatus, error) {
+	res, err := registryv1.NewTenantServiceClient(c.Conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: t.GetTenantId()}, grpc.WaitForReady(true))
+	return res.GetStatus(), fault.FromRPC(err)
+}
+
+// figures are what a tenant's set did within a window; a zero until means now.
+func (c *carrying) figures(ctx context.Context, t *registryv1.RolloutTenant, from, until time.Time) (*registryv1.TenantFigures, error) {
+	const oldest = 24*time.Hour - time.Minute
+	if least := time.Now().Add(-oldest); from.Before(least) {
+		from = least
+	}
+	req := &registryv1.BatchGetFiguresRequest{TenantIds: []string{t.GetTenantId()}, From: timestamppb.New(from)}
+	if !until.IsZero() {
+		req.Until = timestamppb.New(until)
+	}
+	res, err := registryv1.NewFigureServiceClient(c.Conn).BatchGetFigures(ctx, req, grpc.WaitForReady(true))
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	for _, f := range res.GetFigures() {
+		return f, nil
+	}
+	return &registryv1.TenantFigures{}, nil
+}
