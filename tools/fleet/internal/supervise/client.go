@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -24,6 +25,8 @@ var ErrNotRunning = errors.New("the plane is not running")
 type Client struct {
 	dir  Dir
 	http *http.Client
+	// token of one group; empty for who may read the control key.
+	token string
 }
 
 // NewClient makes a client; it connects when it is used.
@@ -33,6 +36,13 @@ func NewClient(dir Dir) *Client {
 		return d.DialContext(ctx, "unix", dir.Socket())
 	}
 	return &Client{dir: dir, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+}
+
+// Bound makes a client that reaches the units of one group, with a token of TokenFor.
+func Bound(dir Dir, token string) *Client {
+	c := NewClient(dir)
+	c.token = token
+	return c
 }
 
 // Running says whether a supervisor answers.
@@ -227,6 +237,14 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return err
 	}
+	token := c.token
+	if token == "" {
+		// A supervisor of an earlier release has no key, and asks for none.
+		if token, err = c.dir.key(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("read the supervisor's control key: %w", err)
+		}
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -27,6 +28,8 @@ type Daemon struct {
 	dir    Dir
 	spawn  *spawner
 	bounds *bounds
+	// key opens the control socket.
+	key string
 
 	mu       sync.Mutex
 	keepers  map[string]*keeper
@@ -53,7 +56,11 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	defer stopSpawning()
 	ctx, finish := context.WithCancel(ctx)
 	defer finish()
-	d := &Daemon{dir: dir, spawn: newSpawner(sctx), bounds: newBounds(dir), keepers: map[string]*keeper{}, finish: finish}
+	key, err := dir.makeKey()
+	if err != nil {
+		return fmt.Errorf("make the control key: %w", err)
+	}
+	d := &Daemon{dir: dir, key: key, spawn: newSpawner(sctx), bounds: newBounds(dir), keepers: map[string]*keeper{}, finish: finish}
 	if err := d.endLeftovers(); err != nil {
 		return err
 	}
@@ -292,27 +299,54 @@ func (d *Daemon) statuses() []Status {
 	return out
 }
 
-// handler is the control socket: whoever can open it is this user or root.
+// handler is the control socket: whoever can open it is this user or root, and shows what they may.
 func (d *Daemon) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /about", func(w http.ResponseWriter, _ *http.Request) {
+	handle := func(pattern string, do func(c caller, w http.ResponseWriter, r *http.Request)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			c, err := whoAsks(d.key, r, time.Now())
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusUnauthorized)
+				return
+			}
+			do(c, w, r)
+		})
+	}
+	handle("GET /about", func(_ caller, w http.ResponseWriter, _ *http.Request) {
 		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: d.bounds.why}, nil)
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.statuses(), nil) })
-	mux.HandleFunc("POST /units", func(w http.ResponseWriter, r *http.Request) {
+	handle("GET /status", func(c caller, w http.ResponseWriter, _ *http.Request) {
+		all := d.statuses()
+		answer(w, slices.DeleteFunc(all, func(s Status) bool { return c.may(s.Group, s.Name) != nil }), nil)
+	})
+	handle("POST /units", func(c caller, w http.ResponseWriter, r *http.Request) {
 		var u Unit
-		if err := readJSON(r.Body, &u); err != nil {
+		err := readJSON(r.Body, &u)
+		if err == nil {
+			err = c.may(u.Group, u.Name)
+		}
+		if err != nil {
 			answer(w, nil, err)
 			return
 		}
 		changed, err := d.apply(u, false) //nolint:contextcheck // a unit outlives who asked for it
 		answer(w, changed, err)
 	})
-	mux.HandleFunc("DELETE /units/{name...}", func(w http.ResponseWriter, r *http.Request) {
-		changed, err := d.drop(r.PathValue("name"))
+	handle("DELETE /units/{name...}", func(c caller, w http.ResponseWriter, r *http.Request) {
+		name := r.PathValue("name")
+		group, _, _ := strings.Cut(name, "/")
+		if err := c.may(group, name); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		changed, err := d.drop(name)
 		answer(w, changed, err)
 	})
-	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, _ *http.Request) {
+	handle("POST /stop", func(c caller, w http.ResponseWriter, _ *http.Request) {
+		if !c.all {
+			answer(w, nil, errors.New("to stop the plane is not a tenant's affair"))
+			return
+		}
 		d.stopAll()
 		answer(w, true, remove(d.dir.unitsFile()))
 		d.finish()
