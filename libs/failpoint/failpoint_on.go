@@ -30,6 +30,20 @@ var (
 	}()
 )
 
+// Given is the line of the environment, for a process that starts another with none.
+func Given() string {
+	mu.Lock()
+	defer mu.Unlock()
+	return given
+}
+
+// Give is that line in the process that was started.
+func Give(line string) {
+	mu.Lock()
+	defer mu.Unlock()
+	given = line
+}
+
 // Here does what is said of point.
 func Here(point string) error {
 	mu.Lock()

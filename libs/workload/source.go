@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -32,6 +33,17 @@ func OpenSource(dir string, want Identity) (*Source, error) {
 	if _, err := s.Reload(); err != nil {
 		return nil, err
 	}
+	return s, nil
+}
+
+// NewSource is a source of one keypair that is kept in memory alone, for a process that lives no longer than the keypair does. It is
+// never renewed: Store and Reload fail.
+func NewSource(k Keypair) (*Source, error) {
+	if k.Leaf() == nil {
+		return nil, errors.New("make a source: the keypair is empty")
+	}
+	s := &Source{identity: k.identity}
+	s.current.Store(&k)
 	return s, nil
 }
 

@@ -7,6 +7,7 @@ package platform
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -52,6 +53,27 @@ type Platform interface {
 	Delete(ctx context.Context, s Set) (changed bool, err error)
 	// Remains looks for what is left of a set, everywhere that it could be, and names each thing; none where it is gone.
 	Remains(ctx context.Context, s Set) ([]string, error)
+}
+
+// Delegator is a platform some of whose steps can be done by a process that holds one tenant's credentials and nothing else.
+type Delegator interface {
+	Platform
+	// Delegate is what such a process gets to work on one set, until a time.
+	Delegate(ctx context.Context, s Set, r Release, until time.Time) (Delegation, error)
+	// Delegated keeps what such a process found out that the platform remembers: a step of the set is done.
+	Delegated(s Set, r Release, step string) error
+}
+
+// Delegation is what a process may that works on one set.
+type Delegation struct {
+	// Steps that it does by itself.
+	Steps []string
+	// Config is what it opens the platform with. It holds secrets.
+	Config json.RawMessage
+	// Reads, Runs and Writes are the paths that it may read, run programs from, and change; the kernel keeps it from all others.
+	Reads, Runs, Writes []string
+	// Ports of this machine, and of others, that it may connect to.
+	Ports []uint16
 }
 
 // Where is where a platform works.

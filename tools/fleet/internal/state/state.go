@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/google/renameio/v2"
 
@@ -57,7 +58,11 @@ type State struct {
 	// Tenants in the order in which they came.
 	Tenants []Tenant `json:"tenants"`
 
+	// LastAccount is the highest user id that was ever chosen: none is used twice, also when its name is forgotten.
+	LastAccount uint32 `json:"last_account,omitempty"`
+
 	path string
+	mu   sync.Mutex
 }
 
 // Tenant is what the platform remembers of a tenant. The registry is the truth about it; this is how far its making came.
@@ -111,8 +116,17 @@ func Exists(home string) bool {
 	return err == nil
 }
 
-// Save writes the state, whole or not at all.
+// Save writes the state, whole or not at all. A part of one is nobody's to keep.
 func (s *State) Save() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.save()
+}
+
+func (s *State) save() error {
+	if s.path == "" {
+		return nil
+	}
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
@@ -130,11 +144,72 @@ func (s *State) SetRuns(set, release string) error { return s.note(s.Runs, set, 
 func (s *State) SetMigrated(set, release string) error { return s.note(s.Migrated, set, release) }
 
 func (s *State) note(in map[string]string, set, release string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if in[set] == release {
 		return nil
 	}
 	in[set] = release
-	return s.Save()
+	return s.save()
+}
+
+// Part is what whoever works on some sets has to know: what was chosen for those, and nothing of others.
+func (s *State) Part(sets ...string) *State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &State{Version: s.Version, ID: s.ID, Plane: s.Plane, Front: s.Front, Served: s.Served, LastAccount: s.LastAccount,
+		Ports: part(s.Ports, sets), Migrated: part(s.Migrated, sets), Runs: part(s.Runs, sets), Accounts: part(s.Accounts, sets)}
+}
+
+// part is what of a map is about one of some sets: its name, or what begins with that.
+func part[V any](of map[string]V, sets []string) map[string]V {
+	out := map[string]V{}
+	for name, v := range of {
+		set, _, _ := strings.Cut(name, "/")
+		if slices.Contains(sets, set) {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// Forget forgets all that was chosen for a set.
+func (s *State) Forget(set string) (changed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, gone := range []bool{forget(s.Ports, set), forget(s.Migrated, set), forget(s.Runs, set), forget(s.Accounts, set)} {
+		changed = changed || gone
+	}
+	if !changed {
+		return false, nil
+	}
+	return true, s.save()
+}
+
+func forget[V any](of map[string]V, set string) (changed bool) {
+	for name := range part(of, []string{set}) {
+		delete(of, name)
+		changed = true
+	}
+	return changed
+}
+
+// Mentions names what is remembered of a set.
+func (s *State) Mentions(set string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for name := range part(s.Ports, []string{set}) {
+		out = append(out, "port of "+name)
+	}
+	for name := range part(s.Accounts, []string{set}) {
+		out = append(out, "user id of "+name)
+	}
+	if _, ok := s.Runs[set]; ok {
+		out = append(out, "release of "+set)
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Tenant finds a tenant by slug or id.
@@ -149,12 +224,17 @@ func (s *State) Tenant(name string) (*Tenant, bool) {
 
 // Account is the user id of a name, chosen once. pick answers an id that is nobody's, from near on; zero is anywhere.
 func (s *State) Account(name string, pick func(near uint32) (uint32, error)) (uint32, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if id, ok := s.Accounts[name]; ok {
 		return id, nil
 	}
-	var near uint32
+	near := s.LastAccount
 	for _, id := range s.Accounts {
-		near = max(near, id+1)
+		near = max(near, id)
+	}
+	if near > 0 {
+		near++
 	}
 	id, err := pick(near)
 	if err != nil {
@@ -164,7 +244,8 @@ func (s *State) Account(name string, pick func(near uint32) (uint32, error)) (ui
 		s.Accounts = map[string]uint32{}
 	}
 	s.Accounts[name] = id
-	return id, s.Save()
+	s.LastAccount = max(s.LastAccount, id)
+	return id, s.save()
 }
 
 // Ports below those that systems hand out by themselves (32768 on Linux), so that a connection made by chance does not sit on one.
@@ -175,6 +256,8 @@ const (
 
 // Port is the port of a name, chosen once: free at that moment, and nobody else's in this plane.
 func (s *State) Port(name string) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if p, ok := s.Ports[name]; ok {
 		return p, nil
 	}
@@ -190,13 +273,15 @@ func (s *State) Port(name string) (int, error) {
 			continue
 		}
 		s.Ports[name] = port
-		return port, s.Save()
+		return port, s.save()
 	}
 	return 0, fmt.Errorf("no free port was found between %d and %d on 127.0.0.1", firstPort, firstPort+portCount)
 }
 
 // ForgetTaken gives up ports that somebody else listens on by now. It is for a plane that is not running.
 func (s *State) ForgetTaken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	changed := false
 	for name, port := range s.Ports {
 		if !Free(port) {
@@ -207,7 +292,7 @@ func (s *State) ForgetTaken() error {
 	if !changed {
 		return nil
 	}
-	return s.Save()
+	return s.save()
 }
 
 // Free says whether a port of 127.0.0.1 can be listened on.

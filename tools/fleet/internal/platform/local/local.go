@@ -49,6 +49,10 @@ type Platform struct {
 	Places Places
 	// Now is the clock.
 	Now func() time.Time
+
+	// delegated says that this process reaches one set alone; environ is then what processes get of the environment.
+	delegated bool
+	environ   []string
 }
 
 // Name implements platform.Platform.
@@ -231,7 +235,7 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 	}
 	unit := supervise.Unit{
 		Name: unitName(s, c.Name), Group: s.Name(), Order: order + wave, Release: r.String(),
-		Path: program, Args: c.Command, Env: append(env, passedOn(os.Environ())...), Dir: facts.StateDir,
+		Path: program, Args: c.Command, Env: append(env, p.passedOn()...), Dir: facts.StateDir,
 		User: user, Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
 		Resources: bounded(c.Resources), Expendable: expendable,
 	}
@@ -243,6 +247,13 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 		unit.Ready = "http://" + addr + c.Health.Path
 	}
 	return unit, nil
+}
+
+func (p *Platform) passedOn() []string {
+	if p.delegated {
+		return p.environ
+	}
+	return passedOn(os.Environ())
 }
 
 // passedOn is what every process gets of the caller's environment: what belongs to any Go process, and to telemetry.

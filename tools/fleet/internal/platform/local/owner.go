@@ -129,6 +129,10 @@ func moveTree(ctx context.Context, from, to string) error {
 // what else there is. What is in order stays untouched, and a tree that a process owns already is never walked: what is in it is that
 // process's doing.
 func (p *Platform) HandOver(ctx context.Context, s platform.Set) error {
+	if p.delegated {
+		// It was done before by who may give files to others.
+		return nil
+	}
 	if !p.Separated() {
 		for _, c := range s.Blueprint.Components {
 			if err := os.MkdirAll(p.stateDir(s, c.Name), 0o700); err != nil {

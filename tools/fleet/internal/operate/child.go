@@ -1,0 +1,247 @@
+package operate
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/failpoint"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Opener opens a platform with what was delegated.
+type Opener func(platform string, config json.RawMessage) (platform.Platform, error)
+
+// child is the process that carries out the steps of one operation on one tenant. What it was not given it can't reach: the kernel
+// keeps it to the tenant's files, the supervisor to the tenant's units, the registry and the database to the tenant's own.
+type child struct {
+	job
+	set      platform.Set
+	platform platform.Platform
+	conn     *grpc.ClientConn
+
+	talking sync.Mutex
+	out     io.Writer
+	in      *bufio.Scanner
+}
+
+// mostReply bounds a line from who started the process.
+const mostReply = 1 << 20
+
+// RunChild is that process's life. It ends when who started it has: standard input is closed then.
+func RunChild(ctx context.Context, in io.Reader, out io.Writer, open Opener) error {
+	c := &child{out: out, in: bufio.NewScanner(in)}
+	c.in.Buffer(nil, mostReply)
+	if !c.in.Scan() {
+		return errors.New("this command is started by fleet apply, which tells it what to do")
+	}
+	if err := json.Unmarshal(c.in.Bytes(), &c.job); err != nil {
+		return fmt.Errorf("read what is to be done: %w", err)
+	}
+	failpoint.Give(c.Failpoint)
+	tenant, err := id.ParseTenant(c.Tenant)
+	if err != nil {
+		return err
+	}
+	c.set = platform.Set{Blueprint: c.Blueprint, Tenant: tenant, Slug: c.Slug, Tier: c.Tier}
+	if err := confine(c.Delegation); err != nil {
+		return fmt.Errorf("keep this process to what is %s's: %w", tenant, err)
+	}
+	if len(c.Delegation.Steps) > 0 {
+		if c.platform, err = open(c.Platform, c.Delegation.Config); err != nil {
+			return err
+		}
+	}
+	if c.Keypair != "" {
+		if err := c.dial(tenant); err != nil {
+			return err
+		}
+		defer c.conn.Close()
+	}
+	replies := make(chan []byte)
+	go func() {
+		for c.in.Scan() {
+			replies <- slices.Clone(c.in.Bytes())
+		}
+		// Who started this process is gone, and somebody else may do its work by now: nothing more is begun, and nothing ended in good order.
+		os.Exit(exitOrphan)
+	}()
+	return c.carryOut(ctx, replies)
+}
+
+// exitOrphan is how a process ends whose parent is gone.
+const exitOrphan = 9
+
+func (c *child) dial(tenant id.Tenant) error {
+	pair, err := workload.ParseKeypair([]byte(c.Keypair))
+	if err != nil {
+		return err
+	}
+	if want := (workload.Identity{Plane: c.Registry.Plane, Tenant: tenant, Service: workload.Provisioner}); pair.Identity() != want {
+		return fmt.Errorf("the keypair is %s's and the operation is on %s", pair.Identity(), tenant)
+	}
+	source, err := workload.NewSource(pair)
+	if err != nil {
+		return err
+	}
+	c.conn, err = c.Registry.Dial(source)
+	return err
+}
+
+func (c *child) carryOut(ctx context.Context, replies <-chan []byte) error {
+	for _, step := range c.Steps {
+		if err := c.step(ctx, replies, step); err != nil {
+			return fmt.Errorf("%s: %w", step, err)
+		}
+	}
+	return nil
+}
+
+// step does one step, and has it on record before and after.
+func (c *child) step(ctx context.Context, replies <-chan []byte, step string) error {
+	began := time.Now()
+	if err := failpoint.Here("fleet.carry.before-step"); err != nil {
+		return err
+	}
+	if err := c.record(ctx, replies, step, registryv1.StepState_STEP_STATE_BEGUN, ""); err != nil {
+		return err
+	}
+	if err := failpoint.Here("fleet.carry.step-begun"); err != nil {
+		return err
+	}
+	changed, detail, err := c.do(ctx, replies, step)
+	if err != nil {
+		if ctx.Err() != nil {
+			// It was told to stop: the step is no failure, whoever takes the operation up does it again.
+			return ctx.Err()
+		}
+		return errors.Join(err, c.record(context.WithoutCancel(ctx), replies, step, registryv1.StepState_STEP_STATE_FAILED, err.Error()))
+	}
+	if err := failpoint.Here("fleet.carry.before-done"); err != nil {
+		return err
+	}
+	if err := c.record(ctx, replies, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
+		return err
+	}
+	return c.say(word{Step: step, State: registryv1.StepState_STEP_STATE_DONE, Changed: changed, Detail: detail, Took: time.Since(began)})
+}
+
+// do does a step by itself where it may, and asks for it where not.
+func (c *child) do(ctx context.Context, replies <-chan []byte, step string) (changed bool, detail string, err error) {
+	switch step {
+	case StepPublish:
+		return true, "", c.setState(ctx, registryv1.TenantState_TENANT_STATE_ACTIVE)
+	case StepUnpublish:
+		if c.StateFrom == registryv1.TenantState_TENANT_STATE_PROVISIONING {
+			return false, "it was never published", nil
+		}
+		return true, "", c.setState(ctx, registryv1.TenantState_TENANT_STATE_SUSPENDED)
+	case StepAnswer:
+		return true, "", c.Front.Await(ctx)
+	}
+	if slices.Contains(c.Delegation.Steps, step) {
+		if changed, err = c.delegated(ctx, step); err != nil || step != StepDelete {
+			return changed, "", err
+		}
+	}
+	// The rest of a removal is out of reach of a process that reaches one tenant's own: the roles in the server, the list of tenants.
+	r, err := c.ask(ctx, replies, word{Ask: step})
+	return r.Changed || changed, r.Detail, err
+}
+
+func (c *child) delegated(ctx context.Context, step string) (changed bool, err error) {
+	switch step {
+	case StepMigrate:
+		return c.platform.Migrate(ctx, c.set, c.Release)
+	case StepStart:
+		return c.platform.Start(ctx, c.set, c.Release)
+	case StepStop:
+		return c.platform.Stop(ctx, c.set)
+	case StepShred:
+		return c.platform.Shred(ctx, c.set)
+	case StepDelete:
+		return c.platform.Delete(ctx, c.set)
+	}
+	return false, fmt.Errorf("this process can't do it: step %s of platform %s was delegated by mistake", step, c.Platform)
+}
+
+// setState moves the tenant on, as its own provisioner.
+func (c *child) setState(ctx context.Context, to registryv1.TenantState) error {
+	if c.conn == nil {
+		return errors.New("the tenant's authority is gone, and nobody can speak for it")
+	}
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	_, err := registryv1.NewTenantWriteServiceClient(c.conn).SetTenantState(ctx, &registryv1.SetTenantStateRequest{
+		TenantId: c.Tenant, State: to, Lease: &registryv1.LeaseProof{OperationId: c.Operation, LeaseToken: c.LeaseToken},
+	})
+	return fault.FromRPC(err)
+}
+
+// callWithin bounds a call at the registry, with the time that it may be away.
+const callWithin = 60 * time.Second
+
+// record has a step on record, as the tenant's provisioner: the registry takes no step of another tenant from it.
+func (c *child) record(ctx context.Context, replies <-chan []byte, step string, state registryv1.StepState, detail string) error {
+	if c.conn == nil {
+		_, err := c.ask(ctx, replies, word{Record: step, State: state, Detail: detail})
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	_, err := registryv1.NewOperationWriteServiceClient(c.conn).RecordStep(ctx, recorded(c.Operation, c.LeaseToken, step, state, detail))
+	return fault.FromRPC(err)
+}
+
+// recorded is a step as the registry takes it.
+func recorded(operation, token, step string, state registryv1.StepState, detail string) *registryv1.RecordStepRequest {
+	const most = 2000
+	if len(detail) > most {
+		detail = detail[:most]
+	}
+	return &registryv1.RecordStepRequest{OperationId: operation, LeaseToken: token, Step: step, State: state, Detail: detail}
+}
+
+func (c *child) ask(ctx context.Context, replies <-chan []byte, w word) (reply, error) {
+	if err := c.say(w); err != nil {
+		return reply{}, err
+	}
+	select {
+	case <-ctx.Done():
+		return reply{}, ctx.Err()
+	case line := <-replies:
+		var r reply
+		if err := json.Unmarshal(line, &r); err != nil {
+			return r, fmt.Errorf("read the answer: %w", err)
+		}
+		if r.Error != "" {
+			return r, errors.New(r.Error)
+		}
+		return r, nil
+	}
+}
+
+func (c *child) say(w word) error {
+	text, err := encode(w)
+	if err != nil {
+		return err
+	}
+	c.talking.Lock()
+	defer c.talking.Unlock()
+	_, err = c.out.Write(text)
+	return err
+}

@@ -1,0 +1,55 @@
+package operate
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
+
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// machine is what every process reads, of which nothing is a tenant's.
+var machine = []string{"/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/sys/net/core/somaxconn", "/sys/kernel/mm/transparent_hugepage"}
+
+// confine keeps this process, and all that it starts, to the paths and ports of the delegation (landlock(7)), for good. A kernel that
+// knows less keeps it to what it can; one that knows nothing of it is told of aloud.
+func confine(d platform.Delegation) error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("keep its memory to itself: %w", err)
+	}
+	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 1 {
+		slog.Warn("this kernel has no Landlock: what keeps this process to one tenant's files is that it is told of no others", "error", err)
+		return nil
+	}
+	var rules []landlock.Rule
+	for _, path := range append(append(append([]string{}, machine...), d.Reads...), d.Runs...) {
+		switch info, err := os.Stat(path); {
+		case err != nil:
+		case info.IsDir():
+			rules = append(rules, landlock.RODirs(path))
+		default:
+			rules = append(rules, landlock.ROFiles(path))
+		}
+	}
+	for _, path := range d.Writes {
+		info, err := os.Lstat(path)
+		switch {
+		case os.IsNotExist(err):
+		case err != nil:
+			return err
+		case !info.IsDir():
+			return fmt.Errorf("%s is no directory: the plane makes nothing else there, take it away", path)
+		default:
+			rules = append(rules, landlock.RWDirs(path))
+		}
+	}
+	rules = append(rules, landlock.RWFiles("/dev/null"))
+	for _, port := range d.Ports {
+		rules = append(rules, landlock.ConnectTCP(port))
+	}
+	return landlock.V7.BestEffort().Restrict(rules...)
+}

@@ -1,0 +1,80 @@
+package operate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+)
+
+// confirmWithin is how long the set may take to say itself that it runs the release.
+const confirmWithin = 2 * time.Minute
+
+// confirm returns when each component of the set itself says that it runs the release, healthy, and said so since it was started with
+// it. What it said before the change counts for nothing.
+func (w *work) confirm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	tenants := registryv1.NewTenantServiceClient(w.Conn)
+	var missing []string
+	for {
+		res, err := tenants.GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: w.set.Tenant.String()})
+		if err == nil {
+			if missing, err = w.unconfirmed(ctx, res.GetStatus()); err != nil {
+				return err
+			}
+			if len(missing) == 0 {
+				return nil
+			}
+		} else {
+			missing = []string{fault.FromRPC(err).Error()}
+		}
+		select {
+		case <-ctx.Done():
+			if context.Cause(ctx) == context.Canceled {
+				return ctx.Err()
+			}
+			return fmt.Errorf("the set did not say within %s that it runs %s: %s", confirmWithin, w.release, strings.Join(missing, "; "))
+		case <-tick.C:
+		}
+	}
+}
+
+// unconfirmed says of each component what is missing.
+func (w *work) unconfirmed(ctx context.Context, status *registryv1.TenantStatus) ([]string, error) {
+	running, err := w.Platform.Components(ctx, w.set)
+	if err != nil {
+		return nil, err
+	}
+	since := map[string]time.Time{}
+	for _, c := range running {
+		if c.Release == w.release.String() {
+			since[c.Name] = c.Since
+		}
+	}
+	said := map[string]*registryv1.ComponentReport{}
+	for _, r := range status.GetReports() {
+		said[r.GetName()] = r
+	}
+	var missing []string
+	for _, c := range w.set.Blueprint.Components {
+		r, started := said[c.Name], since[c.Name]
+		switch {
+		case started.IsZero():
+			missing = append(missing, c.Name+" does not run it")
+		case r == nil || r.GetReportedAt().AsTime().Before(started):
+			missing = append(missing, c.Name+" has not said anything since it was started")
+		case r.GetRelease() != w.release.String():
+			missing = append(missing, fmt.Sprintf("%s says that it runs %s", c.Name, r.GetRelease()))
+		case r.GetHealth() != registryv1.Health_HEALTH_SERVING:
+			missing = append(missing, c.Name+" says that it does not serve")
+		}
+	}
+	return missing, nil
+}

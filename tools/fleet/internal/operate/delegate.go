@@ -1,0 +1,166 @@
+package operate
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/failpoint"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// delegationLasts is more than any operation takes: a token of it that leaked is worth nothing the day after.
+const delegationLasts = 12 * time.Hour
+
+// delegate has steps carried out by a process that holds the tenant's credentials alone, and does for it what takes the plane's power.
+func (w *work) delegate(ctx context.Context, steps []string) error {
+	j, err := w.job(ctx, steps)
+	if err != nil {
+		return err
+	}
+	text, err := encode(j)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, w.Command[0], w.Command[1:]...) //nolint:gosec // it is this program
+	cmd.Env, cmd.Dir = []string{}, "/"
+	// A group of its own: an interrupt that is typed at a terminal is for this process, which asks it to stop.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the process that carries the steps out: %w", err)
+	}
+	talked := make(chan error, 1)
+	go func() {
+		_, err := in.Write(text)
+		talked <- errors.Join(err, w.attend(ctx, in, out))
+	}()
+	err = <-talked
+	_ = in.Close()
+	ended := cmd.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for line := range strings.Lines(said.String()) {
+		if strings.Contains(line, "WARN") {
+			w.Report.Note(strings.TrimSpace(line))
+		}
+	}
+	if ended != nil {
+		return fmt.Errorf("%s", lastWord(said.String(), ended))
+	}
+	return err
+}
+
+// lastWord is what the process said last, which is why it failed, or how it ended.
+func lastWord(said string, ended error) string {
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	if last, ok := strings.CutPrefix(lines[len(lines)-1], "fleet: "); ok {
+		return last
+	}
+	return fmt.Sprintf("the process that carries the steps out: %v %s", ended, lines[len(lines)-1])
+}
+
+// job is what the process is told.
+func (w *work) job(ctx context.Context, steps []string) (*job, error) {
+	j := &job{
+		Operation: w.op.GetId(), LeaseToken: w.lease.token, Steps: steps,
+		Blueprint: w.set.Blueprint, Tenant: w.set.Tenant.String(), Slug: w.set.Slug, Tier: w.set.Tier,
+		StateFrom: w.tenant.GetTenant().GetState(), Release: w.release,
+		Registry: w.Registry, Platform: w.Platform.Name(), Front: w.Front(w.set), Failpoint: failpoint.Given(),
+	}
+	var err error
+	if j.Keypair, err = w.Provisioner(w.set); err != nil {
+		return nil, err
+	}
+	if d, ok := w.Platform.(platform.Delegator); ok {
+		if j.Delegation, err = d.Delegate(ctx, w.set, w.release, time.Now().Add(delegationLasts)); err != nil {
+			return nil, err
+		}
+	}
+	return j, nil
+}
+
+// attend hears the process out and answers what it asks for.
+func (w *work) attend(ctx context.Context, in io.Writer, out io.Reader) error {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, mostReply)
+	for lines.Scan() {
+		var said word
+		if err := json.Unmarshal(lines.Bytes(), &said); err != nil {
+			return fmt.Errorf("the process that carries the steps out said %q: %w", lines.Text(), err)
+		}
+		if said.Step != "" {
+			if err := w.noted(said); err != nil {
+				return err
+			}
+			continue
+		}
+		text, err := encode(w.answer(ctx, said))
+		if err != nil {
+			return err
+		}
+		if _, err := in.Write(text); err != nil {
+			return fmt.Errorf("answer the process that carries the steps out: %w", err)
+		}
+	}
+	return lines.Err()
+}
+
+// noted is a step that the process has done.
+func (w *work) noted(said word) error {
+	if d, ok := w.Platform.(platform.Delegator); ok {
+		if err := d.Delegated(w.set, w.release, said.Step); err != nil {
+			return err
+		}
+	}
+	w.tell(said.Step, said.Changed, said.Detail, said.Took)
+	return nil
+}
+
+// answer does what the process asked for: a step of this operation that takes the plane's power, or a line on record.
+func (w *work) answer(ctx context.Context, said word) reply {
+	if said.Record != "" {
+		if err := w.record(ctx, said.Record, said.State, said.Detail); err != nil {
+			return reply{Error: err.Error()}
+		}
+		return reply{}
+	}
+	ofOperation := slices.ContainsFunc(w.op.GetSteps(), func(s *registryv1.Step) bool { return s.GetName() == said.Ask })
+	if !ofOperation {
+		return reply{Error: fmt.Sprintf("step %q is none of operation %s", said.Ask, w.op.GetId())}
+	}
+	if err := failpoint.Here("fleet.own.before-power"); err != nil {
+		return reply{Error: err.Error()}
+	}
+	changed, detail, err := w.power(ctx, said.Ask)
+	if err != nil {
+		return reply{Error: err.Error()}
+	}
+	if err := failpoint.Here("fleet.own.after-power"); err != nil {
+		return reply{Error: err.Error()}
+	}
+	return reply{Changed: changed, Detail: detail}
+}

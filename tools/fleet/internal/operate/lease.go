@@ -1,0 +1,140 @@
+package operate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/process"
+)
+
+const (
+	// renewEvery is a third of how long a lease lasts.
+	renewEvery = 10 * time.Second
+	// askEvery is how often somebody else's lease is asked for by who waits.
+	askEvery = time.Second
+)
+
+// lease is the right to work on an operation.
+type lease struct {
+	*Engine
+	operation, token string
+}
+
+// taken is what this machine remembers of a lease: whose process took it. One that took it and is gone is replaced at once.
+type taken struct {
+	Fence   int64      `json:"fence"`
+	Process process.ID `json:"process"`
+}
+
+func (e *Engine) memory(operation string) string { return filepath.Join(e.Memory, operation+".json") }
+
+// take takes the lease.
+func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv1.Operation, error) {
+	self, err := process.Self()
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask for the host's name: %w", err)
+	}
+	req := &registryv1.TakeLeaseRequest{OperationId: operation, Place: fmt.Sprintf("%s, process %d", host, os.Getpid()), InsteadOf: e.ended(operation)}
+	client := registryv1.NewOperationWriteServiceClient(e.Conn)
+	told := false
+	for {
+		res, err := client.TakeLease(ctx, req)
+		if err == nil {
+			return &lease{e, operation, res.GetLeaseToken()}, res.GetOperation(), e.remember(operation, taken{res.GetOperation().GetLease().GetFence(), self})
+		}
+		err = fault.FromRPC(err)
+		if f, ok := errors.AsType[*fault.Error](err); !e.Wait || !ok || f.Reason != "LEASE_HELD" {
+			return nil, nil, err
+		}
+		if !told {
+			e.Report.Note(err.Error())
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(askEvery):
+		}
+	}
+}
+
+// ended is the fence of a lease that a process of this machine took which is gone; 0 for none.
+func (e *Engine) ended(operation string) int64 {
+	var t taken
+	text, err := os.ReadFile(e.memory(operation))
+	if err != nil || json.Unmarshal(text, &t) != nil || t.Process.Alive() {
+		return 0
+	}
+	return t.Fence
+}
+
+func (e *Engine) remember(operation string, t taken) error {
+	text, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(e.Memory, 0o700); err != nil {
+		return fmt.Errorf("make the directory of operations: %w", err)
+	}
+	return renameio.WriteFile(e.memory(operation), text, 0o600, renameio.WithTempDir(e.Memory))
+}
+
+func (l *lease) forget() error {
+	if err := os.Remove(l.memory(l.operation)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// keep renews the lease until stop; the context ends when somebody else has it. A registry that is away takes no lease from anybody,
+// and gives it to nobody else.
+func (l *lease) keep(ctx context.Context) (context.Context, func()) {
+	ctx, lost := context.WithCancelCause(ctx)
+	client := registryv1.NewOperationWriteServiceClient(l.Conn)
+	go func() {
+		tick := time.NewTicker(renewEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			_, err := client.RenewLease(ctx, &registryv1.RenewLeaseRequest{OperationId: l.operation, LeaseToken: l.token})
+			switch err = fault.FromRPC(err); fault.KindOf(err) {
+			case fault.Aborted, fault.FailedPrecondition, fault.PermissionDenied:
+				lost(fmt.Errorf("stopped: %w", err))
+				return
+			}
+		}
+	}()
+	return ctx, func() { lost(nil) }
+}
+
+// giveBack gives the lease back, so that whoever takes the operation up need not wait. Where that fails it ends by itself.
+func (l *lease) giveBack(ctx context.Context) error {
+	const most = 5 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
+	defer cancel()
+	_, err := registryv1.NewOperationWriteServiceClient(l.Conn).ReleaseLease(ctx,
+		&registryv1.ReleaseLeaseRequest{OperationId: l.operation, LeaseToken: l.token})
+	if err != nil {
+		l.Report.Note("the lease could not be given back and ends by itself: " + fault.FromRPC(err).Error())
+		return nil
+	}
+	return l.forget()
+}

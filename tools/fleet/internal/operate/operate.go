@@ -1,0 +1,304 @@
+// Package operate carries operations out: changes of one tenant each, made of steps that the registry keeps, done under a lease by one
+// process at a time. It promises that an operation which was cut off anywhere, by a signal, a crash or a loss of the registry, is taken
+// up where it was and ends as if it had not been; that the steps of a tenant are done by a process that holds that tenant's credentials
+// and no other's, but for the few that take the plane's own power, which are done for that tenant by name; and that whoever comes
+// second is told who works and until when. It knows platforms by their interface, and no service by name.
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/failpoint"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Reporter is told what happens, as it does.
+type Reporter interface {
+	// Done is a step that changed something.
+	Done(step string, took time.Duration)
+	// Note is something worth knowing.
+	Note(text string)
+}
+
+// Engine carries operations out on one platform. It is safe for concurrent use.
+type Engine struct {
+	// Platform, Blueprint of the sets, and the connection to the registry as an operator.
+	Platform  platform.Platform
+	Blueprint *blueprint.Blueprint
+	Conn      *grpc.ClientConn
+	// Registry is how the process that carries out a tenant's steps reaches it, and Provisioner makes that process's keypair, PEM: empty
+	// where the tenant has no authority any more.
+	Registry    Registry
+	Provisioner func(s platform.Set) (string, error)
+	// Front is where a set's people reach it.
+	Front func(s platform.Set) Front
+	// Identified is done once a set has its keys: what the plane adds to them. Gone is done once nothing of it is left.
+	Identified, Gone func(s platform.Set) error
+	// Command starts the process that carries out a tenant's steps.
+	Command []string
+	// Memory is a directory that remembers the leases that this machine took.
+	Memory string
+	// Wait has somebody else's lease waited for.
+	Wait   bool
+	Report Reporter
+}
+
+// work is one operation in hand.
+type work struct {
+	*Engine
+	op     *registryv1.Operation
+	tenant *registryv1.TenantStatus
+	set    platform.Set
+	// release is what the set runs afterwards, or has run.
+	release platform.Release
+	lease   *lease
+}
+
+// Carry takes an operation's lease and carries out what is left of it.
+func (e *Engine) Carry(ctx context.Context, operation string) (*registryv1.Operation, error) {
+	l, op, err := e.take(ctx, operation)
+	if err != nil {
+		return nil, err
+	}
+	w := &work{Engine: e, op: op, lease: l}
+	ctx, stop := l.keep(ctx)
+	defer stop()
+	if err := w.look(ctx); err != nil {
+		return op, errors.Join(err, l.giveBack(ctx))
+	}
+	err = w.carryOut(ctx)
+	if err == nil {
+		err = w.finish(ctx)
+	}
+	if err == nil {
+		return w.op, l.forget()
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = cause
+	}
+	return w.op, errors.Join(w.cutOff(err), l.giveBack(ctx))
+}
+
+// cutOff says how an operation that did not end is taken up.
+func (w *work) cutOff(err error) error {
+	again := fmt.Sprintf("take it up with fleet operation resume %s", w.op.GetId())
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s of %s was interrupted: what is done stays done; %s", Kind(w.op.GetKind()), w.set.Slug, again)
+	}
+	return fmt.Errorf("%s of %s: %w; %s", Kind(w.op.GetKind()), w.set.Slug, err, again)
+}
+
+// look reads what the operation is about.
+func (w *work) look(ctx context.Context) error {
+	res, err := registryv1.NewTenantServiceClient(w.Conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: w.op.GetTenantId()})
+	if err != nil {
+		return fault.FromRPC(err)
+	}
+	w.tenant = res.GetStatus()
+	t := w.tenant.GetTenant()
+	tenant, err := id.ParseTenant(t.GetId())
+	if err != nil {
+		return fmt.Errorf("the registry answered a tenant without an id: %w", err)
+	}
+	w.set = platform.Set{Blueprint: w.Blueprint, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier()}
+	name := w.op.GetReleaseTo()
+	if name == "" {
+		name = w.op.GetReleaseFrom()
+	}
+	if name == "" {
+		return nil
+	}
+	if w.release, err = platform.ParseRelease(name); err != nil {
+		return err
+	}
+	w.release.Artefacts, err = w.artefacts(ctx, name)
+	return err
+}
+
+// artefacts are the digests that a registered release says; none for what was built here and never released.
+func (w *work) artefacts(ctx context.Context, name string) (map[string]string, error) {
+	res, err := registryv1.NewReleaseServiceClient(w.Conn).GetRelease(ctx, &registryv1.GetReleaseRequest{Name: name})
+	if fault.KindOf(fault.FromRPC(err)) == fault.NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	out := map[string]string{}
+	for _, a := range res.GetRelease().GetManifest().GetArtefacts() {
+		out[a.GetName()] = a.GetDigest()
+	}
+	return out, nil
+}
+
+// left are the steps that are not done, in order.
+func (w *work) left() []string {
+	var out []string
+	for _, s := range w.op.GetSteps() {
+		if s.GetState() != registryv1.StepState_STEP_STATE_DONE {
+			out = append(out, s.GetName())
+		}
+	}
+	return out
+}
+
+// carryOut does the steps that are left. Those before there is an identity are done here, for without one nobody can speak for the
+// tenant; the others are done by the process that speaks for it.
+func (w *work) carryOut(ctx context.Context) error {
+	steps := w.left()
+	if at := slices.Index(steps, StepIdentity); at >= 0 {
+		for _, step := range steps[:at+1] {
+			if err := w.own(ctx, step); err != nil {
+				return fmt.Errorf("%s: %w", step, err)
+			}
+		}
+		steps = steps[at+1:]
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	return w.delegate(ctx, steps)
+}
+
+// own does a step here, on record.
+func (w *work) own(ctx context.Context, step string) error {
+	began := time.Now()
+	if err := failpoint.Here("fleet.own.before-step"); err != nil {
+		return err
+	}
+	if err := w.record(ctx, step, registryv1.StepState_STEP_STATE_BEGUN, ""); err != nil {
+		return err
+	}
+	changed, detail, err := w.power(ctx, step)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return errors.Join(err, w.record(context.WithoutCancel(ctx), step, registryv1.StepState_STEP_STATE_FAILED, err.Error()))
+	}
+	if err := failpoint.Here("fleet.own.before-done"); err != nil {
+		return err
+	}
+	if err := w.record(ctx, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
+		return err
+	}
+	w.tell(step, changed, detail, time.Since(began))
+	return nil
+}
+
+func (w *work) tell(step string, changed bool, detail string, took time.Duration) {
+	what := w.set.Slug + ": " + step
+	if detail != "" {
+		what += ": " + detail
+	}
+	if changed {
+		w.Report.Done(what, took)
+	}
+}
+
+func (w *work) record(ctx context.Context, step string, state registryv1.StepState, detail string) error {
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	_, err := registryv1.NewOperationWriteServiceClient(w.Conn).RecordStep(ctx, recorded(w.op.GetId(), w.lease.token, step, state, detail))
+	return fault.FromRPC(err)
+}
+
+// power does what takes the plane's own, for the operation's tenant and for no other: which tenant, nobody who asks can say.
+func (w *work) power(ctx context.Context, step string) (changed bool, detail string, err error) {
+	if !slices.Contains(powers, step) {
+		return false, "", fmt.Errorf("step %s is not done by this platform, nor here", step)
+	}
+	switch step {
+	case StepFetch:
+		changed, err = w.Platform.Fetch(ctx, w.release)
+	case StepIdentity:
+		return w.identity(ctx)
+	case StepDatabase:
+		changed, err = w.Platform.Database(ctx, w.set)
+	case StepMigrate:
+		changed, err = w.Platform.Migrate(ctx, w.set, w.release)
+	case StepMark:
+		changed, err = w.Platform.Mark(ctx, w.set)
+	case StepStart:
+		changed, err = w.Platform.Start(ctx, w.set, w.release)
+	case StepStop:
+		changed, err = w.Platform.Stop(ctx, w.set)
+	case StepConfirm:
+		return true, "", w.confirm(ctx)
+	case StepExport:
+		dir := w.exportDir()
+		changed, err = w.Platform.Export(ctx, w.set, dir)
+		detail = "what is theirs is in " + dir
+	case StepShred:
+		changed, err = w.Platform.Shred(ctx, w.set)
+	case StepDelete:
+		changed, err = w.Platform.Delete(ctx, w.set)
+	case StepRemains:
+		return true, "nothing of it is left", w.remains(ctx)
+	}
+	return changed, detail, err
+}
+
+// identity makes the set's identity and makes it known, so that what its provisioner says is believed.
+func (w *work) identity(ctx context.Context) (changed bool, detail string, err error) {
+	if changed, err = w.Platform.Identity(ctx, w.set); err != nil {
+		return changed, "", err
+	}
+	if err := w.Identified(w.set); err != nil {
+		return changed, "", err
+	}
+	placed, err := w.Platform.Placed(ctx, w.set, w.release)
+	if err != nil {
+		return changed, "", err
+	}
+	_, err = registryv1.NewTenantWriteServiceClient(w.Conn).PutServiceSet(ctx, &registryv1.PutServiceSetRequest{
+		TenantId: w.set.Tenant.String(), ServiceSet: placed, Lease: &registryv1.LeaseProof{OperationId: w.op.GetId(), LeaseToken: w.lease.token},
+	})
+	return changed, "", fault.FromRPC(err)
+}
+
+// remains fails when something is left.
+func (w *work) remains(ctx context.Context) error {
+	left, err := w.Platform.Remains(ctx, w.set)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("of tenant %s is left: %s; take it away and resume the operation", w.set.Tenant, strings.Join(left, "; "))
+	}
+	return w.Gone(w.set)
+}
+
+// finish ends the operation, which moves the tenant on.
+func (w *work) finish(ctx context.Context) error {
+	if err := failpoint.Here("fleet.own.before-finish"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	res, err := registryv1.NewOperationWriteServiceClient(w.Conn).FinishOperation(ctx,
+		&registryv1.FinishOperationRequest{OperationId: w.op.GetId(), LeaseToken: w.lease.token})
+	if err != nil {
+		return fault.FromRPC(err)
+	}
+	w.op = res.GetOperation()
+	return failpoint.Here("fleet.own.finished")
+}
+
+// exportDir is where what a leaving tenant takes along lies.
+func (w *work) exportDir() string {
+	return strings.TrimSuffix(w.Memory, string(os.PathSeparator)) + string(os.PathSeparator) + "export-" + w.set.Slug + "-" + w.op.GetId()
+}

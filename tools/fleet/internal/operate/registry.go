@@ -1,0 +1,51 @@
+package operate
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"a3os.app/libs/workload"
+)
+
+// Registry is where the plane's registry is, and who it is proven by.
+type Registry struct {
+	// Plane is `dev` or `prod`.
+	Plane string
+	// Address is host:port.
+	Address string
+	// Service is its name in its certificate.
+	Service string
+	// Roots are the plane's, PEM.
+	Roots string
+}
+
+// retries has calls that a restart of the registry cut off made again: each of them can be. A registry that is away is waited for, as
+// long as the call's context lets it.
+const retries = `{"methodConfig": [{"name": [{}], "waitForReady": true, "retryPolicy": {
+	"maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "5s", "backoffMultiplier": 3, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
+
+// Dial connects to the registry with a keypair; it connects when it is used.
+func (r Registry) Dial(source *workload.Source) (*grpc.ClientConn, error) {
+	pool, err := workload.ParseRoots(workload.TrustDomain{Plane: r.Plane}, []byte(r.Roots))
+	if err != nil {
+		return nil, fmt.Errorf("read whom to believe the registry by: %w", err)
+	}
+	anchors := workload.AnchorsFunc(func(d workload.TrustDomain) (*x509.CertPool, error) {
+		if d != (workload.TrustDomain{Plane: r.Plane}) {
+			return nil, fmt.Errorf("%s is not the plane's", d)
+		}
+		return pool, nil
+	})
+	creds, err := workload.GRPCClientCredentials(source, anchors, workload.Identity{Plane: r.Plane, Service: r.Service})
+	if err != nil {
+		return nil, err
+	}
+	// A tenant's authority is made known a moment before its provisioner calls: the first connection may come too early.
+	pace := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 2 * time.Second}
+	return grpc.NewClient("passthrough:///"+r.Address, grpc.WithTransportCredentials(creds), grpc.WithDefaultServiceConfig(retries),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: 5 * time.Second}))
+}

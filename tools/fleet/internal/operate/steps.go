@@ -1,0 +1,61 @@
+package operate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+// Names of steps. A plan lists those of its tenants, the registry keeps how far each came.
+const (
+	StepFetch     = "fetch"
+	StepIdentity  = "identity"
+	StepDatabase  = "database"
+	StepMigrate   = "migrate"
+	StepMark      = "mark"
+	StepStart     = "start"
+	StepStop      = "stop"
+	StepPublish   = "publish"
+	StepUnpublish = "unpublish"
+	StepAnswer    = "answer"
+	StepConfirm   = "confirm"
+	StepExport    = "export"
+	StepShred     = "shred"
+	StepDelete    = "delete"
+	StepRemains   = "remains"
+)
+
+var steps = map[registryv1.OperationKind][]string{
+	registryv1.OperationKind_OPERATION_KIND_PROVISION: {StepFetch, StepIdentity, StepDatabase, StepMigrate, StepMark, StepStart, StepPublish, StepAnswer},
+	registryv1.OperationKind_OPERATION_KIND_UPGRADE:   {StepFetch, StepMigrate, StepStart, StepConfirm},
+	registryv1.OperationKind_OPERATION_KIND_DOWNGRADE: {StepFetch, StepStart, StepConfirm},
+	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {StepUnpublish, StepStop},
+	registryv1.OperationKind_OPERATION_KIND_RESUME:    {StepIdentity, StepStart, StepPublish, StepAnswer},
+	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {StepUnpublish, StepExport, StepStop, StepShred, StepDelete, StepRemains},
+}
+
+// Steps of a kind of operation, in order.
+func Steps(kind registryv1.OperationKind) []string { return slices.Clone(steps[kind]) }
+
+// powers are what takes the plane's own power: to make roles and databases, to sign marks, to see what another's process may not. Whoever
+// holds that power does it, for the tenant of the operation and for nobody else, when the process that carries out the steps asks for it.
+var powers = []string{StepFetch, StepIdentity, StepDatabase, StepMark, StepConfirm, StepExport, StepDelete, StepRemains}
+
+// carried is what a process does that holds one tenant's credentials alone.
+var carried = []string{StepMigrate, StepStart, StepStop, StepPublish, StepUnpublish, StepAnswer, StepShred, StepDelete}
+
+// Kind is what people call a kind of operation: `provision`.
+func Kind(k registryv1.OperationKind) string {
+	return strings.ToLower(strings.TrimPrefix(k.String(), "OPERATION_KIND_"))
+}
+
+// ParseKind reads what Kind writes.
+func ParseKind(word string) (registryv1.OperationKind, error) {
+	k, ok := registryv1.OperationKind_value["OPERATION_KIND_"+strings.ToUpper(word)]
+	if !ok || k == 0 {
+		return 0, fmt.Errorf("%q is no kind of operation: it is provision, upgrade, downgrade, suspend, resume or offboard", word)
+	}
+	return registryv1.OperationKind(k), nil
+}

@@ -1,0 +1,157 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/pgserver"
+	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// Steps that a process with one tenant's credentials does by itself. They are named as plans name them.
+const (
+	stepMigrate = "migrate"
+	stepStart   = "start"
+	stepStop    = "stop"
+	stepShred   = "shred"
+	stepDelete  = "delete"
+)
+
+// delegation is what that process opens the platform with.
+type delegation struct {
+	Settings settings.Settings
+	// State holds the plane's own places, and one set's.
+	State *state.State
+	// RunDir is the supervisor's, Token opens one group of it.
+	RunDir, Token string
+	Binaries      pgserver.Binaries
+	// Environ is what every process gets of the environment of who started this one.
+	Environ []string
+}
+
+// Delegate implements platform.Delegator. What is chosen once for a set is chosen here: ports, and users.
+func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, until time.Time) (platform.Delegation, error) {
+	var none platform.Delegation
+	ports, err := p.chosen(ctx, s)
+	if err != nil {
+		return none, err
+	}
+	run := filepath.Join(p.Settings.Home, "run")
+	token, err := supervise.Dir(run).TokenFor(s.Name(), until)
+	if err != nil {
+		return none, err
+	}
+	config, err := json.Marshal(delegation{Settings: p.Settings, State: p.State.Part(string(blueprint.ScopePlane), s.Name()),
+		RunDir: run, Token: token, Binaries: p.Postgres.Binaries(), Environ: passedOn(os.Environ())})
+	if err != nil {
+		return none, err
+	}
+	marks, err := p.ownKey(blueprint.KeyMark)
+	if err != nil {
+		return none, err
+	}
+	out := platform.Delegation{
+		Steps: []string{stepMigrate, stepStart, stepStop, stepShred, stepDelete}, Config: config,
+		// The names of users, to whom programs are given.
+		Reads:  []string{p.publicFile(p.Own, marks), "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"},
+		Writes: []string{p.dir(s), p.home("log", s.Name())}, Ports: ports,
+	}
+	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil {
+		out.Runs = []string{p.releaseDir(digest)}
+		if program, err := onlyProgram(p.releaseDir(digest)); err == nil && program != "" {
+			// Known before it runs: the artefacts of what runs are kept.
+			return out, p.State.SetRuns(s.Name(), r.String())
+		}
+	}
+	return out, nil
+}
+
+// chosen has everything chosen that is chosen once for a set, and answers the ports of others that work on it takes: the registry's, the
+// database's, the gateway's.
+func (p *Platform) chosen(ctx context.Context, s platform.Set) (ports []uint16, err error) {
+	for _, c := range s.Blueprint.Components {
+		for _, port := range c.Ports {
+			if _, err := p.Address(s, c.Name, port); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := p.user(ctx, s, c.Name); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := p.user(ctx, s, migrator); err != nil {
+		return nil, err
+	}
+	registry, err := p.Address(p.Own, registryService, "api")
+	if err != nil {
+		return nil, err
+	}
+	for _, addr := range []string{registry, p.Postgres.Address(), p.Settings.Dial()} {
+		_, text, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, uint16(port))
+	}
+	return ports, nil
+}
+
+// Delegated implements platform.Delegator.
+func (p *Platform) Delegated(s platform.Set, r platform.Release, step string) error {
+	if step == stepMigrate {
+		return p.State.SetMigrated(s.Name(), r.String())
+	}
+	return nil
+}
+
+// Open opens the platform in a process that got it delegated: it reaches one set, and what it chooses nobody keeps.
+func Open(config json.RawMessage) (*Platform, error) {
+	var d delegation
+	if err := json.Unmarshal(config, &d); err != nil {
+		return nil, fmt.Errorf("read what was delegated: %w", err)
+	}
+	control, err := blueprint.Plane()
+	if err != nil {
+		return nil, err
+	}
+	p := &Platform{Settings: d.Settings, State: d.State, Supervisor: supervise.Bound(supervise.Dir(d.RunDir), d.Token),
+		Own: platform.Set{Blueprint: control}, Now: time.Now, delegated: true, environ: d.Environ}
+	if p.Postgres, err = p.NewServer(d.Binaries, "postgres"); err != nil {
+		return nil, err
+	}
+	p.Sample, err = p.NewServer(d.Binaries, "sample-postgres")
+	return p, err
+}
+
+// Provisioner makes the keypair of who carries out steps on a set, PEM; empty where the set has no authority any more.
+func (p *Platform) Provisioner(s platform.Set) (string, error) {
+	issuing, err := workload.LoadAuthority(p.pki(s, "issuing.pem"))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	pair, err := issuing.IssueKeypair(workload.Identity{Plane: p.State.Plane, Tenant: s.Tenant, Service: workload.Provisioner}, p.Now())
+	if err != nil {
+		return "", err
+	}
+	text, err := pair.Encode()
+	return string(text), err
+}

@@ -1,0 +1,64 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Export implements platform.Platform: the database as SQL, and every object.
+func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
+	done := filepath.Join(dir, "complete")
+	if _, err := os.Stat(done); err == nil {
+		return false, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return false, fmt.Errorf("make the directory of the export: %w", err)
+	}
+	if s.Blueprint.Database != nil {
+		url, err := p.secretFile(p.urlFile(s, ownerRole))
+		if err != nil {
+			return false, err
+		}
+		cmd := exec.CommandContext(ctx, filepath.Join(p.Postgres.Binaries().Dir, "pg_dump"), "--no-owner", "--no-privileges", "--file", filepath.Join(dir, "database.sql")) //nolint:gosec // both are the plane's own
+		// The connection string is a secret, and a command line isn't one.
+		if cmd.Env, err = libpq(url.Reveal()); err != nil {
+			return false, err
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return false, fmt.Errorf("export the database of %s: %w: %s", s.Name(), err, strings.TrimSpace(string(out)))
+		}
+	}
+	for name, store := range s.Blueprint.Stores {
+		if store.Kind != blueprint.StoreBlob {
+			continue
+		}
+		to := filepath.Join(dir, "stores", name)
+		if err := os.RemoveAll(to); err != nil {
+			return false, err
+		}
+		if err := os.CopyFS(to, os.DirFS(p.store(s, name))); err != nil {
+			return false, fmt.Errorf("export store %s: %w", name, err)
+		}
+	}
+	return true, os.WriteFile(done, nil, 0o600)
+}
+
+// libpq is a connection string as PostgreSQL's own programs take it from their environment.
+func libpq(url string) ([]string, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the owner's file holds no connection string")
+	}
+	return []string{"PGHOST=" + cfg.Host, fmt.Sprintf("PGPORT=%d", cfg.Port), "PGUSER=" + cfg.User, "PGPASSWORD=" + cfg.Password,
+		"PGDATABASE=" + cfg.Database, "PGSSLMODE=disable", "LC_ALL=C"}, nil
+}

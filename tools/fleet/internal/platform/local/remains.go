@@ -1,0 +1,62 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Remains implements platform.Platform: it looks at the supervisor, at the server's catalogue, below every directory of the plane for
+// a name that has the tenant's id in it, and at what the plane remembers.
+func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error) {
+	if s.Tenant.IsZero() {
+		return nil, errors.New("the plane's own set is removed with the plane")
+	}
+	units, err := p.units(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, u := range units {
+		out = append(out, "process "+u.Name)
+	}
+	if s.Blueprint.Database != nil {
+		admin, err := p.connect(ctx, s, "postgres")
+		if err != nil {
+			return nil, err
+		}
+		defer admin.Close(context.WithoutCancel(ctx))
+		databases, roles, err := p.catalogue(ctx, admin, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range databases {
+			out = append(out, "database "+d)
+		}
+		for _, r := range roles {
+			out = append(out, "role "+r)
+		}
+	}
+	for _, root := range []string{p.served("tenants"), p.home("log"), p.home("run")} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			if strings.Contains(filepath.Base(path), s.Name()) {
+				out = append(out, "file "+path)
+				if d != nil && d.IsDir() {
+					return fs.SkipDir
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return append(out, p.State.Mentions(s.Name())...), nil
+}
