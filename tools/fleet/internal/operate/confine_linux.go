@@ -12,8 +12,8 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// machine is what every process reads, of which nothing is a tenant's.
-var machine = []string{"/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/sys/net/core/somaxconn", "/sys/kernel/mm/transparent_hugepage"}
+// machine is what every process reads, of which nothing is a tenant's: its libraries, and what the clock shows here.
+var machine = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/sys/net/core/somaxconn", "/sys/kernel/mm/transparent_hugepage"}
 
 // confine keeps this process, and all that it starts, to the paths and ports of the delegation (landlock(7)), for good. A kernel that
 // knows less keeps it to what it can; one that knows nothing of it is told of aloud.

@@ -47,6 +47,8 @@ type Engine struct {
 	Front func(s platform.Set) Front
 	// Identified is done once a set has its keys: what the plane adds to them. Gone is done once nothing of it is left.
 	Identified, Gone func(s platform.Set) error
+	// Lock keeps other commands of this machine from changing what the platform remembers.
+	Lock func(ctx context.Context) (unlock func(), err error)
 	// Command starts the process that carries out a tenant's steps.
 	Command []string
 	// Memory is a directory that remembers the leases that this machine took.
@@ -76,6 +78,11 @@ func (e *Engine) Carry(ctx context.Context, operation string) (*registryv1.Opera
 	w := &work{Engine: e, op: op, lease: l}
 	ctx, stop := l.keep(ctx)
 	defer stop()
+	unlock, err := e.Lock(ctx)
+	if err != nil {
+		return op, errors.Join(err, l.giveBack(ctx))
+	}
+	defer unlock()
 	if err := w.look(ctx); err != nil {
 		return op, errors.Join(err, l.giveBack(ctx))
 	}

@@ -41,6 +41,7 @@ type Plane struct {
 	report     Reporter
 	blueprint  *blueprint.Blueprint
 	own        platform.Set
+	locker
 	// release is what sets are to run: what was built beside this program.
 	release platform.Release
 }

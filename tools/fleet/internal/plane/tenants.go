@@ -100,7 +100,10 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string) (sta
 	if !p.supervisor.Running(ctx) {
 		return nil, false, p.whyNot(supervise.ErrNotRunning)
 	}
-	unlock, err := p.lock(ctx)
+	if err := p.openState(); err != nil {
+		return nil, false, err
+	}
+	unlock, err := p.lockAndLook(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -108,16 +111,7 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string) (sta
 	if err := p.open(ctx); err != nil {
 		return nil, false, err
 	}
-	slugs := []string{slug}
-	for _, t := range p.state.Tenants {
-		if t.Slug != slug {
-			slugs = append(slugs, t.Slug)
-		}
-	}
-	if _, err := p.platform.Web(slugs); err != nil {
-		return nil, false, err
-	}
-	if changed, err = p.Tenant(ctx, slug, name, admin); err != nil {
+	if changed, err = p.Tenant(ctx, slug, name, admin, reasonCreate); err != nil {
 		return nil, changed, err
 	}
 	status, err = p.ShowTenant(ctx, slug)

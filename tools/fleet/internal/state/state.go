@@ -70,8 +70,10 @@ type Tenant struct {
 	// Slug and Name as they were asked for.
 	Slug string `json:"slug"`
 	Name string `json:"name"`
-	// CreateKey is the idempotency key of its creation in the registry.
-	CreateKey string `json:"create_key"`
+	// CreateKey is the idempotency key that an earlier release created it with.
+	CreateKey string `json:"create_key,omitempty"`
+	// Admin is the address of the first admin, as it was asked for.
+	Admin string `json:"admin,omitempty"`
 	// ID is zero until the registry gave it.
 	ID id.Tenant `json:"id"`
 	// URL is where the tenant was last reachable: the settings of another command may be others.
@@ -108,6 +110,39 @@ func Open(home string) (*State, error) {
 		s.Runs = map[string]string{}
 	}
 	return s, nil
+}
+
+// Reload reads what another command changed meanwhile.
+func (s *State) Reload() error {
+	now, err := Open(filepath.Dir(s.path))
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Ports, s.Front, s.Migrated, s.Runs, s.Accounts, s.Served, s.Tenants, s.LastAccount =
+		now.Ports, now.Front, now.Migrated, now.Runs, now.Accounts, now.Served, now.Tenants, now.LastAccount
+	return nil
+}
+
+// Remove forgets a tenant that left.
+func (s *State) Remove(tenant id.Tenant) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.Tenants)
+	s.Tenants = slices.DeleteFunc(s.Tenants, func(t Tenant) bool { return t.ID == tenant })
+	if len(s.Tenants) == before {
+		return nil
+	}
+	return s.save()
+}
+
+// Drop forgets a tenant that never came to be.
+func (s *State) Drop(slug string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Tenants = slices.DeleteFunc(s.Tenants, func(t Tenant) bool { return t.Slug == slug && t.ID.IsZero() })
+	return s.save()
 }
 
 // Exists says whether a home holds a plane.

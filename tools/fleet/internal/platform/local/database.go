@@ -77,7 +77,10 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 		changed = changed || did
 	}
 	did, err := p.database(ctx, admin, s, d)
-	return changed || did, err
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	return changed, p.HandOver(ctx, s)
 }
 
 // role makes a login role, or brings it up to date. The role's comment is a digest of what it was made with, so that nothing is done

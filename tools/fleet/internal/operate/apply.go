@@ -1,0 +1,98 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+)
+
+// Apply carries a stored plan out: an operation for each of its tenants, some at once. Where one fails, no other is begun any more. To
+// apply a plan again takes up what was cut off, and does nothing twice.
+func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*registryv1.Operation, error) {
+	if !strings.HasPrefix(hash, "sha256:") {
+		hash = "sha256:" + hash
+	}
+	res, err := registryv1.NewPlanServiceClient(e.Conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: hash})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	plan := &registryv1.Plan{}
+	if err := proto.Unmarshal(res.GetPlan().GetDocument(), plan); err != nil {
+		return nil, fmt.Errorf("read the plan: %w", err)
+	}
+	if err := e.here(ctx, plan); err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	var out []*registryv1.Operation
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(1, maxParallel))
+	for _, t := range plan.GetTenants() {
+		group.Go(func() error {
+			if gctx.Err() != nil {
+				return nil
+			}
+			target := t.GetTenantId()
+			if target == "" {
+				target = t.GetSlug()
+			}
+			// What is under way is ended in good order when another one fails.
+			op, err := e.begin(ctx, res.GetPlan().GetHash(), target)
+			if op != nil {
+				mu.Lock()
+				out = append(out, op)
+				mu.Unlock()
+			}
+			return err
+		})
+	}
+	return out, group.Wait()
+}
+
+func (e *Engine) begin(ctx context.Context, hash, tenant string) (*registryv1.Operation, error) {
+	res, err := registryv1.NewOperationWriteServiceClient(e.Conn).BeginOperation(ctx, &registryv1.BeginOperationRequest{PlanHash: hash, Tenant: tenant})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	op := res.GetOperation()
+	switch op.GetState() {
+	case registryv1.OperationState_OPERATION_STATE_SUCCEEDED:
+		e.Report.Note(fmt.Sprintf("operation %s has ended before: nothing is left to do", op.GetId()))
+		return op, nil
+	case registryv1.OperationState_OPERATION_STATE_ABORTED:
+		return op, fmt.Errorf("operation %s of this plan was given up by %s (%s): make the plan anew", op.GetId(), op.GetAbortedBy(), op.GetAbortReason())
+	}
+	return e.Carry(ctx, op.GetId())
+}
+
+// here refuses a plan that was made for another place.
+func (e *Engine) here(ctx context.Context, plan *registryv1.Plan) error {
+	where, err := e.Platform.Where(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	differ := func(what, planned, is string) {
+		if planned != is {
+			errs = append(errs, fault.New(fault.FailedPrecondition, "the plan is for %s %s and this is %s: apply it there, or make it here", what, planned, is))
+		}
+	}
+	differ("plane", plan.GetPlane(), e.Registry.Plane)
+	differ("platform", plan.GetPlatform(), e.Platform.Name())
+	differ("account", plan.GetAccount(), where.Account)
+	differ("region", plan.GetRegion(), where.Region)
+	differ("blueprint", plan.GetBlueprint(), e.Blueprint.Name)
+	if len(errs) == 0 {
+		differ("a blueprint with the digest", plan.GetBlueprintDigest(), e.Blueprint.Digest)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,263 @@
+package plane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// registryComponent is the component of the plane's own set that keeps operations.
+const registryComponent = "registry"
+
+// engine carries operations out on this plane.
+func (p *Plane) engine(conn *grpc.ClientConn) (*operate.Engine, error) {
+	address, err := p.platform.Address(p.own, registryComponent, "api")
+	if err != nil {
+		return nil, err
+	}
+	roots, err := p.platform.Roots(p.own)
+	if err != nil {
+		return nil, err
+	}
+	return &operate.Engine{
+		Platform: p.platform, Blueprint: p.blueprint, Conn: conn,
+		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
+		Provisioner: p.platform.Provisioner, Front: p.front,
+		Identified: p.identified, Gone: p.gone, Lock: p.lockAndLook,
+		Command: []string{p.Self, "operation", "carry"}, Memory: filepath.Join(p.Settings.Home, "operations"), Report: p.report,
+	}, nil
+}
+
+// front is where a set's people reach it.
+func (p *Plane) front(s platform.Set) operate.Front {
+	if s.Blueprint.Answers == "" {
+		return operate.Front{}
+	}
+	f := operate.Front{URL: p.Settings.URL(s.Slug) + s.Blueprint.Answers, Dial: p.Settings.Dial()}
+	if ca := p.WebCA(); ca != "" {
+		// Without it the machine's own list is asked, and the failure says so.
+		if text, err := os.ReadFile(ca); err == nil {
+			f.Roots = string(text)
+		}
+	}
+	return f
+}
+
+// identified adds to a set's identity what the plane gives it: the way in of its first admin.
+func (p *Plane) identified(s platform.Set) error {
+	t, known := p.state.Tenant(s.Name())
+	if !known {
+		if t, known = p.state.Tenant(s.Slug); !known || !t.ID.IsZero() {
+			t = p.addTenant(s.Slug)
+		}
+		t.ID = s.Tenant
+		if err := p.state.Save(); err != nil {
+			return err
+		}
+	}
+	slugs := append([]string{s.Slug}, p.Settings.Tenants...)
+	for _, other := range p.state.Tenants {
+		slugs = append(slugs, other.Slug)
+	}
+	if _, err := p.platform.Web(slugs); err != nil {
+		return err
+	}
+	_, err := p.nameFirstAdmin(s, t.Admin)
+	return err
+}
+
+// gone forgets a tenant of which nothing is left.
+func (p *Plane) gone(s platform.Set) error { return p.state.Remove(s.Tenant) }
+
+// lockAndLook makes this the one command that changes the plane, and reads what another one changed meanwhile.
+func (p *Plane) lockAndLook(ctx context.Context) (unlock func(), err error) {
+	p.locking.Lock()
+	defer p.locking.Unlock()
+	if p.locks == 0 {
+		if p.unlock, err = p.lock(ctx); err != nil {
+			return nil, err
+		}
+		if err := p.state.Reload(); err != nil {
+			p.unlock()
+			return nil, err
+		}
+	}
+	p.locks++
+	return func() {
+		p.locking.Lock()
+		defer p.locking.Unlock()
+		if p.locks--; p.locks == 0 {
+			p.unlock()
+		}
+	}, nil
+}
+
+// locker counts who works under the plane's lock in this process.
+type locker struct {
+	locking sync.Mutex
+	locks   int
+	unlock  func()
+}
+
+// working opens a plane that is up for a command that carries operations out.
+func (p *Plane) working(ctx context.Context) (*operate.Engine, func(), error) {
+	if !p.supervisor.Running(ctx) {
+		return nil, nil, p.whyNot(supervise.ErrNotRunning)
+	}
+	if err := p.open(ctx); err != nil {
+		return nil, nil, err
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := p.engine(conn)
+	return e, func() { _ = conn.Close() }, err
+}
+
+// ApplyOptions say how operations are carried out.
+type ApplyOptions struct {
+	// MaxParallel operations at once; 0 is 1.
+	MaxParallel int
+	// Wait has somebody else's lease waited for.
+	Wait bool
+}
+
+// Apply carries a plan out, as it stands: an operation for each of its tenants.
+func (p *Plane) Apply(ctx context.Context, hash string, o ApplyOptions) ([]*registryv1.Operation, error) {
+	e, done, err := p.working(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	e.Wait = o.Wait
+	return e.Apply(ctx, hash, o.MaxParallel)
+}
+
+// Resume takes an operation up.
+func (p *Plane) Resume(ctx context.Context, operation string, o ApplyOptions) (*registryv1.Operation, error) {
+	e, done, err := p.working(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	e.Wait = o.Wait
+	return e.Carry(ctx, operation)
+}
+
+// Operations lists operations, the newest first: of one tenant, where one is named, and only those that are not finished, where asked.
+func (p *Plane) Operations(ctx context.Context, tenant string, unfinished bool) ([]*registryv1.Operation, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if tenant != "" {
+		res, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: tenant})
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		tenant = res.GetStatus().GetTenant().GetId()
+	}
+	req := &registryv1.ListOperationsRequest{TenantId: tenant, Unfinished: unfinished}
+	var out []*registryv1.Operation
+	for {
+		res, err := registryv1.NewOperationServiceClient(conn).ListOperations(ctx, req)
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		out = append(out, res.GetOperations()...)
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return out, nil
+		}
+	}
+}
+
+// Operation reads one.
+func (p *Plane) Operation(ctx context.Context, operation string) (*registryv1.Operation, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	res, err := registryv1.NewOperationServiceClient(conn).GetOperation(ctx, &registryv1.GetOperationRequest{OperationId: operation})
+	return res.GetOperation(), fault.FromRPC(err)
+}
+
+// Abort gives an operation up. What was done stays done.
+func (p *Plane) Abort(ctx context.Context, operation, reason string) (*registryv1.Operation, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	res, err := registryv1.NewOperationWriteServiceClient(conn).AbortOperation(ctx, &registryv1.AbortOperationRequest{OperationId: operation, Reason: reason})
+	return res.GetOperation(), fault.FromRPC(err)
+}
+
+// connected is the registry of a plane that is up, for who changes nothing on this machine.
+func (p *Plane) connected(ctx context.Context) (*grpc.ClientConn, func(), error) {
+	if !p.supervisor.Running(ctx) {
+		return nil, nil, p.whyNot(supervise.ErrNotRunning)
+	}
+	if p.platform == nil {
+		if err := p.openState(); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, func() { _ = conn.Close() }, nil
+}
+
+// one plans a change of one tenant and carries it out in one go, as planes `dev` may.
+func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.OperationKind, change *registryv1.TenantChange, reason string) error {
+	if p.state.Plane != "dev" {
+		return fault.New(fault.FailedPrecondition, "tenants of this plane are changed by plan: fleet plan %s --tenant %s, then fleet approve and fleet apply", operate.Kind(kind), change.GetSlug())
+	}
+	e, err := p.engine(conn)
+	if err != nil {
+		return err
+	}
+	where, err := p.platform.Where(ctx)
+	if err != nil {
+		return err
+	}
+	change.Steps = operate.Steps(kind)
+	for _, c := range p.blueprint.Components {
+		change.Restarts = append(change.Restarts, c.Name)
+	}
+	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: &registryv1.Plan{
+		Plane: p.state.Plane, Platform: p.platform.Name(), Account: where.Account, Region: where.Region,
+		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Selectors: []string{"--tenant " + change.GetSlug()},
+		Tenants: []*registryv1.TenantChange{change}, Reason: reason,
+	}})
+	if err != nil {
+		return fault.FromRPC(err)
+	}
+	_, err = e.Apply(ctx, res.GetPlan().GetHash(), 1)
+	return err
+}
+
+// OpenDelegated opens a platform in the process that carries out one tenant's steps.
+func OpenDelegated(name string, config json.RawMessage) (platform.Platform, error) {
+	if name != "local" {
+		return nil, errors.New("platform " + name + " delegates nothing to a process of its own")
+	}
+	return local.Open(config)
+}

@@ -1,0 +1,220 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/state"
+)
+
+// Why a plane of this machine is changed by who has it brought up.
+const (
+	reasonUp     = "fleet plane up: the settings name the tenant"
+	reasonCreate = "fleet tenant create"
+	reasonNewer  = "fleet plane up: what was built here is newer than what the tenant runs"
+)
+
+// addTenant remembers a tenant that is to be made.
+func (p *Plane) addTenant(slug string) *state.Tenant {
+	p.state.Tenants = append(p.state.Tenants, state.Tenant{Slug: slug, Name: slug})
+	return &p.state.Tenants[len(p.state.Tenants)-1]
+}
+
+// Tenant makes a tenant with its set, or brings what is there up to date, and says whether there was anything to do. The plane's own
+// services run. A tenant that is suspended stays so.
+func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string) (changed bool, err error) {
+	conn, err := p.registry()
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	status, err := known(ctx, conn, slug)
+	if err != nil {
+		return false, err
+	}
+	if status == nil {
+		return true, p.provision(ctx, conn, slug, name, admin, reason)
+	}
+	t := status.GetTenant()
+	if op, err := unfinished(ctx, conn, t.GetId()); err != nil {
+		return false, err
+	} else if op != nil {
+		e, err := p.engine(conn)
+		if err != nil {
+			return false, err
+		}
+		if _, err := e.Carry(ctx, op.GetId()); err != nil {
+			return true, err
+		}
+		return true, p.served(slug)
+	}
+	change := changeOf(status)
+	switch t.GetState() {
+	case registryv1.TenantState_TENANT_STATE_PROVISIONING:
+		change.StateTo, change.ReleaseTo = registryv1.TenantState_TENANT_STATE_ACTIVE, p.release.String()
+		if err := p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_PROVISION, change, reason); err != nil {
+			return true, err
+		}
+		return true, p.served(slug)
+	case registryv1.TenantState_TENANT_STATE_ACTIVE:
+		if outdated(status.GetServiceSet().GetRelease(), p.release) && p.state.Plane == "dev" {
+			change.StateTo, change.ReleaseTo = registryv1.TenantState_TENANT_STATE_ACTIVE, p.release.String()
+			return true, p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_UPGRADE, change, reasonNewer)
+		}
+		return p.converge(ctx, conn, status)
+	default:
+		p.report.Note(fmt.Sprintf("%s is suspended and stays so: fleet plan resume --tenant %s", slug, slug))
+		return false, nil
+	}
+}
+
+// known is a tenant that the registry has; nil for one that it never had, or that left.
+func known(ctx context.Context, conn *grpc.ClientConn, slug string) (*registryv1.TenantStatus, error) {
+	res, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: slug})
+	if err := fault.FromRPC(err); err != nil {
+		if fault.KindOf(err) == fault.NotFound {
+			return nil, nil //nolint:nilnil // no such tenant is an answer
+		}
+		return nil, err
+	}
+	if res.GetStatus().GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED {
+		return nil, nil //nolint:nilnil // so is one that left
+	}
+	return res.GetStatus(), nil
+}
+
+// unfinished is the operation that a tenant has and that isn't finished; nil for none.
+func unfinished(ctx context.Context, conn *grpc.ClientConn, tenant string) (*registryv1.Operation, error) {
+	res, err := registryv1.NewOperationServiceClient(conn).ListOperations(ctx, &registryv1.ListOperationsRequest{TenantId: tenant, Unfinished: true, PageSize: 1})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	for _, op := range res.GetOperations() {
+		return op, nil
+	}
+	return nil, nil //nolint:nilnil // none is an answer
+}
+
+// changeOf is a change of a tenant as it stands.
+func changeOf(s *registryv1.TenantStatus) *registryv1.TenantChange {
+	t := s.GetTenant()
+	return &registryv1.TenantChange{
+		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), StateFrom: t.GetState(),
+		ReleaseFrom: s.GetServiceSet().GetRelease(), AfterOperation: t.GetLastOperation(),
+	}
+}
+
+// outdated says that a set runs what was built here before. A release that somebody registered is not replaced by what was built.
+func outdated(runs string, built platform.Release) bool {
+	n, err := release.ParseName(runs)
+	if err != nil {
+		return true // from before releases had this form
+	}
+	return n.Version == release.Development && n != built.Name
+}
+
+func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name, admin, reason string) error {
+	t, known := p.state.Tenant(slug)
+	if !known {
+		t = p.addTenant(slug)
+	}
+	if t.Admin = admin; name != "" {
+		t.Name = name
+	}
+	if err := p.state.Save(); err != nil {
+		return err
+	}
+	err := p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
+		Slug: slug, DisplayName: t.Name, IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE,
+		StateTo: registryv1.TenantState_TENANT_STATE_ACTIVE, ReleaseTo: p.release.String(),
+	}, reason)
+	if err == nil {
+		return p.served(slug)
+	}
+	if t, ok := p.state.Tenant(slug); ok && t.ID.IsZero() && isUsage(err) {
+		// The registry will never have it: nothing is left behind.
+		return errors.Join(err, p.state.Drop(slug))
+	}
+	return err
+}
+
+// isUsage says that the registry refused what was asked for, whoever asks again.
+func isUsage(err error) bool {
+	k := fault.KindOf(err)
+	return k == fault.InvalidArgument || k == fault.AlreadyExists || k == fault.FailedPrecondition
+}
+
+// served remembers that a tenant was reached.
+func (p *Plane) served(slug string) error {
+	t, ok := p.state.Tenant(slug)
+	if !ok || t.Served && t.URL == p.Settings.URL(slug) {
+		return nil
+	}
+	t.Served, t.URL = true, p.Settings.URL(slug)
+	return p.state.Save()
+}
+
+// converge has a set be again what it is to be already: after the machine was started anew, or a file was lost. It is no change of
+// the tenant.
+func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *registryv1.TenantStatus) (changed bool, err error) {
+	t, ok := p.state.Tenant(status.GetTenant().GetId())
+	if !ok {
+		return false, fmt.Errorf("tenant %s is not of this machine: its set is made and changed where that runs", status.GetTenant().GetSlug())
+	}
+	r, err := platform.ParseRelease(status.GetServiceSet().GetRelease())
+	if err != nil {
+		return false, err
+	}
+	pf, set := p.platform, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: status.GetTenant().GetIsolationTier()}
+	steps := []struct {
+		what string
+		do   func() (bool, error)
+	}{
+		{"keys and certificates of its own", sequence(
+			func() (bool, error) { return pf.Fetch(ctx, r) },
+			func() (bool, error) { return pf.Identity(ctx, set) },
+			func() (bool, error) { return p.nameFirstAdmin(set, t.Admin) })},
+		{"database and roles of its own", sequence(
+			func() (bool, error) { return pf.Database(ctx, set) },
+			func() (bool, error) { return pf.Migrate(ctx, set, r) },
+			func() (bool, error) { return pf.Mark(ctx, set) })},
+		{fmt.Sprintf("its %d services", len(p.blueprint.Components)), func() (bool, error) { return pf.Start(ctx, set, r) }},
+		{"reachable at " + p.Settings.URL(t.Slug), sequence(
+			func() (bool, error) { return false, p.place(ctx, conn, set, r, status.GetServiceSet()) },
+			func() (bool, error) { return p.reach(ctx, t, set) })},
+	}
+	for _, s := range steps {
+		if err := p.step(&changed, t.Slug+": "+s.what, s.do); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// place says to the registry where the set is, where that isn't what it knows.
+func (p *Plane) place(ctx context.Context, conn *grpc.ClientConn, set platform.Set, r platform.Release, known *registryv1.ServiceSet) error {
+	placed, err := p.platform.Placed(ctx, set, r)
+	if err != nil || proto.Equal(placed, known) {
+		return err
+	}
+	_, err = registryv1.NewTenantWriteServiceClient(conn).PutServiceSet(ctx, &registryv1.PutServiceSetRequest{TenantId: set.Tenant.String(), ServiceSet: placed})
+	return fault.FromRPC(err)
+}
+
+// reach returns when the tenant answers through the gateway.
+func (p *Plane) reach(ctx context.Context, t *state.Tenant, set platform.Set) (bool, error) {
+	if err := p.front(set).Await(ctx); err != nil {
+		return false, err
+	}
+	first := !t.Served
+	return first, p.served(t.Slug)
+}
