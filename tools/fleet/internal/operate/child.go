@@ -137,6 +137,9 @@ func (c *child) step(ctx context.Context, replies <-chan []byte, step string) er
 	if err := c.record(ctx, replies, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
 		return err
 	}
+	if err := failpoint.Here("fleet.carry.after-step"); err != nil {
+		return err
+	}
 	return c.say(word{Step: step, State: registryv1.StepState_STEP_STATE_DONE, Changed: changed, Detail: detail, Took: time.Since(began)})
 }
 

@@ -202,6 +202,9 @@ func (w *work) own(ctx context.Context, step string) error {
 	if err := w.record(ctx, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
 		return err
 	}
+	if err := failpoint.Here("fleet.own.after-step"); err != nil {
+		return err
+	}
 	w.tell(step, changed, detail, time.Since(began))
 	return nil
 }

@@ -1,0 +1,360 @@
+package systemtest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/release"
+)
+
+// kinds of operations, and the steps of each, as fleet names them.
+var (
+	provision = registryv1.OperationKind_OPERATION_KIND_PROVISION
+	upgrade   = registryv1.OperationKind_OPERATION_KIND_UPGRADE
+	suspend   = registryv1.OperationKind_OPERATION_KIND_SUSPEND
+	resume    = registryv1.OperationKind_OPERATION_KIND_RESUME
+	offboard  = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
+
+	stepsOf = map[registryv1.OperationKind][]string{
+		provision: {"fetch", "identity", "database", "migrate", "mark", "start", "publish", "answer"},
+		upgrade:   {"fetch", "identity", "database", "migrate", "start", "confirm"},
+		suspend:   {"unpublish", "stop"},
+		resume:    {"identity", "start", "publish", "answer"},
+		offboard:  {"unpublish", "export", "stop", "shred", "delete", "remains"},
+	}
+	leadsTo = map[registryv1.OperationKind]registryv1.TenantState{
+		provision: registryv1.TenantState_TENANT_STATE_ACTIVE, upgrade: registryv1.TenantState_TENANT_STATE_ACTIVE,
+		suspend: registryv1.TenantState_TENANT_STATE_SUSPENDED, resume: registryv1.TenantState_TENANT_STATE_ACTIVE,
+		offboard: registryv1.TenantState_TENANT_STATE_OFFBOARDED,
+	}
+)
+
+// plan stores a plan of one tenant, by slug, and answers its hash. to is the release that it leads to; empty for the present one.
+func (p *plane) plan(t *testing.T, kind registryv1.OperationKind, slug, to string) string {
+	t.Helper()
+	b, err := blueprint.AccessOS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state struct{ ID string }
+	text, err := os.ReadFile(filepath.Join(p.home, "plane.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &state); err != nil {
+		t.Fatal(err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := p.operator(t)
+	change := &registryv1.TenantChange{Slug: slug, StateTo: leadsTo[kind], Steps: stepsOf[kind]}
+	if kind == provision {
+		change.DisplayName, change.IsolationTier, change.ReleaseTo = slug, registryv1.IsolationTier_ISOLATION_TIER_DATABASE, to
+	} else {
+		res, err := registryv1.NewTenantServiceClient(conn).GetTenant(t.Context(), &registryv1.GetTenantRequest{Tenant: slug})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := res.GetStatus()
+		change.TenantId, change.IsolationTier, change.StateFrom = s.GetTenant().GetId(), s.GetTenant().GetIsolationTier(), s.GetTenant().GetState()
+		change.ReleaseFrom, change.AfterOperation = s.GetServiceSet().GetRelease(), s.GetTenant().GetLastOperation()
+		if change.ReleaseTo = to; to == "" && kind != offboard {
+			change.ReleaseTo = change.GetReleaseFrom()
+		}
+	}
+	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(t.Context(), &registryv1.PutPlanRequest{Plan: &registryv1.Plan{
+		Plane: "dev", Platform: "local", Account: host + "/" + state.ID, Region: "local", Blueprint: b.Name, BlueprintDigest: b.Digest,
+		Kind: kind, Selectors: []string{"--tenant " + slug}, Tenants: []*registryv1.TenantChange{change}, Reason: "a test of operations",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.GetPlan().GetHash()
+}
+
+// apply carries a plan out and fails the test where that fails.
+func (p *plane) apply(t *testing.T, hash string) {
+	t.Helper()
+	if s, err := p.command(t.Context(), "fleet", "apply", hash); err != nil || s.code != 0 {
+		t.Fatalf("apply: %v %s", err, s)
+	}
+}
+
+// releaseOf is what a directory's accessos is called, which nobody released.
+func releaseOf(t *testing.T, bin string) string {
+	t.Helper()
+	code, err := os.ReadFile(filepath.Join(bin, "accessos"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return release.Name{Version: release.Development, Digest: release.Digest(code)}.String()
+}
+
+// fleetWithFailpoints builds fleet with them, beside the programs under test. What follows accessos' own bytes has it be another
+// release, that runs the same.
+func fleetWithFailpoints(t *testing.T, follows string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "bin")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoint", "-o", filepath.Join(dir, "fleet"), "./tools/fleet")
+	cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "GOWORK=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build fleet with failpoints: %v: %s", err, out)
+	}
+	code, err := os.ReadFile(filepath.Join(programs, "accessos"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const executable = 0o755
+	if err := os.WriteFile(filepath.Join(dir, "accessos"), append(code, follows...), executable); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// world is all that there is of a tenant, with its id and its slug by their roles, so that two tenants can be compared.
+func (p *plane) world(t *testing.T, slug, id string) string {
+	t.Helper()
+	var out []string
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	st, err := p.status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range st.Processes {
+		if strings.Contains(u.Name, id) {
+			add("process %s %s", u.Name, u.State)
+		}
+	}
+	names := func(db *pgx.Conn, what, sql string, args ...any) {
+		rows, err := db.Query(t.Context(), sql, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range found {
+			add("%s %s", what, n)
+		}
+	}
+	admin := p.superuser(t, "postgres", "postgres")
+	names(admin, "role", "SELECT rolname || ' ' || rolconnlimit FROM pg_roles WHERE starts_with(rolname, $1)", id)
+	names(admin, "database", "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", id)
+	var exists bool
+	if err := admin.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", id).Scan(&exists); err != nil {
+		t.Fatal(err)
+	}
+	if exists {
+		db := p.superuser(t, "postgres", id)
+		names(db, "table", "SELECT schemaname || '.' || tablename || ' ' || tableowner FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')")
+		names(db, "mark", "SELECT (shobj_description(oid, 'pg_database') IS NOT NULL)::text FROM pg_database WHERE datname = current_database()")
+	}
+	for _, dir := range p.dirs() {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			// What comes and goes meanwhile is nobody's state.
+			if err != nil || !strings.Contains(path, id) || d.IsDir() && d.Name() == "state" || strings.Contains(path, "/log/") || strings.Contains(path, "/operations/") {
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil
+				}
+				return err
+			}
+			rel, err := filepath.Rel(dir, path)
+			info, statErr := d.Info()
+			if statErr == nil && filepath.IsLocal(rel) && !strings.Contains(rel, "/objects/") {
+				add("file %s %s", rel, info.Mode())
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := p.operator(t)
+	res, err := registryv1.NewTenantServiceClient(conn).GetTenant(t.Context(), &registryv1.GetTenantRequest{Tenant: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add("registry %s %s", res.GetStatus().GetTenant().GetState(), res.GetStatus().GetServiceSet().GetRelease())
+	for _, c := range res.GetStatus().GetServiceSet().GetComponents() {
+		add("registry component %s %s", c.GetName(), c.GetPathPrefixes())
+	}
+	ops, err := registryv1.NewOperationServiceClient(conn).ListOperations(t.Context(), &registryv1.ListOperationsRequest{TenantId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range ops.GetOperations() {
+		line := fmt.Sprintf("operation %s %s", op.GetKind(), op.GetState())
+		for _, s := range op.GetSteps() {
+			line += " " + s.GetName() + " " + s.GetState().String()
+		}
+		add("%s", line)
+	}
+	text, err := os.ReadFile(filepath.Join(p.home, "plane.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var remembered struct {
+		Ports, Accounts map[string]any
+		Runs, Migrated  map[string]string
+	}
+	if err := json.Unmarshal(text, &remembered); err != nil {
+		t.Fatal(err)
+	}
+	for name := range remembered.Ports {
+		if strings.HasPrefix(name, id) {
+			add("port %s", name)
+		}
+	}
+	for name := range remembered.Accounts {
+		if strings.HasPrefix(name, id) {
+			add("account %s", name)
+		}
+	}
+	add("runs %s, migrated %s", remembered.Runs[id], remembered.Migrated[id])
+	slices.Sort(out)
+	all := strings.ReplaceAll(strings.Join(slices.Compact(out), "\n"), id, "ID")
+	return strings.ReplaceAll(strings.ReplaceAll(all, strings.ReplaceAll(id, "_", "-"), "ID"), slug, "SLUG")
+}
+
+// idOf is the id of a tenant by its slug, also of one that left.
+func (p *plane) idOf(t *testing.T, slug string) string {
+	t.Helper()
+	res, err := registryv1.NewTenantServiceClient(p.operator(t)).GetTenant(t.Context(), &registryv1.GetTenantRequest{Tenant: slug})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.GetStatus().GetTenant().GetId()
+}
+
+// hostAnswers is what the gateway answers for a tenant's host.
+func (p *plane) hostAnswers(t *testing.T, slug string) int {
+	t.Helper()
+	x := acme()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s.localhost:%d/.well-known/openid-configuration", slug, p.port), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := x.client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode
+}
+
+// Row F33: fleet is killed, and the process that carries a tenant's steps out, at every point of every step of each kind of operation.
+// Each time it is taken up and goes on to the next point. What there is in the end is what there is of a tenant that nobody disturbed.
+func TestOperationsKilledAtEveryStepEndAsIfNever(t *testing.T) {
+	full(t)
+	bin, newer := fleetWithFailpoints(t, ""), fleetWithFailpoints(t, "newer")
+	calm, hurried := *shared, *shared
+	calm.programs, hurried.programs = bin, bin
+	kills := 0
+	for _, o := range []struct {
+		kind registryv1.OperationKind
+		bin  string
+		to   string
+	}{{provision, bin, releaseOf(t, bin)}, {suspend, bin, ""}, {resume, bin, ""}, {upgrade, newer, releaseOf(t, newer)}, {offboard, newer, ""}} {
+		calm.programs, hurried.programs = o.bin, o.bin
+		calm.apply(t, calm.plan(t, o.kind, "calm", o.to))
+		hash := hurried.plan(t, o.kind, "hurried", o.to)
+		kills += hurried.killedThrough(t, o.kind, hash)
+		want, got := calm.world(t, "calm", calm.idOf(t, "calm")), hurried.world(t, "hurried", hurried.idOf(t, "hurried"))
+		if want != got {
+			t.Fatalf("%s: what there is of a tenant that was disturbed differs:\n%s", o.kind, difference(want, got))
+		}
+		status := map[registryv1.OperationKind]int{suspend: http.StatusNotFound, offboard: http.StatusNotFound}[o.kind]
+		if status == 0 {
+			status = http.StatusOK
+		}
+		for _, slug := range []string{"calm", "hurried"} {
+			if got := shared.hostAnswers(t, slug); got != status {
+				t.Errorf("%s: the host of %s answers %d, want %d", o.kind, slug, got, status)
+			}
+		}
+	}
+	t.Attr("row", fmt.Sprintf("F33 %d", kills))
+}
+
+// Points that fleet passes in a step, by who does the step: fleet itself, the process that carries a tenant's steps out, or that process
+// with fleet's power.
+var (
+	pointsOwn     = []string{"fleet.own.before-step", "fleet.own.before-done", "fleet.own.after-step"}
+	pointsCarried = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.carry.before-done", "fleet.carry.after-step"}
+	pointsAsked   = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.own.before-power", "fleet.own.after-power", "fleet.carry.before-done", "fleet.carry.after-step"}
+	pointsEnd     = []string{"fleet.own.before-finish", "fleet.own.finished"}
+	asked         = []string{"database", "mark", "confirm", "export", "delete", "remains"}
+)
+
+// killedThrough applies a plan, and is killed at each point of each step, one after the other, until there is none left. The last point
+// of a step lies behind it, so that the next run is at the next step.
+func (p *plane) killedThrough(t *testing.T, kind registryv1.OperationKind, hash string) (kills int) {
+	t.Helper()
+	again := *p
+	kill := func(point string) {
+		again.environ = append(slices.Clone(p.environ), "A3_FAILPOINT="+point+" kill")
+		s, err := again.command(t.Context(), "fleet", "apply", hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.code != -1 && !strings.Contains(s.err, "signal: killed") {
+			t.Fatalf("%s: to be killed at %s it ended with: %s", kind, point, s)
+		}
+		kills++
+	}
+	steps := stepsOf[kind]
+	identity := slices.Index(steps, "identity")
+	for i, step := range steps {
+		points := pointsCarried
+		switch {
+		case i <= identity:
+			points = pointsOwn
+		case slices.Contains(asked, step):
+			points = pointsAsked
+		}
+		for _, point := range points {
+			kill(point)
+		}
+	}
+	for _, point := range pointsEnd {
+		kill(point)
+	}
+	p.apply(t, hash)
+	return kills
+}
+
+// difference is the lines that one has and the other has not.
+func difference(a, b string) string {
+	var out []string
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for _, l := range x {
+		if !slices.Contains(y, l) {
+			out = append(out, "- "+l)
+		}
+	}
+	for _, l := range y {
+		if !slices.Contains(x, l) {
+			out = append(out, "+ "+l)
+		}
+	}
+	return strings.Join(out, "\n")
+}
