@@ -217,6 +217,6 @@ func (p *Plane) serveAgain(ctx context.Context, s platform.Set) (bool, error) {
 	var changed bool
 	return true, p.step(&changed, s.Slug+": serves again", sequence(
 		func() (bool, error) { return p.platform.Start(ctx, s, p.runs(s)) },
-		func() (bool, error) { return true, p.publish(ctx, conn, s) },
-		func() (bool, error) { return p.awaitGateway(ctx, t) }))
+		func() (bool, error) { return true, p.place(ctx, conn, s, p.runs(s), status.GetServiceSet()) },
+		func() (bool, error) { return p.reach(ctx, t, s) }))
 }

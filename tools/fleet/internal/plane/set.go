@@ -175,6 +175,9 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 		return false, err
 	}
 	pf, set := p.platform, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: status.GetTenant().GetIsolationTier()}
+	if err := pf.NotRestoring(set); err != nil {
+		return false, err
+	}
 	steps := []struct {
 		what string
 		do   func() (bool, error)

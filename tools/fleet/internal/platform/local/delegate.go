@@ -44,6 +44,9 @@ type delegation struct {
 // Delegate implements platform.Delegator. What is chosen once for a set is chosen here: ports, and users.
 func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, until time.Time) (platform.Delegation, error) {
 	var none platform.Delegation
+	if err := p.NotRestoring(s); err != nil {
+		return none, err
+	}
 	ports, err := p.chosen(ctx, s)
 	if err != nil {
 		return none, err
@@ -91,8 +94,14 @@ func (p *Platform) chosen(ctx context.Context, s platform.Set) (ports []uint16, 
 			return nil, err
 		}
 	}
-	if _, err := p.user(ctx, s, migrator); err != nil {
-		return nil, err
+	others := []string{migrator}
+	if p.keepsMachineReader(s) {
+		others = append(others, machineReader)
+	}
+	for _, other := range others {
+		if _, err := p.user(ctx, s, other); err != nil {
+			return nil, err
+		}
 	}
 	registry, err := p.Address(p.Own, registryService, "api")
 	if err != nil {
