@@ -45,8 +45,9 @@ type Engine struct {
 	Provisioner func(s platform.Set) (string, error)
 	// Front is where a set's people reach it.
 	Front func(s platform.Set) Front
-	// Identified is done once a set has its keys: what the plane adds to them. Gone is done once nothing of it is left.
-	Identified, Gone func(s platform.Set) error
+	// Identified is done once a set has its keys: what the plane adds to them. Answered is done once people reach it, Gone once nothing of
+	// it is left.
+	Identified, Answered, Gone func(s platform.Set) error
 	// Lock keeps other commands of this machine from changing what the platform remembers.
 	Lock func(ctx context.Context) (unlock func(), err error)
 	// Command starts the process that carries out a tenant's steps.
@@ -292,8 +293,28 @@ func (w *work) remains(ctx context.Context) error {
 	return w.Gone(w.set)
 }
 
+// remember has what is remembered of a set here say what the operation did, also where whoever did it was cut off before it said so.
+func (w *work) remember() error {
+	for _, s := range w.op.GetSteps() {
+		if d, ok := w.Platform.(platform.Delegator); ok {
+			if err := d.Delegated(w.set, w.release, s.GetName()); err != nil {
+				return err
+			}
+		}
+		if s.GetName() == StepAnswer {
+			if err := w.Answered(w.set); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // finish ends the operation, which moves the tenant on.
 func (w *work) finish(ctx context.Context) error {
+	if err := w.remember(); err != nil {
+		return err
+	}
 	if err := failpoint.Here("fleet.own.before-finish"); err != nil {
 		return err
 	}

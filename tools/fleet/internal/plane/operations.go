@@ -36,7 +36,7 @@ func (p *Plane) engine(conn *grpc.ClientConn) (*operate.Engine, error) {
 		Platform: p.platform, Blueprint: p.blueprint, Conn: conn,
 		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
 		Provisioner: p.platform.Provisioner, Front: p.front,
-		Identified: p.identified, Gone: p.gone, Lock: p.lockAndLook,
+		Identified: p.identified, Answered: func(s platform.Set) error { return p.served(s.Slug) }, Gone: p.gone, Lock: p.lockAndLook,
 		Command: []string{p.Self, "operation", "carry"}, Memory: filepath.Join(p.Settings.Home, "operations"), Report: p.report,
 	}, nil
 }

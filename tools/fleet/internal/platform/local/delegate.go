@@ -47,7 +47,15 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	if err := p.NotRestoring(s); err != nil {
 		return none, err
 	}
-	ports, err := p.chosen(ctx, s)
+	// Of a set whose authority is gone nothing is chosen any more: it would be what is left of it.
+	_, err := os.Stat(p.pki(s, "issuing.pem"))
+	alive := err == nil
+	if alive {
+		if err := p.choose(ctx, s); err != nil {
+			return none, err
+		}
+	}
+	ports, err := p.others()
 	if err != nil {
 		return none, err
 	}
@@ -71,7 +79,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		Reads:  []string{p.publicFile(p.Own, marks), "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"},
 		Writes: []string{p.dir(s), p.home("log", s.Name())}, Ports: ports,
 	}
-	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil {
+	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil && alive {
 		out.Runs = []string{p.releaseDir(digest)}
 		if program, err := onlyProgram(p.releaseDir(digest)); err == nil && program != "" {
 			// Known before it runs: the artefacts of what runs are kept.
@@ -81,17 +89,16 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	return out, nil
 }
 
-// chosen has everything chosen that is chosen once for a set, and answers the ports of others that work on it takes: the registry's, the
-// database's, the gateway's.
-func (p *Platform) chosen(ctx context.Context, s platform.Set) (ports []uint16, err error) {
+// choose has everything chosen that is chosen once for a set: by who keeps it, for the process that works on the set can't.
+func (p *Platform) choose(ctx context.Context, s platform.Set) error {
 	for _, c := range s.Blueprint.Components {
 		for _, port := range c.Ports {
 			if _, err := p.Address(s, c.Name, port); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if _, err := p.user(ctx, s, c.Name); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	others := []string{migrator}
@@ -100,9 +107,14 @@ func (p *Platform) chosen(ctx context.Context, s platform.Set) (ports []uint16, 
 	}
 	for _, other := range others {
 		if _, err := p.user(ctx, s, other); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	return nil
+}
+
+// others are the ports of others that work on a set takes: the registry's, the database's, the gateway's.
+func (p *Platform) others() (ports []uint16, err error) {
 	registry, err := p.Address(p.Own, registryService, "api")
 	if err != nil {
 		return nil, err

@@ -25,13 +25,18 @@ func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (chan
 		return false, fmt.Errorf("make the directory of the export: %w", err)
 	}
 	if s.Blueprint.Database != nil {
-		url, err := p.secretFile(p.urlFile(s, ownerRole))
+		// The owner doesn't see the rows of workspaces: row-level security is forced on it too.
+		server, err := p.databases(s)
+		if err != nil {
+			return false, err
+		}
+		url, err := server.URL(databaseName(s))
 		if err != nil {
 			return false, err
 		}
 		cmd := exec.CommandContext(ctx, filepath.Join(p.Postgres.Binaries().Dir, "pg_dump"), "--no-owner", "--no-privileges", "--file", filepath.Join(dir, "database.sql")) //nolint:gosec // both are the plane's own
 		// The connection string is a secret, and a command line isn't one.
-		if cmd.Env, err = libpq(url.Reveal()); err != nil {
+		if cmd.Env, err = libpq(url); err != nil {
 			return false, err
 		}
 		if out, err := cmd.CombinedOutput(); err != nil {
