@@ -175,9 +175,13 @@ func (c *child) delegated(ctx context.Context, step string) (changed bool, err e
 	case StepStop:
 		return c.platform.Stop(ctx, c.set)
 	case StepShred:
-		return c.platform.Shred(ctx, c.set)
+		if p, ok := c.platform.(platform.Farewell); ok {
+			return p.Shred(ctx, c.set)
+		}
 	case StepDelete:
-		return c.platform.Delete(ctx, c.set)
+		if p, ok := c.platform.(platform.Farewell); ok {
+			return p.Delete(ctx, c.set)
+		}
 	}
 	return false, fmt.Errorf("this process can't do it: step %s of platform %s was delegated by mistake", step, c.Platform)
 }

@@ -229,8 +229,12 @@ func (w *work) record(ctx context.Context, step string, state registryv1.StepSta
 
 // power does what takes the plane's own, for the operation's tenant and for no other: which tenant, nobody who asks can say.
 func (w *work) power(ctx context.Context, step string) (changed bool, detail string, err error) {
-	if !slices.Contains(powers, step) {
-		return false, "", fmt.Errorf("step %s is not done by this platform, nor here", step)
+	if _, delegates := w.Platform.(platform.Delegator); delegates && !slices.Contains(powers, step) {
+		return false, "", fmt.Errorf("step %s takes no more than the tenant's own credentials: it is not done with the plane's power", step)
+	}
+	leaving, canLeave := w.Platform.(platform.Farewell)
+	if slices.Contains([]string{StepExport, StepShred, StepDelete, StepRemains}, step) && !canLeave {
+		return false, "", fmt.Errorf("no tenant can leave platform %s yet", w.Platform.Name())
 	}
 	switch step {
 	case StepFetch:
@@ -251,14 +255,14 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 		return true, "", w.confirm(ctx)
 	case StepExport:
 		dir := w.exportDir()
-		changed, err = w.Platform.Export(ctx, w.set, dir)
+		changed, err = leaving.Export(ctx, w.set, dir)
 		detail = "what is theirs is in " + dir
 	case StepShred:
-		changed, err = w.Platform.Shred(ctx, w.set)
+		changed, err = leaving.Shred(ctx, w.set)
 	case StepDelete:
-		changed, err = w.Platform.Delete(ctx, w.set)
+		changed, err = leaving.Delete(ctx, w.set)
 	case StepRemains:
-		return true, "nothing of it is left", w.remains(ctx)
+		return true, "nothing of it is left", w.remains(ctx, leaving)
 	}
 	return changed, detail, err
 }
@@ -282,8 +286,8 @@ func (w *work) identity(ctx context.Context) (changed bool, detail string, err e
 }
 
 // remains fails when something is left.
-func (w *work) remains(ctx context.Context) error {
-	left, err := w.Platform.Remains(ctx, w.set)
+func (w *work) remains(ctx context.Context, p platform.Farewell) error {
+	left, err := p.Remains(ctx, w.set)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
-
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/container"
@@ -21,13 +19,7 @@ import (
 
 // carrier carries sets out, and lets an admin in again with their own program.
 type carrier interface {
-	Fetch(ctx context.Context, r platform.Release) (bool, error)
-	Identity(ctx context.Context, s platform.Set) (bool, error)
-	Database(ctx context.Context, s platform.Set) (bool, error)
-	Migrate(ctx context.Context, s platform.Set, r platform.Release) (bool, error)
-	Mark(ctx context.Context, s platform.Set) (bool, error)
-	Start(ctx context.Context, s platform.Set, r platform.Release) (bool, error)
-	Placed(ctx context.Context, s platform.Set, r platform.Release) (*registryv1.ServiceSet, error)
+	platform.Platform
 	RecoverAdmin(ctx context.Context, s platform.Set, r blueprint.Recovery) error
 }
 

@@ -22,8 +22,8 @@ import (
 // registryComponent is the component of the plane's own set that keeps operations.
 const registryComponent = "registry"
 
-// engine carries operations out on this plane.
-func (p *Plane) engine(conn *grpc.ClientConn) (*operate.Engine, error) {
+// operations carries operations out on this plane.
+func (p *Plane) operations(conn *grpc.ClientConn) (*operate.Engine, error) {
 	address, err := p.platform.Address(p.own, registryComponent, "api")
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (p *Plane) engine(conn *grpc.ClientConn) (*operate.Engine, error) {
 		return nil, err
 	}
 	return &operate.Engine{
-		Platform: p.platform, Blueprint: p.blueprint, Conn: conn,
+		Platform: p.carrier(), Blueprint: p.blueprint, Conn: conn,
 		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
 		Provisioner: p.platform.Provisioner, Front: p.front,
 		Identified: p.identified, Answered: func(s platform.Set) error { return p.served(s.Slug) }, Gone: p.gone, Lock: p.lockAndLook,
@@ -124,7 +124,7 @@ func (p *Plane) working(ctx context.Context) (*operate.Engine, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := p.engine(conn)
+	e, err := p.operations(conn)
 	return e, func() { _ = conn.Close() }, err
 }
 
@@ -230,11 +230,11 @@ func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.
 	if p.state.Plane != "dev" {
 		return fault.New(fault.FailedPrecondition, "tenants of this plane are changed by plan: fleet plan %s --tenant %s, then fleet approve and fleet apply", operate.Kind(kind), change.GetSlug())
 	}
-	e, err := p.engine(conn)
+	e, err := p.operations(conn)
 	if err != nil {
 		return err
 	}
-	where, err := p.platform.Where(ctx)
+	where, err := p.carrier().Where(ctx)
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.
 		change.Restarts = append(change.Restarts, c.Name)
 	}
 	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: &registryv1.Plan{
-		Plane: p.state.Plane, Platform: p.platform.Name(), Account: where.Account, Region: where.Region,
+		Plane: p.state.Plane, Platform: p.carrier().Name(), Account: where.Account, Region: where.Region,
 		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Selectors: []string{"--tenant " + change.GetSlug()},
 		Tenants: []*registryv1.TenantChange{change}, Reason: reason,
 	}})

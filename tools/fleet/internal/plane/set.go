@@ -48,7 +48,7 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string) (c
 	if op, err := unfinished(ctx, conn, t.GetId()); err != nil {
 		return false, err
 	} else if op != nil {
-		e, err := p.engine(conn)
+		e, err := p.operations(conn)
 		if err != nil {
 			return false, err
 		}
@@ -174,8 +174,8 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 	if err != nil {
 		return false, err
 	}
-	pf, set := p.platform, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: status.GetTenant().GetIsolationTier()}
-	if err := pf.NotRestoring(set); err != nil {
+	pf, set := p.carrier(), platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: status.GetTenant().GetIsolationTier()}
+	if err := p.platform.NotRestoring(set); err != nil {
 		return false, err
 	}
 	steps := []struct {
@@ -205,7 +205,7 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 
 // place says to the registry where the set is, where that isn't what it knows.
 func (p *Plane) place(ctx context.Context, conn *grpc.ClientConn, set platform.Set, r platform.Release, known *registryv1.ServiceSet) error {
-	placed, err := p.platform.Placed(ctx, set, r)
+	placed, err := p.carrier().Placed(ctx, set, r)
 	if err != nil || proto.Equal(placed, known) {
 		return err
 	}

@@ -44,7 +44,10 @@ type Platform interface {
 	Placed(ctx context.Context, s Set, r Release) (*registryv1.ServiceSet, error)
 	// Components is how the set's components are, as the platform sees them; none where the set doesn't run.
 	Components(ctx context.Context, s Set) ([]ComponentStatus, error)
+}
 
+// Farewell is a platform from which a tenant can leave.
+type Farewell interface {
 	// Export writes all that is the tenant's into a directory, for the tenant to take along. The set need not run.
 	Export(ctx context.Context, s Set, dir string) (changed bool, err error)
 	// Shred destroys the set's keys, so that what was sealed with them can't be read wherever a copy of it is.

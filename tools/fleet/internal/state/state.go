@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,8 +121,12 @@ func (s *State) Reload() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Ports, s.Front, s.Migrated, s.Runs, s.Accounts, s.Served, s.Tenants, s.LastAccount =
-		now.Ports, now.Front, now.Migrated, now.Runs, now.Accounts, now.Served, now.Tenants, now.LastAccount
+	into, from := reflect.ValueOf(s).Elem(), reflect.ValueOf(now).Elem()
+	for i := range into.NumField() {
+		if into.Type().Field(i).IsExported() {
+			into.Field(i).Set(from.Field(i))
+		}
+	}
 	return nil
 }
 

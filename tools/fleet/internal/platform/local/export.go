@@ -15,7 +15,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Export implements platform.Platform: the database as SQL, and every object.
+// Export implements platform.Farewell: the database as SQL, and every object.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
 	done := filepath.Join(dir, "complete")
 	if _, err := os.Stat(done); err == nil {

@@ -10,7 +10,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Remains implements platform.Platform: it looks at the supervisor, at the server's catalogue, below every directory of the plane for
+// Remains implements platform.Farewell: it looks at the supervisor, at the server's catalogue, below every directory of the plane for
 // a name that has the tenant's id in it, and at what the plane remembers.
 func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error) {
 	if s.Tenant.IsZero() {

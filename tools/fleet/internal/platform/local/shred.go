@@ -9,7 +9,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Shred implements platform.Platform: the set's keys and credentials go first, so that what was sealed with them can't be read any
+// Shred implements platform.Farewell: the set's keys and credentials go first, so that what was sealed with them can't be read any
 // more, whatever copy of it is somewhere.
 func (p *Platform) Shred(_ context.Context, s platform.Set) (changed bool, err error) {
 	for _, dir := range []string{p.dir(s, "keys"), p.dir(s, "components"), p.dir(s, "database")} {
