@@ -17,7 +17,6 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
-	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/release"
 )
 
@@ -36,56 +35,20 @@ var (
 		resume:    {"identity", "start", "publish", "answer"},
 		offboard:  {"unpublish", "export", "stop", "shred", "delete", "remains"},
 	}
-	leadsTo = map[registryv1.OperationKind]registryv1.TenantState{
-		provision: registryv1.TenantState_TENANT_STATE_ACTIVE, upgrade: registryv1.TenantState_TENANT_STATE_ACTIVE,
-		suspend: registryv1.TenantState_TENANT_STATE_SUSPENDED, resume: registryv1.TenantState_TENANT_STATE_ACTIVE,
-		offboard: registryv1.TenantState_TENANT_STATE_OFFBOARDED,
-	}
 )
 
-// plan stores a plan of one tenant, by slug, and answers its hash. to is the release that it leads to; empty for the present one.
+// plan has fleet plan a change of one tenant, by slug, and answers its hash. to is the release that it leads to; empty for none.
 func (p *plane) plan(t *testing.T, kind registryv1.OperationKind, slug, to string) string {
 	t.Helper()
-	b, err := blueprint.AccessOS()
-	if err != nil {
+	args := []string{"plan", strings.ToLower(strings.TrimPrefix(kind.String(), "OPERATION_KIND_")), "--tenant", slug, "--reason", "a test of operations"}
+	if to != "" {
+		args = append(args, "--release", to)
+	}
+	var made struct{ Plan struct{ Hash string } }
+	if err := p.json(t.Context(), &made, args...); err != nil {
 		t.Fatal(err)
 	}
-	var state struct{ ID string }
-	text, err := os.ReadFile(filepath.Join(p.home, "plane.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &state); err != nil {
-		t.Fatal(err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn := p.operator(t)
-	change := &registryv1.TenantChange{Slug: slug, StateTo: leadsTo[kind], Steps: stepsOf[kind]}
-	if kind == provision {
-		change.DisplayName, change.IsolationTier, change.ReleaseTo = slug, registryv1.IsolationTier_ISOLATION_TIER_DATABASE, to
-	} else {
-		res, err := registryv1.NewTenantServiceClient(conn).GetTenant(t.Context(), &registryv1.GetTenantRequest{Tenant: slug})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := res.GetStatus()
-		change.TenantId, change.IsolationTier, change.StateFrom = s.GetTenant().GetId(), s.GetTenant().GetIsolationTier(), s.GetTenant().GetState()
-		change.ReleaseFrom, change.AfterOperation = s.GetServiceSet().GetRelease(), s.GetTenant().GetLastOperation()
-		if change.ReleaseTo = to; to == "" && kind != offboard {
-			change.ReleaseTo = change.GetReleaseFrom()
-		}
-	}
-	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(t.Context(), &registryv1.PutPlanRequest{Plan: &registryv1.Plan{
-		Plane: "dev", Platform: "local", Account: host + "/" + state.ID, Region: "local", Blueprint: b.Name, BlueprintDigest: b.Digest,
-		Kind: kind, Selectors: []string{"--tenant " + slug}, Tenants: []*registryv1.TenantChange{change}, Reason: "a test of operations",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.GetPlan().GetHash()
+	return made.Plan.Hash
 }
 
 // apply carries a plan out and fails the test where that fails.

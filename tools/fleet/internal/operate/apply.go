@@ -32,6 +32,9 @@ func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*re
 	if err := e.here(ctx, plan); err != nil {
 		return nil, err
 	}
+	if err := e.Recheck(ctx, res.GetPlan()); err != nil {
+		return nil, err
+	}
 	var mu sync.Mutex
 	var out []*registryv1.Operation
 	group, gctx := errgroup.WithContext(ctx)

@@ -48,6 +48,8 @@ type Engine struct {
 	// Identified is done once a set has its keys: what the plane adds to them. Answered is done once people reach it, Gone once nothing of
 	// it is left.
 	Identified, Answered, Gone func(s platform.Set) error
+	// Recheck refuses a plan that isn't what the same words would make now.
+	Recheck func(ctx context.Context, plan *registryv1.StoredPlan) error
 	// Lock keeps other commands of this machine from changing what the platform remembers.
 	Lock func(ctx context.Context) (unlock func(), err error)
 	// Command starts the process that carries out a tenant's steps.

@@ -36,6 +36,7 @@ func (p *Plane) operations(conn *grpc.ClientConn) (*operate.Engine, error) {
 		Platform: p.carrier(), Blueprint: p.blueprint, Conn: conn,
 		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
 		Provisioner: p.platform.Provisioner, Front: p.front,
+		Recheck:    func(ctx context.Context, plan *registryv1.StoredPlan) error { return p.Recheck(ctx, conn, plan) },
 		Identified: p.identified, Answered: func(s platform.Set) error { return p.served(s.Slug) }, Gone: p.gone, Lock: p.lockAndLook,
 		Command: []string{p.Self, "operation", "carry"}, Memory: filepath.Join(p.Settings.Home, "operations"), Report: p.report,
 	}, nil
@@ -208,23 +209,6 @@ func (p *Plane) Abort(ctx context.Context, operation, reason string) (*registryv
 	return res.GetOperation(), fault.FromRPC(err)
 }
 
-// connected is the registry of a plane that is up, for who changes nothing on this machine.
-func (p *Plane) connected(ctx context.Context) (*grpc.ClientConn, func(), error) {
-	if !p.supervisor.Running(ctx) {
-		return nil, nil, p.whyNot(supervise.ErrNotRunning)
-	}
-	if p.platform == nil {
-		if err := p.openState(); err != nil {
-			return nil, nil, err
-		}
-	}
-	conn, err := p.registry()
-	if err != nil {
-		return nil, nil, err
-	}
-	return conn, func() { _ = conn.Close() }, nil
-}
-
 // one plans a change of one tenant and carries it out in one go, as planes `dev` may.
 func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.OperationKind, change *registryv1.TenantChange, reason string) error {
 	if p.state.Plane != "dev" {
@@ -234,6 +218,8 @@ func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.
 	if err != nil {
 		return err
 	}
+	// It was made this moment, of what was read this moment; the registry holds it against what it knows.
+	e.Recheck = func(context.Context, *registryv1.StoredPlan) error { return nil }
 	where, err := p.carrier().Where(ctx)
 	if err != nil {
 		return err

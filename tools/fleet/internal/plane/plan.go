@@ -10,6 +10,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -18,7 +19,7 @@ import (
 // planner makes plans of this plane, over a connection that is open.
 func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
 	planner := &plan.Planner{
-		Plane: p.state.Plane, Platform: p.platform, Blueprint: p.blueprint, Steps: stepsOf,
+		Plane: p.state.Plane, Platform: p.carrier(), Blueprint: p.blueprint, Steps: operate.Steps,
 		Tenants: registryv1.NewTenantServiceClient(conn), Releases: registryv1.NewReleaseServiceClient(conn),
 	}
 	var err error
