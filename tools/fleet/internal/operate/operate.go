@@ -47,7 +47,8 @@ type Engine struct {
 	Front func(s platform.Set) Front
 	// Identified is done once a set has its keys: what the plane adds to them. Answered is done once people reach it, Gone once nothing of
 	// it is left.
-	Identified, Answered, Gone func(s platform.Set) error
+	Identified     func(ctx context.Context, s platform.Set) error
+	Answered, Gone func(s platform.Set) error
 	// Recheck refuses a plan that isn't what the same words would make now.
 	Recheck func(ctx context.Context, plan *registryv1.StoredPlan) error
 	// Lock keeps other commands of this machine from changing what the platform remembers.
@@ -274,7 +275,7 @@ func (w *work) identity(ctx context.Context) (changed bool, detail string, err e
 	if changed, err = w.Platform.Identity(ctx, w.set); err != nil {
 		return changed, "", err
 	}
-	if err := w.Identified(w.set); err != nil {
+	if err := w.Identified(ctx, w.set); err != nil {
 		return changed, "", err
 	}
 	placed, err := w.Platform.Placed(ctx, w.set, w.release)

@@ -37,7 +37,7 @@ func (p *Plane) operations(conn *grpc.ClientConn) (*operate.Engine, error) {
 		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
 		Provisioner: p.platform.Provisioner, Front: p.front,
 		Recheck:    func(ctx context.Context, plan *registryv1.StoredPlan) error { return p.Recheck(ctx, conn, plan) },
-		Identified: p.identified, Answered: func(s platform.Set) error { return p.served(s.Slug) }, Gone: p.gone, Lock: p.lockAndLook,
+		Identified: func(ctx context.Context, s platform.Set) error { return p.identified(ctx, conn, s) }, Answered: func(s platform.Set) error { return p.served(s.Slug) }, Gone: p.gone, Lock: p.lockAndLook,
 		Command: []string{p.Self, "operation", "carry"}, Memory: filepath.Join(p.Settings.Home, "operations"), Report: p.report,
 	}, nil
 }
@@ -58,7 +58,7 @@ func (p *Plane) front(s platform.Set) operate.Front {
 }
 
 // identified adds to a set's identity what the plane gives it: the way in of its first admin.
-func (p *Plane) identified(s platform.Set) error {
+func (p *Plane) identified(ctx context.Context, conn *grpc.ClientConn, s platform.Set) error {
 	t, known := p.state.Tenant(s.Name())
 	if !known {
 		if t, known = p.state.Tenant(s.Slug); !known || !t.ID.IsZero() {
@@ -76,7 +76,11 @@ func (p *Plane) identified(s platform.Set) error {
 	if _, err := p.platform.Web(slugs); err != nil {
 		return err
 	}
-	_, err := p.nameFirstAdmin(s, t.Admin)
+	admin := t.Admin
+	if _, err := p.licensed(ctx, conn, s); err != nil {
+		return err
+	}
+	_, err := p.nameFirstAdmin(s, admin)
 	return err
 }
 

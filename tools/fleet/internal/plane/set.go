@@ -185,6 +185,7 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 		{"keys and certificates of its own", sequence(
 			func() (bool, error) { return pf.Fetch(ctx, r) },
 			func() (bool, error) { return pf.Identity(ctx, set) },
+			func() (bool, error) { return p.licensed(ctx, conn, set) },
 			func() (bool, error) { return p.nameFirstAdmin(set, t.Admin) })},
 		{"database and roles of its own", sequence(
 			func() (bool, error) { return pf.Database(ctx, set) },
