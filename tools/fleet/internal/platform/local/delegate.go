@@ -69,14 +69,14 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	if err != nil {
 		return none, err
 	}
-	marks, err := p.ownKey(blueprint.KeyMark)
-	if err != nil {
-		return none, err
+	// The names of users, to whom programs are given, and the public halves of the plane's keys, which sets are told.
+	reads := []string{"/etc/passwd", "/etc/group", "/etc/nsswitch.conf"}
+	for name := range p.Own.Blueprint.Keys {
+		reads = append(reads, p.publicFile(p.Own, name))
 	}
 	out := platform.Delegation{
 		Steps: []string{stepMigrate, stepStart, stepStop, stepShred, stepDelete}, Config: config,
-		// The names of users, to whom programs are given.
-		Reads:  []string{p.publicFile(p.Own, marks), "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"},
+		Reads:  reads,
 		Writes: []string{p.dir(s), p.home("log", s.Name())}, Ports: ports,
 	}
 	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil && alive {
