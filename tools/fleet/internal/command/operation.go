@@ -26,6 +26,9 @@ operation up with fleet operation resume; what is done is not done again.`,
 			if err != nil {
 				return err
 			}
+			if is, err := a.applyRollout(c, p, args[0]); is || err != nil {
+				return err
+			}
 			ops, err := p.Apply(c.Context(), args[0], o)
 			return a.carried(ops, err)
 		}}

@@ -29,7 +29,7 @@ func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*re
 	if err := proto.Unmarshal(res.GetPlan().GetDocument(), plan); err != nil {
 		return nil, fmt.Errorf("read the plan: %w", err)
 	}
-	if err := e.here(ctx, plan); err != nil {
+	if err := e.Here(ctx, plan); err != nil {
 		return nil, err
 	}
 	if err := e.Recheck(ctx, res.GetPlan()); err != nil {
@@ -77,8 +77,8 @@ func (e *Engine) begin(ctx context.Context, hash, tenant string) (*registryv1.Op
 	return e.Carry(ctx, op.GetId())
 }
 
-// here refuses a plan that was made for another place.
-func (e *Engine) here(ctx context.Context, plan *registryv1.Plan) error {
+// Here refuses a plan that was made for another place.
+func (e *Engine) Here(ctx context.Context, plan *registryv1.Plan) error {
 	where, err := e.Platform.Where(ctx)
 	if err != nil {
 		return err

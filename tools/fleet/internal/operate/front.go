@@ -35,6 +35,19 @@ func (f Front) Await(ctx context.Context) error {
 	}
 }
 
+// Ask asks the set once, through the gateway, what anybody may.
+func (f Front) Ask(ctx context.Context) error {
+	const most = 10 * time.Second
+	if f.URL == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	client := f.client()
+	defer client.CloseIdleConnections()
+	return ask(ctx, client, f.URL)
+}
+
 // client reaches the gateway whatever its host names resolve to.
 func (f Front) client() *http.Client {
 	var roots *x509.CertPool

@@ -114,6 +114,27 @@ func (p *Plane) RegisterRelease(ctx context.Context, envelope []byte, artefacts 
 	return res.GetRelease(), fault.FromRPC(err)
 }
 
+// registerBuilt has what was built here known as a release of a plane for development, so that a rollout can lead away from it, and back.
+func (p *Plane) registerBuilt(ctx context.Context) error {
+	if p.state.Plane != "dev" {
+		return nil
+	}
+	if _, err := p.Release(ctx, p.release.String()); fault.KindOf(err) != fault.NotFound {
+		return err
+	}
+	envelope, _, err := p.BuildRelease(ctx, BuildOptions{Version: release.Development, Artefacts: map[string]string{p.blueprint.Artefact: p.Program}})
+	if err != nil {
+		return err
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = registryv1.NewReleaseWriteServiceClient(conn).RegisterRelease(ctx, &registryv1.RegisterReleaseRequest{Envelope: envelope})
+	return fault.FromRPC(err)
+}
+
 // Releases lists releases, the newest registration first.
 func (p *Plane) Releases(ctx context.Context) ([]*registryv1.Release, error) {
 	if err := p.openUp(ctx); err != nil {

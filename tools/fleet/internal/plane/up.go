@@ -49,6 +49,9 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 	if changed, err = p.control(ctx, slugs); err != nil {
 		return changed, err
 	}
+	if err := p.registerBuilt(ctx); err != nil {
+		return changed, err
+	}
 	for _, slug := range slugs {
 		did, err := p.Tenant(ctx, slug, "", "", reasonUp)
 		if err != nil {

@@ -1,0 +1,261 @@
+package plane
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path/filepath"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/rollout"
+)
+
+// operator changes one tenant of a rollout, with the engine of operations.
+type operator struct {
+	*Plane
+	engine *operate.Engine
+	conn   *grpc.ClientConn
+}
+
+// Bring implements rollout.Operator: an operation that was cut off is taken up, another is begun by a plan of its own.
+func (o *operator) Bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error {
+	kind := registryv1.OperationKind_OPERATION_KIND_UPGRADE
+	if t.GetState() == registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK {
+		kind = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
+	}
+	res, err := registryv1.NewTenantServiceClient(o.conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: t.GetTenantId()})
+	if err != nil {
+		return fault.FromRPC(err)
+	}
+	status := res.GetStatus()
+	op, err := o.last(ctx, r, t, status, kind)
+	if err != nil {
+		return err
+	}
+	if op == nil {
+		if op, err = o.begin(ctx, r, t, status, kind, release); err != nil {
+			return err
+		}
+	}
+	if op.GetId() != t.GetOperationId() {
+		if err := begun(op.GetId()); err != nil {
+			return err
+		}
+	}
+	switch op.GetState() {
+	case registryv1.OperationState_OPERATION_STATE_SUCCEEDED:
+		return nil
+	case registryv1.OperationState_OPERATION_STATE_ABORTED:
+		return fmt.Errorf("operation %s was given up by %s: %s", op.GetId(), op.GetAbortedBy(), op.GetAbortReason())
+	default:
+	}
+	_, err = o.engine.Carry(ctx, op.GetId())
+	return err
+}
+
+// last is the tenant's last operation where it is what the rollout does to it now; one of the rollout's that is in the way, because the
+// tenant is to go back from where it was being brought, is given up. nil where there is none.
+func (o *operator) last(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind) (*registryv1.Operation, error) {
+	last := status.GetTenant().GetLastOperation()
+	if last == "" {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	res, err := registryv1.NewOperationServiceClient(o.conn).GetOperation(ctx, &registryv1.GetOperationRequest{OperationId: last})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	op := res.GetOperation()
+	mine := op.GetRolloutId() == r.GetId()
+	if mine && op.GetKind() == kind && op.GetCreatedAt().AsTime().After(t.GetChangedAt().AsTime()) {
+		return op, nil
+	}
+	if !mine || op.GetState() != registryv1.OperationState_OPERATION_STATE_UNFINISHED {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	_, err = registryv1.NewOperationWriteServiceClient(o.conn).AbortOperation(ctx, &registryv1.AbortOperationRequest{
+		OperationId: op.GetId(), Reason: fmt.Sprintf("%s: the tenant is brought to another release", r.GetId())})
+	return nil, fault.FromRPC(err)
+}
+
+// begin plans what the rollout does to the tenant, and begins it as a part of the rollout.
+func (o *operator) begin(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind, release string) (*registryv1.Operation, error) {
+	change := changeOf(status)
+	change.StateTo, change.ReleaseTo, change.Steps = registryv1.TenantState_TENANT_STATE_ACTIVE, release, operate.Steps(kind)
+	for _, c := range o.blueprint.Components {
+		change.Restarts = append(change.Restarts, c.Name)
+	}
+	plan, err := o.plan(ctx, kind, fmt.Sprintf("%s, attempt %d: %s", r.GetId(), t.GetAttempts(), r.GetReason()), change)
+	if err != nil {
+		return nil, err
+	}
+	put, err := registryv1.NewPlanWriteServiceClient(o.conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: plan})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	res, err := registryv1.NewOperationWriteServiceClient(o.conn).BeginOperation(ctx, &registryv1.BeginOperationRequest{
+		PlanHash: put.GetPlan().GetHash(), Tenant: t.GetTenantId(), RolloutId: r.GetId()})
+	return res.GetOperation(), fault.FromRPC(err)
+}
+
+// plan is a plan of this plane, less what it does.
+func (p *Plane) plan(ctx context.Context, kind registryv1.OperationKind, reason string, changes ...*registryv1.TenantChange) (*registryv1.Plan, error) {
+	where, err := p.platform.Where(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const most = 500
+	plan := &registryv1.Plan{
+		Plane: p.state.Plane, Platform: p.platform.Name(), Account: where.Account, Region: where.Region,
+		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Tenants: changes, Reason: reason[:min(len(reason), most)],
+	}
+	for _, c := range changes {
+		plan.Selectors = append(plan.Selectors, "--tenant "+c.GetSlug())
+	}
+	return plan, nil
+}
+
+// PlanRollout makes the plan of a rollout, and stores it. Nothing is changed.
+func (p *Plane) PlanRollout(ctx context.Context, q rollout.Request) (*registryv1.StoredPlan, *registryv1.Plan, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	r, err := p.Release(ctx, q.Release)
+	if err != nil {
+		return nil, nil, err
+	}
+	tenants, err := p.Tenants(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	chosen, policy, err := q.Waves(tenants)
+	if err != nil {
+		return nil, nil, err
+	}
+	var changes []*registryv1.TenantChange
+	for _, s := range chosen {
+		c := changeOf(s)
+		c.StateTo, c.ReleaseTo = registryv1.TenantState_TENANT_STATE_ACTIVE, r.GetName()
+		c.Steps = operate.Steps(registryv1.OperationKind_OPERATION_KIND_UPGRADE)
+		for _, component := range p.blueprint.Components {
+			c.Restarts = append(c.Restarts, component.Name)
+		}
+		c.Migrations = brought(ctx, p, c.GetReleaseFrom(), r)
+		changes = append(changes, c)
+	}
+	plan, err := p.plan(ctx, registryv1.OperationKind_OPERATION_KIND_UPGRADE, q.Reason, changes...)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan.Selectors, plan.Rollout = q.Selectors(), policy
+	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: plan})
+	return res.GetPlan(), plan, fault.FromRPC(err)
+}
+
+// brought are the migrations that a release brings and the one before didn't. Of one that nobody registered nothing is known, and all are
+// named.
+func brought(ctx context.Context, p *Plane, from string, to *registryv1.Release) (names []string) {
+	had := map[string]bool{}
+	if before, err := p.Release(ctx, from); err == nil {
+		for _, m := range before.GetManifest().GetMigrations() {
+			had[m.GetName()] = true
+		}
+	}
+	for _, m := range to.GetManifest().GetMigrations() {
+		if !had[m.GetName()] {
+			names = append(names, m.GetName())
+		}
+	}
+	return names
+}
+
+// storedPlan reads a plan by its hash, or by how it begins, and refuses a text that isn't the hash's.
+func storedPlan(ctx context.Context, conn *grpc.ClientConn, hash string) (*registryv1.StoredPlan, *registryv1.Plan, error) {
+	if len(hash) < len("sha256:") || hash[:len("sha256:")] != "sha256:" {
+		hash = "sha256:" + hash
+	}
+	res, err := registryv1.NewPlanServiceClient(conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: hash})
+	if err != nil {
+		return nil, nil, fault.FromRPC(err)
+	}
+	sum := sha256.Sum256(res.GetPlan().GetDocument())
+	if res.GetPlan().GetHash() != "sha256:"+hex.EncodeToString(sum[:]) {
+		return nil, nil, fault.New(fault.FailedPrecondition, "the plan that the registry answered is not the one with the hash %s", hash)
+	}
+	plan := &registryv1.Plan{}
+	if err := proto.Unmarshal(res.GetPlan().GetDocument(), plan); err != nil {
+		return nil, nil, fmt.Errorf("read the plan: %w", err)
+	}
+	return res.GetPlan(), plan, nil
+}
+
+// IsRollout says whether a plan is one.
+func (p *Plane) IsRollout(ctx context.Context, hash string) (bool, error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	_, plan, err := storedPlan(ctx, conn, hash)
+	return plan.GetRollout() != nil, err
+}
+
+// Rollout begins what a plan says, or takes it up, and carries it out.
+func (p *Plane) Rollout(ctx context.Context, hash string) (*registryv1.Rollout, error) {
+	e, done, err := p.working(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	stored, plan, err := storedPlan(ctx, e.Conn, hash)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Here(ctx, plan); err != nil {
+		return nil, err
+	}
+	res, err := registryv1.NewRolloutWriteServiceClient(e.Conn).BeginRollout(ctx, &registryv1.BeginRolloutRequest{PlanHash: stored.GetHash()})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	return p.carryRollout(ctx, e, res.GetRollout().GetId())
+}
+
+// CarryRollout takes a rollout up.
+func (p *Plane) CarryRollout(ctx context.Context, id string) (*registryv1.Rollout, error) {
+	e, done, err := p.working(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return p.carryRollout(ctx, e, id)
+}
+
+func (p *Plane) carryRollout(ctx context.Context, e *operate.Engine, id string) (*registryv1.Rollout, error) {
+	p.report.Note(fmt.Sprintf("rollout %s: see fleet rollout status %s", id, id))
+	engine := &rollout.Engine{
+		Conn: e.Conn, Operator: &operator{Plane: p, engine: e, conn: e.Conn}, Report: p.report, Memory: filepath.Join(p.Settings.Home, "rollouts"),
+		Probe: func(ctx context.Context, slug string) error {
+			return p.front(platform.Set{Blueprint: p.blueprint, Slug: slug}).Ask(ctx)
+		},
+	}
+	return engine.Carry(ctx, id)
+}
+
+// Rollouts are the registry's, for who reads and steers them.
+func (p *Plane) Rollouts(ctx context.Context) (registryv1.RolloutServiceClient, registryv1.RolloutWriteServiceClient, func(), error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return registryv1.NewRolloutServiceClient(conn), registryv1.NewRolloutWriteServiceClient(conn), done, nil
+}
