@@ -103,7 +103,7 @@ func TestLicenceThatIsNotGoodIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %v", what, l, err, c.want)
 		}
 	}
-	for n := range len(good) {
+	for n := range good {
 		if _, err := v.OpenFor(t.Context(), tenant, 7, good[:n]); err == nil {
 			t.Errorf("cut after %d of %d bytes it opens", n, len(good))
 		}

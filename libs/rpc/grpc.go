@@ -70,9 +70,8 @@ func NewGRPCServer(cfg GRPCConfig, register func(grpc.ServiceRegistrar)) (*GRPCS
 		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream),
 		grpc.MaxRecvMsgSize(defaultMaxBytes), grpc.MaxConcurrentStreams(256), grpc.MaxHeaderListSize(64<<10),
 		grpc.ConnectionTimeout(10*time.Second),
-		// Ten thousand sets hold a connection each, on which little is said: what a connection reads into is small, and what it writes
-		// from is there while it writes.
-		grpc.ReadBufferSize(4<<10), grpc.SharedWriteBuffer(true),
+		// Ten thousand sets hold a connection each, on which little is said: what a connection reads into is small.
+		grpc.ReadBufferSize(4<<10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}))
 	register(g.server)

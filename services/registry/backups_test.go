@@ -58,11 +58,17 @@ func TestNewestGoodBackupStaysKnown(t *testing.T) {
 	if !good[acme.id.String()] || !good[""] {
 		t.Errorf("the newest good ones are %v", got[1:])
 	}
-	of, err := r.ListBackups(t.Context(), &registryv1.ListBackupsRequest{Set: acme.id.String(), Limit: 200})
+	of, err := r.ListBackups(t.Context(), &registryv1.ListBackupsRequest{Set: acme.id.String(), PageSize: 60})
 	const kept = 101
-	if err != nil || len(of.GetBackups()) != kept {
-		t.Errorf("%d of acme's are kept (%v), want %d", len(of.GetBackups()), err, kept)
+	if err != nil {
+		t.Fatal(err)
 	}
+	rest, err := r.ListBackups(t.Context(), &registryv1.ListBackupsRequest{Set: acme.id.String(), PageSize: 60, PageToken: of.GetNextPageToken()})
+	if n := len(of.GetBackups()) + len(rest.GetBackups()); err != nil || n != kept || rest.GetNextPageToken() != "" {
+		t.Errorf("%d of acme's are kept (%v), want %d on two pages", n, err, kept)
+	}
+	_, err = r.ListBackups(t.Context(), &registryv1.ListBackupsRequest{PageToken: "x"})
+	wantKind(t, err, fault.InvalidArgument, "a token of no page")
 	_, err = w.RecordBackup(t.Context(), recorded(acme.id.String(), "", at, false, ""))
 	wantKind(t, err, fault.InvalidArgument, "a backup without a name and without a reason")
 	_, err = registryv1.NewBackupWriteServiceClient(h.as(addr, "gateway")).RecordBackup(t.Context(), requests[0])

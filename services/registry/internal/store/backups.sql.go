@@ -13,16 +13,24 @@ import (
 )
 
 const backupsOf = `-- name: BackupsOf :many
-SELECT id, tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure FROM registry.backups WHERE tenant_id IS NOT DISTINCT FROM $1 ORDER BY taken_at DESC LIMIT $2
+SELECT id, tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure FROM registry.backups WHERE tenant_id IS NOT DISTINCT FROM $1 AND (taken_at, id) < ($2::timestamptz, $3::bigint)
+ORDER BY taken_at DESC, id DESC LIMIT $4
 `
 
 type BackupsOfParams struct {
 	TenantID id.Tenant
+	Before   time.Time
+	BeforeID int64
 	Most     int32
 }
 
 func (q *Queries) BackupsOf(ctx context.Context, arg BackupsOfParams) ([]Backup, error) {
-	rows, err := q.db.Query(ctx, backupsOf, arg.TenantID, arg.Most)
+	rows, err := q.db.Query(ctx, backupsOf,
+		arg.TenantID,
+		arg.Before,
+		arg.BeforeID,
+		arg.Most,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -119,16 +127,22 @@ func (q *Queries) InsertRestore(ctx context.Context, arg InsertRestoreParams) er
 }
 
 const newestBackups = `-- name: NewestBackups :many
-SELECT id, tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure FROM registry.backups WHERE id IN (
+SELECT id, tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure FROM registry.backups WHERE (taken_at, id) < ($1::timestamptz, $2::bigint) AND (id IN (
     SELECT DISTINCT ON (n.tenant_id) n.id FROM registry.backups n ORDER BY n.tenant_id, n.taken_at DESC)
 OR id IN (
-    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL ORDER BY g.tenant_id, g.taken_at DESC)
-ORDER BY taken_at DESC LIMIT $1
+    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL ORDER BY g.tenant_id, g.taken_at DESC))
+ORDER BY taken_at DESC, id DESC LIMIT $3
 `
 
+type NewestBackupsParams struct {
+	Before   time.Time
+	BeforeID int64
+	Most     int32
+}
+
 // Of each set the newest attempt, and the newest that could be restored.
-func (q *Queries) NewestBackups(ctx context.Context, most int32) ([]Backup, error) {
-	rows, err := q.db.Query(ctx, newestBackups, most)
+func (q *Queries) NewestBackups(ctx context.Context, arg NewestBackupsParams) ([]Backup, error) {
+	rows, err := q.db.Query(ctx, newestBackups, arg.Before, arg.BeforeID, arg.Most)
 	if err != nil {
 		return nil, err
 	}

@@ -108,18 +108,22 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 
 // newestBackups is as of when the newest backup of each tenant is that could be restored.
 func newestBackups(ctx context.Context, conn grpc.ClientConnInterface) (map[string]time.Time, error) {
-	const most = 5000
-	res, err := registryv1.NewBackupServiceClient(conn).ListBackups(ctx, &registryv1.ListBackupsRequest{Limit: most})
-	if err != nil {
-		return nil, err
-	}
+	req := &registryv1.ListBackupsRequest{}
 	out := map[string]time.Time{}
-	for _, b := range res.GetBackups() {
-		if at := b.GetTakenAt().AsTime(); b.GetVerifiedAt().IsValid() && at.After(out[b.GetTenantId()]) {
-			out[b.GetTenantId()] = at
+	for {
+		res, err := registryv1.NewBackupServiceClient(conn).ListBackups(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range res.GetBackups() {
+			if at := b.GetTakenAt().AsTime(); b.GetVerifiedAt().IsValid() && at.After(out[b.GetTenantId()]) {
+				out[b.GetTenantId()] = at
+			}
+		}
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return out, nil
 		}
 	}
-	return out, nil
 }
 
 func tenants(ctx context.Context, conn grpc.ClientConnInterface) ([]*registryv1.TenantStatus, error) {

@@ -13,15 +13,16 @@ DELETE FROM registry.backups b WHERE b.tenant_id IS NOT DISTINCT FROM sqlc.narg(
         ORDER BY g.taken_at DESC LIMIT 1);
 
 -- name: BackupsOf :many
-SELECT * FROM registry.backups WHERE tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) ORDER BY taken_at DESC LIMIT @most;
+SELECT * FROM registry.backups WHERE tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) AND (taken_at, id) < (@before::timestamptz, @before_id::bigint)
+ORDER BY taken_at DESC, id DESC LIMIT @most;
 
 -- name: NewestBackups :many
 -- Of each set the newest attempt, and the newest that could be restored.
-SELECT * FROM registry.backups WHERE id IN (
+SELECT * FROM registry.backups WHERE (taken_at, id) < (@before::timestamptz, @before_id::bigint) AND (id IN (
     SELECT DISTINCT ON (n.tenant_id) n.id FROM registry.backups n ORDER BY n.tenant_id, n.taken_at DESC)
 OR id IN (
-    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL ORDER BY g.tenant_id, g.taken_at DESC)
-ORDER BY taken_at DESC LIMIT @most;
+    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL ORDER BY g.tenant_id, g.taken_at DESC))
+ORDER BY taken_at DESC, id DESC LIMIT @most;
 
 -- name: InsertRestore :exec
 INSERT INTO registry.restores (tenant_id, backup, taken_at, actor, reason, size, witnessed_size, witnessed_note)

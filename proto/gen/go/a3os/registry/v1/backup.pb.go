@@ -151,7 +151,9 @@ type ListBackupsRequest struct {
 	// `tnt_…`, or `plane`; empty for the newest good one and the newest attempt of each set.
 	Set string `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
 	// At most this many, 1–5000; 0 means 1000.
-	Limit         int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Token of the page, from the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -193,18 +195,27 @@ func (x *ListBackupsRequest) GetSet() string {
 	return ""
 }
 
-func (x *ListBackupsRequest) GetLimit() int32 {
+func (x *ListBackupsRequest) GetPageSize() int32 {
 	if x != nil {
-		return x.Limit
+		return x.PageSize
 	}
 	return 0
+}
+
+func (x *ListBackupsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 // ListBackupsResponse is what is known.
 type ListBackupsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The backups.
-	Backups       []*Backup `protobuf:"bytes,1,rep,name=backups,proto3" json:"backups,omitempty"`
+	Backups []*Backup `protobuf:"bytes,1,rep,name=backups,proto3" json:"backups,omitempty"`
+	// Token of the next page; empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -244,6 +255,13 @@ func (x *ListBackupsResponse) GetBackups() []*Backup {
 		return x.Backups
 	}
 	return nil
+}
+
+func (x *ListBackupsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // RecordBackupRequest carries a backup.
@@ -482,13 +500,16 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"\vverified_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"verifiedAt\x12<\n" +
 	"\frestore_took\x18\b \x01(\v2\x19.google.protobuf.DurationR\vrestoreTook\x12\"\n" +
-	"\afailure\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\afailure\"}\n" +
+	"\afailure\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\afailure\"\xac\x01\n" +
 	"\x12ListBackupsRequest\x12E\n" +
-	"\x03set\x18\x01 \x01(\tB3\xbaH0\xd8\x01\x01r+2)^(plane|tnt_[0-7][0-9a-hjkmnp-tv-z]{25})$R\x03set\x12 \n" +
-	"\x05limit\x18\x02 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\x88'(\x00R\x05limit\"I\n" +
+	"\x03set\x18\x01 \x01(\tB3\xbaH0\xd8\x01\x01r+2)^(plane|tnt_[0-7][0-9a-hjkmnp-tv-z]{25})$R\x03set\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x88'(\x00R\bpageSize\x12&\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\tpageToken\"q\n" +
 	"\x13ListBackupsResponse\x122\n" +
-	"\abackups\x18\x01 \x03(\v2\x18.a3os.registry.v1.BackupR\abackups\"O\n" +
+	"\abackups\x18\x01 \x03(\v2\x18.a3os.registry.v1.BackupR\abackups\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
 	"\x13RecordBackupRequest\x128\n" +
 	"\x06backup\x18\x01 \x01(\v2\x18.a3os.registry.v1.BackupB\x06\xbaH\x03\xc8\x01\x01R\x06backup\"\x16\n" +
 	"\x14RecordBackupResponse\"\xab\x02\n" +

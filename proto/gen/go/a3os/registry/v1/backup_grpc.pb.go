@@ -30,7 +30,7 @@ const (
 //
 // BackupService reads what is known of backups.
 type BackupServiceClient interface {
-	// ListBackups lists the backups of one set, or the newest of each, the newest first.
+	// ListBackups pages through the backups of one set, or the newest of each, the newest first.
 	ListBackups(ctx context.Context, in *ListBackupsRequest, opts ...grpc.CallOption) (*ListBackupsResponse, error)
 }
 
@@ -58,7 +58,7 @@ func (c *backupServiceClient) ListBackups(ctx context.Context, in *ListBackupsRe
 //
 // BackupService reads what is known of backups.
 type BackupServiceServer interface {
-	// ListBackups lists the backups of one set, or the newest of each, the newest first.
+	// ListBackups pages through the backups of one set, or the newest of each, the newest first.
 	ListBackups(context.Context, *ListBackupsRequest) (*ListBackupsResponse, error)
 	mustEmbedUnimplementedBackupServiceServer()
 }

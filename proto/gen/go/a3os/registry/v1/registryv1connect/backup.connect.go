@@ -49,7 +49,7 @@ const (
 
 // BackupServiceClient is a client for the a3os.registry.v1.BackupService service.
 type BackupServiceClient interface {
-	// ListBackups lists the backups of one set, or the newest of each, the newest first.
+	// ListBackups pages through the backups of one set, or the newest of each, the newest first.
 	ListBackups(context.Context, *connect.Request[v1.ListBackupsRequest]) (*connect.Response[v1.ListBackupsResponse], error)
 }
 
@@ -85,7 +85,7 @@ func (c *backupServiceClient) ListBackups(ctx context.Context, req *connect.Requ
 
 // BackupServiceHandler is an implementation of the a3os.registry.v1.BackupService service.
 type BackupServiceHandler interface {
-	// ListBackups lists the backups of one set, or the newest of each, the newest first.
+	// ListBackups pages through the backups of one set, or the newest of each, the newest first.
 	ListBackups(context.Context, *connect.Request[v1.ListBackupsRequest]) (*connect.Response[v1.ListBackupsResponse], error)
 }
 
