@@ -105,8 +105,11 @@ func TestChangeThatDoesNotFitChangesNothing(t *testing.T) {
 		// Whoever asks again gets this one.
 		h.publish(acme, globex)
 		if name != "replayed" {
-			for end := time.Now().Add(20 * time.Second); h.registry.wholes() == wholes; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(end) {
+			late := time.After(20 * time.Second)
+			for tick := time.NewTicker(10 * time.Millisecond); h.registry.wholes() == wholes; {
+				select {
+				case <-tick.C:
+				case <-late:
 					t.Fatalf("%s: the snapshot was not asked for whole", name)
 				}
 			}

@@ -105,7 +105,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := p.Collect(gauges.New(db)); err != nil {
 		return err
 	}
-	reports, err := intake.New(db, cfg.ReportsPerSecond)
+	reports, err := intake.New(db, cfg.ReportsPerSecond) //nolint:contextcheck // what is counted is counted for as long as the process lives
 	if err != nil {
 		return err
 	}

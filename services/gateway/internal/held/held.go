@@ -46,7 +46,7 @@ type Snapshot struct {
 func Open(ctx context.Context, path string, verifier *snapshot.Verifier) (*Snapshot, error) {
 	s := &Snapshot{verifier: verifier, path: path, changes: &changes{path: path + ".changes"}}
 	var err error
-	if s.metrics, err = newMetrics(s.Version); err != nil {
+	if s.metrics, err = newMetrics(s.Version); err != nil { //nolint:contextcheck // what is counted is counted for as long as the process lives
 		return nil, err
 	}
 	signed, err := read(path)

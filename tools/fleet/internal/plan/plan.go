@@ -8,7 +8,6 @@ package plan
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -283,12 +282,17 @@ func (p *Planner) migrations(ctx context.Context, kind registryv1.OperationKind,
 	return names, notes, nil
 }
 
+func named(text string) (release.Name, bool) {
+	n, err := release.ParseName(text)
+	return n, err == nil
+}
+
 // order refuses an upgrade that goes back, one that skips what it may not, and a downgrade that goes on.
 func order(kind registryv1.OperationKind, from string, to *target) error {
-	old, errFrom := release.ParseName(from)
-	next, errTo := release.ParseName(to.name)
 	// What has no version of its own has no order: it was built, or it is from before releases had names.
-	if errors.Join(errFrom, errTo) != nil || old.Version == release.Development || next.Version == release.Development {
+	old, oldNamed := named(from)
+	next, nextNamed := named(to.name)
+	if !oldNamed || !nextNamed || old.Version == release.Development || next.Version == release.Development {
 		return nil
 	}
 	switch c := release.Compare(next.Version, old.Version); {

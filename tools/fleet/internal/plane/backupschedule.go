@@ -96,7 +96,7 @@ func (p *Plane) backUpDue(ctx context.Context, s schedule) error {
 	}
 	for _, set := range due {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the supervisor ends: what is due is due when it is back
 		}
 		delete(s.failed, set.Name())
 		made, err := q.backUp(ctx, set, true, q.Settings.BackupKeep)

@@ -146,7 +146,7 @@ func (p *Platform) Program(b *blueprint.Blueprint, r platform.Release) (string, 
 	return p.program(b, r)
 }
 
-// Refused says why a program that an operator runs says that it may not do what it was asked, from the line that it ended with.
+// RefusedExit is how a program that an operator runs says that it may not do what it was asked.
 const RefusedExit = refusedExit
 
 // PassedOn is what every process gets of the caller's environment.
