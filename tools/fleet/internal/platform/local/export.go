@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,7 +56,26 @@ func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (chan
 			return false, fmt.Errorf("export store %s: %w", name, err)
 		}
 	}
+	// All that the tenant has is in it: whoever made it reads it, and nobody else.
+	if err := closeTree(dir); err != nil {
+		return false, fmt.Errorf("close the export to others: %w", err)
+	}
 	return true, os.WriteFile(done, nil, 0o600)
+}
+
+// closeTree leaves what is below a directory to its owner alone.
+func closeTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return os.Chmod(path, 0o700) //nolint:gosec // a directory that its owner walks
+		case d.Type().IsRegular():
+			return os.Chmod(path, 0o600)
+		}
+		return fmt.Errorf("%s is neither file nor directory", path)
+	})
 }
 
 // libpq is a connection string as PostgreSQL's own programs take it from their environment.
