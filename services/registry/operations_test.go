@@ -152,6 +152,17 @@ func (h *harness) place(tenantID string) *registryv1.ServiceSet {
 		Database:   &registryv1.DatabasePlace{Server: freeAddress(h.t), Name: "db"}}
 }
 
+// registerNewer registers the release that upgrades lead to: only what somebody signed is brought to a tenant.
+func (o operator) registerNewer() {
+	o.h.t.Helper()
+	m := manifest(o.h.plane, "1.1.0", "")
+	m.Artefacts[0].Digest = strings.TrimPrefix(newer, "1.1.0@")
+	_, err := registryv1.NewReleaseWriteServiceClient(o.conn).RegisterRelease(o.h.t.Context(), &registryv1.RegisterReleaseRequest{Envelope: sign(o.h.t, o.h.releaseSigner, m)})
+	if err != nil {
+		o.h.t.Fatal(err)
+	}
+}
+
 func TestPlannedTenantIsMadeServedUpgradedSuspendedAndLeaves(t *testing.T) {
 	h := newHarness(t)
 	addr, _ := h.start()
@@ -195,11 +206,7 @@ func TestPlannedTenantIsMadeServedUpgradedSuspendedAndLeaves(t *testing.T) {
 	unknown := ann.put(h.planned(registryv1.OperationKind_OPERATION_KIND_UPGRADE, change))
 	_, err = ann.ops.BeginOperation(t.Context(), &registryv1.BeginOperationRequest{PlanHash: unknown.GetHash(), Tenant: change.GetTenantId()})
 	wantKind(t, err, fault.FailedPrecondition, "an upgrade to a release that nobody registered")
-	registered := manifest("dev", "1.1.0", "")
-	registered.Artefacts[0].Digest = strings.TrimPrefix(newer, "1.1.0@")
-	if _, err := registryv1.NewReleaseWriteServiceClient(ann.conn).RegisterRelease(t.Context(), &registryv1.RegisterReleaseRequest{Envelope: sign(t, h.releaseSigner, registered)}); err != nil {
-		t.Fatal(err)
-	}
+	ann.registerNewer()
 	ann.carry(h.planned(registryv1.OperationKind_OPERATION_KIND_UPGRADE, change), change.GetTenantId())
 	if is := ann.status("acme").GetServiceSet().GetRelease(); is != newer {
 		t.Errorf("after the upgrade the registry has release %s", is)

@@ -246,7 +246,7 @@ func (h *harness) create(conn *grpc.ClientConn, slug string) tenant {
 	x := tenant{id: parse(h.t, res.GetTenant().GetId())}
 	x.root, x.issuer = authority(h.t, workload.TrustDomain{Plane: h.plane, Tenant: x.id})
 	x.set = &registryv1.ServiceSet{
-		CaCertificatesPem: string(x.root.CertificatePEM()), Release: "1.0.0", Reporter: "audit",
+		CaCertificatesPem: string(x.root.CertificatePEM()), Release: older, Reporter: "audit",
 		Components: []*registryv1.Component{
 			{Name: "iam", Address: h.address(), PathPrefixes: []string{"/a3os.iam.v1.", "/oauth2/"}},
 			{Name: "audit", Address: h.address(), PathPrefixes: []string{"/a3os.audit.v1."}},
