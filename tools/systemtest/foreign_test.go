@@ -168,6 +168,11 @@ func TestIdOfAnotherWorkspaceIsLikeOneThatNeverWas(t *testing.T) {
 	n := crowd(all, func(p probe) {
 		theirs := foreign[p.whose]
 		got, never := p.try(t, theirs), p.try(t, theirs.neverWas())
+		// An answer says as of when it is, and probes of the caller's own workspace beside this one move that on: two in a row are alike
+		// soon, where what is foreign makes no difference.
+		for tries := 0; !got.same(never) && got.code == "" && never.code == "" && tries < 5; tries++ {
+			got, never = p.try(t, theirs), p.try(t, theirs.neverWas())
+		}
 		if !got.same(never) {
 			t.Errorf("%s: answered %s %q, one that never was %s %q", p, got, got.body, never, never.body)
 		}
