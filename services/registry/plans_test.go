@@ -181,7 +181,7 @@ func TestPlaneProdWantsTwoPeopleDedicatedServersAndSignedReleases(t *testing.T) 
 	wantReason(t, put(h.place(op.GetTenantId()), nil), "PLAN_NEEDED", "moving a set without a plan")
 }
 
-// Attack rows F52 and C47: planes are sealed. What is of plane dev opens nothing and means nothing at plane prod.
+// Attack rows C45, C47 and F52: planes are sealed. What is of plane dev opens nothing and means nothing at plane prod.
 func TestNothingOfPlaneDevMeansAnythingAtPlaneProd(t *testing.T) {
 	dev, prod := newHarness(t), newPlane(t, "prod")
 	devAddr, _ := dev.start()

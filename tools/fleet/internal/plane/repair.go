@@ -1,0 +1,64 @@
+package plane
+
+import (
+	"context"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/supervise"
+)
+
+// Repair brings a tenant's set back to what the registry says that it is, and says whether it was anything else: the release, the
+// components, whether it runs at all. It is no change of the tenant.
+func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err error) {
+	if !p.supervisor.Running(ctx) {
+		return false, p.whyNot(supervise.ErrNotRunning)
+	}
+	if err := p.openState(); err != nil {
+		return false, err
+	}
+	unlock, err := p.lockAndLook(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	if err := p.open(ctx); err != nil {
+		return false, err
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	status, err := known(ctx, conn, tenant)
+	if err != nil {
+		return false, err
+	}
+	if status == nil {
+		return false, fault.New(fault.NotFound, "there is no tenant %q", tenant)
+	}
+	t := status.GetTenant()
+	if op, err := unfinished(ctx, conn, t.GetId()); err != nil {
+		return false, err
+	} else if op != nil {
+		return false, fault.New(fault.FailedPrecondition, "operation %s of %s is not finished: take it up with fleet operation resume %s", op.GetId(), t.GetSlug(), op.GetId())
+	}
+	switch t.GetState() {
+	case registryv1.TenantState_TENANT_STATE_ACTIVE:
+		return p.converge(ctx, conn, status)
+	case registryv1.TenantState_TENANT_STATE_SUSPENDED:
+		tenantID, err := id.ParseTenant(t.GetId())
+		if err != nil {
+			return false, err
+		}
+		err = p.step(&changed, t.GetSlug()+": stopped, for it is suspended", func() (bool, error) {
+			return p.carrier().Stop(ctx, platform.Set{Blueprint: p.blueprint, Tenant: tenantID, Slug: t.GetSlug(), Tier: t.GetIsolationTier()})
+		})
+		return changed, err
+	default:
+		return false, fault.New(fault.FailedPrecondition, "%s was never made: plan it with fleet plan provision --tenant %s", t.GetSlug(), t.GetSlug())
+	}
+}
