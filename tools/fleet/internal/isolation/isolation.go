@@ -36,6 +36,9 @@ type World struct {
 	Files []File
 	// MarkKeys verify the marks of resources.
 	MarkKeys string
+	// Closed are addresses of the platform's own that no set reaches, and Machine the machine's own, where sets have networks of their own.
+	Closed  []Closed
+	Machine []string
 	// Gaps are what the platform knows that it can't separate, as sentences.
 	Gaps []string
 }
@@ -60,6 +63,8 @@ type Set struct {
 	Stores []Store
 	// Files with its secrets and data.
 	Files []File
+	// Addresses that its network has, where it has one of its own.
+	Addresses []string
 	// Token is a user's access token; nil where nobody is signed in from here.
 	Token func(ctx context.Context) (string, error)
 }
@@ -79,6 +84,8 @@ type Component struct {
 	Reports bool
 	// Authority is the file with the authority that it issues certificates with; empty where it has none.
 	Authority string
+	// Dial connects from its network; nil where that is the machine's own.
+	Dial Dial
 	// User it runs as; nil where that is not known.
 	User *User
 }
@@ -126,6 +133,7 @@ const (
 	wallStores   = "objects and secrets"
 	wallMarks    = "marks: whose a resource says it is"
 	wallFiles    = "files"
+	wallNetwork  = "network"
 	wallRegistry = "control plane"
 )
 
@@ -144,10 +152,12 @@ func (w *World) attempts() []attempt {
 			out = append(out, w.seals(from, at)...)
 			out = append(out, w.filesOfOther(from, at)...)
 			out = append(out, w.reports(from, at)...)
+			out = append(out, w.networks(from, at)...)
 		}
 		out = append(out, w.planeDatabases(from)...)
 		out = append(out, w.planeFiles(from)...)
 		out = append(out, w.operatorCalls(from)...)
+		out = append(out, w.platformNetwork(from)...)
 		out = append(out, w.schemas(from)...)
 		out = append(out, w.siblingCalls(from)...)
 		out = append(out, w.siblingFiles(from)...)

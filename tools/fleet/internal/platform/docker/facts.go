@@ -27,6 +27,9 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 		f.TenantRoots = secrets.file(files.Roots(), "tenant-roots.pem")
 		// A container sees nothing of the machine that there would be to discover.
 		f.MachineAllowed = false
+		if r := s.Blueprint.MachineReader; r != nil && r.Client == c.Name {
+			f.Machine = &blueprint.Machine{}
+		}
 		if c.Needs.Outside && p.Machine.SampleIsFor(s.Slug) {
 			at, err := p.State.Host(network(s)+outSuffix, sampleNetwork)
 			if err != nil {

@@ -199,3 +199,18 @@ func (p *Platform) removeNetworks(ctx context.Context, s platform.Set) (changed 
 	}
 	return changed, nil
 }
+
+// machineAddresses are the machine's own.
+func machineAddresses() []netip.Addr {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, a := range all {
+		if n, err := netip.ParsePrefix(a.String()); err == nil && n.Addr().Is4() {
+			out = append(out, n.Addr())
+		}
+	}
+	return out
+}

@@ -1,0 +1,234 @@
+package docker_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"a3os.app/tools/fleet/internal/container/enginetest"
+)
+
+func TestMain(m *testing.M) { enginetest.Main(m) }
+
+// plane is a plane of containers, driven by the programs as an operator drives them.
+type plane struct {
+	t         *testing.T
+	bin, home string
+}
+
+func newPlane(t *testing.T) *plane {
+	t.Helper()
+	p := &plane{t: t, bin: os.Getenv("A3_BIN"), home: filepath.Join(t.TempDir(), "home")}
+	if p.bin == "" {
+		p.bin = filepath.Join(t.TempDir(), "bin")
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", p.bin+string(filepath.Separator), "a3os.app/services/accessos", "a3os.app/tools/fleet", "a3os.app/tools/a3")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := os.Stat(p.home); err == nil {
+			cmd := p.command("plane", "down", "--remove-data")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		}
+	})
+	return p
+}
+
+// command outlives the test's context: the plane is taken down after that has ended.
+func (p *plane) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(p.bin, "fleet"), args...) //nolint:noctx // see above
+	// No variable of a plane that whoever runs the tests has.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "A3_") })
+	cmd.Env = append(cmd.Env, "A3_HOME="+p.home, "A3_PLATFORM=docker")
+	return cmd
+}
+
+func (p *plane) fleet(args ...string) string {
+	p.t.Helper()
+	out, err := p.command(args...).CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("fleet %v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// isolation runs the proof and answers how many attempts each wall took, the holes, and the exit code.
+func (p *plane) isolation() (attempts map[string]int, holes []string, code int) {
+	p.t.Helper()
+	cmd := p.command("-o", "json", "isolation", "verify", "--out", p.t.TempDir())
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		p.t.Fatal(err)
+	}
+	var report struct {
+		Walls []struct {
+			Wall              string
+			Attempts, Refused int
+		}
+		Results []struct{ Outcome, Wall, From, At, Attempt, Answer, Control string }
+	}
+	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+		p.t.Fatalf("%v: %s%s", err, out.String(), said.String())
+	}
+	attempts = map[string]int{}
+	for _, w := range report.Walls {
+		attempts[w.Wall] = w.Attempts
+	}
+	for _, r := range report.Results {
+		if r.Outcome != "refused" {
+			holes = append(holes, strings.Join([]string{r.Outcome, r.Wall, r.From, r.At, r.Attempt, r.Answer, r.Control}, ": "))
+		}
+	}
+	return attempts, holes, cmd.ProcessState.ExitCode()
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// The whole of it: the answer, a second time without a change, every wall between the sets, what is seen when one wall falls, and
+// nothing left when the plane goes.
+func TestPlaneOnDockerGivesTheAnswerAndKeepsItsSetsApart(t *testing.T) {
+	enginetest.Need(t)
+	if testing.Short() {
+		t.Skip("it brings a whole plane up in containers")
+	}
+	p := newPlane(t)
+	up := p.fleet("plane", "up")
+	for _, want := range []string{"SELECT on hr.salaries", "1 path; everything that it rests on was read", "has a network of its own"} {
+		if !strings.Contains(up, want) {
+			t.Errorf("it does not say %q:\n%s", want, up)
+		}
+	}
+	if again := p.fleet("plane", "up"); !strings.Contains(again, "nothing changed") {
+		t.Errorf("a second time it says:\n%s", again)
+	}
+	attempts, holes, code := p.isolation()
+	if code != 0 || len(holes) > 0 {
+		t.Errorf("it exits with %d:\n%s", code, strings.Join(holes, "\n"))
+	}
+	const walls, network = 9, 30
+	if len(attempts) != walls || attempts["network"] < network {
+		t.Errorf("attempts: %v", attempts)
+	}
+	p.tellsNobody(t)
+	p.wallFalls(t)
+
+	p.fleet("plane", "down")
+	p.nothingLeft(t)
+	if back := p.fleet("plane", "up"); !strings.Contains(back, "everything that it rests on was read") {
+		t.Errorf("after it was down it says:\n%s", back)
+	}
+	p.fleet("plane", "down", "--remove-data")
+	p.nothingLeft(t)
+	if _, err := os.Stat(p.home); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its home is still there: %v", err)
+	}
+}
+
+var password = regexp.MustCompile(`postgres://[^:/ ]+:([^@ ]+)@`)
+
+// tellsNobody sees that the engine tells no secret of the plane to whoever asks it about containers and images.
+func (p *plane) tellsNobody(t *testing.T) {
+	t.Helper()
+	ids := strings.Fields(run(t, "docker", "ps", "-aq"))
+	told := run(t, "docker", append([]string{"inspect"}, ids...)...)
+	const least = 14
+	if len(ids) < least {
+		t.Errorf("there are %d containers", len(ids))
+	}
+	looked := 0
+	err := filepath.WalkDir("/run/a3", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasSuffix(path, "roots.pem") || strings.HasSuffix(path, "certificate.given") || strings.HasSuffix(path, "pg_hba.conf") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		secret := strings.TrimSpace(string(text))
+		if m := password.FindStringSubmatch(secret); m != nil {
+			secret = m[1]
+		}
+		looked++
+		if strings.Contains(told, secret) {
+			t.Errorf("the engine tells what is in %s", path)
+		}
+		return nil
+	})
+	const secrets = 20
+	if err != nil || looked < secrets {
+		t.Errorf("%d secrets were looked for: %v", looked, err)
+	}
+}
+
+// wallFalls takes the packet filter away: status says so, the proof finds it, and up brings it back.
+func (p *plane) wallFalls(t *testing.T) {
+	t.Helper()
+	rules := run(t, "iptables", "-S")
+	chain := regexp.MustCompile(`-N (A3-\S+-IN)\n`).FindStringSubmatch(rules)
+	if chain == nil {
+		t.Fatalf("there is no chain of the plane's:\n%s", rules)
+	}
+	run(t, "iptables", "-F", chain[1])
+	if said := p.fleet("plane", "status"); !strings.Contains(said, "packet filter is not in force") {
+		t.Errorf("status says:\n%s", said)
+	}
+	_, holes, code := p.isolation()
+	found := slices.ContainsFunc(holes, func(h string) bool {
+		return strings.HasPrefix(h, "hole: network: ") && strings.Contains(h, "the machine")
+	})
+	if code == 0 || !found {
+		t.Errorf("the proof exits with %d and finds:\n%s", code, strings.Join(holes, "\n"))
+	}
+	p.fleet("plane", "up")
+	if _, holes, code := p.isolation(); code != 0 {
+		t.Errorf("after up the proof still finds:\n%s", strings.Join(holes, "\n"))
+	}
+}
+
+// nothingLeft sees that nothing of a plane that is down is left on the machine but its data.
+func (p *plane) nothingLeft(t *testing.T) {
+	t.Helper()
+	if left := run(t, "docker", "ps", "-aq") + run(t, "docker", "network", "ls", "-q", "--filter", "label=app.a3os.plane"); strings.TrimSpace(left) != "" {
+		t.Errorf("left with the engine: %s", left)
+	}
+	for _, tool := range []string{"iptables", "ip6tables"} {
+		if rules := run(t, tool, "-S"); strings.Contains(rules, "A3-") {
+			t.Errorf("left in %s:\n%s", tool, rules)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil || strings.Contains(string(mounts), "a3-secrets /run/a3/"+planeID(p.home)) {
+		t.Errorf("the secrets' place is still mounted: %v", err)
+	}
+}
+
+// planeID is empty where the plane is gone: its place then is any.
+func planeID(home string) string {
+	var state struct{ ID string }
+	text, err := os.ReadFile(filepath.Join(home, "plane.json"))
+	if err != nil || json.Unmarshal(text, &state) != nil {
+		return "gone"
+	}
+	return state.ID
+}
