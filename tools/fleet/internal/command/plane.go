@@ -23,6 +23,9 @@ What is there already is left alone, so that the command can be repeated, and re
   A3_TENANTS        slugs of the tenants; default acme,globex
   A3_TLS_CERT       file with a certificate of your own, PEM; default one of a local authority
   A3_TLS_KEY        file with its key, PEM
+  A3_PLATFORM       local, or docker for containers; stays what the plane was made on; default local
+  A3_NETWORKS       docker: where the plane's networks are cut from; default 10.83.0.0/16
+  A3_OUTSIDE_NETWORKS docker: private networks that every tenant's discovery may reach; default none
   A3_UNIX_TENANTS   slugs of tenants that may discover this machine, or none; default acme
   A3_PG_BIN         bin directory of the PostgreSQL to use; default the newest on the machine
   A3_LOG_LEVEL      debug, info, warn or error; default info

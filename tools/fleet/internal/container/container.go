@@ -14,8 +14,10 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
@@ -265,11 +267,11 @@ func (e *Engine) find(ctx context.Context, name string) (*container.Summary, err
 
 // end stops a container in good order and removes it.
 func (e *Engine) end(ctx context.Context, id string) error {
-	if err := e.docker.ContainerStop(ctx, id, container.StopOptions{}); err != nil && !client.IsErrNotFound(err) {
+	if err := e.docker.ContainerStop(ctx, id, container.StopOptions{}); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("stop a container: %w", err)
 	}
 	err := e.docker.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
-	if err != nil && !client.IsErrNotFound(err) {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove a container: %w", err)
 	}
 	return nil
@@ -326,7 +328,7 @@ func (e *Engine) Status(ctx context.Context, group string) ([]Status, error) {
 	var out []Status
 	for _, c := range all {
 		info, err := e.docker.ContainerInspect(ctx, c.ID)
-		if client.IsErrNotFound(err) {
+		if errdefs.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
@@ -345,16 +347,6 @@ func (e *Engine) Status(ctx context.Context, group string) ([]Status, error) {
 		}
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b Status) int { return cmpString(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
-}
-
-func cmpString(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

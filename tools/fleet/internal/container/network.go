@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/client"
 )
 
 // Network is a network to keep.
@@ -39,7 +39,7 @@ func (e *Engine) Network(ctx context.Context, n Network) (changed bool, err erro
 		return false, nil
 	case err == nil:
 		return false, fmt.Errorf("there is a network %s that is none of this plane, or another than it should be: take it away with docker network rm", have.Name)
-	case !client.IsErrNotFound(err):
+	case !errdefs.IsNotFound(err):
 		return false, fmt.Errorf("look for the network %s: %w", n.Name, err)
 	}
 	no := false
@@ -90,11 +90,11 @@ func (e *Engine) RemoveNetworks(ctx context.Context, group string) (changed bool
 			return changed, err
 		}
 		for _, c := range in {
-			if err := e.docker.NetworkDisconnect(ctx, n.ID, c.ID, true); err != nil && !client.IsErrNotFound(err) {
+			if err := e.docker.NetworkDisconnect(ctx, n.ID, c.ID, true); err != nil && !errdefs.IsNotFound(err) {
 				return changed, fmt.Errorf("take a container out of the network %s: %w", n.Name, err)
 			}
 		}
-		if err := e.docker.NetworkRemove(ctx, n.ID); err != nil && !client.IsErrNotFound(err) {
+		if err := e.docker.NetworkRemove(ctx, n.ID); err != nil && !errdefs.IsNotFound(err) {
 			return changed, fmt.Errorf("remove the network %s: %w", n.Name, err)
 		}
 	}

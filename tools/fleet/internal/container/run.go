@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
@@ -73,7 +74,7 @@ func (e *Engine) logs(ctx context.Context, id, tail string) (string, error) {
 // HasImage says whether the engine has an image.
 func (e *Engine) HasImage(ctx context.Context, id string) (bool, error) {
 	_, err := e.docker.ImageInspect(ctx, id)
-	if client.IsErrNotFound(err) {
+	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
 	return err == nil, err
@@ -110,7 +111,7 @@ func firstOf(errs ...error) error {
 // Forget removes an image that nothing runs from; one that is still used, or isn't there, stays as it is.
 func (e *Engine) Forget(ctx context.Context, id string) error {
 	_, err := e.docker.ImageRemove(ctx, id, image.RemoveOptions{})
-	if err != nil && !client.IsErrNotFound(err) && !strings.Contains(err.Error(), "conflict") {
+	if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "conflict") {
 		return err
 	}
 	return nil

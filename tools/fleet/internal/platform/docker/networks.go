@@ -187,19 +187,6 @@ func (p *Platform) links(s platform.Set, c blueprint.Component) ([]container.Lin
 // front is where the front door is published.
 func front(s settings.Settings) (netip.AddrPort, error) { return netip.ParseAddrPort(s.Address()) }
 
-// removeNetworks takes a set's networks away, and gives up its addresses.
-func (p *Platform) removeNetworks(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if changed, err = p.Engine.RemoveNetworks(ctx, s.Name()); err != nil {
-		return changed, err
-	}
-	for _, name := range []string{network(s), network(s) + outSuffix} {
-		if err := p.State.ForgetNetwork(name); err != nil {
-			return changed, err
-		}
-	}
-	return changed, nil
-}
-
 // machineAddresses are the machine's own.
 func machineAddresses() []netip.Addr {
 	all, err := net.InterfaceAddrs()
