@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -98,6 +99,12 @@ func (w *work) job(ctx context.Context, steps []string) (*job, error) {
 	if d, ok := w.Platform.(platform.Delegator); ok {
 		if j.Delegation, err = d.Delegate(ctx, w.set, w.release, time.Now().Add(delegationLasts)); err != nil {
 			return nil, err
+		}
+	}
+	// Where nothing is delegated it speaks to the registry and asks the gateway all the same.
+	for _, addr := range []string{j.Registry.Address, j.Front.Dial} {
+		if at, err := netip.ParseAddrPort(addr); err == nil && !slices.Contains(j.Delegation.Ports, at.Port()) {
+			j.Delegation.Ports = append(j.Delegation.Ports, at.Port())
 		}
 	}
 	return j, nil

@@ -72,6 +72,12 @@ func (p *Platform) Fetch(ctx context.Context, r platform.Release) (changed bool,
 
 // Identity implements platform.Platform.
 func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, err error) {
+	// Where a set will be is decided with who it is: it is on record before anything of it runs.
+	for _, name := range networkNames(s) {
+		if _, err := p.State.Subnet(name, p.Settings.Networks, takenSubnets); err != nil {
+			return false, err
+		}
+	}
 	return p.Machine.Identity(ctx, s)
 }
 

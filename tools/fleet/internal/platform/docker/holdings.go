@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"a3os.app/libs/config"
 	"a3os.app/tools/fleet/internal/isolation"
@@ -63,9 +64,13 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 }
 
 func (p *Platform) inContainers(ctx context.Context, set *isolation.Set, s platform.Set, pids map[string]int) error {
-	// What lies on the machine is root's way alone: a container is given a copy of what it may read, and its data are mounted into it.
-	for i := range set.Files {
-		set.Files[i].Holders = nil
+	// A container is given a copy of what it may read. What lies on the machine is root's, or already the user's whom it is for.
+	for i, f := range set.Files {
+		if info, err := os.Lstat(f.Path); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid == 0 {
+				set.Files[i].Holders = nil
+			}
+		}
 	}
 	release, err := platform.ParseRelease(p.State.Runs[s.Name()])
 	if err != nil {

@@ -92,15 +92,21 @@ func takenSubnets() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// networksOf makes a set's networks, and puts into a tenant's who is called from there.
-func (p *Platform) networksOf(ctx context.Context, s platform.Set) (changed bool, err error) {
+// networkNames are a set's networks.
+func networkNames(s platform.Set) []string {
 	names := []string{network(s)}
 	if s.Tenant.IsZero() {
-		names = append(names, frontNetwork)
-	} else if outward(s.Blueprint) {
+		return append(names, frontNetwork)
+	}
+	if outward(s.Blueprint) {
 		names = append(names, network(s)+outSuffix)
 	}
-	for _, name := range names {
+	return names
+}
+
+// networksOf makes a set's networks, and puts into a tenant's who is called from there.
+func (p *Platform) networksOf(ctx context.Context, s platform.Set) (changed bool, err error) {
+	for _, name := range networkNames(s) {
 		did, err := p.network(ctx, name, s.Name())
 		if changed = changed || did; err != nil {
 			return changed, err
