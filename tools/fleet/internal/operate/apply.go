@@ -42,7 +42,7 @@ func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*re
 	for _, t := range plan.GetTenants() {
 		group.Go(func() error {
 			if gctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // another one failed, which is what is told: nothing more is begun
 			}
 			target := t.GetTenantId()
 			if target == "" {
@@ -67,11 +67,11 @@ func (e *Engine) begin(ctx context.Context, hash, tenant string) (*registryv1.Op
 		return nil, fault.FromRPC(err)
 	}
 	op := res.GetOperation()
-	switch op.GetState() {
-	case registryv1.OperationState_OPERATION_STATE_SUCCEEDED:
+	if op.GetState() == registryv1.OperationState_OPERATION_STATE_SUCCEEDED {
 		e.Report.Note(fmt.Sprintf("operation %s has ended before: nothing is left to do", op.GetId()))
 		return op, nil
-	case registryv1.OperationState_OPERATION_STATE_ABORTED:
+	}
+	if op.GetState() == registryv1.OperationState_OPERATION_STATE_ABORTED {
 		return op, fmt.Errorf("operation %s of this plan was given up by %s (%s): make the plan anew", op.GetId(), op.GetAbortedBy(), op.GetAbortReason())
 	}
 	return e.Carry(ctx, op.GetId())

@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (w *work) confirm(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			if context.Cause(ctx) == context.Canceled {
+			if errors.Is(context.Cause(ctx), context.Canceled) {
 				return ctx.Err()
 			}
 			return fmt.Errorf("the set did not say within %s that it runs %s: %s", confirmWithin, w.release, strings.Join(missing, "; "))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -115,8 +116,9 @@ func (l *lease) keep(ctx context.Context) (context.Context, func()) {
 			case <-tick.C:
 			}
 			_, err := client.RenewLease(ctx, &registryv1.RenewLeaseRequest{OperationId: l.operation, LeaseToken: l.token})
-			switch err = fault.FromRPC(err); fault.KindOf(err) {
-			case fault.Aborted, fault.FailedPrecondition, fault.PermissionDenied:
+			err = fault.FromRPC(err)
+			// A registry that is away is waited for: the lease may last until it is back.
+			if slices.Contains([]fault.Kind{fault.Aborted, fault.FailedPrecondition, fault.PermissionDenied}, fault.KindOf(err)) {
 				lost(fmt.Errorf("stopped: %w", err))
 				return
 			}

@@ -43,9 +43,6 @@ func Steps(kind registryv1.OperationKind) []string { return slices.Clone(steps[k
 // holds that power does it, for the tenant of the operation and for nobody else, when the process that carries out the steps asks for it.
 var powers = []string{StepFetch, StepIdentity, StepDatabase, StepMark, StepConfirm, StepExport, StepDelete, StepRemains}
 
-// carried is what a process does that holds one tenant's credentials alone.
-var carried = []string{StepMigrate, StepStart, StepStop, StepPublish, StepUnpublish, StepAnswer, StepShred, StepDelete}
-
 // Kind is what people call a kind of operation: `provision`.
 func Kind(k registryv1.OperationKind) string {
 	return strings.ToLower(strings.TrimPrefix(k.String(), "OPERATION_KIND_"))

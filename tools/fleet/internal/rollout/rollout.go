@@ -164,7 +164,7 @@ func (c *carrying) over(r *registryv1.Rollout) bool {
 // step does everything that may be done now; again says that the rollout was changed and is to be read anew.
 func (c *carrying) step(ctx context.Context, r *registryv1.Rollout) (again bool, err error) {
 	if c.stopped != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // why it was stopped is told at the end, when what is under way has ended
 	}
 	for _, t := range r.GetTenants() {
 		switch {

@@ -79,7 +79,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	if err := writeJSON(dir.daemonFile(), self); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	server := &http.Server{Handler: d.handler(), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: d.handler(), ReadHeaderTimeout: 5 * time.Second} //nolint:contextcheck // a unit outlives who asked for it
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	slog.Info("supervising", "dir", dir)

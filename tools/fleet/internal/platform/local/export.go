@@ -72,7 +72,7 @@ func closeTree(dir string) error {
 		case d.IsDir():
 			return os.Chmod(path, 0o700) //nolint:gosec // a directory that its owner walks
 		case d.Type().IsRegular():
-			return os.Chmod(path, 0o600)
+			return os.Chmod(path, 0o600) //nolint:gosec // nobody else can get into the directory
 		}
 		return fmt.Errorf("%s is neither file nor directory", path)
 	})
