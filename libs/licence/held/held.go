@@ -55,15 +55,21 @@ func (h *Licence) Allows(ctx context.Context, feature string) error {
 func (h *Licence) Worth(ctx context.Context) (licence.Worth, error) {
 	var w licence.Worth
 	// The service's own read: that a licence holds is asked for no caller.
-	err := h.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		l, seen, err := h.Read(ctx, tx)
-		w = licence.At(l, later(h.now(), seen))
+	err := h.db.Service(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		w, err = h.WorthIn(ctx, tx)
 		return err
 	})
+	return w, err
+}
+
+// WorthIn is what the licence is worth now, read in a transaction that is open: who holds a connection and waits for a second one keeps
+// others waiting for theirs.
+func (h *Licence) WorthIn(ctx context.Context, tx pgx.Tx) (licence.Worth, error) {
+	l, seen, err := h.Read(ctx, tx)
 	if err != nil {
-		return w, fmt.Errorf("read the tenant's licence: %w", err)
+		return licence.Worth{}, fmt.Errorf("read the tenant's licence: %w", err)
 	}
-	return w, nil
+	return licence.At(l, later(h.now(), seen)), nil
 }
 
 // mostLicences bounds how far back a damaged licence is passed over.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
 
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 
@@ -32,12 +33,12 @@ func (s *Usage) CountUsage(ctx context.Context, _ *connect.Request[iamv1.CountUs
 
 // seated refuses an invitation that the licence has no seat for. Changes of who may do what happen one after the other, so nobody takes
 // the same seat at once.
-func (r Rights) seated(ctx context.Context, q *store.Queries) error {
-	w, err := r.Licence.Worth(ctx)
+func (r Rights) seated(ctx context.Context, tx pgx.Tx) error {
+	w, err := r.Licence.WorthIn(ctx, tx)
 	if err != nil {
 		return err
 	}
-	taken, err := q.CountSeats(ctx)
+	taken, err := store.New(tx).CountSeats(ctx)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (s *Users) InviteUser(ctx context.Context, req *connect.Request[iamv1.Invit
 		if err != nil {
 			return nil, err
 		}
-		if err := s.rights.seated(ctx, q); err != nil {
+		if err := s.rights.seated(ctx, tx); err != nil {
 			return nil, err
 		}
 		code, err := setup.NewCode(ctx, q, user.ID, s.rights.Now())
