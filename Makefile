@@ -37,7 +37,7 @@ check-go:
 	[ "$$lowest" = "$(GO_WANTED)" ] || { echo "this is Go $$v and $(GO_WANTED) is the oldest that works: install a newer one, see https://go.dev/dl" >&2; exit 1; }
 
 test: check-go ## run every test, on real parts that the tests start themselves
-	@$(GO) run ./libs/pgtest/with-postgres sh -c 'failed=; for m in $(MODULES); do (cd $$m && $(GO) test ./...) || failed="$$failed $$m"; done; \
+	@$(GO) run ./libs/pgtest/with-postgres sh -c 'failed=; for m in $(MODULES); do (cd $$m && $(GO) test -timeout 30m ./...) || failed="$$failed $$m"; done; \
 	  [ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }'
 
 test-short: check-go ## run the tests that take no time

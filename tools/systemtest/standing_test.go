@@ -60,7 +60,8 @@ func (x *tenant) found(t *testing.T) ([]string, error) {
 	return nil, fmt.Errorf("the page has no tenant %s", x.slug)
 }
 
-// eventually waits until the page says this of a tenant, besides restarts, which another test may have made.
+// eventually waits until the page says this of a tenant, besides restarts and failed requests, which another test may have made: the page
+// counts those of five minutes.
 func (x *tenant) eventually(t *testing.T, want ...string) {
 	t.Helper()
 	within(t, 90*time.Second, func() error {
@@ -68,7 +69,7 @@ func (x *tenant) eventually(t *testing.T, want ...string) {
 		if err != nil {
 			return err
 		}
-		got = slices.DeleteFunc(got, func(k string) bool { return strings.HasPrefix(k, "restarts") || strings.HasPrefix(k, "report_late") })
+		got = slices.DeleteFunc(got, func(k string) bool { return strings.HasPrefix(k, "restarts") || strings.HasPrefix(k, "report_late") || strings.HasPrefix(k, "errors") })
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			return fmt.Errorf("of %s the page says %q, want %q", x.slug, got, want)

@@ -95,7 +95,7 @@ func workloads() []mutation {
 		one("the plane of a certificate", "libs/workload/trust.go", "case d.Plane != t.Plane:", "case d.Plane == \"\":", workload),
 		one("the name of the server that a client wants", "libs/workload/tls.go", "			if got != want {", "			if got.Plane != want.Plane {", workload),
 		one("the proof of a peer's chain", "libs/workload/trust.go", "	if err != nil {\n		return proof{}, fmt.Errorf(\"the peer claims to be %s, and its certificate doesn't prove it: %w\", identity, err)\n	}", "	if err != nil {\n		verified = [][]*x509.Certificate{{chain[0]}}\n	}", workload),
-		one("the control plane's list of workloads", "libs/rpc/grpc.go", "if w == name && name != \"\" {", "if name != w+\"?\" {", these("services", "./registry", "TestOnlyTheWorkloads|TestReport")),
-		one("the one service that reports for a set", "libs/rpc/grpc.go", "		if name != reporter {", "		if name == \"\" {", these("services", "./registry", "TestOnlyTheWorkloads|TestReport")),
+		one("the control plane's list of workloads", "libs/rpc/grpc.go", "name != \"\" && slices.Contains(c.rule.GetWorkloads(), name) {", "name != \"\" || slices.Contains(c.rule.GetWorkloads(), name) {", these("services", "./registry", "TestOnlyTheWorkloads|TestReport")),
+		one("the one service that reports for a set", "services/registry/internal/server/reports.go", "	if who.Service != s.Publisher.Reporter(who.Tenant) {", "	if who.Service == \"\" {", these("services", "./registry", "TestOnlyTheWorkloads|TestReport")),
 	}
 }

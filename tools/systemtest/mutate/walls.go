@@ -31,7 +31,7 @@ func doors() []mutation {
 		one("the end of the host at the gateway", "services/gateway/internal/routes/host.go", " || host[n+1:] != d.name", "", gateway),
 		one("the refusal of ambiguous paths at the gateway", "services/gateway/internal/proxy/proxy.go", " || ambiguousPath(r.URL.Path, r.URL.RawPath)", "", gateway),
 		one("the end of connections with ambiguous lengths", "services/gateway/internal/proxy/proxy.go", "(r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect)", "r.Method == http.MethodConnect", gateway),
-		one("the signature of snapshots", "libs/snapshot/snapshot.go", " || !ed25519.Verify(key, encode(raw), signed.GetSignature())", " || key == nil", in("libs", "./snapshot")),
+		one("the signature of snapshots", "libs/snapshot/snapshot.go", " || !ed25519.Verify(key, encode(payloadType, raw), signature)", " || key == nil", in("libs", "./snapshot")),
 		one("the version of snapshots", "libs/snapshot/snapshot.go", "	if snap.GetVersion() < have {", "	if have < 0 {", in("libs", "./snapshot")),
 		one("the plane of snapshots", "libs/snapshot/snapshot.go", "	if snap.GetPlane() != v.plane {", "	if v.plane == \"\" {", in("libs", "./snapshot")),
 		one("the refusal of routes to metadata services", "services/registry/internal/placement/placement.go", "	case addr.IsLinkLocalUnicast(), addr.IsMulticast(), slices.Contains(metadata, addr), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):", "	case addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):", in("services", "./registry/internal/placement")),
