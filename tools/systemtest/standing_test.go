@@ -69,7 +69,9 @@ func (x *tenant) eventually(t *testing.T, want ...string) {
 		if err != nil {
 			return err
 		}
-		got = slices.DeleteFunc(got, func(k string) bool { return strings.HasPrefix(k, "restarts") || strings.HasPrefix(k, "report_late") || strings.HasPrefix(k, "errors") })
+		got = slices.DeleteFunc(got, func(k string) bool {
+			return strings.HasPrefix(k, "restarts") || strings.HasPrefix(k, "report_late") || strings.HasPrefix(k, "errors")
+		})
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			return fmt.Errorf("of %s the page says %q, want %q", x.slug, got, want)
