@@ -3,6 +3,8 @@ package fault
 import (
 	"context"
 	"errors"
+	"io"
+	"syscall"
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -173,6 +175,9 @@ func transportSafe(k Kind, message string) string {
 
 func fromConnect(ce *connect.Error) *Error {
 	e := &Error{Kind: kindOf(ce.Code()), Message: ce.Message(), Cause: ce}
+	if broke(ce) {
+		e.Kind = Unavailable
+	}
 	if e.Kind == Internal || !connect.IsWireError(ce) {
 		e.Message = transportSafe(e.Kind, e.Message)
 	}
@@ -184,6 +189,14 @@ func fromConnect(ce *connect.Error) *Error {
 		e.learn(v)
 	}
 	return e
+}
+
+// broke says whether a connection ended in the middle of an answer. Connect calls that unknown where it was closed and canceled where
+// it was reset; for who called it is a service that is gone.
+func broke(ce *connect.Error) bool {
+	told := ce.Code() == connect.CodeUnknown || ce.Code() == connect.CodeInternal || ce.Code() == connect.CodeCanceled
+	return told && !connect.IsWireError(ce) &&
+		(errors.Is(ce, io.ErrUnexpectedEOF) || errors.Is(ce, syscall.ECONNRESET) || errors.Is(ce, syscall.EPIPE))
 }
 
 func kindOf(c connect.Code) Kind {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -211,5 +212,47 @@ func TestErrorsWithoutAReasonAreNotEachOther(t *testing.T) {
 	}
 	if plain := io.ErrUnexpectedEOF; fault.FromRPC(plain) != plain { //nolint:errorlint // the very same is meant
 		t.Error("an error of no RPC was changed")
+	}
+}
+
+// A service that ends while it answers leaves its caller with half an answer, which is to try again and no fault of ours to look for.
+func TestAnswerThatBreaksOffIsUnavailable(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, net.Conn){
+		"closed": func(t *testing.T, c net.Conn) { quiet(t, c.Close()) },
+		"reset": func(t *testing.T, c net.Conn) {
+			tcp, ok := c.(*net.TCPConn)
+			if !ok {
+				t.Errorf("%T is no TCP connection", c)
+				return
+			}
+			quiet(t, tcp.SetLinger(0))
+			quiet(t, tcp.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				c, _, err := http.NewResponseController(w).Hijack()
+				quiet(t, err)
+				_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 100\r\n\r\nhalf")
+				quiet(t, err)
+				end(t, c)
+			}))
+			t.Cleanup(server.Close)
+			client := connect.NewClient[emptypb.Empty, emptypb.Empty](server.Client(), server.URL+"/x.v1.Service/Do")
+			_, err := client.CallUnary(t.Context(), connect.NewRequest(&emptypb.Empty{}))
+			if got := fault.FromRPC(err); fault.KindOf(got) != fault.Unavailable {
+				t.Errorf("half an answer is %s: %v", fault.KindOf(got), got)
+			}
+			if m := fault.Connect(err).Message(); strings.Contains(m, "EOF") || strings.Contains(m, "127.0.0.1") {
+				t.Errorf("half an answer is told as %q", m)
+			}
+		})
+	}
+}
+
+func quiet(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
 	}
 }
