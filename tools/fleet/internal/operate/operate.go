@@ -265,7 +265,8 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 	case StepDelete:
 		changed, err = leaving.Delete(ctx, w.set)
 	case StepRemains:
-		return true, "nothing of it is left", w.remains(ctx, leaving)
+		detail = "nothing of it is left but what can't be destroyed alone: " + strings.Join(leaving.Shared(w.set), "; ")
+		return true, detail, w.remains(ctx, leaving)
 	}
 	return changed, detail, err
 }

@@ -56,6 +56,9 @@ type Farewell interface {
 	Delete(ctx context.Context, s Set) (changed bool, err error)
 	// Remains looks for what is left of a set, everywhere that it could be, and names each thing; none where it is gone.
 	Remains(ctx context.Context, s Set) ([]string, error)
+	// Shared are the places that hold something of a set among what is others', which can't be destroyed alone: what each holds, and
+	// until when.
+	Shared(s Set) []string
 }
 
 // Delegator is a platform some of whose steps can be done by a process that holds one tenant's credentials and nothing else.

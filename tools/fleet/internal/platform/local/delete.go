@@ -32,7 +32,11 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 	if changed = changed || did; err != nil {
 		return changed, err
 	}
-	for _, dir := range []string{p.dir(s), p.home("log", s.Name())} {
+	did, err = p.Backups().Remove(s.Name())
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	for _, dir := range []string{p.dir(s), p.replacedDir(s), p.restoringFile(s), p.home("log", s.Name())} {
 		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 			continue
 		}

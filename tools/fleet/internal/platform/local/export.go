@@ -26,22 +26,8 @@ func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (chan
 		return false, fmt.Errorf("make the directory of the export: %w", err)
 	}
 	if s.Blueprint.Database != nil {
-		// The owner doesn't see the rows of workspaces: row-level security is forced on it too.
-		server, err := p.databases(s)
-		if err != nil {
+		if err := p.exportDatabase(ctx, s, filepath.Join(dir, "database.sql")); err != nil {
 			return false, err
-		}
-		url, err := server.URL(databaseName(s))
-		if err != nil {
-			return false, err
-		}
-		cmd := exec.CommandContext(ctx, filepath.Join(p.Postgres.Binaries().Dir, "pg_dump"), "--no-owner", "--no-privileges", "--file", filepath.Join(dir, "database.sql")) //nolint:gosec // both are the plane's own
-		// The connection string is a secret, and a command line isn't one.
-		if cmd.Env, err = libpq(url); err != nil {
-			return false, err
-		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return false, fmt.Errorf("export the database of %s: %w: %s", s.Name(), err, strings.TrimSpace(string(out)))
 		}
 	}
 	for name, store := range s.Blueprint.Stores {
@@ -61,6 +47,27 @@ func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (chan
 		return false, fmt.Errorf("close the export to others: %w", err)
 	}
 	return true, os.WriteFile(done, nil, 0o600)
+}
+
+// exportDatabase writes the whole database as SQL. The owner doesn't see the rows of workspaces, for row-level security is forced on it
+// too, and what the owner wrote must not run with the superuser's power: a login reads it that can do nothing else.
+func (p *Platform) exportDatabase(ctx context.Context, s platform.Set, file string) error {
+	url, done, err := p.reader(ctx, s)
+	if err != nil {
+		return err
+	}
+	dump := func() error {
+		cmd := exec.CommandContext(ctx, filepath.Join(p.Postgres.Binaries().Dir, "pg_dump"), "--no-owner", "--no-privileges", "--file", file) //nolint:gosec // both are the plane's own
+		// The connection string is a secret, and a command line isn't one.
+		if cmd.Env, err = libpq(url.Reveal()); err != nil {
+			return err
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("export the database of %s: %w: %s", s.Name(), err, strings.TrimSpace(string(out)))
+		}
+		return nil
+	}
+	return errors.Join(dump(), done())
 }
 
 // closeTree leaves what is below a directory to its owner alone.

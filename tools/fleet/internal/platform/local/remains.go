@@ -41,7 +41,7 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 			out = append(out, "role "+r)
 		}
 	}
-	for _, root := range []string{p.served("tenants"), p.home("log"), p.home("run")} {
+	for _, root := range []string{p.served("tenants"), p.home("log"), p.home("run"), p.home("restoring"), p.Settings.BackupDir} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -59,4 +59,13 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 		}
 	}
 	return append(out, p.State.Mentions(s.Name())...), nil
+}
+
+// Shared implements platform.Farewell.
+func (p *Platform) Shared(s platform.Set) []string {
+	out := []string{"the registry's history keeps its id, its names and who did what when", "the plane's own logs keep its id until they are rotated out"}
+	if s.Blueprint.Database != nil {
+		out = append(out, "the write-ahead log of the database server that it shared keeps what it wrote until those segments are recycled")
+	}
+	return out
 }
