@@ -1,0 +1,211 @@
+// Package quota says which of AWS's quotas a number of tenants meets, in which order, and how long a rollout takes under its rates. It
+// counts what the stacks hold as the blueprints say it, and relies on a table for the quotas (deploy/aws).
+package quota
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"a3os.app/deploy/aws"
+	"a3os.app/deploy/blueprint"
+)
+
+// Limit is one quota beside what tenants take of it.
+type Limit struct {
+	Service string `json:"service"`
+	Quota   string `json:"quota"`
+	Code    string `json:"code,omitempty"`
+	Default int    `json:"default"`
+	// PerTenant is what one tenant takes, Plane what the plane itself does.
+	PerTenant float64 `json:"per_tenant"`
+	Plane     float64 `json:"plane"`
+	Needed    int     `json:"needed"`
+	// Carries is how many tenants the default is enough for.
+	Carries int  `json:"carries_tenants"`
+	Met     bool `json:"met"`
+	// Ask is what to ask AWS for, 0 where there is nothing to ask; CarriesAsked is how far that takes.
+	Ask          int    `json:"ask_for,omitempty"`
+	CarriesAsked int    `json:"carries_tenants_when_granted,omitempty"`
+	Next         string `json:"next,omitempty"`
+	Source       string `json:"source"`
+}
+
+// Step is one kind of call of a rollout under its rate.
+type Step struct {
+	Quota   string  `json:"quota"`
+	Calls   int     `json:"calls"`
+	PerSec  int     `json:"calls_per_second"`
+	Seconds float64 `json:"seconds"`
+	Source  string  `json:"source"`
+}
+
+// Plan is what a number of tenants meets.
+type Plan struct {
+	Tenants int    `json:"tenants"`
+	Tier    string `json:"tier"`
+	// Limits in the order in which a growing fleet meets them.
+	Limits []Limit `json:"limits"`
+	// Rollout is what a new release for all tenants waits for; its steps overlap, so that the longest is its least time.
+	Rollout []Step `json:"rollout"`
+}
+
+// bounds says of which quota each type of resource takes one. A type without any has no published quota that grows with tenants.
+var bounds = map[string][][2]string{
+	"AWS::KMS::Key":                        {{"kms", "KMS keys (customer managed)"}},
+	"AWS::ServiceDiscovery::HttpNamespace": {{"cloudmap", "Namespaces per Region"}},
+	"AWS::SecretsManager::Secret":          {{"secretsmanager", "Secrets per Region"}},
+	"AWS::S3::Bucket":                      {{"s3", "General purpose buckets per account"}},
+	"AWS::RDS::DBInstance":                 {{"rds", "DB instances"}},
+	"AWS::IAM::Role":                       {{"iam", "Roles per account"}},
+	"AWS::Logs::LogGroup":                  {{"logs", "Log groups"}},
+	"AWS::EC2::SecurityGroup":              {{"vpc", "VPC security groups per Region"}},
+	// A service's task has a network interface and an address; all may come to stand in one zone.
+	"AWS::ECS::Service": {{"ecs", "Services per cluster"}, {"vpc", "Network interfaces per Region (enforced per AZ)"}, {"vpc", "Network Address Usage per VPC"}},
+	// A family for each, whose quota is of revisions; services of a namespace are few; AWS publishes no number of queues.
+	"AWS::ECS::TaskDefinition":       nil,
+	"AWS::ServiceDiscovery::Service": nil,
+	"AWS::SQS::Queue":                nil,
+}
+
+var (
+	servers = [2]string{"rds", "DB instances"}
+	vcpu    = [2]string{"fargate", "Fargate On-Demand vCPU resource count"}
+	stacks  = [2]string{"cloudformation", "Stacks per Region"}
+	steps   = [][2]string{{"ecs", "API: task definition modify - sustained"}, {"ecs", "API: service modify actions - sustained"}, {"fargate", "Fargate On-Demand sustained launch rate"}}
+)
+
+// Make plans for so many tenants of a tier, `database` or `dedicated`.
+func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
+	if tenants < 1 {
+		return nil, fmt.Errorf("--tenants is %d: it is 1 or more", tenants)
+	}
+	if tier != "database" && tier != "dedicated" {
+		return nil, fmt.Errorf("--tier is %q: it is database or dedicated", tier)
+	}
+	set, err := blueprint.AccessOS()
+	if err != nil {
+		return nil, err
+	}
+	control, err := blueprint.Plane()
+	if err != nil {
+		return nil, err
+	}
+	table := map[[2]string]aws.Quota{}
+	for _, q := range quotas {
+		table[[2]string{q.Service, q.Name}] = q
+	}
+	// The plane's stack has the server of its own database.
+	each, err := take(Stack(set, tier == "dedicated"))
+	if err != nil {
+		return nil, err
+	}
+	if tier == "database" {
+		each[servers] = share(set)
+	}
+	plane, err := take(Stack(control, true))
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Tenants: tenants, Tier: tier}
+	for key, per := range each {
+		q, err := find(table, key)
+		if err != nil {
+			return nil, err
+		}
+		l, err := limit(q, per, plane[key], tenants)
+		if err != nil {
+			return nil, err
+		}
+		p.Limits = append(p.Limits, l)
+	}
+	slices.SortFunc(p.Limits, func(a, b Limit) int {
+		return cmp.Or(cmp.Compare(a.Carries, b.Carries), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Quota, b.Quota))
+	})
+	p.Rollout, err = rollout(table, tenants*len(set.Components))
+	return p, err
+}
+
+// take is what one stack takes of each quota.
+func take(stack []Resource) (map[[2]string]float64, error) {
+	taken := map[[2]string]float64{stacks: 1}
+	for _, r := range stack {
+		keys, ok := bounds[r.Type]
+		if !ok {
+			return nil, fmt.Errorf("no quota is named for %s of the stack: add it to bounds, with nil where AWS publishes none", r.Type)
+		}
+		for _, key := range keys {
+			taken[key]++
+		}
+		if r.VCPU > 0 {
+			taken[vcpu] += r.VCPU
+		}
+	}
+	return taken, nil
+}
+
+// share is the part of a shared database server that a tenant takes: its roles' connections of the most that RDS gives PostgreSQL
+// (max_connections is LEAST(DBInstanceClassMemory/9531392, 5000), which a server of 48 GiB or more reaches).
+func share(b *blueprint.Blueprint) float64 {
+	connections := 0
+	for _, r := range b.Database.Roles {
+		connections += r.Connections
+	}
+	return float64(connections) / 5000
+}
+
+func find(table map[[2]string]aws.Quota, key [2]string) (aws.Quota, error) {
+	q, ok := table[key]
+	if !ok {
+		return q, fmt.Errorf("the table of quotas has no %q of %s, which the stack takes of: add its line", key[1], key[0])
+	}
+	return q, nil
+}
+
+func limit(q aws.Quota, per, plane float64, tenants int) (Limit, error) {
+	most, err := q.Count()
+	if err != nil {
+		return Limit{}, err
+	}
+	carries := func(n int) int { return max(0, int(math.Floor((float64(n)-plane)/per))) }
+	l := Limit{Service: q.Service, Quota: q.Name, Code: q.Code, Default: most, PerTenant: per, Plane: plane, Needed: int(math.Ceil(plane + per*float64(tenants))),
+		Carries: carries(most), Source: q.Source}
+	l.Met = l.Needed > most
+	switch {
+	case !l.Met:
+	case !q.CanGrow():
+		l.Next = "it can't be raised: another account, cluster or Region"
+	case q.Ceiling() > 0 && q.Ceiling() < l.Needed:
+		l.Ask, l.CarriesAsked, l.Next = q.Ceiling(), carries(q.Ceiling()), "more is not published as granted: another account for the rest"
+	default:
+		l.Ask, l.CarriesAsked = l.Needed, tenants
+	}
+	return l, nil
+}
+
+func rollout(table map[[2]string]aws.Quota, calls int) ([]Step, error) {
+	var all []Step
+	for _, key := range steps {
+		q, err := find(table, key)
+		if err != nil {
+			return nil, err
+		}
+		r, err := q.PerSecond()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Step{Quota: q.Service + ": " + q.Name, Calls: calls, PerSec: r, Seconds: float64(calls) / float64(r), Source: q.Source})
+	}
+	return all, nil
+}
+
+// Longest is the least time of a rollout.
+func (p *Plan) Longest() time.Duration {
+	var most float64
+	for _, s := range p.Rollout {
+		most = max(most, s.Seconds)
+	}
+	return time.Duration(most * float64(time.Second))
+}
