@@ -4,8 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os/exec"
+	"slices"
+	"strings"
 )
 
 // keptLongest is how readily the kernel ends the supervisor.
@@ -72,6 +75,16 @@ func (b *bounds) close() error {
 		return nil
 	}
 	return b.removeAll()
+}
+
+// collectBefore adds to a bounded process's environment that Go collects garbage harder from nine tenths of the bound on, so that garbage
+// alone does not have the kernel end it; the rest is for what Go's runtime does not count. What the operator chose stands.
+func collectBefore(env []string, memory int64) []string {
+	const name = "GOMEMLIMIT="
+	if memory == 0 || slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name) }) {
+		return env
+	}
+	return append(slices.Clone(env), fmt.Sprintf("%s%d", name, memory/10*9))
 }
 
 var errNoCgroups = errors.New("this system has no cgroups")

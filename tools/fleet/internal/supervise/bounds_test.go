@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,6 +65,35 @@ func TestProcessOverItsMemoryIsEndedAloneAndComesBack(t *testing.T) {
 	for _, path := range where {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s stays after everything was stopped: %v", path, err)
+		}
+	}
+}
+
+func TestBoundedProcessCollectsBeforeItsBound(t *testing.T) {
+	dir, c := bounded(t)
+	chosen := small(server(t, dir, "set/chosen"))
+	chosen.Env = append(chosen.Env, "GOMEMLIMIT=1GiB")
+	for _, tc := range []struct {
+		unit supervise.Unit
+		want []string
+	}{
+		{small(server(t, dir, "set/bounded")), []string{fmt.Sprintf("GOMEMLIMIT=%d", (64<<20)/10*9)}},
+		{chosen, []string{"GOMEMLIMIT=1GiB"}},
+		{server(t, dir, "set/unbounded"), nil},
+	} {
+		kept(t, c, tc.unit)
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", status(t, c, tc.unit.Name).PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for kv := range strings.SplitSeq(string(environ), "\x00") {
+			if strings.HasPrefix(kv, "GOMEMLIMIT=") {
+				got = append(got, kv)
+			}
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s is told %q and not %q", tc.unit.Name, got, tc.want)
 		}
 	}
 }

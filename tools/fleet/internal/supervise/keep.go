@@ -142,6 +142,7 @@ func (k *keeper) once(ctx context.Context) string {
 	in := k.bounds.of(k.unit)
 	if in != nil {
 		defer k.leave(in)
+		cmd.Env = collectBefore(cmd.Env, k.unit.Resources.Memory)
 	}
 	if err := k.spawn.start(cmd, in); err != nil {
 		return fmt.Sprintf("it can't be started: %v", err)
