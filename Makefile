@@ -6,7 +6,7 @@ BIN := bin
 GO_WANTED := 1.26
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean build test test-short attack faults mutate fuzz lint gen bench check-go
+.PHONY: help up down clean build test test-of-planes test-of-packages test-short attack faults mutate fuzz lint gen bench check-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,16 @@ check-go:
 	[ "$$lowest" = "$(GO_WANTED)" ] || { echo "this is Go $$v and $(GO_WANTED) is the oldest that works: install a newer one, see https://go.dev/dl" >&2; exit 1; }
 
 test: check-go ## run every test, on real parts that the tests start themselves
-	@$(GO) run ./libs/pgtest/with-postgres sh -c 'failed=; for m in $(MODULES); do (cd $$m && $(GO) test -timeout 30m ./...) || failed="$$failed $$m"; done; \
-	  [ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }'
+	@$(GO) run ./libs/pgtest/with-postgres $(MAKE) --no-print-directory -k -j2 test-of-planes test-of-packages
+
+# The tests of whole planes wait more than they compute: the others run beside them.
+test-of-planes:
+	@cd tools && $(GO) test -timeout 30m ./systemtest
+
+test-of-packages:
+	@failed=; for m in $(MODULES); do \
+	  (cd $$m && $(GO) test -timeout 30m $$($(GO) list ./... | grep -v '/tools/systemtest$$')) || failed="$$failed $$m"; done; \
+	  [ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }
 
 test-short: check-go ## run the tests that take no time
 	@$(GO) run ./libs/pgtest/with-postgres sh -ec 'for m in $(MODULES); do (cd $$m && $(GO) test -short ./...); done'
