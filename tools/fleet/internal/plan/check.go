@@ -65,7 +65,11 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 			r.Release = t.GetReleaseTo()
 		}
 		if t.GetTenantId() == "" {
-			r.DisplayName, r.Tier, r.Labels = t.GetDisplayName(), t.GetIsolationTier(), t.GetLabels()
+			r.Tier, r.Labels = t.GetIsolationTier(), t.GetLabels()
+			// One that is called as its slug was given no name: each of several is called as its own.
+			if t.GetDisplayName() != t.GetSlug() {
+				r.DisplayName = t.GetDisplayName()
+			}
 		}
 	}
 	r.Selection.Tenants = slices.DeleteFunc(r.Selection.Tenants, func(name string) bool { return done[name] })
