@@ -10,26 +10,26 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 )
 
 // A tenant that leaves takes everything along, the rows of all workspaces, and nothing of it is found afterwards: not its words in any
 // file of the plane, those of the database server that others use too included, nor its id in a name. What can't be destroyed alone is named.
+// Row H20: who takes its slug later answers nothing to its tokens.
 func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	full(t)
 	const slug, word = "departing", "zanzibarquartz"
 	shared.apply(t, shared.plan(t, provision, slug, releaseOf(t, programs)))
 	id := shared.idOf(t, slug)
-	s := shared.fleet(t, "tenant", "recover-admin", slug, "--reason", "its first admin signs in")
-	_, code, ok := strings.Cut(strings.TrimSpace(s.err), "--setup-code ")
-	if !ok {
-		t.Fatalf("recover-admin: %s", s)
-	}
-	admin := slug + "-admin"
-	shared.a3(t, admin, "login", "--url", fmt.Sprintf("https://%s.localhost:%d", slug, shared.port), "--ca-cert", filepath.Join(shared.home, "web", "ca.pem"),
-		"--dial", shared.address(), "--setup-code", strings.Fields(code)[0])
+	admin := shared.admitAdmin(t, slug)
 	for _, who := range []string{"one", "two"} {
 		shared.a3(t, admin, "user", "invite", who+"@"+word+".example")
 		shared.a3(t, admin, "workspace", "create", word+"-"+who)
+	}
+	old := strings.TrimSpace(shared.a3(t, admin, "token"))
+	if got := shared.selfAnswers(t, slug, old); got != http.StatusOK {
+		t.Fatalf("its token is answered %d", got)
 	}
 	shared.backUp(t, slug)
 	if holds := found(t, shared.home, word); len(holds) == 0 {
@@ -64,6 +64,34 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	if err := os.RemoveAll(exports[0]); err != nil {
 		t.Fatal(err)
 	}
+	lookForIt(t, id, word)
+
+	// The slug is nobody's for a while, and then somebody else's.
+	if s := shared.fleet(t, "tenant", "create", slug); s.code == 0 || !strings.Contains(s.err, slug) {
+		t.Errorf("a slug that was set free just now: %s", s)
+	}
+	if _, err := shared.superuser(t, "postgres", "registry").Exec(t.Context(), "UPDATE registry.slugs SET freed_at = now() - interval '31 days' WHERE slug = $1", slug); err != nil {
+		t.Fatal(err)
+	}
+	if s := shared.fleet(t, "tenant", "create", slug); s.code != 0 {
+		t.Fatalf("a slug after its quarantine: %s", s)
+	}
+	if again := shared.idOf(t, slug); again == id {
+		t.Errorf("the new tenant has the id of the old one, %s", id)
+	}
+	if got := shared.selfAnswers(t, slug, old); got != http.StatusUnauthorized {
+		t.Errorf("a token of the slug's former holder is answered %d", got)
+	}
+	if got := shared.selfAnswers(t, slug, strings.TrimSpace(shared.a3(t, shared.admitAdmin(t, slug), "token"))); got != http.StatusOK {
+		t.Errorf("a token of the slug's holder is answered %d", got)
+	}
+	shared.apply(t, shared.plan(t, offboard, slug, ""))
+	t.Attr("row", "H20 1")
+}
+
+// lookForIt fails for each place where something of a tenant that left is found.
+func lookForIt(t *testing.T, id, word string) {
+	t.Helper()
 
 	// Pages of a dropped database leave the server's files with a checkpoint; its log of writes is one of the places named above.
 	if _, err := shared.superuser(t, "postgres", "postgres").Exec(t.Context(), "CHECKPOINT"); err != nil {
@@ -74,7 +102,7 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 			t.Errorf("%s still holds a word of the tenant's", file)
 		}
 	}
-	err = filepath.WalkDir(shared.home, func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(shared.home, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.Contains(filepath.Base(path), id) {
 			t.Errorf("%s is still there", path)
 		}
@@ -82,6 +110,72 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// admitAdmin lets the first admin of a tenant in that was made for a test, and answers the name of its profile.
+func (p *plane) admitAdmin(t *testing.T, slug string) (profile string) {
+	t.Helper()
+	s := p.fleet(t, "tenant", "recover-admin", slug, "--reason", "its first admin signs in")
+	_, code, ok := strings.Cut(strings.TrimSpace(s.err), "--setup-code ")
+	if !ok {
+		t.Fatalf("recover-admin: %s", s)
+	}
+	profile = slug + "-admin"
+	p.a3(t, profile, "login", "--url", p.urlOf(slug), "--ca-cert", filepath.Join(p.home, "web", "ca.pem"), "--dial", p.address(), "--setup-code", strings.Fields(code)[0])
+	return profile
+}
+
+func (p *plane) urlOf(slug string) string {
+	return fmt.Sprintf("https://%s.localhost:%d", slug, p.port)
+}
+
+// selfAnswers is what a tenant's host answers to who asks with a token who it is.
+func (p *plane) selfAnswers(t *testing.T, slug, token string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.urlOf(slug)+iamv1connect.IdentityServiceGetSelfProcedure, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+token)
+	x := acme()
+	res, err := x.client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode
+}
+
+// Plans of several tenants are carried out like those of one.
+func TestOnePlanMakesSeveralTenantsAndTakesThemAway(t *testing.T) {
+	full(t)
+	slugs := []string{"castor", "pollux"}
+	plan := func(kind string, more ...string) string {
+		args := append([]string{"plan", kind, "--reason", "they come and go together"}, more...)
+		for _, slug := range slugs {
+			args = append(args, "--tenant", slug)
+		}
+		var made struct{ Plan struct{ Hash string } }
+		if err := shared.json(t.Context(), &made, args...); err != nil {
+			t.Fatal(err)
+		}
+		return made.Plan.Hash
+	}
+	for _, step := range []struct {
+		kind    string
+		more    []string
+		answers int
+	}{{"provision", []string{"--release", releaseOf(t, programs)}, http.StatusOK}, {"offboard", nil, http.StatusNotFound}} {
+		shared.apply(t, plan(step.kind, step.more...))
+		for _, slug := range slugs {
+			if got := shared.hostAnswers(t, slug); got != step.answers {
+				t.Errorf("after %s the host of %s answers %d, want %d", step.kind, slug, got, step.answers)
+			}
+		}
 	}
 }
 

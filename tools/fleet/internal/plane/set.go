@@ -79,15 +79,30 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string) (c
 
 // known is a tenant that the registry has; nil for one that it never had, or that left.
 func known(ctx context.Context, conn *grpc.ClientConn, slug string) (*registryv1.TenantStatus, error) {
-	res, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: slug})
+	status, err := whoever(ctx, conn, slug)
+	if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED {
+		return nil, err
+	}
+	return status, err
+}
+
+// lastHolder is the tenant that had a slug and left; nil where none did.
+func lastHolder(ctx context.Context, conn *grpc.ClientConn, slug string) (*registryv1.Tenant, error) {
+	status, err := whoever(ctx, conn, slug)
+	if status.GetTenant().GetState() != registryv1.TenantState_TENANT_STATE_OFFBOARDED {
+		return nil, err
+	}
+	return status.GetTenant(), err
+}
+
+// whoever is the tenant of a slug or id, also one that left; nil where there never was one.
+func whoever(ctx context.Context, conn *grpc.ClientConn, tenant string) (*registryv1.TenantStatus, error) {
+	res, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: tenant})
 	if err := fault.FromRPC(err); err != nil {
 		if fault.KindOf(err) == fault.NotFound {
 			return nil, nil //nolint:nilnil // no such tenant is an answer
 		}
 		return nil, err
-	}
-	if res.GetStatus().GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED {
-		return nil, nil //nolint:nilnil // so is one that left
 	}
 	return res.GetStatus(), nil
 }
@@ -133,8 +148,12 @@ func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name
 	if err := p.state.Save(); err != nil {
 		return err
 	}
-	err := p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
-		Slug: slug, DisplayName: t.Name, IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE,
+	before, err := lastHolder(ctx, conn, slug)
+	if err != nil {
+		return err
+	}
+	err = p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
+		Slug: slug, DisplayName: t.Name, IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE, AfterOperation: before.GetLastOperation(),
 		StateTo: registryv1.TenantState_TENANT_STATE_ACTIVE, ReleaseTo: p.release.String(),
 	}, reason)
 	if err == nil {
