@@ -213,6 +213,13 @@ func part[V any](of map[string]V, sets []string) map[string]V {
 	return out
 }
 
+// AccountsOf are the user ids that were chosen for a set, in order.
+func (s *State) AccountsOf(set string) []uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Values(part(s.Accounts, []string{set})))
+}
+
 // Forget forgets all that was chosen for a set.
 func (s *State) Forget(set string) (changed bool, err error) {
 	s.mu.Lock()

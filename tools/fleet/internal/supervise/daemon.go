@@ -323,7 +323,7 @@ func (d *Daemon) handler() http.Handler {
 		var u Unit
 		err := readJSON(r.Body, &u)
 		if err == nil {
-			err = c.may(u.Group, u.Name)
+			err = c.mayStart(u)
 		}
 		if err != nil {
 			answer(w, nil, err)

@@ -5,14 +5,16 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,26 +40,48 @@ func (d Dir) makeKey() (string, error) {
 	return key, renameio.WriteFile(d.keyFile(), []byte(key+"\n"), 0o600, renameio.WithTempDir(string(d)))
 }
 
-// TokenFor makes a token that lets its holder see, start and stop the units of one group, and no other, until a time.
-func (d Dir) TokenFor(group string, until time.Time) (string, error) {
+// Allowance is what the holder of a token may: see and stop the units of one group, and start such units of it as are said here. The
+// supervisor may be root's, and a unit names whom it runs as and which file takes its words: without bounds a token would be root's.
+type Allowance struct {
+	Group string `json:"group"`
+	// Users are the ids that a unit may run as, by user, group and further groups. Where there is none, it runs as the supervisor does.
+	Users []uint32 `json:"users,omitempty"`
+	// Programs are directories that a unit's program may be in, at any depth; Dirs those that it may run in; Logs is the directory right in
+	// which its log is.
+	Programs []string `json:"programs,omitempty"`
+	Dirs     []string `json:"dirs,omitempty"`
+	Logs     string   `json:"logs,omitempty"`
+	// ReadsAll lets a unit have Unit.ReadsAll.
+	ReadsAll bool `json:"reads_all,omitempty"`
+	// Until is when the token ends, in seconds since 1970.
+	Until int64 `json:"until"`
+}
+
+// TokenFor makes a token that lets its holder do what is allowed and nothing else, until a time.
+func (d Dir) TokenFor(a Allowance, until time.Time) (string, error) {
 	key, err := d.key()
 	if err != nil {
 		return "", fmt.Errorf("read the supervisor's control key: %w", err)
 	}
-	return sign(key, group, until.Unix()), nil
+	a.Until = until.Unix()
+	text, err := json.Marshal(a)
+	if err != nil {
+		return "", err
+	}
+	said := base64.RawURLEncoding.EncodeToString(text)
+	return said + "." + sign(key, said), nil
 }
 
-func sign(key, group string, until int64) string {
-	text := group + "." + strconv.FormatInt(until, 10)
+func sign(key, said string) string {
 	mac := hmac.New(sha256.New, []byte(key))
-	mac.Write([]byte("group." + text))
-	return text + "." + hex.EncodeToString(mac.Sum(nil))
+	mac.Write([]byte("allowance." + said))
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// caller is what whoever asks may: everything, or what is one group's.
+// caller is what whoever asks may: everything, or what a token allows.
 type caller struct {
-	all   bool
-	group string
+	all bool
+	Allowance
 }
 
 // errStranger is who shows neither the key nor a token that it made.
@@ -72,25 +96,64 @@ func whoAsks(key string, r *http.Request, now time.Time) (caller, error) {
 	if subtle.ConstantTimeCompare([]byte(shown), []byte(key)) == 1 {
 		return caller{all: true}, nil
 	}
-	const parts = 3
-	p := strings.Split(shown, ".")
-	if len(p) != parts {
+	said, mac, ok := strings.Cut(shown, ".")
+	if !ok || subtle.ConstantTimeCompare([]byte(mac), []byte(sign(key, said))) != 1 {
 		return caller{}, errStranger
 	}
-	until, err := strconv.ParseInt(p[1], 10, 64)
-	if err != nil || subtle.ConstantTimeCompare([]byte(shown), []byte(sign(key, p[0], until))) != 1 {
+	var c caller
+	text, err := base64.RawURLEncoding.DecodeString(said)
+	if err != nil || json.Unmarshal(text, &c.Allowance) != nil || c.Group == "" {
 		return caller{}, errStranger
 	}
-	if !now.Before(time.Unix(until, 0)) {
-		return caller{}, fmt.Errorf("the token for %s ended at %s", p[0], time.Unix(until, 0).UTC().Format(time.RFC3339))
+	if until := time.Unix(c.Until, 0); !now.Before(until) {
+		return caller{}, fmt.Errorf("the token for %s ended at %s", c.Group, until.UTC().Format(time.RFC3339))
 	}
-	return caller{group: p[0]}, nil
+	return c, nil
 }
 
 // may refuses what is another group's.
 func (c caller) may(group, unit string) error {
-	if c.all || c.group != "" && group == c.group && strings.HasPrefix(unit, c.group+"/") {
+	if c.all || c.Group != "" && group == c.Group && strings.HasPrefix(unit, c.Group+"/") {
 		return nil
 	}
-	return fmt.Errorf("%s is not of %s: whoever works on one tenant reaches no other", unit, c.group)
+	return fmt.Errorf("%s is not of %s: whoever works on one tenant reaches no other", unit, c.Group)
+}
+
+// mayStart refuses a unit that is another group's, or that would be more than the group's processes are.
+func (c caller) mayStart(u Unit) error {
+	if err := c.may(u.Group, u.Name); err != nil || c.all {
+		return err
+	}
+	refuse := func(what string) error {
+		return fmt.Errorf("%s of %s is not what whoever works on tenant %s may start: %s", u.Name, u.Group, c.Group, what)
+	}
+	if u.ReadsAll && !c.ReadsAll {
+		return refuse("it would read every file")
+	}
+	if (u.User == nil) != (len(c.Users) == 0) {
+		return refuse("its user is none of the tenant's")
+	}
+	if u.User != nil {
+		for _, id := range append([]uint32{u.User.UID, u.User.GID}, u.User.Groups...) {
+			if id == 0 || !slices.Contains(c.Users, id) {
+				return refuse(fmt.Sprintf("user or group %d is none of the tenant's", id))
+			}
+		}
+	}
+	switch {
+	case !below(u.Path, c.Programs):
+		return refuse("the program " + u.Path + " is not in its release")
+	case !below(u.Dir, c.Dirs):
+		return refuse("the directory " + u.Dir + " is not its own")
+	case u.Log != filepath.Clean(u.Log) || filepath.Dir(u.Log) != c.Logs:
+		return refuse("the log " + u.Log + " is not among its own")
+	}
+	return nil
+}
+
+// below says whether a path, by its letters, is one of some directories or in one.
+func below(path string, dirs []string) bool {
+	return path == filepath.Clean(path) && slices.ContainsFunc(dirs, func(dir string) bool {
+		return path == dir || strings.HasPrefix(path, dir+string(os.PathSeparator))
+	})
 }

@@ -60,7 +60,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		return none, err
 	}
 	run := filepath.Join(p.Settings.Home, "run")
-	token, err := supervise.Dir(run).TokenFor(s.Name(), until)
+	token, err := supervise.Dir(run).TokenFor(p.allowance(s, r), until)
 	if err != nil {
 		return none, err
 	}
@@ -87,6 +87,18 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		}
 	}
 	return out, nil
+}
+
+// allowance is what the process that works on a set may have the supervisor start: the set's own users, programs, directories and logs.
+func (p *Platform) allowance(s platform.Set, r platform.Release) supervise.Allowance {
+	a := supervise.Allowance{Group: s.Name(), Dirs: []string{p.dir(s)}, Logs: p.home("log", s.Name()), ReadsAll: p.keepsMachineReader(s)}
+	if p.Separated() {
+		a.Users = p.State.AccountsOf(s.Name())
+	}
+	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil {
+		a.Programs = []string{p.releaseDir(digest)}
+	}
+	return a
 }
 
 // choose has everything chosen that is chosen once for a set: by who keeps it, for the process that works on the set can't.
