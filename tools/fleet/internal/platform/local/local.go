@@ -108,6 +108,9 @@ func unitName(s platform.Set, component string) string { return s.Name() + "/" +
 
 // Start implements platform.Platform.
 func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
+	if err := p.untouched(s.Blueprint, r); err != nil {
+		return false, err
+	}
 	if err := p.HandOver(ctx, s); err != nil {
 		return false, err
 	}

@@ -329,4 +329,24 @@ func TestNewReleaseIsMigratedOnceAndReplacesTheProcesses(t *testing.T) {
 	if did, err := p.Start(t.Context(), set, r); err != nil || !did {
 		t.Errorf("the new release replaced nothing: %v, %v", did, err)
 	}
+
+	// Row F50: what lies there is not what was fetched any more.
+	program, err := p.Program(b, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const executable = 0o755
+	if err := errors.Join(os.WriteFile(program+".part", append(code, "swapped"...), executable), os.Rename(program+".part", program)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Stop(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Start(t.Context(), set, r); err == nil || !strings.Contains(err.Error(), "somebody changed it") {
+		t.Errorf("a program that was swapped after it was fetched: %v, want a refusal", err)
+	}
 }

@@ -43,6 +43,27 @@ func (p *Platform) program(b *blueprint.Blueprint, r platform.Release) (string, 
 	return path, nil
 }
 
+// untouched refuses a program that is not what it was when it was fetched: what is started is what the plan named.
+func (p *Platform) untouched(b *blueprint.Blueprint, r platform.Release) error {
+	want, err := r.DigestOf(b.Artefact)
+	if err != nil {
+		return err
+	}
+	program, err := p.program(b, r)
+	if err != nil {
+		return err
+	}
+	got, err := digestOf(program)
+	if err == nil && got != want {
+		err = changedBySomebody(program, got)
+	}
+	return err
+}
+
+func changedBySomebody(program, digest string) error {
+	return fmt.Errorf("%s has the digest %s: somebody changed it; take it away and fetch it again", program, digest)
+}
+
 // Built is the release of a program that was built here: its version says that nobody released it.
 func Built(program string) (platform.Release, error) {
 	digest, err := digestOf(program)
@@ -84,7 +105,7 @@ func (p *Platform) fetch(digest string) (changed bool, err error) {
 		if got == digest {
 			return false, os.Chmod(have, executable)
 		}
-		return false, fmt.Errorf("%s has the digest %s: somebody changed it; take it away and fetch it again", have, got)
+		return false, changedBySomebody(have, got)
 	}
 	for _, program := range p.Programs {
 		if got, err := digestOf(program); err != nil || got != digest {
