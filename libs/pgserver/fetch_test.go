@@ -19,7 +19,7 @@ import (
 func TestFetchedServerRuns(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("fetches 40 MB")
+		t.Skip("that a fetched server runs is not tested with -short: it fetches 40 MB")
 	}
 	acc := ourAccount(t)
 	for _, b := range bundles(runtime.GOOS, runtime.GOARCH) {
@@ -50,7 +50,7 @@ func TestFetchedServerRuns(t *testing.T) {
 func TestInterruptedFetchLeavesNothingAndTheNextOneSucceeds(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("fetches 25 MB")
+		t.Skip("an interrupted fetch is not tested with -short: it fetches 25 MB")
 	}
 	b, acc, cache := bundles(runtime.GOOS, runtime.GOARCH)[0], ourAccount(t), openDir(t)
 	// What a killed fetch leaves: part of a download, and half a home from before renames were trusted.

@@ -37,7 +37,7 @@ func TestOldTransactionDoesNotSlowTheQueue(t *testing.T) {
 		}
 		offer, made = d, 0
 	} else if testing.Short() {
-		t.Skip("takes 20 s")
+		t.Skip("an old transaction that holds the horizon is not tested with -short: it takes 20 s")
 	}
 	db := newDatabase(t)
 	old, err := db.owner.Begin(t.Context())
