@@ -79,8 +79,9 @@ var (
 
 // Make plans for so many tenants of a tier, `database` or `dedicated`.
 func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
-	if tenants < 1 {
-		return nil, fmt.Errorf("--tenants is %d: it is 1 or more", tenants)
+	const most = 1_000_000
+	if tenants < 1 || tenants > most {
+		return nil, fmt.Errorf("--tenants is %d: it is from 1 to %d", tenants, most)
 	}
 	if tier != "database" && tier != "dedicated" {
 		return nil, fmt.Errorf("--tier is %q: it is database or dedicated", tier)

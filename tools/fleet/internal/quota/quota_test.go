@@ -1,6 +1,7 @@
 package quota_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -86,6 +87,7 @@ func TestPlanRefusesWhatItCannotMean(t *testing.T) {
 	}{
 		{0, "database", aws.QuotasCSV, "--tenants is 0"},
 		{-3, "database", aws.QuotasCSV, "--tenants is -3"},
+		{math.MaxInt, "database", aws.QuotasCSV, "it is from 1 to 1000000"},
 		{1, "gold", aws.QuotasCSV, `--tier is "gold"`},
 		{1, "database", without, `no "Roles per account" of iam`},
 		{1, "database", wordy, `line 82 of the table of quotas: default`},
