@@ -249,11 +249,17 @@ func Escrow(dir string) ([]byte, error) {
 	return text, err
 }
 
-// Remove removes every backup of a set, and the sealed copy of its key first.
+// Remove removes every backup of a set, and the sealed copy of its key first. It refuses while another command works on them: what that
+// one writes would be left.
 func (s Store) Remove(set string) (changed bool, err error) {
 	if _, err := os.Stat(filepath.Join(s.Dir, set)); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+	unlock, err := s.Lock(set)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
 	if err := os.Remove(s.Path(set, escrowFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("destroy the sealed copy of the backup key of %s: %w", set, err)
 	}

@@ -386,3 +386,22 @@ func TestTreePackedTwiceHasBoth(t *testing.T) {
 		}
 	}
 }
+
+// What is removed while it is written would be left by whoever writes it.
+func TestBackupsAreNotRemovedWhileOneIsMade(t *testing.T) {
+	store := backup.Store{Dir: filepath.Join(t.TempDir(), "backups")}
+	unlock, err := store.Lock("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Remove("acme"); err == nil || !strings.Contains(err.Error(), "another command works") {
+		t.Errorf("removed while one is made: %v, want a refusal", err)
+	}
+	unlock()
+	if changed, err := store.Remove("acme"); err != nil || !changed {
+		t.Errorf("removed afterwards: %v, %v", changed, err)
+	}
+	if left, err := os.ReadDir(store.Dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}

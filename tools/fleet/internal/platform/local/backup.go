@@ -60,16 +60,17 @@ func (p *Platform) RecoveryPublic() string { return p.home("recovery.public") }
 // BackUp makes a backup of a set that may be at work: the database as of one moment, the stores with everything that they held at it, and
 // the keys without which neither could be read. It answers the manifest. A backup that is interrupted leaves nothing that looks like one.
 func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest, error) {
+	// The key first: of a set that left, not even a directory of backups is made again.
+	key, err := p.BackupKey(s)
+	if err != nil {
+		return nil, err
+	}
 	store := p.Backups()
 	unlock, err := store.Lock(s.Name())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	key, err := p.BackupKey(s)
-	if err != nil {
-		return nil, err
-	}
 	if err := p.escrow(store, s, key); err != nil {
 		return nil, err
 	}
