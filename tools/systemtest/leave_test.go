@@ -2,15 +2,17 @@ package systemtest
 
 import (
 	"bytes"
-	"fmt"
+	"encoding/json"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"a3os.app/libs/pgserver"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 )
 
@@ -32,8 +34,9 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 		t.Fatalf("its token is answered %d", got)
 	}
 	shared.backUp(t, slug)
-	if holds := found(t, shared.home, word); len(holds) == 0 {
-		t.Fatal("the word is in no file before the tenant leaves: the search finds nothing anywhere")
+	// What a search doesn't find while it is there, it can't find to be gone.
+	if holds := shared.found(t, word); !slices.ContainsFunc(holds, func(file string) bool { return strings.Contains(file, "/data/base/") }) {
+		t.Fatalf("the word is not in the database's files before the tenant leaves, but in %v", holds)
 	}
 
 	shared.apply(t, shared.plan(t, offboard, slug, ""))
@@ -92,25 +95,17 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 // lookForIt fails for each place where something of a tenant that left is found.
 func lookForIt(t *testing.T, id, word string) {
 	t.Helper()
-
-	// Pages of a dropped database leave the server's files with a checkpoint; its log of writes is one of the places named above.
-	if _, err := shared.superuser(t, "postgres", "postgres").Exec(t.Context(), "CHECKPOINT"); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range found(t, shared.home, word) {
+	for _, file := range shared.found(t, word) {
+		// The server's log of writes is one of the places that are named.
 		if !strings.Contains(file, "/pg_wal/") {
 			t.Errorf("%s still holds a word of the tenant's", file)
 		}
 	}
-	err := filepath.WalkDir(shared.home, func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && strings.Contains(filepath.Base(path), id) {
+	shared.files(t, func(path string, _ fs.DirEntry) {
+		if strings.Contains(filepath.Base(path), id) {
 			t.Errorf("%s is still there", path)
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // admitAdmin lets the first admin of a tenant in that was made for a test, and answers the name of its profile.
@@ -126,10 +121,6 @@ func (p *plane) admitAdmin(t *testing.T, slug string) (profile string) {
 	return profile
 }
 
-func (p *plane) urlOf(slug string) string {
-	return fmt.Sprintf("https://%s.localhost:%d", slug, p.port)
-}
-
 // selfAnswers is what a tenant's host answers to who asks with a token who it is.
 func (p *plane) selfAnswers(t *testing.T, slug, token string) int {
 	t.Helper()
@@ -139,15 +130,7 @@ func (p *plane) selfAnswers(t *testing.T, slug, token string) int {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+token)
-	x := acme()
-	res, err := x.client(t).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := res.Body.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode
+	return p.statusOf(t, req)
 }
 
 // Plans of several tenants are carried out like those of one.
@@ -179,21 +162,54 @@ func TestOnePlanMakesSeveralTenantsAndTakesThemAway(t *testing.T) {
 	}
 }
 
-// found are the files below a directory that hold a word.
-func found(t *testing.T, dir, word string) (files []string) {
+// files walks all that the plane has on this machine: its home, and where a server's data and what its processes read lie where that is
+// elsewhere.
+func (p *plane) files(t *testing.T, each func(path string, d fs.DirEntry)) {
 	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil //nolint:nilerr // what is gone meanwhile holds nothing
-		}
-		content, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(content, []byte(word)) {
-			files = append(files, path)
-		}
-		return nil
-	})
+	var remembered struct{ Served string }
+	text, err := os.ReadFile(filepath.Join(p.home, "plane.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &remembered)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	server, err := pgserver.DirFor(filepath.Join(p.home, "postgres"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := []string{p.home}
+	for _, elsewhere := range []string{server, remembered.Served} {
+		if elsewhere != "" && !strings.HasPrefix(elsewhere, p.home+"/") {
+			roots = append(roots, elsewhere)
+		}
+	}
+	for _, root := range roots {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil {
+				each(path, d) // what is gone meanwhile holds nothing
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// found are the plane's files that hold a word, once its server has written what it keeps in memory.
+func (p *plane) found(t *testing.T, word string) (files []string) {
+	t.Helper()
+	if _, err := p.superuser(t, "postgres", "postgres").Exec(t.Context(), "CHECKPOINT"); err != nil {
+		t.Fatal(err)
+	}
+	p.files(t, func(path string, d fs.DirEntry) {
+		if !d.Type().IsRegular() {
+			return
+		}
+		if content, err := os.ReadFile(path); err == nil && bytes.Contains(content, []byte(word)) {
+			files = append(files, path)
+		}
+	})
 	return files
 }

@@ -209,11 +209,21 @@ func (p *plane) idOf(t *testing.T, slug string) string {
 // hostAnswers is what the gateway answers for a tenant's host.
 func (p *plane) hostAnswers(t *testing.T, slug string) int {
 	t.Helper()
-	x := acme()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://%s.localhost:%d/.well-known/openid-configuration", slug, p.port), nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.urlOf(slug)+"/.well-known/openid-configuration", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return p.statusOf(t, req)
+}
+
+func (p *plane) urlOf(slug string) string {
+	return fmt.Sprintf("https://%s.localhost:%d", slug, p.port)
+}
+
+// statusOf is what the gateway answers to a request.
+func (p *plane) statusOf(t *testing.T, req *http.Request) int {
+	t.Helper()
+	x := acme()
 	res, err := x.client(t).Do(req)
 	if err != nil {
 		t.Fatal(err)
