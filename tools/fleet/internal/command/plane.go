@@ -27,6 +27,7 @@ What is there already is left alone, so that the command can be repeated, and re
   A3_NETWORKS       docker: where the plane's networks are cut from; default 10.83.0.0/16
   A3_OUTSIDE_NETWORKS docker: private networks that every tenant's discovery may reach; default none
   A3_UNIX_TENANTS   slugs of tenants that may discover this machine, or none; default acme
+  A3_BLUEPRINT      file that says what another product's tenants have; its program stands beside it; default AccessOS
   A3_PG_BIN         bin directory of the PostgreSQL to use; default the newest on the machine
   A3_LOG_LEVEL      debug, info, warn or error; default info
   A3_BACKUP_DIR     directory of backups; default backups/ of the home. Name one on another disk.
@@ -76,11 +77,14 @@ func (a *app) planeUp(c *cobra.Command, _ []string) error {
 		return err
 	}
 	if !changed {
-		return a.unchanged(p)
+		return a.addresses(p, "already up: nothing changed")
 	}
 	results, err := p.Results(c.Context())
 	if err != nil {
 		return err
+	}
+	if len(results) == 0 {
+		return a.addresses(p, "up")
 	}
 	return a.summary(c.Context(), p, results)
 }

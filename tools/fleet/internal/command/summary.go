@@ -54,11 +54,12 @@ func (a *app) summary(ctx context.Context, p *plane.Plane, results []welcome.Res
 	return err
 }
 
-// unchanged is what `plane up` ends with when there was nothing to do. It asks the tenants nothing: reads go on their record.
-func (a *app) unchanged(p *plane.Plane) error {
+// addresses is what `plane up` ends with when there was nothing to do, or nothing is known of what the tenants' people do with theirs. It
+// asks the tenants nothing: reads go on their record.
+func (a *app) addresses(p *plane.Plane, how string) error {
 	var b strings.Builder
 	w := &lines{&b}
-	w.line("already up: nothing changed")
+	w.line("%s", how)
 	w.line("")
 	for _, slug := range p.Settings.Tenants {
 		w.line("%-10s %s", slug, p.Settings.URL(slug))

@@ -93,6 +93,9 @@ func (p *Plane) ground(ctx context.Context) (changed bool, err error) {
 }
 
 func (p *Plane) serveSample(ctx context.Context) (changed bool, err error) {
+	if p.another() {
+		return false, nil
+	}
 	if p.docker != nil {
 		return p.docker.ServeSample(ctx)
 	}

@@ -30,8 +30,8 @@ import (
 type Plane struct {
 	// Settings it was opened with.
 	Settings settings.Settings
-	// Program is accessos, and Self the program that supervises.
-	Program, Self string
+	// Program is what tenants' sets run, Control what the plane's own services do, and Self the program that supervises.
+	Program, Control, Self string
 
 	// platform keeps the plane's files, and on this machine's processes carries the sets out; docker does that on a plane of containers.
 	platform   *local.Platform
@@ -42,8 +42,8 @@ type Plane struct {
 	blueprint  *blueprint.Blueprint
 	own        platform.Set
 	locker
-	// release is what sets are to run: what was built beside this program.
-	release platform.Release
+	// release is what sets are to run, controls what the plane's own services do: what was built here.
+	release, controls platform.Release
 }
 
 // New makes a plane of what the settings say; nothing is touched.
@@ -52,16 +52,13 @@ func New(s settings.Settings, report Reporter) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	set, err := blueprint.AccessOS()
-	if err != nil {
-		return nil, err
-	}
 	control, err := blueprint.Plane()
 	if err != nil {
 		return nil, err
 	}
-	return &Plane{Settings: s, Program: filepath.Join(filepath.Dir(self), set.Artefact), Self: self, supervisor: supervise.NewClient(RunDir(s.Home)),
-		report: report, blueprint: set, own: platform.Set{Blueprint: control}}, nil
+	p := &Plane{Settings: s, Control: filepath.Join(filepath.Dir(self), control.Artefact), Self: self, supervisor: supervise.NewClient(RunDir(s.Home)),
+		report: report, own: platform.Set{Blueprint: control}}
+	return p, p.useOwnProduct()
 }
 
 // RunDir is the supervisor's directory of a home.
@@ -135,7 +132,10 @@ func (p *Plane) openState() error {
 	if p.state, err = state.Open(p.Settings.Home); err != nil {
 		return err
 	}
-	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Programs: []string{p.Program}, Now: time.Now}
+	if err := p.chooseProduct(); err != nil {
+		return err
+	}
+	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Programs: []string{p.Control, p.Program}, Now: time.Now}
 	return p.choosePlatform()
 }
 
@@ -165,7 +165,13 @@ func (p *Plane) open(ctx context.Context) error {
 	if p.release, err = local.Built(p.Program); err != nil {
 		return err
 	}
-	_, err = p.carrier().Fetch(ctx, p.release)
+	if p.controls, err = local.Built(p.Control); err != nil {
+		return err
+	}
+	_, err = p.carrier().Fetch(ctx, p.controls)
+	if p.another() && err == nil {
+		_, err = p.carrier().Fetch(ctx, p.release)
+	}
 	return err
 }
 

@@ -60,7 +60,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		changed = changed || did
 	}
 	for _, slug := range p.Settings.Tenants {
-		if t, ok := p.state.Tenant(slug); ok && (changed || !t.Welcomed) {
+		if t, ok := p.state.Tenant(slug); ok && !p.another() && (changed || !t.Welcomed) {
 			did, err := p.welcomeTenant(ctx, t)
 			if err != nil {
 				return changed, err
@@ -130,11 +130,11 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 			func() (bool, error) { return false, p.fillSample(ctx) })},
 		{"database of the registry", sequence(
 			func() (bool, error) { return sets.Database(ctx, p.own) },
-			func() (bool, error) { return sets.Migrate(ctx, p.own, p.release) },
+			func() (bool, error) { return sets.Migrate(ctx, p.own, p.controls) },
 			func() (bool, error) { return sets.Mark(ctx, p.own) })},
 		{"registry and gateway", sequence(
 			func() (bool, error) { return false, p.noteFront() },
-			func() (bool, error) { return sets.Start(ctx, p.own, p.release) },
+			func() (bool, error) { return sets.Start(ctx, p.own, p.controls) },
 			func() (bool, error) { return false, p.awaitRegistry(ctx) })},
 	}
 	for _, s := range steps {
@@ -154,6 +154,9 @@ func (p *Plane) noteFront() error {
 }
 
 func (p *Plane) fillSample(ctx context.Context) error {
+	if p.another() {
+		return nil
+	}
 	url, err := p.sampleURL("postgres")
 	if err != nil {
 		return err
@@ -163,6 +166,9 @@ func (p *Plane) fillSample(ctx context.Context) error {
 
 // nameFirstAdmin makes the code that the tenant's first admin gets in with.
 func (p *Plane) nameFirstAdmin(set platform.Set, email string) (bool, error) {
+	if p.another() {
+		return false, nil
+	}
 	have, err := p.platform.FirstAdmin(set)
 	if err != nil || have.CodeHash != "" {
 		return false, err

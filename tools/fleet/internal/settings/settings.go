@@ -48,6 +48,8 @@ type Settings struct {
 	BackupDir   string
 	BackupEvery time.Duration
 	BackupKeep  int
+	// Blueprint is a file that says what the plane's tenants have, absolute; empty is the one that the plane was made with.
+	Blueprint string
 	// Operator is the name of who works: the registry knows them by a certificate of that name. Empty is the plane's first operator.
 	Operator string
 }
@@ -95,10 +97,11 @@ func Load(environ []string, root string) (Settings, error) {
 		Home: take("A3_HOME", ".a3"), Listen: take("A3_LISTEN", defaultListen), Domain: strings.ToLower(take("A3_DOMAIN", defaultDomain)),
 		TLSCert: take("A3_TLS_CERT", ""), TLSKey: take("A3_TLS_KEY", ""), LogLevel: take("A3_LOG_LEVEL", "info"),
 		BackupDir:   take("A3_BACKUP_DIR", ""),
+		Blueprint:   take("A3_BLUEPRINT", ""),
 		Operator:    take("A3_OPERATOR", ""),
 		LicenceKeys: take("A3_LICENCE_KEYS", ""),
 	}
-	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir} {
+	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir, &s.Blueprint} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(root, *path)
 		}

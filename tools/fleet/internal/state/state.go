@@ -50,6 +50,8 @@ type State struct {
 	Served string `json:"served,omitempty"`
 	// Platform that carries the plane's sets out; empty is local. A plane stays on the one that it was made on.
 	Platform string `json:"platform,omitempty"`
+	// Product is what the plane's tenants have, where that isn't AccessOS. A plane stays at the one that it was made for.
+	Product *Product `json:"product,omitempty"`
 	// Subnets of the plane's networks, by name, and Hosts the addresses in them, by network and member. Both stay for as long as the
 	// network is there.
 	Subnets map[string]netip.Prefix `json:"subnets,omitempty"`
@@ -64,6 +66,13 @@ type State struct {
 
 	path string
 	mu   sync.Mutex
+}
+
+// Product is another product's set of services.
+type Product struct {
+	// Name of its blueprint, and File where that was read last.
+	Name string `json:"name"`
+	File string `json:"file"`
 }
 
 // Tenant is what the platform remembers of a tenant. The registry is the truth about it; this is how far its making came.

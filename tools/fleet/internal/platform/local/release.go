@@ -184,6 +184,12 @@ func (p *Platform) removeOld(present map[string]bool) error {
 			used[n.Digest] = true
 		}
 	}
+	for _, program := range p.Programs {
+		// Fetched, and started in a moment.
+		if digest, err := digestOf(program); err == nil {
+			used[digest] = true
+		}
+	}
 	var newest string
 	var others []string
 	for _, e := range entries {
