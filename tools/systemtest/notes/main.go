@@ -180,7 +180,7 @@ func web(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Transport: &http.Transport{DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&tls.Dialer{Config: config}).DialContext(ctx, network, address)
 	}}}
 	mux := http.NewServeMux()

@@ -1,0 +1,176 @@
+package systemtest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+// product lays another product's program and blueprint side by side, as they are delivered, and answers the blueprint.
+func product(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "product")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "notes"), "./notes")
+	cmd.Env = append(os.Environ(), "GOWORK=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the other product: %v: %s", err, out)
+	}
+	text, err := os.ReadFile(filepath.Join("notes", "notes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "notes.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// notes asks another product's set through the gateway; a note that isn't empty is written.
+func (r *rolling) notes(slug, note string) (status int, body string) {
+	r.t.Helper()
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(readFile(r.t, filepath.Join(r.home, "web", "ca.pem")))) {
+		r.t.Fatal("the plane's authority for the web can't be read")
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, r.address())
+		}}}
+	defer client.CloseIdleConnections()
+	method := http.MethodGet
+	if note != "" {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(r.t.Context(), method, fmt.Sprintf("https://%s.%s:%d/notes", slug, r.domain, r.port), strings.NewReader(note))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
+}
+
+// Another product than AccessOS goes through the whole of fleet, each release of it an artefact of its own: what a set consists of is
+// the blueprint's alone.
+func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
+	full(t)
+	file := product(t)
+	dir := t.TempDir()
+	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := p.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := &rolling{plane: p, t: t, dir: dir}
+	// What was said once is remembered.
+	p.environ = slices.DeleteFunc(p.environ, func(kv string) bool { return strings.HasPrefix(kv, "A3_BLUEPRINT=") })
+	if s := r.must("plane", "up"); !strings.Contains(s, "nothing changed") {
+		t.Errorf("a second up: %s", s)
+	}
+	if status, body := r.notes("acme", "acme's own"); status != http.StatusOK {
+		t.Fatalf("write a note: %d %s", status, body)
+	}
+	r.must("tenant", "create", "initech")
+	for _, slug := range []string{"globex", "initech"} {
+		if status, body := r.notes(slug, ""); status != http.StatusOK || strings.Contains(body, "acme") {
+			t.Errorf("%s reads %d %s", slug, status, body)
+		}
+	}
+
+	first := r.runs("acme")
+	program, err := os.ReadFile(filepath.Join(filepath.Dir(file), "notes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := filepath.Join(dir, "notes-1.1.0")
+	if err := os.WriteFile(second, otherDigest(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.must("release", "register", "--version", "1.1.0", "--artefact", "notes="+second)
+	p.apply(t, p.plan(t, upgrade, "initech", "1.1.0"))
+	if now := r.runs("initech"); !strings.HasPrefix(now, "1.1.0@") || r.runs("acme") != first {
+		t.Errorf("after an upgrade of initech it runs %s, and acme %s", now, r.runs("acme"))
+	}
+	p.apply(t, r.plan("1.1.0", "--bake", "0s", "--samples", "0"))
+	if done := r.newest(); done.GetState() != registryv1.RolloutState_ROLLOUT_STATE_SUCCEEDED {
+		t.Errorf("the rollout is %s: %s", done.GetState(), done.GetDetail())
+	}
+	r.must("backup", "--tenant", "acme")
+
+	p.apply(t, p.plan(t, suspend, "globex", ""))
+	if status, _ := r.notes("globex", ""); status != http.StatusNotFound {
+		t.Errorf("globex is suspended and answers %d", status)
+	}
+	p.apply(t, p.plan(t, resume, "globex", ""))
+	if status, body := r.notes("acme", ""); status != http.StatusOK || !strings.Contains(body, "acme's own") {
+		t.Errorf("acme's note after all of it: %d %s", status, body)
+	}
+	if err := p.learn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.processesOf("initech")) == 0 {
+		t.Error("initech has no processes")
+	}
+	p.apply(t, p.plan(t, offboard, "initech", ""))
+	if left := r.processesOf("initech"); len(left) > 0 {
+		t.Errorf("initech left and %v run", left)
+	}
+	if status, _ := r.notes("initech", ""); status != http.StatusNotFound {
+		t.Errorf("initech left and answers %d", status)
+	}
+
+	// A plane stays at its product.
+	other := strings.Replace(readFile(t, file), "name: notes", "name: other", 1)
+	if err := os.WriteFile(file, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.fleet("plane", "up"); s.code == 0 || !strings.Contains(s.err, "a plane stays at the product that it was made for") {
+		t.Errorf("another product on the same plane: %s", s)
+	}
+	// One that is wrong is told by file, line and field.
+	if err := os.WriteFile(file, []byte("name: notes\nartefct: notes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.fleet("plane", "up"); s.code == 0 || !strings.Contains(s.err, "notes.yaml:2: ") || !strings.Contains(s.err, "artefct") {
+		t.Errorf("a blueprint with a slip of the pen: %s", s)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(other, "name: other", "name: notes", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
