@@ -8,9 +8,8 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -33,14 +32,20 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		slog.Error("notes ends", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
 	roles := map[string]func(context.Context) error{"migrate": migrate, "store": store, "web": web}
-	if len(os.Args) != 2 || roles[os.Args[1]] == nil {
-		log.Fatal("notes: it is called as notes migrate, store or web")
+	if len(args) != 1 || roles[args[0]] == nil {
+		return errors.New("it is called as notes migrate, store or web")
 	}
-	if err := roles[os.Args[1]](ctx); err != nil {
-		log.Fatalf("notes %s: %v", os.Args[1], err)
-	}
+	return roles[args[0]](ctx)
 }
 
 func secret(variable string) (string, error) {
@@ -156,7 +161,7 @@ func store(ctx context.Context) error {
 func answer(w http.ResponseWriter, what any, err error) {
 	if err != nil {
 		http.Error(w, "it could not be done", http.StatusInternalServerError)
-		log.Print(err)
+		slog.Error("not done", "error", err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -200,25 +205,32 @@ func web(ctx context.Context) error {
 		w.WriteHeader(res.StatusCode)
 		_, _ = io.Copy(w, res.Body)
 	})
-	go s.report(ctx)
-	return s.serve(ctx, mux)
+	reports, cancel := context.WithCancel(ctx)
+	failed := make(chan error, 1)
+	go func() {
+		failed <- s.report(reports)
+		cancel()
+	}()
+	err = s.serve(reports, mux)
+	cancel()
+	return errors.Join(err, <-failed)
 }
 
 // report says to the registry, as AccessOS's sets do, that both components serve, and which program they are: the web front's own.
-func (s set) report(ctx context.Context) {
+func (s set) report(ctx context.Context) error {
 	registry := workload.Identity{Plane: s.self.Plane, Service: "registry"}
 	creds, err := workload.GRPCClientCredentials(s.source, s.trust, registry)
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	conn, err := grpc.NewClient("passthrough:///"+os.Getenv("NOTES_REGISTRY"), grpc.WithTransportCredentials(creds))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer conn.Close()
 	own, err := release.Own(os.Getenv("NOTES_RELEASE"))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	started := timestamppb.Now()
 	every := time.NewTicker(time.Second)
@@ -229,11 +241,11 @@ func (s set) report(ctx context.Context) {
 			req.Components = append(req.Components, &registryv1.ComponentReport{Name: name, Health: registryv1.Health_HEALTH_SERVING, Release: own.String(), StartedAt: started})
 		}
 		if _, err := registryv1.NewReportServiceClient(conn).Report(ctx, req); err != nil && ctx.Err() == nil {
-			log.Print(fmt.Errorf("report: %w", err))
+			slog.Warn("the report was not taken", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-every.C:
 		}
 	}
