@@ -58,8 +58,11 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		old, now    string
 		field, says string
 	}{
-		"unknown field":            {"artefact: tiny", "artefact: tiny\nreplicas: 3", "", "field replicas not found"},
-		"wrong type":               {"connections: 9", "connections: many", "", "cannot unmarshal"},
+		"unknown field":            {"artefact: tiny", "artefact: tiny\nreplicas: 3", "replicas", "no such field"},
+		"unknown field deep down":  {"health: {port: api, path: /up}", "health: {port: api, path: /up, often: 3}", "components[0].health.often", "no such field"},
+		"wrong type":               {"connections: 9", "connections: many", "database.roles.writer.connections", `"many" can't stand here`},
+		"list of one":              {"scope: tenant", "scope: [tenant]", "scope", "a list can't stand here"},
+		"fields where a list is":   {"after: [store]", "after: {store: 1}", "components[1].after", "several fields can't stand here"},
 		"no scope":                 {"scope: tenant", "scope: everybody", "scope", "tenant or plane"},
 		"component comes twice":    {"name: web", "name: store", "components[1].name", "comes twice"},
 		"name that is no label":    {"name: web", "name: Web_1", "components[1].name", "DNS label"},

@@ -20,7 +20,6 @@ var (
 	roleName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)
 	envName  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 	route    = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
-	yamlLine = regexp.MustCompile(`^line (\d+): (.*)$`)
 )
 
 // mostConnections bounds one role, so that a slip of the pen does not eat a server.
@@ -49,14 +48,14 @@ func (f *Fault) Error() string {
 func Parse(file string, text []byte) (*Blueprint, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(text, &root); err != nil {
-		return nil, syntax(file, err)
+		return nil, syntax(file, nil, err)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	sum := sha256.Sum256(text)
 	b := &Blueprint{Digest: "sha256:" + hex.EncodeToString(sum[:])}
 	if err := dec.Decode(b); err != nil {
-		return nil, syntax(file, err)
+		return nil, syntax(file, &root, err)
 	}
 	if err := dec.Decode(&yaml.Node{}); err == nil {
 		return nil, &Fault{File: file, Line: 1, Text: "there is more than one document: a file is one blueprint"}
@@ -64,25 +63,6 @@ func Parse(file string, text []byte) (*Blueprint, error) {
 	c := &checker{file: file, root: &root, b: b}
 	c.check()
 	return b, errors.Join(c.faults...)
-}
-
-// syntax turns the YAML library's errors into faults.
-func syntax(file string, err error) error {
-	var several *yaml.TypeError
-	texts := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
-	if errors.As(err, &several) {
-		texts = several.Errors
-	}
-	var out []error
-	for _, t := range texts {
-		f := &Fault{File: file, Line: 1, Text: t}
-		if m := yamlLine.FindStringSubmatch(t); m != nil {
-			_, _ = fmt.Sscan(m[1], &f.Line)
-			f.Text = m[2]
-		}
-		out = append(out, f)
-	}
-	return errors.Join(out...)
 }
 
 type checker struct {

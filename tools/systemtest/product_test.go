@@ -154,15 +154,62 @@ func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 	if s := r.fleet("plane", "up"); s.code == 0 || !strings.Contains(s.err, "a plane stays at the product that it was made for") {
 		t.Errorf("another product on the same plane: %s", s)
 	}
-	// One that is wrong is told by file, line and field.
-	if err := os.WriteFile(file, []byte("name: notes\nartefct: notes\n"), 0o600); err != nil {
+	// What became of the file is no hindrance to taking the plane down, which the test's end does.
+	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if s := r.fleet("plane", "up"); s.code == 0 || !strings.Contains(s.err, "notes.yaml:2: ") || !strings.Contains(s.err, "artefct") {
-		t.Errorf("a blueprint with a slip of the pen: %s", s)
+	if s := r.fleet("plane", "up"); s.code == 0 || !strings.Contains(s.err, "say with A3_BLUEPRINT where it is") {
+		t.Errorf("the blueprint is gone: %s", s)
 	}
-	if err := os.WriteFile(file, []byte(strings.Replace(other, "name: other", "name: notes", 1)), 0o600); err != nil {
-		t.Fatal(err)
+}
+
+// A blueprint that can't be carried out is refused before anything is made: by file, line and field, and with what to do next.
+func TestBlueprintThatIsWrongIsRefused(t *testing.T) {
+	right := readFile(t, filepath.Join("notes", "notes.yaml"))
+	for name, c := range map[string]struct {
+		// old is what stands in the file where the blueprint is right, and now what stands there instead.
+		old, now string
+		says     []string
+	}{
+		"no YAML":             {"scope: tenant", "scope: [tenant", []string{"notes.yaml:", "did not find expected"}},
+		"a tab":               {"  cookie:", "\tcookie:", []string{"notes.yaml:7: ", "cannot start any token"}},
+		"unknown field":       {"artefact: notes", "artefct: notes", []string{"notes.yaml:3: artefct: there is no such field here", "Mend it"}},
+		"a word for a number": {"connections: 4", "connections: some", []string{"notes.yaml:13: database.roles.writer.connections: ", "blueprint.schema.json"}},
+		"a role that isn't":   {"{database: [writer]}", "{database: [reader]}", []string{"notes.yaml:", "components[0].needs.database[0]: ", "reader"}},
+		"a kind that isn't":   {"kind: random", "kind: rsa", []string{"notes.yaml:7: keys.cookie.kind: "}},
+		"of a plane":          {"scope: tenant", "scope: plane", []string{"notes.yaml:5: answers: "}},
+		"nothing":             {right, "", []string{"notes.yaml:1: there is nothing in the file"}},
+		"two documents":       {"name: notes", "name: notes\n---\nname: notes", []string{"more than one document"}},
+		"no program beside":   {"", "", []string{"there is no program", "/notes"}},
+		"no file":             {"", "", []string{"no such file", "say with A3_BLUEPRINT where it is"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			file := filepath.Join(dir, "notes.yaml")
+			if name != "no file" {
+				if err := os.WriteFile(file, []byte(strings.Replace(right, c.old, c.now, 1)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p, err := newPlane(filepath.Join(dir, "plane"), "A3_BLUEPRINT="+file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := p.command(t.Context(), "fleet", "plane", "up")
+			if err != nil || s.code == 0 {
+				t.Fatalf("it was taken: %v %s", err, s)
+			}
+			t.Log(s.err)
+			for _, says := range c.says {
+				if !strings.Contains(s.err, says) {
+					t.Errorf("it doesn't say %q:\n%s", says, s.err)
+				}
+			}
+			if running := p.running(); len(running) > 0 {
+				t.Errorf("it was refused and %v run", running)
+			}
+		})
 	}
 }
 

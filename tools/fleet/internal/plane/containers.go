@@ -188,7 +188,11 @@ func (p *Plane) containersDown(ctx context.Context) (changed bool, err error) {
 	if !state.Exists(p.Settings.Home) {
 		return false, nil
 	}
-	if err := p.openState(); err != nil || p.docker == nil {
+	// What the tenants have is of no interest any more, and its blueprint may be gone.
+	if p.state, err = state.Open(p.Settings.Home); err != nil {
+		return false, err
+	}
+	if err := p.usePlatform(); err != nil || p.docker == nil {
 		return false, err
 	}
 	if err := p.engine(ctx); err != nil {

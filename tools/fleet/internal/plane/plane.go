@@ -135,6 +135,11 @@ func (p *Plane) openState() error {
 	if err := p.chooseProduct(); err != nil {
 		return err
 	}
+	return p.usePlatform()
+}
+
+// usePlatform takes the platform that carries the plane's sets out.
+func (p *Plane) usePlatform() error {
 	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Programs: []string{p.Control, p.Program}, Now: time.Now}
 	return p.choosePlatform()
 }

@@ -36,7 +36,7 @@ func (p *Plane) chooseProduct() error {
 	}
 	b, err := blueprint.Parse(file, text)
 	if err != nil {
-		return fmt.Errorf("the blueprint of the plane's product is wrong:\n%w", err)
+		return fmt.Errorf("the blueprint of the plane's product is wrong:\n%w\nMend it, or name another with A3_BLUEPRINT", err)
 	}
 	if b.Scope != blueprint.ScopeTenant {
 		return fmt.Errorf("%s has scope %s: what the plane's tenants have has scope %s", file, b.Scope, blueprint.ScopeTenant)

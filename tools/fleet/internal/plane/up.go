@@ -37,6 +37,10 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 	if err := p.open(ctx); err != nil {
 		return false, err
 	}
+	// Where the product's blueprint is may have changed, if nothing else did.
+	if err := p.state.Save(); err != nil {
+		return false, err
+	}
 	var slugs []string
 	for _, t := range p.state.Tenants {
 		slugs = append(slugs, t.Slug)

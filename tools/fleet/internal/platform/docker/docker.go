@@ -66,7 +66,11 @@ func (p *Platform) Fetch(ctx context.Context, r platform.Release) (changed bool,
 	if changed, err = p.Machine.Fetch(ctx, r); err != nil {
 		return changed, err
 	}
-	_, did, err := p.image(ctx, p.Own.Blueprint, r)
+	b := p.Own.Blueprint
+	if _, err := r.DigestOf(b.Artefact); err != nil {
+		b = p.Tenants
+	}
+	_, did, err := p.image(ctx, b, r)
 	return changed || did, err
 }
 
