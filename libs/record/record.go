@@ -57,10 +57,14 @@ func AppendUnknown(ctx context.Context, tx pgx.Tx, actor string, e Event) error 
 
 // Count is an event about callers that could not be verified: how many came from one source in a minute.
 func Count(action, source string, n int) *auditv1.Event {
-	return &auditv1.Event{
-		Id: id.NewEvent().String(), Action: action, Actor: "unknown", SourceAddress: source, Outcome: auditv1.Outcome_OUTCOME_DENIED,
-		After: &structpb.Struct{Fields: map[string]*structpb.Value{"count": structpb.NewNumberValue(float64(n))}},
-	}
+	return Counted(&auditv1.Event{
+		Id: id.NewEvent().String(), Action: action, Actor: "unknown", SourceAddress: source, Outcome: auditv1.Outcome_OUTCOME_DENIED}, n)
+}
+
+// Counted is an event that stands for n like it.
+func Counted(e *auditv1.Event, n int) *auditv1.Event {
+	e.After = &structpb.Struct{Fields: map[string]*structpb.Value{"count": structpb.NewNumberValue(float64(n))}}
+	return e
 }
 
 // Build makes the event that Append would insert, for a producer that inserts it later.

@@ -33,6 +33,7 @@ import (
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/authz"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/idemctx"
 	"a3os.app/libs/scope"
@@ -272,6 +273,21 @@ func TestDenialsAndReadsOfAccessDataAreOnTheRecord(t *testing.T) {
 	}
 	if len(recorder.events) > 0 {
 		t.Errorf("there is more on the record: %v", <-recorder.events)
+	}
+	user.claims.Permissions = []string{"discovery.access.read"}
+	for range 3 {
+		c := &call{rule: s.rule("/access"), caller: user}
+		if err := s.around(t.Context(), c, func(context.Context) error { return fault.New(fault.NotFound, "no such resource") }); connect.CodeOf(err) != connect.CodeNotFound {
+			t.Fatalf("what is not found: %v", err)
+		}
+	}
+	if len(recorder.events) > 0 {
+		t.Errorf("what is counted by the minute is on the record at once: %v", <-recorder.events)
+	}
+	recorder.count(t.Context())
+	if e := next(); e.GetAction() != "rpc.call.not_found" || e.GetActor() != string(user.claims.Principal) || e.GetTarget() != "/access" ||
+		e.GetWorkspaceId() != user.claims.Workspace.String() || e.GetAfter().GetFields()["count"].GetNumberValue() != 3 {
+		t.Errorf("what was not found is on the record as %v", e)
 	}
 	if _, err := s.in(t, &caller{}, "/access", &discoveryv1.ListResourcesRequest{}, nil); connect.CodeOf(err) != connect.CodeUnauthenticated || len(recorder.events) > 0 || len(recorder.unknown) != 1 {
 		t.Errorf("nobody: %v, %d counted", err, len(recorder.unknown))

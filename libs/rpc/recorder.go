@@ -12,6 +12,7 @@ import (
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
 	"a3os.app/libs/internal/callctx"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/record"
@@ -35,11 +36,26 @@ type Recorder struct {
 	mu      sync.Mutex
 	lost    int
 	unknown map[string]int
+	missed  map[miss]*missing
+}
+
+// miss is who asked for something that isn't there, and by what. Row-level security can't tell what never was from what is somebody
+// else's; a person who tries ids shows in how often.
+type miss struct {
+	caller, behalf scope.Principal
+	workspace      id.Workspace
+	procedure      string
+}
+
+// missing is the first of a minute's misses, as an event, and how many there were.
+type missing struct {
+	event *auditv1.Event
+	count int
 }
 
 // NewRecorder makes a recorder that writes through db, whose role may insert into the audit inbox.
 func NewRecorder(db *pg.DB) *Recorder {
-	return &Recorder{db: db, events: make(chan *auditv1.Event, waiting), unknown: map[string]int{}}
+	return &Recorder{db: db, events: make(chan *auditv1.Event, waiting), unknown: map[string]int{}, missed: map[miss]*missing{}}
 }
 
 // Run writes what is recorded until ctx ends, and then what is left.
@@ -67,11 +83,11 @@ func (r *Recorder) Run(ctx context.Context) {
 		case <-flush.C:
 			write(ctx)
 		case <-minute.C:
-			r.countUnknown(ctx)
+			r.count(ctx)
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
-			r.countUnknown(last)
+			r.count(last)
 			for len(r.events) > 0 {
 				batch = append(batch, <-r.events)
 			}
@@ -116,24 +132,47 @@ func (r *Recorder) unverified(ctx context.Context, _ string, _ error) {
 	r.unknown[source]++
 }
 
-func (r *Recorder) countUnknown(ctx context.Context) {
+// notFound counts an authenticated caller's request for what isn't there: one event per caller, method and minute says how many.
+func (r *Recorder) notFound(ctx context.Context, sc scope.Scope, procedure string) {
+	const mostMissed = 4096
+	key := miss{sc.Principal, sc.OnBehalfOf, sc.Workspace, procedure}
 	r.mu.Lock()
-	seen := r.unknown
-	r.unknown = map[string]int{}
+	defer r.mu.Unlock()
+	m := r.missed[key]
+	if m == nil {
+		if len(r.missed) >= mostMissed {
+			r.lost++
+			return
+		}
+		m = &missing{event: record.Build(ctx, sc, record.Event{Action: "rpc.call.not_found", Target: procedure, Outcome: auditv1.Outcome_OUTCOME_DENIED})}
+		r.missed[key] = m
+	}
+	m.count++
+}
+
+// count puts what was counted in the last minute on the record.
+func (r *Recorder) count(ctx context.Context) {
+	r.mu.Lock()
+	unknown, missed := r.unknown, r.missed
+	r.unknown, r.missed = map[string]int{}, map[miss]*missing{}
 	r.mu.Unlock()
-	for source, n := range seen {
+	for source, n := range unknown {
 		r.put(ctx, record.Count("rpc.caller.unverified", source, n))
+	}
+	for _, m := range missed {
+		r.put(ctx, record.Counted(m.event, m.count))
 	}
 }
 
-// recordDenial records an authenticated caller's denial, and counts an unknown one's.
+// recordDenial records an authenticated caller's denial, and counts an unknown one's, and what was asked for and not found.
 func (s *Server) recordDenial(ctx context.Context, c *call, err error) error {
 	r := s.cfg.Recorder
 	if err == nil || r == nil {
 		return err
 	}
-	switch fault.KindOf(err) {
-	case fault.PermissionDenied, fault.Unauthenticated:
+	kind := fault.KindOf(err)
+	switch kind {
+	case fault.PermissionDenied, fault.Unauthenticated, fault.NotFound:
 	default:
 		return err
 	}
@@ -145,6 +184,10 @@ func (s *Server) recordDenial(ctx context.Context, c *call, err error) error {
 	if serr != nil {
 		// The scope itself was refused: what is recorded is who asked, and nothing of where.
 		sc = scope.Scope{Principal: c.caller.principal()}
+	}
+	if kind == fault.NotFound {
+		r.notFound(ctx, sc, c.rule.Procedure)
+		return err
 	}
 	r.put(ctx, record.Build(ctx, sc, record.Event{Action: "rpc.call.denied", Target: c.rule.Procedure,
 		Outcome: auditv1.Outcome_OUTCOME_DENIED}))

@@ -8,7 +8,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -89,13 +91,64 @@ func ofTheTenant(procedure string) bool {
 	})
 }
 
-// checkRecord reads all that the tests have put on the record of a tenant, and says what any event lacks, by action.
+// attempt is what the record of a tenant that was probed must say: who did it, as far as can be known, and how it was refused.
+type attempt struct{ action, actor string }
+
+// attempts are those that tests made, by tenant and attempt: the rows that they played.
+var attempts = struct {
+	sync.Mutex
+	of map[string]map[attempt]string
+}{of: map[string]map[attempt]string{}}
+
+// probed says that a test tried something at the tenant, which must be on its record by the time that all tests have run: what is
+// counted by the minute is on it then too. Nobody who can be named is "unknown".
+func (x *tenant) probed(action, actor string, rows ...string) {
+	attempts.Lock()
+	defer attempts.Unlock()
+	if attempts.of[x.slug] == nil {
+		attempts.of[x.slug] = map[attempt]string{}
+	}
+	key := attempt{action, actor}
+	attempts.of[x.slug][key] = strings.TrimPrefix(attempts.of[x.slug][key]+", "+strings.Join(rows, ", "), ", ")
+}
+
+// checkAttempts looks for what was tried at the tenant.
+func (x *tenant) checkAttempts(ctx context.Context, log auditv1connect.AuditServiceClient) error {
+	const counted = 90 * time.Second // a minute, and a service's way to the log
+	deadline := time.Now().Add(counted)
+	for tried, rows := range attempts.of[x.slug] {
+		for {
+			req := &auditv1.ListEventsRequest{Action: tried.action, PageSize: 1, Outcome: auditv1.Outcome_OUTCOME_DENIED}
+			if tried.actor != "unknown" {
+				req.Actor = tried.actor
+			}
+			res, err := log.ListEvents(ctx, connect.NewRequest(req))
+			if err != nil {
+				return err
+			}
+			if len(res.Msg.GetEvents()) > 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%s was probed (%s), and no %s by %s is on its record", x.slug, rows, tried.action, tried.actor)
+			}
+			time.Sleep(time.Second)
+		}
+	}
+	return nil
+}
+
+// checkRecord reads all that the tests have put on the record of a tenant, and says what any event lacks, by action, and which attempt
+// left none.
 func (x *tenant) checkRecord(ctx context.Context, w io.Writer) error {
 	session, err := x.plane.store().Open(x.slug + "-admin")
 	if err != nil {
 		return err
 	}
 	log := rpc.ToTenant(session.API(""), x.url, session.TokenFor(""), auditv1connect.NewAuditServiceClient)
+	if err := x.checkAttempts(ctx, log); err != nil {
+		return err
+	}
 	bad, seen := map[string]string{}, map[string]int{}
 	for token := ""; ; {
 		res, err := log.ListEvents(ctx, connect.NewRequest(&auditv1.ListEventsRequest{PageSize: 500, PageToken: token}))

@@ -198,6 +198,7 @@ func TestIdOfAnotherWorkspaceIsLikeOneThatNeverWas(t *testing.T) {
 	for row, n := range cases {
 		held(t, n, row)
 	}
+	acme().probed("rpc.call.not_found", a.owner.id, "W22")
 }
 
 // rows are digests of all that a workspace has in the database, by table: what is on the record, and keys of calls, aside.

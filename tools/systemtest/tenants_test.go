@@ -54,6 +54,7 @@ func TestTokenOfOneTenantIsRefusedByTheOther(t *testing.T) {
 	})
 	held(t, cases[false], "H12")
 	held(t, cases[true], "T5")
+	acme().probed("rpc.caller.unverified", "unknown", "H12", "T5")
 }
 
 // What globex holds buys nothing at acme's issuer.
@@ -225,6 +226,10 @@ func TestMethodIsForThoseItNames(t *testing.T) {
 		}
 	}
 	held(t, n, "T6")
+	for service := range acme().certificates(t) {
+		acme().probed("rpc.call.denied", "workload:"+service, "T6")
+	}
+	acme().probed("rpc.call.denied", acme().admin(t).id, "T6")
 }
 
 // certificates are those of the plane's own services that are on disk.

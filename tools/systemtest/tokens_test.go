@@ -265,6 +265,7 @@ func TestBadTokenIsRefusedByEveryMethodAtEveryDoor(t *testing.T) {
 	for row, n := range cases {
 		if row != "" {
 			held(t, n, row)
+			acme().probed("rpc.caller.unverified", "unknown", row)
 		}
 	}
 }
@@ -310,6 +311,7 @@ func TestBadTokenIsRefusedByEveryPlainRoute(t *testing.T) {
 	for row, n := range cases {
 		if row != "" {
 			held(t, n, row)
+			acme().probed("rpc.caller.unverified", "unknown", row)
 		}
 	}
 }
@@ -400,6 +402,7 @@ func TestTokensOfUnknownKeysAreRefusedInBoundedTimeAndMemory(t *testing.T) {
 		t.Errorf("the process was %d and is %d", pid, now)
 	}
 	held(t, tokens, "T10")
+	globex().probed("rpc.caller.unverified", "unknown", "T10")
 }
 
 // resident is the memory that a process has in octets.
