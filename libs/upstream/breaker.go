@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -37,6 +38,17 @@ func NewBreaker(service string, slow time.Duration) *Breaker {
 			slog.Warn("a service does not answer in time, calls of it are refused for a while", "callee", service, "slow", slow, "for", reopenAfter)
 		}).Build()}
 }
+
+// Look refuses a call while the breaker is open, and learns nothing from it: for calls that may rightly take as long as they like.
+func (b *Breaker) Look() error {
+	if b.circuit.RemainingDelay() > 0 {
+		return errSlow
+	}
+	return nil
+}
+
+// IsSlow says that an error is a breaker's refusal.
+func IsSlow(err error) bool { return errors.Is(err, errSlow) }
 
 // Enter lets a call begin, or refuses it at once. A caller who was let in calls done at its end.
 func (b *Breaker) Enter() (done func(), err error) {

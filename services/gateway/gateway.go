@@ -42,6 +42,8 @@ type Config struct {
 	HeaderTimeout  time.Duration `env:"HEADER_TIMEOUT" envDefault:"10s" desc:"how long a handshake, or reading a request's headers, may take"`
 	IdleTimeout    time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long a connection may stand without a request"`
 	Patience       time.Duration `env:"PATIENCE" envDefault:"25s" desc:"how long requests wait for a service that does not listen, from when it was first missed: as long as it may take to end and start"`
+	SlowAnswer     time.Duration `env:"SLOW_ANSWER" envDefault:"10s" desc:"how long an answer may take to begin; a service most of whose answers take longer is not asked for a while"`
+	AnswerWithin   time.Duration `env:"ANSWER_WITHIN" envDefault:"40s" desc:"when a request whose answer did not begin is given up; above what services give their calls"`
 	LeaveWithin    time.Duration `env:"LEAVE_WITHIN" envDefault:"1s" desc:"at the end: how long clients are asked to leave before idle connections are closed"`
 	DrainWithin    time.Duration `env:"DRAIN_WITHIN" envDefault:"20s" desc:"at the end: how long requests in flight may take after that"`
 }
@@ -74,7 +76,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer transport.CloseIdleConnections()
 	handler, err := proxy.New(proxy.Config{Domain: domain, Table: snap.Table, Transport: transport,
-		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant, Patience: cfg.Patience})
+		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant, Patience: cfg.Patience, SlowAnswer: cfg.SlowAnswer, AnswerWithin: cfg.AnswerWithin})
 	if err != nil {
 		return err
 	}

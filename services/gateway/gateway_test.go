@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -290,6 +291,111 @@ func TestServiceThatStandsStillLeavesTheOthersFast(t *testing.T) {
 		}
 	}
 	t.Attr("row", fmt.Sprint("F24 ", served))
+}
+
+// Row F24, at the gateway: a service that begins no answer in time is asked no more for a while, so that its callers are told at once,
+// and is asked again when it is well. One that does so for ever doesn't keep its callers for ever. A stream may take its time.
+func TestServiceThatDoesNotAnswerInTimeIsLeftAlone(t *testing.T) {
+	h := newHarness(t)
+	acme := h.tenant("acme")
+	var hung atomic.Bool
+	var asked atomic.Int64
+	hold := make(chan struct{})
+	acme.serve("discovery", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if hung.Load() || strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			select {
+			case <-hold:
+			case <-r.Context().Done():
+			}
+		}
+	}), "/discovery/")
+	acme.serve("iam", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "/")
+	h.publish(acme)
+	const slow, late = 200 * time.Millisecond, 2 * time.Second
+	p := h.start(fmt.Sprintf("A3_SLOW_ANSWER=%s", slow), fmt.Sprintf("A3_ANSWER_WITHIN=%s", late))
+	p.until("acme", "/discovery/", http.StatusOK, "")
+	c := p.client(false)
+	get := func(path string) (status int, took time.Duration) {
+		begun := time.Now()
+		res, err := c.Do(request(t, "POST", "https://acme.a3.test"+path, "{}"))
+		if err != nil {
+			t.Error(err)
+			return 0, 0
+		}
+		_ = res.Body.Close()
+		return res.StatusCode, time.Since(begun)
+	}
+	// Streams that stand open say nothing against a service.
+	const many = 16
+	var streams sync.WaitGroup
+	for range many {
+		req := request(t, "POST", "https://acme.a3.test/discovery/", "stream")
+		req.Header.Set("Content-Type", "application/grpc+proto")
+		streams.Go(func() {
+			if res, err := c.Do(req); err != nil || res.StatusCode != http.StatusOK {
+				t.Errorf("a stream that took its time: %v, %v", res, err)
+			} else {
+				_ = res.Body.Close()
+			}
+		})
+	}
+	for end := time.Now().Add(3 * slow); time.Now().Before(end) || asked.Load() < many; {
+		if status, _ := get("/discovery/"); status != http.StatusOK {
+			t.Fatalf("beside streams that stand open the service answers %d", status)
+		}
+		<-time.After(slow / 2)
+	}
+	hung.Store(true)
+	var refused, given atomic.Int64
+	stop := make(chan struct{})
+	var callers sync.WaitGroup
+	for range many {
+		callers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+				switch status, took := get("/discovery/"); {
+				case status == http.StatusServiceUnavailable && took < slow:
+					refused.Add(1)
+				case status == http.StatusServiceUnavailable && took >= late:
+					given.Add(1)
+				case status != http.StatusServiceUnavailable:
+					t.Errorf("a service that hangs answers %d", status)
+				}
+			}
+		})
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	wait := func(what string, until func() bool) {
+		t.Helper()
+		for !until() {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+			if status, took := get("/"); status != http.StatusOK || took > late {
+				t.Errorf("the rest is answered with %d after %s", status, took)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+	wait("callers still wait for a service that doesn't answer", func() bool { return refused.Load() > 10*many })
+	wait("nobody was told that the answer didn't come", func() bool { return given.Load() > 0 })
+	before, at := asked.Load(), refused.Load()
+	wait("callers wait again", func() bool { return refused.Load() > at+10*many })
+	if got := asked.Load() - before; got > many/2 {
+		t.Errorf("%d requests reached a service that is to be left alone", got)
+	}
+	hung.Store(false)
+	close(stop)
+	callers.Wait()
+	close(hold)
+	streams.Wait()
+	wait("it was not asked again once it was well", func() bool { status, _ := get("/discovery/"); return status == http.StatusOK })
+	t.Attr("row", fmt.Sprint("F24 ", refused.Load()))
 }
 
 // raw is a TLS connection that speaks HTTP/1.1.

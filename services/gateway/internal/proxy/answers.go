@@ -19,6 +19,7 @@ var (
 	errNothingHeld = fault.Declare(fault.Unavailable, "NO_ROUTES", "the gateway has no routes yet; try again shortly")
 	errBusy        = fault.Declare(fault.ResourceExhausted, "BUSY", "too many requests are in flight; try again shortly")
 	errUnreachable = fault.Declare(fault.Unavailable, "UNREACHABLE", "the service can't be reached now; try again shortly")
+	errLate        = fault.Declare(fault.Unavailable, "LATE_ANSWER", "the service did not answer in time; what the request did is not known")
 	errBroken      = fault.Declare(fault.Unavailable, "BROKEN_ANSWER", "the service ended without an answer; what the request did is not known")
 )
 
@@ -79,11 +80,16 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p.metrics.answered(ctx, t.route.Load, http.StatusServiceUnavailable)
 	p.spans.answered(ctx, http.StatusServiceUnavailable)
-	slog.WarnContext(ctx, "upstream failed", "tenant", t.route.Tenant.String(), "service", t.upstream.Identity.Service, "error", err)
-	if upstream.IsAbsent(err) {
+	if !upstream.IsSlow(err) { // its breaker has said so, once
+		slog.WarnContext(ctx, "upstream failed", "tenant", t.route.Tenant.String(), "service", t.upstream.Identity.Service, "error", err)
+	}
+	switch {
+	case upstream.IsAbsent(err), upstream.IsSlow(err):
 		w.Header().Set("Retry-After", "1")
 		refuse(w, r, errUnreachable)
-		return
+	case errors.Is(err, errLate):
+		refuse(w, r, errLate)
+	default:
+		refuse(w, r, errBroken)
 	}
-	refuse(w, r, errBroken)
 }

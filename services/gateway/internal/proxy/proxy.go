@@ -32,9 +32,12 @@ type Config struct {
 	// MaxInFlight bounds requests in flight.
 	MaxInFlight int64
 	// MaxPerTenant bounds requests in flight for one tenant. Half of them at most are in one service of its set: one that is slow or
-	// stands still fills its own half, and the others stay fast. What is slow can't be told by the time that an answer takes, for a
-	// stream's may take for ever.
+	// stands still fills its own half, and the others stay fast.
 	MaxPerTenant int64
+	// SlowAnswer is how long an answer may take to begin. A service most of whose answers take longer is left alone for a while.
+	SlowAnswer time.Duration
+	// AnswerWithin is when a request whose answer did not begin is given up.
+	AnswerWithin time.Duration
 }
 
 // Proxy is the handler behind the gateway's listener.
@@ -60,7 +63,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
-		Transport:      upstream.NewPatient(cfg.Transport, cfg.Patience),
+		Transport:      upstream.NewPatient(timely{cfg.Transport, cfg.SlowAnswer, cfg.AnswerWithin}, cfg.Patience),
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.fail,
 		BufferPool:     &buffers{},
@@ -91,13 +94,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		notFound(w)
 		return
 	}
-	if !p.enter(route.Load, up.Places) {
+	if !p.enter(route.Load, up.Service) {
 		w.Header().Set("Retry-After", "1")
 		p.metrics.answered(r.Context(), route.Load, http.StatusTooManyRequests)
 		refuse(w, r, errBusy)
 		return
 	}
-	defer p.leave(route.Load, up.Places)
+	defer p.leave(route.Load, up.Service)
 	if !repeatable(r) {
 		// The client went away, or sent less than it announced: there is nobody to answer, and no whole request to pass on.
 		panic(http.ErrAbortHandler)
@@ -130,7 +133,7 @@ func (p *Proxy) find(table *routes.Table, r *http.Request) (*routes.Route, *rout
 	return route, up
 }
 
-func (p *Proxy) enter(load *routes.Load, service *routes.Places) bool {
+func (p *Proxy) enter(load *routes.Load, service *routes.Service) bool {
 	if p.inFlight.Add(1) > p.cfg.MaxInFlight {
 		p.inFlight.Add(-1)
 		return false
@@ -147,7 +150,7 @@ func (p *Proxy) enter(load *routes.Load, service *routes.Places) bool {
 	return true
 }
 
-func (p *Proxy) leave(load *routes.Load, service *routes.Places) {
+func (p *Proxy) leave(load *routes.Load, service *routes.Service) {
 	service.Leave()
 	load.Leave()
 	p.inFlight.Add(-1)

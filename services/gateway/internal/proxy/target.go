@@ -24,7 +24,7 @@ func withTarget(ctx context.Context, t target) context.Context {
 func targetFrom(ctx context.Context) target {
 	t, _ := ctx.Value(targetKey{}).(target)
 	if t.upstream == nil {
-		t.upstream = &routes.Upstream{}
+		t.upstream = &routes.Upstream{Service: &routes.Service{}}
 	}
 	return t
 }

@@ -3,11 +3,13 @@ package routes
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"a3os.app/libs/id"
+	"a3os.app/libs/upstream"
 )
 
 // classes of status codes that are counted apart: 1xx to 5xx.
@@ -16,14 +18,15 @@ const classes = 5
 // Load is a tenant's share of the gateway.
 type Load struct {
 	Places
-	// services are the places in each service of the set, *Places by name; they outlive changes of the route too.
+	tenant id.Tenant
+	// services are those of the set, *Service by name; they outlive changes of the route too.
 	services sync.Map
 	// counted are the options of the tenant's counters, made once, for they would cost more than the rest of the counting.
 	counted [classes][]metric.AddOption
 }
 
 func newLoad(tenant id.Tenant) *Load {
-	l := &Load{}
+	l := &Load{tenant: tenant}
 	for i, class := range [classes]string{"1xx", "2xx", "3xx", "4xx", "5xx"} {
 		set := attribute.NewSet(attribute.String("tenant", tenant.String()), attribute.String("status", class))
 		l.counted[i] = []metric.AddOption{metric.WithAttributeSet(set)}
@@ -31,10 +34,24 @@ func newLoad(tenant id.Tenant) *Load {
 	return l
 }
 
-// of are the places in a service of the tenant's set.
-func (l *Load) of(service string) *Places {
-	places, _ := l.services.LoadOrStore(service, &Places{})
-	return places.(*Places) //nolint:forcetypeassert // nothing else is stored
+// of is a service of the tenant's set.
+func (l *Load) of(service string) *Service {
+	s, _ := l.services.LoadOrStore(service, &Service{name: l.tenant.String() + "/" + service})
+	return s.(*Service) //nolint:forcetypeassert // nothing else is stored
+}
+
+// Service is what is in flight to a service of a set, and whether it answers in time.
+type Service struct {
+	Places
+	name    string
+	once    sync.Once
+	breaker *upstream.Breaker
+}
+
+// Breaker is the service's, made when it is first asked for; slow is the time that an answer may take to begin.
+func (s *Service) Breaker(slow time.Duration) *upstream.Breaker {
+	s.once.Do(func() { s.breaker = upstream.NewBreaker(s.name, slow) })
+	return s.breaker
 }
 
 // Places bound what is in flight.

@@ -49,8 +49,8 @@ type Upstream struct {
 	Identity workload.Identity
 	// ServerName is the identity's pseudo-host.
 	ServerName string
-	// Places are those of requests in flight to it; they outlive changes of the route.
-	Places *Places
+	// Service is how it fares; it outlives changes of the route.
+	Service *Service
 }
 
 type prefix struct {
@@ -143,7 +143,7 @@ func (t *Table) route(r *registryv1.Route, before *Table) (*Route, error) {
 			return nil, err
 		}
 		route.addresses[c.GetName()] = c.GetAddress()
-		up := &Upstream{Identity: who, ServerName: who.ServerName(), Places: route.Load.of(c.GetName())}
+		up := &Upstream{Identity: who, ServerName: who.ServerName(), Service: route.Load.of(c.GetName())}
 		for _, p := range c.GetPathPrefixes() {
 			route.prefixes = append(route.prefixes, prefix{path: p, to: up})
 		}
