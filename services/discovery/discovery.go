@@ -4,6 +4,7 @@ package discovery
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
@@ -34,6 +35,8 @@ type Config struct {
 	TenantDatabaseURL config.Secret `env:"TENANT_DATABASE_URL" desc:"connection string of role discovery_tenant, which looks out over workspaces"`
 	PageKey           config.Secret `env:"PAGE_KEY" desc:"secret that page tokens are sealed with, 16 bytes or more"`
 	EnvelopeKey       config.Secret `env:"ENVELOPE_KEY" desc:"key that slices' envelopes are signed with"`
+	DeadLettersKept   time.Duration `env:"DEAD_LETTERS_KEPT" envDefault:"2160h" desc:"how long a dead letter is kept; then it is deleted, on the record"`
+	DeadLettersMost   int64         `env:"DEAD_LETTERS_MOST" envDefault:"10000" desc:"how many dead letters are kept, of 17 KB at most; those settled go first, then the oldest"`
 }
 
 // Run serves until ctx ends.
@@ -84,7 +87,8 @@ func Run(ctx context.Context, cfg Config) error {
 	life := runs.New(runs.Config{Licence: licensed, Tenant: cfg.Set.Tenant, DB: db, Wide: wide, Signer: signer, Verifier: verifier, Queue: inserter, Sources: sources})
 	handlers := server.NewRuns(life, pages)
 	answers := server.NewAccess(answer.New(db, pages, sources))
-	dead := server.NewLetters(letters.New(letters.Config{Wide: wide, Verifier: verifier, Queue: inserter}), pages)
+	kept := letters.New(letters.Config{Wide: wide, Verifier: verifier, Queue: inserter, Kept: cfg.DeadLettersKept, Most: cfg.DeadLettersMost})
+	dead := server.NewLetters(kept, pages)
 	return member.Serve(ctx, set.Serving{
 		DB: db,
 		Services: []rpc.Service{
@@ -104,6 +108,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Background: []func(context.Context) error{
 			life.Publish,
 			db.PruneKeys,
+			kept.Prune,
 			func(ctx context.Context) error { return life.Schedule(ctx, schedules) },
 		},
 	})

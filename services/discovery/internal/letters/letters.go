@@ -43,6 +43,9 @@ type Config struct {
 	Verifier *queue.Verifier
 	// Queue takes messages back.
 	Queue queue.Inserter
+	// Kept is how long a letter is kept, Most how many are.
+	Kept time.Duration
+	Most int64
 }
 
 // Letters are a tenant's dead letters.

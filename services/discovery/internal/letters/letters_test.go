@@ -3,6 +3,7 @@ package letters_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -291,6 +292,50 @@ func TestLettersPage(t *testing.T) {
 	}
 	if len(seen) != 4 || seen[0] != 4 || seen[3] != 1 {
 		t.Errorf("pages hold jobs %v, want 4 to 1", seen)
+	}
+}
+
+// Letters are bounded in number and age, those settled go first, and whatever goes is on the record or stays.
+func TestLettersAreBounded(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	inserter, err := queuepg.NewInserter("queue")
+	must(t, err)
+	e.Letters = letters.New(letters.Config{Wide: e.Wide, Verifier: e.Verifier, Queue: inserter, Kept: 24 * time.Hour, Most: 4})
+	const kept = 4
+	for job := range int64(6) {
+		e.keep(t, job+1, queue.Message{}, discoveryv1.DeadLetterCause_DEAD_LETTER_CAUSE_MALFORMED)
+	}
+	_, err = e.Drop(e.admin, e.newest(t).GetId(), why)
+	must(t, err)
+	jobs := func() string {
+		var text string
+		must(t, e.Super.QueryRow(t.Context(), "SELECT string_agg(job_id::text, ' ' ORDER BY id) FROM discovery.dead_letters").Scan(&text))
+		return text
+	}
+	e.Exec(t, "ALTER TABLE audit.inbox RENAME TO gone")
+	if err := e.PruneOnce(t.Context()); err == nil || jobs() != "1 2 3 4 5 6" {
+		t.Errorf("without a record: %v, left are %s", err, jobs())
+	}
+	e.Exec(t, "ALTER TABLE audit.gone RENAME TO inbox")
+	must(t, e.PruneOnce(t.Context()))
+	if jobs() != "2 3 4 5" {
+		t.Errorf("of six letters, the newest of them dropped, %d are to be kept; left are %s", kept, jobs())
+	}
+	e.Exec(t, "UPDATE discovery.dead_letters SET created_at = now() - interval '25 hours' WHERE job_id = 4")
+	must(t, e.PruneOnce(t.Context()))
+	must(t, e.PruneOnce(t.Context()))
+	if jobs() != "2 3 5" {
+		t.Errorf("of letters that are kept a day, 4 is older; left are %s", jobs())
+	}
+	var pruned []string
+	for _, ev := range e.events(t) {
+		if ev.GetAction() == "queue.dead_letters.pruned" {
+			pruned = append(pruned, fmt.Sprint(ev.GetActor(), " ", ev.GetBefore().AsMap()))
+		}
+	}
+	if got := strings.Join(pruned, "; "); got != "workload:discovery map[count:2 waiting:1]; workload:discovery map[count:1 waiting:1]" {
+		t.Errorf("on the record: %s", got)
 	}
 }
 

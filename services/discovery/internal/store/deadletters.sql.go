@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"a3os.app/libs/id"
 )
@@ -164,6 +165,46 @@ func (q *Queries) LockDeadLetter(ctx context.Context, publicID id.DeadLetter) (D
 		&i.SettledReason,
 	)
 	return i, err
+}
+
+const pruneDeadLetters = `-- name: PruneDeadLetters :many
+WITH placed AS (
+    SELECT id, row_number() OVER (ORDER BY state = 'waiting' DESC, id DESC) AS place FROM discovery.dead_letters
+)
+DELETE FROM discovery.dead_letters d USING placed p
+WHERE d.id = p.id AND (d.created_at < $1::timestamptz OR p.place > $2::bigint)
+RETURNING d.state, d.created_at
+`
+
+type PruneDeadLettersParams struct {
+	Before time.Time
+	Most   int64
+}
+
+type PruneDeadLettersRow struct {
+	State     string
+	CreatedAt time.Time
+}
+
+// Deletes what is older than a time, and what is past a number: of those that still wait the newest are kept first.
+func (q *Queries) PruneDeadLetters(ctx context.Context, arg PruneDeadLettersParams) ([]PruneDeadLettersRow, error) {
+	rows, err := q.db.Query(ctx, pruneDeadLetters, arg.Before, arg.Most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PruneDeadLettersRow
+	for rows.Next() {
+		var i PruneDeadLettersRow
+		if err := rows.Scan(&i.State, &i.CreatedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const settleDeadLetter = `-- name: SettleDeadLetter :one

@@ -27,3 +27,12 @@ RETURNING *;
 -- name: SliceOfRun :one
 -- How a run stands, over all workspaces: for a message whose envelope names the workspace.
 SELECT state, slice, attempt FROM discovery.runs WHERE workspace_id = $1 AND id = $2;
+
+-- name: PruneDeadLetters :many
+-- Deletes what is older than a time, and what is past a number: of those that still wait the newest are kept first.
+WITH placed AS (
+    SELECT id, row_number() OVER (ORDER BY state = 'waiting' DESC, id DESC) AS place FROM discovery.dead_letters
+)
+DELETE FROM discovery.dead_letters d USING placed p
+WHERE d.id = p.id AND (d.created_at < sqlc.arg(before)::timestamptz OR p.place > sqlc.arg(most)::bigint)
+RETURNING d.state, d.created_at;

@@ -530,6 +530,61 @@ func (x *ReportDeadLetterRequest) GetAttempt() uint32 {
 	return 0
 }
 
+// DeadLettersPruned is what an event says of letters that were deleted because they were too old or too many.
+type DeadLettersPruned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many they were.
+	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// How many of them nobody had retried or dropped.
+	Waiting       int64 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLettersPruned) Reset() {
+	*x = DeadLettersPruned{}
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLettersPruned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLettersPruned) ProtoMessage() {}
+
+func (x *DeadLettersPruned) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLettersPruned.ProtoReflect.Descriptor instead.
+func (*DeadLettersPruned) Descriptor() ([]byte, []int) {
+	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DeadLettersPruned) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *DeadLettersPruned) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
 // ReportDeadLetterResponse is empty.
 type ReportDeadLetterResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -539,7 +594,7 @@ type ReportDeadLetterResponse struct {
 
 func (x *ReportDeadLetterResponse) Reset() {
 	*x = ReportDeadLetterResponse{}
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[3]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +606,7 @@ func (x *ReportDeadLetterResponse) String() string {
 func (*ReportDeadLetterResponse) ProtoMessage() {}
 
 func (x *ReportDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[3]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +619,7 @@ func (x *ReportDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*ReportDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{3}
+	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{4}
 }
 
 // ListDeadLettersRequest asks for a page.
@@ -582,7 +637,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[4]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +649,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[4]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +662,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{4}
+	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListDeadLettersRequest) GetPageSize() int32 {
@@ -644,7 +699,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[5]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +711,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[5]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +724,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{5}
+	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -697,7 +752,7 @@ type GetDeadLetterRequest struct {
 
 func (x *GetDeadLetterRequest) Reset() {
 	*x = GetDeadLetterRequest{}
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[6]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +764,7 @@ func (x *GetDeadLetterRequest) String() string {
 func (*GetDeadLetterRequest) ProtoMessage() {}
 
 func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[6]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +777,7 @@ func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{6}
+	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetDeadLetterRequest) GetDeadLetterId() string {
@@ -745,7 +800,7 @@ type RetryDeadLetterRequest struct {
 
 func (x *RetryDeadLetterRequest) Reset() {
 	*x = RetryDeadLetterRequest{}
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[7]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +812,7 @@ func (x *RetryDeadLetterRequest) String() string {
 func (*RetryDeadLetterRequest) ProtoMessage() {}
 
 func (x *RetryDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[7]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +825,7 @@ func (x *RetryDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*RetryDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{7}
+	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RetryDeadLetterRequest) GetDeadLetterId() string {
@@ -800,7 +855,7 @@ type DropDeadLetterRequest struct {
 
 func (x *DropDeadLetterRequest) Reset() {
 	*x = DropDeadLetterRequest{}
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[8]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +867,7 @@ func (x *DropDeadLetterRequest) String() string {
 func (*DropDeadLetterRequest) ProtoMessage() {}
 
 func (x *DropDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[8]
+	mi := &file_a3os_discovery_v1_deadletters_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +880,7 @@ func (x *DropDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{8}
+	return file_a3os_discovery_v1_deadletters_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DropDeadLetterRequest) GetDeadLetterId() string {
@@ -887,7 +942,10 @@ const file_a3os_discovery_v1_deadletters_proto_rawDesc = "" +
 	"\benvelope\x18\x03 \x01(\fB\b\xbaH\x05z\x03\x18\x80@R\benvelope\x12\"\n" +
 	"\apayload\x18\x04 \x01(\fB\b\xbaH\x05z\x03\x18\x80@R\apayload\x12B\n" +
 	"\x05cause\x18\x05 \x01(\x0e2\".a3os.discovery.v1.DeadLetterCauseB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05cause\x12#\n" +
-	"\aattempt\x18\x06 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=R\aattempt\"\x1a\n" +
+	"\aattempt\x18\x06 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=R\aattempt\"C\n" +
+	"\x11DeadLettersPruned\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x03R\awaiting\"\x1a\n" +
 	"\x18ReportDeadLetterResponse\"\xae\x01\n" +
 	"\x16ListDeadLettersRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
@@ -944,39 +1002,40 @@ func file_a3os_discovery_v1_deadletters_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_discovery_v1_deadletters_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_a3os_discovery_v1_deadletters_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_a3os_discovery_v1_deadletters_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_a3os_discovery_v1_deadletters_proto_goTypes = []any{
 	(DeadLetterCause)(0),             // 0: a3os.discovery.v1.DeadLetterCause
 	(DeadLetterState)(0),             // 1: a3os.discovery.v1.DeadLetterState
 	(*DeadLetter)(nil),               // 2: a3os.discovery.v1.DeadLetter
 	(*DeadLetterMessage)(nil),        // 3: a3os.discovery.v1.DeadLetterMessage
 	(*ReportDeadLetterRequest)(nil),  // 4: a3os.discovery.v1.ReportDeadLetterRequest
-	(*ReportDeadLetterResponse)(nil), // 5: a3os.discovery.v1.ReportDeadLetterResponse
-	(*ListDeadLettersRequest)(nil),   // 6: a3os.discovery.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),  // 7: a3os.discovery.v1.ListDeadLettersResponse
-	(*GetDeadLetterRequest)(nil),     // 8: a3os.discovery.v1.GetDeadLetterRequest
-	(*RetryDeadLetterRequest)(nil),   // 9: a3os.discovery.v1.RetryDeadLetterRequest
-	(*DropDeadLetterRequest)(nil),    // 10: a3os.discovery.v1.DropDeadLetterRequest
-	(*timestamppb.Timestamp)(nil),    // 11: google.protobuf.Timestamp
+	(*DeadLettersPruned)(nil),        // 5: a3os.discovery.v1.DeadLettersPruned
+	(*ReportDeadLetterResponse)(nil), // 6: a3os.discovery.v1.ReportDeadLetterResponse
+	(*ListDeadLettersRequest)(nil),   // 7: a3os.discovery.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),  // 8: a3os.discovery.v1.ListDeadLettersResponse
+	(*GetDeadLetterRequest)(nil),     // 9: a3os.discovery.v1.GetDeadLetterRequest
+	(*RetryDeadLetterRequest)(nil),   // 10: a3os.discovery.v1.RetryDeadLetterRequest
+	(*DropDeadLetterRequest)(nil),    // 11: a3os.discovery.v1.DropDeadLetterRequest
+	(*timestamppb.Timestamp)(nil),    // 12: google.protobuf.Timestamp
 }
 var file_a3os_discovery_v1_deadletters_proto_depIdxs = []int32{
 	1,  // 0: a3os.discovery.v1.DeadLetter.state:type_name -> a3os.discovery.v1.DeadLetterState
 	0,  // 1: a3os.discovery.v1.DeadLetter.cause:type_name -> a3os.discovery.v1.DeadLetterCause
-	11, // 2: a3os.discovery.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
+	12, // 2: a3os.discovery.v1.DeadLetter.created_at:type_name -> google.protobuf.Timestamp
 	3,  // 3: a3os.discovery.v1.DeadLetter.message:type_name -> a3os.discovery.v1.DeadLetterMessage
-	11, // 4: a3os.discovery.v1.DeadLetter.settled_at:type_name -> google.protobuf.Timestamp
-	11, // 5: a3os.discovery.v1.DeadLetterMessage.issued_at:type_name -> google.protobuf.Timestamp
-	11, // 6: a3os.discovery.v1.DeadLetterMessage.expires_at:type_name -> google.protobuf.Timestamp
+	12, // 4: a3os.discovery.v1.DeadLetter.settled_at:type_name -> google.protobuf.Timestamp
+	12, // 5: a3os.discovery.v1.DeadLetterMessage.issued_at:type_name -> google.protobuf.Timestamp
+	12, // 6: a3os.discovery.v1.DeadLetterMessage.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 7: a3os.discovery.v1.ReportDeadLetterRequest.cause:type_name -> a3os.discovery.v1.DeadLetterCause
 	1,  // 8: a3os.discovery.v1.ListDeadLettersRequest.state:type_name -> a3os.discovery.v1.DeadLetterState
 	2,  // 9: a3os.discovery.v1.ListDeadLettersResponse.dead_letters:type_name -> a3os.discovery.v1.DeadLetter
 	4,  // 10: a3os.discovery.v1.DeadLetterReportService.ReportDeadLetter:input_type -> a3os.discovery.v1.ReportDeadLetterRequest
-	6,  // 11: a3os.discovery.v1.DeadLetterService.ListDeadLetters:input_type -> a3os.discovery.v1.ListDeadLettersRequest
-	8,  // 12: a3os.discovery.v1.DeadLetterService.GetDeadLetter:input_type -> a3os.discovery.v1.GetDeadLetterRequest
-	9,  // 13: a3os.discovery.v1.AdminDeadLetterService.RetryDeadLetter:input_type -> a3os.discovery.v1.RetryDeadLetterRequest
-	10, // 14: a3os.discovery.v1.AdminDeadLetterService.DropDeadLetter:input_type -> a3os.discovery.v1.DropDeadLetterRequest
-	5,  // 15: a3os.discovery.v1.DeadLetterReportService.ReportDeadLetter:output_type -> a3os.discovery.v1.ReportDeadLetterResponse
-	7,  // 16: a3os.discovery.v1.DeadLetterService.ListDeadLetters:output_type -> a3os.discovery.v1.ListDeadLettersResponse
+	7,  // 11: a3os.discovery.v1.DeadLetterService.ListDeadLetters:input_type -> a3os.discovery.v1.ListDeadLettersRequest
+	9,  // 12: a3os.discovery.v1.DeadLetterService.GetDeadLetter:input_type -> a3os.discovery.v1.GetDeadLetterRequest
+	10, // 13: a3os.discovery.v1.AdminDeadLetterService.RetryDeadLetter:input_type -> a3os.discovery.v1.RetryDeadLetterRequest
+	11, // 14: a3os.discovery.v1.AdminDeadLetterService.DropDeadLetter:input_type -> a3os.discovery.v1.DropDeadLetterRequest
+	6,  // 15: a3os.discovery.v1.DeadLetterReportService.ReportDeadLetter:output_type -> a3os.discovery.v1.ReportDeadLetterResponse
+	8,  // 16: a3os.discovery.v1.DeadLetterService.ListDeadLetters:output_type -> a3os.discovery.v1.ListDeadLettersResponse
 	2,  // 17: a3os.discovery.v1.DeadLetterService.GetDeadLetter:output_type -> a3os.discovery.v1.DeadLetter
 	2,  // 18: a3os.discovery.v1.AdminDeadLetterService.RetryDeadLetter:output_type -> a3os.discovery.v1.DeadLetter
 	2,  // 19: a3os.discovery.v1.AdminDeadLetterService.DropDeadLetter:output_type -> a3os.discovery.v1.DeadLetter
@@ -998,7 +1057,7 @@ func file_a3os_discovery_v1_deadletters_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_discovery_v1_deadletters_proto_rawDesc), len(file_a3os_discovery_v1_deadletters_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
