@@ -328,6 +328,13 @@ func TestSiblingFollowsRevocationsAndRenewsItsCertificate(t *testing.T) {
 	if fault.KindOf(err) != fault.InvalidArgument {
 		t.Errorf("a request that is none: %v", err)
 	}
+	// Names that the plane gives are not certified anew for whoever has one in the tenant's trust domain.
+	for _, name := range []string{workload.Provisioner, workload.Operator, workload.OperatorPrefix + "ann"} {
+		c := must(rpc.ToWorkload(p.transport(name), p.identity("iam"), iamv1connect.NewCertificateServiceClient))(t)
+		if _, err := c.IssueCertificate(t.Context(), connect.NewRequest(&iamv1.IssueCertificateRequest{Csr: csr})); fault.KindOf(err) != fault.PermissionDenied {
+			t.Errorf("a certificate of %s: %v", name, err)
+		}
+	}
 }
 
 func TestConfigurationNamesEveryVariable(t *testing.T) {

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -183,7 +184,15 @@ func TestProvisionerOfATenantReachesThatTenantAlone(t *testing.T) {
 	wantKind(t, state(globex, proof(other)), fault.NotFound, "the state of another tenant")
 	wantKind(t, state(globex, proof(mine)), fault.NotFound, "the state of another tenant under its own lease")
 	wantKind(t, state(acme, proof(other)), fault.NotFound, "its own state under another tenant's lease")
+	// iam holds an intermediate of the tenant's authority, so a taken-over one can sign itself this name: without the token of a lease,
+	// which only the operator's process and its child have, it changes nothing.
 	wantReason(t, state(acme, nil), "LEASE_LOST", "its own state under no lease")
+	guessed := proof(mine)
+	guessed.LeaseToken = strings.Repeat("0", len(guessed.GetLeaseToken()))
+	wantReason(t, state(acme, guessed), "LEASE_LOST", "its own state under a lease's token that was guessed")
+	_, err = ops.RecordStep(t.Context(), &registryv1.RecordStepRequest{OperationId: mine.GetOperation().GetId(), LeaseToken: guessed.GetLeaseToken(),
+		Step: "unpublish", State: registryv1.StepState_STEP_STATE_DONE})
+	wantReason(t, err, "LEASE_LOST", "a step under a token that was guessed")
 	set := &registryv1.ServiceSet{CaCertificatesPem: string(acme.root.CertificatePEM()), Components: acme.set.GetComponents()}
 	fresh, _ := authority(t, h.domain(acme.id))
 	set.CaCertificatesPem = string(fresh.CertificatePEM())
