@@ -132,7 +132,9 @@ func (s *licences) list(ctx context.Context, q *store.Queries, tenant id.Tenant,
 	for _, row := range rows {
 		l, err := s.issued(ctx, row)
 		if err != nil {
-			return nil, err
+			// The others are shown all the same, and the next one can be issued beyond this one's serial.
+			l = &registryv1.IssuedLicence{Licence: &registryv1.Licence{TenantId: row.TenantID.String(), Serial: row.Serial}, File: row.File, Actor: row.Actor,
+				Reason: row.Reason, PutAt: timestamppb.New(row.PutAt), Refused: err.Error()}
 		}
 		res.Licences = append(res.Licences, l)
 	}

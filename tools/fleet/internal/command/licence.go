@@ -129,6 +129,10 @@ func (a *app) licenceTable(all []*registryv1.IssuedLicence) error {
 	var rows [][]string
 	for _, i := range all {
 		l := i.GetLicence()
+		if i.GetRefused() != "" {
+			rows = append(rows, []string{strconv.FormatInt(l.GetSerial(), 10), "not believed", "-", "-", "-", "-", "-", "-", i.GetReason()})
+			continue
+		}
 		rows = append(rows, []string{strconv.FormatInt(l.GetSerial(), 10), l.GetPlan(), strings.Join(l.GetFeatures(), ","), strings.Join(l.GetConnectors(), ","),
 			strconv.FormatInt(l.GetSeats(), 10), since(l.GetValidFrom()), since(l.GetValidUntil()), strconv.Itoa(int(l.GetGraceDays())), i.GetReason()})
 	}

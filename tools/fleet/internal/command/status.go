@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +71,7 @@ func worst(f standing.Fleet) standing.Severity {
 	for _, t := range f.Tenants {
 		w = max(w, t.Severity)
 	}
-	for _, s := range f.Strays {
+	for _, s := range slices.Concat(f.Findings, f.Strays) {
 		w = max(w, s.Severity)
 	}
 	return w
@@ -131,6 +132,9 @@ func (a *app) standing(f standing.Fleet) error {
 		if _, err := fmt.Fprintf(a.out, "\nnot seen: %s\n", b); err != nil {
 			return err
 		}
+	}
+	if err := a.findings("the plane", f.Findings); err != nil {
+		return err
 	}
 	if err := a.findings("no tenant's", f.Strays); err != nil {
 		return err

@@ -22,7 +22,7 @@ func (p *Plane) Standing(ctx context.Context) (standing.Fleet, error) {
 		return standing.Fleet{}, err
 	}
 	defer conn.Close()
-	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.platform, Own: p.own.Name()})
+	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.platform, Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery})
 }
 
 // Targets are the processes of the control plane that tell figures, and where.

@@ -30,6 +30,10 @@ type Fleet struct {
 	At time.Time `json:"at"`
 	// Blind says what could not be asked, a sentence each: what it would have told is unknown.
 	Blind []string `json:"blind"`
+	// LastBackup is when the newest good one of the plane's own registry was made; zero where none is known.
+	LastBackup time.Time `json:"last_backup,omitzero"`
+	// Findings are about the plane itself, the worst first.
+	Findings []Finding `json:"findings"`
 	// Strays are findings about what is no tenant's.
 	Strays []Finding `json:"strays"`
 	// Tenants, those in trouble first.
@@ -52,11 +56,13 @@ type Source struct {
 	Platform Platform
 	// Own is the name of the plane's own set.
 	Own string
+	// BackupEvery is how often each set is backed up by itself; zero for never.
+	BackupEvery time.Duration
 }
 
 // Ask makes the page. It fails only where the registry can't be asked; a platform that can't be is told on the page.
 func Ask(ctx context.Context, s Source) (Fleet, error) {
-	f := Fleet{Plane: s.Plane, Platform: s.Platform.Name(), At: time.Now().UTC(), Blind: []string{}, Strays: []Finding{}, Tenants: []Tenant{}}
+	f := Fleet{Plane: s.Plane, Platform: s.Platform.Name(), At: time.Now().UTC(), Blind: []string{}, Findings: []Finding{}, Strays: []Finding{}, Tenants: []Tenant{}}
 	if where, err := s.Platform.Where(ctx); err == nil {
 		f.Account, f.Region = where.Account, where.Region
 	}
@@ -76,8 +82,13 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	blind("the figures could not be read", err)
 	operations, err = unfinished(ctx, s.Registry)
 	blind("the operations could not be read", err)
-	backups, err := newestBackups(ctx, s.Registry)
+	saved, err := newestBackups(ctx, s.Registry)
 	blind("the backups could not be read", err)
+	saves := err == nil
+	if saves {
+		f.LastBackup = saved[""].Good
+		f.Findings = append(f.Findings, backups(saved[""], firstMade(statuses), f.At, s.BackupEvery, s.Own)...)
+	}
 	known := false
 	if c, ok := s.Platform.(platform.Census); ok {
 		census, err = c.Census(ctx)
@@ -88,14 +99,13 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	}
 	for _, status := range statuses {
 		id := status.GetTenant().GetId()
-		seen := Seen{Status: status, Figures: figures[id], Platform: census[id], PlatformKnown: known, Operation: operations[id], Now: f.At}
+		seen := Seen{Status: status, Figures: figures[id], Platform: census[id], PlatformKnown: known, Operation: operations[id],
+			Backups: saved[id], BackupsKnown: saves, BackupEvery: s.BackupEvery, Now: f.At}
 		delete(census, id)
 		if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED && len(seen.Platform) == 0 && seen.Operation == nil {
 			continue // it is gone, as it should be
 		}
-		t := Of(seen)
-		t.LastBackup = backups[id]
-		f.Tenants = append(f.Tenants, t)
+		f.Tenants = append(f.Tenants, Of(seen))
 	}
 	delete(census, s.Own)
 	for _, name := range sorted(census) {
@@ -106,19 +116,36 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	return f, nil
 }
 
-// newestBackups is as of when the newest backup of each tenant is that could be restored.
-func newestBackups(ctx context.Context, conn grpc.ClientConnInterface) (map[string]time.Time, error) {
+// firstMade is when the first tenant was made: the registry has something to lose since then.
+func firstMade(all []*registryv1.TenantStatus) time.Time {
+	first := time.Now()
+	for _, t := range all {
+		if at := t.GetTenant().GetCreatedAt(); at.IsValid() && at.AsTime().Before(first) {
+			first = at.AsTime()
+		}
+	}
+	return first
+}
+
+// newestBackups are, of each tenant and, without a name, of the plane's own registry, the newest backup that could be restored and the newest
+// attempt.
+func newestBackups(ctx context.Context, conn grpc.ClientConnInterface) (map[string]Backups, error) {
 	req := &registryv1.ListBackupsRequest{}
-	out := map[string]time.Time{}
+	out := map[string]Backups{}
 	for {
 		res, err := registryv1.NewBackupServiceClient(conn).ListBackups(ctx, req)
 		if err != nil {
 			return nil, err
 		}
 		for _, b := range res.GetBackups() {
-			if at := b.GetTakenAt().AsTime(); b.GetVerifiedAt().IsValid() && at.After(out[b.GetTenantId()]) {
-				out[b.GetTenantId()] = at
+			known, at := out[b.GetTenantId()], b.GetTakenAt().AsTime()
+			if b.GetVerifiedAt().IsValid() && at.After(known.Good) {
+				known.Good = at
 			}
+			if at.After(known.Tried) {
+				known.Tried, known.Failure = at, b.GetFailure()
+			}
+			out[b.GetTenantId()] = known
 		}
 		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
 			return out, nil

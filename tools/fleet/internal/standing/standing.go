@@ -10,6 +10,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/licence"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -117,6 +118,10 @@ type Seen struct {
 	PlatformKnown bool
 	// Operation is the unfinished one; nil for none.
 	Operation *registryv1.Operation
+	// Backups of the set, meaningless where BackupsKnown is false; one is made every BackupEvery, zero for never.
+	Backups      Backups
+	BackupsKnown bool
+	BackupEvery  time.Duration
 	// Now is the registry's clock as near as it is known.
 	Now time.Time
 }
@@ -146,7 +151,14 @@ func Of(s Seen) Tenant {
 			out.Running = append(out.Running, v)
 		}
 	}
-	out.Findings = slices.Concat(operation(s), health(s, out), load(s, out), drift(s, out))
+	if l := s.Status.GetLicence(); l != nil {
+		out.Licence = licence.StateWord(l.GetState())
+	}
+	out.LastBackup = s.Backups.Good
+	out.Findings = slices.Concat(operation(s), health(s, out), load(s, out), drift(s, out), licensed(s, out))
+	if s.BackupsKnown && t.GetState() != registryv1.TenantState_TENANT_STATE_OFFBOARDED {
+		out.Findings = append(out.Findings, backups(s.Backups, t.GetCreatedAt().AsTime(), s.Now, s.BackupEvery, out.Slug)...)
+	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int { return cmp.Compare(b.Severity, a.Severity) })
 	if out.Findings == nil {
 		out.Findings = []Finding{}

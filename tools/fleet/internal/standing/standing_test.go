@@ -46,6 +46,20 @@ func state(to registryv1.TenantState) func(*standing.Seen) {
 	return func(s *standing.Seen) { s.Status.Tenant.State = to }
 }
 
+func licensed(is registryv1.LicenceState, left time.Duration) func(*standing.Seen) {
+	return func(s *standing.Seen) {
+		s.Status.Licence = &registryv1.LicenceReport{Serial: 1, State: is, ValidUntil: timestamppb.New(now.Add(left))}
+	}
+}
+
+// saved is a tenant of a year ago, whose backups are made every day.
+func saved(b standing.Backups) func(*standing.Seen) {
+	return func(s *standing.Seen) {
+		s.Status.Tenant.CreatedAt = timestamppb.New(now.AddDate(-1, 0, 0))
+		s.Backups, s.BackupsKnown, s.BackupEvery = b, true, 24*time.Hour
+	}
+}
+
 func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 	lease := func(until time.Duration) *registryv1.Operation {
 		return &registryv1.Operation{Id: "opr_1", Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE,
@@ -102,6 +116,37 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 		{"on its way, when nothing is drift", func(s *standing.Seen) {
 			s.Operation, s.Platform[0].Release, s.Status.Reports[1].Release = lease(time.Minute), other, other
 		}, []string{"operation"}, standing.Notice, "ada on vm works on its upgrade, at start"},
+		{"a licence that holds", licensed(registryv1.LicenceState_LICENCE_STATE_VALID, 90*24*time.Hour), nil, standing.Well, ""},
+		{"a licence near its end", licensed(registryv1.LicenceState_LICENCE_STATE_EXPIRING, 5*24*time.Hour), []string{"licence_expiring"}, standing.Notice, "5 days more"},
+		{"a licence in its days of grace", licensed(registryv1.LicenceState_LICENCE_STATE_GRACE, -3*24*time.Hour), []string{"licence_grace"}, standing.Warning, "3 days ago"},
+		{"a licence that ended", licensed(registryv1.LicenceState_LICENCE_STATE_EXPIRED, -90*24*time.Hour), []string{"licence_ended"}, standing.Critical, "expired"},
+		{"no licence", licensed(registryv1.LicenceState_LICENCE_STATE_NONE, 0), []string{"licence_ended"}, standing.Critical, "none"},
+		{"a licence that was refused, and a clock", func(s *standing.Seen) {
+			licensed(registryv1.LicenceState_LICENCE_STATE_VALID, time.Hour)(s)
+			s.Status.Licence.Refused, s.Status.Licence.ClockBehind = "no key that is trusted\nsigned it", true
+		}, []string{"licence_refused", "clock_behind"}, standing.Warning, "no key that is trusted…"},
+		{"a suspended tenant's licence", func(s *standing.Seen) {
+			licensed(registryv1.LicenceState_LICENCE_STATE_EXPIRED, -time.Hour)(s)
+			state(registryv1.TenantState_TENANT_STATE_SUSPENDED)(s)
+			s.Platform = nil
+		}, nil, standing.Well, ""},
+		{"backed up a day ago", saved(standing.Backups{Good: now.Add(-25 * time.Hour), Tried: now.Add(-25 * time.Hour)}), nil, standing.Well, ""},
+		{"backed up long ago", saved(standing.Backups{Good: now.Add(-40 * time.Hour), Tried: now.Add(-40 * time.Hour)}), []string{"backup_overdue"}, standing.Warning, "40 h old"},
+		{"never backed up", saved(standing.Backups{}), []string{"backup_overdue"}, standing.Warning, "no backup that could be restored"},
+		{"never backed up, and new", func(s *standing.Seen) {
+			saved(standing.Backups{})(s)
+			s.Status.Tenant.CreatedAt = timestamppb.New(now.Add(-time.Hour))
+		}, nil, standing.Well, ""},
+		{"a backup that failed after a good one", saved(standing.Backups{Good: now.Add(-20 * time.Hour), Tried: now.Add(-time.Minute), Failure: "the disk is full"}), []string{"backup_failed"}, standing.Warning, "60 s ago, came to nothing: the disk is full"},
+		{"one that fails for days", saved(standing.Backups{Good: now.Add(-80 * time.Hour), Tried: now.Add(-time.Minute), Failure: "the disk is full"}), []string{"backup_failed", "backup_overdue"}, standing.Warning, "the disk"},
+		{"backups that nobody asked for", func(s *standing.Seen) {
+			saved(standing.Backups{})(s)
+			s.BackupEvery = 0
+		}, nil, standing.Well, ""},
+		{"backups that can't be read", func(s *standing.Seen) {
+			saved(standing.Backups{})(s)
+			s.BackupsKnown = false
+		}, nil, standing.Well, ""},
 		{"left on its way", func(s *standing.Seen) { s.Operation = lease(-time.Minute) }, []string{"operation_left"}, standing.Warning, "was left at start"},
 	} {
 		got := standing.Of(well(c.change))

@@ -452,7 +452,7 @@ func (x *UsageReport) GetVerifierKey() string {
 // IssuedLicence is a licence that the registry keeps.
 type IssuedLicence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was signed.
+	// What was signed; of one that is not believed, tenant and serial that it is kept under, and nothing else.
 	Licence *Licence `protobuf:"bytes,1,opt,name=licence,proto3" json:"licence,omitempty"`
 	// The signed file.
 	File []byte `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
@@ -461,7 +461,9 @@ type IssuedLicence struct {
 	// Why.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When.
-	PutAt         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=put_at,json=putAt,proto3" json:"put_at,omitempty"`
+	PutAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=put_at,json=putAt,proto3" json:"put_at,omitempty"`
+	// Why it is not believed, though it is kept here: somebody wrote it past the registry, or its key is trusted no more. Empty where it is.
+	Refused       string `protobuf:"bytes,6,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,6 +531,13 @@ func (x *IssuedLicence) GetPutAt() *timestamppb.Timestamp {
 		return x.PutAt
 	}
 	return nil
+}
+
+func (x *IssuedLicence) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
 }
 
 // ListLicencesRequest names a tenant.
@@ -818,13 +827,14 @@ const file_a3os_registry_v1_licence_proto_rawDesc = "" +
 	"\x04note\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04note\x12-\n" +
 	"\fverifier_key\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\vverifierKey\"\xb9\x01\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x04R\vverifierKey\"\xd3\x01\n" +
 	"\rIssuedLicence\x123\n" +
 	"\alicence\x18\x01 \x01(\v2\x19.a3os.registry.v1.LicenceR\alicence\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\fR\x04file\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x121\n" +
-	"\x06put_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05putAt\"\x89\x01\n" +
+	"\x06put_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05putAt\x12\x18\n" +
+	"\arefused\x18\x06 \x01(\tR\arefused\"\x89\x01\n" +
 	"\x13ListLicencesRequest\x12!\n" +
 	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +

@@ -1,0 +1,85 @@
+package standing
+
+import (
+	"fmt"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/licence"
+)
+
+// Backups is what is known of a set's backups.
+type Backups struct {
+	// Good is as of when the newest one is that could be restored; zero for none.
+	Good time.Time
+	// Tried is when the newest attempt was made, and Failure what kept it from coming to anything; empty where it came out well.
+	Tried   time.Time
+	Failure string
+}
+
+// overdueAfter is how old the newest good backup may be: half a pace more than one that is made at its time.
+func overdueAfter(every time.Duration) time.Duration { return every + every/2 }
+
+// backups is about a set whose data are safe only where they are. since is when the set was made; every is the pace, zero where fleet makes none
+// by itself.
+func backups(b Backups, since, now time.Time, every time.Duration, slug string) []Finding {
+	const runbook = "docs/operations.md#backups-fail-or-are-overdue"
+	var out []Finding
+	if b.Failure != "" {
+		out = append(out, Finding{Kind: "backup_failed", Severity: Warning, Next: runbook,
+			Reason: fmt.Sprintf("its newest backup, %s ago, came to nothing: %s", age(now.Sub(b.Tried).Seconds()), firstLine(b.Failure))})
+	}
+	if every == 0 {
+		return out
+	}
+	next := "fleet backup --tenant " + slug
+	switch {
+	case b.Good.IsZero() && now.Sub(since) > overdueAfter(every):
+		out = append(out, Finding{Kind: "backup_overdue", Severity: Warning, Next: next, Reason: "it has no backup that could be restored"})
+	case !b.Good.IsZero() && now.Sub(b.Good) > overdueAfter(every):
+		out = append(out, Finding{Kind: "backup_overdue", Severity: Warning, Next: next,
+			Reason: fmt.Sprintf("its newest backup that could be restored is %s old, and one is made every %s", age(now.Sub(b.Good).Seconds()), age(every.Seconds()))})
+	}
+	return out
+}
+
+func firstLine(text string) string {
+	const most = 200
+	for i, r := range text {
+		if r == '\n' || i >= most {
+			return text[:i] + "…"
+		}
+	}
+	return text
+}
+
+// licensed is about what a set says of its licence. A set that says nothing of one is of a product, or a release, that knows none.
+func licensed(s Seen, t Tenant) []Finding {
+	l := s.Status.GetLicence()
+	if l == nil || !runs(s) {
+		return nil
+	}
+	const runbook = "docs/operations.md#licences"
+	var out []Finding
+	found := func(kind string, severity Severity, next, format string, args ...any) {
+		out = append(out, Finding{Kind: kind, Severity: severity, Reason: fmt.Sprintf(format, args...), Next: next})
+	}
+	issue := "fleet licence issue " + t.Slug
+	switch l.GetState() {
+	case registryv1.LicenceState_LICENCE_STATE_VALID, registryv1.LicenceState_LICENCE_STATE_UNSPECIFIED:
+	case registryv1.LicenceState_LICENCE_STATE_EXPIRING:
+		found("licence_expiring", Notice, issue, "its licence holds for %s more", age(l.GetValidUntil().AsTime().Sub(s.Now).Seconds()))
+	case registryv1.LicenceState_LICENCE_STATE_GRACE:
+		found("licence_grace", Warning, issue, "its licence ended %s ago and it lives on the days of grace", age(s.Now.Sub(l.GetValidUntil().AsTime()).Seconds()))
+	case registryv1.LicenceState_LICENCE_STATE_NONE, registryv1.LicenceState_LICENCE_STATE_NOT_YET, registryv1.LicenceState_LICENCE_STATE_EXPIRED:
+		found("licence_ended", Critical, issue, "its licence is %s: what is licensed can't be changed, all else goes on", licence.StateWord(l.GetState()))
+	}
+	if l.GetRefused() != "" {
+		found("licence_refused", Warning, "fleet licence show "+t.Slug, "it refused the last licence that it was handed: %s", firstLine(l.GetRefused()))
+	}
+	if l.GetClockBehind() {
+		found("clock_behind", Warning, runbook, "its clock is behind a time that it has seen")
+	}
+	return out
+}
