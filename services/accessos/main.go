@@ -66,6 +66,9 @@ func run(ctx context.Context, args, environ []string) int {
 	if len(args) == 2 && args[0] == asksReady {
 		return ready(ctx, args[1])
 	}
+	if len(args) == 1 && args[0] == placesFiles {
+		return place(environ)
+	}
 	if len(args) != 1 {
 		fmt.Fprintf(os.Stderr, "accessos: say which role to run: accessos ROLE, one of %s\n", names)
 		return exitUsage

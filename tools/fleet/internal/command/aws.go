@@ -1,0 +1,92 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+const renderHelp = `Print the CloudFormation template of a tenant's stack, or of the plane's where no tenant is named, made from its blueprint.
+The same set has the same template, byte for byte. Nothing is called and nothing is made.
+
+  fleet aws render --account 123456789012 --region eu-central-1 --domain a3os.example --release 1.2.3@sha256:… --image sha256:… > plane.json
+  fleet aws render … --tenant tnt_… --slug acme --tier dedicated > tenant.json`
+
+// renderFlags are what a template is rendered from, as it is typed.
+type renderFlags struct {
+	place                               stack.Place
+	tenant, slug, tier, release, digest string
+	stopped                             bool
+}
+
+func (a *app) awsCommand() *cobra.Command {
+	var f renderFlags
+	c := &cobra.Command{Use: "render", Short: "Print the template of a stack", Long: renderHelp, Args: exactly(), RunE: func(*cobra.Command, []string) error { return a.awsRender(f) }}
+	c.Flags().StringVar(&f.place.Account, "account", "", "account, twelve digits")
+	c.Flags().StringVar(&f.place.Region, "region", "", "Region")
+	c.Flags().StringVar(&f.place.Plane, "plane", "dev", "plane: dev or prod")
+	c.Flags().StringVar(&f.place.Domain, "domain", "", "name below which tenants have their hosts")
+	c.Flags().StringVar(&f.tenant, "tenant", "", "tenant whose stack it is; without one it is the plane's")
+	c.Flags().StringVar(&f.slug, "slug", "", "slug of the tenant")
+	c.Flags().StringVar(&f.tier, "tier", "dedicated", "tier of the tenant: database or dedicated")
+	c.Flags().StringVar(&f.release, "release", "", "release that it runs, version@sha256:…")
+	c.Flags().StringVar(&f.digest, "image", "", "digest of the release's image in the plane's repository, sha256:…")
+	c.Flags().BoolVar(&f.stopped, "stopped", false, "have services be there and run nothing")
+	return group("aws", "The platform aws", c)
+}
+
+func (a *app) awsRender(f renderFlags) error {
+	r, err := platform.ParseRelease(f.release)
+	if err != nil {
+		return usageError{fmt.Errorf("--release: %w", err)}
+	}
+	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped}
+	render := stack.Plane
+	if f.tenant == "" {
+		in.Set.Blueprint, err = blueprint.Plane()
+	} else {
+		render = stack.Tenant
+		in.Set, err = f.set()
+	}
+	if err != nil {
+		return err
+	}
+	template, err := render(in)
+	if err != nil {
+		return usageError{err}
+	}
+	text, err := template.JSON()
+	if err != nil {
+		return err
+	}
+	_, err = a.out.Write(text)
+	return err
+}
+
+// set is the tenant's that the flags name.
+func (f renderFlags) set() (platform.Set, error) {
+	b, err := blueprint.AccessOS()
+	if err != nil {
+		return platform.Set{}, err
+	}
+	tiers := map[string]registryv1.IsolationTier{"database": registryv1.IsolationTier_ISOLATION_TIER_DATABASE, "dedicated": registryv1.IsolationTier_ISOLATION_TIER_DEDICATED}
+	tier, ok := tiers[f.tier]
+	if !ok {
+		return platform.Set{}, usageError{fmt.Errorf("--tier is %q: it is database or dedicated", f.tier)}
+	}
+	tenant, err := id.ParseTenant(f.tenant)
+	if err != nil {
+		return platform.Set{}, usageError{fmt.Errorf("--tenant: %w", err)}
+	}
+	if f.slug == "" {
+		return platform.Set{}, usageError{fmt.Errorf("--slug is empty: name the tenant's slug, its people's host begins with it")}
+	}
+	return platform.Set{Blueprint: b, Tenant: tenant, Slug: f.slug, Tier: tier}, nil
+}

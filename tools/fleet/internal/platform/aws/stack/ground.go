@@ -1,0 +1,109 @@
+package stack
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/awslabs/goformation/v7/cloudformation/ec2"
+	"github.com/awslabs/goformation/v7/cloudformation/ecs"
+	"github.com/awslabs/goformation/v7/cloudformation/rds"
+)
+
+// The plane's network: two zones, each with a quarter for tasks, as each of them has an address, and a little for what faces the internet.
+const (
+	network        = "10.64.0.0/16"
+	privateNetwork = "10.64.%d.0/18"
+	publicNetwork  = "10.64.%d.0/24"
+	quarter        = 64
+	publicFrom     = 128
+	anywhere       = "0.0.0.0/0"
+)
+
+// zones are how subnets and what stands in them are told apart.
+var zones = []string{"A", "B"}
+
+// interfaces are the services of AWS that tasks reach inside of the network.
+var interfaces = []string{"ecr.api", "ecr.dkr", "logs", "secretsmanager", "kms", "sqs", "sts"}
+
+// ground is what the sets of an account and Region stand on, and what other stacks name of it. It holds nothing of a set.
+func (s *set) ground() {
+	s.parameter("S3PrefixList", "The managed prefix list of S3 in the Region, pl-…", nil)
+	vpc := s.add("Vpc", &ec2.VPC{CidrBlock: new(network), EnableDnsHostnames: new(true), EnableDnsSupport: new(true), Tags: s.tags()})
+	gateway := s.add("InternetGateway", &ec2.InternetGateway{Tags: s.tags()})
+	attached := s.add("InternetAttached", &ec2.VPCGatewayAttachment{VpcId: ref(vpc), InternetGatewayId: new(ref(gateway))})
+	public := s.add("PublicRoutes", &ec2.RouteTable{VpcId: ref(vpc), Tags: s.tags()})
+	s.add("PublicRoute", &ec2.Route{RouteTableId: ref(public), DestinationCidrBlock: new(anywhere), GatewayId: new(ref(gateway)), AWSCloudFormationDependsOn: []string{attached}})
+	var tables []string
+	for i, zone := range zones {
+		tables = append(tables, s.zone(i, zone, vpc, public, attached))
+	}
+	s.endpoints(vpc, tables)
+	s.add("DatabaseSubnets", &rds.DBSubnetGroup{DBSubnetGroupDescription: "Database servers of the plane", SubnetIds: s.subnets(), Tags: s.tags()})
+	s.add("Cluster", &ecs.Cluster{ClusterName: new(s.place.cluster()), ClusterSettings: []ecs.Cluster_ClusterSettings{{Name: new("containerInsights"), Value: new("enabled")}}, Tags: s.tags()})
+	s.passes("PlaneClients", "Who calls the registry", groupID("registry"), s.api())
+	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", "PlaneClients"} {
+		s.exports(name, s.own(name))
+	}
+	s.exports("Gateway", ref(groupID("gateway")))
+	s.exports("S3PrefixList", ref("S3PrefixList"))
+}
+
+// own is a resource of this template, by what others need of it.
+func (s *set) own(id string) string {
+	switch s.Resources[id].(type) {
+	case *ec2.SecurityGroup:
+		return attribute(id, "GroupId")
+	default:
+		return ref(id)
+	}
+}
+
+func (s *set) exports(name, value string) {
+	s.Outputs[name] = Output{Value: value, Export: &Export{Name: s.place.export(name)}}
+}
+
+// zone is a private subnet, with its own way out, and a public one. It answers the private one's routes.
+func (s *set) zone(i int, zone, vpc, public, attached string) string {
+	at := function("Fn::Select", []any{i, map[string]string{"Fn::GetAZs": ""}})
+	outer := s.add("PublicSubnet"+zone, &ec2.Subnet{VpcId: ref(vpc), CidrBlock: new(fmt.Sprintf(publicNetwork, publicFrom+i)), AvailabilityZone: new(at), MapPublicIpOnLaunch: new(false), Tags: s.tags()})
+	s.add("PublicRoutesOf"+zone, &ec2.SubnetRouteTableAssociation{SubnetId: ref(outer), RouteTableId: ref(public)})
+	address := s.add("Address"+zone, &ec2.EIP{Domain: new("vpc"), Tags: s.tags(), AWSCloudFormationDependsOn: []string{attached}})
+	nat := s.add("Nat"+zone, &ec2.NatGateway{SubnetId: ref(outer), AllocationId: new(attribute(address, "AllocationId")), Tags: s.tags()})
+	inner := s.add("Subnet"+zone, &ec2.Subnet{VpcId: ref(vpc), CidrBlock: new(fmt.Sprintf(privateNetwork, quarter*i)), AvailabilityZone: new(at), MapPublicIpOnLaunch: new(false), Tags: s.tags()})
+	table := s.add("PrivateRoutes"+zone, &ec2.RouteTable{VpcId: ref(vpc), Tags: s.tags()})
+	s.add("PrivateRoute"+zone, &ec2.Route{RouteTableId: ref(table), DestinationCidrBlock: new(anywhere), NatGatewayId: new(ref(nat))})
+	s.add("PrivateRoutesOf"+zone, &ec2.SubnetRouteTableAssociation{SubnetId: ref(inner), RouteTableId: ref(table)})
+	return ref(table)
+}
+
+// endpoints are the ways to AWS that stay inside of the network. Their policy is a wall of its own: nobody of another account asks through
+// them, and nothing of another account is asked for, so that data can't be carried off to a bucket of somebody's.
+func (s *set) endpoints(vpc string, tables []string) {
+	group := s.add("Endpoints", &ec2.SecurityGroup{GroupDescription: "The ways to the services of AWS", VpcId: new(ref(vpc)), Tags: s.tags(), SecurityGroupEgress: nowhere(),
+		SecurityGroupIngress: []ec2.SecurityGroup_Ingress{{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(network), Description: new("The plane's network")}}})
+	for _, name := range interfaces {
+		id := "To" + logical(strings.ReplaceAll(name, ".", "-"))
+		s.add(id, &ec2.VPCEndpoint{VpcId: ref(vpc), ServiceName: "com.amazonaws." + s.place.Region + "." + name, VpcEndpointType: new("Interface"), PrivateDnsEnabled: new(true),
+			SubnetIds: s.subnets(), SecurityGroupIds: []string{attribute(group, "GroupId")}, PolicyDocument: document(s.ofTheAccount(nil))})
+	}
+	// Layers of images lie in a bucket of AWS's own.
+	layers := []string{"arn:aws:s3:::prod-" + s.place.Region + "-starport-layer-bucket/*"}
+	s.add("ToS3", &ec2.VPCEndpoint{VpcId: ref(vpc), ServiceName: "com.amazonaws." + s.place.Region + ".s3", VpcEndpointType: new("Gateway"), RouteTableIds: tables,
+		PolicyDocument: document(s.ofTheAccount([]string{"s3:*"}), statement{Sid: "LayersOfImages", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:GetObject"}, Resource: layers})})
+}
+
+// ofTheAccount lets the account's own principals reach the account's own resources.
+func (s *set) ofTheAccount(actions []string) statement {
+	if actions == nil {
+		actions = []string{"*"}
+	}
+	return statement{Sid: "OfTheAccount", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: actions, Resource: []string{"*"},
+		Condition: map[string]any{"StringEquals": when{"aws:PrincipalAccount": s.place.Account, "aws:ResourceAccount": s.place.Account}}}
+}
+
+// passes is a group whose members reach another group's port; being in it is being let in.
+func (s *set) passes(id, description, to string, port int) {
+	s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
+	s.add(id+"Out", &ec2.SecurityGroupEgress{GroupId: ref(id), IpProtocol: tcp, FromPort: new(port), ToPort: new(port), DestinationSecurityGroupId: new(ref(to)), Description: new(description)})
+	s.add(id+"In", &ec2.SecurityGroupIngress{GroupId: new(ref(to)), IpProtocol: tcp, FromPort: new(port), ToPort: new(port), SourceSecurityGroupId: new(ref(id)), Description: new(description)})
+}

@@ -1,0 +1,98 @@
+package stack
+
+import (
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/awslabs/goformation/v7/cloudformation/kms"
+	"github.com/awslabs/goformation/v7/cloudformation/policies"
+)
+
+// keyID is the set's key in its template.
+const keyID = "Key"
+
+// shredAfter is how many days a key waits for its deletion, in which it can be taken back: the most that KMS knows.
+const shredAfter = 30
+
+// key is what all data of the set is encrypted under: destroyed, it takes every copy along. A stack that is deleted leaves it, for its
+// deletion is a step of its own.
+func (s *set) key() {
+	p := s.place
+	statements := []statement{
+		allow("Look", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags"}, []string{"*"}).by(p, p.Provisioner(), p.BreakGlass()),
+		allow("Keep", []string{"kms:PutKeyPolicy", "kms:EnableKeyRotation", "kms:TagResource", "kms:UpdateKeyDescription", "kms:DisableKey", "kms:EnableKey", "kms:CancelKeyDeletion"},
+			[]string{"*"}).by(p, p.Provisioner(), p.BreakGlass()),
+		allow("Shred", []string{"kms:ScheduleKeyDeletion"}, []string{"*"}).by(p, p.Provisioner(), p.BreakGlass()).
+			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": shredAfter}),
+		allow("WriteSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, p.Provisioner()).
+			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).
+			under("StringLike", when{"kms:EncryptionContext:SecretARN": p.arn("secretsmanager", "secret:"+s.path()+"*")}),
+		s.logsKey(),
+	}
+	if s.dedicated {
+		statements = append(statements, allow("EncryptItsDatabase", []string{"kms:CreateGrant"}, []string{"*"}).by(p, p.Provisioner()).
+			under("StringEquals", when{"kms:ViaService": p.service("rds")}).under("Bool", when{"kms:GrantIsForAWSResource": "true"}))
+	}
+	roles := []string{p.Provisioner(), p.BreakGlass()}
+	for _, u := range s.allUses() {
+		if u.service == "" {
+			continue
+		}
+		statements = append(statements, s.keyUse(u, "*").by(p, u.role).called(u.sid+logical(roleName(u.role)[len(s.name()):])))
+		if !slices.Contains(roles, u.role) {
+			roles = append(roles, u.role)
+		}
+	}
+	s.add(keyID, &kms.Key{
+		Description: new("Encrypts all that is of " + s.name()), EnableKeyRotation: new(true), PendingWindowInDays: new(shredAfter), Tags: s.tags(),
+		KeyPolicy:                       document(append(statements, s.closedKey(roles))...),
+		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Retain"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
+	})
+	s.Outputs["Key"] = Output{Description: "What all data of the set is encrypted under", Value: attribute(keyID, "Arn")}
+}
+
+// closedKey denies the key to all other principals of the account. Those of other accounts, where AWS's services keep what a grant lets them
+// use the key for, have nothing else that allows it.
+func (s *set) closedKey(roles []string) statement {
+	return statement{Sid: "OnlyItsOwn", Effect: "Deny", Principal: map[string]string{"AWS": "*"}, Action: []string{"kms:*"}, Resource: []string{"*"},
+		Condition: map[string]any{"ArnNotEquals": when{"aws:PrincipalArn": roles}, "Bool": when{"aws:PrincipalIsAWSService": "false"},
+			"StringEquals": when{"aws:PrincipalAccount": s.place.Account}}}
+}
+
+// logsKey has CloudWatch Logs encrypt the set's own groups.
+func (s *set) logsKey() statement {
+	st := allow("EncryptItsLogs", []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:DescribeKey"}, []string{"*"}).
+		under("ArnLike", when{"kms:EncryptionContext:aws:logs:arn": s.place.arn("logs", "log-group:"+s.logGroup("*"))}).
+		under("StringEquals", when{"aws:SourceAccount": s.place.Account})
+	st.Principal = map[string]string{"Service": s.place.service("logs")}
+	return st
+}
+
+// allUses are those of all components, and of what migrates the database.
+func (s *set) allUses() []use {
+	var out []use
+	for _, c := range s.blueprint.Components {
+		out = append(out, s.uses(c)...)
+	}
+	if s.migrates() {
+		out = append(out, s.started(migration))
+	}
+	return out
+}
+
+func (st statement) called(sid string) statement {
+	st.Sid = sid
+	return st
+}
+
+// sorted goes over a map in the order of its names.
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			if !yield(name, m[name]) {
+				return
+			}
+		}
+	}
+}

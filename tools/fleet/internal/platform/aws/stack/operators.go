@@ -1,0 +1,94 @@
+package stack
+
+import (
+	"github.com/awslabs/goformation/v7/cloudformation/ecr"
+	"github.com/awslabs/goformation/v7/cloudformation/iam"
+
+	"a3os.app/deploy/blueprint"
+)
+
+// ofTenant stands in an ARN for the tenant of whom calls: the tag of the role.
+const ofTenant = "${aws:PrincipalTag/tenant}"
+
+// operators are the roles of those who change the plane, and the bound of all whom they make.
+func (s *set) operators() {
+	s.add("TenantBoundary", &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-tenant-boundary"), Path: new("/a3/"), Description: new("The most that a role of any tenant may"),
+		PolicyDocument: document(s.boundary()...)})
+	s.parameter("AdministratorRole", "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
+	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", s.provisioner())
+	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", []statement{
+		allow("RescueKeys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey"}, []string{s.place.arn("kms", "key/*")}).
+			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane})})
+	s.add("Repository", &ecr.Repository{RepositoryName: new(s.place.cluster() + "/" + s.blueprint.Artefact), ImageTagMutability: new("IMMUTABLE"), Tags: s.tags(),
+		ImageScanningConfiguration: &ecr.Repository_ImageScanningConfiguration{ScanOnPush: new(true)}})
+}
+
+func (s *set) operator(id, arn, description string, statements []statement) {
+	second := statement{Sid: "AdministratorsWithASecondFactor", Effect: "Allow", Principal: map[string]string{"AWS": ref("AdministratorRole")}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
+		Condition: map[string]any{"Bool": when{"aws:MultiFactorAuthPresent": "true"}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
+	s.add(id, &iam.Role{RoleName: new(roleName(arn)), Path: new("/a3/"), Description: new(description), MaxSessionDuration: new(3600), Tags: s.tags(),
+		AssumeRolePolicyDocument: document(second), Policies: []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(statements...)}}})
+}
+
+// boundary is the most that a role of a tenant may, whatever its own policies say: what carries the tenant's id, by the role's tag. A role
+// without the tag has nothing.
+func (s *set) boundary() []statement {
+	p := s.place
+	tagged := func(st statement) statement { return st.under("Null", when{"aws:PrincipalTag/tenant": "false"}) }
+	return []statement{
+		tagged(allow("Objects", []string{"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"},
+			[]string{"arn:aws:s3:::" + p.cluster() + "-tnt-*/" + ofTenant + "/*"})),
+		tagged(allow("ListObjects", []string{"s3:ListBucket"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*"}).under("StringLike", when{"s3:prefix": ofTenant + "/*"})),
+		tagged(allow("Secrets", []string{"secretsmanager:GetSecretValue", "secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "secretsmanager:TagResource"},
+			[]string{p.arn("secretsmanager", "secret:tenant/"+ofTenant+"/*")})),
+		tagged(allow("Messages", []string{"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}, []string{p.arn("sqs", ofTenant+"-*")})),
+		tagged(allow("Keys", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{p.arn("kms", "key/*")}).under("StringEquals", when{"aws:ResourceTag/tenant": ofTenant})),
+		tagged(allow("Logs", []string{"logs:CreateLogStream", "logs:PutLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/"+ofTenant+"/*")})),
+		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),
+		allow("PullImages", []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"}, []string{p.arn("ecr", "repository/"+p.cluster()+"/*")}),
+	}
+}
+
+// provisioner may make and change what tenants' stacks hold, and read none of their data. Each tenant's steps run in a session whose policy
+// names that tenant alone.
+func (s *set) provisioner() []statement {
+	p := s.place
+	roles := []string{p.iam("role/" + string(blueprint.ScopeTenant) + "/*")}
+	return []statement{
+		allow("Stacks", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
+			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:UpdateTerminationProtection",
+			"cloudformation:DeleteStack", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackDriftDetectionStatus", "cloudformation:DescribeStackResourceDrifts"},
+			[]string{p.arn("cloudformation", "stack/"+p.cluster()+"-tnt-*/*")}),
+		allow("BoundedRoles", []string{"iam:CreateRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy"}, roles).under("ArnEquals", when{"iam:PermissionsBoundary": p.Boundary()}),
+		allow("Roles", []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole"}, roles),
+		allow("PassToTasks", []string{"iam:PassRole"}, roles).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
+		{Sid: "KeepTheBoundary", Effect: "Deny", Action: []string{"iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary", "iam:UntagRole"}, Resource: []string{"*"}},
+		{Sid: "KeepTheBoundaryAsItIs", Effect: "Deny", Action: []string{"iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"}, Resource: []string{p.Boundary()}},
+		allow("MakeKeys", []string{"kms:CreateKey"}, []string{"*"}).under("Null", when{"aws:RequestTag/tenant": "false"}),
+		allow("Keys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:GetKeyRotationStatus", "kms:EnableKeyRotation", "kms:ListResourceTags", "kms:TagResource", "kms:UpdateKeyDescription",
+			"kms:DisableKey", "kms:EnableKey", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion", "kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant"}, []string{p.arn("kms", "key/*")}).
+			under("Null", when{"aws:ResourceTag/tenant": "false"}),
+		allow("Secrets", []string{"secretsmanager:CreateSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecret", "secretsmanager:DeleteSecret",
+			"secretsmanager:TagResource", "secretsmanager:GetResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DeleteResourcePolicy"}, []string{p.arn("secretsmanager", "secret:tenant/*")}),
+		// The first user of a server of the tenant's own, which RDS makes.
+		allow("ServersUsers", []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource", "secretsmanager:GetSecretValue"}, []string{p.arn("secretsmanager", "secret:rds!db-*")}),
+		allow("Buckets", []string{"s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:DeleteObject", "s3:GetObject", "s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutEncryptionConfiguration",
+			"s3:GetEncryptionConfiguration", "s3:PutBucketPublicAccessBlock", "s3:GetBucketPublicAccessBlock", "s3:PutBucketOwnershipControls", "s3:GetBucketOwnershipControls", "s3:PutLifecycleConfiguration",
+			"s3:GetLifecycleConfiguration", "s3:PutBucketTagging", "s3:GetBucketTagging"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*", "arn:aws:s3:::" + p.cluster() + "-tnt-*/*"}),
+		allow("Queues", []string{"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:SetQueueAttributes", "sqs:GetQueueUrl", "sqs:TagQueue", "sqs:ListQueueTags"}, []string{p.arn("sqs", "tnt_*")}),
+		allow("Logs", []string{"logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource", "logs:ListTagsForResource"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
+		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"},
+			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task/"+p.cluster()+"/*"), p.arn("ecs", "task-definition/tnt_*")}),
+		allow("Databases", []string{"rds:CreateDBInstance", "rds:ModifyDBInstance", "rds:DeleteDBInstance", "rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:ListTagsForResource"},
+			[]string{p.arn("rds", "db:"+p.cluster()+"-tnt-*"), p.arn("rds", "snapshot:*"), p.arn("rds", "subgrp:*")}),
+		allow("Alarms", []string{"cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "cloudwatch:TagResource"}, []string{p.arn("cloudwatch", "alarm:tnt_*")}),
+		// Of these AWS knows no resource before they are made, or none at all; what is made carries the tenant's tag, and is changed by it.
+		allow("MakeTagged", []string{"ec2:CreateSecurityGroup", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService"}, []string{"*"}).
+			under("Null", when{"aws:RequestTag/tenant": "false"}),
+		allow("ChangeTagged", []string{"ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress", "ec2:CreateTags",
+			"servicediscovery:DeleteNamespace", "servicediscovery:DeleteService", "servicediscovery:TagResource"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
+		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters",
+			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups",
+			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas", "ecr:GetAuthorizationToken"}, []string{"*"}),
+	}
+}

@@ -1,0 +1,92 @@
+package stack
+
+import (
+	"fmt"
+
+	"github.com/awslabs/goformation/v7/cloudformation/certificatemanager"
+	"github.com/awslabs/goformation/v7/cloudformation/cloudwatch"
+	"github.com/awslabs/goformation/v7/cloudformation/ec2"
+	"github.com/awslabs/goformation/v7/cloudformation/ecs"
+	elb "github.com/awslabs/goformation/v7/cloudformation/elasticloadbalancingv2"
+
+	"a3os.app/deploy/blueprint"
+)
+
+// Plane renders the stack that all tenants' stand on: the network, the plane's own set with the database server of tier `database`, the front
+// door, and the roles that bound everybody.
+func Plane(in Input) (*Template, error) {
+	if !in.Set.Tenant.IsZero() || in.Set.Blueprint.Scope != blueprint.ScopePlane {
+		return nil, fmt.Errorf("blueprint %s with tenant %q is not the plane's: name neither a tenant nor a tenant's blueprint", in.Set.Blueprint.Name, in.Set.Tenant)
+	}
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	s := newSet(in)
+	s.dedicated = true
+	s.Description = "Plane " + s.place.Plane
+	s.operators()
+	s.ground()
+	s.key()
+	s.network()
+	s.database()
+	s.exports(clientsID, s.own(clientsID))
+	s.frontDoor()
+	if err := s.components(); err != nil {
+		return nil, err
+	}
+	s.alarms()
+	return s.Template, nil
+}
+
+const balancerID = "Balancer"
+
+// frontDoor is the one place that the internet reaches: a load balancer that ends TLS with the certificate of all tenants' names and speaks TLS
+// to the gateway.
+func (s *set) frontDoor() {
+	certificate := s.add("Certificate", &certificatemanager.Certificate{DomainName: s.place.Domain, SubjectAlternativeNames: []string{"*." + s.place.Domain}, ValidationMethod: new("DNS"), Tags: s.tags()})
+	s.add(balancerID, &ec2.SecurityGroup{GroupDescription: "The load balancer", VpcId: new(s.vpc()), Tags: s.tags(),
+		SecurityGroupIngress: []ec2.SecurityGroup_Ingress{{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(anywhere), Description: new("Everybody")}},
+		SecurityGroupEgress:  []ec2.SecurityGroup_Egress{{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()), CidrIp: new(network), Description: new("The gateway")}}})
+	balancer := s.add("LoadBalancer", &elb.LoadBalancer{Name: new(s.place.cluster()), Type: new("network"), Scheme: new("internet-facing"), SecurityGroups: []string{ref(balancerID)},
+		Subnets: []string{ref("PublicSubnetA"), ref("PublicSubnetB")}, Tags: s.tags(),
+		LoadBalancerAttributes: []elb.LoadBalancer_LoadBalancerAttribute{{Key: new("deletion_protection.enabled"), Value: new("true")}}})
+	targets := s.add("Targets", &elb.TargetGroup{Name: new(s.place.cluster() + "-gateway"), TargetType: new("ip"), Protocol: new("TLS"), Port: new(s.api()), VpcId: new(s.vpc()), Tags: s.tags(),
+		HealthCheckProtocol:   new("TCP"),
+		TargetGroupAttributes: []elb.TargetGroup_TargetGroupAttribute{{Key: new("deregistration_delay.timeout_seconds"), Value: new("30")}, {Key: new("preserve_client_ip.enabled"), Value: new("false")}}})
+	s.add("Listener", &elb.Listener{LoadBalancerArn: ref(balancer), Port: new(https), Protocol: new("TLS"), SslPolicy: new("ELBSecurityPolicy-TLS13-1-2-2021-06"), AlpnPolicy: []string{"HTTP2Preferred"},
+		Certificates: []elb.Listener_Certificate{{CertificateArn: new(ref(certificate))}}, DefaultActions: []elb.Listener_Action{{Type: "forward", TargetGroupArn: new(ref(targets))}}})
+	s.Outputs["Address"] = Output{Description: "Where the names of all tenants have to lead", Value: attribute(balancer, "DNSName")}
+}
+
+// behindTheBalancer has the load balancer send to a service.
+func (s *set) behindTheBalancer(c blueprint.Component, service *ecs.Service) {
+	service.LoadBalancers = []ecs.Service_LoadBalancer{{ContainerName: new(c.Name), ContainerPort: new(s.api()), TargetGroupArn: new(ref("Targets"))}}
+	service.AWSCloudFormationDependsOn = append(service.AWSCloudFormationDependsOn, "Listener")
+}
+
+// alarms are what wakes somebody up where the plane itself can't say it any more; what it says of itself is in deploy/observability.
+func (s *set) alarms() {
+	s.parameter("AlarmTopic", "ARN of the SNS topic that alarms are told to", nil)
+	for _, c := range s.blueprint.Components {
+		s.alarm(logical(c.Name, "down"), cloudwatch.Alarm{AlarmDescription: new("No task of " + c.Name + " runs: see what ECS says of its last one"), Namespace: new("ECS/ContainerInsights"),
+			MetricName: new("RunningTaskCount"), Dimensions: []cloudwatch.Alarm_Dimension{{Name: "ClusterName", Value: s.place.cluster()}, {Name: "ServiceName", Value: s.called(c.Name)}},
+			ComparisonOperator: "LessThanThreshold", Threshold: new(1.0), Statistic: new("Minimum"), Period: new(60), EvaluationPeriods: 3, TreatMissingData: new("breaching"),
+			AlarmActions: []string{ref("AlarmTopic")}})
+	}
+	const tenth = storageGiB << 30 / 10
+	s.alarm("DatabaseFull", cloudwatch.Alarm{AlarmDescription: new("The plane's database server has less than a tenth of its first disk free"), Namespace: new("AWS/RDS"), MetricName: new("FreeStorageSpace"),
+		Dimensions: []cloudwatch.Alarm_Dimension{{Name: "DBInstanceIdentifier", Value: ref(databaseID)}}, ComparisonOperator: "LessThanThreshold", Threshold: new(float64(tenth)), Statistic: new("Minimum"),
+		Period: new(300), EvaluationPeriods: 2, TreatMissingData: new("breaching"), AlarmActions: []string{ref("AlarmTopic")}})
+}
+
+// deepQueue says that messages could not be handled. It wakes nobody by itself: fleet status names it.
+func (s *set) deepQueue(queue string) {
+	s.alarm("DeadLettersWait", cloudwatch.Alarm{AlarmDescription: new("Messages of " + s.name() + " could not be handled: see the dead letters"), Namespace: new("AWS/SQS"),
+		MetricName: new("ApproximateNumberOfMessagesVisible"), Dimensions: []cloudwatch.Alarm_Dimension{{Name: "QueueName", Value: attribute(queue, "QueueName")}},
+		ComparisonOperator: "GreaterThanThreshold", Threshold: new(0.0), Statistic: new("Maximum"), Period: new(300), EvaluationPeriods: 1, TreatMissingData: new("notBreaching")})
+}
+
+func (s *set) alarm(id string, a cloudwatch.Alarm) {
+	a.AlarmName, a.Tags = new(s.called(id)), s.tags()
+	s.add(id, &a)
+}

@@ -1,0 +1,182 @@
+package stack_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+var place = stack.Place{Account: "123456789012", Region: "eu-central-1", Plane: "dev", Domain: "a3os.example"}
+
+const image = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
+
+func tenantSet(t *testing.T, tenant id.Tenant, tier registryv1.IsolationTier) platform.Set {
+	t.Helper()
+	b, err := blueprint.AccessOS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return platform.Set{Blueprint: b, Tenant: tenant, Slug: "acme", Tier: tier}
+}
+
+func planeSet(t *testing.T) platform.Set {
+	t.Helper()
+	b, err := blueprint.Plane()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return platform.Set{Blueprint: b}
+}
+
+func input(t *testing.T, s platform.Set) stack.Input {
+	t.Helper()
+	r, err := platform.ParseRelease("1.2.3@" + image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stack.Input{Place: place, Set: s, Release: r, Image: image, Running: true}
+}
+
+const (
+	database  = registryv1.IsolationTier_ISOLATION_TIER_DATABASE
+	dedicated = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
+)
+
+// rendered are the templates of every kind of stack, by name.
+func rendered(t *testing.T, tenant id.Tenant) map[string][]byte {
+	t.Helper()
+	out := map[string][]byte{}
+	for name, tier := range map[string]registryv1.IsolationTier{"database": database, "dedicated": dedicated} {
+		made, err := stack.Tenant(input(t, tenantSet(t, tenant, tier)))
+		out[name] = text(t, made, err)
+	}
+	made, err := stack.Plane(input(t, planeSet(t)))
+	out["plane"] = text(t, made, err)
+	return out
+}
+
+func text(t *testing.T, made *stack.Template, err error) []byte {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := made.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestTheSameStackHasTheSameBytes(t *testing.T) {
+	tenant := id.NewTenant()
+	first := rendered(t, tenant)
+	for range 5 {
+		for name, again := range rendered(t, tenant) {
+			if !bytes.Equal(first[name], again) {
+				t.Fatalf("the template of %s is another at each rendering", name)
+			}
+		}
+	}
+}
+
+// A suspended tenant's stack differs in nothing but that no task runs.
+func TestStoppedStackRunsNothing(t *testing.T) {
+	in := input(t, tenantSet(t, id.NewTenant(), dedicated))
+	made, err := stack.Tenant(in)
+	running := text(t, made, err)
+	in.Running = false
+	made, err = stack.Tenant(in)
+	stopped := text(t, made, err)
+	none, one := []byte(`"DesiredCount": 0`), []byte(`"DesiredCount": 1`)
+	if n := bytes.Count(running, one); n != len(in.Set.Blueprint.Components) || bytes.Contains(stopped, one) || !bytes.Equal(bytes.ReplaceAll(running, one, none), stopped) {
+		t.Errorf("%d services run where they should; stopped and running differ in more than that, or in nothing", n)
+	}
+}
+
+// CloudFormation's bounds: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html.
+func TestTemplateKeepsToTheBoundsOfCloudFormation(t *testing.T) {
+	for name, text := range rendered(t, id.NewTenant()) {
+		var read struct{ Resources, Parameters, Outputs map[string]any }
+		if err := json.Unmarshal(text, &read); err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > 1<<20 || len(read.Resources) > 500 || len(read.Parameters) > 200 || len(read.Outputs) > 200 {
+			t.Errorf("%s has %d bytes, %d resources, %d parameters, %d outputs", name, len(text), len(read.Resources), len(read.Parameters), len(read.Outputs))
+		}
+	}
+}
+
+func TestWhatCannotBeRenderedIsNamed(t *testing.T) {
+	tenant := tenantSet(t, id.NewTenant(), dedicated)
+	for name, c := range map[string]struct {
+		change func(*stack.Input)
+		want   string
+	}{
+		"account": {func(in *stack.Input) { in.Place.Account = "12" }, `account is "12": it is twelve digits`},
+		"region":  {func(in *stack.Input) { in.Place.Region = "here" }, `region is "here"`},
+		"plane":   {func(in *stack.Input) { in.Place.Plane = "" }, `plane is ""`},
+		"domain":  {func(in *stack.Input) { in.Place.Domain = "localhost" }, `domain is "localhost"`},
+		"image":   {func(in *stack.Input) { in.Image = "latest" }, `image is "latest": it is a digest`},
+		"tenant":  {func(in *stack.Input) { in.Set.Tenant = id.Tenant{} }, `is no tenant's set`},
+	} {
+		in := input(t, tenant)
+		c.change(&in)
+		if _, err := stack.Tenant(in); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if _, err := stack.Plane(input(t, tenant)); err == nil {
+		t.Error("a tenant's set is rendered as the plane's")
+	}
+}
+
+// cfnLint is where .ci/run puts it, or where the path has it.
+func cfnLint(t *testing.T) string {
+	t.Helper()
+	at, err := filepath.Abs("../../../../../../.cache/aws/bin/cfn-lint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(at); err == nil {
+		return at
+	}
+	at, err = exec.LookPath("cfn-lint")
+	if err != nil {
+		t.Skip("cfn-lint is not installed: the templates were not held against AWS's own schemas; see deploy/aws/requirements.txt")
+	}
+	return at
+}
+
+func TestTemplatesPassCfnLint(t *testing.T) {
+	if testing.Short() {
+		t.Skip("cfn-lint takes some seconds: the templates were not held against AWS's own schemas")
+	}
+	program, dir := cfnLint(t), t.TempDir()
+	args := []string{"--regions", place.Region, "--format", "parseable"}
+	for name, text := range rendered(t, id.NewTenant()) {
+		file := filepath.Join(dir, name+".json")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, file)
+	}
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+		t.Fatal(err)
+	}
+	if err != nil || len(bytes.TrimSpace(out)) > 0 {
+		t.Errorf("%s\n%v", out, err)
+	}
+}

@@ -1,0 +1,81 @@
+// Package stack renders what a set of services is on AWS: a CloudFormation template, made from its blueprint, that holds everything of the
+// set and nothing of another's. The same set has the same template, byte for byte, and what it may do is in the template: each component has
+// two roles of its own, which reach what the component needs and no more (deploy/aws/privileges.yaml says it beside), and what is the set's
+// denies everybody else. It relies on CloudFormation to carry templates out, and on package aws to have them carried out at the right place.
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Input is what a template is rendered from.
+type Input struct {
+	Place   Place
+	Set     platform.Set
+	Release platform.Release
+	// Image is the digest of the release's image in the plane's repository, `sha256:…`.
+	Image string
+	// Running has the set's services run; else they are there and run nothing, as before their database is, and while a tenant is suspended.
+	Running bool
+}
+
+var (
+	account = regexp.MustCompile(`^[0-9]{12}$`)
+	region  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	plane   = regexp.MustCompile(`^[a-z][a-z0-9]{0,15}$`)
+	domain  = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$`)
+	digest  = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+func (in Input) check() error {
+	var faults []error
+	for _, c := range []struct {
+		what, value, form string
+		want              *regexp.Regexp
+	}{
+		{"account", in.Place.Account, "twelve digits", account}, {"region", in.Place.Region, "a Region as eu-central-1", region},
+		{"plane", in.Place.Plane, "dev or prod", plane}, {"domain", in.Place.Domain, "a name as a3os.app", domain},
+		{"image", in.Image, "a digest as sha256:<64 hexadecimal digits>", digest},
+	} {
+		if !c.want.MatchString(c.value) {
+			faults = append(faults, fmt.Errorf("%s is %q: it is %s", c.what, c.value, c.form))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Tenant renders the stack of a tenant's set.
+func Tenant(in Input) (*Template, error) {
+	if in.Set.Tenant.IsZero() || in.Set.Blueprint.Scope != blueprint.ScopeTenant {
+		return nil, fmt.Errorf("blueprint %s with tenant %q is no tenant's set: name both", in.Set.Blueprint.Name, in.Set.Tenant)
+	}
+	return tenant(in, in.Set.Tenant.String())
+}
+
+func tenant(in Input, name string) (*Template, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	s := newSet(in)
+	s.tenant, s.slug = name, in.Set.Slug
+	s.Description = fmt.Sprintf("Set %s of tenant %s on plane %s", s.blueprint.Name, s.tenant, s.place.Plane)
+	s.key()
+	s.stores()
+	s.messages()
+	s.network()
+	s.database()
+	if err := s.components(); err != nil {
+		return nil, err
+	}
+	return s.Template, nil
+}
+
+func newSet(in Input) *set {
+	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running,
+		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
+}

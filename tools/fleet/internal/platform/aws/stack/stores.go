@@ -1,0 +1,96 @@
+package stack
+
+import (
+	"slices"
+
+	"github.com/awslabs/goformation/v7/cloudformation/policies"
+	"github.com/awslabs/goformation/v7/cloudformation/s3"
+	"github.com/awslabs/goformation/v7/cloudformation/secretsmanager"
+	"github.com/awslabs/goformation/v7/cloudformation/sqs"
+
+	"a3os.app/deploy/blueprint"
+)
+
+// stores are the set's buckets; the secrets of a store are made by who writes them.
+func (s *set) stores() {
+	for name, store := range sorted(s.blueprint.Stores) {
+		if store.Kind == blueprint.StoreBlob {
+			s.objectStore(name)
+		}
+	}
+}
+
+// objectStore is a bucket that is the set's alone, in which keys begin with the tenant's id all the same.
+func (s *set) objectStore(name string) {
+	id := logical("store", name)
+	arn := "arn:aws:s3:::" + s.bucket(name)
+	s.add(id, &s3.Bucket{
+		BucketName: new(s.bucket(name)), Tags: s.tags(),
+		// One data key for many objects, or each object would be a call of KMS and its price.
+		BucketEncryption: &s3.Bucket_BucketEncryption{ServerSideEncryptionConfiguration: []s3.Bucket_ServerSideEncryptionRule{{
+			BucketKeyEnabled:              new(true),
+			ServerSideEncryptionByDefault: &s3.Bucket_ServerSideEncryptionByDefault{SSEAlgorithm: "aws:kms", KMSMasterKeyID: new(attribute(keyID, "Arn"))},
+		}}},
+		OwnershipControls: &s3.Bucket_OwnershipControls{Rules: []s3.Bucket_OwnershipControlsRule{{ObjectOwnership: new("BucketOwnerEnforced")}}},
+		PublicAccessBlockConfiguration: &s3.Bucket_PublicAccessBlockConfiguration{BlockPublicAcls: new(true), BlockPublicPolicy: new(true),
+			IgnorePublicAcls: new(true), RestrictPublicBuckets: new(true)},
+		LifecycleConfiguration: &s3.Bucket_LifecycleConfiguration{Rules: []s3.Bucket_Rule{{Id: new("unfinished"), Status: "Enabled",
+			AbortIncompleteMultipartUpload: &s3.Bucket_AbortIncompleteMultipartUpload{DaysAfterInitiation: 1}}}},
+		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Retain"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
+	})
+	statements := closed([]string{"s3:*"}, []string{arn, arn + "/*"}, s.rolesOf(func(u use) bool {
+		return slices.ContainsFunc(u.resources, func(r string) bool { return r == arn || r == arn+"/"+s.name()+"/*" })
+	}))
+	statements = append(statements, statement{Sid: "OnlyUnderItsKey", Effect: "Deny", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:PutObject"}, Resource: []string{arn + "/*"},
+		Condition: map[string]any{"StringNotEqualsIfExists": when{"s3:x-amz-server-side-encryption-aws-kms-key-id": attribute(keyID, "Arn")}}})
+	s.add(id+"Policy", &s3.BucketPolicy{Bucket: ref(id), PolicyDocument: document(statements...)})
+	s.Outputs[id] = Output{Description: "The bucket of store " + name, Value: ref(id)}
+}
+
+// rolesOf are the roles with a use of a kind, and the provisioner.
+func (s *set) rolesOf(is func(use) bool) []string {
+	roles := []string{s.place.Provisioner()}
+	for _, u := range s.allUses() {
+		if is(u) && !slices.Contains(roles, u.role) {
+			roles = append(roles, u.role)
+		}
+	}
+	return roles
+}
+
+// Figures of the queue. A slice of a run works for a minute at most, and keeps its message as long as it does.
+const (
+	visibleAfter = 90
+	deliveries   = 5
+	mostMessage  = 1 << 20
+	keptSeconds  = 4 * 24 * 3600
+	deadSeconds  = 14 * 24 * 3600
+)
+
+// messages are the set's queue, and that of what could not be handled.
+func (s *set) messages() {
+	if s.blueprint.Database == nil || s.blueprint.Database.Queue == "" {
+		return
+	}
+	key := attribute(keyID, "Arn")
+	dead := s.add("DeadLetters", &sqs.Queue{QueueName: new(s.deadLetters()), KmsMasterKeyId: new(key), MessageRetentionPeriod: new(deadSeconds), MaximumMessageSize: new(mostMessage), Tags: s.tags(),
+		RedriveAllowPolicy: map[string]any{"redrivePermission": "byQueue", "sourceQueueArns": []string{s.queueARN(s.queue())}}})
+	queue := s.add("Queue", &sqs.Queue{QueueName: new(s.queue()), KmsMasterKeyId: new(key), MessageRetentionPeriod: new(keptSeconds), MaximumMessageSize: new(mostMessage), Tags: s.tags(),
+		VisibilityTimeout: new(visibleAfter), ReceiveMessageWaitTimeSeconds: new(20),
+		RedrivePolicy: map[string]any{"deadLetterTargetArn": attribute(dead, "Arn"), "maxReceiveCount": deliveries}})
+	for id, name := range map[string]string{queue: s.queue(), dead: s.deadLetters()} {
+		arn := s.queueARN(name)
+		roles := s.rolesOf(func(u use) bool { return slices.Contains(u.resources, arn) })
+		s.add(id+"Policy", &sqs.QueuePolicy{Queues: []string{ref(id)}, PolicyDocument: document(closed([]string{"sqs:*"}, []string{arn}, roles)...)})
+	}
+	s.Outputs["Queue"] = Output{Description: "The set's queue", Value: ref(queue)}
+	s.deepQueue(dead)
+}
+
+// secret is one that fleet fills in; what a component is given, or what fleet alone keeps.
+func (s *set) secret(id, name, description string, readers ...string) string {
+	s.add(id, &secretsmanager.Secret{Name: new(name), Description: new(description), KmsKeyId: new(attribute(keyID, "Arn")), Tags: s.tags()})
+	s.add(id+"Policy", &secretsmanager.ResourcePolicy{SecretId: ref(id), BlockPublicPolicy: new(true),
+		ResourcePolicy: document(closed([]string{"secretsmanager:*"}, []string{"*"}, append([]string{s.place.Provisioner()}, readers...))...)})
+	return id
+}
