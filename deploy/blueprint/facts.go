@@ -71,7 +71,9 @@ type Recovery struct{ Email, CodeHash, Reason string }
 type Restore struct{ Backup, TakenAt, Checkpoint, Actor, Reason string }
 
 // Front is the certificate that clients see: files.
-type Front struct{ Certificate, Key string }
+//
+// Socket is the descriptor of a socket that the platform keeps open where the component listens; empty where it keeps none.
+type Front struct{ Certificate, Key, Socket string }
 
 func named(what string, in map[string]string, name string) (string, error) {
 	v, ok := in[name]
@@ -201,6 +203,14 @@ func (f Facts) FrontKey() (string, error) {
 		return "", errors.New("front_door is not among its needs")
 	}
 	return f.Front.Key, nil
+}
+
+// FrontSocket is the descriptor of the socket that the platform keeps open where the component listens; empty where it opens its own.
+func (f Facts) FrontSocket() (string, error) {
+	if f.Front == nil {
+		return "", errors.New("front_door is not among its needs")
+	}
+	return f.Front.Socket, nil
 }
 
 // Text fills in one template.

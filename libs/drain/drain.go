@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -31,6 +32,23 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	return lc.Listen(ctx, "tcp", addr)
+}
+
+// inherited is a socket that is not this process's own: what is not accepted from it is for the next process that gets it.
+type inherited struct{ net.Listener }
+
+// Inherit takes a socket over that whoever started this process keeps open (as sd_listen_fds(3) has it). Serve ends by accepting no
+// more from it, and leaves those who wait in its queue to the next process. The descriptor is this process's to close.
+func Inherit(fd int) (net.Listener, error) {
+	file := os.NewFile(uintptr(fd), "inherited socket") //nolint:gosec // a descriptor is a small number
+	if file == nil {
+		return nil, fmt.Errorf("%d is not a descriptor", fd)
+	}
+	l, err := net.FileListener(file) // which duplicates the descriptor
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, fmt.Errorf("descriptor %d is not a socket that listens: %w", fd, err)
+	}
+	return &inherited{l}, nil
 }
 
 // Serve serves on l, with TLS where srv has a configuration for it, until ctx ends, and then drains.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"a3os.app/libs/drain"
@@ -29,6 +30,7 @@ type Config struct {
 
 	Domain       string   `env:"DOMAIN" desc:"name below which tenants have their hosts, as a3os.app"`
 	ApexSlug     string   `env:"GATEWAY_APEX_SLUG" envDefault:"" desc:"slug that the bare domain leads to, for one company under its own host name; none when empty"`
+	ListenFD     int      `env:"LISTEN_FD" envDefault:"0" desc:"descriptor of a socket at A3_LISTEN that whoever started it keeps open, so that clients wait while it restarts; 0: it opens one itself"`
 	TLSCert      string   `env:"TLS_CERT" desc:"file with the certificate that clients see, PEM, leaf first"`
 	TLSKey       string   `env:"TLS_KEY" desc:"file with that certificate's key, PEM"`
 	Registry     string   `env:"REGISTRY" desc:"address of the registry, host:port"`
@@ -84,9 +86,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	l, err := drain.Listen(ctx, cfg.Listen)
+	l, err := cfg.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w; choose another with A3_LISTEN, or stop what listens there", cfg.Listen, err)
+		return err
 	}
 	ready := func(context.Context) error {
 		if ctx.Err() != nil {
@@ -102,6 +104,21 @@ func Run(ctx context.Context, cfg Config) error {
 		},
 		func(ctx context.Context) error { return follow.Run(ctx, cfg.Registry, creds, snap) },
 		cert.Follow)
+}
+
+func (c Config) listen(ctx context.Context) (net.Listener, error) {
+	if c.ListenFD != 0 {
+		l, err := drain.Inherit(c.ListenFD)
+		if err != nil {
+			return nil, fmt.Errorf("A3_LISTEN_FD: %w", err)
+		}
+		return l, nil
+	}
+	l, err := drain.Listen(ctx, c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w; choose another with A3_LISTEN, or stop what listens there", c.Listen, err)
+	}
+	return l, nil
 }
 
 func (c Config) verifier() (*snapshot.Verifier, error) {

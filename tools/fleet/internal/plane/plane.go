@@ -233,7 +233,7 @@ func (p *Plane) frontIsOurs(ctx context.Context) bool {
 	}
 	for _, c := range p.own.Blueprint.Components {
 		for _, s := range all {
-			if c.Needs.FrontDoor && s.Name == p.own.Name()+"/"+c.Name && s.PID != 0 {
+			if c.Needs.FrontDoor && s.Name == p.own.Name()+"/"+c.Name && (s.PID != 0 || s.Listens != "") {
 				return true
 			}
 		}

@@ -28,6 +28,7 @@ type Daemon struct {
 	dir    Dir
 	spawn  *spawner
 	bounds *bounds
+	doors  *doors
 	// key opens the control socket.
 	key string
 
@@ -60,7 +61,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	if err != nil {
 		return fmt.Errorf("make the control key: %w", err)
 	}
-	d := &Daemon{dir: dir, key: key, spawn: newSpawner(sctx), bounds: newBounds(dir), keepers: map[string]*keeper{}, finish: finish}
+	d := &Daemon{dir: dir, key: key, spawn: newSpawner(sctx), bounds: newBounds(dir), doors: &doors{open: map[string]door{}}, keepers: map[string]*keeper{}, finish: finish}
 	if err := d.endLeftovers(); err != nil {
 		return err
 	}
@@ -199,13 +200,16 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 	if old != nil {
 		old.stop()
 		<-old.done
+		if unit.Listens == "" {
+			d.doors.shut(unit.Name)
+		}
 	}
 	d.mu.Lock()
 	if d.stopping {
 		d.mu.Unlock()
 		return false, errors.New("the plane is stopping")
 	}
-	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.bounds, d.noteProcesses) //nolint:contextcheck // it outlives the request
+	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.bounds, d.doors, d.noteProcesses) //nolint:contextcheck // it outlives the request
 	d.mu.Unlock()
 	if again {
 		return true, nil
@@ -224,6 +228,7 @@ func (d *Daemon) drop(name string) (bool, error) {
 	}
 	k.stop()
 	<-k.done
+	d.doors.shut(name)
 	return true, d.noteUnits()
 }
 

@@ -29,6 +29,7 @@ type keeper struct {
 	unit    Unit
 	spawn   *spawner
 	bounds  *bounds
+	doors   *doors
 	changed func()
 	stop    context.CancelFunc
 	wake    chan struct{}
@@ -39,9 +40,9 @@ type keeper struct {
 	identity process.ID
 }
 
-func keep(ctx context.Context, unit Unit, spawn *spawner, bounds *bounds, changed func()) *keeper {
+func keep(ctx context.Context, unit Unit, spawn *spawner, bounds *bounds, doors *doors, changed func()) *keeper {
 	ctx, stop := context.WithCancel(ctx)
-	k := &keeper{unit: unit, spawn: spawn, bounds: bounds, changed: changed, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
+	k := &keeper{unit: unit, spawn: spawn, bounds: bounds, doors: doors, changed: changed, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
 		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log, Release: unit.Release}}
 	go func() {
 		defer close(k.done)
@@ -55,6 +56,7 @@ func (k *keeper) Status() Status {
 	k.mu.Lock()
 	s := k.status
 	k.mu.Unlock()
+	s.Listens = k.doors.at(s.Name)
 	if s.PID != 0 {
 		s.Memory = process.Memory(s.PID)
 	}
@@ -139,6 +141,13 @@ func (k *keeper) once(ctx context.Context) string {
 	defer log.Close()
 	cmd := command(k.unit)
 	cmd.Stdout, cmd.Stderr = log, log
+	if k.unit.Listens != "" {
+		socket, err := k.doors.of(ctx, k.unit)
+		if err != nil {
+			return err.Error()
+		}
+		cmd.ExtraFiles = []*os.File{socket} // the first of them is ListensFD
+	}
 	in := k.bounds.of(k.unit)
 	if in != nil {
 		defer k.leave(in)

@@ -57,6 +57,15 @@ func serve(addr string) error {
 		return err
 	}
 	_, _ = fmt.Fprintln(os.Stdout, "serving in", wd)
+	if addr == inherited {
+		l, err := net.FileListener(os.NewFile(supervise.ListensFD, addr))
+		if err != nil {
+			return err
+		}
+		return (&http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(os.Getpid())
+		})}).Serve(l)
+	}
 	srv := &http.Server{Addr: addr, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			held = bytes.Repeat([]byte("x"), 128<<20)
@@ -65,6 +74,9 @@ func serve(addr string) error {
 	})}
 	return srv.ListenAndServe()
 }
+
+// inherited is the address of a server that finds its socket open.
+const inherited = "inherited"
 
 func programs(dir supervise.Dir) supervise.Programs {
 	return supervise.Programs{Supervisor: []string{os.Args[0], "be-supervisor", string(dir)}, Watcher: []string{os.Args[0], "be-watcher", string(dir)},

@@ -130,6 +130,9 @@ func (c caller) mayStart(u Unit) error {
 	if u.ReadsAll && !c.ReadsAll {
 		return refuse("it would read every file")
 	}
+	if u.Listens != "" {
+		return refuse("the plane alone has sockets kept open")
+	}
 	if (u.User == nil) != (len(c.Users) == 0) {
 		return refuse("its user is none of the tenant's")
 	}

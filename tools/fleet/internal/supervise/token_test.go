@@ -133,6 +133,7 @@ func TestTokenStartsNothingThatIsMoreThanTheTenants(t *testing.T) {
 	}
 	acme := supervise.Bound(dir, token)
 	bad := map[string]func(*supervise.Unit){
+		"has a socket kept open":             func(u *supervise.Unit) { u.Listens = "127.0.0.1:1" },
 		"reads every file":                   func(u *supervise.Unit) { u.ReadsAll = true },
 		"runs a program from elsewhere":      func(u *supervise.Unit) { u.Path = "/usr/sbin/nologin" },
 		"climbs out of the programs":         func(u *supervise.Unit) { u.Path = a.Programs[0] + "/../sbin/nologin" },

@@ -39,11 +39,17 @@ type Unit struct {
 	// Ready says when it serves: an http:// URL that answers 200, postgres://host:port that takes logins, or unix:///path that takes
 	// connections. Empty means at once.
 	Ready string `json:"ready"`
+	// Listens is an address, host:port, at which the supervisor keeps a socket open for it, from its first start until it is kept no
+	// longer: each process of it gets the socket as descriptor ListensFD. Empty for none.
+	Listens string `json:"listens,omitempty"`
 	// Interrupt asks it to end with SIGINT rather than SIGTERM.
 	Interrupt bool `json:"interrupt"`
 	// StopWithin is how long it may take to end before it is killed.
 	StopWithin time.Duration `json:"stop_within"`
 }
+
+// ListensFD is the descriptor of the socket that a process finds open.
+const ListensFD = 3
 
 // User is an operating system user: a process of it is in its own group and in Groups, and in no other.
 type User struct {
@@ -104,6 +110,8 @@ type Status struct {
 	NextStart time.Time `json:"next_start"`
 	// Memory in bytes (PSS); 0 where that can't be told.
 	Memory int64 `json:"memory"`
+	// Listens is where a socket is open for it, whether or not it runs; empty for none.
+	Listens string `json:"listens,omitempty"`
 	// Log is the file that takes what it writes.
 	Log string `json:"log"`
 	// Release is what it runs, as its unit says.

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ import (
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // KeysAndStores makes what is missing of a set's keys and stores.
@@ -167,6 +169,7 @@ func (p *Platform) credentials(f *blueprint.Facts, s platform.Set, c blueprint.C
 	}
 	if c.Needs.FrontDoor {
 		f.Front = p.frontOf()
+		f.Front.Socket = strconv.Itoa(supervise.ListensFD)
 	}
 	if c.Needs.FirstAdmin {
 		admin, err := p.FirstAdmin(s)

@@ -242,6 +242,9 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 		User: user, Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
 		Resources: bounded(c.Resources), Expendable: expendable,
 	}
+	if c.Needs.FrontDoor {
+		unit.Listens = p.Settings.Address()
+	}
 	if c.Health.Port != "" {
 		addr, err := facts.Address(c.Health.Port)
 		if err != nil {
