@@ -362,6 +362,14 @@ func within(t testing.TB, d time.Duration, check func() error) time.Duration {
 	}
 }
 
+// long skips a test that takes minutes: A3_LONG=1 runs it, as .ci/run does.
+func long(t *testing.T) {
+	t.Helper()
+	if full(t); os.Getenv("A3_LONG") == "" {
+		t.Skip("this takes minutes: set A3_LONG=1")
+	}
+}
+
 // full skips a test that is for a full run: with -short there are the answer and the isolation of tenants and workspaces.
 func full(t *testing.T) {
 	t.Helper()

@@ -118,7 +118,7 @@ func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 	if now := r.runs("initech"); !strings.HasPrefix(now, "1.1.0@") || r.runs("acme") != first {
 		t.Errorf("after an upgrade of initech it runs %s, and acme %s", now, r.runs("acme"))
 	}
-	p.apply(t, r.plan("1.1.0", "--bake", "0s", "--samples", "0"))
+	p.apply(t, r.rollout("1.1.0", "--tenant", "acme", "--tenant", "globex", "--wave-size", "1", "--bake", "0s", "--samples", "0"))
 	if done := r.newest(); done.GetState() != registryv1.RolloutState_ROLLOUT_STATE_SUCCEEDED {
 		t.Errorf("the rollout is %s: %s", done.GetState(), done.GetDetail())
 	}

@@ -127,8 +127,13 @@ func TestPrintedCurlWorks(t *testing.T) {
 // shell runs a line as somebody types it who started the plane here.
 func shell(t *testing.T, line string) said {
 	t.Helper()
+	return shared.shell(t, line)
+}
+
+func (p *plane) shell(t *testing.T, line string) said {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
-	cmd.Env, cmd.Dir = shared.environ, filepath.Dir(programs)
+	cmd.Env, cmd.Dir = p.environ, filepath.Dir(programs)
 	s, err := finish(cmd)
 	if err != nil {
 		t.Fatal(err)

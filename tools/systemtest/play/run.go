@@ -39,11 +39,13 @@ func play(ctx context.Context, root string, all []batch, progress io.Writer) ([]
 	var out []result
 	for _, b := range all {
 		fmt.Fprintf(progress, "%s: %d tests of %d packages\n", b.module, len(b.tests), len(b.pkgs))
-		args := []string{"test", "-json", "-count=1", "-timeout=25m", "-run", "^(" + strings.Join(b.tests, "|") + ")$"}
+		args := []string{"test", "-json", "-count=1", "-timeout=50m", "-run", "^(" + strings.Join(b.tests, "|") + ")$"}
 		if b.tag != "" {
 			args = append(args, "-tags="+b.tag)
 		}
 		cmd := exec.CommandContext(ctx, "go", append(args, b.pkgs...)...)
+		// Rows of the long tests are rows as well.
+		cmd.Env = append(os.Environ(), "A3_LONG=1")
 		cmd.Dir, cmd.Stderr = filepath.Join(root, b.module), os.Stderr
 		// Tests stop what they started when they are asked to end, and not when they are killed.
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }

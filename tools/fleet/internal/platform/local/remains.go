@@ -65,11 +65,13 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 func (p *Platform) Shared(s platform.Set) []string {
 	out := []string{
 		"the registry's history keeps its id, its names and who did what when, and so do backups of the registry",
+		"the gateway holds, signed by the registry, that this id left, until it takes all routes anew",
 		"the plane's own logs keep its id until they are rotated out", "the export is whole until whoever it was handed to has it and it is deleted here",
 		"a copy of the backups that somebody made elsewhere opens with the recovery key, where one was made",
 	}
 	if s.Blueprint.Database != nil {
-		out = append(out, "the write-ahead log of the database server that it shared keeps what it wrote until those segments are recycled")
+		out = append(out, "the catalogue of the database server that it shared, and its statistics, hold the names of its database and roles, which are its id, until they are written over",
+			"the write-ahead log of the database server that it shared keeps what it wrote until those segments are recycled")
 	}
 	return out
 }
