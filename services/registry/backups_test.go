@@ -1,16 +1,22 @@
 package registry_test
 
 import (
+	"maps"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/workload"
+	"a3os.app/services/registry/internal/gauges"
 )
 
 func recorded(tenant, name string, at time.Time, verified bool, failure string) *registryv1.RecordBackupRequest {
@@ -115,5 +121,67 @@ func TestWitnessGoesBackWithARecordedRestore(t *testing.T) {
 	var kept int
 	if err := h.db.Pool(t).QueryRow(t.Context(), "SELECT count(*) FROM registry.restores WHERE witnessed_size = 2 AND witnessed_note <> ''").Scan(&kept); err != nil || kept != 1 {
 		t.Errorf("%d restores keep what the witness held, %v", kept, err)
+	}
+}
+
+// told are the figures of one name that the registry tells, by set.
+func (h *harness) told(name string) map[string]float64 {
+	h.t.Helper()
+	owner, err := binding.NewOwner(h.markKeys, h.plane, id.Tenant{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	db, err := pg.Open(h.t.Context(), pg.Config{URL: h.role, Service: "registry", MaxConns: 1, Owner: owner})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer db.Close()
+	r := prometheus.NewRegistry()
+	if err := r.Register(gauges.New(db)); err != nil {
+		h.t.Fatal(err)
+	}
+	families, err := r.Gather()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && len(m.GetLabel()) == 1 && m.GetLabel()[0].GetName() == "set" {
+				out[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	return out
+}
+
+// What alarms are made of: how old the newest backup is that could be restored, and whether the newest attempt came to nothing.
+func TestFiguresTellOfBackupsThatFailOrAreOverdue(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme, globex := h.create(operator, "acme"), h.create(operator, "globex")
+	w := registryv1.NewBackupWriteServiceClient(operator)
+	const day = 24 * time.Hour
+	now := time.Now()
+	for _, req := range []*registryv1.RecordBackupRequest{
+		recorded(acme.id.String(), "20260901T030000Z-aaaaaa", now.Add(-3*day), true, ""),
+		recorded(acme.id.String(), "20260902T030000Z-aaaaaa", now.Add(-2*day), false, "it could not be restored"),
+		recorded(acme.id.String(), "", now.Add(-day), false, "the disk is full"),
+		recorded("", "20260904T030000Z-bbbbbb", now.Add(-day), false, "it could not be restored"),
+		recorded("", "20260905T030000Z-bbbbbb", now.Add(-time.Hour), true, ""),
+	} {
+		if _, err := w.RecordBackup(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed, ages := h.told("a3_backup_failed"), h.told("a3_backup_age_seconds")
+	if want := map[string]float64{acme.id.String(): 1, globex.id.String(): 0, "plane": 0}; !maps.Equal(failed, want) {
+		t.Errorf("failed are %v, want %v", failed, want)
+	}
+	for set, want := range map[string]time.Duration{acme.id.String(): 3 * day, globex.id.String(): 0, "plane": time.Hour} {
+		if got := time.Duration(ages[set] * float64(time.Second)); len(ages) != 3 || (got-want).Abs() > time.Minute {
+			t.Errorf("the newest good backup of %s is %s old, want %s", set, got, want)
+		}
 	}
 }

@@ -41,6 +41,7 @@ type contents struct {
 	at         time.Time
 	tenants    []tenant
 	operations []store.UnfinishedOperationsRow
+	backups    store.OwnBackupsNowRow
 }
 
 // tenant is one tenant with what its set said last.
@@ -53,7 +54,9 @@ type tenant struct {
 func New(db *pg.DB) *Fleet { return &Fleet{db: db} }
 
 var (
-	byTenant    = []string{"tenant"}
+	byTenant = []string{"tenant"}
+	// bySet is a tenant's id, or `plane` for the registry itself.
+	bySet       = []string{"set"}
 	byComponent = []string{"tenant", "component"}
 
 	up           = desc("a3_fleet_up", "1 where the figures of the fleet could be read", nil)
@@ -76,8 +79,10 @@ var (
 	restarts     = desc("a3_tenant_restarts_total", "starts of a component that the registry saw", byComponent)
 	failedJobs   = desc("a3_tenant_failed_jobs_total", "jobs that became dead letters", byComponent)
 	resident     = desc("a3_tenant_resident_bytes", "memory that a component has resident", byComponent)
+	backupAge    = desc("a3_backup_age_seconds", "how old the newest backup is that could be restored, or the set where there is none", bySet)
+	backupFailed = desc("a3_backup_failed", "1 where the newest attempt at a backup came to nothing", bySet)
 	all          = []*prometheus.Desc{up, tenants, operations, info, active, reportAge, components, serving, wrongRelease, backlog, backlogAge,
-		queueDepth, queueAge, dbBytes, dbConns, requests, failures, restarts, failedJobs, resident}
+		queueDepth, queueAge, dbBytes, dbConns, requests, failures, restarts, failedJobs, resident, backupAge, backupFailed}
 )
 
 func desc(name, help string, labels []string) *prometheus.Desc {
@@ -105,6 +110,7 @@ func (f *Fleet) Collect(to chan<- prometheus.Metric) {
 		states[t.State]++
 		t.tell(to, c.at)
 	}
+	saved(to, "plane", c.at, c.backups.BackedUpAt, c.backups.BackupFailed)
 	for state, n := range states {
 		gauge(to, tenants, float64(n), state)
 	}
@@ -115,6 +121,15 @@ func (f *Fleet) Collect(to chan<- prometheus.Metric) {
 
 func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
 	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func saved(to chan<- prometheus.Metric, set string, now, at time.Time, failed bool) {
+	gauge(to, backupAge, max(now.Sub(at).Seconds(), 0), set)
+	n := 0.0
+	if failed {
+		n = 1
+	}
+	gauge(to, backupFailed, n, set)
 }
 
 func (t tenant) tell(to chan<- prometheus.Metric, now time.Time) {
@@ -131,6 +146,7 @@ func (t tenant) tell(to chan<- prometheus.Metric, now time.Time) {
 	}
 	gauge(to, reportAge, max(now.Sub(heard).Seconds(), 0), id)
 	gauge(to, components, float64(t.Components), id)
+	saved(to, id, now, t.BackedUpAt, t.BackupFailed)
 	if t.report == nil {
 		return
 	}
@@ -195,7 +211,10 @@ func (f *Fleet) now() (contents, error) {
 			}
 			c.tenants = append(c.tenants, t)
 		}
-		c.operations, err = q.UnfinishedOperations(ctx)
+		if c.operations, err = q.UnfinishedOperations(ctx); err != nil {
+			return err
+		}
+		c.backups, err = q.OwnBackupsNow(ctx)
 		return err
 	})
 	if err != nil {

@@ -14,7 +14,9 @@ import (
 
 const fleetNow = `-- name: FleetNow :many
 SELECT t.id, t.slug, t.state, t.isolation_tier, t.created_at, coalesce(t.labels->>'ring', '')::text AS ring, coalesce(s.release, '')::text AS release,
-    (SELECT count(*) FROM registry.components c WHERE c.tenant_id = t.id) AS components, r.reported_at, r.body
+    (SELECT count(*) FROM registry.components c WHERE c.tenant_id = t.id) AS components, r.reported_at, r.body,
+    coalesce((SELECT g.taken_at FROM registry.backups g WHERE g.tenant_id = t.id AND g.verified_at IS NOT NULL ORDER BY g.taken_at DESC LIMIT 1), t.created_at)::timestamptz AS backed_up_at,
+    coalesce((SELECT n.failure <> '' FROM registry.backups n WHERE n.tenant_id = t.id ORDER BY n.taken_at DESC, n.id DESC LIMIT 1), false)::bool AS backup_failed
 FROM registry.tenants t
 LEFT JOIN registry.service_sets s ON s.tenant_id = t.id
 LEFT JOIN registry.set_reports r ON r.tenant_id = t.id
@@ -32,6 +34,8 @@ type FleetNowRow struct {
 	Components    int64
 	ReportedAt    *time.Time
 	Body          []byte
+	BackedUpAt    time.Time
+	BackupFailed  bool
 }
 
 // All that figures of the fleet are made of, but for tenants that are gone.
@@ -55,6 +59,8 @@ func (q *Queries) FleetNow(ctx context.Context) ([]FleetNowRow, error) {
 			&i.Components,
 			&i.ReportedAt,
 			&i.Body,
+			&i.BackedUpAt,
+			&i.BackupFailed,
 		); err != nil {
 			return nil, err
 		}
@@ -64,6 +70,25 @@ func (q *Queries) FleetNow(ctx context.Context) ([]FleetNowRow, error) {
 		return nil, err
 	}
 	return items, nil
+}
+
+const ownBackupsNow = `-- name: OwnBackupsNow :one
+SELECT coalesce((SELECT g.taken_at FROM registry.backups g WHERE g.tenant_id IS NULL AND g.verified_at IS NOT NULL ORDER BY g.taken_at DESC LIMIT 1),
+        (SELECT min(t.created_at) FROM registry.tenants t), clock_timestamp())::timestamptz AS backed_up_at,
+    coalesce((SELECT n.failure <> '' FROM registry.backups n WHERE n.tenant_id IS NULL ORDER BY n.taken_at DESC, n.id DESC LIMIT 1), false)::bool AS backup_failed
+`
+
+type OwnBackupsNowRow struct {
+	BackedUpAt   time.Time
+	BackupFailed bool
+}
+
+// The same of the registry itself, which has something to lose since the first tenant was made.
+func (q *Queries) OwnBackupsNow(ctx context.Context) (OwnBackupsNowRow, error) {
+	row := q.db.QueryRow(ctx, ownBackupsNow)
+	var i OwnBackupsNowRow
+	err := row.Scan(&i.BackedUpAt, &i.BackupFailed)
+	return i, err
 }
 
 const unfinishedOperations = `-- name: UnfinishedOperations :many

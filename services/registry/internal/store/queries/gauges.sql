@@ -1,7 +1,9 @@
 -- name: FleetNow :many
 -- All that figures of the fleet are made of, but for tenants that are gone.
 SELECT t.id, t.slug, t.state, t.isolation_tier, t.created_at, coalesce(t.labels->>'ring', '')::text AS ring, coalesce(s.release, '')::text AS release,
-    (SELECT count(*) FROM registry.components c WHERE c.tenant_id = t.id) AS components, r.reported_at, r.body
+    (SELECT count(*) FROM registry.components c WHERE c.tenant_id = t.id) AS components, r.reported_at, r.body,
+    coalesce((SELECT g.taken_at FROM registry.backups g WHERE g.tenant_id = t.id AND g.verified_at IS NOT NULL ORDER BY g.taken_at DESC LIMIT 1), t.created_at)::timestamptz AS backed_up_at,
+    coalesce((SELECT n.failure <> '' FROM registry.backups n WHERE n.tenant_id = t.id ORDER BY n.taken_at DESC, n.id DESC LIMIT 1), false)::bool AS backup_failed
 FROM registry.tenants t
 LEFT JOIN registry.service_sets s ON s.tenant_id = t.id
 LEFT JOIN registry.set_reports r ON r.tenant_id = t.id
@@ -10,3 +12,9 @@ WHERE t.state <> 'offboarded' ORDER BY t.id;
 -- name: UnfinishedOperations :many
 SELECT kind, (lease_expires_at IS NULL OR lease_expires_at < clock_timestamp())::bool AS abandoned, count(*) AS operations
 FROM registry.operations WHERE state = 'unfinished' GROUP BY 1, 2;
+
+-- name: OwnBackupsNow :one
+-- The same of the registry itself, which has something to lose since the first tenant was made.
+SELECT coalesce((SELECT g.taken_at FROM registry.backups g WHERE g.tenant_id IS NULL AND g.verified_at IS NOT NULL ORDER BY g.taken_at DESC LIMIT 1),
+        (SELECT min(t.created_at) FROM registry.tenants t), clock_timestamp())::timestamptz AS backed_up_at,
+    coalesce((SELECT n.failure <> '' FROM registry.backups n WHERE n.tenant_id IS NULL ORDER BY n.taken_at DESC, n.id DESC LIMIT 1), false)::bool AS backup_failed;
