@@ -62,7 +62,7 @@ func (s *set) closedKey(roles []string) statement {
 
 // logsKey has CloudWatch Logs encrypt the set's own groups.
 func (s *set) logsKey() statement {
-	st := allow("EncryptItsLogs", []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*", "kms:DescribeKey"}, []string{"*"}).
+	st := allow("EncryptItsLogs", []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"}, []string{"*"}).
 		under("ArnLike", when{"kms:EncryptionContext:aws:logs:arn": s.place.arn("logs", "log-group:"+s.logGroup("*"))}).
 		under("StringEquals", when{"aws:SourceAccount": s.place.Account})
 	st.Principal = map[string]string{"Service": s.place.service("logs")}

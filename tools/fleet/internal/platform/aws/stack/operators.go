@@ -7,8 +7,11 @@ import (
 	"a3os.app/deploy/blueprint"
 )
 
-// ofTenant stands in an ARN for the tenant of whom calls: the tag of the role.
-const ofTenant = "${aws:PrincipalTag/tenant}"
+// ofTenant stands in an ARN for the tenant of whom calls, by the tag of the role; ofLabel for its name where a bucket has it.
+const (
+	ofTenant = "${aws:PrincipalTag/tenant}"
+	ofLabel  = "${aws:PrincipalTag/label}"
+)
 
 // operators are the roles of those who change the plane, and the bound of all whom they make.
 func (s *set) operators() {
@@ -34,11 +37,14 @@ func (s *set) operator(id, arn, description string, statements []statement) {
 // without the tag has nothing.
 func (s *set) boundary() []statement {
 	p := s.place
-	tagged := func(st statement) statement { return st.under("Null", when{"aws:PrincipalTag/tenant": "false"}) }
+	tagged := func(st statement) statement {
+		return st.under("Null", when{"aws:PrincipalTag/tenant": "false", "aws:PrincipalTag/label": "false"})
+	}
+	bucket := "arn:aws:s3:::" + p.cluster() + "-" + ofLabel + "-*"
 	return []statement{
 		tagged(allow("Objects", []string{"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"},
-			[]string{"arn:aws:s3:::" + p.cluster() + "-tnt-*/" + ofTenant + "/*"})),
-		tagged(allow("ListObjects", []string{"s3:ListBucket"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*"}).under("StringLike", when{"s3:prefix": ofTenant + "/*"})),
+			[]string{bucket + "/" + ofTenant + "/*"})),
+		tagged(allow("ListObjects", []string{"s3:ListBucket"}, []string{bucket}).under("StringLike", when{"s3:prefix": ofTenant + "/*"})),
 		tagged(allow("Secrets", []string{"secretsmanager:GetSecretValue", "secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "secretsmanager:TagResource"},
 			[]string{p.arn("secretsmanager", "secret:tenant/"+ofTenant+"/*")})),
 		tagged(allow("Messages", []string{"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}, []string{p.arn("sqs", ofTenant+"-*")})),

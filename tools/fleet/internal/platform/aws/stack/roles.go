@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/awslabs/goformation/v7/cloudformation/iam"
+	"github.com/awslabs/goformation/v7/cloudformation/tags"
 )
 
 // roleName is the last part of a role's ARN.
@@ -16,6 +17,7 @@ func (s *set) role(id, arn, description string, statements []statement) string {
 		AssumeRolePolicyDocument: document(s.trust()),
 	}
 	if s.tenant != "" {
+		r.Tags = append(r.Tags, tags.Tag{Key: "label", Value: s.label()})
 		r.PermissionsBoundary = new(s.place.Boundary())
 	}
 	if len(statements) > 0 {

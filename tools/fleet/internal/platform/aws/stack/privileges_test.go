@@ -1,0 +1,151 @@
+package stack_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"a3os.app/deploy/aws"
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
+)
+
+// roleOf is a component's task role, or the one that ECS starts it with.
+func roleOf(t *testing.T, s *stacktest.Stack, suffix string) stacktest.Role {
+	t.Helper()
+	roles, err := s.Roles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range roles {
+		if name, _ := r.Properties["RoleName"].(string); strings.HasSuffix(name, "-"+suffix) {
+			return r
+		}
+	}
+	t.Fatalf("there is no role …-%s", suffix)
+	return stacktest.Role{}
+}
+
+func actions(r stacktest.Role) []string {
+	all := map[string]bool{}
+	for _, st := range r.Statements {
+		for _, a := range st.Action {
+			all[a] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// What is written down beside the blueprints is what templates allow, no more and no less, for every component and no other.
+func TestRolesMayWhatIsWrittenDownAndNoMore(t *testing.T) {
+	written, err := aws.ReadPrivileges()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, plane := tenantSet(t, id.NewTenant(), dedicated), planeSet(t)
+	texts := rendered(t, set.Tenant)
+	for _, c := range []struct {
+		blueprint *blueprint.Blueprint
+		text      []byte
+	}{{set.Blueprint, texts["dedicated"]}, {set.Blueprint, texts["database"]}, {plane.Blueprint, texts["plane"]}} {
+		s, tasks := read(t, c.text), written.Tasks[c.blueprint.Name]
+		if len(tasks) != len(c.blueprint.Components) {
+			t.Errorf("privileges of %d components of %s are written down, and it has %d", len(tasks), c.blueprint.Name, len(c.blueprint.Components))
+		}
+		for _, component := range c.blueprint.Components {
+			want, is := tasks[component.Name]
+			if got := actions(roleOf(t, s, component.Name+"-task")); !is || !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+				t.Errorf("the task of %s may %q, written down is %q", component.Name, got, want)
+			}
+			if got := actions(roleOf(t, s, component.Name+"-start")); !slices.Equal(got, slices.Sorted(slices.Values(written.Start))) {
+				t.Errorf("ECS may %q to start %s, written down is %q", got, component.Name, written.Start)
+			}
+		}
+	}
+}
+
+// contexts are what a call of the set's own resources says, as AWS's services say it.
+func contexts(s *stacktest.Stack, targets []stacktest.Target, tenant string) []map[string]string {
+	out := []map[string]string{{"aws:SecureTransport": "true", "s3:prefix": tenant + "/exports", "s3:x-amz-server-side-encryption-aws-kms-key-id": s.Resources["Key"].ARN, "secretsmanager:KmsKeyArn": s.Resources["Key"].ARN}}
+	for _, t := range targets {
+		for kind, via := range map[string][2]string{"AWS::S3::Bucket": {"s3", "aws:s3:arn"}, "AWS::SecretsManager::Secret": {"secretsmanager", "SecretARN"}, "AWS::SQS::Queue": {"sqs", "aws:sqs:arn"}} {
+			if t.Type == kind {
+				out = append(out, map[string]string{"kms:ViaService": via[0] + "." + place.Region + ".amazonaws.com", "kms:EncryptionContext:" + via[1]: t.ARN})
+			}
+		}
+	}
+	return out
+}
+
+// Everything that is written down works on the set's own, through role, boundary and the resource's policy together: a wall that nothing gets
+// through would prove nothing.
+func TestEveryPrivilegeWorksOnTheSetsOwn(t *testing.T) {
+	written, err := aws.ReadPrivileges()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenant := id.NewTenant()
+	s, bound := read(t, rendered(t, tenant)["dedicated"]), boundary(t)
+	targets, err := s.Targets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	may := func(role stacktest.Role, action string) []string {
+		var on []string
+		for _, target := range targets {
+			for _, name := range target.Names {
+				for _, context := range contexts(s, targets, tenant.String()) {
+					is, err := s.May(role, bound, target, stacktest.Request{Action: action, Resource: name, Context: context})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if is && !slices.Contains(on, name) {
+						on = append(on, name)
+					}
+				}
+			}
+		}
+		return on
+	}
+	for component, list := range written.Tasks["accessos"] {
+		for _, action := range list {
+			if len(may(roleOf(t, s, component+"-task"), action)) == 0 {
+				t.Errorf("%s can't %s on anything of its own set", component, action)
+			}
+		}
+		// What ECS starts a component with reads that component's secret, and none of its siblings'.
+		on := may(roleOf(t, s, component+"-start"), "secretsmanager:GetSecretValue")
+		if want := "secret:tenant/" + tenant.String() + "/component/" + component + "-AbCdEf"; len(on) != 1 || !strings.HasSuffix(on[0], want) {
+			t.Errorf("ECS reads %q to start %s, want %s alone", on, component, want)
+		}
+	}
+	// Who writes a credential can't read it.
+	if on := may(roleOf(t, s, "integrations-task"), "secretsmanager:GetSecretValue"); len(on) > 0 {
+		t.Errorf("integrations reads %q", on)
+	}
+}
+
+// Only what calls a tenant's systems has a way out to the internet.
+func TestOnlyOutsideGoesOutside(t *testing.T) {
+	set := tenantSet(t, id.NewTenant(), dedicated)
+	s := read(t, rendered(t, set.Tenant)["dedicated"])
+	for id, r := range s.Resources {
+		if r.Type != "AWS::EC2::SecurityGroup" && r.Type != "AWS::EC2::SecurityGroupEgress" {
+			continue
+		}
+		rules, _ := r.Properties["SecurityGroupEgress"].([]any)
+		for _, rule := range append(rules, r.Properties) {
+			m, _ := rule.(map[string]any)
+			if m["CidrIp"] == "0.0.0.0/0" && id != "DiscoveryWorkerNetwork" {
+				t.Errorf("%s reaches the internet", id)
+			}
+		}
+	}
+	for _, c := range set.Blueprint.Components {
+		if c.Needs.Outside != (c.Name == "discovery-worker") {
+			t.Errorf("%s goes outside, or not: teach this test", c.Name)
+		}
+	}
+}
