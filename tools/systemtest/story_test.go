@@ -31,7 +31,7 @@ var (
 
 // A fleet of twelve tenants, as an operator lives through it: they are made by plan and apply; a bad release halts at its canary and
 // goes back (row F32); a good one goes through three waves, with a pause in the middle and fleet killed twice; one tenant is suspended
-// and resumed, one leaves; and the registry is away for the whole of a load and of restarts (rows F16, in short, and F17).
+// and resumed, one leaves; and the registry is away for the whole of a load and of restarts (row F17).
 func TestStoryOfAFleet(t *testing.T) {
 	long(t)
 	r := newRolling(t, "acme")
