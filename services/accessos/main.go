@@ -78,6 +78,10 @@ func run(ctx context.Context, args, environ []string) int {
 		fmt.Fprintf(os.Stderr, "accessos: there is no role %q: it is one of %s\n", args[0], names)
 		return exitUsage
 	}
+	if err := publicRoots(); err != nil {
+		fmt.Fprintf(os.Stderr, "accessos: %v\n", err)
+		return exitFailed
+	}
 	if err := confine(); err != nil {
 		fmt.Fprintf(os.Stderr, "accessos: this system does not let a process protect its memory: %v\n", err)
 		return exitFailed
