@@ -15,39 +15,58 @@ import (
 )
 
 const quotaHelp = `Say which of AWS's default quotas so many tenants meet in one account and one Region, in the order in which a growing fleet meets them,
-what to ask AWS for, and how far that takes. What a tenant takes is counted from the blueprints; nothing is called and nothing is made.
+what to ask AWS for, and how far that takes; and what a tenant of each tier costs a month at list prices, before what is paid by use. What a
+tenant takes is counted from the templates that fleet aws render prints; nothing is called and nothing is made.
 
   fleet quota plan --tenants 100
   fleet quota plan --tenants 1000 --tier dedicated -o json
-  fleet quota plan --tenants 100 --quotas mine.csv      with a table of your own, in the form of deploy/aws/quotas.csv`
+  fleet quota plan --tenants 100 --quotas mine.csv --prices ours.csv      with tables of your own, in the form of those in deploy/aws`
 
 func (a *app) quotaCommand() *cobra.Command {
 	var tenants int
-	var tier, file string
+	var tier, file, prices string
 	c := &cobra.Command{Use: "plan", Short: "Say which quotas of AWS so many tenants meet", Long: quotaHelp, Args: exactly(),
-		RunE: func(*cobra.Command, []string) error { return a.quotaPlan(tenants, tier, file) }}
+		RunE: func(*cobra.Command, []string) error { return a.quotaPlan(tenants, tier, file, prices) }}
 	c.Flags().IntVar(&tenants, "tenants", 0, "how many tenants")
 	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database or dedicated")
 	c.Flags().StringVar(&file, "quotas", "", "a table of quotas instead of the one that fleet has")
+	c.Flags().StringVar(&prices, "prices", "", "a table of prices instead of the one that fleet has")
 	return group("quota", "Plan for the quotas of a cloud", c)
 }
 
-func (a *app) quotaPlan(tenants int, tier, file string) error {
-	name, from := "quotas.csv", io.Reader(strings.NewReader(aws.QuotasCSV))
-	if file != "" {
-		f, err := os.Open(file) //nolint:gosec // G304: the operator names the file, and reads it with their own rights
+// table reads a table that fleet has, or the operator's own.
+func table[T any](what, own, name, text string, parse func(string, io.Reader) (T, error)) (T, error) {
+	from := io.Reader(strings.NewReader(text))
+	if own != "" {
+		f, err := os.Open(own) //nolint:gosec // G304: the operator names the file, and reads it with their own rights
 		if err != nil {
-			return usageError{fmt.Errorf("open the table of quotas: %w", err)}
+			var none T
+			return none, usageError{fmt.Errorf("open the table of %s: %w", what, err)}
 		}
 		defer func() { _ = f.Close() }()
-		name, from = file, f
+		name, from = own, f
 	}
-	quotas, err := aws.ParseQuotas(name, from)
+	out, err := parse(name, from)
 	if err != nil {
-		return usageError{err}
+		return out, usageError{err}
+	}
+	return out, nil
+}
+
+func (a *app) quotaPlan(tenants int, tier, quotasFile, pricesFile string) error {
+	quotas, err := table("quotas", quotasFile, "quotas.csv", aws.QuotasCSV, aws.ParseQuotas)
+	if err != nil {
+		return err
+	}
+	prices, err := table("prices", pricesFile, "prices.csv", aws.PricesCSV, aws.ParsePrices)
+	if err != nil {
+		return err
 	}
 	p, err := quota.Make(quotas, tenants, tier)
 	if err != nil {
+		return usageError{err}
+	}
+	if p.Costs, err = quota.Price(prices); err != nil {
 		return usageError{err}
 	}
 	if a.format == "json" {
@@ -68,6 +87,17 @@ func (a *app) quotaPlan(tenants int, tier, file string) error {
 	if err := a.table([]string{"QUOTA", "DEFAULT", "A TENANT", "NEEDED", "CARRIES", "MET", "ASK FOR", "NEXT", "SOURCE"}, rows); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "\nA rollout to all %d tenants takes %s or more under the default rates.\n", p.Tenants, p.Longest().Round(time.Second))
+	if _, err = fmt.Fprintf(a.out, "\nA rollout to all %d tenants takes %s or more under the default rates.\n\n", p.Tenants, p.Longest().Round(time.Second)); err != nil {
+		return err
+	}
+	rows = nil
+	for _, c := range p.Costs.Tenant[tier].Charges {
+		rows = append(rows, []string{c.Item, strconv.FormatFloat(c.Count, 'g', 3, 64), fmt.Sprintf("%.2f", c.USD), c.Region, c.Date, c.Source})
+	}
+	if err := a.table([]string{"A TENANT PAYS FOR", "COUNT", "USD A MONTH", "REGION", "PRICE OF", "SOURCE"}, rows); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "\nA tenant costs %.2f USD a month in tier database, %.2f in tier dedicated, and the plane %.2f once: list prices, before what is paid by use.\n",
+		p.Costs.Tenant["database"].USD, p.Costs.Tenant["dedicated"].USD, p.Costs.Plane.USD)
 	return err
 }

@@ -1,5 +1,5 @@
 // Package quota says which of AWS's quotas a number of tenants meets, in which order, and how long a rollout takes under its rates. It
-// counts what the stacks hold as the blueprints say it, and relies on a table for the quotas (deploy/aws).
+// counts what the stacks hold as their templates say it, and relies on a table for the quotas (deploy/aws).
 package quota
 
 import (
@@ -50,24 +50,33 @@ type Plan struct {
 	Limits []Limit `json:"limits"`
 	// Rollout is what a new release for all tenants waits for; its steps overlap, so that the longest is its least time.
 	Rollout []Step `json:"rollout"`
+	// Costs are what it costs; nil where nobody asked (Price).
+	Costs *Costs `json:"costs,omitempty"`
 }
 
 // bounds says of which quota each type of resource takes one. A type without any has no published quota that grows with tenants.
 var bounds = map[string][][2]string{
-	"AWS::KMS::Key":                        {{"kms", "KMS keys (customer managed)"}},
-	"AWS::ServiceDiscovery::HttpNamespace": {{"cloudmap", "Namespaces per Region"}},
-	"AWS::SecretsManager::Secret":          {{"secretsmanager", "Secrets per Region"}},
-	"AWS::S3::Bucket":                      {{"s3", "General purpose buckets per account"}},
-	"AWS::RDS::DBInstance":                 {{"rds", "DB instances"}},
-	"AWS::IAM::Role":                       {{"iam", "Roles per account"}},
-	"AWS::Logs::LogGroup":                  {{"logs", "Log groups"}},
-	"AWS::EC2::SecurityGroup":              {{"vpc", "VPC security groups per Region"}},
+	"AWS::KMS::Key": {{"kms", "KMS keys (customer managed)"}},
+	// A namespace with names in DNS has a zone of its own.
+	"AWS::ServiceDiscovery::PrivateDnsNamespace": {{"cloudmap", "Namespaces per Region"}, {"route53", "Hosted zones per account"}},
+	"AWS::SecretsManager::Secret":                {{"secretsmanager", "Secrets per Region"}},
+	"AWS::S3::Bucket":                            {{"s3", "General purpose buckets per account"}},
+	"AWS::RDS::DBInstance":                       {{"rds", "DB instances"}},
+	"AWS::IAM::Role":                             {{"iam", "Roles per account"}},
+	"AWS::IAM::ManagedPolicy":                    {{"iam", "Customer managed policies per account"}},
+	"AWS::Logs::LogGroup":                        {{"logs", "Log groups"}},
+	"AWS::EC2::SecurityGroup":                    {{"vpc", "VPC security groups per Region"}},
 	// A service's task has a network interface and an address; all may come to stand in one zone.
 	"AWS::ECS::Service": {{"ecs", "Services per cluster"}, {"vpc", "Network interfaces per Region (enforced per AZ)"}, {"vpc", "Network Address Usage per VPC"}},
-	// A family for each, whose quota is of revisions; services of a namespace are few; AWS publishes no number of queues.
-	"AWS::ECS::TaskDefinition":       nil,
-	"AWS::ServiceDiscovery::Service": nil,
-	"AWS::SQS::Queue":                nil,
+	// A family for each, whose quota is of revisions; services of a namespace are few; AWS publishes no number of queues or alarms.
+	"AWS::ECS::TaskDefinition": nil, "AWS::ServiceDiscovery::Service": nil, "AWS::SQS::Queue": nil, "AWS::CloudWatch::Alarm": nil,
+	// Parts of what is counted.
+	"AWS::SQS::QueuePolicy": nil, "AWS::S3::BucketPolicy": nil, "AWS::SecretsManager::ResourcePolicy": nil, "AWS::EC2::SecurityGroupIngress": nil, "AWS::EC2::SecurityGroupEgress": nil,
+	// A plane has a handful, however many tenants.
+	"AWS::EC2::VPC": nil, "AWS::EC2::Subnet": nil, "AWS::EC2::InternetGateway": nil, "AWS::EC2::VPCGatewayAttachment": nil, "AWS::EC2::RouteTable": nil, "AWS::EC2::Route": nil,
+	"AWS::EC2::SubnetRouteTableAssociation": nil, "AWS::EC2::EIP": nil, "AWS::EC2::NatGateway": nil, "AWS::EC2::VPCEndpoint": nil, "AWS::RDS::DBSubnetGroup": nil, "AWS::ECS::Cluster": nil,
+	"AWS::ECR::Repository": nil, "AWS::CertificateManager::Certificate": nil, "AWS::ElasticLoadBalancingV2::LoadBalancer": nil, "AWS::ElasticLoadBalancingV2::TargetGroup": nil,
+	"AWS::ElasticLoadBalancingV2::Listener": nil,
 }
 
 var (
@@ -98,15 +107,25 @@ func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 	for _, q := range quotas {
 		table[[2]string{q.Service, q.Name}] = q
 	}
-	// The plane's stack has the server of its own database.
-	each, err := take(Stack(set, tier == "dedicated"))
+	resources, err := Stack(set, tier == "dedicated")
 	if err != nil {
 		return nil, err
 	}
-	if tier == "database" {
-		each[servers] = share(set)
+	planes, err := Stack(control, true)
+	if err != nil {
+		return nil, err
 	}
-	plane, err := take(Stack(control, true))
+	each, err := take(resources)
+	if err != nil {
+		return nil, err
+	}
+	// The plane's stack has the server of its own database, which is the first of tier `database` too.
+	if tier == "database" {
+		if each[servers], err = share(set, planes); err != nil {
+			return nil, err
+		}
+	}
+	plane, err := take(planes)
 	if err != nil {
 		return nil, err
 	}
@@ -147,14 +166,31 @@ func take(stack []Resource) (map[[2]string]float64, error) {
 	return taken, nil
 }
 
-// share is the part of a shared database server that a tenant takes: its roles' connections of the most that RDS gives PostgreSQL
-// (max_connections is LEAST(DBInstanceClassMemory/9531392, 5000), which a server of 48 GiB or more reaches).
-func share(b *blueprint.Blueprint) float64 {
-	connections := 0
-	for _, r := range b.Database.Roles {
-		connections += r.Connections
+// memory is how many GiB a class of database servers has.
+var memory = map[string]float64{"db.t4g.medium": 4}
+
+// connections are the most that RDS gives a PostgreSQL server of a class: LEAST(DBInstanceClassMemory/9531392, 5000).
+func connections(class string) (float64, error) {
+	gib, ok := memory[class]
+	if !ok {
+		return 0, fmt.Errorf("the memory of a database server of class %q isn't known: add it to memory", class)
 	}
-	return float64(connections) / 5000
+	return min(math.Floor(gib*(1<<30)/9531392), 5000), nil
+}
+
+// share is the part of a shared database server, of the class of the plane's, that a tenant takes: its roles' connections of all that there are.
+func share(b *blueprint.Blueprint, plane []Resource) (float64, error) {
+	taken := 0
+	for _, r := range b.Database.Roles {
+		taken += r.Connections
+	}
+	for _, r := range plane {
+		if r.Class != "" {
+			most, err := connections(r.Class)
+			return float64(taken) / most, err
+		}
+	}
+	return 0, fmt.Errorf("the plane's stack has no database server")
 }
 
 func find(table map[[2]string]aws.Quota, key [2]string) (aws.Quota, error) {

@@ -97,3 +97,49 @@ func TestPlanRefusesWhatItCannotMean(t *testing.T) {
 		}
 	}
 }
+
+func pricesOf(t *testing.T, text string) map[string]aws.Price {
+	t.Helper()
+	prices, err := aws.ParsePrices("prices.csv", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prices
+}
+
+// What a tenant costs follows from what its template holds and from the table, and from nothing else.
+func TestCostIsTheTemplatesCountsAtTheTablesPrices(t *testing.T) {
+	costs, err := quota.Price(pricesOf(t, aws.PricesCSV))
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]map[string]float64{}
+	for tier, c := range costs.Tenant {
+		counts[tier], c.USD = map[string]float64{}, -c.USD
+		for _, charge := range c.Charges {
+			counts[tier][charge.Item] = charge.Count
+			c.USD += charge.USD
+			if charge.Source == "" || charge.Date == "" {
+				t.Errorf("%s has no source", charge.Item)
+			}
+		}
+		if math.Abs(c.USD) > 0.001 {
+			t.Errorf("the charges of tier %s are not its sum", tier)
+		}
+	}
+	// Five components, the migration and what no component holds have a secret, and RDS one for a server's first user; a server has a standby.
+	d := counts["dedicated"]
+	if d["kms key"] != 1 || d["secret"] != 8 || d["fargate vcpu"] != 7 || d["fargate gb"] != 14 || d["rds db.t4g.medium"] != 2 || d["rds gp3 gb"] != 40 {
+		t.Errorf("a dedicated tenant is counted as %v", d)
+	}
+	if b := counts["database"]; b["rds db.t4g.medium"] >= 0.5 || b["rds db.t4g.medium"] <= 0 {
+		t.Errorf("a tenant in a shared server takes %v of one", b["rds db.t4g.medium"])
+	}
+	dearer, err := quota.Price(pricesOf(t, strings.Replace(aws.PricesCSV, "kms key,month,1.00", "kms key,month,11.00", 1)))
+	if err != nil || math.Abs(dearer.Tenant["database"].USD-costs.Tenant["database"].USD-10) > 0.001 {
+		t.Errorf("a key that costs ten more makes a tenant cost %.2f more, %v", dearer.Tenant["database"].USD-costs.Tenant["database"].USD, err)
+	}
+	if _, err := quota.Price(pricesOf(t, strings.Replace(aws.PricesCSV, "kms key,", "other key,", 1))); err == nil || !strings.Contains(err.Error(), `no "kms key"`) {
+		t.Errorf("a table without a price: %v", err)
+	}
+}

@@ -1,72 +1,114 @@
 package quota
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
-// Resource is one resource of a CloudFormation stack.
+// Resource is one resource of a CloudFormation stack, with what limits and prices depend on.
 type Resource struct {
-	// ID in its template.
-	ID string
 	// Type as CloudFormation writes it.
 	Type string
-	// VCPU that its tasks take; a service's alone.
-	VCPU float64
+	// VCPU and GB that its task takes; a service's alone.
+	VCPU, GB float64
+	// Class and GB of a database server; Standby says that there are two.
+	Class   string
+	Standby bool
+	// Interface says of an endpoint that it stands in each zone, and is paid for; Zones in how many.
+	Interface bool
+	Zones     int
 }
 
-// Stack is what the stack of a set holds on AWS, in the blueprint's order. Dedicated gives it a database server of its own.
-func Stack(b *blueprint.Blueprint, dedicated bool) []Resource {
+// Stack is what the template of a set's stack holds, as it is rendered for a plane of `prod`. What it is rendered with besides doesn't count.
+func Stack(b *blueprint.Blueprint, dedicated bool) ([]Resource, error) {
+	const any64 = "0000000000000000000000000000000000000000000000000000000000000000"
+	r, err := platform.ParseRelease("0.0.0@sha256:" + any64)
+	if err != nil {
+		return nil, err
+	}
+	in := stack.Input{Place: stack.Place{Account: "000000000000", Region: "us-east-1", Plane: "prod", Domain: "a3os.example"}, Release: r, Image: "sha256:" + any64, Running: true,
+		Set: platform.Set{Blueprint: b, Slug: "tenant", Tier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE}}
+	if dedicated {
+		in.Set.Tier = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
+	}
+	render := stack.Plane
+	if b.Scope == blueprint.ScopeTenant {
+		in.Set.Tenant, render = id.NewTenant(), stack.Tenant
+	}
+	template, err := render(in)
+	if err != nil {
+		return nil, fmt.Errorf("render the stack of %s: %w", b.Name, err)
+	}
+	text, err := template.JSON()
+	if err != nil {
+		return nil, err
+	}
+	return read(text)
+}
+
+// read counts a template.
+func read(text []byte) ([]Resource, error) {
+	type properties struct {
+		TaskDefinition   struct{ Ref string }
+		CPU              string `json:"Cpu"`
+		Memory           string
+		DBInstanceClass  string
+		AllocatedStorage string
+		MultiAZ          bool
+		VpcEndpointType  string
+		SubnetIds        []any
+	}
+	var template struct {
+		Resources map[string]struct {
+			Type       string
+			Properties json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(text, &template); err != nil {
+		return nil, fmt.Errorf("read the template: %w", err)
+	}
+	own := func(name string) (p properties, err error) {
+		switch template.Resources[name].Type {
+		case "AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::RDS::DBInstance", "AWS::EC2::VPCEndpoint":
+			err = json.Unmarshal(template.Resources[name].Properties, &p)
+		}
+		return p, err
+	}
 	var all []Resource
-	add := func(id, kind string) { all = append(all, Resource{ID: id, Type: kind}) }
-	add("key", "AWS::KMS::Key")
-	// A namespace a set, since one of them holds 300 services and can't hold more.
-	add("namespace", "AWS::ServiceDiscovery::HttpNamespace")
-	for _, k := range slices.Sorted(maps.Keys(b.Keys)) {
-		add("key/"+k, "AWS::SecretsManager::Secret")
-	}
-	for _, s := range slices.Sorted(maps.Keys(b.Stores)) {
-		if b.Stores[s].Kind == blueprint.StoreBlob {
-			add("store/"+s, "AWS::S3::Bucket")
+	for _, name := range slices.Sorted(maps.Keys(template.Resources)) {
+		p, err := own(name)
+		if err != nil {
+			return nil, fmt.Errorf("read %s of the template: %w", name, err)
 		}
-	}
-	if b.Database != nil {
-		add("owner", "AWS::SecretsManager::Secret")
-		for _, r := range slices.Sorted(maps.Keys(b.Database.Roles)) {
-			add("database/"+r, "AWS::SecretsManager::Secret")
+		task, err := own(p.TaskDefinition.Ref)
+		if err != nil {
+			return nil, fmt.Errorf("read the task of %s: %w", name, err)
 		}
-		if b.Database.Queue != "" {
-			add("queue", "AWS::SQS::Queue")
-			add("dead-letters", "AWS::SQS::Queue")
+		r := Resource{Type: template.Resources[name].Type, Class: p.DBInstanceClass, Standby: p.MultiAZ, Interface: p.VpcEndpointType == "Interface", Zones: len(p.SubnetIds),
+			VCPU: number(task.CPU) / 1024, GB: number(task.Memory) / 1024}
+		if r.Class != "" {
+			r.GB = number(p.AllocatedStorage)
 		}
-		if dedicated {
-			add("database", "AWS::RDS::DBInstance")
-		}
+		all = append(all, r)
 	}
-	for _, c := range b.Components {
-		// The role that starts a task reads its secrets, so each component has both roles of its own.
-		add(c.Name+"/task", "AWS::IAM::Role")
-		add(c.Name+"/execution", "AWS::IAM::Role")
-		add(c.Name+"/log", "AWS::Logs::LogGroup")
-		add(c.Name+"/network", "AWS::EC2::SecurityGroup")
-		add(c.Name+"/definition", "AWS::ECS::TaskDefinition")
-		add(c.Name+"/discovery", "AWS::ServiceDiscovery::Service")
-		all = append(all, Resource{ID: c.Name, Type: "AWS::ECS::Service", VCPU: fargate(c.Resources.CPU)})
-	}
-	return all
+	return all, nil
 }
 
-// fargate is the smallest task of Fargate's that has so many processors; a blueprint's bound of zero is that of the default.
-func fargate(cpu float64) float64 {
-	if cpu == 0 {
-		cpu = blueprint.DefaultResources.CPU
+// number is one that stack wrote; what isn't there is none.
+func number(text string) float64 {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0
 	}
-	for _, size := range []float64{0.25, 0.5, 1, 2, 4, 8} {
-		if cpu <= size {
-			return size
-		}
-	}
-	return 16
+	return n
 }
