@@ -1,6 +1,8 @@
 package command
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"a3os.app/deploy/aws"
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 	"a3os.app/tools/fleet/internal/quota"
 )
 
@@ -31,7 +34,70 @@ func (a *app) quotaCommand() *cobra.Command {
 	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database or dedicated")
 	c.Flags().StringVar(&file, "quotas", "", "a table of quotas instead of the one that fleet has")
 	c.Flags().StringVar(&prices, "prices", "", "a table of prices instead of the one that fleet has")
-	return group("quota", "Plan for the quotas of a cloud", c)
+	return group("quota", "Plan for the quotas of a cloud", c, a.quotaCheckCommand())
+}
+
+const checkHelp = `Ask Service Quotas what the account has of each quota that so many tenants take of, and say whether it is enough. What Service Quotas doesn't
+know is held against the table's default, and said. It needs servicequotas:GetServiceQuota and GetAWSDefaultServiceQuota, and changes nothing.
+It ends with 1 where something is not enough.
+
+  fleet quota check --tenants 100 --tier dedicated --region eu-central-1`
+
+func (a *app) quotaCheckCommand() *cobra.Command {
+	var tenants int
+	var tier, file, region string
+	c := &cobra.Command{Use: "check", Short: "Hold a plan against what an account has", Long: checkHelp, Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.quotaCheck(c.Context(), tenants, tier, file, region)
+		}}
+	c.Flags().IntVar(&tenants, "tenants", 0, "how many tenants")
+	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database or dedicated")
+	c.Flags().StringVar(&file, "quotas", "", "a table of quotas instead of the one that fleet has")
+	c.Flags().StringVar(&region, "region", "", "Region")
+	return c
+}
+
+func (a *app) quotaCheck(ctx context.Context, tenants int, tier, file, region string) error {
+	if region == "" {
+		return usageError{errors.New("--region is empty: name the Region, as eu-central-1")}
+	}
+	quotas, err := table("quotas", file, "quotas.csv", aws.QuotasCSV, aws.ParseQuotas)
+	if err != nil {
+		return err
+	}
+	p, err := quota.Make(quotas, tenants, tier)
+	if err != nil {
+		return usageError{err}
+	}
+	cfg, err := session.Load(ctx, region)
+	if err != nil {
+		return err
+	}
+	answers, err := p.Check(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	short := 0
+	var rows [][]string
+	for _, answer := range answers {
+		if !answer.Enough {
+			short++
+		}
+		granted := "not known there"
+		if answer.Asked {
+			granted = strconv.FormatFloat(answer.Granted, 'f', -1, 64)
+		}
+		rows = append(rows, []string{answer.Service + ": " + answer.Quota, granted, strconv.Itoa(answer.Default), strconv.Itoa(answer.Needed), strconv.Itoa(answer.CarriesGranted), strconv.FormatBool(answer.Enough)})
+	}
+	if a.format == "json" {
+		err = a.json(answers)
+	} else {
+		err = a.table([]string{"QUOTA", "GRANTED", "DEFAULT", "NEEDED", "CARRIES", "ENOUGH"}, rows)
+	}
+	if err == nil && short > 0 {
+		err = fmt.Errorf("%d quotas are not enough for %d tenants: fleet quota plan says what to ask for", short, tenants)
+	}
+	return err
 }
 
 // table reads a table that fleet has, or the operator's own.

@@ -95,6 +95,6 @@ func (s *set) provisioner() []statement {
 			"servicediscovery:DeleteNamespace", "servicediscovery:DeleteService", "servicediscovery:TagResource"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
 		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters",
 			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups",
-			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "servicequotas:ListServiceQuotas", "servicequotas:ListAWSDefaultServiceQuotas", "ecr:GetAuthorizationToken"}, []string{"*"}),
+			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota", "ecr:GetAuthorizationToken"}, []string{"*"}),
 	}
 }
