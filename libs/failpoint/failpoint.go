@@ -6,7 +6,9 @@
 //
 // Built with the tag, a process does what the file `failpoint` in its working directory says, each line `point action [n]`: the action
 // is taken when the point is passed the n-th time since (the first, where nothing is said), and the line is gone then, so that the process
-// that comes back goes on. Actions are `kill` (SIGKILL, to itself), `error`, and a time, as `2s`, to sleep. The environment variable
+// that comes back goes on. A point may be a pattern (path.Match), and n may be `each`, for every time that it is passed. Actions are
+// `kill` (SIGKILL, to itself), `stop` (SIGSTOP, until a test that did something to others meanwhile sends SIGCONT), `error`, and a time, as
+// `2s`, to sleep. The environment variable
 // A3_FAILPOINT takes one such line for a process that is started by hand.
 package failpoint
 

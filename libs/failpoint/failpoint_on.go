@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,6 +58,10 @@ func Here(point string) error {
 	case "kill":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
+	case "stop":
+		// Not to be caught, so that it is done when the call returns; somebody else sends SIGCONT.
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		return nil
 	case "error":
 		return fmt.Errorf("failpoint %s", point)
 	}
@@ -94,8 +99,14 @@ func take(point string) string {
 	all := lines()
 	for i, line := range all {
 		f := strings.Fields(line)
-		if len(f) < 2 || f[0] != point {
+		if len(f) < 2 {
 			continue
+		}
+		if is, _ := path.Match(f[0], point); !is {
+			continue
+		}
+		if len(f) > 2 && f[2] == "each" {
+			return f[1]
 		}
 		at := 1
 		if len(f) > 2 {

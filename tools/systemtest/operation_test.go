@@ -25,12 +25,14 @@ var (
 	provision = registryv1.OperationKind_OPERATION_KIND_PROVISION
 	upgrade   = registryv1.OperationKind_OPERATION_KIND_UPGRADE
 	suspend   = registryv1.OperationKind_OPERATION_KIND_SUSPEND
+	downgrade = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
 	resume    = registryv1.OperationKind_OPERATION_KIND_RESUME
 	offboard  = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
 
 	stepsOf = map[registryv1.OperationKind][]string{
 		provision: {"fetch", "identity", "database", "migrate", "mark", "start", "publish", "answer"},
 		upgrade:   {"fetch", "identity", "database", "migrate", "start", "confirm"},
+		downgrade: {"fetch", "start", "confirm"},
 		suspend:   {"unpublish", "stop"},
 		resume:    {"identity", "start", "publish", "answer"},
 		offboard:  {"unpublish", "export", "stop", "shred", "delete", "remains"},
