@@ -31,7 +31,7 @@ var (
 
 	stepsOf = map[registryv1.OperationKind][]string{
 		provision: {"fetch", "identity", "database", "migrate", "mark", "start", "publish", "answer"},
-		upgrade:   {"fetch", "identity", "database", "migrate", "start", "confirm"},
+		upgrade:   {"fetch", "migrate", "start", "confirm"},
 		downgrade: {"fetch", "start", "confirm"},
 		suspend:   {"unpublish", "stop"},
 		resume:    {"identity", "start", "publish", "answer"},
@@ -236,39 +236,66 @@ func (p *plane) statusOf(t *testing.T, req *http.Request) int {
 	return res.StatusCode
 }
 
-// Row F33: fleet is killed, and the process that carries a tenant's steps out, in every step: with A3_LONG=1 of each kind of operation
-// and at every point that the source passes in it, else in a tenant's first operation and in its last, where the deed is done and not on
-// record, and after that. Each time it is taken up and goes on to the next point. What there is in the end is what there is of a tenant that nobody disturbed.
+// Row F33: fleet is killed, and the process that carries a tenant's steps out, in every step; another tenant's operations lose the registry
+// in every step, another's the database's server. With A3_LONG=1 that is of each kind of operation, fleet at every point that the source
+// passes in it; else in a tenant's first operation and in its last, at some. Each time it is taken up, by itself or by hand, and goes on to
+// the next point. What there is in the end is what there is of a tenant that nobody disturbed.
 func TestOperationsKilledAtEveryStepEndAsIfNever(t *testing.T) {
 	full(t)
 	bin, newer := fleetWithFailpoints(t, ""), fleetWithFailpoints(t, "newer")
-	calm, hurried := *shared, *shared
-	calm.programs, hurried.programs = bin, bin
+	built, next := releaseOf(t, bin), releaseOf(t, newer)
 	kills := 0
+	subjects := subjects()
 	for _, o := range []struct {
 		kind registryv1.OperationKind
 		bin  string
 		to   string
-	}{{provision, bin, releaseOf(t, bin)}, {suspend, bin, ""}, {resume, bin, ""}, {upgrade, newer, releaseOf(t, newer)}, {offboard, newer, ""}} {
-		calm.programs, hurried.programs = o.bin, o.bin
-		calm.apply(t, calm.plan(t, o.kind, "calm", o.to))
-		hash := hurried.plan(t, o.kind, "hurried", o.to)
-		kills += hurried.killedThrough(t, o.kind, hash)
-		want, got := calm.world(t, "calm", calm.idOf(t, "calm")), hurried.world(t, "hurried", hurried.idOf(t, "hurried"))
-		if want != got {
-			t.Fatalf("%s: what there is of a tenant that was disturbed differs:\n%s", o.kind, difference(want, got))
-		}
-		status := map[registryv1.OperationKind]int{suspend: http.StatusNotFound, offboard: http.StatusNotFound}[o.kind]
-		if status == 0 {
-			status = http.StatusOK
-		}
-		for _, slug := range []string{"calm", "hurried"} {
-			if got := shared.hostAnswers(t, slug); got != status {
-				t.Errorf("%s: the host of %s answers %d, want %d", o.kind, slug, got, status)
+	}{{provision, bin, built}, {suspend, bin, ""}, {resume, bin, ""}, {upgrade, newer, next}, {downgrade, bin, built}, {offboard, bin, ""}} {
+		at := *shared
+		at.programs = o.bin
+		at.apply(t, at.plan(t, o.kind, "calm", o.to))
+		want := at.world(t, "calm", at.idOf(t, "calm"))
+		at.answersAfter(t, o.kind, "calm")
+		for slug, disturb := range subjects {
+			kills += disturb(t, &at, o.kind, at.plan(t, o.kind, slug, o.to))
+			if got := at.world(t, slug, at.idOf(t, slug)); want != got {
+				t.Fatalf("%s: what there is of %s differs from what there is of a tenant that was not disturbed:\n%s", o.kind, slug, difference(want, got))
 			}
+			at.answersAfter(t, o.kind, slug)
 		}
 	}
 	t.Attr("row", fmt.Sprintf("F33 %d", kills))
+}
+
+// disturbance carries a plan out while it is disturbed, and answers how often it was.
+type disturbance func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) (kills int)
+
+// subjects are the tenants that are disturbed, by slug.
+func subjects() map[string]disturbance {
+	hurried := func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) int {
+		return p.killedThrough(t, kind, hash)
+	}
+	without := func(strike func(passage) string) disturbance {
+		return func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) int {
+			return p.struck(t, kind, hash, strike)
+		}
+	}
+	if os.Getenv("A3_LONG") == "" {
+		return map[string]disturbance{"hurried": hurried, "without-both": without(some)}
+	}
+	return map[string]disturbance{"hurried": hurried, "without-registry": without(each("plane/registry")), "without-postgres": without(each("plane/postgres"))}
+}
+
+// answersAfter holds what a tenant's host answers against what it is to answer after a kind of operation.
+func (p *plane) answersAfter(t *testing.T, kind registryv1.OperationKind, slug string) {
+	t.Helper()
+	want := http.StatusOK
+	if kind == suspend || kind == offboard {
+		want = http.StatusNotFound
+	}
+	if got := p.hostAnswers(t, slug); got != want {
+		t.Errorf("%s: the host of %s answers %d, want %d", kind, slug, got, want)
+	}
 }
 
 // Points that fleet passes in a step, by who does the step: fleet itself, the process that carries a tenant's steps out, or that process
@@ -278,8 +305,35 @@ var (
 	pointsCarried = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.carry.before-done", "fleet.carry.after-step"}
 	pointsAsked   = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.own.before-power", "fleet.own.after-power", "fleet.carry.before-done", "fleet.carry.after-step"}
 	pointsEnd     = []string{"fleet.own.before-finish", "fleet.own.finished"}
-	asked         = []string{"database", "mark", "confirm", "export", "delete", "remains"}
+	asked         = []string{"fetch", "database", "mark", "confirm", "export", "delete", "remains"}
 )
+
+// passage is a point that fleet passes in a step of an operation; at its end in none.
+type passage struct{ step, point string }
+
+// passages are those of a kind of operation from a step on, in order.
+func passages(kind registryv1.OperationKind, from int) (out []passage) {
+	steps := stepsOf[kind]
+	identity := slices.Index(steps, "identity")
+	for i, step := range steps {
+		points := pointsCarried
+		switch {
+		case i < from:
+			continue
+		case i <= identity:
+			points = pointsOwn
+		case slices.Contains(asked, step):
+			points = pointsAsked
+		}
+		for _, point := range points {
+			out = append(out, passage{step, point})
+		}
+	}
+	for _, point := range pointsEnd {
+		out = append(out, passage{"", point})
+	}
+	return out
+}
 
 // killedThrough applies a plan, and is killed at each point of each step, one after the other, until there is none left. The last point
 // of a step lies behind it, so that the next run is at the next step.
@@ -298,25 +352,12 @@ func (p *plane) killedThrough(t *testing.T, kind registryv1.OperationKind, hash 
 		}
 		kills++
 	}
-	steps := stepsOf[kind]
-	identity := slices.Index(steps, "identity")
-	for i, step := range steps {
-		points := pointsCarried
-		switch {
-		case i <= identity:
-			points = pointsOwn
-		case slices.Contains(asked, step):
-			points = pointsAsked
+	for _, at := range passages(kind, 0) {
+		// The deed done and not on record, and on record and not gone on from; the rest takes minutes.
+		telling := strings.HasSuffix(at.point, ".before-done") || strings.HasSuffix(at.point, ".after-step")
+		if everyPoint || at.step == "" || (kind == provision || kind == offboard) && telling {
+			kill(at.point)
 		}
-		for _, point := range points {
-			// The deed done and not on record, and on record and not gone on from; the rest takes minutes.
-			if everyPoint || (kind == provision || kind == offboard) && (strings.HasSuffix(point, ".before-done") || strings.HasSuffix(point, ".after-step")) {
-				kill(point)
-			}
-		}
-	}
-	for _, point := range pointsEnd {
-		kill(point)
 	}
 	p.apply(t, hash)
 	return kills

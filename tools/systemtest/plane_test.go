@@ -194,6 +194,7 @@ type process struct {
 	State    string `json:"state"`
 	PID      int    `json:"pid"`
 	Restarts int    `json:"restarts"`
+	Failures int    `json:"failures"`
 	// Since is when the process that runs started.
 	Since    time.Time `json:"since"`
 	LastExit string    `json:"last_exit"`

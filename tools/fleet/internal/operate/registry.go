@@ -1,6 +1,7 @@
 package operate
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"time"
@@ -28,6 +29,20 @@ type Registry struct {
 const retries = `{"methodConfig": [{"name": [{}], "waitForReady": true, "retryPolicy": {
 	"maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "5s", "backoffMultiplier": 3, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
+// Patient has a connection to the registry outlast its restarts: a call that one cut off is made again, and a registry that is away is
+// waited for, but for no longer than callWithin.
+func Patient() []grpc.DialOption {
+	within := func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		ctx, cancel := context.WithTimeout(ctx, callWithin)
+		defer cancel()
+		return call(ctx, method, req, reply, conn, opts...)
+	}
+	// A tenant's authority is made known a moment before its provisioner calls: the first connection may come too early.
+	pace := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 2 * time.Second}
+	return []grpc.DialOption{grpc.WithDefaultServiceConfig(retries), grpc.WithChainUnaryInterceptor(within),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: 5 * time.Second})}
+}
+
 // Dial connects to the registry with a keypair; it connects when it is used.
 func (r Registry) Dial(source *workload.Source) (*grpc.ClientConn, error) {
 	pool, err := workload.ParseRoots(workload.TrustDomain{Plane: r.Plane}, []byte(r.Roots))
@@ -44,8 +59,5 @@ func (r Registry) Dial(source *workload.Source) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A tenant's authority is made known a moment before its provisioner calls: the first connection may come too early.
-	pace := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 2 * time.Second}
-	return grpc.NewClient("passthrough:///"+r.Address, grpc.WithTransportCredentials(creds), grpc.WithDefaultServiceConfig(retries),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pace, MinConnectTimeout: 5 * time.Second}))
+	return grpc.NewClient("passthrough:///"+r.Address, append(Patient(), grpc.WithTransportCredentials(creds))...)
 }

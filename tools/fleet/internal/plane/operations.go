@@ -125,12 +125,17 @@ func (p *Plane) working(ctx context.Context) (*operate.Engine, func(), error) {
 	if err := p.open(ctx); err != nil {
 		return nil, nil, err
 	}
-	conn, err := p.registry()
+	conn, err := p.patient()
 	if err != nil {
 		return nil, nil, err
 	}
 	e, err := p.operations(conn)
 	return e, func() { _ = conn.Close() }, err
+}
+
+// patient connects to the registry for what is not to fail because the registry is started anew meanwhile.
+func (p *Plane) patient() (*grpc.ClientConn, error) {
+	return p.platform.Registry(operate.Patient()...)
 }
 
 // ApplyOptions say how operations are carried out.

@@ -32,7 +32,7 @@ func (p *Plane) addTenant(slug string) *state.Tenant {
 // Tenant makes a tenant with its set, or brings what is there up to date, and says whether there was anything to do. The plane's own
 // services run. A tenant that is suspended stays so.
 func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string) (changed bool, err error) {
-	conn, err := p.registry()
+	conn, err := p.patient()
 	if err != nil {
 		return false, err
 	}

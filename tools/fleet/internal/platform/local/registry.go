@@ -20,7 +20,7 @@ import (
 const registryService = blueprint.Registry
 
 // Registry connects to the plane's registry as the operator that the settings name. It connects when it is used.
-func (p *Platform) Registry() (*grpc.ClientConn, error) {
+func (p *Platform) Registry(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	plane := platform.Set{}
 	who := operatorService(p.Settings.Operator)
 	source, err := workload.OpenSource(p.served("pki", who), workload.Identity{Plane: p.State.Plane, Service: who})
@@ -47,7 +47,7 @@ func (p *Platform) Registry() (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(creds))
+	return grpc.NewClient("passthrough:///"+addr, append(opts, grpc.WithTransportCredentials(creds))...)
 }
 
 // Placed implements platform.Platform.
