@@ -24,6 +24,7 @@ import (
 	"a3os.app/tools/bench/internal/reports"
 	"a3os.app/tools/bench/internal/revocation"
 	"a3os.app/tools/bench/internal/routing"
+	"a3os.app/tools/bench/internal/tenancy"
 )
 
 // options are the flags.
@@ -62,6 +63,16 @@ func measurements() []measurement {
 				return figure.Figure{}, fmt.Errorf("A3_BENCH_SETS is no number: %w", err)
 			}
 			return reports.Measure(ctx, reports.Config{Root: o.root, Rounds: figure.Rounds, Sets: sets})
+		}},
+		{"tenant", func(ctx context.Context, o options) (figure.Figure, error) {
+			return tenancy.MeasureCreate(ctx, tenancy.Config{Root: o.root, Rounds: figure.Rounds})
+		}},
+		{"rollout", func(ctx context.Context, o options) (figure.Figure, error) {
+			tenants, err := strconv.Atoi(cmp.Or(os.Getenv("A3_BENCH_TENANTS"), "20"))
+			if err != nil {
+				return figure.Figure{}, fmt.Errorf("A3_BENCH_TENANTS is no number: %w", err)
+			}
+			return tenancy.MeasureRollout(ctx, tenancy.Config{Root: o.root, Rounds: figure.Rounds, Tenants: tenants})
 		}},
 		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
 			return revocation.Measure(ctx, revocation.Config{Root: o.root, Rounds: figure.Rounds})

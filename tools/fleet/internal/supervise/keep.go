@@ -21,7 +21,7 @@ const (
 	// settled is how long a process has to run for its next end to count as the first one.
 	settled = 10 * time.Second
 	// probeEvery is how often a process that starts is asked whether it serves.
-	probeEvery = 100 * time.Millisecond
+	probeEvery = 20 * time.Millisecond
 )
 
 // keeper keeps one unit.
