@@ -22,7 +22,8 @@ type Facts struct {
 	Certificates, TenantRoots, PlaneRoots string
 	// MarkKeys are the public keys that the marks of the plane's resources are verified with.
 	MarkKeys string
-	// LicenceKeys are the public keys that licences are verified with.
+	// ReleaseKeys are the public keys that releases are verified with, and LicenceKeys those of licences.
+	ReleaseKeys string
 	LicenceKeys string
 	// LicencePath is the file with the tenant's licence; it need not be there.
 	LicencePath string

@@ -411,7 +411,7 @@ func (c *checker) env(path []any, env map[string]string, f Facts) {
 
 // setFacts are placeholders for what every set has.
 func (c *checker) setFacts() Facts {
-	return Facts{Plane: "dev", Tenant: "tnt", MarkKeys: "x", LicenceKeys: "x"}
+	return Facts{Plane: "dev", Tenant: "tnt", MarkKeys: "x", ReleaseKeys: "x", LicenceKeys: "x"}
 }
 
 // componentFacts are placeholders for exactly what a component needs, so that a template which wants more is found when the blueprint

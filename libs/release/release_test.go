@@ -230,3 +230,33 @@ func TestAReleaseSaysFromWhereAndHowFarBack(t *testing.T) {
 		}
 	}
 }
+
+// What a registry says of a release is what was signed, or it is refused with what differs.
+func TestReleaseThatTheRegistryTellsOtherwiseIsRefused(t *testing.T) {
+	k := newKey(t, "dev")
+	signed := manifest()
+	name, err := release.NameOf(signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := manifest(func(m *registryv1.ReleaseManifest) { m.Version = "1.3.0" })
+	for what, c := range map[string]struct {
+		change func(*registryv1.Release)
+		why    error
+		says   string
+	}{
+		"as it was signed":                {func(*registryv1.Release) {}, nil, ""},
+		"another artefact":                {func(r *registryv1.Release) { r.Manifest.Artefacts[0].Digest = release.Digest([]byte("x")) }, release.ErrChanged, "differs in artefacts"},
+		"a migration less, another floor": {func(r *registryv1.Release) { r.Manifest.Migrations, r.Manifest.MinimumVersion = nil, "1.0.0" }, release.ErrChanged, "migrations, minimum_version"},
+		"the signature of another":        {func(r *registryv1.Release) { r.Envelope = k.sign(t, other) }, release.ErrChanged, "its signature is of 1.3.0@"},
+		"signed by a stranger":            {func(r *registryv1.Release) { r.Envelope = newKey(t, "dev").sign(t, signed) }, release.ErrUnsigned, "no key that this plane trusts"},
+		"no signature":                    {func(r *registryv1.Release) { r.Envelope = nil }, release.ErrMalformed, name.String()},
+	} {
+		r := &registryv1.Release{Name: name.String(), Manifest: proto.CloneOf(signed), Envelope: k.sign(t, signed)}
+		c.change(r)
+		err := trusting(t, "dev", k).Hold(t.Context(), r)
+		if !errors.Is(err, c.why) || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %v that says %q", what, err, c.why, c.says)
+		}
+	}
+}

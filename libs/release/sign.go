@@ -23,6 +23,7 @@ const PayloadType = "application/vnd.a3os.release.v1"
 var (
 	ErrMalformed = errors.New("it is no signed release: make one with fleet release build")
 	ErrUnsigned  = errors.New("no key that this plane trusts signed it: see A3_RELEASE_KEYS, and which key fleet release build was given")
+	ErrChanged   = errors.New("somebody changed it in the registry since it was signed: find out who, and put back what was signed")
 	ErrPlane     = errors.New("it was made for another plane: build it for this one")
 )
 
@@ -146,6 +147,28 @@ func (v *Verifier) Open(ctx context.Context, envelope []byte) (*Opened, error) {
 	}
 	o.Name, err = NameOf(m)
 	return o, err
+}
+
+// Hold holds what a registry says of a release against what was signed. What it answers for is what Open answers for, or ErrChanged.
+func (v *Verifier) Hold(ctx context.Context, r *registryv1.Release) error {
+	o, err := v.Open(ctx, r.GetEnvelope())
+	if err != nil {
+		return fmt.Errorf("release %s: %w", r.GetName(), err)
+	}
+	if o.Name.String() != r.GetName() {
+		return fmt.Errorf("release %s: its signature is of %s: %w", r.GetName(), o.Name, ErrChanged)
+	}
+	if proto.Equal(o.Manifest, r.GetManifest()) {
+		return nil
+	}
+	var fields []string
+	signed, said := o.Manifest.ProtoReflect(), r.GetManifest().ProtoReflect()
+	for i := range signed.Descriptor().Fields().Len() {
+		if f := signed.Descriptor().Fields().Get(i); !signed.Get(f).Equal(said.Get(f)) {
+			fields = append(fields, string(f.Name()))
+		}
+	}
+	return fmt.Errorf("release %s: what was signed differs in %s: %w", r.GetName(), strings.Join(fields, ", "), ErrChanged)
 }
 
 // signers names who an envelope says signed it, in short: the text is anybody's.

@@ -22,6 +22,7 @@ import (
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/release"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -39,6 +40,8 @@ type Engine struct {
 	Platform  platform.Platform
 	Blueprint *blueprint.Blueprint
 	Conn      *grpc.ClientConn
+	// Releases answers what is known of a release, and none whose signature does not hold.
+	Releases registryv1.ReleaseServiceClient
 	// Registry is how the process that carries out a tenant's steps reaches it, and Provisioner makes that process's keypair, PEM: empty
 	// where the tenant has no authority any more.
 	Registry    Registry
@@ -136,12 +139,23 @@ func (w *work) look(ctx context.Context) error {
 		return err
 	}
 	w.release.Artefacts, err = w.artefacts(ctx, name)
+	ends := slices.Contains([]registryv1.OperationKind{suspend, offboard}, w.op.GetKind())
+	if ends && (errors.Is(err, release.ErrUnsigned) || errors.Is(err, release.ErrChanged)) {
+		// Nothing of the release is started: whoever doesn't believe it must be able to stop it.
+		w.Report.Note(err.Error())
+		return nil
+	}
 	return err
 }
 
+const (
+	suspend  = registryv1.OperationKind_OPERATION_KIND_SUSPEND
+	offboard = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
+)
+
 // artefacts are the digests that a registered release says; none for what was built here and never released.
 func (w *work) artefacts(ctx context.Context, name string) (map[string]string, error) {
-	res, err := registryv1.NewReleaseServiceClient(w.Conn).GetRelease(ctx, &registryv1.GetReleaseRequest{Name: name})
+	res, err := w.Releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: name})
 	if fault.KindOf(fault.FromRPC(err)) == fault.NotFound {
 		return nil, nil
 	}

@@ -8,6 +8,7 @@ package plan
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -268,6 +269,9 @@ func (p *Planner) migrations(ctx context.Context, kind registryv1.OperationKind,
 			for _, m := range res.GetRelease().GetManifest().GetMigrations() {
 				had[m.GetName()] = true
 			}
+		case errors.Is(err, release.ErrUnsigned), errors.Is(err, release.ErrChanged):
+			// It is left, and a key that isn't trusted any more may be why.
+			notes = []string{"Some of the migrations may have run already: what the registry says of the present release is not believed."}
 		case fault.KindOf(err) == fault.NotFound || fault.KindOf(err) == fault.InvalidArgument:
 			notes = []string{"Some of the migrations may have run already: nobody registered the present release."}
 		default:

@@ -32,8 +32,12 @@ func (p *Plane) operations(conn *grpc.ClientConn) (*operate.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	releases, err := p.believedReleases(conn)
+	if err != nil {
+		return nil, err
+	}
 	return &operate.Engine{
-		Platform: p.carrier(), Blueprint: p.blueprint, Conn: conn,
+		Platform: p.carrier(), Blueprint: p.blueprint, Conn: conn, Releases: releases,
 		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
 		Provisioner: p.platform.Provisioner, Front: p.front,
 		Recheck:    func(ctx context.Context, plan *registryv1.StoredPlan) error { return p.Recheck(ctx, conn, plan) },

@@ -18,11 +18,14 @@ import (
 
 // planner makes plans of this plane, over a connection that is open.
 func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
+	releases, err := p.believedReleases(conn)
+	if err != nil {
+		return nil, err
+	}
 	planner := &plan.Planner{
 		Plane: p.state.Plane, Platform: p.carrier(), Blueprint: p.blueprint, Steps: operate.Steps,
-		Tenants: registryv1.NewTenantServiceClient(conn), Releases: registryv1.NewReleaseServiceClient(conn),
+		Tenants: registryv1.NewTenantServiceClient(conn), Releases: releases,
 	}
-	var err error
 	planner.Built, err = local.Built(p.Program)
 	return planner, err
 }

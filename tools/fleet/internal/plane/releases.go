@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"google.golang.org/grpc"
+
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/additive"
@@ -112,6 +114,28 @@ func (p *Plane) RegisterRelease(ctx context.Context, envelope []byte, artefacts 
 	defer conn.Close()
 	res, err := registryv1.NewReleaseWriteServiceClient(conn).RegisterRelease(ctx, &registryv1.RegisterReleaseRequest{Envelope: envelope})
 	return res.GetRelease(), fault.FromRPC(err)
+}
+
+// believed answers releases as they were signed, and none that nobody signed whom the plane trusts: what the registry's database says of
+// one is held against its signature each time that something is done with it, so that who can write there can't say what sets run.
+type believed struct {
+	registryv1.ReleaseServiceClient
+	verifier *release.Verifier
+}
+
+// believedReleases reads the registry's releases over a connection.
+func (p *Plane) believedReleases(conn *grpc.ClientConn) (registryv1.ReleaseServiceClient, error) {
+	verifier, err := p.platform.ReleaseVerifier()
+	return believed{registryv1.NewReleaseServiceClient(conn), verifier}, err
+}
+
+// GetRelease implements registryv1.ReleaseServiceClient.
+func (b believed) GetRelease(ctx context.Context, req *registryv1.GetReleaseRequest, opts ...grpc.CallOption) (*registryv1.GetReleaseResponse, error) {
+	res, err := b.ReleaseServiceClient.GetRelease(ctx, req, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return res, b.verifier.Hold(ctx, res.GetRelease())
 }
 
 // registerBuilt has what was built here known as a release of a plane for development, so that a rollout can lead away from it, and back.

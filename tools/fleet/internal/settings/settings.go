@@ -39,6 +39,8 @@ type Settings struct {
 	// there.
 	Networks netip.Prefix
 	Outside  []netip.Prefix
+	// ReleaseKeys are public keys that releases may be signed with beside the plane's own, joined by commas.
+	ReleaseKeys string
 	// LicenceKeys are public keys that licences may be signed with beside the plane's own, joined by commas.
 	LicenceKeys string
 	// LogLevel of every process.
@@ -99,6 +101,7 @@ func Load(environ []string, root string) (Settings, error) {
 		BackupDir:   take("A3_BACKUP_DIR", ""),
 		Blueprint:   take("A3_BLUEPRINT", ""),
 		Operator:    take("A3_OPERATOR", ""),
+		ReleaseKeys: take("A3_RELEASE_KEYS", ""),
 		LicenceKeys: take("A3_LICENCE_KEYS", ""),
 	}
 	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir, &s.Blueprint} {

@@ -42,6 +42,9 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 	if f.MarkKeys, err = p.Machine.MarkKeys(); err != nil {
 		return f, err
 	}
+	if f.ReleaseKeys, err = p.Machine.ReleaseKeys(); err != nil {
+		return f, err
+	}
 	if f.LicenceKeys, err = p.Machine.LicenceKeys(); err != nil {
 		return f, err
 	}

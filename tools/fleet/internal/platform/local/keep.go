@@ -53,15 +53,28 @@ func (p *Platform) ReleaseSigner() (*release.Signer, error) {
 	return release.NewSigner(p.State.Plane, key.Reveal())
 }
 
-// ReleaseVerifier opens releases that the plane trusts.
-func (p *Platform) ReleaseVerifier() (*release.Verifier, error) {
+// ReleaseKeys are what releases are verified with: the plane's own key, and those that the settings name.
+func (p *Platform) ReleaseKeys() (string, error) {
 	name, err := p.ownKey(blueprint.KeyRelease)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	text, err := os.ReadFile(p.publicFile(p.Own, name))
 	if err != nil {
-		return nil, fmt.Errorf("read the key that releases are verified with: %w: make up makes it", err)
+		return "", fmt.Errorf("read the key that releases are verified with: %w: make up makes it", err)
 	}
-	return release.NewVerifier(p.State.Plane, strings.TrimSpace(string(text)))
+	keys := strings.TrimSpace(string(text))
+	if p.Settings.ReleaseKeys != "" {
+		keys += "," + p.Settings.ReleaseKeys
+	}
+	return keys, nil
+}
+
+// ReleaseVerifier opens releases that the plane trusts.
+func (p *Platform) ReleaseVerifier() (*release.Verifier, error) {
+	keys, err := p.ReleaseKeys()
+	if err != nil {
+		return nil, err
+	}
+	return release.NewVerifier(p.State.Plane, keys)
 }

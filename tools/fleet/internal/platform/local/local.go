@@ -303,6 +303,9 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 	if f.MarkKeys, err = p.markKeys(); err != nil {
 		return f, err
 	}
+	if f.ReleaseKeys, err = p.ReleaseKeys(); err != nil {
+		return f, err
+	}
 	if f.LicenceKeys, err = p.LicenceKeys(); err != nil {
 		return f, err
 	}

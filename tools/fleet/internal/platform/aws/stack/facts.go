@@ -26,6 +26,9 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 		Addresses:   map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
 		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},
 	}
+	if s.tenant == "" {
+		f.ReleaseKeys = s.said("ReleaseKeys", "Public keys of releases")
+	}
 	if s.tenant != "" {
 		f.Tenant, f.Slug, f.URL = s.tenant, s.slug, "https://"+s.slug+"."+s.place.Domain
 		f.TenantRoots = file("tenant-roots", "tenant-roots.pem")
