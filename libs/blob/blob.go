@@ -18,7 +18,8 @@ import (
 
 // Bounds of a key, in bytes.
 const (
-	MostKey     = 1024
+	// With a tenant's id before it a key is one of S3's, which end at 1024.
+	MostKey     = 960
 	MostSegment = 200
 )
 
@@ -81,8 +82,8 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// checkPrefix refuses what List does not take.
-func checkPrefix(prefix string) error {
+// CheckPrefix refuses with [ErrInvalidKey] what List does not take.
+func CheckPrefix(prefix string) error {
 	if prefix == "" {
 		return nil
 	}

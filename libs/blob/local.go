@@ -88,7 +88,7 @@ func (r *LocalReader) Stat(ctx context.Context, key string) (Info, error) {
 // List implements Reader.
 func (r *LocalReader) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		err := checkPrefix(prefix)
+		err := CheckPrefix(prefix)
 		if err == nil {
 			err = r.walk(ctx, strings.TrimSuffix(prefix, "/"), yield)
 		}
@@ -173,10 +173,10 @@ func (w *LocalWriter) Put(ctx context.Context, key string, content io.Reader) (I
 		return Info{}, err
 	}
 	name := fileOf(w.dir.Tenant(), key)
-	bounded := &boundedReader{ctx: ctx, from: content, most: w.most}
+	bounded := Bounded(ctx, content, w.most)
 	if err := w.dir.Write(name, bounded); err != nil {
-		if bounded.err != nil {
-			return Info{}, bounded.err
+		if why := bounded.Err(); why != nil {
+			return Info{}, why
 		}
 		return Info{}, fmt.Errorf("store the object %s: %w", key, err)
 	}
@@ -196,30 +196,6 @@ func (w *LocalWriter) Delete(ctx context.Context, key string) error {
 		return fmt.Errorf("delete the object %s: %w", key, err)
 	}
 	return nil
-}
-
-// boundedReader fails, rather than ends, past the bound: a cut object would look like a whole one.
-type boundedReader struct {
-	ctx  context.Context //nolint:containedctx // it lives as long as one Put
-	from io.Reader
-	most int64
-	read int64
-	err  error
-}
-
-func (r *boundedReader) Read(p []byte) (int, error) {
-	n, err := r.from.Read(p)
-	r.read += int64(n)
-	switch {
-	case r.ctx.Err() != nil:
-		err = r.ctx.Err()
-	case r.read > r.most:
-		err = ErrTooLarge.With("the object has more than %d bytes, which is the bound", r.most)
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		r.err = err
-	}
-	return n, err
 }
 
 func readError(key string, err error) error {

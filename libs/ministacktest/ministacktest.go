@@ -1,0 +1,143 @@
+// Package ministacktest runs MiniStack, an emulator of AWS that enforces policies of roles and resources, for tests. It is no AWS: what it
+// can't tell (permission on the key behind SSE-KMS, passing of roles, more) stands in docs/aws.md.
+package ministacktest
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// Account and Region that it emulates. A key that is an account's number is root there, which only a test's own preparations use.
+const (
+	Account = "123456789012"
+	Region  = "eu-central-1"
+)
+
+// Server is a running emulator.
+type Server struct{ URL string }
+
+// Start runs one for the test, or skips it where MiniStack is not installed.
+func Start(t *testing.T) *Server {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	program := filepath.Join(os.Getenv("A3_AWS_TOOLS"), "ministack")
+	for _, at := range []string{program, filepath.Join(filepath.Dir(here), "../../.cache/aws/bin/ministack"), "../../.cache/aws/bin/ministack", "../../../.cache/aws/bin/ministack"} {
+		if info, err := os.Stat(at); err == nil && !info.IsDir() {
+			program = at
+			break
+		}
+	}
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("MiniStack is not installed: the driver was not tried against an emulator of AWS; see deploy/aws/requirements.txt")
+	}
+	if program, err := filepath.Abs(program); err == nil {
+		return run(t, program)
+	}
+	return run(t, program)
+}
+
+func run(t *testing.T, program string) *Server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	_ = l.Close()
+	dir := t.TempDir()
+	cmd := exec.Command(program)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "AUTH=true", "GATEWAY_PORT="+strconv.Itoa(port), "AWS_EC2_METADATA_DISABLED=true", "HOME="+dir)
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = log.Close()
+	})
+	s := &Server{URL: "http://127.0.0.1:" + strconv.Itoa(port)}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/_ministack/health", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return s
+			}
+		}
+		select {
+		case <-ctx.Done():
+			text, _ := os.ReadFile(log.Name())
+			t.Fatalf("MiniStack does not answer: %s", text)
+		case <-tick.C:
+		}
+	}
+}
+
+// Root is the account's own, for what a test prepares.
+func (s *Server) Root() aws.Config { return s.at(Account, "root", "") }
+
+func (s *Server) at(key, secret, token string) aws.Config {
+	return aws.Config{Region: Region, BaseEndpoint: &s.URL, Credentials: credentials.NewStaticCredentialsProvider(key, secret, token), RetryMaxAttempts: 3}
+}
+
+// Statement is one of a role's policy.
+type Statement struct {
+	Effect    string
+	Action    []string
+	Resource  []string
+	Condition map[string]any `json:",omitempty"`
+}
+
+// Role makes a role with statements, and answers a session of it.
+func (s *Server) Role(t *testing.T, name string, statements ...Statement) aws.Config {
+	t.Helper()
+	document := func(statements any) *string {
+		text, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return aws.String(string(text))
+	}
+	client := iam.NewFromConfig(s.Root())
+	trust := []any{map[string]any{"Effect": "Allow", "Principal": map[string]string{"AWS": "arn:aws:iam::" + Account + ":root"}, "Action": "sts:AssumeRole"}}
+	role, err := client.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: document(trust)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String("own"), PolicyDocument: document(statements)}); err != nil {
+		t.Fatal(err)
+	}
+	session, err := sts.NewFromConfig(s.Root()).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: role.Role.Arn, RoleSessionName: aws.String("test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := session.Credentials
+	return s.at(*c.AccessKeyId, *c.SecretAccessKey, *c.SessionToken)
+}
