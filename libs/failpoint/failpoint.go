@@ -17,6 +17,9 @@ import "time"
 // Here is a place with a name, as `discovery.seal.before-commit`. It answers an error where the test wants one.
 func Here(_ string) error { return nil }
 
+// Panic is a place at which what value holds is at hand. It panics with that where the test has a line `point panic`, each time.
+func Panic(_ string, _ any) {}
+
 // Duration is d, or what the test says in a line `point d`.
 func Duration(_ string, d time.Duration) time.Duration { return d }
 

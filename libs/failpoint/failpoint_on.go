@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,6 +72,13 @@ func Here(point string) error {
 	}
 	time.Sleep(d)
 	return nil
+}
+
+// Panic panics with value, printed, where it is said of point.
+func Panic(point string, value any) {
+	if slices.Contains(lines(), point+" panic") {
+		panic(fmt.Sprintf("%v", value))
+	}
 }
 
 // Duration is d, or what is said of point.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"a3os.app/libs/authz"
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/internal/callctx"
 )
@@ -38,6 +39,7 @@ func (s *Server) received(ctx context.Context, c *call, m any) error {
 	if !ok {
 		return fmt.Errorf("a request of type %T is no message", m)
 	}
+	failpoint.Panic("rpc.received", pm)
 	for _, l := range s.links {
 		if l.message == nil {
 			continue

@@ -5,17 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/dynamicpb"
 
+	"a3os.app/libs/redact"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
@@ -99,7 +105,7 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_UNIX_TENANTS=none")
+	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_UNIX_TENANTS=acme")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +153,159 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 	}
 	t.Attr("row", fmt.Sprint("F3 ", kills))
 	t.Run("a system fails in the middle of a page", func(t *testing.T) { failsMidPage(t, x, owner, w) })
+	t.Run("unix", func(t *testing.T) { machineKilled(t, x, owner, points) })
+	t.Run("the worker is told to end", func(t *testing.T) { endsMidPage(t, x, owner) })
+	t.Run("what panics holds secrets", func(t *testing.T) { panics(t, x, owner) })
+}
+
+// Row F3 for unix, whose run is one slice with five tries: each kill costs one or two, so that a run is killed twice.
+func machineKilled(t *testing.T, x *tenant, owner *person, points []string) {
+	x.arm(t, "discovery")
+	machine := func() (string, *integrationsv1.Integration) {
+		w := x.workspace(t, owner).GetId()
+		return w, ask(t, client(owner, w, integrationsv1connect.NewIntegrationWriteServiceClient).CreateIntegration, &integrationsv1.CreateIntegrationRequest{
+			Name: "machine", Settings: &integrationsv1.Settings{Connector: &integrationsv1.Settings_Unix{Unix: &integrationsv1.UnixSettings{HostName: "machine"}}}})
+	}
+	calmly, calm := machine()
+	other, killed := machine()
+	owner.discover(t, calmly, calm.GetId())
+	var kill []string
+	for _, point := range points {
+		if _, ours := componentOf(point); ours && !strings.HasPrefix(point, "worker.postgres") {
+			kill = append(kill, point)
+		}
+	}
+	const atOnce = 2
+	for group := range slices.Chunk(kill, atOnce) {
+		lines := map[string][]string{}
+		for _, point := range group {
+			component, _ := componentOf(point)
+			lines[component] = append(lines[component], point+" kill")
+		}
+		for component, l := range lines {
+			x.arm(t, component, l...)
+		}
+		run := ask(t, client(owner, other, discoveryv1connect.NewRunWriteServiceClient).StartRun, &discoveryv1.StartRunRequest{IntegrationId: killed.GetId()})
+		done := owner.outlast(t, other, run.GetId())
+		within(t, backWithin, x.disarmed)
+		if done.GetState() != integrationsv1.RunState_RUN_STATE_COMPLETE && done.GetState() != integrationsv1.RunState_RUN_STATE_PARTIAL || done.GetError() != "" {
+			t.Errorf("killed at %v the run ended as %s: %s%v", group, done.GetState(), done.GetError(), done.GetGaps())
+		}
+		t.Logf("killed at %v, the run took %s", group, done.GetFinishedAt().AsTime().Sub(run.GetCreatedAt().AsTime()))
+	}
+	// The machine is everybody's, and may have changed meanwhile: the two are compared when both have seen it as it is.
+	owner.discover(t, calmly, calm.GetId())
+	samePublished(t, x, calm.GetId(), killed.GetId())
+	t.Attr("row", fmt.Sprint("F3 ", len(kill)))
+}
+
+// Row F20 for the worker: told to end while it reads a page, it gives the slice back at once, without waiting for a rescue and without
+// counting it as failed, and the run publishes what an undisturbed one does.
+func endsMidPage(t *testing.T, x *tenant, owner *person) {
+	const soon = time.Minute // a slice whose worker died is rescued after 90 s
+	w, other, same, reader := x.workspace(t, owner).GetId(), x.workspace(t, owner).GetId(), name("northwind"), x.reader(t)
+	calm, ended := x.northwind(t, owner, w, same, reader), x.northwind(t, owner, other, same, reader)
+	owner.discover(t, w, calm.GetId())
+	x.arm(t, "discovery", "discovery.slice.work 0s")
+	x.arm(t, "discovery-worker", "worker.postgres.page 2s 2")
+	pid := x.plane.pids(t)[x.id+"/discovery-worker"]
+	run := ask(t, client(owner, other, discoveryv1connect.NewRunWriteServiceClient).StartRun, &discoveryv1.StartRunRequest{IntegrationId: ended.GetId()})
+	within(t, time.Minute, func() error {
+		raw, err := os.ReadFile(x.file("components", "discovery-worker", "state", "failpoint"))
+		if err == nil && len(raw) > 0 {
+			err = errors.New("the page is not being read yet")
+		}
+		return err
+	})
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	done := owner.outlast(t, other, run.GetId())
+	took := done.GetFinishedAt().AsTime().Sub(run.GetCreatedAt().AsTime())
+	t.Logf("the run took %s", took)
+	if done.GetState() != integrationsv1.RunState_RUN_STATE_COMPLETE || took > soon {
+		t.Errorf("the run ended after %s as %s: %s%v", took, done.GetState(), done.GetError(), done.GetGaps())
+	}
+	if now := x.plane.pids(t)[x.id+"/discovery-worker"]; now == pid {
+		t.Error("the worker did not end: this test proves less than it says")
+	}
+	samePublished(t, x, calm.GetId(), ended.GetId())
+	x.arm(t, "discovery")
+	t.Attr("row", "F20 1")
+}
+
+// Row S43 where handlers panic with what they were sent: every method that takes a secret, by everyone who may call it, and the issuer's
+// endpoints. Nobody is told it, and no log holds it.
+func panics(t *testing.T, x *tenant, owner *person) {
+	c := newCanaries()
+	tokens := []string{owner.token(t, ""), owner.token(t, x.workspace(t, owner).GetId())}
+	for component := range x.addresses {
+		x.arm(t, component, "rpc.received panic", "iam.issuer.form panic")
+		defer x.arm(t, component)
+	}
+	panicked := map[string]int{}
+	sent := func(what string, a answer, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.look("the answer of "+what, []byte(fmt.Sprint(a.header)+a.message+a.body))
+		if a.status == http.StatusInternalServerError || a.code == "internal" {
+			panicked[what]++
+		}
+	}
+	marked := 0
+	for _, m := range methods(t) {
+		if !redact.Has(m.Input()) || m.IsStreamingClient() {
+			continue
+		}
+		marked++
+		msg := dynamicpb.NewMessage(m.Input())
+		c.fill(msg, 1)
+		raw, err := protojson.Marshal(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var callers []caller
+		for _, token := range tokens {
+			callers = append(callers, past(t, x, m.component).bearer(token))
+			for _, certificate := range x.certificates(t) {
+				callers = append(callers, past(t, x, m.component, certificate), past(t, x, m.component, certificate).bearer(token))
+			}
+		}
+		for _, by := range callers {
+			a, err := by.try(t, m.path(), contentType(m, "json"), frame(m, raw))
+			sent(m.path(), a, err)
+		}
+		if panicked[m.path()] == 0 {
+			t.Errorf("%s did not panic for anybody: this test proves less than it says", m.path())
+		}
+	}
+	const atLeast = 3
+	if marked < atLeast {
+		t.Errorf("only %d methods take a secret", marked)
+	}
+	for _, path := range []string{"/oauth2/token", "/oauth2/revoke"} {
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {c.another()}, "token": {c.another()}, "assertion": {c.another()}}
+		a, err := through(t, x).try(t, path, "application/x-www-form-urlencoded", []byte(form.Encode()))
+		sent(path, a, err)
+		if panicked[path] == 0 {
+			t.Errorf("%s did not panic: this test proves less than it says", path)
+		}
+	}
+	said := 0
+	for component := range x.addresses {
+		raw := read(t, filepath.Join(x.plane.home, "log", x.id, component+".log"))
+		c.look(component+"'s log", []byte(raw))
+		said += strings.Count(raw, "panicked") + strings.Count(raw, "panic in a handler")
+	}
+	if said < len(panicked) {
+		t.Errorf("%d panics of %d are in the logs", said, len(panicked))
+	}
+	for _, hit := range c.hits {
+		t.Error(hit)
+	}
+	t.Attr("row", fmt.Sprint("S43 ", c.tried))
 }
 
 // componentOf is whose a point is, where it is one of a run's.

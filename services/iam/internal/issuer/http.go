@@ -2,13 +2,17 @@ package issuer
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"slices"
 
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
+
+	"a3os.app/libs/failpoint"
 )
 
 const (
@@ -69,7 +73,8 @@ func recoverer(next http.Handler) http.Handler {
 		ctx := r.Context()
 		defer func() {
 			if v := recover(); v != nil {
-				slog.ErrorContext(ctx, "the issuer's endpoint panicked", "path", r.URL.Path, "panic", v)
+				// What it panicked with may be what a caller sent: only its type and the stack are logged.
+				slog.ErrorContext(ctx, "the issuer's endpoint panicked", "path", r.URL.Path, "type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
 				http.Error(w, `{"error":"server_error"}`, http.StatusInternalServerError)
 			}
 		}()
@@ -99,6 +104,7 @@ func formOnly(next http.Handler) http.Handler {
 			refuse(w, r, http.StatusBadRequest, oidc.ErrInvalidRequest().WithDescription("the form can't be read"))
 			return
 		}
+		failpoint.Panic("iam.issuer.form", r.PostForm)
 		for name, values := range r.PostForm {
 			if len(values) > 1 && name != "resource" && name != "audience" {
 				refuse(w, r, http.StatusBadRequest, oidc.ErrInvalidRequest().WithDescription("a parameter is given twice"))
