@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -78,6 +79,13 @@ func TestIsolationIsProvenAndTheProofVerifiesOffline(t *testing.T) {
 	const walls, least = 8, 250
 	if len(r.Walls) != walls || cases < least || len(r.Tenants) != 2 {
 		t.Errorf("there are %d walls and %d attempts between %v", len(r.Walls), cases, r.Tenants)
+	}
+	// Siblings try each other's writes and streams too.
+	for _, method := range []string{"ScheduleService/ClaimDue", "DeadLetterReportService/ReportDeadLetter", "IngestService/IngestRecords", "SourceService/RetireSource"} {
+		tried := slices.ContainsFunc(r.Results, func(x struct{ Outcome, Wall, From, At, Attempt, Answer, Control string }) bool { return strings.Contains(x.Attempt, method) })
+		if !tried {
+			t.Errorf("no sibling tried %s", method)
+		}
 	}
 	if !strings.Contains(s.err, "attempts") {
 		t.Errorf("nothing was said on the way: %q", s.err)

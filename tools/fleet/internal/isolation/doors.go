@@ -16,8 +16,6 @@ import (
 	"strings"
 	"syscall"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
 
 	"a3os.app/libs/apilint"
@@ -54,8 +52,24 @@ func dialer(address string) func(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// call is one request on a connection of its own: the code and reason of Connect's errors, and the HTTP status.
+// call is one empty request on a connection of its own: the code and reason of Connect's errors, and the HTTP status.
 func (d door) call(ctx context.Context, path string) (status int, code, reason string, err error) {
+	res, hangUp, err := d.send(ctx, path, "application/json", strings.NewReader("{}"))
+	if err != nil {
+		return 0, "", "", err
+	}
+	defer hangUp()
+	const most = 64 << 10
+	body, err := io.ReadAll(io.LimitReader(res.Body, most))
+	if err != nil {
+		return 0, "", "", err
+	}
+	code, reason = refusal(body)
+	return res.StatusCode, code, reason, nil
+}
+
+// send makes one request on a connection of its own, which hangUp ends.
+func (d door) send(ctx context.Context, path, contentType string, body io.Reader) (res *http.Response, hangUp func(), err error) {
 	cfg := &tls.Config{RootCAs: d.roots, ServerName: d.name, MinVersion: tls.VersionTLS12}
 	if d.certificate != nil {
 		// Whatever authorities the server names: what is tried is whether it refuses.
@@ -63,41 +77,47 @@ func (d door) call(ctx context.Context, path string) (status int, code, reason s
 	}
 	tr := &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true, ForceAttemptHTTP2: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dial(ctx) }}
-	defer tr.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+d.name+path, strings.NewReader("{}"))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+d.name+path, body)
 	if err != nil {
-		return 0, "", "", err
+		return nil, nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", contentType)
 	if d.token != "" {
 		req.Header.Set("Authorization", "Bearer "+d.token)
 	}
 	if d.host != "" {
 		req.Host = d.host
 	}
-	res, err := tr.RoundTrip(req)
-	if err != nil {
-		return 0, "", "", err
+	if res, err = tr.RoundTrip(req); err != nil {
+		tr.CloseIdleConnections()
+		return nil, nil, err
 	}
-	defer res.Body.Close()
-	const most = 64 << 10
-	body, err := io.ReadAll(io.LimitReader(res.Body, most))
-	if err != nil {
-		return 0, "", "", err
-	}
-	var said struct {
+	return res, func() { _ = res.Body.Close(); tr.CloseIdleConnections() }, nil
+}
+
+// refusal is the code and the reason of an error of Connect's; other answers have neither.
+func refusal(body []byte) (code, reason string) {
+	type refused struct {
 		Code    string
 		Details []struct {
 			Debug struct{ Reason string }
 		}
 	}
-	_ = json.Unmarshal(bytes.TrimSpace(body), &said) // other answers have neither
+	var said struct {
+		refused
+		// Error is where the last envelope of a stream has it.
+		Error refused
+	}
+	_ = json.Unmarshal(bytes.TrimSpace(body), &said)
+	if said.Code == "" {
+		said.refused = said.Error
+	}
 	for _, d := range said.Details {
 		if d.Debug.Reason != "" {
 			reason = d.Debug.Reason
 		}
 	}
-	return res.StatusCode, said.Code, reason, nil
+	return said.Code, reason
 }
 
 // handshake says what a certificate came to: a TLS alert refuses, and any HTTP answer but 401 and 403 is an open door.
@@ -301,69 +321,4 @@ func (w *World) tokens(from, at *Set) []attempt {
 	return append(out,
 		attempt{wall: wallGateway, from: user, at: theirs.Host, what: "present its access token under the other's host", ask: with(front, path, from.Token), control: ctl},
 		attempt{wall: wallGateway, from: user, at: theirs.Host, what: "name its own host in TLS and the other's in the request", ask: confused, control: ctl})
-}
-
-// siblingCalls are methods that list their callers, tried by siblings that aren't listed. Methods that would act are left out: a control
-// of theirs would be a deed.
-func (w *World) siblingCalls(s *Set) []attempt {
-	var out []attempt
-	for _, c := range s.Components {
-		d := direct(w, s, c)
-		for _, m := range apilint.Ours() {
-			r, listed, ok := listing(s, m)
-			if !ok {
-				continue
-			}
-			call := func(caller *Component) ask {
-				return func(ctx context.Context) answer {
-					pair, err := caller.Source.GetCertificate(nil)
-					if err != nil {
-						return unclearWith("%v", err)
-					}
-					own := d
-					own.certificate = pair
-					return own.asWorkload(ctx, r.Procedure)
-				}
-			}
-			ctl := &control{what: "the listed " + listed.Name, ask: call(listed)}
-			for _, sibling := range s.Components {
-				if sibling != c && !slices.Contains(r.GetWorkloads(), sibling.Name) {
-					out = append(out, attempt{wall: wallKeys, from: s.Name() + "/" + sibling.Name, at: s.Name() + "/" + c.Name,
-						what: "call " + r.Procedure + ", which doesn't list it", ask: call(sibling), control: ctl, optional: true})
-				}
-			}
-		}
-	}
-	return out
-}
-
-// listing is the rule of a method for workloads, and a component of the set that it lists.
-func listing(s *Set, m protoreflect.MethodDescriptor) (authz.Rule, *Component, bool) {
-	r, err := authz.RuleOf(m)
-	if err != nil || len(r.GetWorkloads()) == 0 || m.IsStreamingClient() || m.IsStreamingServer() || r.GetLevel() == authzv1.Level_LEVEL_PLANE ||
-		r.GetEffect() != authzv1.Effect_EFFECT_READ && r.GetLevel() != authzv1.Level_LEVEL_WORKSPACE {
-		return r, nil, false
-	}
-	for _, c := range s.Components {
-		if slices.Contains(r.GetWorkloads(), c.Name) {
-			return r, c, true
-		}
-	}
-	return r, nil, false
-}
-
-// asWorkload says whether the caller is one that the method lists: what refuses the unlisted has a reason of its own.
-func (d door) asWorkload(ctx context.Context, path string) answer {
-	status, code, reason, err := d.call(ctx, path)
-	switch {
-	case err != nil:
-		return unclearWith("%v", err)
-	case status == http.StatusNotFound && code == "" || code == "unimplemented":
-		return answer{absent, "it is not served there"}
-	case reason == "NOT_ALLOWED" || status == http.StatusUnauthorized:
-		return refusedWith("HTTP %d %s %s", status, code, reason)
-	case status >= http.StatusInternalServerError:
-		return unclearWith("HTTP %d %s %s", status, code, reason)
-	}
-	return openedWith("HTTP %d %s %s", status, code, reason)
 }

@@ -91,6 +91,9 @@ func newReport(w *World, began time.Time) *Report {
 			r.Gaps = append(r.Gaps, fmt.Sprintf("nobody of %s is signed in from this machine, so no user's token was tried from or at it: sign in with a3 login, under the profile %s-admin", s.Slug, s.Slug))
 		}
 	}
+	if names := untried(); len(names) > 0 {
+		r.Gaps = append(r.Gaps, "these can't be asked without being done, so siblings didn't try them: "+strings.Join(names, ", "))
+	}
 	if len(alike) > 0 {
 		r.Gaps = append(r.Gaps, "the processes of "+strings.Join(slices.Sorted(maps.Keys(alike)), ", ")+
 			" run as the user who runs this, so files are no wall between them: only their modes were looked at")
