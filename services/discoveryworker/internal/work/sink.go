@@ -113,7 +113,7 @@ func (s *sink) flush() error {
 	}
 	if err != nil {
 		s.broken = true
-		return fmt.Errorf("hand over what was found: %w", err)
+		return handed(fmt.Errorf("hand over what was found: %w", err))
 	}
 	if err := failpoint.Here("worker.batch.sent"); err != nil {
 		return err
@@ -136,7 +136,7 @@ func (s *sink) close() error {
 	case err != nil:
 		return err
 	case cerr != nil:
-		return fmt.Errorf("hand over what was found: %w", cerr)
+		return handed(fmt.Errorf("hand over what was found: %w", cerr))
 	case res.Msg.GetStaged() != s.sent:
 		return fmt.Errorf("discovery staged %d of %d records", res.Msg.GetStaged(), s.sent)
 	}

@@ -68,7 +68,7 @@ func (w *Worker) Slice(ctx context.Context, job queue.Job) error {
 	attempt := uint32(job.Attempt) //nolint:gosec // bounded by the queue's tries
 	begun, err := w.cfg.Ingest.BeginSlice(ctx, connect.NewRequest(&discoveryv1.BeginSliceRequest{Attempt: attempt, JobId: job.ID}))
 	if err != nil {
-		return unlessOver(err)
+		return again(ctx, job, handed(err))
 	}
 	if begun.Msg.GetDone() {
 		return nil
@@ -82,15 +82,48 @@ func (w *Worker) Slice(ctx context.Context, job queue.Job) error {
 		return nil
 	case errors.Is(err, errStopped):
 		return nil
-	case permanent(err) || job.LastTry:
+	case (permanent(err) || job.LastTry) && !isAway(err):
 		// The run is told why; that it ended is all that is left of the job.
 		if ferr := w.fail(ctx, attempt, err); ferr != nil {
-			return fmt.Errorf("end the run: %w", unlessOver(ferr))
+			return again(ctx, job, handed(fmt.Errorf("end the run: %w", ferr)))
 		}
 		return nil
 	}
+	return again(ctx, job, err)
+}
+
+// again is what becomes of a slice that failed: nothing, where this attempt has nothing left to do.
+func again(ctx context.Context, job queue.Job, err error) error {
+	if unlessOver(err) == nil {
+		return nil
+	}
 	slog.InfoContext(ctx, "slice failed, it will be tried again", "job", job.ID, "attempt", job.Attempt, "error", err)
-	return unlessOver(err)
+	if isAway(err) {
+		return queue.Snooze(whileAway.After(1))
+	}
+	return err
+}
+
+// whileAway is how long a slice waits for discovery. That costs it no try, for a run's tries are its system's, and a restart may take
+// longer than all of them.
+var whileAway = queue.Backoff{First: 4 * time.Second, Most: 4 * time.Second}
+
+// awayError is an error of a call of discovery that did not reach it.
+type awayError struct{ error }
+
+func (a *awayError) Unwrap() error { return a.error }
+
+// handed is the error of a call of discovery.
+func handed(err error) error {
+	if fault.KindOf(err) == fault.Unavailable {
+		return &awayError{err}
+	}
+	return err
+}
+
+func isAway(err error) bool {
+	_, ok := errors.AsType[*awayError](err)
+	return ok
 }
 
 // errStopped says that the run was cancelled, or that another attempt took over.
@@ -154,7 +187,7 @@ func (w *Worker) read(ctx context.Context, attempt uint32, begun *discoveryv1.Be
 	}
 	seal := &discoveryv1.SealSliceRequest{Attempt: attempt, Records: s.sent, Checkpoint: next, CompletedScopes: s.completed, Gaps: s.gaps, Last: next == nil}
 	if _, err := w.cfg.Ingest.SealSlice(ctx, connect.NewRequest(seal)); err != nil {
-		return fmt.Errorf("seal the slice: %w", err)
+		return handed(fmt.Errorf("seal the slice: %w", err))
 	}
 	return failpoint.Here("worker.slice.sealed")
 }
