@@ -132,7 +132,11 @@ func (x *tenant) checkAttempts(ctx context.Context, log auditv1connect.AuditServ
 			if time.Now().After(deadline) {
 				return fmt.Errorf("%s was probed (%s), and no %s by %s is on its record", x.slug, rows, tried.action, tried.actor)
 			}
-			time.Sleep(time.Second)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return nil

@@ -17,8 +17,10 @@ type isolationReport struct {
 		Wall                               string
 		Attempts, Refused, Holes, Unproven int
 	}
-	Results []struct{ Outcome, Wall, From, At, Attempt, Answer, Control string }
+	Results []isolationResult
 }
+
+type isolationResult struct{ Outcome, Wall, From, At, Attempt, Answer, Control string }
 
 // verifyIsolation runs the proof over acme and globex, and answers its exit code, what it found, and the directory of its files.
 func verifyIsolation(t *testing.T) (said, isolationReport, string) {
@@ -82,7 +84,7 @@ func TestIsolationIsProvenAndTheProofVerifiesOffline(t *testing.T) {
 	}
 	// Siblings try each other's writes and streams too.
 	for _, method := range []string{"ScheduleService/ClaimDue", "DeadLetterReportService/ReportDeadLetter", "IngestService/IngestRecords", "SourceService/RetireSource"} {
-		tried := slices.ContainsFunc(r.Results, func(x struct{ Outcome, Wall, From, At, Attempt, Answer, Control string }) bool { return strings.Contains(x.Attempt, method) })
+		tried := slices.ContainsFunc(r.Results, func(x isolationResult) bool { return strings.Contains(x.Attempt, method) })
 		if !tried {
 			t.Errorf("no sibling tried %s", method)
 		}

@@ -54,22 +54,11 @@ func dialer(address string) func(ctx context.Context) (net.Conn, error) {
 
 // call is one empty request on a connection of its own: the code and reason of Connect's errors, and the HTTP status.
 func (d door) call(ctx context.Context, path string) (status int, code, reason string, err error) {
-	res, hangUp, err := d.send(ctx, path, "application/json", strings.NewReader("{}"))
-	if err != nil {
-		return 0, "", "", err
-	}
-	defer hangUp()
-	const most = 64 << 10
-	body, err := io.ReadAll(io.LimitReader(res.Body, most))
-	if err != nil {
-		return 0, "", "", err
-	}
-	code, reason = refusal(body)
-	return res.StatusCode, code, reason, nil
+	return d.send(ctx, path, "application/json", []byte("{}"), func(_ int, from io.Reader) ([]byte, error) { return io.ReadAll(from) })
 }
 
-// send makes one request on a connection of its own, which hangUp ends.
-func (d door) send(ctx context.Context, path, contentType string, body io.Reader) (res *http.Response, hangUp func(), err error) {
+// send makes one request on a connection of its own, and reads of the answer what read does, within a bound.
+func (d door) send(ctx context.Context, path, contentType string, body []byte, read func(status int, from io.Reader) ([]byte, error)) (status int, code, reason string, err error) {
 	cfg := &tls.Config{RootCAs: d.roots, ServerName: d.name, MinVersion: tls.VersionTLS12}
 	if d.certificate != nil {
 		// Whatever authorities the server names: what is tried is whether it refuses.
@@ -77,9 +66,10 @@ func (d door) send(ctx context.Context, path, contentType string, body io.Reader
 	}
 	tr := &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true, ForceAttemptHTTP2: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dial(ctx) }}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+d.name+path, body)
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+d.name+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return 0, "", "", err
 	}
 	req.Header.Set("Content-Type", contentType)
 	if d.token != "" {
@@ -88,11 +78,18 @@ func (d door) send(ctx context.Context, path, contentType string, body io.Reader
 	if d.host != "" {
 		req.Host = d.host
 	}
-	if res, err = tr.RoundTrip(req); err != nil {
-		tr.CloseIdleConnections()
-		return nil, nil, err
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		return 0, "", "", err
 	}
-	return res, func() { _ = res.Body.Close(); tr.CloseIdleConnections() }, nil
+	defer res.Body.Close()
+	const most = 64 << 10
+	said, err := read(res.StatusCode, io.LimitReader(res.Body, most))
+	if err != nil {
+		return 0, "", "", err
+	}
+	code, reason = refusal(said)
+	return res.StatusCode, code, reason, nil
 }
 
 // refusal is the code and the reason of an error of Connect's; other answers have neither.

@@ -121,7 +121,7 @@ func outOfBounds(f protoreflect.FieldDescriptor) (v protoreflect.Value, ok bool)
 		return v, false
 	}
 	const long = 100_000
-	switch f.Kind() {
+	switch f.Kind() { //nolint:exhaustive // the other kinds have no bounds
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString(strings.Repeat("x", long)), true
 	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
@@ -161,25 +161,14 @@ func (d door) told(ctx context.Context, path string, body []byte, stream bool) (
 		contentType = "application/connect+json"
 		body = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...) //nolint:gosec // it is made here, and small
 	}
-	res, hangUp, err := d.send(ctx, path, contentType, strings.NewReader(string(body)))
-	if err != nil {
-		return 0, "", "", err
-	}
-	defer hangUp()
-	const most = 64 << 10
-	var said []byte
-	if stream && res.StatusCode == http.StatusOK {
-		var head [5]byte
-		if _, err = io.ReadFull(res.Body, head[:]); err == nil {
-			said = make([]byte, min(most, binary.BigEndian.Uint32(head[1:])))
-			_, err = io.ReadFull(res.Body, said)
+	return d.send(ctx, path, contentType, body, func(status int, from io.Reader) ([]byte, error) {
+		if !stream || status != http.StatusOK {
+			return io.ReadAll(from)
 		}
-	} else {
-		said, err = io.ReadAll(io.LimitReader(res.Body, most))
-	}
-	if err != nil {
-		return 0, "", "", fmt.Errorf("read the answer: %w", err)
-	}
-	code, reason = refusal(said)
-	return res.StatusCode, code, reason, nil
+		var head [5]byte
+		if _, err := io.ReadFull(from, head[:]); err != nil {
+			return nil, fmt.Errorf("read the stream: %w", err)
+		}
+		return io.ReadAll(io.LimitReader(from, int64(binary.BigEndian.Uint32(head[1:]))))
+	})
 }
