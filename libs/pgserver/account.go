@@ -55,6 +55,25 @@ func serverAccount(name string) (account, error) {
 	return account{}, fmt.Errorf("PostgreSQL refuses to run as root and none of the users %q exists: create one, or work as an ordinary user", candidates)
 }
 
+// runsAs is the user of the server itself.
+func (s *Server) runsAs() account {
+	if s.cfg.UID == 0 || !s.account.other {
+		return s.account
+	}
+	return account{uid: s.cfg.UID, gid: s.cfg.UID, other: true}
+}
+
+// handOver gives the data to the user of the server, where another one made them.
+func (s *Server) handOver(data string) error {
+	to := s.runsAs()
+	if to == s.account {
+		return nil
+	}
+	return filepath.WalkDir(data, func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, to.own(path))
+	})
+}
+
 func accountOf(u *user.User) (account, error) {
 	uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
 	gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)

@@ -31,7 +31,7 @@ func (s *Server) Init(ctx context.Context) error {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return fmt.Errorf("make the directory above the cluster: %w", err)
 	}
-	if !s.account.reaches(s.cfg.Dir) {
+	if !s.account.reaches(s.cfg.Dir) || !s.runsAs().reaches(s.cfg.Dir) {
 		return fmt.Errorf("user %s, as whom PostgreSQL runs, can't reach %s: choose a directory outside of private homes (pgserver.DirFor names one), or work as an ordinary user",
 			s.account.name, s.cfg.Dir)
 	}
@@ -103,6 +103,9 @@ func (s *Server) initIn(ctx context.Context, making string) error {
 			return fmt.Errorf("%w: initdb could not write to %s, free %d MB there", ErrDiskFull, making, minFree>>20)
 		}
 		return fmt.Errorf("%s failed (%w) and said: %s", s.cfg.Binaries.path("initdb"), err, lastLines(said.String(), 5))
+	}
+	if err := s.handOver(data); err != nil {
+		return fmt.Errorf("give the data to the server's user: %w", err)
 	}
 	if s.account.other && !s.cfg.Throwaway {
 		if err := os.Lchown(password, os.Geteuid(), os.Getegid()); err != nil {

@@ -50,6 +50,10 @@ type Config struct {
 	// User that the server runs as when this process is root. Empty means `postgres` if there is such a user, else
 	// `nobody`. PostgreSQL refuses to run as root.
 	User string
+	// UID is the numeric user and group that the server itself runs as when this process is root, where that is to be nobody else's: no
+	// user of the machine needs to have it. User makes the cluster all the same, for initdb looks its own name up, and the data are
+	// handed over before the cluster has its name. Zero is User.
+	UID uint32
 	// Throwaway is for tests: nothing is synced to disk, the server ends when this process ends, however it ends, and
 	// the cluster is removed then (as root that takes a directory like /tmp, where its user may remove what it owns).
 	Throwaway bool
@@ -153,7 +157,7 @@ func (s *Server) Command(ctx context.Context) (*exec.Cmd, error) {
 		return nil, err
 	}
 	if s.cfg.SocketDir != "" {
-		if err := s.account.makeDir(s.cfg.SocketDir, 0o755); err != nil {
+		if err := s.runsAs().makeDir(s.cfg.SocketDir, 0o755); err != nil {
 			return nil, fmt.Errorf("make the socket directory: %w", err)
 		}
 	}
@@ -164,7 +168,7 @@ func (s *Server) Command(ctx context.Context) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(ctx, s.cfg.Binaries.path("postgres"), args...)
 	cmd.Dir = s.dataDir()
 	cmd.Env = environment()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account.credential()}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.runsAs().credential()}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = 30 * time.Second
 	return cmd, nil

@@ -34,7 +34,7 @@ var (
 		upgrade:   {"fetch", "migrate", "start", "confirm"},
 		downgrade: {"fetch", "start", "confirm"},
 		suspend:   {"unpublish", "stop"},
-		resume:    {"identity", "start", "publish", "answer"},
+		resume:    {"identity", "database", "start", "publish", "answer"},
 		offboard:  {"unpublish", "export", "stop", "shred", "delete", "remains"},
 	}
 )

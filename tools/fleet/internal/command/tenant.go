@@ -15,11 +15,12 @@ import (
 )
 
 func (a *app) tenantCommand() *cobra.Command {
-	var name, admin string
+	var name, admin, tier string
 	create := &cobra.Command{Use: "create SLUG", Short: "Make a tenant with a service set of its own", Args: exactly("SLUG"),
-		RunE: func(c *cobra.Command, args []string) error { return a.tenantCreate(c, args[0], name, admin) }}
+		RunE: func(c *cobra.Command, args []string) error { return a.tenantCreate(c, args[0], name, admin, tier) }}
 	create.Flags().StringVar(&name, "name", "", "name shown; the slug when empty")
 	create.Flags().StringVar(&admin, "admin", "", "address of the tenant's first admin; admin@SLUG.example when empty")
+	create.Flags().StringVar(&tier, "tier", "", "dedicated (a database server of its own) or database; the plane's own when empty")
 	list := &cobra.Command{Use: "list", Short: "List the tenants", Args: exactly(), RunE: a.tenantList}
 	show := &cobra.Command{Use: "show TENANT", Short: "Show a tenant, by id or slug, with its set and what that says of itself", Args: exactly("TENANT"), RunE: a.tenantShow}
 	var who, reason string
@@ -36,15 +37,19 @@ tenant's audit log, before the code works; so is a refusal. Its admins see it wi
 	return group("tenant", "Tenants of the plane", create, list, show, a.labelCommand(), recoverAdmin)
 }
 
-func (a *app) tenantCreate(c *cobra.Command, slug, name, admin string) error {
+func (a *app) tenantCreate(c *cobra.Command, slug, name, admin, tierWord string) error {
 	if admin != "" && !strings.Contains(admin, "@") {
 		return usageError{fmt.Errorf("--admin is %q: it is an address, as ada@example.com", admin)}
+	}
+	tier, err := tierOf("--tier", tierWord)
+	if err != nil {
+		return err
 	}
 	p, err := a.plane()
 	if err != nil {
 		return err
 	}
-	status, changed, err := p.CreateTenant(c.Context(), slug, name, admin)
+	status, changed, err := p.CreateTenant(c.Context(), slug, name, admin, tier)
 	if err != nil {
 		return err
 	}
@@ -118,6 +123,15 @@ func (a *app) tenantShow(c *cobra.Command, args []string) error {
 		return a.json(status)
 	}
 	if err := a.tenants([]*registryv1.TenantStatus{status}, p.Settings.URL); err != nil {
+		return err
+	}
+	t := status.GetTenant()
+	at := "not known"
+	if d := status.GetServiceSet().GetDatabase(); d != nil {
+		at = d.GetName() + " on " + d.GetServer()
+	}
+	tier := strings.ToLower(strings.TrimPrefix(t.GetIsolationTier().String(), "ISOLATION_TIER_"))
+	if _, err := fmt.Fprintf(a.out, "\nTier: %s. Database: %s.\n", tier, at); err != nil {
 		return err
 	}
 	reports := map[string]*registryv1.ComponentReport{}

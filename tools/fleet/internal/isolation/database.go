@@ -22,9 +22,21 @@ const (
 
 // connect opens one connection with a role's credentials, as another user or at another database where those are named.
 func connect(ctx context.Context, url config.Secret, user, database string) (*pgx.Conn, error) {
+	return connectAt(ctx, url, user, database, config.Secret{})
+}
+
+// connectAt shows the credentials at the server that another connection string leads to, where one is given.
+func connectAt(ctx context.Context, url config.Secret, user, database string, server config.Secret) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
 		return nil, errors.New("the connection string can't be read") // the parser's error repeats the password
+	}
+	if server.Reveal() != "" {
+		there, err := pgx.ParseConfig(server.Reveal())
+		if err != nil {
+			return nil, errors.New("the connection string can't be read")
+		}
+		cfg.Host, cfg.Port, cfg.Fallbacks, cfg.TLSConfig = there.Host, there.Port, nil, there.TLSConfig
 	}
 	if user != "" {
 		cfg.User = user
@@ -38,8 +50,13 @@ func connect(ctx context.Context, url config.Secret, user, database string) (*pg
 
 // login is one login, and a query where it works.
 func login(url config.Secret, user, database string) ask {
+	return loginAt(url, user, database, config.Secret{})
+}
+
+// loginAt is login at the server of another.
+func loginAt(url config.Secret, user, database string, server config.Secret) ask {
 	return func(ctx context.Context) answer {
-		conn, err := connect(ctx, url, user, database)
+		conn, err := connectAt(ctx, url, user, database, server)
 		if err != nil {
 			return judge(err)
 		}
@@ -98,36 +115,62 @@ func (w *World) logins(from, at *Set) []attempt {
 	if at.Database == "" {
 		return nil
 	}
+	// Where a set has a server of its own the others are elsewhere, and it is at theirs that it is tried.
+	var server config.Secret
+	if from.OwnServer || at.OwnServer {
+		server = at.OwnerURL
+	}
 	var out []attempt
 	for i, r := range from.Roles {
 		theirs := at.Roles[min(i, len(at.Roles)-1)]
 		who, where := from.Name()+" (role "+r.Name+")", "database of "+at.Name()
 		out = append(out,
-			attempt{wall: from.wallOf(r), from: who, at: where, what: "log in with its own password", lane: from.lane(r), ask: login(r.URL, "", at.Database),
+			attempt{wall: from.wallOf(r), from: who, at: where, what: "log in with its own password", lane: from.lane(r), ask: loginAt(r.URL, "", at.Database, server),
 				control: &control{what: "the same password at its own database, and " + at.Name() + "'s role " + theirs.Name + " at this one", ask: both(login(r.URL, "", ""), login(theirs.URL, "", ""))}},
 			attempt{wall: from.wallOf(r), from: who, at: where, what: "log in as " + at.Name() + "'s role " + theirs.Name + " with its own password", lane: at.lane(theirs),
-				ask: login(r.URL, userOf(theirs.URL), at.Database), control: &control{what: "that role with its own password", ask: login(theirs.URL, "", "")}})
+				ask: loginAt(r.URL, userOf(theirs.URL), at.Database, server), control: &control{what: "that role with its own password", ask: login(theirs.URL, "", "")}})
 	}
 	return out
 }
 
-// planeDatabases are those that belong to no set.
+// planeDatabases are those that belong to no set: the plane's, and those that came with a set's own server.
 func (w *World) planeDatabases(s *Set) []attempt {
 	var out []attempt
 	for _, r := range s.Roles {
 		for _, database := range w.Databases {
-			admin := &control{what: "the provisioner", ask: func(ctx context.Context) answer {
-				url, err := w.AdminURL(database)
-				if err != nil {
-					return unclearWith("%v", err)
-				}
-				return login(url, "", "")(ctx)
-			}}
-			out = append(out, attempt{wall: wallDatabase, from: s.Name() + " (role " + r.Name + ")", at: "database " + database, what: "log in with its own password",
-				lane: s.lane(r), ask: login(r.URL, "", database), control: admin})
+			out = append(out, s.closedDatabase(r, database, "database "+database, w.AdminURL, s.OwnServer))
+		}
+		if !s.OwnServer {
+			continue
+		}
+		for _, database := range []string{"postgres", "template1"} {
+			out = append(out, s.closedDatabase(r, database, "database "+database+" of its own server", s.AdminURL, false))
 		}
 	}
 	return out
+}
+
+// closedDatabase is a database that no role of a set enters, on the role's own server or on the provisioner's.
+func (s *Set) closedDatabase(r *Role, database, at string, adminURL func(string) (config.Secret, error), elsewhere bool) attempt {
+	admin := func(ctx context.Context) answer {
+		url, err := adminURL(database)
+		if err != nil {
+			return unclearWith("%v", err)
+		}
+		return login(url, "", "")(ctx)
+	}
+	enter := func(ctx context.Context) answer {
+		var server config.Secret
+		if elsewhere {
+			var err error
+			if server, err = adminURL(database); err != nil {
+				return unclearWith("%v", err)
+			}
+		}
+		return loginAt(r.URL, "", database, server)(ctx)
+	}
+	return attempt{wall: wallDatabase, from: s.Name() + " (role " + r.Name + ")", at: at, what: "log in with its own password",
+		lane: s.lane(r), ask: enter, control: &control{what: "the provisioner", ask: admin}}
 }
 
 // tablesQuery is what lies in a schema, whoever owns it: everybody can read names.

@@ -55,6 +55,9 @@ type Set struct {
 	// Database is its name, empty where it has none; OwnerURL is for controls.
 	Database string
 	OwnerURL config.Secret
+	// OwnServer says that it has a database server to itself; AdminURL is then the provisioner's connection string to a database of that.
+	OwnServer bool
+	AdminURL  func(database string) (config.Secret, error)
 	// Queue is the schema of its queue.
 	Queue string
 	// Roles that log in.

@@ -32,7 +32,7 @@ var steps = map[registryv1.OperationKind][]string{
 	registryv1.OperationKind_OPERATION_KIND_UPGRADE:   {StepFetch, StepMigrate, StepStart, StepConfirm},
 	registryv1.OperationKind_OPERATION_KIND_DOWNGRADE: {StepFetch, StepStart, StepConfirm},
 	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {StepUnpublish, StepStop},
-	registryv1.OperationKind_OPERATION_KIND_RESUME:    {StepIdentity, StepStart, StepPublish, StepAnswer},
+	registryv1.OperationKind_OPERATION_KIND_RESUME:    {StepIdentity, StepDatabase, StepStart, StepPublish, StepAnswer},
 	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {StepUnpublish, StepExport, StepStop, StepShred, StepDelete, StepRemains},
 }
 

@@ -64,7 +64,7 @@ func (p *Plane) set(name string) (platform.Set, error) {
 	if !ok || t.ID.IsZero() {
 		return platform.Set{}, fault.New(fault.NotFound, "there is no tenant %q", name)
 	}
-	return platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}, nil
+	return p.setOf(t), nil
 }
 
 // everySet are the plane's own and every tenant's.
@@ -72,7 +72,7 @@ func (p *Plane) everySet() []platform.Set {
 	out := []platform.Set{p.own}
 	for _, t := range p.state.Tenants {
 		if !t.ID.IsZero() {
-			out = append(out, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+			out = append(out, p.setOf(&t))
 		}
 	}
 	return out

@@ -114,7 +114,7 @@ func (p *Plane) sampleAddress(t *state.Tenant) (host string, port int) {
 	if p.docker == nil {
 		return "127.0.0.1", p.platform.Sample.Port()
 	}
-	at, err := p.docker.SampleFor(platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+	at, err := p.docker.SampleFor(p.setOf(t))
 	if err != nil {
 		return "", 0 // the set isn't started yet: whoever connects is told
 	}
@@ -163,7 +163,7 @@ func (p *Plane) handOverRenewed(ctx context.Context) error {
 	errs := []error{p.docker.HandOver(ctx, p.own)}
 	for _, t := range p.state.Tenants {
 		if !t.ID.IsZero() {
-			errs = append(errs, p.docker.HandOver(ctx, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}))
+			errs = append(errs, p.docker.HandOver(ctx, p.setOf(&t)))
 		}
 	}
 	return errors.Join(errs...)

@@ -10,6 +10,7 @@ import (
 
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/process"
+	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -129,6 +130,9 @@ func (p *Plane) dataDirs() []string {
 		if dir, err := local.ServerPlace(p.Settings.Home, name); err == nil {
 			out = append(out, dir)
 		}
+	}
+	if p.platform != nil || state.Exists(p.Settings.Home) && p.openState() == nil {
+		out = append(out, p.platform.OwnServerDirs()...)
 	}
 	if dir := local.ServedDir(p.Settings.Home); dir != p.Settings.Home {
 		out = append(out, dir)

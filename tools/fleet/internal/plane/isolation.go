@@ -92,7 +92,7 @@ func (p *Plane) setsOf(slugs []string) ([]platform.Set, error) {
 	var out []platform.Set
 	for _, t := range p.state.Tenants {
 		if !t.ID.IsZero() && t.Served && (len(slugs) == 0 || slices.Contains(slugs, t.Slug) || slices.Contains(slugs, t.ID.String())) {
-			out = append(out, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+			out = append(out, p.setOf(&t))
 		}
 	}
 	for _, name := range slugs {

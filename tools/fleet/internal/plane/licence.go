@@ -156,7 +156,7 @@ func (p *Plane) putLicence(ctx context.Context, conn *grpc.ClientConn, file []by
 	// Where the set is this machine's, it finds the licence without the registry as well.
 	for _, t := range p.state.Tenants {
 		if t.ID.String() == res.GetLicence().GetLicence().GetTenantId() {
-			_, err = p.platform.PutLicence(ctx, platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}, file)
+			_, err = p.platform.PutLicence(ctx, p.setOf(&t), file)
 		}
 	}
 	return res.GetLicence(), err

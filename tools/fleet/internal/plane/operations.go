@@ -68,7 +68,7 @@ func (p *Plane) identified(ctx context.Context, conn *grpc.ClientConn, s platfor
 		if t, known = p.state.Tenant(s.Slug); !known || !t.ID.IsZero() {
 			t = p.addTenant(s.Slug)
 		}
-		t.ID = s.Tenant
+		t.ID, t.Dedicated = s.Tenant, s.Dedicated()
 		if err := p.state.Save(); err != nil {
 			return err
 		}

@@ -45,11 +45,6 @@ func (p *Plane) Plan(ctx context.Context, r plan.Request) (*registryv1.StoredPla
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, c := range made.Plan.GetTenants() {
-		if c.GetIsolationTier() == registryv1.IsolationTier_ISOLATION_TIER_DEDICATED && p.docker == nil {
-			return nil, nil, fault.New(fault.FailedPrecondition, "tenant %s is to have a database server of its own, and the platform %s keeps none: bring the plane up with A3_PLATFORM=docker, or plan --tier database", c.GetSlug(), p.platform.Name())
-		}
-	}
 	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: made.Plan})
 	if err != nil {
 		return nil, nil, fault.FromRPC(err)

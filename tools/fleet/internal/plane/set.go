@@ -12,6 +12,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/state"
 )
@@ -23,6 +24,15 @@ const (
 	reasonNewer  = "fleet plane up: what was built here is newer than what the tenant runs"
 )
 
+// setOf is the set of a tenant that the plane remembers.
+func (p *Plane) setOf(t *state.Tenant) platform.Set {
+	tier := registryv1.IsolationTier_ISOLATION_TIER_DATABASE
+	if t.Dedicated {
+		tier = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
+	}
+	return platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: tier}
+}
+
 // addTenant remembers a tenant that is to be made.
 func (p *Plane) addTenant(slug string) *state.Tenant {
 	p.state.Tenants = append(p.state.Tenants, state.Tenant{Slug: slug, Name: slug})
@@ -30,8 +40,8 @@ func (p *Plane) addTenant(slug string) *state.Tenant {
 }
 
 // Tenant makes a tenant with its set, or brings what is there up to date, and says whether there was anything to do. The plane's own
-// services run. A tenant that is suspended stays so.
-func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string) (changed bool, err error) {
+// services run. A tenant that is suspended stays so. Without a tier a new one gets the plane's own.
+func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string, tier registryv1.IsolationTier) (changed bool, err error) {
 	conn, err := p.patient()
 	if err != nil {
 		return false, err
@@ -42,9 +52,12 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string) (c
 		return false, err
 	}
 	if status == nil {
-		return true, p.provision(ctx, conn, slug, name, admin, reason)
+		return true, p.provision(ctx, conn, slug, name, admin, reason, tier)
 	}
 	t := status.GetTenant()
+	if tier != registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED && tier != t.GetIsolationTier() {
+		return false, fault.New(fault.FailedPrecondition, "%s is there already with another isolation tier, and a tenant keeps the one that it was made with: take it away first, or leave --tier out", slug)
+	}
 	if op, err := unfinished(ctx, conn, t.GetId()); err != nil {
 		return false, err
 	} else if op != nil {
@@ -137,7 +150,7 @@ func outdated(runs string, built platform.Release) bool {
 	return n.Version == release.Development && n != built.Name
 }
 
-func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name, admin, reason string) error {
+func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name, admin, reason string, tier registryv1.IsolationTier) error {
 	t, known := p.state.Tenant(slug)
 	if !known {
 		t = p.addTenant(slug)
@@ -148,12 +161,15 @@ func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name
 	if err := p.state.Save(); err != nil {
 		return err
 	}
+	if tier == registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED {
+		tier = plan.DefaultTier(p.state.Plane)
+	}
 	before, err := lastHolder(ctx, conn, slug)
 	if err != nil {
 		return err
 	}
 	err = p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
-		Slug: slug, DisplayName: t.Name, IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE, AfterOperation: before.GetLastOperation(),
+		Slug: slug, DisplayName: t.Name, IsolationTier: tier, AfterOperation: before.GetLastOperation(),
 		StateTo: registryv1.TenantState_TENANT_STATE_ACTIVE, ReleaseTo: p.release.String(),
 	}, reason)
 	if err == nil {
@@ -193,7 +209,14 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 	if err != nil {
 		return false, err
 	}
-	pf, set := p.carrier(), platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: status.GetTenant().GetIsolationTier()}
+	pf, set := p.carrier(), p.setOf(t)
+	if set.Tier = status.GetTenant().GetIsolationTier(); set.Dedicated() != t.Dedicated {
+		// It was made before its tier was remembered.
+		t.Dedicated = set.Dedicated()
+		if err := p.state.Save(); err != nil {
+			return false, err
+		}
+	}
 	if err := p.platform.NotRestoring(set); err != nil {
 		return false, err
 	}

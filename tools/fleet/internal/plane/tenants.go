@@ -11,7 +11,6 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/snapshot"
-	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -88,12 +87,12 @@ func (p *Plane) Invitation(slug string) (local.FirstAdmin, error) {
 	if !ok {
 		return local.FirstAdmin{}, fault.New(fault.NotFound, "there is no tenant %q", slug)
 	}
-	return p.platform.FirstAdmin(platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+	return p.platform.FirstAdmin(p.setOf(t))
 }
 
 // CreateTenant makes a tenant with its set in a plane that is up, and says whether there was anything to do. An empty admin is
 // admin@SLUG.example.
-func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string) (status *registryv1.TenantStatus, changed bool, err error) {
+func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string, tier registryv1.IsolationTier) (status *registryv1.TenantStatus, changed bool, err error) {
 	if !snapshot.IsLabel(slug) {
 		return nil, false, fault.New(fault.InvalidArgument, "%q is not a slug: lower-case letters, digits and hyphens, a letter first, at most 40 characters", slug)
 	}
@@ -111,7 +110,7 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string) (sta
 	if err := p.open(ctx); err != nil {
 		return nil, false, err
 	}
-	if changed, err = p.Tenant(ctx, slug, name, admin, reasonCreate); err != nil {
+	if changed, err = p.Tenant(ctx, slug, name, admin, reasonCreate, tier); err != nil {
 		return nil, changed, err
 	}
 	status, err = p.ShowTenant(ctx, slug)

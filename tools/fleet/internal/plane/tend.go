@@ -5,8 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"time"
-
-	"a3os.app/tools/fleet/internal/platform"
 )
 
 // tendEvery is how often a running plane's certificates are looked at.
@@ -52,7 +50,7 @@ func (p *Plane) renew(ctx context.Context) error {
 	slugs := p.Settings.Tenants
 	for _, t := range p.state.Tenants {
 		if !t.ID.IsZero() {
-			_, err := p.platform.Authorities(platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug})
+			_, err := p.platform.Authorities(p.setOf(&t))
 			errs = append(errs, err)
 		}
 		slugs = append(slugs, t.Slug)

@@ -57,7 +57,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		return changed, err
 	}
 	for _, slug := range slugs {
-		did, err := p.Tenant(ctx, slug, "", "", reasonUp)
+		did, err := p.Tenant(ctx, slug, "", "", reasonUp, registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED)
 		if err != nil {
 			return changed, err
 		}

@@ -10,7 +10,6 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/deploy/sample"
 	"a3os.app/libs/fault"
-	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -36,7 +35,7 @@ func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed boo
 
 // forgetCode forgets a code that was redeemed. Its hash stays: without it the set would be told something new, and restart.
 func (p *Plane) forgetCode(t *state.Tenant) error {
-	set := platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	set := p.setOf(t)
 	admin, err := p.platform.FirstAdmin(set)
 	if err != nil {
 		return err
@@ -121,7 +120,7 @@ func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (str
 	if !ok {
 		return "", errors.New("no such tenant")
 	}
-	set := platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	set := p.setOf(t)
 	admin, err := p.platform.FirstAdmin(set)
 	if err != nil || !anew {
 		return admin.Code, err
@@ -153,7 +152,7 @@ func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (l
 	if !ok || t.ID.IsZero() {
 		return none, fault.New(fault.NotFound, "there is no tenant %q", slug)
 	}
-	set := platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}
+	set := p.setOf(t)
 	if email == "" {
 		first, err := p.platform.FirstAdmin(set)
 		if err != nil {

@@ -80,6 +80,8 @@ type Tenant struct {
 	// Slug and Name as they were asked for.
 	Slug string `json:"slug"`
 	Name string `json:"name"`
+	// Dedicated says that it has a database server of its own, as the registry's isolation tier does.
+	Dedicated bool `json:"dedicated,omitempty"`
 	// CreateKey is the idempotency key that an earlier release created it with.
 	CreateKey string `json:"create_key,omitempty"`
 	// Admin is the address of the first admin, as it was asked for.

@@ -77,7 +77,11 @@ func (p *Platform) Fetch(ctx context.Context, r platform.Release) (changed bool,
 // Identity implements platform.Platform.
 func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, err error) {
 	// Where a set will be is decided with who it is: it is on record before anything of it runs.
-	for _, name := range networkNames(s) {
+	names := networkNames(s)
+	if s.Blueprint.Database != nil && !s.Tenant.IsZero() && !s.Dedicated() {
+		names = append(names, databasesNetwork)
+	}
+	for _, name := range names {
 		if _, err := p.State.Subnet(name, p.Settings.Networks, takenSubnets); err != nil {
 			return false, err
 		}

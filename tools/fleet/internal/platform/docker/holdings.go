@@ -30,8 +30,9 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 		}
 	}
 	// Tenants share a server that the registry's database is not in: that one is closed to them by its network.
-	if len(sets) > 0 {
-		shared, err := p.serverOf(sets[0])
+	w.Databases = nil
+	if i := slices.IndexFunc(sets, func(s platform.Set) bool { return !s.Dedicated() }); i >= 0 {
+		shared, err := p.serverOf(sets[i])
 		if err != nil {
 			return nil, err
 		}

@@ -85,6 +85,15 @@ func (s *server) URL(database string) (string, error) {
 	return s.at(text, s.network)
 }
 
+// Address implements local.Databases: in the server's own network, whoever else's it joined.
+func (s *server) Address() string {
+	host, err := s.p.State.Host(s.network, s.member)
+	if err != nil {
+		return "" // there is no such network yet: the registry refuses an empty place
+	}
+	return net.JoinHostPort(host.String(), strconv.Itoa(postgresPort))
+}
+
 // URLAs is the URL of a database for any role, from the network of the set that it serves.
 func (s *server) URLAs(role, password, database string) string {
 	text, err := s.at(s.Server.URLAs(role, password, database), s.callers)

@@ -62,9 +62,12 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 	if d == nil {
 		return false, nil
 	}
+	if changed, err = p.serveOwn(ctx, s); err != nil {
+		return changed, err
+	}
 	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
-		return false, err
+		return changed, err
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
 	roles := maps.Clone(d.Roles)

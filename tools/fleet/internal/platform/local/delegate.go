@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -55,7 +56,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 			return none, err
 		}
 	}
-	ports, err := p.others()
+	ports, err := p.others(s)
 	if err != nil {
 		return none, err
 	}
@@ -93,7 +94,9 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 func (p *Platform) allowance(s platform.Set, r platform.Release) supervise.Allowance {
 	a := supervise.Allowance{Group: s.Name(), Dirs: []string{p.dir(s)}, Logs: p.home("log", s.Name()), ReadsAll: p.keepsMachineReader(s)}
 	if p.Separated() {
-		a.Users = p.State.AccountsOf(s.Name())
+		// Not the set's own server's, whose data are out of reach of who works on the set.
+		server := p.ownServerUser(s)
+		a.Users = slices.DeleteFunc(p.State.AccountsOf(s.Name()), func(id uint32) bool { return id == server })
 	}
 	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil {
 		a.Programs = []string{p.releaseDir(digest)}
@@ -126,12 +129,16 @@ func (p *Platform) choose(ctx context.Context, s platform.Set) error {
 }
 
 // others are the ports of others that work on a set takes: the registry's, the database's, the gateway's.
-func (p *Platform) others() (ports []uint16, err error) {
+func (p *Platform) others(s platform.Set) (ports []uint16, err error) {
 	registry, err := p.Address(p.Own, registryService, "api")
 	if err != nil {
 		return nil, err
 	}
-	for _, addr := range []string{registry, p.Postgres.Address(), p.Settings.Dial()} {
+	server, err := p.databases(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, addr := range []string{registry, server.Address(), p.Settings.Dial()} {
 		_, text, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err

@@ -99,6 +99,9 @@ func (p *Platform) dropDatabase(ctx context.Context, s platform.Set) (changed bo
 	if s.Blueprint.Database == nil {
 		return false, nil
 	}
+	if p.hasOwnServer(s) {
+		return p.removeOwnServer(ctx, s)
+	}
 	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
 		return false, err

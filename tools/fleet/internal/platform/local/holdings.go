@@ -30,15 +30,8 @@ func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.W
 		},
 		RegistryID: workload.Identity{Plane: p.State.Plane, Service: registryService},
 		Databases:  []string{databaseName(p.Own), "postgres", "template1"},
-		AdminURL: func(database string) (config.Secret, error) {
-			server, err := p.databases(p.Own)
-			if err != nil {
-				return config.Secret{}, err
-			}
-			url, err := server.URL(database)
-			return config.NewSecret(url), err
-		},
-		Files: p.planeFiles(),
+		AdminURL:   p.adminURL(p.Own),
+		Files:      p.planeFiles(),
 	}
 	var errs []error
 	var err error
@@ -59,6 +52,18 @@ func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.W
 		w.Sets = append(w.Sets, set)
 	}
 	return w, errors.Join(errs...)
+}
+
+// adminURL is the superuser's connection string to a database of a set's server.
+func (p *Platform) adminURL(s platform.Set) func(database string) (config.Secret, error) {
+	return func(database string) (config.Secret, error) {
+		server, err := p.databases(s)
+		if err != nil {
+			return config.Secret{}, err
+		}
+		url, err := server.URL(database)
+		return config.NewSecret(url), err
+	}
 }
 
 func (p *Platform) pool(s platform.Set) (*x509.CertPool, error) {
@@ -92,6 +97,9 @@ func (p *Platform) holdings(s platform.Set, pids map[string]int) (*isolation.Set
 	}
 	if d := s.Blueprint.Database; d != nil {
 		out.Database, out.Queue = databaseName(s), d.Queue
+		if out.OwnServer = s.Dedicated(); out.OwnServer {
+			out.AdminURL = p.adminURL(s)
+		}
 		if out.OwnerURL, err = p.secretFile(p.urlFile(s, ownerRole)); err != nil {
 			return nil, err
 		}
@@ -153,6 +161,12 @@ func (p *Platform) files(s platform.Set) []isolation.File {
 	// The provisioner's alone.
 	for _, file := range []string{p.urlFile(s, ownerRole), p.pki(s, "root.pem"), p.pki(s, "issuing.pem"), p.firstAdminFile(s)} {
 		holders[file] = nil
+	}
+	if p.hasOwnServer(s) {
+		// The superuser's password is the provisioner's, and the data are nobody's but the server's.
+		if dir, err := p.ownServerDir(s); err == nil {
+			holders[filepath.Join(dir, "superuser.password")], holders[filepath.Join(dir, "data")] = nil, nil
+		}
 	}
 	return p.list(holders)
 }

@@ -155,7 +155,11 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 			return changed, err
 		}
 	}
-	did, err := p.Supervisor.Drop(ctx, unitName(s, machineReader))
+	last := []string{unitName(s, machineReader)}
+	if p.hasOwnServer(s) {
+		last = append(last, unitName(s, postgresUnit))
+	}
+	did, err := p.Supervisor.Drop(ctx, last...)
 	return changed || did, err
 }
 
@@ -172,7 +176,7 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 }
 
 // ownUnits are what this platform runs for a set besides its components.
-var ownUnits = []string{"postgres"}
+var ownUnits = []string{postgresUnit}
 
 // Census implements platform.Census.
 func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
@@ -343,14 +347,21 @@ func (p *Platform) addresses(f *blueprint.Facts, s platform.Set, c blueprint.Com
 		}
 		f.PlaneAddresses[name] = addr
 	}
-	reserved, err := p.reserved()
+	reserved, err := p.reserved(s)
 	f.ReservedAddresses = strings.Join(reserved, ",")
 	return err
 }
 
-// reserved are the addresses of the platform's own servers.
-func (p *Platform) reserved() ([]string, error) {
+// reserved are the addresses of the platform's own servers, and of the set's own.
+func (p *Platform) reserved(s platform.Set) ([]string, error) {
 	out := []string{p.Settings.Dial()}
+	if p.hasOwnServer(s) {
+		own, err := p.ownServer(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, own.Address())
+	}
 	for _, server := range []*Server{p.Postgres, p.Sample} {
 		if server != nil {
 			out = append(out, server.Address())

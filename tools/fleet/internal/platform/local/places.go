@@ -17,6 +17,8 @@ type Databases interface {
 	URL(database string) (string, error)
 	// URLAs is the URL of a database for any role.
 	URLAs(role, password, database string) string
+	// Address of it, host:port, the same for every set that uses it.
+	Address() string
 }
 
 // Places says where things are that don't stand on this machine's loopback, for a platform that keeps its files as this one does and
@@ -32,6 +34,9 @@ type Places interface {
 func (p *Platform) databases(s platform.Set) (Databases, error) {
 	if p.Places != nil {
 		return p.Places.Databases(s)
+	}
+	if p.hasOwnServer(s) {
+		return p.ownServer(s)
 	}
 	return p.Postgres, nil
 }

@@ -21,6 +21,15 @@ const readFor = 12 * time.Hour
 // reader lends a login that reads every row of a set's database and writes none, for as long as it takes to copy it. The superuser could
 // as well, and so could whatever runs when its session evaluates what the database's owner wrote.
 func (p *Platform) reader(ctx context.Context, s platform.Set) (url config.Secret, done func() error, err error) {
+	rest, err := p.awake(ctx, s)
+	if err != nil {
+		return url, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, rest())
+		}
+	}()
 	server, err := p.databases(s)
 	if err != nil {
 		return url, nil, err
@@ -50,10 +59,10 @@ func (p *Platform) reader(ctx context.Context, s platform.Set) (url config.Secre
 		ctx := context.WithoutCancel(ctx)
 		admin, err := p.connect(ctx, s, "postgres")
 		if err != nil {
-			return err
+			return errors.Join(err, rest())
 		}
-		defer admin.Close(ctx)
-		return p.dropReader(ctx, admin, s)
+		err = p.dropReader(ctx, admin, s)
+		return errors.Join(err, admin.Close(ctx), rest())
 	}, nil
 }
 

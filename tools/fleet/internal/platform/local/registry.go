@@ -56,7 +56,11 @@ func (p *Platform) Placed(_ context.Context, s platform.Set, r platform.Release)
 	if err != nil {
 		return nil, err
 	}
-	out := &registryv1.ServiceSet{CaCertificatesPem: string(roots), Release: r.String()}
+	database, err := p.placeOfDatabase(s)
+	if err != nil {
+		return nil, err
+	}
+	out := &registryv1.ServiceSet{Database: database, CaCertificatesPem: string(roots), Release: r.String()}
 	for _, c := range s.Blueprint.Components {
 		if !slices.Contains(c.Ports, "api") {
 			continue
@@ -71,4 +75,19 @@ func (p *Platform) Placed(_ context.Context, s platform.Set, r platform.Release)
 		out.Components = append(out.Components, &registryv1.Component{Name: c.Name, Address: addr, PathPrefixes: c.Routes})
 	}
 	return out, nil
+}
+
+// placeOfDatabase is where a set has its database; nil where it has none.
+func (p *Platform) placeOfDatabase(s platform.Set) (*registryv1.DatabasePlace, error) {
+	if s.Blueprint.Database == nil {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	server, err := p.databases(s)
+	if err != nil {
+		return nil, err
+	}
+	if server.Address() == "" {
+		return nil, nil //nolint:nilnil // the network that it will be in is not made yet
+	}
+	return &registryv1.DatabasePlace{Server: server.Address(), Name: databaseName(s)}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -24,7 +25,15 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 	for _, u := range units {
 		out = append(out, "process "+u.Name)
 	}
-	if s.Blueprint.Database != nil {
+	if p.hasOwnServer(s) {
+		dir, err := p.ownServerDir(s)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			out = append(out, "database server "+dir)
+		}
+	} else if s.Blueprint.Database != nil {
 		admin, err := p.connect(ctx, s, "postgres")
 		if err != nil {
 			return nil, err
@@ -69,7 +78,7 @@ func (p *Platform) Shared(s platform.Set) []string {
 		"the plane's own logs keep its id until they are rotated out", "the export is whole until whoever it was handed to has it and it is deleted here",
 		"a copy of the backups that somebody made elsewhere opens with the recovery key, where one was made",
 	}
-	if s.Blueprint.Database != nil {
+	if s.Blueprint.Database != nil && !p.hasOwnServer(s) {
 		out = append(out, "the catalogue of the database server that it shared, and its statistics, hold the names of its database and roles, which are its id, until they are written over",
 			"the write-ahead log of the database server that it shared keeps what it wrote until those segments are recycled")
 	}

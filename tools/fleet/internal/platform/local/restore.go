@@ -149,6 +149,9 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 
 // makeRoom takes a set's database aside, once; one that a killed restore left half full is dropped.
 func (p *Platform) makeRoom(ctx context.Context, s platform.Set) error {
+	if _, err := p.serveOwn(ctx, s); err != nil {
+		return err
+	}
 	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
 		return err
@@ -191,7 +194,8 @@ func (p *Platform) Restored(ctx context.Context, s platform.Set) error {
 		}
 		defer admin.Close(context.WithoutCancel(ctx))
 		_, err = admin.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{p.replacedDatabase(s)}.Sanitize()+" WITH (FORCE)")
-		errs = append(errs, err)
+		// That of a suspended tenant runs no longer than it has to.
+		errs = append(errs, err, p.rest(ctx, s))
 	}
 	return errors.Join(errs...)
 }

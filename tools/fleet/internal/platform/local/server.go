@@ -2,11 +2,15 @@ package local
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 
 	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -16,13 +20,15 @@ const mostConnections = 500
 // Server is a private PostgreSQL server that the supervisor keeps.
 type Server struct {
 	*pgserver.Server
-	name string
+	// unit that keeps it, of a group, with its log and what it may take.
+	unit, group, log string
+	bounds           supervise.Resources
 }
 
 // Address is where it listens.
 func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port())) }
 
-// NewServer describes a server; nothing is made yet.
+// NewServer describes a server of the plane's; nothing is made yet.
 func (p *Platform) NewServer(binaries pgserver.Binaries, name string) (*Server, error) {
 	port, err := p.State.Port("plane/" + name)
 	if err != nil {
@@ -36,7 +42,7 @@ func (p *Platform) NewServer(binaries pgserver.Binaries, name string) (*Server, 
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Server: server, name: name}, nil
+	return &Server{Server: server, unit: "plane/" + name, group: "plane", log: p.home("log", "plane", name+".log")}, nil
 }
 
 // ServerPlace is where a server of a home has its data: where the user that it runs as can walk, and nobody else exchange it.
@@ -54,9 +60,9 @@ func (p *Platform) Serve(ctx context.Context, s *Server) (changed bool, err erro
 		return false, err
 	}
 	unit := supervise.Unit{
-		Name: "plane/" + s.name, Group: "plane", Order: orderServers,
-		Path: cmd.Path, Args: cmd.Args[1:], Env: cmd.Env, Dir: cmd.Dir, Log: p.home("log", "plane", s.name+".log"),
-		Ready: "postgres://" + s.Address(), Interrupt: true, StopWithin: cmd.WaitDelay,
+		Name: s.unit, Group: s.group, Order: orderServers,
+		Path: cmd.Path, Args: cmd.Args[1:], Env: cmd.Env, Dir: cmd.Dir, Log: s.log,
+		Ready: "postgres://" + s.Address(), Interrupt: true, StopWithin: cmd.WaitDelay, Resources: s.bounds,
 	}
 	if c := cmd.SysProcAttr.Credential; c != nil {
 		unit.User = &supervise.User{UID: c.Uid, GID: c.Gid}
@@ -65,4 +71,154 @@ func (p *Platform) Serve(ctx context.Context, s *Server) (changed bool, err erro
 		return changed, err
 	}
 	return changed, s.Ready(ctx)
+}
+
+// postgresUnit is what the supervisor knows a set's own server by; no component is called so.
+const postgresUnit = "postgres"
+
+// Bounds of a tenant's own server. What it takes beyond them it takes from nobody else: the kernel ends the session that would hold more
+// memory, and its processors' time is its tenant's share.
+const (
+	ownMemory = 1 << 30
+	ownCPU    = 1
+	// Connections that are no service's: the superuser's, and a reader's while a backup is made.
+	ownSpareConnections = 16
+	// Processes that are no session's.
+	ownSpareProcesses = 40
+)
+
+// ownServer describes the server of a tenant's own (tier dedicated): with a user, a port and data of its own. Its data lie outside of the
+// set's directories, for who works on a set with the tenant's credentials reaches those, and holds no superuser's password.
+func (p *Platform) ownServer(s platform.Set) (*Server, error) {
+	port, err := p.State.Port(unitName(s, postgresUnit))
+	if err != nil {
+		return nil, err
+	}
+	dir, err := p.ownServerDir(s)
+	if err != nil {
+		return nil, err
+	}
+	connections := ownSpareConnections + ownerConnections
+	if s.Blueprint.Database != nil {
+		for _, r := range s.Blueprint.Database.Roles {
+			connections += r.Connections
+		}
+	}
+	cfg := pgserver.Config{Binaries: p.Postgres.Binaries(), Dir: dir, Port: port, MaxConnections: connections}
+	if p.Separated() {
+		// Whoever serves it chose an id before; who only connects needs none.
+		cfg.UID = p.ownServerUser(s)
+	}
+	server, err := pgserver.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Server: server, unit: unitName(s, postgresUnit), group: s.Name(), log: p.home("log", s.Name(), postgresUnit+".log"),
+		bounds: supervise.Resources{Memory: ownMemory, CPU: ownCPU, PIDs: int64(connections + ownSpareProcesses)}}, nil
+}
+
+// ownServerUser is the id that a set's own server runs as; zero where none was chosen.
+func (p *Platform) ownServerUser(s platform.Set) uint32 {
+	id, err := p.State.Account(unitName(s, postgresUnit), func(uint32) (uint32, error) { return 0, errors.New("none was chosen") })
+	if err != nil {
+		return 0
+	}
+	return id
+}
+
+// ownServerDir is right below the home, whose mode never changes, or beside the data of others where the server's user can't walk there.
+func (p *Platform) ownServerDir(s platform.Set) (string, error) {
+	dir := p.home("postgres-" + s.Name())
+	if p.Separated() {
+		return pgserver.DirForOthers(dir), nil
+	}
+	return pgserver.DirFor(dir, "")
+}
+
+// serveOwn has a tenant's own server made and kept; nothing is done for a set whose database is in the shared one.
+func (p *Platform) serveOwn(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if !p.hasOwnServer(s) {
+		return false, nil
+	}
+	if p.Separated() {
+		if _, err := p.account(ctx, unitName(s, postgresUnit)); err != nil {
+			return false, err
+		}
+	}
+	server, err := p.ownServer(s)
+	if err != nil {
+		return false, err
+	}
+	if changed, err = p.Serve(ctx, server); err != nil {
+		return changed, fmt.Errorf("the PostgreSQL server of %s: %w", s.Name(), err)
+	}
+	return changed, nil
+}
+
+// hasOwnServer says that this platform keeps a database server for the set alone.
+func (p *Platform) hasOwnServer(s platform.Set) bool {
+	return p.Places == nil && s.Dedicated() && s.Blueprint.Database != nil
+}
+
+// awake has a set's own server run for as long as something is read from it: that of a suspended tenant is stopped like the rest of its set.
+func (p *Platform) awake(ctx context.Context, s platform.Set) (done func() error, err error) {
+	nothing := func() error { return nil }
+	if !p.hasOwnServer(s) {
+		return nothing, nil
+	}
+	began, err := p.serveOwn(ctx, s)
+	if err != nil || !began {
+		return nothing, err
+	}
+	return func() error { return p.rest(context.WithoutCancel(ctx), s) }, nil
+}
+
+// rest stops a set's own server where nothing else of the set is kept.
+func (p *Platform) rest(ctx context.Context, s platform.Set) error {
+	if !p.hasOwnServer(s) {
+		return nil
+	}
+	units, err := p.units(ctx, s)
+	if err != nil || len(units) != 1 || units[0].Name != unitName(s, postgresUnit) {
+		return err
+	}
+	_, err = p.Supervisor.Drop(ctx, unitName(s, postgresUnit))
+	return err
+}
+
+// removeOwnServer stops a set's own server and removes its data.
+func (p *Platform) removeOwnServer(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if changed, err = p.Supervisor.Drop(ctx, unitName(s, postgresUnit)); err != nil {
+		return changed, err
+	}
+	dir, err := p.ownServerDir(s)
+	if err != nil {
+		return changed, err
+	}
+	// What a killed making of it left lies beside it.
+	found, err := filepath.Glob(dir + "*")
+	if err != nil {
+		return changed, err
+	}
+	for _, path := range found {
+		changed = true
+		if err := os.RemoveAll(path); err != nil {
+			return changed, fmt.Errorf("remove the database server of %s: %w", s.Name(), err)
+		}
+	}
+	return changed, nil
+}
+
+// OwnServerDirs are the directories of tenants' own servers, for who removes the plane.
+func (p *Platform) OwnServerDirs() []string {
+	var out []string
+	for _, t := range p.State.Tenants {
+		if t.ID.IsZero() {
+			continue
+		}
+		if dir, err := p.ownServerDir(platform.Set{Tenant: t.ID}); err == nil {
+			out = append(out, dir)
+		}
+	}
+	return out
 }

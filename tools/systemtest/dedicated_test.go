@@ -1,0 +1,151 @@
+package systemtest
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/libs/pgserver"
+)
+
+// A tenant of tier dedicated has a PostgreSQL server to itself, with a process, a user, a port and data of its own, for as long as it is
+// there: it is made with the tenant, keeps others out, is backed up, stops and starts with the set, comes back when it is killed, is put
+// back to a backup, and is gone with the tenant. Neighbours share the plane's.
+func TestDedicatedTenantHasADatabaseServerToItself(t *testing.T) {
+	full(t)
+	const slug = "recluse"
+	if s := shared.fleet(t, "tenant", "create", slug, "--tier", "dedicated"); s.code != 0 {
+		t.Fatalf("create: %s", s)
+	}
+	x := &tenant{slug: slug, id: shared.idOf(t, slug)}
+	unit, server := x.id+"/postgres", "postgres-"+x.id
+	admin := shared.admitAdmin(t, slug)
+	shared.a3(t, admin, "workspace", "create", "elsewhere")
+	ownServerIsApart(t, x)
+	isolationHolds(t, "acme", slug)
+	if s := shared.fleet(t, "tenant", "create", slug, "--tier", "database"); s.code == 0 || !strings.Contains(s.err, "another isolation tier") {
+		t.Errorf("another tier for who is there: %s", s)
+	}
+	if s := shared.fleet(t, "tenant", "show", slug); s.code != 0 || !strings.Contains(s.out, "dedicated") {
+		t.Errorf("its tier is not shown: %s", s)
+	}
+
+	// It is killed, and comes back like any other process of the set.
+	before := shared.pids(t)[unit]
+	kill(t, before)
+	shared.serves(t, unit, before)
+	if got := shared.hostAnswers(t, slug); got != http.StatusOK {
+		t.Errorf("after its server was killed its host answers %d", got)
+	}
+
+	// Suspended, it does not run; a backup wakes it and lets it rest again.
+	shared.apply(t, shared.plan(t, suspend, slug, ""))
+	if pid := shared.pids(t)[unit]; pid != 0 {
+		t.Errorf("the server of a suspended tenant runs as process %d", pid)
+	}
+	made := shared.backUp(t, slug)
+	if made.Verified == "" || made.Rows == 0 {
+		t.Errorf("the backup was not restored for trial: %+v", made)
+	}
+	if pid := shared.pids(t)[unit]; pid != 0 {
+		t.Errorf("after a backup the server of a suspended tenant runs on as process %d", pid)
+	}
+	shared.apply(t, shared.plan(t, resume, slug, ""))
+	shared.a3(t, admin, "workspace", "create", "after-the-backup")
+
+	if s := shared.fleet(t, "restore", "--from", made.Dir, "--to", slug, "--replace", "--reason", "a test of restores"); s.code != 0 {
+		t.Fatalf("restore: %s", s)
+	}
+	conn := shared.superuser(t, server, x.id)
+	var names []string
+	rows, err := conn.Query(t.Context(), "SELECT name FROM iam.workspaces ORDER BY 1")
+	if err == nil {
+		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if list := strings.Join(names, " "); err != nil || !strings.Contains(list, "elsewhere") || strings.Contains(list, "after-the-backup") {
+		t.Errorf("after the restore its workspaces are %q (%v)", list, err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	dir, err := pgserver.DirFor(filepath.Join(shared.home, server), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared.apply(t, shared.plan(t, offboard, slug, ""))
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the data of its server are still in %s (%v)", dir, err)
+	}
+	if pid, there := shared.pids(t)[unit]; there {
+		t.Errorf("its server is still kept, as process %d", pid)
+	}
+}
+
+// ownServerIsApart looks at the server from outside: nobody else is on it, and as nobody else it runs.
+func ownServerIsApart(t *testing.T, x *tenant) {
+	t.Helper()
+	server := "postgres-" + x.id
+	var databases string
+	own := shared.superuser(t, server, "postgres")
+	if err := own.QueryRow(t.Context(), "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE NOT datistemplate").Scan(&databases); err != nil || databases != "postgres "+x.id {
+		t.Errorf("its server has the databases %q (%v)", databases, err)
+	}
+	var there bool
+	if err := shared.superuser(t, "postgres", "postgres").QueryRow(t.Context(),
+		"SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) OR EXISTS (SELECT FROM pg_roles WHERE starts_with(rolname, $1))", x.id).Scan(&there); err != nil || there {
+		t.Errorf("the shared server knows of it: %v (%v)", there, err)
+	}
+	pids := shared.pids(t)
+	if pids[x.id+"/postgres"] == 0 {
+		t.Fatalf("its server is none of the plane's processes: %v", pids)
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	user := func(pid int) uint32 {
+		info, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Uid //nolint:forcetypeassert // Linux says so of every file
+	}
+	mine := user(pids[x.id+"/postgres"])
+	for name, pid := range pids {
+		if name != x.id+"/postgres" && pid != 0 && user(pid) == mine {
+			t.Errorf("its server runs as the user %d, as %s does", mine, name)
+		}
+	}
+}
+
+// isolationHolds proves some tenants apart.
+func isolationHolds(t *testing.T, slugs ...string) {
+	t.Helper()
+	s, err := shared.command(t.Context(), "fleet", "-o", "json", "isolation", "verify", "--tenant", strings.Join(slugs, ","), "--out", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r isolationReport
+	if err := json.Unmarshal([]byte(s.out), &r); err != nil {
+		t.Fatalf("%v: %s", err, s)
+	}
+	servers := 0
+	for _, x := range r.Results {
+		if x.Outcome != "refused" {
+			t.Errorf("%s: %s at %s: %s: %s (%s)", x.Outcome, x.From, x.At, x.Attempt, x.Answer, x.Control)
+		}
+		if strings.Contains(x.At, "own server") {
+			servers++
+		}
+	}
+	if s.code != 0 || servers == 0 {
+		t.Errorf("the proof exits with %d and tried the own server %d times", s.code, servers)
+	}
+}
