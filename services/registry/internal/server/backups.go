@@ -146,10 +146,13 @@ func (s *backups) RecordBackup(ctx context.Context, req *registryv1.RecordBackup
 	return &registryv1.RecordBackupResponse{}, nil
 }
 
-// RecordRestore has the witness go back to what was restored, and keeps what it held.
+// RecordRestore has the witness go back to what was restored, and keeps what it held. The registry itself has nothing to go back to.
 func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordRestoreRequest) (*registryv1.RecordRestoreResponse, error) {
 	res := &registryv1.RecordRestoreResponse{}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		if req.GetTenantId() == "" {
+			return ch.log(ctx, "registry.restored", ownSet, fmt.Sprintf("backup %s, as of %s: %s", req.GetBackup(), req.GetTakenAt().AsTime().Format(time.RFC3339), req.GetReason()))
+		}
 		t, err := ch.lock(ctx, req.GetTenantId())
 		if err != nil {
 			return err

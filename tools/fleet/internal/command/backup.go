@@ -109,6 +109,9 @@ Everybody has to sign in again: sessions, refresh tokens, setup codes and signin
 backup was taken is undone, removals of people among it; the tenant's audit log says as of when, by whom and why, and goes on from there. Who
 kept a later checkpoint of the log sees that it was cut short, and finds the reason in the event iam.set.restored.
 
+With --to plane it is the plane's own registry that is put back; sets and the gateway go on meanwhile. Where the whole plane was lost,
+--recovery-key brings its keys and authorities back first, and each tenant is restored afterwards.
+
 Killed anywhere, it is run again; the set does not start while a restore of it is unfinished.`
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -128,6 +131,11 @@ func (a *app) restoreCommand() *cobra.Command {
 			if a.format == "json" {
 				return a.json(done)
 			}
+			if done.Set == "plane" {
+				_, err = fmt.Fprintf(a.out, "the registry serves, as of %s: what was changed in the %s until this restore is not in it. It took %s.\n",
+					done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), seconds(done.Total))
+				return err
+			}
 			state := "serves"
 			if !done.Serves {
 				state = "is suspended"
@@ -137,7 +145,7 @@ func (a *app) restoreCommand() *cobra.Command {
 			return err
 		}}
 	c.Flags().StringVar(&r.From, "from", "", "backup: its directory, or its name in `fleet backup list`")
-	c.Flags().StringVar(&r.To, "to", "", "tenant, by slug or id")
+	c.Flags().StringVar(&r.To, "to", "", "tenant, by slug or id; `plane` is the plane's own registry")
 	c.Flags().StringVar(&r.Reason, "reason", "", "why, 10 to 500 characters, for the tenant's own record")
 	c.Flags().StringVar(&r.RecoveryKey, "recovery-key", "", "file of the recovery key, where the set's own keys are lost")
 	c.Flags().BoolVar(&r.Replace, "replace", false, "stop the set where it runs, and give up what it has")

@@ -177,13 +177,21 @@ func (p *Plane) rehearse(ctx context.Context, s platform.Set, out *BackedUp) err
 	if err := b.Unlock(key); err != nil {
 		return err
 	}
-	r, err := p.platform.Rehearse(ctx, s, p.release, b)
+	r, err := p.platform.Rehearse(ctx, s, p.builtFor(s), b)
 	if err != nil {
 		return err
 	}
 	out.Verified, out.RestoreTook, out.Rows, out.Said = time.Now().UTC(), r.Took, r.Rows, r.Said
 	p.report.Done(fmt.Sprintf("%s: restored into a throwaway server: %d tables, %d rows, %s", out.Slug, r.Tables, r.Rows, cmp.Or(r.Said, "no log")), r.Took)
 	return nil
+}
+
+// builtFor is what was built here of a set's programs.
+func (p *Plane) builtFor(s platform.Set) platform.Release {
+	if s.Tenant.IsZero() {
+		return p.controls
+	}
+	return p.release
 }
 
 // VerifyBackup tries a backup out that was made before.

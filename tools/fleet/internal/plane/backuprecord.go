@@ -69,9 +69,11 @@ func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Bac
 		return 0, err
 	}
 	defer conn.Close()
-	res, err := registryv1.NewBackupWriteServiceClient(conn).RecordRestore(ctx, &registryv1.RecordRestoreRequest{
-		TenantId: s.Tenant.String(), Backup: b.Manifest.Name, TakenAt: timestamppb.New(b.Manifest.TakenAt), Checkpoint: b.Manifest.Checkpoint, Reason: reason,
-	})
+	req := &registryv1.RecordRestoreRequest{Backup: b.Manifest.Name, TakenAt: timestamppb.New(b.Manifest.TakenAt), Checkpoint: b.Manifest.Checkpoint, Reason: reason}
+	if !s.Tenant.IsZero() {
+		req.TenantId = s.Tenant.String()
+	}
+	res, err := registryv1.NewBackupWriteServiceClient(conn).RecordRestore(ctx, req)
 	if err != nil {
 		return 0, fmt.Errorf("tell the registry of the restore: %w", fault.FromRPC(err))
 	}

@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/release"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
@@ -57,6 +59,9 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	began := time.Now()
 	if n := utf8.RuneCountInString(strings.TrimSpace(r.Reason)); n < shortestReason || n > longestReason {
 		return nil, fault.New(fault.InvalidArgument, "--reason has %d characters: say why in %d to %d, for the tenant's own record", n, shortestReason, longestReason)
+	}
+	if r.To == p.own.Name() {
+		return p.restorePlane(ctx, r)
 	}
 	if !p.supervisor.Running(ctx) {
 		return nil, p.whyNot(supervise.ErrNotRunning)
@@ -122,7 +127,7 @@ func (p *Plane) believe(s platform.Set, r RestoreRequest) (*backup.Backup, backu
 		return nil, backup.Key{}, err
 	}
 	if b.Manifest.Set != s.Name() {
-		return nil, backup.Key{}, fmt.Errorf("%w: %s is of %s (%s), and not of %s (%s)", backup.ErrRefused, b.Manifest.Name, b.Manifest.Slug, b.Manifest.Set, s.Slug, s.Name())
+		return nil, backup.Key{}, fmt.Errorf("%w: %s is of %s (%s), and not of %s (%s)", backup.ErrRefused, b.Manifest.Name, cmp.Or(b.Manifest.Slug, b.Manifest.Set), b.Manifest.Set, cmp.Or(s.Slug, s.Name()), s.Name())
 	}
 	key, err := p.keyOf(s, dir, r.RecoveryKey)
 	if err != nil {
@@ -136,7 +141,7 @@ func (p *Plane) keyOf(s platform.Set, dir, recoveryFile string) (backup.Key, err
 	if recoveryFile == "" {
 		key, err := p.platform.BackupKey(s)
 		if errors.Is(err, os.ErrNotExist) {
-			return key, fmt.Errorf("the backup key of %s is not here any more: name the file of the recovery key with --recovery-key", s.Slug)
+			return key, fmt.Errorf("the backup key of %s is not here any more: name the file of the recovery key with --recovery-key", cmp.Or(s.Slug, s.Name()))
 		}
 		return key, err
 	}
@@ -190,12 +195,16 @@ func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, k
 	})
 }
 
-// runs is the release that a set ran last; what is built here where that isn't known.
+// runs is the release that a set ran last; what is built here where that isn't known, or was built on a machine that is lost.
 func (p *Plane) runs(s platform.Set) platform.Release {
-	if r, err := platform.ParseRelease(p.state.Runs[s.Name()]); err == nil {
-		return r
+	r, err := platform.ParseRelease(p.state.Runs[s.Name()])
+	if err != nil {
+		return p.release
 	}
-	return p.release
+	if _, err := p.platform.Program(s.Blueprint, r); err != nil && r.Version == release.Development {
+		return p.release
+	}
+	return r
 }
 
 // serveAgain starts the set, unless the registry says that its tenant is suspended.

@@ -37,6 +37,9 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 	if err := p.open(ctx); err != nil {
 		return false, err
 	}
+	if err := p.platform.NotRestoring(p.own); err != nil {
+		return false, err
+	}
 	// Where the product's blueprint is may have changed, if nothing else did.
 	if err := p.state.Save(); err != nil {
 		return false, err

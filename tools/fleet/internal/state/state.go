@@ -141,6 +141,22 @@ func (s *State) Reload() error {
 	return nil
 }
 
+// TakeUp makes this, which is new, the state of a plane that was lost with another machine: who it is, its tenants, and what they ran. What was
+// chosen for that machine, ports and user ids, is chosen again for this one.
+func (s *State) TakeUp(was []byte) error {
+	old := &State{}
+	if err := json.Unmarshal(was, old); err != nil || old.Version != version || old.ID == "" {
+		return fmt.Errorf("what the plane was has form %d and this program knows %d: use the program that wrote it", old.Version, version)
+	}
+	if Exists(filepath.Dir(s.path)) && s.ID != old.ID {
+		return fmt.Errorf("%s holds another plane: choose another place with A3_HOME", filepath.Dir(s.path))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ID, s.Plane, s.Platform, s.Product, s.Runs, s.Tenants = old.ID, old.Plane, old.Platform, old.Product, old.Runs, old.Tenants
+	return nil
+}
+
 // Remove forgets a tenant that left.
 func (s *State) Remove(tenant id.Tenant) error {
 	s.mu.Lock()

@@ -203,7 +203,8 @@ func (p *Platform) kept(s platform.Set) map[string]string {
 		out["keys/"+name+".public"] = p.publicFile(s, name)
 	}
 	if s.Tenant.IsZero() {
-		out["plane.json"], out["web/ca.pem"], out["web/ca-key.pem"] = p.home("plane.json"), p.home("web", "ca.pem"), p.home("web", "ca-key.pem")
+		out[planeFile], out["web/ca.pem"], out["web/ca-key.pem"] = p.home(planeFile), p.home("web", "ca.pem"), p.home("web", "ca-key.pem")
+		out["recovery.public"] = p.RecoveryPublic()
 	} else {
 		out["first-admin.json"] = p.firstAdminFile(s)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
@@ -42,11 +43,11 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 	if err := b.Check(ctx); err != nil {
 		return r, err
 	}
-	dir, err := p.scratch()
+	dir, done, err := p.scratch()
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, done()) }()
 	for _, part := range []string{partFiles, partStores} {
 		if err := unpack(ctx, b, part, filepath.Join(dir, part)); err != nil {
 			return r, err
@@ -61,20 +62,48 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 	return r, nil
 }
 
-// scratch is a directory of this user's own, which the server's user can walk through.
-func (p *Platform) scratch() (string, error) {
+// scratch is a directory of this user's own, which the server's user can walk through, for as long as this process lives: what one that
+// was killed left in such a directory, keys among it, is removed first.
+func (p *Platform) scratch() (dir string, done func() error, err error) {
 	base, err := pgserver.DirFor(p.home("rehearsals"), "")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	if err := errors.Join(os.MkdirAll(base, walkable), os.Chmod(base, walkable)); err != nil {
-		return "", err
+	if err := errors.Join(os.MkdirAll(base, walkable), os.Chmod(base, walkable), clearScratch(base)); err != nil {
+		return "", nil, err
 	}
-	dir, err := os.MkdirTemp(base, "of-")
+	dir = filepath.Join(base, "of-"+strings.ToLower(rand.Text()[:10]))
+	// Before the directory is there: whoever clears away takes one that nobody holds for one that was left.
+	l := flock.New(dir+scratchLock, flock.SetPermissions(0o600))
+	if err := l.Lock(); err != nil {
+		return "", nil, err
+	}
+	done = func() error { return errors.Join(os.RemoveAll(dir), os.Remove(dir+scratchLock), l.Close()) }
+	if err := errors.Join(os.Mkdir(dir, walkable), os.Chmod(dir, walkable)); err != nil {
+		return "", nil, errors.Join(err, done())
+	}
+	return dir, done, nil
+}
+
+// scratchLock ends the name of the file that is locked while a scratch directory is used.
+const scratchLock = ".lock"
+
+func clearScratch(base string) error {
+	locks, err := filepath.Glob(filepath.Join(base, "of-*"+scratchLock))
 	if err != nil {
-		return "", err
+		return err
 	}
-	return dir, os.Chmod(dir, walkable)
+	for _, path := range locks {
+		l := flock.New(path, flock.SetPermissions(0o600))
+		if ok, _ := l.TryLock(); !ok {
+			continue // it is somebody's
+		}
+		if os.RemoveAll(strings.TrimSuffix(path, scratchLock)) == nil {
+			err = errors.Join(err, os.Remove(path))
+		} // else a server in it is about to end: its turn comes with the next one
+		err = errors.Join(err, l.Close())
+	}
+	return err
 }
 
 func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
@@ -257,11 +286,11 @@ func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Rel
 		if given.urls == nil {
 			continue
 		}
-		file, err := p.lendURL(ctx, s, as, given.urls[role])
+		file, done, err := p.lendURL(ctx, s, as, given.urls[role])
 		if err != nil {
 			return "", err
 		}
-		defer os.RemoveAll(filepath.Dir(file))
+		defer done() //nolint:errcheck // what isn't removed now is when the next one begins
 		facts.DatabaseURLs[role] = file
 	}
 	env, err := facts.Environ(program.Env)
@@ -272,12 +301,12 @@ func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Rel
 }
 
 // lendURL writes a connection string for a component's user to read.
-func (p *Platform) lendURL(ctx context.Context, s platform.Set, component string, url config.Secret) (string, error) {
-	dir, err := p.scratch()
+func (p *Platform) lendURL(ctx context.Context, s platform.Set, component string, url config.Secret) (file string, done func() error, err error) {
+	dir, done, err := p.scratch()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	file := filepath.Join(dir, "url")
+	file = filepath.Join(dir, "url")
 	user, err := p.user(ctx, s, component)
 	if err == nil {
 		err = writeFile(file, url.Reveal())
@@ -286,7 +315,7 @@ func (p *Platform) lendURL(ctx context.Context, s platform.Set, component string
 		err = give(file, user)
 	}
 	if err != nil {
-		return "", errors.Join(err, os.RemoveAll(dir))
+		return "", nil, errors.Join(err, done())
 	}
-	return file, nil
+	return file, done, nil
 }

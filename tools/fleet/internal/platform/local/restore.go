@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,7 +47,7 @@ func (p *Platform) NotRestoring(s platform.Set) error {
 		return fmt.Errorf("%s says that a restore of %s is unfinished, and can't be read: run the restore again", p.restoringFile(s), s.Name())
 	}
 	return fault.New(fault.FailedPrecondition, "a restore of %s, begun at %s, is unfinished: run it again: fleet restore --from %s --to %s --reason '…'",
-		s.Name(), r.Began.Format(time.RFC3339), r.Dir, s.Slug)
+		s.Name(), r.Began.Format(time.RFC3339), r.Dir, cmp.Or(s.Slug, s.Name()))
 }
 
 // replaced is where what a set had rests until the set that takes its place serves.
@@ -56,11 +57,7 @@ func (p *Platform) replacedDatabase(s platform.Set) string { return databaseName
 // Restore puts a set's files, stores and database back to what they were in a backup, which was unlocked and tried out. What the set had is
 // taken aside. The set doesn't run. The database is brought up to release to, and programs of release with are run on it. Killed anywhere, it is done again from the beginning.
 func (p *Platform) Restore(ctx context.Context, s platform.Set, to, with platform.Release, b *backup.Backup, key backup.Key, r Restoring) error {
-	text, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := writeFile(p.restoringFile(s), string(text)); err != nil {
+	if err := p.beginRestoring(s, r); err != nil {
 		return err
 	}
 	if err := p.restoreFiles(ctx, s, b, key); err != nil {
@@ -73,6 +70,44 @@ func (p *Platform) Restore(ctx context.Context, s platform.Set, to, with platfor
 		return fmt.Errorf("restore the database of %s: %w", s.Name(), err)
 	}
 	return nil
+}
+
+// RestoreDatabase is Restore of a set whose files are there: of the database alone.
+func (p *Platform) RestoreDatabase(ctx context.Context, s platform.Set, to platform.Release, b *backup.Backup, r Restoring) error {
+	if err := p.beginRestoring(s, r); err != nil {
+		return err
+	}
+	return p.restoreDatabase(ctx, s, to, to, b, r)
+}
+
+func (p *Platform) beginRestoring(s platform.Set, r Restoring) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	return writeFile(p.restoringFile(s), string(text))
+}
+
+// HasDatabase says whether a set's database is there.
+func (p *Platform) HasDatabase(ctx context.Context, s platform.Set) (bool, error) {
+	admin, err := p.connect(ctx, s, "postgres")
+	if err != nil {
+		return false, err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	names, err := databaseNames(ctx, admin)
+	return slices.Contains(names, databaseName(s)), err
+}
+
+// StopHolders stops the components of a set that use its database, and leaves the others at work.
+func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (changed bool, err error) {
+	var names []string
+	for _, c := range s.Blueprint.Components {
+		if len(c.Needs.Database) > 0 {
+			names = append(names, unitName(s, c.Name))
+		}
+	}
+	return p.Supervisor.Drop(ctx, names...)
 }
 
 // restoreFiles takes what there is aside, once, and unpacks the backup's in its place.

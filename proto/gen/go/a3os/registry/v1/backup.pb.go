@@ -350,7 +350,7 @@ func (*RecordBackupResponse) Descriptor() ([]byte, []int) {
 // RecordRestoreRequest says what was restored.
 type RecordRestoreRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `tnt_…`.
+	// `tnt_…`; empty for the plane's own registry.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// Name of the backup.
 	Backup string `protobuf:"bytes,2,opt,name=backup,proto3" json:"backup,omitempty"`
@@ -512,9 +512,9 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
 	"\x13RecordBackupRequest\x128\n" +
 	"\x06backup\x18\x01 \x01(\v2\x18.a3os.registry.v1.BackupB\x06\xbaH\x03\xc8\x01\x01R\x06backup\"\x16\n" +
-	"\x14RecordBackupResponse\"\xab\x02\n" +
-	"\x14RecordRestoreRequest\x12E\n" +
-	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
+	"\x14RecordBackupResponse\"\xae\x02\n" +
+	"\x14RecordRestoreRequest\x12H\n" +
+	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
 	"\x06backup\x18\x02 \x01(\tB'\xbaH$r\"2 ^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$R\x06backup\x12=\n" +
 	"\btaken_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\atakenAt\x12(\n" +
 	"\n" +
