@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,4 +143,28 @@ func (s *Server) Role(t *testing.T, name string, statements ...Statement) aws.Co
 	}
 	c := session.Credentials
 	return s.at(*c.AccessKeyId, *c.SecretAccessKey, *c.SessionToken)
+}
+
+// Behind puts a proxy before the server. refuse answers a request itself, and says so; what it leaves alone goes on.
+func (s *Server) Behind(t *testing.T, refuse func(w http.ResponseWriter, r *http.Request) bool) *Server {
+	t.Helper()
+	target, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Who calls signed the name that it called.
+	on := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(target); p.Out.Host = p.In.Host }}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !refuse(w, r) {
+			on.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(proxy.Close)
+	return &Server{URL: proxy.URL}
+}
+
+// As has a configuration call this server.
+func (s *Server) As(cfg aws.Config) aws.Config {
+	cfg.BaseEndpoint = &s.URL
+	return cfg
 }

@@ -56,8 +56,8 @@ func publicOf(private *keyset.Handle) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(b.Bytes()), nil
 }
 
-// keyID names a key by its public half, so that one name can't mean two keys.
-func keyID(public string) (string, error) {
+// KeyID names a key by its public half, so that one name can't mean two keys.
+func KeyID(public string) (string, error) {
 	b, err := base64.RawURLEncoding.DecodeString(public)
 	if err != nil {
 		return "", errors.New("the public key of the secret store is not base64url text")

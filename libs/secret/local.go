@@ -3,7 +3,6 @@ package secret
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,21 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tink-crypto/tink-go/v2/tink"
-
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/tenantdir"
-)
-
-// A sealed file is magic, version (8 bytes, big endian), ciphertext. The version stands outside the seal so that a writer, who
-// can't open it, can count on; the seal is bound to it.
-const (
-	magic      = "a3s1"
-	headerSize = len(magic) + 8
-	// mostFile is the largest file a Put can have made, with room for what tink puts around the value.
-	mostFile = headerSize + MostBytes + 1024
 )
 
 // setting is the variable by which every role is told of the store.
@@ -34,7 +22,7 @@ const setting = "A3_SECRET_DIR"
 // CreateLocal makes and marks the directory of a tenant's secrets, mode 0700; on one that carries the mark it changes nothing. The
 // mark names the key that the store is sealed to, so that a role with another's key is refused and does not find out one by one.
 func CreateLocal(dir string, signer *binding.Signer, tenant id.Tenant, publicKey string) (changed bool, err error) {
-	key, err := keyID(publicKey)
+	key, err := KeyID(publicKey)
 	if err != nil {
 		return false, err
 	}
@@ -46,7 +34,7 @@ func CreateLocal(dir string, signer *binding.Signer, tenant id.Tenant, publicKey
 
 // openDir opens the directory as the store that is sealed to a key.
 func openDir(dir string, owner *binding.Owner, publicKey string) (*tenantdir.Dir, error) {
-	key, err := keyID(publicKey)
+	key, err := KeyID(publicKey)
 	if err != nil {
 		return nil, err
 	}
@@ -60,14 +48,14 @@ func openDir(dir string, owner *binding.Owner, publicKey string) (*tenantdir.Dir
 // LocalWriter writes into a directory. Many processes may: of two Puts at once, one stands.
 type LocalWriter struct {
 	dir  *tenantdir.Dir
-	seal tink.HybridEncrypt
+	seal *Sealer
 	put  sync.Mutex
 }
 
 // OpenLocalWriter opens the secret store of owner for writing, with the public half of its key. A directory without the owner's mark,
 // or sealed to another key, is refused.
 func OpenLocalWriter(dir string, owner *binding.Owner, publicKey string) (*LocalWriter, error) {
-	seal, err := sealer(publicKey)
+	seal, err := NewSealer(publicKey)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +74,7 @@ func (w *LocalWriter) Close() error { return w.dir.Close() }
 
 // Put implements Writer.
 func (w *LocalWriter) Put(ctx context.Context, path Path, value config.Secret) error {
-	if err := errors.Join(ctx.Err(), path.check(w.dir.Tenant()), checkValue(value)); err != nil {
+	if err := errors.Join(ctx.Err(), path.Check(w.dir.Tenant()), CheckValue(value)); err != nil {
 		return err
 	}
 	w.put.Lock()
@@ -97,12 +85,11 @@ func (w *LocalWriter) Put(ctx context.Context, path Path, value config.Secret) e
 	}
 	// Versions are microseconds, so that they grow past a Delete and, but for a clock turned back, between processes.
 	version := max(last+1, time.Now().UnixMicro())
-	sealed, err := w.seal.Encrypt([]byte(value.Reveal()), contextInfo(path, version))
+	file, err := w.seal.Seal(path, version, value)
 	if err != nil {
-		return fmt.Errorf("seal the secret of %s: the public key does not work", path)
+		return err
 	}
-	file := binary.BigEndian.AppendUint64([]byte(magic), uint64(version))
-	if err := w.dir.Write(fileOf(path), bytes.NewReader(append(file, sealed...))); err != nil {
+	if err := w.dir.Write(fileOf(path), bytes.NewReader(file)); err != nil {
 		return fmt.Errorf("store the secret of %s: %w", path, err)
 	}
 	return nil
@@ -110,7 +97,7 @@ func (w *LocalWriter) Put(ctx context.Context, path Path, value config.Secret) e
 
 // Delete implements Writer.
 func (w *LocalWriter) Delete(ctx context.Context, path Path) error {
-	if err := errors.Join(ctx.Err(), path.check(w.dir.Tenant())); err != nil {
+	if err := errors.Join(ctx.Err(), path.Check(w.dir.Tenant())); err != nil {
 		return err
 	}
 	if err := w.dir.Remove(fileOf(path)); err != nil {
@@ -144,17 +131,17 @@ func (w *LocalWriter) version(path Path) (int64, error) {
 // LocalReader reads from a directory.
 type LocalReader struct {
 	dir  *tenantdir.Dir
-	open tink.HybridDecrypt
+	open *Opener
 }
 
 // OpenLocalReader opens the secret store of owner for reading, with the private half of its key. A directory without the owner's
 // mark, or sealed to another key, is refused.
 func OpenLocalReader(dir string, owner *binding.Owner, privateKey config.Secret) (*LocalReader, error) {
-	open, public, err := opener(privateKey)
+	open, err := NewOpener(privateKey)
 	if err != nil {
 		return nil, err
 	}
-	d, err := openDir(dir, owner, public)
+	d, err := openDir(dir, owner, open.PublicKey())
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +153,7 @@ func (r *LocalReader) Close() error { return r.dir.Close() }
 
 // Get implements Reader.
 func (r *LocalReader) Get(ctx context.Context, path Path) (config.Secret, int64, error) {
-	if err := errors.Join(ctx.Err(), path.check(r.dir.Tenant())); err != nil {
+	if err := errors.Join(ctx.Err(), path.Check(r.dir.Tenant())); err != nil {
 		return config.Secret{}, 0, err
 	}
 	f, err := r.dir.Open(fileOf(path))
@@ -181,23 +168,7 @@ func (r *LocalReader) Get(ctx context.Context, path Path) (config.Secret, int64,
 	if err != nil {
 		return config.Secret{}, 0, fmt.Errorf("read the secret of %s: %w", path, err)
 	}
-	version, ok := versionOf(file)
-	if !ok || len(file) > mostFile {
-		return config.Secret{}, 0, ErrUnreadable
-	}
-	value, err := r.open.Decrypt(file[headerSize:], contextInfo(path, version))
-	if err != nil {
-		return config.Secret{}, 0, ErrUnreadable
-	}
-	return config.NewSecret(string(value)), version, nil
-}
-
-func versionOf(file []byte) (int64, bool) {
-	if len(file) < headerSize || string(file[:len(magic)]) != magic {
-		return 0, false
-	}
-	v := int64(binary.BigEndian.Uint64(file[len(magic):headerSize])) //nolint:gosec // a negative one is refused below
-	return v, v > 0
+	return r.open.Open(path, file)
 }
 
 func fileOf(p Path) string { return "secrets/" + p.String() + ".sealed" }

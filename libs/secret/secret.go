@@ -17,8 +17,8 @@ import (
 	"a3os.app/libs/id"
 )
 
-// MostBytes bounds one credential.
-const MostBytes = 64 << 10
+// MostBytes bounds one credential. With what sealing puts around it, it is a secret of AWS Secrets Manager, which end at 64 KiB.
+const MostBytes = 63 << 10
 
 // Writer puts credentials in, and can't read them.
 type Writer interface {
@@ -79,8 +79,8 @@ func (p Path) String() string {
 	return p.Tenant.String() + "/" + p.Workspace.String() + "/" + p.Integration.String()
 }
 
-// check refuses a path with a part missing, and one of another tenant than the store's.
-func (p Path) check(tenant id.Tenant) error {
+// Check refuses a path with a part missing, and one of another tenant than the store's.
+func (p Path) Check(tenant id.Tenant) error {
 	if p.Tenant.IsZero() || p.Workspace.IsZero() || p.Integration.IsZero() {
 		return ErrInvalid.With("a secret's path needs tenant, workspace and integration, this one is %q", p)
 	}
@@ -90,8 +90,8 @@ func (p Path) check(tenant id.Tenant) error {
 	return nil
 }
 
-// checkValue refuses what can't be stored, without saying what it is.
-func checkValue(value config.Secret) error {
+// CheckValue refuses what can't be stored, without saying what it is.
+func CheckValue(value config.Secret) error {
 	switch n := len(value.Reveal()); {
 	case n == 0:
 		return ErrInvalid.With("an empty credential can't be stored: delete it instead")

@@ -99,13 +99,15 @@ func (s *set) migrationFacts() (blueprint.Facts, map[string]string) {
 	return f, map[string]string{owner: "database-owner"}
 }
 
-// storeURL is where a driver finds a store.
+// storeURL is where a driver finds a store, and the key that it writes under.
 func (s *set) storeURL(store string) string {
 	if s.blueprint.Stores[store].Kind == blueprint.StoreBlob {
-		return "s3://" + s.bucket(store) + "/" + s.name()
+		return "s3://" + s.bucket(store) + "/" + s.name() + keyQuery
 	}
-	return "secretsmanager://" + s.path() + "store/" + store
+	return "secretsmanager://" + s.path() + "store/" + store + keyQuery
 }
+
+const keyQuery = "?key=${" + keyID + ".Arn}"
 
 // said is a parameter that a change set has to say, optional one that it may leave empty.
 func (s *set) said(id, description string) string { return s.parameter(id, description, nil) }

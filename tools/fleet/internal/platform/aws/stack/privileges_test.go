@@ -121,8 +121,8 @@ func TestEveryPrivilegeWorksOnTheSetsOwn(t *testing.T) {
 			t.Errorf("ECS reads %q to start %s, want %s alone", on, component, want)
 		}
 	}
-	// Who writes a credential can't read it.
-	if on := may(roleOf(t, s, "integrations-task"), "secretsmanager:GetSecretValue"); len(on) > 0 {
+	// Who writes a credential can't read it, and reads the mark of the store alone.
+	if on := may(roleOf(t, s, "integrations-task"), "secretsmanager:GetSecretValue"); len(on) != 1 || !strings.HasSuffix(on[0], "/store/secrets/MARK-AbCdEf") {
 		t.Errorf("integrations reads %q", on)
 	}
 }

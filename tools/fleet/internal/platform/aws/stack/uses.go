@@ -35,6 +35,9 @@ func (s *set) uses(c blueprint.Component) []use {
 			out = append(out, s.objects(task, name, writes)...)
 		case blueprint.StoreSecret:
 			out = append(out, s.credentials(task, name, writes))
+			if writes {
+				out = append(out, s.storeMark(task, name))
+			}
 		}
 	}
 	if s.sends(c) {
@@ -78,6 +81,11 @@ func (s *set) credentials(role, store string, writes bool) use {
 		u.under = map[string]when{"StringEqualsIfExists": {"secretsmanager:KmsKeyArn": attribute(keyID, "Arn")}}
 	}
 	return u
+}
+
+// storeMark is that who writes a store, and can't read what is in it, sees whose it is.
+func (s *set) storeMark(role, store string) use {
+	return use{role: role, sid: logical("mark", store), actions: []string{"secretsmanager:GetSecretValue"}, resources: []string{s.secretARN(s.path() + "store/" + store + "/MARK")}}
 }
 
 func (s *set) message(role, sid string, encrypts bool, actions ...string) use {

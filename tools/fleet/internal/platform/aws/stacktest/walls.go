@@ -102,8 +102,10 @@ func (s *Stack) credentials() []Target {
 		if !is {
 			continue
 		}
-		r.ID, r.ARN = "credential of an integration", before+"store/secrets/wsp_1/int_1-AbCdEf"
-		out = append(out, Target{Resource: r, Names: []string{r.ARN}, Actions: tries["AWS::SecretsManager::Secret"]})
+		for id, name := range map[string]string{"credential of an integration": "wsp_1/int_1", "mark of a store": "MARK"} {
+			r.ID, r.ARN = id, before+"store/secrets/"+name+"-AbCdEf"
+			out = append(out, Target{Resource: r, Names: []string{r.ARN}, Actions: tries["AWS::SecretsManager::Secret"]})
+		}
 	}
 	return out
 }
