@@ -1,4 +1,4 @@
-//go:build !failpoint
+//go:build !failpoint || !linux
 
 // Package failpoint marks places at which a test has a process killed, an error returned or time pass. Built without the tag
 // `failpoint`, as every release is, its functions are empty, are inlined, and leave nothing of themselves in the program: a test

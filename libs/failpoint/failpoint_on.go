@@ -1,4 +1,4 @@
-//go:build failpoint
+//go:build failpoint && linux
 
 package failpoint
 
@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -60,8 +63,11 @@ func Here(point string) error {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	case "stop":
-		// Not to be caught, so that it is done when the call returns; somebody else sends SIGCONT.
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		// To this very thread, which then goes no further; to the process, another one would take it, and this one go on until that has
+		// run. Somebody else sends SIGCONT.
+		runtime.LockOSThread()
+		_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
+		runtime.UnlockOSThread()
 		return nil
 	case "error":
 		return fmt.Errorf("failpoint %s", point)
