@@ -1,0 +1,255 @@
+package plan_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/plan"
+)
+
+var update = flag.Bool("update", false, "write what is answered as what is wanted")
+
+const (
+	older = "1.3.0@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	newer = "1.4.0@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	acme  = "tnt_01m8jjsjw9e9ht20ggwbmrk2j7"
+)
+
+// made is a plan of each shape: a tenant that is upgraded, one that is made, one that leaves.
+func made() map[string]*registryv1.Plan {
+	base := func(kind registryv1.OperationKind, t *registryv1.TenantChange) *registryv1.Plan {
+		return &registryv1.Plan{
+			Plane: "prod", Platform: "local", Account: "box-1", Region: "local", Blueprint: "accessos",
+			BlueprintDigest: "sha256:" + strings.Repeat("c", 64), Kind: kind, Selectors: []string{"--label ring=canary", "--tenant acme"},
+			Tenants: []*registryv1.TenantChange{t}, Reason: "security update",
+		}
+	}
+	active := registryv1.TenantState_TENANT_STATE_ACTIVE
+	return map[string]*registryv1.Plan{
+		"upgrade": base(registryv1.OperationKind_OPERATION_KIND_UPGRADE, &registryv1.TenantChange{
+			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, StateTo: active,
+			ReleaseFrom: older, ReleaseTo: newer, Migrations: []string{"iam/00007_seats", "audit/00004_index"}, Restarts: []string{"iam", "audit"},
+			Steps: []string{"fetch", "migrate", "start", "confirm"}, AfterOperation: "opr_01m8jjsjwae9htj72ad844mh8z",
+		}),
+		"provision": func() *registryv1.Plan {
+			p := base(registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
+				Slug: "initech", DisplayName: "Initech", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE, StateTo: active, ReleaseTo: newer,
+				Labels: map[string]string{"ring": "early", "beta": "yes"}, Restarts: []string{"iam"}, Steps: []string{"fetch", "identity", "answer"},
+			})
+			p.Selectors, p.AcceptedTiers = []string{"--tenant initech"}, []registryv1.IsolationTier{registryv1.IsolationTier_ISOLATION_TIER_DATABASE}
+			return p
+		}(),
+		"offboard": base(registryv1.OperationKind_OPERATION_KIND_OFFBOARD, &registryv1.TenantChange{
+			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active,
+			StateTo: registryv1.TenantState_TENANT_STATE_OFFBOARDED, ReleaseFrom: older, ReleaseTo: older, Restarts: []string{"iam"},
+			Steps: []string{"unpublish", "export", "delete"}, Notes: []string{"This can't be undone."},
+		}),
+	}
+}
+
+func stored(t *testing.T, p *registryv1.Plan) *registryv1.StoredPlan {
+	t.Helper()
+	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	return &registryv1.StoredPlan{
+		Hash: "sha256:" + strings.Repeat("d", 64), Document: text, Actor: "operator-ann", CreatedAt: timestamppb.New(at),
+		ExpiresAt: timestamppb.New(at.Add(24 * time.Hour)), NeedsApproval: true,
+	}
+}
+
+// What is printed of a plan, in words and for programs, is what stands in testdata; -update writes it anew.
+func TestPlanIsPrintedWhole(t *testing.T) {
+	for name, p := range made() {
+		var words bytes.Buffer
+		if err := plan.Page(&words, stored(t, p), p); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".txt", words.Bytes())
+		// The library puts in blanks at random, so that nobody relies on them.
+		text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".json", append(bytes.ReplaceAll(bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)), []byte(", \""), []byte(",\"")), '\n'))
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		const mode = 0o644
+		if err := os.WriteFile(file, got, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is printed differently:\n%s\nwant:\n%s", name, got, want)
+	}
+}
+
+// Everything of a plan that says what is done is in the words, so that who approves has read it.
+func TestWordsOfAPlanLeaveNothingOut(t *testing.T) {
+	for name, p := range made() {
+		var words bytes.Buffer
+		if err := plan.Page(&words, stored(t, p), p); err != nil {
+			t.Fatal(err)
+		}
+		unsaid := map[protoreflect.Name]bool{"after_operation": true} // the registry's guard, no deed
+		each(p.ProtoReflect(), func(f protoreflect.FieldDescriptor, text string) {
+			if f.Name() == "blueprint_digest" {
+				text = text[:19]
+			}
+			if !unsaid[f.Name()] && !strings.Contains(words.String(), text) {
+				t.Errorf("%s: %s is %q, which the page doesn't say", name, f.FullName(), text)
+			}
+		})
+	}
+}
+
+// each calls back with each text of a message, those of its parts too.
+func each(m protoreflect.Message, tell func(protoreflect.FieldDescriptor, string)) {
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		one := func(v protoreflect.Value) {
+			switch {
+			case f.Kind() == protoreflect.StringKind:
+				tell(f, v.String())
+			case f.Kind() == protoreflect.MessageKind:
+				each(v.Message(), tell)
+			}
+		}
+		switch {
+		case f.IsMap():
+			v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+				tell(f, k.String()+"="+v.String())
+				return true
+			})
+		case f.IsList():
+			for i := range v.List().Len() {
+				one(v.List().Get(i))
+			}
+		default:
+			one(v)
+		}
+		return true
+	})
+}
+
+// Row F52, what a plan is held against: whatever is another in the world is named, each field of a plan and of a tenant in it.
+func TestEachDifferenceOfTheWorldIsNamed(t *testing.T) {
+	same := map[protoreflect.Name]bool{
+		"kind": true, "selectors": true, "reason": true, "accepted_tiers": true, // what was asked for, from which the plan is made anew
+		"tenants": true, "rollout": true, // compared part by part; rollouts have a policy of their own
+	}
+	was, held := made()["upgrade"], 0
+	for _, c := range []struct {
+		of     func(*registryv1.Plan) protoreflect.Message
+		tenant bool
+	}{
+		{func(p *registryv1.Plan) protoreflect.Message { return p.ProtoReflect() }, false},
+		{func(p *registryv1.Plan) protoreflect.Message { return p.GetTenants()[0].ProtoReflect() }, true},
+	} {
+		fields := c.of(was).Descriptor().Fields()
+		for i := range fields.Len() {
+			f := fields.Get(i)
+			if !c.tenant && same[f.Name()] {
+				continue
+			}
+			now := proto.CloneOf(was)
+			change(t, c.of(now), f)
+			if d := plan.Differences(was, now, nil); len(d) == 0 {
+				t.Errorf("%s is another, and nothing is said", f.FullName())
+			}
+			held++
+		}
+	}
+	if d := plan.Differences(was, proto.CloneOf(was), nil); len(d) > 0 {
+		t.Errorf("nothing differs, and it is said: %q", d)
+	}
+	more := proto.CloneOf(was)
+	more.Tenants = append(more.Tenants, &registryv1.TenantChange{TenantId: "tnt_other", Slug: "globex"})
+	for _, c := range []struct {
+		was, now *registryv1.Plan
+		begun    map[string]bool
+		says     string
+	}{
+		{was, more, nil, "the selectors choose tenant globex too"},
+		{more, was, nil, "the selectors don't choose tenant globex any more"},
+		{more, was, map[string]bool{"tnt_other": true}, ""},
+	} {
+		if d := strings.Join(plan.Differences(c.was, c.now, c.begun), "; "); !strings.Contains(d, c.says) || c.says == "" && d != "" {
+			t.Errorf("it is said %q, want %q", d, c.says)
+		}
+		held++
+	}
+	t.Attr("row", fmt.Sprint("F52 ", held))
+}
+
+// change makes a field another.
+func change(t *testing.T, m protoreflect.Message, f protoreflect.FieldDescriptor) {
+	t.Helper()
+	switch {
+	case f.IsMap():
+		m.Mutable(f).Map().Set(protoreflect.ValueOfString("another").MapKey(), protoreflect.ValueOfString("one"))
+	case f.IsList():
+		m.Mutable(f).List().Append(protoreflect.ValueOfString("another"))
+	case f.Kind() == protoreflect.StringKind:
+		m.Set(f, protoreflect.ValueOfString("another"))
+	case f.Kind() == protoreflect.EnumKind:
+		m.Set(f, protoreflect.ValueOfEnum(f.Enum().Values().Get(f.Enum().Values().Len()-1).Number()))
+	default:
+		t.Fatalf("%s is of a kind that this test doesn't know: teach it", f.FullName())
+	}
+}
+
+// Row F51: who names nobody, or everybody, is refused before anybody is asked.
+func TestSelectionOfNobodyOrOfAllIsRefused(t *testing.T) {
+	refused := []plan.Selection{
+		{}, {Tenants: []string{""}}, {Tenants: []string{" "}}, {Tenants: []string{"*"}}, {Tenants: []string{"acme", "*"}}, {Tenants: []string{"acm?"}}, {Tenants: []string{"%"}},
+		{Labels: []string{""}}, {Labels: []string{"ring"}}, {Labels: []string{"ring="}}, {Labels: []string{"ring=*"}}, {Labels: []string{"=canary"}}, {Labels: []string{"*=*"}},
+		{Waves: []string{""}}, {Waves: []string{"*"}}, {Tenants: []string{"acme"}, Waves: []string{"\t"}},
+	}
+	for _, s := range refused {
+		_, err := (&plan.Planner{Plane: "dev"}).Make(t.Context(), plan.Request{Kind: registryv1.OperationKind_OPERATION_KIND_SUSPEND, Selection: s})
+		if fault.KindOf(err) != fault.InvalidArgument {
+			t.Errorf("%+v: %v, want it refused", s, err)
+		}
+	}
+	byLabel := plan.Request{Kind: registryv1.OperationKind_OPERATION_KIND_PROVISION, Selection: plan.Selection{Labels: []string{"ring=canary"}}}
+	if _, err := (&plan.Planner{Plane: "dev"}).Make(t.Context(), byLabel); fault.KindOf(err) != fault.InvalidArgument {
+		t.Errorf("tenants are made by a label: %v", err)
+	}
+	if _, err := plan.ParseSelection([]string{"--all yes"}); err == nil {
+		t.Error("a selector that nobody knows is read")
+	}
+	t.Attr("row", fmt.Sprint("F51 ", len(refused)+2))
+}
+
+// A plan whose text is not what its hash is of is not read: who applies a hash means that very text.
+func TestPlanOfAnotherTextIsNotOpened(t *testing.T) {
+	if _, err := plan.Open(stored(t, made()["upgrade"])); fault.KindOf(err) != fault.FailedPrecondition {
+		t.Errorf("a plan was opened whose hash is of another text: %v", err)
+	}
+}
