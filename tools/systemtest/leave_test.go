@@ -14,6 +14,7 @@ import (
 
 	"a3os.app/libs/pgserver"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
 // A tenant that leaves takes everything along, the rows of all workspaces, and nothing of it is found afterwards: not its words in any
@@ -133,7 +134,7 @@ func (p *plane) selfAnswers(t *testing.T, slug, token string) int {
 	return p.statusOf(t, req)
 }
 
-// Plans of several tenants are carried out like those of one.
+// Plans of several tenants are carried out like those of one, as many at once as is said.
 func TestOnePlanMakesSeveralTenantsAndTakesThemAway(t *testing.T) {
 	full(t)
 	slugs := []string{"castor", "pollux"}
@@ -153,10 +154,31 @@ func TestOnePlanMakesSeveralTenantsAndTakesThemAway(t *testing.T) {
 		more    []string
 		answers int
 	}{{"provision", []string{"--release", releaseOf(t, programs)}, http.StatusOK}, {"offboard", nil, http.StatusNotFound}} {
-		shared.apply(t, plan(step.kind, step.more...))
+		hash := plan(step.kind, step.more...)
+		if s := shared.fleet(t, "apply", hash, "--max-parallel", "2"); s.code != 0 {
+			t.Fatal(s)
+		}
+		shared.atOnce(t, hash)
 		for _, slug := range slugs {
 			if got := shared.hostAnswers(t, slug); got != step.answers {
 				t.Errorf("after %s the host of %s answers %d, want %d", step.kind, slug, got, step.answers)
+			}
+		}
+	}
+}
+
+// atOnce holds that a plan's operations were worked on at the same time.
+func (p *plane) atOnce(t *testing.T, hash string) {
+	t.Helper()
+	res, err := registryv1.NewOperationServiceClient(p.operator(t)).ListOperations(t.Context(), &registryv1.ListOperationsRequest{PlanHash: hash})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := res.GetOperations()
+	for _, a := range ops {
+		for _, b := range ops {
+			if a != b && !a.GetCreatedAt().AsTime().Before(b.GetEndedAt().AsTime()) {
+				t.Errorf("%s was begun after %s had ended", a.GetId(), b.GetId())
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,7 +77,7 @@ func TestReleaseChangedInTheRegistryIsNotApplied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := shared.pids(t)
+	before, refused := shared.pids(t), 0
 	for _, c := range []struct {
 		column      string
 		good, wrong []byte
@@ -92,6 +93,7 @@ func TestReleaseChangedInTheRegistryIsNotApplied(t *testing.T) {
 			if s.code == 0 || !strings.Contains(s.err, c.says) || !strings.Contains(s.err, name) {
 				t.Errorf("%s with another %s: %s\nit should say %q", args[0], c.column, s, c.says)
 			}
+			refused++
 		}
 		set(c.column, c.good)
 	}
@@ -101,4 +103,5 @@ func TestReleaseChangedInTheRegistryIsNotApplied(t *testing.T) {
 			t.Errorf("%s was restarted", process)
 		}
 	}
+	t.Attr("row", fmt.Sprint("F50 ", refused))
 }

@@ -62,6 +62,15 @@ func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*re
 }
 
 func (e *Engine) begin(ctx context.Context, hash, tenant string) (*registryv1.Operation, error) {
+	op, err := e.once(ctx, hash, tenant)
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Reason == "OPERATION_ENDED" {
+		// Somebody ended it while their lease was waited for; how, it says itself.
+		return e.once(ctx, hash, tenant)
+	}
+	return op, err
+}
+
+func (e *Engine) once(ctx context.Context, hash, tenant string) (*registryv1.Operation, error) {
 	res, err := registryv1.NewOperationWriteServiceClient(e.Conn).BeginOperation(ctx, &registryv1.BeginOperationRequest{PlanHash: hash, Tenant: tenant})
 	if err != nil {
 		return nil, fault.FromRPC(err)

@@ -53,16 +53,17 @@ func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv
 	client := registryv1.NewOperationWriteServiceClient(e.Conn)
 	told := false
 	for {
-		res, err := client.TakeLease(ctx, req)
+		res, err := e.ask(ctx, client, req)
 		if err == nil {
 			return &lease{e, operation, res.GetLeaseToken()}, res.GetOperation(), e.remember(operation, taken{res.GetOperation().GetLease().GetFence(), self})
 		}
 		err = fault.FromRPC(err)
-		if f, ok := errors.AsType[*fault.Error](err); !e.Wait || !ok || f.Reason != "LEASE_HELD" {
+		f, ok := errors.AsType[*fault.Error](err)
+		if !e.Wait || !ok || f.Reason != "LEASE_HELD" {
 			return nil, nil, err
 		}
 		if !told {
-			e.Report.Note(err.Error())
+			e.Report.Note(f.Message)
 			told = true
 		}
 		select {
@@ -71,6 +72,16 @@ func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv
 		case <-time.After(askEvery):
 		}
 	}
+}
+
+// ask asks for the lease. Who gives up meanwhile hears the answer out all the same, for a moment: a lease that nobody knows of would keep
+// others waiting until it ends.
+func (e *Engine) ask(ctx context.Context, client registryv1.OperationWriteServiceClient, req *registryv1.TakeLeaseRequest) (*registryv1.TakeLeaseResponse, error) {
+	const moment = 2 * time.Second
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(moment, cancel) })()
+	return client.TakeLease(asking, req)
 }
 
 // ended is the fence of a lease that a process of this machine took which is gone; 0 for none.

@@ -6,6 +6,7 @@
 package operate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,19 +86,7 @@ func (e *Engine) Carry(ctx context.Context, operation string) (*registryv1.Opera
 	w := &work{Engine: e, op: op, lease: l}
 	ctx, stop := l.keep(ctx)
 	defer stop()
-	unlock, err := e.Lock(ctx)
-	if err != nil {
-		return op, errors.Join(err, l.giveBack(ctx))
-	}
-	defer unlock()
-	if err := w.look(ctx); err != nil {
-		return op, errors.Join(err, l.giveBack(ctx))
-	}
-	err = w.carryOut(ctx)
-	if err == nil {
-		err = w.finish(ctx)
-	}
-	if err == nil {
+	if err = w.locked(ctx); err == nil {
 		return w.op, l.forget()
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
@@ -106,13 +95,30 @@ func (e *Engine) Carry(ctx context.Context, operation string) (*registryv1.Opera
 	return w.op, errors.Join(w.cutOff(err), l.giveBack(ctx))
 }
 
+// locked does what is left, while no other command of this machine changes what the platform remembers.
+func (w *work) locked(ctx context.Context) error {
+	unlock, err := w.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := w.look(ctx); err != nil {
+		return err
+	}
+	if err := w.carryOut(ctx); err != nil {
+		return err
+	}
+	return w.finish(ctx)
+}
+
 // cutOff says how an operation that did not end is taken up.
 func (w *work) cutOff(err error) error {
 	again := fmt.Sprintf("take it up with fleet operation resume %s", w.op.GetId())
+	whose := cmp.Or(w.set.Slug, w.op.GetTenantId())
 	if errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%s of %s was interrupted: what is done stays done; %s", Kind(w.op.GetKind()), w.set.Slug, again)
+		return fmt.Errorf("%s of %s was interrupted: what is done stays done; %s", Kind(w.op.GetKind()), whose, again)
 	}
-	return fmt.Errorf("%s of %s: %w; %s", Kind(w.op.GetKind()), w.set.Slug, err, again)
+	return fmt.Errorf("%s of %s: %w; %s", Kind(w.op.GetKind()), whose, err, again)
 }
 
 // look reads what the operation is about.
