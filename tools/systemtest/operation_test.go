@@ -226,6 +226,12 @@ func (p *plane) urlOf(slug string) string {
 func (p *plane) statusOf(t *testing.T, req *http.Request) int {
 	t.Helper()
 	x := acme()
+	if p != shared {
+		// Whoever is signed in at any of the plane's tenants reaches its gateway.
+		for _, x = range p.tenants {
+			break
+		}
+	}
 	res, err := x.client(t).Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ What is there already is left alone, so that the command can be repeated, and re
   A3_TLS_KEY        file with its key, PEM
   A3_PLATFORM       local, or docker for containers; stays what the plane was made on; default local
   A3_NETWORKS       docker: where the plane's networks are cut from; default 10.83.0.0/16
+  A3_PLANE          dev, or prod: changes are planned and approved by a second operator; fixed when the plane is made
   A3_OUTSIDE_NETWORKS docker: private networks that every tenant's discovery may reach; default none
   A3_UNIX_TENANTS   slugs of tenants that may discover this machine, or none; default acme
   A3_BLUEPRINT      file that says what another product's tenants have; its program stands beside it; default AccessOS

@@ -140,8 +140,28 @@ func (p *Plane) openState() error {
 
 // usePlatform takes the platform that carries the plane's sets out.
 func (p *Plane) usePlatform() error {
+	if err := p.sealed(); err != nil {
+		return err
+	}
 	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Programs: []string{p.Control, p.Program}, Now: time.Now}
 	return p.choosePlatform()
+}
+
+// prod is the plane of customers: what changes a tenant of it is planned, and a second person says yes.
+const prod = "prod"
+
+// sealed takes a new plane to be what the settings name, and refuses another name for one that there is: its authorities, keys and
+// databases say what it is, and nothing of it may pass for the other's.
+func (p *Plane) sealed() error {
+	wanted := p.Settings.Plane
+	switch {
+	case wanted == "" || wanted == p.state.Plane:
+	case state.Exists(p.Settings.Home):
+		return fmt.Errorf("the plane in %s is %s and A3_PLANE is %s: planes are sealed, and one stays what it was made as; make another with A3_HOME", p.Settings.Home, p.state.Plane, wanted)
+	default:
+		p.state.Plane = wanted
+	}
+	return nil
 }
 
 // open reads the plane's state and finds what it is made of.

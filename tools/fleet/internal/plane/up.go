@@ -49,7 +49,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		slugs = append(slugs, t.Slug)
 	}
 	for _, slug := range p.Settings.Tenants {
-		if _, known := p.state.Tenant(slug); !known {
+		if _, known := p.state.Tenant(slug); !known && p.state.Plane != prod {
 			slugs = append(slugs, slug)
 		}
 	}
@@ -65,6 +65,12 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 			return changed, err
 		}
 		changed = changed || did
+	}
+	if p.state.Plane == prod {
+		if len(slugs) == 0 {
+			p.report.Note("a plane prod begins without tenants: register a release (fleet release register), then fleet plan provision --tenant SLUG --release VERSION --reason TEXT, fleet approve HASH as another operator (fleet operator add NAME), and fleet apply HASH")
+		}
+		return changed, nil
 	}
 	for _, slug := range p.Settings.Tenants {
 		if t, ok := p.state.Tenant(slug); ok && !p.another() && (changed || !t.Welcomed) {
@@ -121,6 +127,13 @@ func sequence(steps ...func() (bool, error)) func() (bool, error) {
 // control brings the plane's own services up.
 func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err error) {
 	pf, sets := p.platform, p.carrier()
+	sample := sequence(
+		func() (bool, error) { return p.serveSample(ctx) },
+		func() (bool, error) { return false, p.fillSample(ctx) })
+	if p.state.Plane == prod {
+		// Nothing invented stands beside what customers have.
+		sample = func() (bool, error) { return false, nil }
+	}
 	steps := []struct {
 		what string
 		do   func() (bool, error)
@@ -132,9 +145,7 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 			return p.supervisor.Ensure(ctx, p.Programs())
 		}},
 		{p.groundIs(), func() (bool, error) { return p.ground(ctx) }},
-		{"a sample company's PostgreSQL, to be discovered", sequence(
-			func() (bool, error) { return p.serveSample(ctx) },
-			func() (bool, error) { return false, p.fillSample(ctx) })},
+		{"a sample company's PostgreSQL, to be discovered", sample},
 		{"database of the registry", sequence(
 			func() (bool, error) { return sets.Database(ctx, p.own) },
 			func() (bool, error) { return sets.Migrate(ctx, p.own, p.controls) },

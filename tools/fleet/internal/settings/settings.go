@@ -33,6 +33,8 @@ type Settings struct {
 	MachineTenants []string
 	// TLSCert and TLSKey are files with a certificate of one's own; empty for one of the local authority.
 	TLSCert, TLSKey string
+	// Plane is `dev` or `prod`; empty is what the plane was made as, and for a new one `dev`.
+	Plane string
 	// Platform that carries sets out: `local` or `docker`; empty is the one that the plane was made on.
 	Platform string
 	// Networks is where a docker plane's networks are cut from, and Outside the private networks that a tenant's discovery may reach from
@@ -137,6 +139,10 @@ func Load(environ []string, root string) (Settings, error) {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)
+	}
+	s.Plane = take("A3_PLANE", "")
+	if !slices.Contains([]string{"", "dev", "prod"}, s.Plane) {
+		fault("A3_PLANE is %q: it is dev or prod", s.Plane)
 	}
 	s.Platform = take("A3_PLATFORM", "")
 	if !slices.Contains([]string{"", "local", "docker"}, s.Platform) {

@@ -317,8 +317,10 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 	return f, err
 }
 
-// SampleIsFor says whether a tenant discovers the sample server: the plane's first one does.
-func (p *Platform) SampleIsFor(slug string) bool { return p.Settings.Tenants[0] == slug }
+// SampleIsFor says whether a tenant discovers the sample server: the first one of a plane for development does.
+func (p *Platform) SampleIsFor(slug string) bool {
+	return p.State.Plane != "prod" && p.Settings.Tenants[0] == slug
+}
 
 // MachineIsFor says whether a tenant may read this machine.
 func (p *Platform) MachineIsFor(slug string) bool {
