@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -36,21 +35,23 @@ type Server struct{ URL string }
 // Start runs one for the test, or skips it where MiniStack is not installed.
 func Start(t *testing.T) *Server {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	program := filepath.Join(os.Getenv("A3_AWS_TOOLS"), "ministack")
-	for _, at := range []string{program, filepath.Join(filepath.Dir(here), "../../.cache/aws/bin/ministack"), "../../.cache/aws/bin/ministack", "../../../.cache/aws/bin/ministack"} {
-		if info, err := os.Stat(at); err == nil && !info.IsDir() {
-			program = at
-			break
+	// It lies in the repository's cache, wherever in the repository the test runs.
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if program := filepath.Join(dir, ".cache/aws/bin/ministack"); executable(program) {
+			return run(t, program)
 		}
 	}
-	if _, err := os.Stat(program); err != nil {
-		t.Skip("MiniStack is not installed: the driver was not tried against an emulator of AWS; see deploy/aws/requirements.txt")
-	}
-	if program, err := filepath.Abs(program); err == nil {
-		return run(t, program)
-	}
-	return run(t, program)
+	t.Skip("MiniStack is not installed: what calls AWS was not tried against an emulator of it; see deploy/aws/requirements.txt")
+	return nil
+}
+
+func executable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&0o111 != 0 && !info.IsDir()
 }
 
 func run(t *testing.T, program string) *Server {

@@ -68,7 +68,7 @@ func TestRolesMayWhatIsWrittenDownAndNoMore(t *testing.T) {
 
 // contexts are what a call of the set's own resources says, as AWS's services say it.
 func contexts(s *stacktest.Stack, targets []stacktest.Target, tenant string) []map[string]string {
-	out := []map[string]string{{"aws:SecureTransport": "true", "s3:prefix": tenant + "/exports", "s3:x-amz-server-side-encryption-aws-kms-key-id": s.Resources["Key"].ARN, "secretsmanager:KmsKeyArn": s.Resources["Key"].ARN}}
+	out := []map[string]string{{"aws:SecureTransport": "true", "s3:prefix": tenant + "/exports", "secretsmanager:KmsKeyArn": s.Resources["Key"].ARN}}
 	for _, t := range targets {
 		for kind, via := range map[string][2]string{"AWS::S3::Bucket": {"s3", "aws:s3:arn"}, "AWS::SecretsManager::Secret": {"secretsmanager", "SecretARN"}, "AWS::SQS::Queue": {"sqs", "aws:sqs:arn"}} {
 			if t.Type == kind {

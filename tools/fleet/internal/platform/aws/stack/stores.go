@@ -41,8 +41,10 @@ func (s *set) objectStore(name string) {
 	statements := closed([]string{"s3:*"}, []string{arn, arn + "/*"}, s.rolesOf(func(u use) bool {
 		return slices.ContainsFunc(u.resources, func(r string) bool { return r == arn || r == arn+"/"+s.name()+"/*" })
 	}))
+	// The parts of a large object name no key, and one that names none is encrypted under the bucket's, which is the set's.
+	const keyHeader = "s3:x-amz-server-side-encryption-aws-kms-key-id"
 	statements = append(statements, statement{Sid: "OnlyUnderItsKey", Effect: "Deny", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:PutObject"}, Resource: []string{arn + "/*"},
-		Condition: map[string]any{"StringNotEqualsIfExists": when{"s3:x-amz-server-side-encryption-aws-kms-key-id": attribute(keyID, "Arn")}}})
+		Condition: map[string]any{"Null": when{keyHeader: "false"}, "StringNotEquals": when{keyHeader: attribute(keyID, "Arn")}}})
 	s.add(id+"Policy", &s3.BucketPolicy{Bucket: ref(id), PolicyDocument: document(statements...)})
 	s.Outputs[id] = Output{Description: "The bucket of store " + name, Value: ref(id)}
 }

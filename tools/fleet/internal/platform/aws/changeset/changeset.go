@@ -1,0 +1,218 @@
+// Package changeset plans and carries out a change of one stack: what CloudFormation would do is a change set with an id, which is looked at, and
+// that very change set is executed. It promises that nothing is planned or executed with credentials of another account or Region than was meant.
+package changeset
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// mostBody is the largest template that goes in a call; a larger one is read from a bucket.
+const mostBody = 51200
+
+// Patience with CloudFormation: a database server takes a quarter of an hour to be made.
+const (
+	planWithin    = 10 * time.Minute
+	executeWithin = time.Hour
+)
+
+// Change is one thing that a change set does.
+type Change struct {
+	// Action is Add, Modify, Remove; Replaces says that what is there goes, with what it holds, and another takes its place.
+	Action, ID, Type string
+	Replaces         bool
+}
+
+// String is a change in a plan's words. What destroys is shouted.
+func (c Change) String() string {
+	text := strings.ToLower(c.Action) + " " + c.ID + " (" + c.Type + ")"
+	switch {
+	case c.Replaces:
+		return "REPLACES " + text
+	case c.Action == string(types.ChangeActionRemove):
+		return "REMOVES " + text
+	}
+	return text
+}
+
+// Plan is a change set that waits.
+type Plan struct {
+	// ID of the change set, its ARN: what a plan's hash covers. Empty where there is nothing to change.
+	ID      string
+	Stack   string
+	Changes []Change
+}
+
+// Driver works on stacks of one account and Region.
+type Driver struct {
+	cfg    aws.Config
+	client *cloudformation.Client
+	// bucket keeps templates that are too large for a call.
+	bucket string
+}
+
+// Open checks that the credentials are of the account and Region that are meant.
+func Open(ctx context.Context, cfg aws.Config, want platform.Where, bucket string) (*Driver, error) {
+	got, err := Where(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if got != want {
+		return nil, fmt.Errorf("the credentials are of account %s in %s, and the plan is for account %s in %s: log in as the provisioner there", got.Account, got.Region, want.Account, want.Region)
+	}
+	return &Driver{cfg: cfg, client: cloudformation.NewFromConfig(cfg), bucket: bucket}, nil
+}
+
+// Where is where credentials work, as AWS says it.
+func Where(ctx context.Context, cfg aws.Config) (platform.Where, error) {
+	who, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return platform.Where{}, fmt.Errorf("ask AWS whose the credentials are: %w", err)
+	}
+	return platform.Where{Account: aws.ToString(who.Account), Region: cfg.Region}, nil
+}
+
+// Make has CloudFormation say what a template would change of a stack, which need not be there yet.
+func (d *Driver) Make(ctx context.Context, stack string, template []byte, parameters map[string]string) (*Plan, error) {
+	kind, err := d.kind(ctx, stack)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(template)
+	in := &cloudformation.CreateChangeSetInput{StackName: &stack, ChangeSetName: aws.String("a3-" + hex.EncodeToString(sum[:8]) + "-" + strings.ToLower(rand.Text())), ChangeSetType: kind,
+		Capabilities: []types.Capability{types.CapabilityCapabilityNamedIam}}
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		in.Parameters = append(in.Parameters, types.Parameter{ParameterKey: &name, ParameterValue: aws.String(parameters[name])})
+	}
+	if len(template) <= mostBody {
+		in.TemplateBody = aws.String(string(template))
+	} else if in.TemplateURL, err = d.keep(ctx, stack, hex.EncodeToString(sum[:]), template); err != nil {
+		return nil, err
+	}
+	made, err := d.client.CreateChangeSet(ctx, in)
+	if err != nil {
+		return nil, fmt.Errorf("plan the change of stack %s: %w", stack, err)
+	}
+	return d.described(ctx, stack, aws.ToString(made.Id))
+}
+
+// kind says whether a stack is made or changed. One whose first change set was never executed is there, and still to be made.
+func (d *Driver) kind(ctx context.Context, stack string) (types.ChangeSetType, error) {
+	out, err := d.client.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &stack})
+	switch {
+	case err != nil && strings.Contains(err.Error(), "does not exist"):
+		return types.ChangeSetTypeCreate, nil
+	case err != nil:
+		return "", fmt.Errorf("look at stack %s: %w", stack, err)
+	case len(out.Stacks) == 0 || out.Stacks[0].StackStatus == types.StackStatusReviewInProgress:
+		return types.ChangeSetTypeCreate, nil
+	}
+	return types.ChangeSetTypeUpdate, nil
+}
+
+// keep puts a template into the bucket under its digest, and answers where CloudFormation reads it.
+func (d *Driver) keep(ctx context.Context, stack, digest string, template []byte) (*string, error) {
+	client := s3.NewFromConfig(d.cfg, func(o *s3.Options) { o.UsePathStyle = d.cfg.BaseEndpoint != nil })
+	key := "plane/" + stack + "/" + digest + ".json"
+	if _, err := client.PutObject(ctx, &s3.PutObjectInput{Bucket: &d.bucket, Key: &key, Body: bytes.NewReader(template)}); err != nil {
+		return nil, fmt.Errorf("keep the template of stack %s in bucket %s: %w", stack, d.bucket, err)
+	}
+	at := "https://" + d.bucket + ".s3." + d.cfg.Region + ".amazonaws.com/" + key
+	if d.cfg.BaseEndpoint != nil {
+		at = *d.cfg.BaseEndpoint + "/" + d.bucket + "/" + key
+	}
+	return &at, nil
+}
+
+func (d *Driver) described(ctx context.Context, stack, id string) (*Plan, error) {
+	input := &cloudformation.DescribeChangeSetInput{ChangeSetName: &id, StackName: &stack}
+	waitErr := cloudformation.NewChangeSetCreateCompleteWaiter(d.client).Wait(ctx, input, planWithin)
+	out, err := d.client.DescribeChangeSet(ctx, input)
+	if err != nil {
+		return nil, fmt.Errorf("read the change set of stack %s: %w", stack, errors.Join(err, waitErr))
+	}
+	if waitErr != nil {
+		reason := aws.ToString(out.StatusReason)
+		if strings.Contains(reason, "didn't contain changes") || strings.Contains(reason, "No updates") {
+			_, err := d.client.DeleteChangeSet(ctx, &cloudformation.DeleteChangeSetInput{ChangeSetName: &id, StackName: &stack})
+			return &Plan{Stack: stack}, err
+		}
+		return nil, fmt.Errorf("CloudFormation can't plan the change of stack %s: %s", stack, reason)
+	}
+	p := &Plan{ID: id, Stack: stack}
+	for {
+		for _, c := range out.Changes {
+			if r := c.ResourceChange; r != nil {
+				p.Changes = append(p.Changes, Change{Action: string(r.Action), ID: aws.ToString(r.LogicalResourceId), Type: aws.ToString(r.ResourceType),
+					Replaces: r.Action == types.ChangeActionModify && r.Replacement != "" && r.Replacement != types.ReplacementFalse})
+			}
+		}
+		if out.NextToken == nil {
+			return p, nil
+		}
+		input.NextToken = out.NextToken
+		if out, err = d.client.DescribeChangeSet(ctx, input); err != nil {
+			return nil, fmt.Errorf("read the change set of stack %s: %w", stack, err)
+		}
+	}
+}
+
+// Execute carries out the change set that was planned, and returns when the stack is what it says. A stack that was changed meanwhile has made
+// the change set void, and CloudFormation says so.
+func (d *Driver) Execute(ctx context.Context, p *Plan) error {
+	if p.ID == "" {
+		return nil
+	}
+	kind, err := d.kind(ctx, p.Stack)
+	if err != nil {
+		return err
+	}
+	if _, err := d.client.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{ChangeSetName: &p.ID, StackName: &p.Stack}); err != nil {
+		return fmt.Errorf("change stack %s: %w: plan it anew", p.Stack, err)
+	}
+	in := &cloudformation.DescribeStacksInput{StackName: &p.Stack}
+	if kind == types.ChangeSetTypeCreate {
+		err = cloudformation.NewStackCreateCompleteWaiter(d.client).Wait(ctx, in, executeWithin)
+	} else {
+		err = cloudformation.NewStackUpdateCompleteWaiter(d.client).Wait(ctx, in, executeWithin)
+	}
+	if err != nil {
+		return fmt.Errorf("change stack %s: %w", p.Stack, errors.Join(err, d.why(ctx, p.Stack)))
+	}
+	// One call is not to take a tenant's stack away.
+	if _, err := d.client.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{StackName: &p.Stack, EnableTerminationProtection: aws.Bool(true)}); err != nil {
+		return fmt.Errorf("protect stack %s: %w", p.Stack, err)
+	}
+	return nil
+}
+
+// why is what failed first.
+func (d *Driver) why(ctx context.Context, stack string) error {
+	out, err := d.client.DescribeStackEvents(ctx, &cloudformation.DescribeStackEventsInput{StackName: &stack})
+	if err != nil {
+		return err
+	}
+	for _, e := range slices.Backward(out.StackEvents) {
+		if strings.HasSuffix(string(e.ResourceStatus), "FAILED") {
+			return fmt.Errorf("%s (%s): %s", aws.ToString(e.LogicalResourceId), aws.ToString(e.ResourceType), aws.ToString(e.ResourceStatusReason))
+		}
+	}
+	return nil
+}
