@@ -41,6 +41,7 @@ type day struct {
 // last the registry, back on the next day, hears of every set.
 func TestStoryOfADayWithoutTheControlPlane(t *testing.T) {
 	long(t)
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "a3-day-")
 	if err != nil {
 		t.Fatal(err)

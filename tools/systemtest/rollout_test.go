@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -142,16 +143,40 @@ func (r *rolling) answers(slug string) {
 	r.a3(r.t, slug+"-admin", "workspace", "list")
 }
 
-// carrying is a fleet that carries a rollout out.
+// carrying is a command of fleet's that runs, as one that carries a rollout out.
 type carrying struct {
 	cmd *exec.Cmd
-	out *bytes.Buffer
+	out *output
+}
+
+// output is what a command that still runs has said so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // carry starts to carry a rollout out.
 func (r *rolling) carry(hash string) *carrying {
 	r.t.Helper()
-	c := &carrying{cmd: exec.CommandContext(r.t.Context(), filepath.Join(programs, "fleet"), "apply", hash), out: &bytes.Buffer{}}
+	return r.start("apply", hash)
+}
+
+// start starts a command of fleet's.
+func (r *rolling) start(args ...string) *carrying {
+	r.t.Helper()
+	c := &carrying{cmd: exec.CommandContext(r.t.Context(), filepath.Join(programs, "fleet"), args...), out: &output{}}
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = r.environ, c.out, c.out
 	if err := c.cmd.Start(); err != nil {
 		r.t.Fatal(err)

@@ -34,6 +34,7 @@ var (
 // and resumed, one leaves; and the registry is away for the whole of a load and of restarts (row F17).
 func TestStoryOfAFleet(t *testing.T) {
 	long(t)
+	t.Parallel()
 	r := newRolling(t, "acme")
 	began := time.Now()
 	chapter := func(what string, tell func()) {

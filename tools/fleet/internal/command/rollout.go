@@ -221,13 +221,15 @@ func (a *app) rolloutStatus(c *cobra.Command, id string, watch bool) error {
 			if err != nil {
 				return fault.FromRPC(err)
 			}
+			if a.format != "json" {
+				a.clear()
+			}
 			if err := a.rollout(res.GetRollout()); err != nil {
 				return err
 			}
 			if res.GetRollout().GetEndedAt() != nil {
 				return nil
 			}
-			_, _ = fmt.Fprintln(a.out)
 		}
 	})
 }
