@@ -74,6 +74,9 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err := p.open(ctx); err != nil {
 		return nil, err
 	}
+	if p.docker != nil {
+		return nil, fault.New(fault.Unimplemented, "restoring is not built for platform docker yet; nothing was changed")
+	}
 	s, err := p.set(r.To)
 	if err != nil {
 		return nil, err

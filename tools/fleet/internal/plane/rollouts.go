@@ -113,7 +113,7 @@ func (p *Plane) plan(ctx context.Context, kind registryv1.OperationKind, reason 
 	}
 	const most = 500
 	plan := &registryv1.Plan{
-		Plane: p.state.Plane, Platform: p.platform.Name(), Account: where.Account, Region: where.Region,
+		Plane: p.state.Plane, Platform: p.carrier().Name(), Account: where.Account, Region: where.Region,
 		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Tenants: changes, Reason: reason[:min(len(reason), most)],
 	}
 	for _, c := range changes {

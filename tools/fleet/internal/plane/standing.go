@@ -17,12 +17,17 @@ func (p *Plane) Standing(ctx context.Context) (standing.Fleet, error) {
 	if err := p.openState(); err != nil {
 		return standing.Fleet{}, err
 	}
+	if p.docker != nil {
+		if err := p.engine(ctx); err != nil {
+			return standing.Fleet{}, err
+		}
+	}
 	conn, err := p.registry()
 	if err != nil {
 		return standing.Fleet{}, err
 	}
 	defer conn.Close()
-	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.platform, Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery})
+	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery})
 }
 
 // Targets are the processes of the control plane that tell figures, and where.

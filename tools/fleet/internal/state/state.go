@@ -279,6 +279,12 @@ func (s *State) Mentions(set string) []string {
 	for name := range part(s.Accounts, []string{set}) {
 		out = append(out, "user id of "+name)
 	}
+	for name := range part(s.Subnets, []string{set}) {
+		out = append(out, "subnet of "+name)
+	}
+	for name := range part(s.Hosts, []string{set}) {
+		out = append(out, "address of "+name)
+	}
 	if _, ok := s.Runs[set]; ok {
 		out = append(out, "release of "+set)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -97,15 +98,17 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 	if changed, err = p.networksOf(ctx, s); err != nil {
 		return changed, err
 	}
-	server, err := p.serverOf(s)
-	if err != nil {
-		return changed, err
+	if s.Tenant.IsZero() {
+		server, err := p.serverOf(s)
+		if err != nil {
+			return changed, err
+		}
+		did, err := p.serve(ctx, server)
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
 	}
-	did, err := p.serve(ctx, server)
-	if changed = changed || did; err != nil {
-		return changed, err
-	}
-	did, err = p.Machine.Database(ctx, s)
+	did, err := p.Machine.Database(ctx, s)
 	return changed || did, err
 }
 
@@ -160,7 +163,8 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	return changed, nil
 }
 
-// Stop implements platform.Platform: the waves in the other order. A server of its own goes with the set: nothing else uses it.
+// Stop implements platform.Platform: the waves in the other order. A database server of the set's own stays: what is kept of the set is
+// read there, for a backup or to be taken along.
 func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
 	waves := s.Blueprint.Waves()
 	for _, wave := range slices.Backward(waves) {
@@ -173,7 +177,11 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 			return changed, err
 		}
 	}
-	return changed, p.forgetSecrets(s)
+	var errs []error
+	for _, c := range s.Blueprint.Components {
+		errs = append(errs, os.RemoveAll(filepath.Join(p.SecretsDir(), s.Name(), c.Name)))
+	}
+	return changed, errors.Join(errs...)
 }
 
 // Placed implements platform.Platform.
@@ -193,14 +201,35 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 		if _, known := s.Blueprint.Component(name); !known {
 			continue
 		}
-		status := platform.ComponentStatus{Name: name, State: StateOf(c), Release: c.Release, Restarts: c.Restarts}
-		if c.PID != 0 {
-			status.Since = c.Since
+		out = append(out, statusOf(name, c))
+	}
+	return out, nil
+}
+
+func statusOf(name string, c container.Status) platform.ComponentStatus {
+	status := platform.ComponentStatus{Name: name, State: StateOf(c), Release: c.Release, Restarts: c.Restarts}
+	if c.PID != 0 {
+		status.Since = c.Since
+	}
+	if status.State == platform.Failing {
+		status.Detail = c.LastExit
+	}
+	return status
+}
+
+// Census implements platform.Census. Database servers are the platform's own.
+func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
+	all, err := p.Status(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]platform.ComponentStatus{}
+	for _, c := range all {
+		name := strings.TrimPrefix(c.Name, c.Group+"/")
+		if name == postgresComponent || c.Name == databasesUnit || c.Name == sampleUnit {
+			continue
 		}
-		if status.State == platform.Failing {
-			status.Detail = c.LastExit
-		}
-		out = append(out, status)
+		out[c.Group] = append(out[c.Group], statusOf(name, c))
 	}
 	return out, nil
 }

@@ -22,6 +22,8 @@ func TestMain(m *testing.M) { enginetest.Main(m) }
 type plane struct {
 	t         *testing.T
 	bin, home string
+	// environ is more of what programs are told.
+	environ []string
 }
 
 func newPlane(t *testing.T) *plane {
@@ -52,6 +54,7 @@ func (p *plane) command(args ...string) *exec.Cmd {
 	// No variable of a plane that whoever runs the tests has.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "A3_") })
 	cmd.Env = append(cmd.Env, "A3_HOME="+p.home, "A3_PLATFORM=docker")
+	cmd.Env = append(cmd.Env, p.environ...)
 	return cmd
 }
 

@@ -104,7 +104,7 @@ func networkNames(s platform.Set) []string {
 	return names
 }
 
-// networksOf makes a set's networks, and puts into a tenant's who is called from there.
+// networksOf makes a set's networks, has the database server of a tenant's serve, and puts into a tenant's who is called from there.
 func (p *Platform) networksOf(ctx context.Context, s platform.Set) (changed bool, err error) {
 	for _, name := range networkNames(s) {
 		did, err := p.network(ctx, name, s.Name())
@@ -115,12 +115,12 @@ func (p *Platform) networksOf(ctx context.Context, s platform.Set) (changed bool
 	if s.Tenant.IsZero() {
 		return changed, nil
 	}
-	if s.Blueprint.Database != nil && !s.Dedicated() {
-		shared, err := p.serverOf(s)
+	if s.Blueprint.Database != nil {
+		server, err := p.serverOf(s)
 		if err != nil {
 			return changed, err
 		}
-		did, err := p.serve(ctx, shared)
+		did, err := p.serve(ctx, server)
 		if changed = changed || did; err != nil {
 			return changed, err
 		}

@@ -149,7 +149,7 @@ func (p *Platform) writeDatabase(ctx context.Context, s platform.Set, w *backup.
 		w.Manifest.TakenAt = p.Now()
 		return after()
 	}
-	programs := dump.Programs{Dir: p.Postgres.Binaries().Dir}
+	programs := dump.Programs{Dir: p.binaries().Dir}
 	if err := programs.Find(); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (p *Platform) dump(ctx context.Context, s platform.Set, w *backup.Writer, p
 		return err
 	}
 	defer snapshot.Close(ctx)
-	m.TakenAt, m.Postgres, m.Database = snapshot.TakenAt.UTC(), p.Postgres.Binaries().Major, databaseName(s)
+	m.TakenAt, m.Postgres, m.Database = snapshot.TakenAt.UTC(), p.binaries().Major, databaseName(s)
 	if err := after(); err != nil {
 		return err
 	}

@@ -28,12 +28,17 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 		did, err := emptyDirs(p.dir(s), p.home("log", s.Name()))
 		return changed || did, err
 	}
-	did, err := p.dropDatabase(ctx, s)
+	did, err := p.DropDatabase(ctx, s)
 	if changed = changed || did; err != nil {
 		return changed, err
 	}
-	did, err = p.Backups().Remove(s.Name())
-	if changed = changed || did; err != nil {
+	did, err = p.Clear(s)
+	return changed || did, err
+}
+
+// Clear removes what is a set's of the plane's files, its backups among them, and what is remembered of it.
+func (p *Platform) Clear(s platform.Set) (changed bool, err error) {
+	if changed, err = p.Backups().Remove(s.Name()); err != nil {
 		return changed, err
 	}
 	for _, dir := range []string{p.dir(s), p.replacedDir(s), p.restoringFile(s), p.home("log", s.Name())} {
@@ -45,7 +50,7 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 			return changed, fmt.Errorf("remove the files of %s: %w", s.Name(), err)
 		}
 	}
-	did, err = p.State.Forget(s.Name())
+	did, err := p.State.Forget(s.Name())
 	return changed || did, err
 }
 
@@ -94,8 +99,8 @@ func emptyDirs(dirs ...string) (changed bool, err error) {
 	return changed, nil
 }
 
-// dropDatabase removes the set's database and its roles. What carries another's name is never touched: names are the tenant's id.
-func (p *Platform) dropDatabase(ctx context.Context, s platform.Set) (changed bool, err error) {
+// DropDatabase removes the set's database and its roles. What carries another's name is never touched: names are the tenant's id.
+func (p *Platform) DropDatabase(ctx context.Context, s platform.Set) (changed bool, err error) {
 	if s.Blueprint.Database == nil {
 		return false, nil
 	}

@@ -57,7 +57,7 @@ func (p *Platform) exportDatabase(ctx context.Context, s platform.Set, file stri
 		return err
 	}
 	dump := func() error {
-		cmd := exec.CommandContext(ctx, filepath.Join(p.Postgres.Binaries().Dir, "pg_dump"), "--no-owner", "--no-privileges", "--file", file) //nolint:gosec // both are the plane's own
+		cmd := exec.CommandContext(ctx, filepath.Join(p.binaries().Dir, "pg_dump"), "--no-owner", "--no-privileges", "--file", file) //nolint:gosec // both are the plane's own
 		// The connection string is a secret, and a command line isn't one.
 		if cmd.Env, err = libpq(url.Reveal()); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -28,6 +29,16 @@ type Places interface {
 	Address(s platform.Set, component, port string) (string, error)
 	// Databases is the server that has a set's database.
 	Databases(s platform.Set) (Databases, error)
+	// Installed are the PostgreSQL programs that the servers are made of.
+	Installed() pgserver.Binaries
+}
+
+// binaries are the programs of the sets' servers.
+func (p *Platform) binaries() pgserver.Binaries {
+	if p.Places != nil {
+		return p.Places.Installed()
+	}
+	return p.Postgres.Binaries()
 }
 
 // databases is the server that has a set's database.

@@ -115,7 +115,7 @@ func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
 }
 
 func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, r *Rehearsal) (err error) {
-	plain, err := pgserver.New(pgserver.Config{Binaries: p.Postgres.Binaries(), Dir: filepath.Join(dir, "postgres"), Throwaway: true})
+	plain, err := pgserver.New(pgserver.Config{Binaries: p.binaries(), Dir: filepath.Join(dir, "postgres"), Throwaway: true})
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (t throwaway) connect(ctx context.Context, database string) (*pgx.Conn, err
 	return conn, nil
 }
 
-func (p *Platform) programs() dump.Programs { return dump.Programs{Dir: p.Postgres.Binaries().Dir} }
+func (p *Platform) programs() dump.Programs { return dump.Programs{Dir: p.binaries().Dir} }
 
 // throwawayRoles makes a set's roles and its empty database on a server that nothing else uses, and answers their connection strings.
 func (p *Platform) throwawayRoles(ctx context.Context, server throwaway, s platform.Set) (map[string]config.Secret, error) {

@@ -25,6 +25,12 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 	for _, u := range units {
 		out = append(out, "process "+u.Name)
 	}
+	kept, err := p.Kept(ctx, s)
+	return append(out, kept...), err
+}
+
+// Kept is what is left of a set in its database server, among the plane's files and in what is remembered.
+func (p *Platform) Kept(ctx context.Context, s platform.Set) (out []string, err error) {
 	if p.hasOwnServer(s) {
 		dir, err := p.ownServerDir(s)
 		if err != nil {
