@@ -47,10 +47,30 @@ func anchors(t *testing.T, page string) map[string]bool {
 	}
 	out := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^#{2,4} (.+)$`).FindAllStringSubmatch(string(text), -1) {
-		kept := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(m[1]), "")
-		out[strings.ReplaceAll(kept, " ", "-")] = true
+		out[anchorOf(m[1])] = true
 	}
 	return out
+}
+
+// section is the text of a page's section.
+func section(t *testing.T, page, anchor string) string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part := range strings.SplitSeq(string(text), "\n## ") {
+		title, _, _ := strings.Cut(part, "\n")
+		if anchorOf(title) == anchor {
+			return part
+		}
+	}
+	return ""
+}
+
+func anchorOf(title string) string {
+	kept := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(title), "")
+	return strings.ReplaceAll(kept, " ", "-")
 }
 
 func TestEveryAlertSaysHowBadItIsAndWhatToDo(t *testing.T) {
@@ -59,6 +79,9 @@ func TestEveryAlertSaysHowBadItIsAndWhatToDo(t *testing.T) {
 		page, anchor, _ := strings.Cut(r.Annotations["runbook"], "#")
 		if page != "docs/operations.md" || !sections[anchor] {
 			t.Errorf("%s has the runbook %q, and there is no such section", r.Alert, r.Annotations["runbook"])
+		}
+		if text := section(t, "../../docs/operations.md", anchor); !strings.Contains(text, "`"+r.Alert+"`") {
+			t.Errorf("%s has the runbook %s, which does not name it", r.Alert, anchor)
 		}
 		if s := r.Labels["severity"]; s != "critical" && s != "warning" || r.Annotations["summary"] == "" {
 			t.Errorf("%s has severity %q and summary %q", r.Alert, s, r.Annotations["summary"])

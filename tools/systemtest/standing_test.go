@@ -20,13 +20,16 @@ import (
 // page is what `fleet status -o json` answers.
 type page struct {
 	Blind   []string
-	Tenants []struct {
-		ID, Slug, State, Severity string
-		Serving, Components       int
-		Findings                  []struct {
-			Kind, Component, Reason, Next string
-			Drift                         bool
-		}
+	Tenants []row
+}
+
+// row is what it says of a tenant.
+type row struct {
+	ID, Slug, State, Severity string
+	Serving, Components       int
+	Findings                  []struct {
+		Kind, Component, Reason, Next string
+		Drift                         bool
 	}
 }
 
@@ -80,6 +83,31 @@ func (x *tenant) eventually(t *testing.T, want ...string) {
 	})
 }
 
+// comesFirst sees that nobody who is in no trouble stands before a tenant that is, and that the reason is told, on the page that people read
+// and in the one that programs do. Other tests may have others in trouble meanwhile.
+func (x *tenant) comesFirst(t *testing.T, reason string) {
+	t.Helper()
+	var p page
+	if err := x.plane.json(t.Context(), &p, "status"); err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(p.Tenants, func(y row) bool { return y.ID == x.id })
+	for i, y := range p.Tenants {
+		if i < at && y.Severity != "critical" {
+			t.Errorf("%s is %s and stands before %s", y.Slug, y.Severity, x.slug)
+		}
+	}
+	if y := p.Tenants[at]; y.Severity != "critical" || y.Serving != y.Components-1 {
+		t.Errorf("%s is %s, %d of %d serve", y.Slug, y.Severity, y.Serving, y.Components)
+	}
+	s := x.plane.fleet(t, "status", "--exit-code")
+	told := regexp.MustCompile(`(?m)^!! +` + x.slug + ` +active .* 4/5 `).FindStringIndex(s.out)
+	well := regexp.MustCompile(`(?m)^ok +`).FindStringIndex(s.out)
+	if s.code != 1 || told == nil || well != nil && well[0] < told[0] || !strings.Contains(s.out, reason) || !strings.Contains(s.out, "next: fleet tenant show "+x.slug) {
+		t.Errorf("fleet status exits with %d and says\n%s", s.code, s.out)
+	}
+}
+
 func TestPageSaysWhatIsWrongWithATenant(t *testing.T) {
 	full(t)
 	t.Parallel()
@@ -96,6 +124,7 @@ func TestPageSaysWhatIsWrongWithATenant(t *testing.T) {
 			}
 		}()
 		x.eventually(t, "unreachable integrations")
+		x.comesFirst(t, "integrations can't be reached by its set")
 	})
 	x.eventually(t)
 	writes := registryv1.NewTenantWriteServiceClient(shared.operator(t))
