@@ -1,0 +1,137 @@
+package operate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// mixedUp is what a process tries that works on one tenant and takes another one's paths for its own.
+type mixedUp struct {
+	Delegation        platform.Delegation
+	Mine, Theirs      string
+	MyPort, TheirPort string
+}
+
+const variable = "A3_TEST_MIXED_UP"
+
+func TestMain(m *testing.M) {
+	text := os.Getenv(variable)
+	if text == "" {
+		os.Exit(m.Run())
+	}
+	var x mixedUp
+	err := json.Unmarshal([]byte(text), &x)
+	if err == nil {
+		err = confine(x.Delegation)
+	}
+	if err != nil {
+		fmt.Println("confine:", err)
+		os.Exit(1)
+	}
+	for _, f := range []struct {
+		what string
+		do   func(dir, port string) error
+	}{
+		{"read", func(dir, _ string) error { _, err := os.ReadFile(filepath.Join(dir, "key")); return err }},
+		{"list", func(dir, _ string) error { _, err := os.ReadDir(dir); return err }},
+		{"write", func(dir, _ string) error { return os.WriteFile(filepath.Join(dir, "key"), []byte("mine"), 0o600) }},
+		{"make", func(dir, _ string) error { return os.Mkdir(filepath.Join(dir, "new"), 0o700) }},
+		{"rename", func(dir, _ string) error { return os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "old")) }},
+		{"remove", func(dir, _ string) error { return os.RemoveAll(filepath.Join(dir, "key")) }},
+		{"connect", func(_, port string) error {
+			c, err := net.Dial("tcp", "127.0.0.1:"+port)
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		}},
+	} {
+		for who, err := range map[string]error{"mine": f.do(x.Mine, x.MyPort), "theirs": f.do(x.Theirs, x.TheirPort)} {
+			fmt.Printf("%s %s: %s\n", f.what, who, outcome(err))
+		}
+	}
+	os.Exit(0)
+}
+
+func outcome(err error) string {
+	switch {
+	case err == nil:
+		return "done"
+	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist):
+		return "refused"
+	}
+	return err.Error()
+}
+
+// The doors of the process that works on one tenant: this one, files and ports; the others are the supervisor's (supervise, token_test.go), the
+// registry's (services/registry, leases_test.go) and the database's (systemtest, TestRolesOfOneTenantGetIntoNoOtherDatabase).
+//
+// A process that works on one tenant and takes another one's files or ports for its own, by a bug, fails at the kernel's door: it runs as
+// whoever started it, root as a rule, whom nothing else would keep away. What is its own it reaches.
+func TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel(t *testing.T) {
+	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 4 {
+		t.Skip("this kernel has no Landlock that knows ports")
+	}
+	x := mixedUp{Mine: t.TempDir(), Theirs: t.TempDir()}
+	for _, dir := range []string{x.Mine, x.Theirs} {
+		if err := os.WriteFile(filepath.Join(dir, "key"), []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, port := range []*string{&x.MyPort, &x.TheirPort} {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		_, *port, _ = net.SplitHostPort(l.Addr().String())
+	}
+	var mine uint16
+	if _, err := fmt.Sscan(x.MyPort, &mine); err != nil {
+		t.Fatal(err)
+	}
+	x.Delegation = platform.Delegation{Writes: []string{x.Mine}, Ports: []uint16{mine}}
+	text, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = []string{variable + "=" + string(text)}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	tried := 0
+	for line := range strings.Lines(string(out)) {
+		want := "done"
+		if strings.Contains(line, "theirs:") {
+			want = "refused"
+		}
+		if !strings.HasSuffix(strings.TrimSpace(line), ": "+want) {
+			t.Errorf("%s, want %s", strings.TrimSpace(line), want)
+		}
+		tried++
+	}
+	const all = 14
+	if tried != all {
+		t.Errorf("%d of %d were tried: %s", tried, all, out)
+	}
+	if text, err := os.ReadFile(filepath.Join(x.Theirs, "key")); err != nil || string(text) != "secret" {
+		t.Errorf("the other one's key is now %q, %v", text, err)
+	}
+}
