@@ -6,7 +6,7 @@ BIN := bin
 GO_WANTED := 1.26
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean build test test-of-planes test-of-packages test-short attack faults mutate fuzz lint gen bench check-go
+.PHONY: help up down clean build test test-of-planes test-of-packages test-short test-previous attack faults mutate fuzz lint gen bench check-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test-of-packages:
 
 test-short: check-go ## run the tests that take no time
 	@$(GO) run ./libs/pgtest/with-postgres sh -ec 'for m in $(MODULES); do (cd $$m && $(GO) test -short ./...); done'
+
+test-previous: check-go ## run the previous release's own tests on the schema that today's migrations make (A3_PREVIOUS: which; SERVICES: of which)
+	@bash .ci/test-previous $(SERVICES)
 
 attack: check-go ## try what attackers try, and print row by row what was refused (A3_PLAY='--only T1,T2 --json FILE')
 	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/play attacks $(A3_PLAY)

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		err = confine(x.Delegation)
 	}
 	if err != nil {
-		fmt.Println("confine:", err)
+		fmt.Fprintln(os.Stdout, "confine:", err)
 		os.Exit(1)
 	}
 	for _, f := range []struct {
@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 		}},
 	} {
 		for who, err := range map[string]error{"mine": f.do(x.Mine, x.MyPort), "theirs": f.do(x.Theirs, x.TheirPort)} {
-			fmt.Printf("%s %s: %s\n", f.what, who, outcome(err))
+			fmt.Fprintf(os.Stdout, "%s %s: %s\n", f.what, who, outcome(err))
 		}
 	}
 	os.Exit(0)
