@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,8 +83,12 @@ func TestStoryOfADayWithoutTheControlPlane(t *testing.T) {
 	const hours = 24
 	for hour := 1; hour <= hours; hour++ {
 		d.settled()
+		token := p.tenants["acme"].admin(t).token(t, "")
 		clock.set(time.Duration(hour) * time.Hour)
 		d.tellTheTime(hour)
+		if got := p.selfAnswers(t, "acme", token); got != http.StatusUnauthorized {
+			t.Errorf("in hour %d a token of the hour before is answered %d: the clock does not count", hour, got)
+		}
 		d.work(targets[hour%len(targets)])
 		if hour%12 == 0 {
 			system()
@@ -216,7 +221,7 @@ func (d *day) work(target string) {
 	all.Wait()
 }
 
-// round is a call of each service, and a write. Nothing is tried again.
+// round is a call of each service, and a write. Nothing is tried again but, as every client does, a call whose token had ended.
 func (d *day) round(w *person, workspace string) {
 	calls := w.reads(workspace)
 	calls["write"] = func(ctx context.Context) error {
