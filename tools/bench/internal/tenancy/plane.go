@@ -114,7 +114,8 @@ func (p *plane) planned(ctx context.Context, args ...string) (string, error) {
 		return "", err
 	}
 	var made struct{ Plan struct{ Hash string } }
-	return made.Plan.Hash, errors.Join(json.Unmarshal(out, &made), err)
+	err = json.Unmarshal(out, &made)
+	return made.Plan.Hash, err
 }
 
 func (p *plane) idOf(ctx context.Context, slug string) (string, error) {
@@ -168,7 +169,7 @@ func (p *plane) rollout(ctx context.Context, program []byte, n int, slugs []stri
 	if _, err := p.run(ctx, "fleet", "release", "register", "--version", version, "--artefact", "accessos="+file); err != nil {
 		return "", err
 	}
-	args := []string{"rollout", "plan", "--release", version, "--bake", "0s", "--samples", "0", "--restarts", "1000", "--max-parallel", strconv.Itoa(parallel()), "--reason", "how long it takes is measured"}
+	args := []string{"rollout", "plan", "--release", version, "--bake", "0s", "--samples", "0", "--restarts", "1000", "--p99-factor", "0", "--error-growth", "1", "--max-parallel", strconv.Itoa(parallel()), "--reason", "how long it takes is measured"}
 	for _, slug := range slugs {
 		args = append(args, "--tenant", slug)
 	}
@@ -177,7 +178,8 @@ func (p *plane) rollout(ctx context.Context, program []byte, n int, slugs []stri
 		return "", err
 	}
 	stored := &registryv1.StoredPlan{}
-	return stored.GetHash(), errors.Join(protojson.Unmarshal(out, stored), os.Remove(file))
+	err = errors.Join(protojson.Unmarshal(out, stored), os.Remove(file))
+	return stored.GetHash(), err
 }
 
 // restart ends each process of the tenants, in order, and waits until the supervisor has it serving again before it goes on.
