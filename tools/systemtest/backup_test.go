@@ -49,6 +49,7 @@ func (p *plane) backUp(t *testing.T, slug string, more ...string) backupMade {
 // changed, cut short, or is another tenant's is refused and nothing is given up for it; a restore that was killed is run again.
 func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	full(t)
+	t.Parallel()
 	dir, err := os.MkdirTemp("/tmp", "a3-backup-")
 	if err != nil {
 		t.Fatal(err)

@@ -18,8 +18,8 @@ import (
 // Row F25: one tenant sends a hundred times what its neighbour does. What it sends too much is refused to it, and the neighbour is not
 // refused once. How much later the neighbour is answered is shown and not asserted: on one machine a tenant's own server keeps the other's
 // connections, memory and disk, and not the processors, which all that is sent takes as well.
-func TestFloodOfOneTenantFailsNoRequestOfItsNeighbour(t *testing.T) {
-	full(t)
+func TestStoryOfAFloodThatFailsNoRequestOfItsNeighbour(t *testing.T) {
+	long(t)
 	const slug = "torrent"
 	if s := shared.fleet(t, "tenant", "create", slug, "--tier", "dedicated"); s.code != 0 {
 		t.Fatalf("create: %s", s)

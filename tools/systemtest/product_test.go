@@ -74,6 +74,7 @@ func (r *rolling) notes(slug, note string) (status int, body string) {
 // the blueprint's alone.
 func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 	full(t)
+	t.Parallel()
 	file := product(t)
 	dir := t.TempDir()
 	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
@@ -165,6 +166,7 @@ func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 
 // A blueprint that can't be carried out is refused before anything is made: by file, line and field, and with what to do next.
 func TestBlueprintThatIsWrongIsRefused(t *testing.T) {
+	t.Parallel()
 	right := readFile(t, filepath.Join("notes", "notes.yaml"))
 	for name, c := range map[string]struct {
 		// old is what stands in the file where the blueprint is right, and now what stands there instead.

@@ -47,6 +47,7 @@ func (p *plane) refused(t *testing.T, words string, args ...string) {
 // Rows C47 and F52.
 func TestNothingOfDevMeansAnythingInProd(t *testing.T) {
 	full(t)
+	t.Parallel()
 	p := prodPlane(t)
 	hash := prodsTenantIsPlannedAndApproved(t, p)
 	if err := p.learn(t.Context()); err != nil {

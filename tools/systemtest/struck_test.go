@@ -32,9 +32,9 @@ func each(victim string) func(passage) string {
 // some has both killed where much stands on them.
 func some(at passage) string {
 	switch at {
-	case passage{"identity", "fleet.own.before-done"}, passage{"publish", "fleet.carry.step-begun"}, passage{"unpublish", "fleet.carry.before-done"}:
+	case passage{"publish", "fleet.carry.step-begun"}, passage{"unpublish", "fleet.carry.before-done"}:
 		return "plane/registry"
-	case passage{"database", "fleet.own.before-power"}, passage{"migrate", "fleet.carry.before-done"}, passage{"delete", "fleet.own.before-power"}:
+	case passage{"migrate", "fleet.carry.before-done"}, passage{"delete", "fleet.own.before-power"}:
 		return "plane/postgres"
 	}
 	return ""
