@@ -38,8 +38,14 @@ func (p *plane) registryAddress(t *testing.T) string {
 	return ""
 }
 
-// registry connects to the registry with a certificate from a directory.
+// registry connects to the registry of a plane for development with a certificate from a directory.
 func (p *plane) registry(t *testing.T, certificates string, who workload.Identity) *grpc.ClientConn {
+	t.Helper()
+	return p.registryOf(t, "dev", certificates, who)
+}
+
+// registryOf connects to the registry of a kind of plane, trusting that one and nobody else, with a certificate from a directory.
+func (p *plane) registryOf(t *testing.T, kind, certificates string, who workload.Identity) *grpc.ClientConn {
 	t.Helper()
 	source, err := workload.OpenSource(certificates, who)
 	if err != nil {
@@ -49,11 +55,11 @@ func (p *plane) registry(t *testing.T, certificates string, who workload.Identit
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool, err := workload.ParseRoots(workload.TrustDomain{Plane: "dev"}, roots)
+	pool, err := workload.ParseRoots(workload.TrustDomain{Plane: kind}, roots)
 	if err != nil {
 		t.Fatal(err)
 	}
-	creds, err := workload.GRPCClientCredentials(source, workload.Trust{Plane: "dev", PlaneRoots: pool}, workload.Identity{Plane: "dev", Service: "registry"})
+	creds, err := workload.GRPCClientCredentials(source, workload.Trust{Plane: kind, PlaneRoots: pool}, workload.Identity{Plane: kind, Service: "registry"})
 	if err != nil {
 		t.Fatal(err)
 	}

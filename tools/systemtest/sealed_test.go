@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -75,14 +74,14 @@ func TestNothingOfDevMeansAnythingInProd(t *testing.T) {
 	if _, err := workload.OpenSource(filepath.Join(shared.home, "pki", "operator"), operator); err == nil {
 		t.Error("dev's certificate passes for one of prod's operator")
 	}
-	ours := p.registryAs(t, filepath.Join(p.home, "pki", "operator"), operator)
+	ours := p.registryOf(t, "prod", filepath.Join(p.home, "pki", "operator"), operator)
 	_, err := registryv1.NewPlanWriteServiceClient(ours).PutPlan(t.Context(), &registryv1.PutPlanRequest{Plan: planOf(t, shared, devs)})
 	try("the text of dev's plan, at prod's registry", err != nil && strings.Contains(grpcstatus.Convert(err).Message(), "planes are sealed"), err)
 	_, err = registryv1.NewTenantServiceClient(ours).ListTenants(t.Context(), &registryv1.ListTenantsRequest{})
 	if err != nil {
 		t.Errorf("prod's own operator at prod's registry: %v", err)
 	}
-	theirs := p.registryAs(t, filepath.Join(shared.home, "pki", "operator"), workload.Identity{Plane: "dev", Service: "operator"})
+	theirs := p.registryOf(t, "prod", filepath.Join(shared.home, "pki", "operator"), workload.Identity{Plane: "dev", Service: "operator"})
 	_, err = registryv1.NewTenantServiceClient(theirs).ListTenants(t.Context(), &registryv1.ListTenantsRequest{})
 	try("dev's operator at prod's registry", err != nil && grpcstatus.Code(err) == codes.Unavailable, err)
 
@@ -180,28 +179,6 @@ func snapshotOfDevIsNothing(t *testing.T, p *plane) (cases int) {
 		t.Errorf("nothing is said of the snapshot that was refused (%v)", err)
 	}
 	return 1
-}
-
-// registryAs connects to the registry of prod, trusting it and nobody else, with a certificate from a directory.
-func (p *plane) registryAs(t *testing.T, certificates string, who workload.Identity) *grpc.ClientConn {
-	t.Helper()
-	source, err := workload.OpenSource(certificates, who)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots, err := os.ReadFile(filepath.Join(p.home, "pki", "roots.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool, err := workload.ParseRoots(workload.TrustDomain{Plane: "prod"}, roots)
-	if err != nil {
-		t.Fatal(err)
-	}
-	creds, err := workload.GRPCClientCredentials(source, workload.Trust{Plane: "prod", PlaneRoots: pool}, workload.Identity{Plane: "prod", Service: "registry"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return grpcTo(t, p.registryAddress(t), creds)
 }
 
 // planOf is what a stored plan of dev says.
