@@ -208,7 +208,13 @@ func examine(ctx context.Context, r Request, before, added []additive.Migration)
 	if err != nil {
 		return nil, err
 	}
-	server, err := pgserver.New(pgserver.Config{Dir: filepath.Join(dir, "server"), Binaries: binaries, Throwaway: true})
+	// Whoever runs the server, which is not root, walks through.
+	const walkable = 0o711
+	err = os.Chmod(dir, walkable)
+	var server *pgserver.Server
+	if err == nil {
+		server, err = pgserver.New(pgserver.Config{Dir: filepath.Join(dir, "server"), Binaries: binaries, Throwaway: true})
+	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
