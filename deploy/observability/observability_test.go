@@ -126,7 +126,7 @@ func promtool(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
 	if err != nil {
-		t.Skip("promtool isn't here: it is in Debian's package prometheus")
+		t.Skip("the alert rules are not tested: promtool isn't here, it is in Debian's package prometheus")
 	}
 	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), path, args...).CombinedOutput()
 	return string(out), err

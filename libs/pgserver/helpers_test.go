@@ -112,7 +112,7 @@ func uidOf(t *testing.T, pid int) uint32 {
 	t.Helper()
 	info, err := os.Stat("/proc/" + strconv.Itoa(pid))
 	if err != nil {
-		t.Skipf("no /proc to look the server's user up in: %v", err)
+		t.Skipf("whose process the server is is not tested, there is no /proc to look its user up in: %v", err)
 	}
 	return info.Sys().(*syscall.Stat_t).Uid
 }

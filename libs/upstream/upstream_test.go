@@ -19,7 +19,7 @@ func place(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.2:0") // whose ports no outgoing connection is given
 	if err != nil {
-		t.Skipf("this system has one loopback address: %v", err)
+		t.Skipf("a service that does not listen is not tested, this system has one loopback address: %v", err)
 	}
 	defer l.Close()
 	return l.Addr().String()
