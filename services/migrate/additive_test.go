@@ -81,3 +81,21 @@ func registryMigrations(t *testing.T) (out []additive.Migration) {
 	}
 	return out
 }
+
+// A release is tried on whatever the release before had: all of it, River's own among it, runs as it is listed.
+func TestEveryMigrationRunsAsItIsListed(t *testing.T) {
+	db := pgtest.New(t)
+	all, err := migrate.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed []additive.Migration
+	for _, m := range all {
+		listed = append(listed, additive.Migration{Name: m.Name, SQL: m.SQL})
+	}
+	for name, before := range map[string]int{"on nothing": 0, "the last on the others": len(listed) - 1} {
+		if _, err := additive.Check(t.Context(), db.URL, listed[:before], listed[before:]); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -43,9 +43,12 @@ func Migrate(ctx context.Context, owner *pgxpool.Pool, schema string) error {
 type Migration struct {
 	// Version from 1.
 	Version int
-	// SQL of it, as River writes it.
+	// SQL of it, as River runs it where the search path names the schema.
 	SQL string
 }
+
+// schemaMark is where River's text has the schema. Outside of a string it is a comment; inside of one it is not.
+const schemaMark = "/* TEMPLATE: schema */"
 
 // Migrations lists what Migrate runs of River, without a database.
 func Migrations() ([]Migration, error) {
@@ -55,7 +58,7 @@ func Migrations() ([]Migration, error) {
 	}
 	var out []Migration
 	for _, v := range m.AllVersions() {
-		out = append(out, Migration{Version: v.Version, SQL: v.SQLUp})
+		out = append(out, Migration{Version: v.Version, SQL: strings.ReplaceAll(v.SQLUp, schemaMark, "")})
 	}
 	return out, nil
 }
