@@ -180,9 +180,7 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set
 		names = append(names, pgx.Identifier{realRole(s, r)}.Sanitize())
 	}
 	_, err = admin.PgConn().Exec(ctx, strings.Join([]string{
-		// Nobody gets to a tenant's database who isn't named, nor to the server's own.
-		"REVOKE ALL ON DATABASE " + db + " FROM PUBLIC",
-		"REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC",
+		closeToPublic(db),
 		"GRANT CONNECT ON DATABASE " + db + " TO " + strings.Join(names, ", "),
 		"ALTER DATABASE " + db + " ALLOW_CONNECTIONS true",
 	}, ";")).ReadAll()
@@ -190,6 +188,13 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set
 		return changed, fmt.Errorf("close database %s: %w", name, err)
 	}
 	return changed, nil
+}
+
+// closeToPublic is the statements after which nobody gets to a database who isn't named, nor to the server's own. Of several at once, in
+// transactions of theirs, one waits for the other: PostgreSQL fails whoever changes a database's privileges while another does.
+func closeToPublic(db string) string {
+	const lock = "SELECT pg_advisory_xact_lock(1630760820)"
+	return lock + "; REVOKE ALL ON DATABASE " + db + ", postgres, template1 FROM PUBLIC"
 }
 
 // Migrate implements platform.Platform: once for each release.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -267,6 +268,27 @@ func TestTenantsAreKeptApartInTheDatabaseAndByTheirAuthorities(t *testing.T) {
 	if _, err := workload.ParseRoots(workload.TrustDomain{Plane: p.State.Plane, Tenant: globex.Tenant}, roots); err == nil {
 		t.Error("the root of acme passes for one of globex")
 	}
+}
+
+// Tenants come several at once, and each closes the server's own databases besides its own.
+func TestDatabasesAreMadeAtOnce(t *testing.T) {
+	p, b := machine(t), tiny(t)
+	var all sync.WaitGroup
+	for range 8 {
+		s := platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+		if _, err := p.Identity(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			for range 10 {
+				if _, err := p.Database(t.Context(), s); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestWhatIsSecretIsItsOwnersAlone(t *testing.T) {

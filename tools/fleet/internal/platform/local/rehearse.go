@@ -192,7 +192,7 @@ func (p *Platform) throwawayRoles(ctx context.Context, server throwaway, s platf
 		return nil, fmt.Errorf("make the database to try the backup out in: %w", err)
 	}
 	// A service refuses a role that can open another database than its own, here as anywhere.
-	_, err = admin.PgConn().Exec(ctx, "REVOKE ALL ON DATABASE postgres, template1, "+db+" FROM PUBLIC").ReadAll()
+	_, err = admin.PgConn().Exec(ctx, closeToPublic(db)).ReadAll()
 	for role := range urls {
 		_, granted := admin.Exec(ctx, "GRANT CONNECT ON DATABASE "+db+" TO "+pgx.Identifier{realRole(s, role)}.Sanitize())
 		err = errors.Join(err, granted)
