@@ -62,6 +62,9 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 		if w.before, err = c.figures(ctx, t, t.GetChangedAt().AsTime().Add(-max(compared, r.GetPolicy().GetBake().AsDuration())), t.GetChangedAt().AsTime()); err != nil {
 			return false, err
 		}
+		if r.GetPolicy().GetGates().GetP99Factor() > 0 && w.before.GetP99Seconds() == 0 {
+			c.Report.Note(t.GetSlug() + " was asked nothing that is known of before the change: its p99 is held against nothing")
+		}
 		c.watched[t.GetTenantId()] = w
 	}
 	after, err := c.figures(ctx, t, w.since, time.Time{})
@@ -119,7 +122,7 @@ func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own 
 		return fmt.Sprintf("%.2f %% of requests fail, %.2f %% did before", percent*is, percent*was)
 	case share(w.misses, w.probes) > g.GetErrorRatioGrowth():
 		return fmt.Sprintf("%d of %d probes failed: %v", w.misses, w.probes, w.lastMiss)
-	case g.GetP99Factor() > 0 && before.GetP99Seconds() > 0 && after.GetP99Seconds() > g.GetP99Factor()*before.GetP99Seconds():
+	case g.GetP99Factor() > 0 && before.GetP99Seconds() > 0 && after.GetP99Seconds() > max(quick, g.GetP99Factor()*before.GetP99Seconds()):
 		return fmt.Sprintf("p99 is %.0f ms, it was %.0f ms before", millis*after.GetP99Seconds(), millis*before.GetP99Seconds())
 	case own.restarts > g.GetRestarts():
 		return fmt.Sprintf("%d restarts since the change", own.restarts)
@@ -134,6 +137,8 @@ func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own 
 const (
 	percent = 100
 	millis  = 1000
+	// quick is a p99, in seconds, that breaches nothing: of one or two milliseconds a factor says nothing.
+	quick = 0.05
 )
 
 func share(part, whole int64) float64 {
