@@ -1,6 +1,9 @@
 package command
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -23,7 +26,7 @@ The same set has the same template, byte for byte. Nothing is called and nothing
 type renderFlags struct {
 	place                               stack.Place
 	tenant, slug, tier, release, digest string
-	stopped                             bool
+	stopped, first                      bool
 }
 
 func (a *app) awsCommand() *cobra.Command {
@@ -39,6 +42,7 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().StringVar(&f.release, "release", "", "release that it runs, version@sha256:…")
 	c.Flags().StringVar(&f.digest, "image", "", "digest of the release's image in the plane's repository, sha256:…")
 	c.Flags().BoolVar(&f.stopped, "stopped", false, "have services be there and run nothing")
+	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what comes first in an account: the rest is read from a bucket that this makes")
 	return group("aws", "The platform aws", c)
 }
 
@@ -47,7 +51,10 @@ func (a *app) awsRender(f renderFlags) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--release: %w", err)}
 	}
-	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped}
+	if f.first && f.tenant != "" {
+		return usageError{errors.New("--first is of the plane's stack: name no --tenant")}
+	}
+	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped, First: f.first}
 	render := stack.Plane
 	if f.tenant == "" {
 		in.Set.Blueprint, err = blueprint.Plane()
@@ -66,7 +73,11 @@ func (a *app) awsRender(f renderFlags) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.out.Write(text)
+	var lines bytes.Buffer
+	if err := json.Indent(&lines, text, "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, lines.String())
 	return err
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"a3os.app/tools/fleet/internal/platform"
@@ -127,11 +128,15 @@ func (d *Driver) kind(ctx context.Context, stack string) (types.ChangeSetType, e
 	return types.ChangeSetTypeUpdate, nil
 }
 
-// keep puts a template into the bucket under its digest, and answers where CloudFormation reads it.
+// keep puts a template into the bucket under its digest, below its stack's name, and answers where CloudFormation reads it.
 func (d *Driver) keep(ctx context.Context, stack, digest string, template []byte) (*string, error) {
 	client := s3.NewFromConfig(d.cfg, func(o *s3.Options) { o.UsePathStyle = d.cfg.BaseEndpoint != nil })
-	key := "plane/" + stack + "/" + digest + ".json"
-	if _, err := client.PutObject(ctx, &s3.PutObjectInput{Bucket: &d.bucket, Key: &key, Body: bytes.NewReader(template)}); err != nil {
+	if d.bucket == "" {
+		return nil, fmt.Errorf("the template of stack %s has %d bytes, a call takes %d: name the plane's bucket for templates, which its stack makes", stack, len(template), mostBody)
+	}
+	key := stack + "/" + digest + ".json"
+	in := &s3.PutObjectInput{Bucket: &d.bucket, Key: &key, Body: bytes.NewReader(template), ContentType: aws.String("application/json"), ChecksumAlgorithm: s3types.ChecksumAlgorithmSha256}
+	if _, err := client.PutObject(ctx, in); err != nil {
 		return nil, fmt.Errorf("keep the template of stack %s in bucket %s: %w", stack, d.bucket, err)
 	}
 	at := "https://" + d.bucket + ".s3." + d.cfg.Region + ".amazonaws.com/" + key

@@ -1,8 +1,10 @@
 package changeset_test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 
@@ -10,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
@@ -22,6 +23,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
 )
 
 var (
@@ -29,50 +31,39 @@ var (
 	place = stack.Place{Account: ministacktest.Account, Region: ministacktest.Region, Plane: "dev", Domain: "a3os.example"}
 )
 
-// not are the types of resources that MiniStack's CloudFormation doesn't make.
-var not = []string{"AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy"}
+const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
 
-// tenantTemplate is a tenant's template of which nothing runs, less what the emulator can't make, and less that it closes to who comes without
-// TLS unless tls says so.
+func release(t *testing.T) platform.Release {
+	t.Helper()
+	r, err := platform.ParseRelease("1.2.3@" + digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// tenantTemplate is a tenant's template of which nothing runs, as the emulator carries it out.
 func tenantTemplate(t *testing.T, tenant id.Tenant, tls bool) []byte {
 	t.Helper()
 	b, err := blueprint.AccessOS()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
-	r, err := platform.ParseRelease("1.2.3@" + digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := stack.Tenant(stack.Input{Place: place, Release: r, Image: digest,
+	made, err := stack.Tenant(stack.Input{Place: place, Release: release(t), Image: digest,
 		Set: platform.Set{Blueprint: b, Tenant: tenant, Slug: "acme", Tier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return emulated(t, made, tls)
+}
+
+func emulated(t *testing.T, made *stack.Template, tls bool) []byte {
+	t.Helper()
 	text, err := made.JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var template map[string]any
-	if err := json.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
-	resources := template["Resources"].(map[string]any)
-	for name, r := range resources {
-		r := r.(map[string]any)
-		if slices.Contains(not, r["Type"].(string)) {
-			delete(resources, name)
-		}
-		document, is := r["Properties"].(map[string]any)["PolicyDocument"].(map[string]any)
-		if !is {
-			continue
-		}
-		// The emulator is called without TLS.
-		document["Statement"] = slices.DeleteFunc(document["Statement"].([]any), func(st any) bool { return !tls && st.(map[string]any)["Sid"] == "OnlyOverTLS" })
-	}
-	text, err = json.Marshal(template)
-	if err != nil {
+	if text, err = stacktest.Emulated(text, tls); err != nil {
 		t.Fatal(err)
 	}
 	return text
@@ -102,20 +93,23 @@ func ground(t *testing.T) []byte {
 
 var parameters = map[string]string{"MarkKeys": "m", "LicenceKeys": "l", "PublicKeyEnvelope": "e", "PublicKeySecrets": "s"}
 
-// account is one with a plane's ground and a bucket for templates.
+// account is one with what comes first of a plane, with its bucket for templates, and with names of the ground that tenants stand on.
 func account(t *testing.T) (*ministacktest.Server, *changeset.Driver) {
 	t.Helper()
 	server := ministacktest.Start(t)
-	client := s3.NewFromConfig(server.Root(), func(o *s3.Options) { o.UsePathStyle = true })
-	bucket := "a3-dev-plane-templates"
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket,
-		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: ministacktest.Region}}); err != nil {
-		t.Fatal(err)
-	}
-	d, err := changeset.Open(t.Context(), server.Root(), where, bucket)
+	d, err := changeset.Open(t.Context(), server.Root(), where, place.Templates())
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, err := blueprint.Plane()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := stack.Plane(stack.Input{Place: place, Release: release(t), Image: digest, Set: platform.Set{Blueprint: b}, First: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(t, d, place.PlaneStack(), emulated(t, made, false), map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"})
 	change(t, d, "a3-dev-ground", ground(t), nil)
 	return server, d
 }
@@ -158,7 +152,7 @@ func TestTwoTenantsReachTheirOwnAndNothingOfEachOther(t *testing.T) {
 	server, d := account(t)
 	tenants := []id.Tenant{id.NewTenant(), id.NewTenant()}
 	for _, tenant := range tenants {
-		p := change(t, d, "a3-dev-"+strings.ReplaceAll(tenant.String(), "_", "-"), tenantTemplate(t, tenant, false), parameters)
+		p := change(t, d, place.StackOf(tenant.String()), tenantTemplate(t, tenant, false), parameters)
 		if len(p.Changes) < 40 || !strings.HasPrefix(p.Changes[0].String(), "add ") {
 			t.Errorf("its plan is %v", p.Changes)
 		}
@@ -194,7 +188,7 @@ func TestTwoTenantsReachTheirOwnAndNothingOfEachOther(t *testing.T) {
 func TestNothingIsReachedWithoutTLS(t *testing.T) {
 	server, d := account(t)
 	tenant := id.NewTenant()
-	change(t, d, "a3-dev-"+strings.ReplaceAll(tenant.String(), "_", "-"), tenantTemplate(t, tenant, true), parameters)
+	change(t, d, place.StackOf(tenant.String()), tenantTemplate(t, tenant, true), parameters)
 	for what, err := range objects(t, as(t, server, tenant.String()+"-integrations-task"), tenant) {
 		if err == nil || !strings.Contains(err.Error(), "explicit deny in a resource-based policy") {
 			t.Errorf("%s without TLS: %v", what, err)
@@ -218,6 +212,58 @@ func send(t *testing.T, cfg sdk.Config, of id.Tenant) map[string]error {
 	url := *cfg.BaseEndpoint + "/" + ministacktest.Account + "/" + of.String() + "-queue"
 	_, err := sqs.NewFromConfig(cfg).SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: sdk.String("x")})
 	return map[string]error{"send a message": err}
+}
+
+// The provisioner keeps templates in the plane's bucket, and CloudFormation makes stacks of them; nobody else of the account reads or writes
+// one, whatever else allows it, and one that is too large goes nowhere but there.
+func TestTemplatesAreTheProvisionersAlone(t *testing.T) {
+	server, _ := account(t)
+	tenant := id.NewTenant()
+	name, template := place.StackOf(tenant.String()), tenantTemplate(t, tenant, false)
+	if len(template) < 51200 {
+		t.Fatalf("the template has %d bytes, so it needs no bucket: this test shows nothing", len(template))
+	}
+	provisioner := as(t, server, "a3-dev-provisioner")
+	d, err := changeset.Open(t.Context(), provisioner, where, place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := d.Make(t.Context(), name, template, parameters)
+	if err != nil || len(p.Changes) < 40 {
+		t.Fatalf("the provisioner plans %+v: %v", p, err)
+	}
+	sum := sha256.Sum256(template)
+	key := name + "/" + hex.EncodeToString(sum[:]) + ".json"
+	everything := ministacktest.Statement{Effect: "Allow", Action: []string{"*"}, Resource: []string{"*"}}
+	for who, c := range map[string]struct {
+		cfg  sdk.Config
+		want string
+	}{"the provisioner": {provisioner, ""}, "a stranger who may everything": {server.Role(t, "stranger", everything), "explicit deny in a resource-based policy"}} {
+		client := s3.NewFromConfig(c.cfg, func(o *s3.Options) { o.UsePathStyle = true })
+		_, readErr := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: sdk.String(place.Templates()), Key: &key})
+		_, writeErr := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: sdk.String(place.Templates()), Key: &key, Body: bytes.NewReader(template)})
+		for what, err := range map[string]error{"reads": readErr, "writes": writeErr} {
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s %s a template: %v", who, what, err)
+			}
+		}
+	}
+	client := s3.NewFromConfig(provisioner, func(o *s3.Options) { o.UsePathStyle = true })
+	for _, elsewhere := range []string{place.PlaneStack() + "/x.json", "x.json"} {
+		if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: sdk.String(place.Templates()), Key: &elsewhere, Body: strings.NewReader("{}")}); err == nil {
+			t.Errorf("the provisioner writes %s, which is no tenant's", elsewhere)
+		}
+	}
+	versions, err := s3.NewFromConfig(server.Root(), func(o *s3.Options) { o.UsePathStyle = true }).GetBucketVersioning(t.Context(), &s3.GetBucketVersioningInput{Bucket: sdk.String(place.Templates())})
+	if err != nil || versions.Status != "Enabled" {
+		t.Errorf("the bucket keeps no versions: %+v, %v", versions, err)
+	}
+	if d, err = changeset.Open(t.Context(), provisioner, where, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Make(t.Context(), name, template, parameters); err == nil || !strings.Contains(err.Error(), "name the plane's bucket") {
+		t.Errorf("without a bucket: %v", err)
+	}
 }
 
 func TestCredentialsOfAnotherAccountOrRegionAreRefused(t *testing.T) {

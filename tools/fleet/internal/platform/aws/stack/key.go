@@ -35,6 +35,10 @@ func (s *set) key() {
 			under("StringEquals", when{"kms:ViaService": p.service("rds")}).under("Bool", when{"kms:GrantIsForAWSResource": "true"}))
 	}
 	roles := []string{p.Provisioner(), p.BreakGlass()}
+	if s.tenant == "" {
+		statements = append(statements, s.templatesKey("*").by(p, s.templateRoles()...))
+		roles = append(roles, ref(administrator))
+	}
 	for _, u := range s.allUses() {
 		if u.service == "" {
 			continue

@@ -69,7 +69,9 @@ func (s *set) path() string {
 }
 
 // label is its name where an underscore can't be: in DNS, in a bucket's name.
-func (s *set) label() string { return strings.ReplaceAll(s.name(), "_", "-") }
+func (s *set) label() string { return dashed(s.name()) }
+
+func dashed(name string) string { return strings.ReplaceAll(name, "_", "-") }
 
 // called is the name of something of a component.
 func (s *set) called(parts ...string) string {

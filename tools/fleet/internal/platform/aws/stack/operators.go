@@ -13,11 +13,14 @@ const (
 	ofLabel  = "${aws:PrincipalTag/label}"
 )
 
+// administrator is the parameter that names the role of the account's administrators.
+const administrator = "AdministratorRole"
+
 // operators are the roles of those who change the plane, and the bound of all whom they make.
 func (s *set) operators() {
 	s.add("TenantBoundary", &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-tenant-boundary"), Path: new("/a3/"), Description: new("The most that a role of any tenant may"),
 		PolicyDocument: document(s.boundary()...)})
-	s.parameter("AdministratorRole", "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
+	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
 	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", s.provisioner())
 	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", []statement{
 		allow("RescueKeys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey"}, []string{s.place.arn("kms", "key/*")}).
@@ -27,7 +30,7 @@ func (s *set) operators() {
 }
 
 func (s *set) operator(id, arn, description string, statements []statement) {
-	second := statement{Sid: "AdministratorsWithASecondFactor", Effect: "Allow", Principal: map[string]string{"AWS": ref("AdministratorRole")}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
+	second := statement{Sid: "AdministratorsWithASecondFactor", Effect: "Allow", Principal: map[string]string{"AWS": ref(administrator)}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
 		Condition: map[string]any{"Bool": when{"aws:MultiFactorAuthPresent": "true"}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
 	s.add(id, &iam.Role{RoleName: new(roleName(arn)), Path: new("/a3/"), Description: new(description), MaxSessionDuration: new(3600), Tags: s.tags(),
 		AssumeRolePolicyDocument: document(second), Policies: []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(statements...)}}})
@@ -65,6 +68,9 @@ func (s *set) provisioner() []statement {
 			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:UpdateTerminationProtection",
 			"cloudformation:DeleteStack", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackDriftDetectionStatus", "cloudformation:DescribeStackResourceDrifts"},
 			[]string{p.arn("cloudformation", "stack/"+p.cluster()+"-tnt-*/*")}),
+		// What a stack is made by, which CloudFormation reads as who asked it to.
+		allow("Templates", []string{"s3:PutObject", "s3:GetObject"}, []string{bucketARN(p.Templates()) + "/" + p.cluster() + "-tnt-*"}),
+		s.templatesKey(attribute(keyID, "Arn")),
 		allow("BoundedRoles", []string{"iam:CreateRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy"}, roles).under("ArnEquals", when{"iam:PermissionsBoundary": p.Boundary()}),
 		allow("Roles", []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole"}, roles),
 		allow("PassToTasks", []string{"iam:PassRole"}, roles).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),

@@ -13,7 +13,7 @@ import (
 )
 
 // Plane renders the stack that all tenants' stand on: the network, the plane's own set with the database server of tier `database`, the front
-// door, and the roles that bound everybody.
+// door, and the roles that bound everybody. What comes first of it is small enough for a call, and has the bucket that the rest is read from.
 func Plane(in Input) (*Template, error) {
 	if !in.Set.Tenant.IsZero() || in.Set.Blueprint.Scope != blueprint.ScopePlane {
 		return nil, fmt.Errorf("blueprint %s with tenant %q is not the plane's: name neither a tenant nor a tenant's blueprint", in.Set.Blueprint.Name, in.Set.Tenant)
@@ -25,8 +25,12 @@ func Plane(in Input) (*Template, error) {
 	s.dedicated = true
 	s.Description = "Plane " + s.place.Plane
 	s.operators()
-	s.ground()
 	s.key()
+	s.templates()
+	if in.First {
+		return s.Template, nil
+	}
+	s.ground()
 	s.network()
 	s.database()
 	s.exports(clientsID, s.own(clientsID))

@@ -62,8 +62,12 @@ func rendered(t *testing.T, tenant id.Tenant) map[string][]byte {
 		made, err := stack.Tenant(input(t, tenantSet(t, tenant, tier)))
 		out[name] = text(t, made, err)
 	}
-	made, err := stack.Plane(input(t, planeSet(t)))
+	in := input(t, planeSet(t))
+	made, err := stack.Plane(in)
 	out["plane"] = text(t, made, err)
+	in.First = true
+	made, err = stack.Plane(in)
+	out["plane-first"] = text(t, made, err)
 	return out
 }
 
@@ -91,6 +95,23 @@ func TestTheSameStackHasTheSameBytes(t *testing.T) {
 	}
 }
 
+// What comes first of the plane goes in a call, for there is no bucket yet, and is a part of the whole: the rest is added to it.
+func TestWhatComesFirstGoesInACall(t *testing.T) {
+	texts := rendered(t, id.NewTenant())
+	var first, whole struct{ Resources map[string]json.RawMessage }
+	if err := errors.Join(json.Unmarshal(texts["plane-first"], &first), json.Unmarshal(texts["plane"], &whole)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(texts["plane-first"]); n > 51200 || len(first.Resources) < 6 {
+		t.Errorf("it has %d bytes and %d resources", n, len(first.Resources))
+	}
+	for id, r := range first.Resources {
+		if !bytes.Equal(r, whole.Resources[id]) {
+			t.Errorf("%s is changed by what comes after it", id)
+		}
+	}
+}
+
 // A suspended tenant's stack differs in nothing but that no task runs.
 func TestStoppedStackRunsNothing(t *testing.T) {
 	in := input(t, tenantSet(t, id.NewTenant(), dedicated))
@@ -99,7 +120,7 @@ func TestStoppedStackRunsNothing(t *testing.T) {
 	in.Running = false
 	made, err = stack.Tenant(in)
 	stopped := text(t, made, err)
-	none, one := []byte(`"DesiredCount": 0`), []byte(`"DesiredCount": 1`)
+	none, one := []byte(`"DesiredCount":0`), []byte(`"DesiredCount":1`)
 	if n := bytes.Count(running, one); n != len(in.Set.Blueprint.Components) || bytes.Contains(stopped, one) || !bytes.Equal(bytes.ReplaceAll(running, one, none), stopped) {
 		t.Errorf("%d services run where they should; stopped and running differ in more than that, or in nothing", n)
 	}

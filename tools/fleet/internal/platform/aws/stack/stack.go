@@ -22,6 +22,8 @@ type Input struct {
 	Image string
 	// Running has the set's services run; else they are there and run nothing, as before their database is, and while a tenant is suspended.
 	Running bool
+	// First has the plane's template hold only what comes first in an account: operators, key, and the bucket for templates.
+	First bool
 }
 
 var (

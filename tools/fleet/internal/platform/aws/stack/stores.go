@@ -3,7 +3,6 @@ package stack
 import (
 	"slices"
 
-	"github.com/awslabs/goformation/v7/cloudformation/policies"
 	"github.com/awslabs/goformation/v7/cloudformation/s3"
 	"github.com/awslabs/goformation/v7/cloudformation/secretsmanager"
 	"github.com/awslabs/goformation/v7/cloudformation/sqs"
@@ -23,29 +22,12 @@ func (s *set) stores() {
 // objectStore is a bucket that is the set's alone, in which keys begin with the tenant's id all the same.
 func (s *set) objectStore(name string) {
 	id := logical("store", name)
-	arn := "arn:aws:s3:::" + s.bucket(name)
-	s.add(id, &s3.Bucket{
-		BucketName: new(s.bucket(name)), Tags: s.tags(),
-		// One data key for many objects, or each object would be a call of KMS and its price.
-		BucketEncryption: &s3.Bucket_BucketEncryption{ServerSideEncryptionConfiguration: []s3.Bucket_ServerSideEncryptionRule{{
-			BucketKeyEnabled:              new(true),
-			ServerSideEncryptionByDefault: &s3.Bucket_ServerSideEncryptionByDefault{SSEAlgorithm: "aws:kms", KMSMasterKeyID: new(attribute(keyID, "Arn"))},
-		}}},
-		OwnershipControls: &s3.Bucket_OwnershipControls{Rules: []s3.Bucket_OwnershipControlsRule{{ObjectOwnership: new("BucketOwnerEnforced")}}},
-		PublicAccessBlockConfiguration: &s3.Bucket_PublicAccessBlockConfiguration{BlockPublicAcls: new(true), BlockPublicPolicy: new(true),
-			IgnorePublicAcls: new(true), RestrictPublicBuckets: new(true)},
-		LifecycleConfiguration: &s3.Bucket_LifecycleConfiguration{Rules: []s3.Bucket_Rule{{Id: new("unfinished"), Status: "Enabled",
-			AbortIncompleteMultipartUpload: &s3.Bucket_AbortIncompleteMultipartUpload{DaysAfterInitiation: 1}}}},
-		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Retain"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
-	})
+	arn := bucketARN(s.bucket(name))
+	s.add(id, s.privateBucket(s.bucket(name)))
 	statements := closed([]string{"s3:*"}, []string{arn, arn + "/*"}, s.rolesOf(func(u use) bool {
 		return slices.ContainsFunc(u.resources, func(r string) bool { return r == arn || r == arn+"/"+s.name()+"/*" })
 	}))
-	// The parts of a large object name no key, and one that names none is encrypted under the bucket's, which is the set's.
-	const keyHeader = "s3:x-amz-server-side-encryption-aws-kms-key-id"
-	statements = append(statements, statement{Sid: "OnlyUnderItsKey", Effect: "Deny", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:PutObject"}, Resource: []string{arn + "/*"},
-		Condition: map[string]any{"Null": when{keyHeader: "false"}, "StringNotEquals": when{keyHeader: attribute(keyID, "Arn")}}})
-	s.add(id+"Policy", &s3.BucketPolicy{Bucket: ref(id), PolicyDocument: document(statements...)})
+	s.add(id+"Policy", &s3.BucketPolicy{Bucket: ref(id), PolicyDocument: document(append(statements, onlyUnderKey(arn))...)})
 	s.Outputs[id] = Output{Description: "The bucket of store " + name, Value: ref(id)}
 }
 

@@ -47,7 +47,7 @@ type Resource interface {
 	AWSCloudFormationType() string
 }
 
-// JSON writes the template. The same stack has the same bytes: names are in order.
+// JSON writes the template, without spaces, which are half of it. The same stack has the same bytes: names are in order.
 func (t *Template) JSON() ([]byte, error) {
 	text, err := json.Marshal(t)
 	if err != nil {
@@ -58,7 +58,11 @@ func (t *Template) JSON() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the template: %w", err)
 	}
-	return append(bytes.TrimSpace(text), '\n'), nil
+	var out bytes.Buffer
+	if err := json.Compact(&out, text); err != nil {
+		return nil, fmt.Errorf("write the template: %w", err)
+	}
+	return out.Bytes(), nil
 }
 
 // add has a resource be in the template under an id, and answers the id. Two resources of one id are a fault of this package.

@@ -1,0 +1,68 @@
+package stacktest
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// notMade are the types of resources that MiniStack's CloudFormation doesn't make.
+var notMade = []string{"AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy"}
+
+// Emulated is a template as MiniStack 1.5.33 can carry it out so that its policies mean there what they mean at AWS. The emulator doesn't make
+// some resources; it doesn't know whether a service of AWS's calls (aws:PrincipalIsAWSService), so that a denial that asks would never hold; and
+// it calls a principal by its session, where AWS says the role. It is called without TLS: unless tls says so, that isn't denied.
+func Emulated(text []byte, tls bool) ([]byte, error) {
+	var template map[string]any
+	if err := json.Unmarshal(text, &template); err != nil {
+		return nil, fmt.Errorf("read the template: %w", err)
+	}
+	resources, _ := template["Resources"].(map[string]any)
+	for id, r := range resources {
+		kind, _ := at(r, "Type").(string)
+		if slices.Contains(notMade, kind) {
+			delete(resources, id)
+		}
+		for _, name := range []string{"PolicyDocument", "KeyPolicy"} {
+			document, is := at(r, "Properties", name).(map[string]any)
+			if !is {
+				continue
+			}
+			statements := slices.DeleteFunc(list(document["Statement"]), func(st any) bool { return !tls && field(st, "Sid") == "OnlyOverTLS" })
+			for _, st := range statements {
+				emulate(at(st, "Condition"))
+			}
+			document["Statement"] = statements
+		}
+	}
+	return json.Marshal(template)
+}
+
+func emulate(condition any) {
+	conditions, _ := condition.(map[string]any)
+	for operator, keys := range conditions {
+		asked, _ := keys.(map[string]any)
+		delete(asked, "aws:PrincipalIsAWSService")
+		if len(asked) == 0 {
+			delete(conditions, operator)
+		}
+		if roles, is := asked["aws:PrincipalArn"]; is {
+			sessions := make([]any, 0, len(list(roles)))
+			for _, r := range list(roles) {
+				sessions = append(sessions, session(r))
+			}
+			asked["aws:PrincipalArn"] = sessions
+		}
+	}
+}
+
+// session is every session of a role, where a text names one.
+func session(role any) any {
+	arn, _ := role.(string)
+	before, name, is := strings.Cut(arn, ":role/")
+	if !is {
+		return role
+	}
+	return strings.Replace(before, ":iam:", ":sts:", 1) + ":assumed-role/" + name[strings.LastIndex(name, "/")+1:] + "/*"
+}
