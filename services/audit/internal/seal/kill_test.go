@@ -102,8 +102,9 @@ func TestSealerKilledAtEveryStepLeavesOneWholeLog(t *testing.T) {
 			if killed {
 				kills++
 			}
-			if wants := step != seal.StepSigned && step != seal.StepCheckpointed || nth <= 2; killed != wants {
-				t.Errorf("killed at %s the %d. time: %v, want %v", step, nth, killed, wants)
+			// A checkpoint comes every second and at the end: how often within a round depends on the machine, from twice on.
+			if checkpoints := step == seal.StepSigned || step == seal.StepCheckpointed; !killed && (!checkpoints || nth <= 2) {
+				t.Errorf("not killed at %s the %d. time", step, nth)
 			}
 			// What was published before and after the crash is one history, and nothing is lost between inbox and log.
 			report, err := tlog.Verify(t.Context(), db.Stored(t), signer.Verifier(), remembered)
