@@ -107,7 +107,7 @@ func installed(ctx context.Context, acc account, major int) (Binaries, bool) {
 	}), true
 }
 
-// candidates are directories where distributions put PostgreSQL's server.
+// candidates are directories where distributions put PostgreSQL's server, each once.
 func candidates(ctx context.Context) []string {
 	var dirs []string
 	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {
@@ -121,7 +121,11 @@ func candidates(ctx context.Context) []string {
 		"/usr/local/opt/postgresql@*/bin",
 	} {
 		matches, _ := filepath.Glob(pattern) // fails only for a malformed pattern
-		dirs = append(dirs, matches...)
+		for _, dir := range matches {
+			if !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
+		}
 	}
 	return dirs
 }

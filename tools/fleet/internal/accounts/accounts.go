@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -78,39 +79,40 @@ func lacks(wanted map[string]uint) string {
 	return ""
 }
 
-// Pick answers an id that is nobody's, as a user and as a group. The search begins at near; at zero it begins somewhere by chance, so
-// that two planes of one machine don't meet.
-func Pick(ctx context.Context, near uint32) (uint32, error) {
+// Pick answers n ids that are nobody's, as users and as groups, in growing order. The search begins at near; at zero it begins somewhere by
+// chance, so that two planes of one machine don't meet. To ask for all that is needed at once spares looking through the machine each time.
+func Pick(ctx context.Context, near uint32, n int) ([]uint32, error) {
 	lent := append(lentIDs("/etc/subuid"), lentIDs("/etc/subgid")...)
 	running := runningIDs()
 	for _, span := range mappedSpans() {
 		at := near
 		if at < span.First || at > span.Last {
-			n, err := rand.Int(rand.Reader, big.NewInt(int64(span.Last-span.First)/100))
+			by, err := rand.Int(rand.Reader, big.NewInt(int64(span.Last-span.First)/100))
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
-			at = span.First + uint32(n.Int64())*100 //nolint:gosec // below span.Last
+			at = span.First + uint32(by.Int64())*100 //nolint:gosec // below span.Last
 		}
 		const tries = 1000
-		for range tries {
-			if at > span.Last {
-				break
-			}
-			free := !running[at] && !within(lent, at)
-			if free {
-				var err error
-				if free, err = nobodys(ctx, at); err != nil {
-					return 0, err
+		var found []uint32
+		for end := at + tries; at < end && at <= span.Last && len(found) < n; {
+			var some []uint32
+			for ; at < end && at <= span.Last && len(found)+len(some) < n; at++ {
+				if !running[at] && !within(lent, at) {
+					some = append(some, at)
 				}
 			}
-			if free {
-				return at, nil
+			free, err := nobodys(ctx, some)
+			if err != nil {
+				return nil, err
 			}
-			at++
+			found = append(found, free...)
+		}
+		if len(found) == n {
+			return found, nil
 		}
 	}
-	return 0, fmt.Errorf("%w between %d and %d", ErrNone, spans[0].First, spans[0].Last)
+	return nil, fmt.Errorf("%w between %d and %d: %d are needed", ErrNone, spans[0].First, spans[0].Last, n)
 }
 
 // mappedSpans are the spans of which every id exists in this process's user namespace.
@@ -203,26 +205,57 @@ func runningIDs() map[uint32]bool {
 	return out
 }
 
-// nobodys asks the machine's name services, which a program that is linked without the C library doesn't know by itself.
-func nobodys(ctx context.Context, id uint32) (bool, error) {
-	text := strconv.FormatUint(uint64(id), 10)
+// nobodys answers which ids the machine's name services don't know, as users or as groups: a program that is linked without the C library
+// doesn't ask all of them by itself.
+func nobodys(ctx context.Context, ids []uint32) ([]uint32, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
 	getent, err := exec.LookPath("getent")
 	if err != nil {
-		_, errUser := user.LookupId(text)
-		_, errGroup := user.LookupGroupId(text)
-		return errUser != nil && errGroup != nil, nil
+		return slices.DeleteFunc(slices.Clone(ids), func(id uint32) bool {
+			text := strconv.FormatUint(uint64(id), 10)
+			_, errUser := user.LookupId(text)
+			_, errGroup := user.LookupGroupId(text)
+			return errUser == nil || errGroup == nil
+		}), nil
 	}
+	free := slices.Clone(ids)
 	for _, database := range []string{"passwd", "group"} {
-		err := exec.CommandContext(ctx, getent, database, text).Run()
-		exit, ended := errors.AsType[*exec.ExitError](err)
-		// getent(1): 2 is that the key was not found.
-		const notFound = 2
-		switch {
-		case err == nil:
-			return false, nil
-		case !ended || exit.ExitCode() != notFound:
-			return false, fmt.Errorf("ask getent whose id %d is: %w", id, err)
+		known, err := entries(ctx, getent, database, ids)
+		if err != nil {
+			return nil, err
 		}
+		free = slices.DeleteFunc(free, func(id uint32) bool { return known[id] })
 	}
-	return true, nil
+	return free, nil
+}
+
+// entries are those of ids that have an entry in a database of getent(1), whose third field is the id in either.
+func entries(ctx context.Context, getent, database string, ids []uint32) (map[uint32]bool, error) {
+	args := []string{database}
+	for _, id := range ids {
+		args = append(args, strconv.FormatUint(uint64(id), 10))
+	}
+	out, err := exec.CommandContext(ctx, getent, args...).Output()
+	exit, ended := errors.AsType[*exec.ExitError](err)
+	// 2 is that not each key was found.
+	const notAll = 2
+	if err != nil && (!ended || exit.ExitCode() != notAll) {
+		return nil, fmt.Errorf("ask getent whose ids from %d on are: %w", ids[0], err)
+	}
+	known := map[uint32]bool{}
+	for line := range strings.Lines(string(out)) {
+		const field = 2
+		fields := strings.Split(line, ":")
+		if len(fields) <= field {
+			return nil, fmt.Errorf("getent %s says %q, which names no id", database, strings.TrimSpace(line))
+		}
+		id, err := strconv.ParseUint(strings.TrimSpace(fields[field]), 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("getent %s says %q, which names no id: %w", database, strings.TrimSpace(line), err)
+		}
+		known[uint32(id)] = true
+	}
+	return known, nil
 }

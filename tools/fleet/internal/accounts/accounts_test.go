@@ -3,6 +3,7 @@ package accounts
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -11,21 +12,23 @@ func TestPickedIDIsNobodys(t *testing.T) {
 	if len(mappedSpans()) == 0 {
 		t.Skip("this user namespace maps none of the ids that are looked for")
 	}
-	id, err := Pick(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
+	ids, err := Pick(t.Context(), 0, 3)
+	if err != nil || len(ids) != 3 {
+		t.Fatalf("asked for three: %v (%v)", ids, err)
 	}
-	if !within(spans, id) {
-		t.Errorf("%d is outside of what is looked through", id)
-	}
-	next, err := Pick(t.Context(), id+1)
-	if err != nil || next <= id || next > id+100 {
-		t.Errorf("near %d the next is %d (%v)", id+1, next, err)
-	}
-	for _, known := range []uint32{0, uint32(os.Getuid())} { //nolint:gosec // an id
-		if free, err := nobodys(t.Context(), known); err != nil || free && known == 0 {
-			t.Errorf("id %d is taken for nobody's (%v)", known, err)
+	for i, id := range ids {
+		if !within(spans, id) || slices.Contains(ids[:i], id) {
+			t.Errorf("of %v, %d is outside of what is looked through, or was picked twice", ids, id)
 		}
+	}
+	last := ids[2]
+	next, err := Pick(t.Context(), last+1, 1)
+	if err != nil || len(next) != 1 || next[0] <= last || next[0] > last+100 {
+		t.Errorf("near %d the next is %v (%v)", last+1, next, err)
+	}
+	// Root has an entry as a user and as a group: of several, it alone is left out.
+	if free, err := nobodys(t.Context(), []uint32{last, 0, last + 1}); err != nil || !slices.Equal(free, []uint32{last, last + 1}) {
+		t.Errorf("of %d, 0 and %d nobody's are %v (%v)", last, last+1, free, err)
 	}
 	if !runningIDs()[uint32(os.Getuid())] { //nolint:gosec // an id
 		t.Error("this process's own user is said to run nothing")

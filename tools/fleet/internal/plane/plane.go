@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sync/errgroup"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/pgserver"
@@ -143,6 +144,7 @@ func (p *Plane) usePlatform() error {
 	if err := p.sealed(); err != nil {
 		return err
 	}
+	local.RememberDigests(p.Settings.Home)
 	p.platform = &local.Platform{Settings: p.Settings, State: p.state, Own: p.own, Supervisor: p.supervisor, Programs: []string{p.Control, p.Program}, Now: time.Now}
 	return p.choosePlatform()
 }
@@ -180,20 +182,26 @@ func (p *Plane) open(ctx context.Context) error {
 	if err := p.platform.Settle(ctx); err != nil {
 		return err
 	}
-	binaries, err := pgserver.Find(ctx, pgserver.Options{Progress: p.report.Note})
-	if err != nil {
+	var binaries pgserver.Binaries
+	looking, lctx := errgroup.WithContext(ctx)
+	looking.Go(func() (err error) {
+		binaries, err = pgserver.Find(lctx, pgserver.Options{Progress: p.report.Note})
+		return err
+	})
+	looking.Go(func() (err error) {
+		if p.release, err = local.Built(p.Program); err != nil {
+			return err
+		}
+		p.controls, err = local.Built(p.Control)
+		return err
+	})
+	if err := looking.Wait(); err != nil {
 		return err
 	}
 	if err := p.useServers(ctx, binaries); err != nil {
 		return err
 	}
-	if p.release, err = local.Built(p.Program); err != nil {
-		return err
-	}
-	if p.controls, err = local.Built(p.Control); err != nil {
-		return err
-	}
-	_, err = p.carrier().Fetch(ctx, p.controls)
+	_, err := p.carrier().Fetch(ctx, p.controls)
 	if p.another() && err == nil {
 		_, err = p.carrier().Fetch(ctx, p.release)
 	}

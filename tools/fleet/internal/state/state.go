@@ -302,12 +302,24 @@ func (s *State) Tenant(name string) (*Tenant, bool) {
 	return nil, false
 }
 
-// Account is the user id of a name, chosen once. pick answers an id that is nobody's, from near on; zero is anywhere.
-func (s *State) Account(name string, pick func(near uint32) (uint32, error)) (uint32, error) {
+// Account is the user id of a name, chosen once; see ChooseAccounts.
+func (s *State) Account(name string, pick func(near uint32, n int) ([]uint32, error)) (uint32, error) {
+	if err := s.ChooseAccounts([]string{name}, pick); err != nil {
+		return 0, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id, ok := s.Accounts[name]; ok {
-		return id, nil
+	return s.Accounts[name], nil
+}
+
+// ChooseAccounts chooses the user ids of those names that have none, once and all at once. pick answers so many ids that are nobody's, from
+// near on; zero is anywhere.
+func (s *State) ChooseAccounts(names []string, pick func(near uint32, n int) ([]uint32, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, ok := s.Accounts[name]; return ok })
+	if len(names) == 0 {
+		return nil
 	}
 	near := s.LastAccount
 	for _, id := range s.Accounts {
@@ -316,16 +328,21 @@ func (s *State) Account(name string, pick func(near uint32) (uint32, error)) (ui
 	if near > 0 {
 		near++
 	}
-	id, err := pick(near)
+	ids, err := pick(near, len(names))
 	if err != nil {
-		return 0, err
+		return err
+	}
+	if len(ids) != len(names) {
+		return fmt.Errorf("%d user ids are needed and %d were picked", len(names), len(ids))
 	}
 	if s.Accounts == nil {
 		s.Accounts = map[string]uint32{}
 	}
-	s.Accounts[name] = id
-	s.LastAccount = max(s.LastAccount, id)
-	return id, s.save()
+	for i, name := range names {
+		s.Accounts[name] = ids[i]
+		s.LastAccount = max(s.LastAccount, ids[i])
+	}
+	return s.save()
 }
 
 // Ports below those that systems hand out by themselves (32768 on Linux), so that a connection made by chance does not sit on one.
@@ -336,11 +353,36 @@ const (
 
 // Port is the port of a name, chosen once: free at that moment, and nobody else's in this plane.
 func (s *State) Port(name string) (int, error) {
+	if err := s.ChoosePorts([]string{name}); err != nil {
+		return 0, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p, ok := s.Ports[name]; ok {
-		return p, nil
+	return s.Ports[name], nil
+}
+
+// ChoosePorts chooses the ports of those names that have none, once and all at once; see Port.
+func (s *State) ChoosePorts(names []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	chosen := false
+	for _, name := range names {
+		if _, ok := s.Ports[name]; ok {
+			continue
+		}
+		port, err := s.freePort()
+		if err != nil {
+			return err
+		}
+		s.Ports[name], chosen = port, true
 	}
+	if !chosen {
+		return nil
+	}
+	return s.save()
+}
+
+func (s *State) freePort() (int, error) {
 	taken := slices.Collect(maps.Values(s.Ports))
 	const tries = 200
 	for range tries {
@@ -348,12 +390,9 @@ func (s *State) Port(name string) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		port := firstPort + int(n.Int64())
-		if slices.Contains(taken, port) || !Free(port) {
-			continue
+		if port := firstPort + int(n.Int64()); !slices.Contains(taken, port) && Free(port) {
+			return port, nil
 		}
-		s.Ports[name] = port
-		return port, s.save()
 	}
 	return 0, fmt.Errorf("no free port was found between %d and %d on 127.0.0.1", firstPort, firstPort+portCount)
 }

@@ -38,6 +38,8 @@ type delegation struct {
 	// RunDir is the supervisor's, Token opens one group of it.
 	RunDir, Token string
 	Binaries      pgserver.Binaries
+	// Digests of the programs that it may run, as far as they are known.
+	Digests map[string]Digest
 	// Environ is what every process gets of the environment of who started this one.
 	Environ []string
 }
@@ -65,8 +67,14 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	if err != nil {
 		return none, err
 	}
+	var programs []string
+	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil && alive {
+		if program, err := onlyProgram(p.releaseDir(digest)); err == nil {
+			programs = append(programs, program)
+		}
+	}
 	config, err := json.Marshal(delegation{Settings: p.Settings, State: p.State.Part(string(blueprint.ScopePlane), s.Name()),
-		RunDir: run, Token: token, Binaries: p.Postgres.Binaries(), Environ: passedOn(os.Environ())})
+		RunDir: run, Token: token, Binaries: p.Postgres.Binaries(), Digests: digestsOf(programs...), Environ: passedOn(os.Environ())})
 	if err != nil {
 		return none, err
 	}
@@ -82,7 +90,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	}
 	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil && alive {
 		out.Runs = []string{p.releaseDir(digest)}
-		if program, err := onlyProgram(p.releaseDir(digest)); err == nil && program != "" {
+		if len(programs) > 0 {
 			// Known before it runs: the artefacts of what runs are kept.
 			return out, p.State.SetRuns(s.Name(), r.String())
 		}
@@ -106,26 +114,18 @@ func (p *Platform) allowance(s platform.Set, r platform.Release) supervise.Allow
 
 // choose has everything chosen that is chosen once for a set: by who keeps it, for the process that works on the set can't.
 func (p *Platform) choose(ctx context.Context, s platform.Set) error {
-	for _, c := range s.Blueprint.Components {
-		for _, port := range c.Ports {
-			if _, err := p.Address(s, c.Name, port); err != nil {
-				return err
+	if p.Places == nil {
+		var ports []string
+		for _, c := range s.Blueprint.Components {
+			for _, port := range c.Ports {
+				ports = append(ports, portName(s, c.Name, port))
 			}
 		}
-		if _, err := p.user(ctx, s, c.Name); err != nil {
+		if err := p.State.ChoosePorts(ports); err != nil {
 			return err
 		}
 	}
-	others := []string{migrator}
-	if p.keepsMachineReader(s) {
-		others = append(others, machineReader)
-	}
-	for _, other := range others {
-		if _, err := p.user(ctx, s, other); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.settleUsers(ctx, s)
 }
 
 // others are the ports of others that work on a set takes: the registry's, the database's, the gateway's.
@@ -166,6 +166,7 @@ func Open(config json.RawMessage) (*Platform, error) {
 	if err := json.Unmarshal(config, &d); err != nil {
 		return nil, fmt.Errorf("read what was delegated: %w", err)
 	}
+	takeDigests(d.Digests)
 	control, err := blueprint.Plane()
 	if err != nil {
 		return nil, err

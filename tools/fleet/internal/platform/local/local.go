@@ -96,11 +96,16 @@ func (p *Platform) Address(s platform.Set, component, port string) (string, erro
 	if p.Places != nil {
 		return p.Places.Address(s, component, port)
 	}
-	n, err := p.State.Port(s.Name() + "/" + component + "/" + port)
+	n, err := p.State.Port(portName(s, component, port))
 	if err != nil {
 		return "", err
 	}
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(n)), nil
+}
+
+// portName is what the state remembers a port of a component by.
+func portName(s platform.Set, component, port string) string {
+	return s.Name() + "/" + component + "/" + port
 }
 
 // unitName is what the supervisor knows a component by.

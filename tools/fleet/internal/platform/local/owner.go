@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +54,29 @@ func (p *Platform) user(ctx context.Context, s platform.Set, component string) (
 func storeGroup(s platform.Set, store string) string { return s.Name() + "/stores/" + store }
 
 func (p *Platform) account(ctx context.Context, name string) (uint32, error) {
-	return p.State.Account(name, func(near uint32) (uint32, error) { return accounts.Pick(ctx, near) })
+	return p.State.Account(name, pickAccounts(ctx))
+}
+
+func pickAccounts(ctx context.Context) func(near uint32, n int) ([]uint32, error) {
+	return func(near uint32, n int) ([]uint32, error) { return accounts.Pick(ctx, near, n) }
+}
+
+// settleUsers chooses all users and groups of a set at once: one by one, the machine would be looked through for each.
+func (p *Platform) settleUsers(ctx context.Context, s platform.Set) error {
+	if !p.Separated() || p.delegated {
+		return nil
+	}
+	names := []string{unitName(s, migrator)}
+	for _, c := range s.Blueprint.Components {
+		names = append(names, unitName(s, c.Name))
+	}
+	for _, store := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
+		names = append(names, storeGroup(s, store))
+	}
+	if p.keepsMachineReader(s) {
+		names = append(names, unitName(s, machineReader))
+	}
+	return p.State.ChooseAccounts(names, pickAccounts(ctx))
 }
 
 // Settle decides where what processes read lies: in the home, or, where users of their own could not get there, beside PostgreSQL's
@@ -140,6 +163,9 @@ func (p *Platform) HandOver(ctx context.Context, s platform.Set) error {
 			}
 		}
 		return nil
+	}
+	if err := p.settleUsers(ctx, s); err != nil {
+		return err
 	}
 	dirs := []string{p.dir(s), p.dir(s, "pki"), p.dir(s, "components"), p.dir(s, "keys"), p.dir(s, "database"), p.dir(s, "stores")}
 	errs := []error{p.ownDirs(dirs...), chmod(p.pki(s, "roots.pem"), 0o644)}

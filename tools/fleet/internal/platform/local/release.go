@@ -10,10 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/release"
@@ -135,40 +131,6 @@ func onlyProgram(dir string) (string, error) {
 		}
 	}
 	return "", os.ErrNotExist
-}
-
-// digests are those of files that this process read already: a program is tens of megabytes, and is asked for again and again. Whoever
-// changes a file changes its ctime, which nobody can set back, and has it read anew.
-var digests sync.Map
-
-func digestOf(path string) (string, error) {
-	src, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer src.Close()
-	var before, after unix.Stat_t
-	if err := unix.Fstat(int(src.Fd()), &before); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	before.Atim = unix.Timespec{}
-	if known, ok := digests.Load(before); ok {
-		return known.(string), nil //nolint:forcetypeassert // nothing else is stored
-	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, src); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	digest := "sha256:" + hex.EncodeToString(sum.Sum(nil))
-	if err := unix.Fstat(int(src.Fd()), &after); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	// The clock that times are taken from has steps: what changed a moment ago may change again within the same one.
-	const settled = time.Second
-	if after.Atim = (unix.Timespec{}); after == before && time.Since(time.Unix(before.Ctim.Unix())) > settled {
-		digests.Store(before, digest)
-	}
-	return digest, nil
 }
 
 // partial ends the name of a file that is being written.
