@@ -1,12 +1,10 @@
 package tenancy
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,12 +17,9 @@ import (
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/encoding/protojson"
 
-	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
-	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/pgserver"
@@ -260,50 +255,4 @@ func ready(ctx context.Context, port int) bool {
 	}
 	_ = res.Body.Close()
 	return res.StatusCode == http.StatusOK
-}
-
-// minimal is a minimal server that runs.
-type minimal struct {
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-	address string
-}
-
-// minimal builds it.
-func (p *plane) minimal(ctx context.Context, root string) (binary string, err error) {
-	binary = filepath.Join(p.dir, "minimal")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./tools/bench/internal/minimal")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the minimal server: %w: %s", err, out)
-	}
-	return binary, nil
-}
-
-func start(ctx context.Context, binary string) (*minimal, error) {
-	cmd := exec.CommandContext(ctx, binary)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	return &minimal{cmd, in, strings.TrimSpace(line)}, err
-}
-
-func (m *minimal) answers(ctx context.Context) error {
-	client := discoveryv1connect.NewRunServiceClient(http.DefaultClient, "http://"+m.address)
-	_, err := client.GetRun(ctx, connect.NewRequest(&discoveryv1.GetRunRequest{RunId: "run"}))
-	return err
-}
-
-func (m *minimal) stop() error {
-	http.DefaultClient.CloseIdleConnections()
-	return errors.Join(m.in.Close(), m.cmd.Wait())
 }

@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"a3os.app/tools/bench/internal/figure"
 )
 
@@ -34,9 +32,9 @@ const processes = 5
 func MeasureCreate(ctx context.Context, cfg Config) (f figure.Figure, err error) {
 	f = figure.Figure{
 		Name: "tenant create to its first authenticated answer ÷ a database and five minimal processes", Unit: "s",
-		Measured: figure.Series{What: "fleet tenant create, a3 login, a3 whoami"}, Against: figure.Series{What: "CREATE DATABASE from a template, five minimal servers that answer"},
+		Measured: figure.Series{What: "fleet tenant create, a3 login, a3 whoami"}, Against: figure.Series{What: "CREATE DATABASE from a template, five minimal servers, each until it answers from it"},
 		Bound: figure.Bound{AtMost: 3},
-		Note:  "platform local; the template is the database of a tenant, migrated, and the servers are built like those of the memory's figure",
+		Note:  "platform local; the template is the database of a tenant, migrated; the servers start at once, each makes a key, serves TLS and logs in to the database",
 	}
 	p, err := newPlane(ctx, cfg.Root)
 	if err != nil {
@@ -82,81 +80,6 @@ func (p *plane) create(ctx context.Context, slug string) (time.Duration, error) 
 	}
 	if _, err := p.run(ctx, "a3", "--profile", slug, "whoami"); err != nil {
 		return 0, err
-	}
-	return time.Since(began), nil
-}
-
-// peer makes what a tenant is held against: a database, and servers.
-type peer struct {
-	server *pgx.Conn
-	binary string
-	dir    string
-}
-
-const template = "bench_template"
-
-// newPeer makes the template of a tenant's database.
-func (p *plane) newPeer(ctx context.Context, root string) (*peer, error) {
-	const slug = "template"
-	if _, err := p.run(ctx, "fleet", "tenant", "create", slug); err != nil {
-		return nil, err
-	}
-	id, err := p.idOf(ctx, slug)
-	if err != nil {
-		return nil, err
-	}
-	// A database is copied while nobody is connected to it.
-	hash, err := p.planned(ctx, "plan", "suspend", "--tenant", slug, "--reason", "its database is copied")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := p.run(ctx, "fleet", "apply", hash); err != nil {
-		return nil, err
-	}
-	conn, err := p.superuser(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := copied(ctx, conn, id, template); err != nil {
-		return nil, fmt.Errorf("make the template: %w", err)
-	}
-	binary, err := p.minimal(ctx, root)
-	return &peer{server: conn, binary: binary, dir: p.dir}, err
-}
-
-// copied makes a database that nobody else may open: a service that could would rightly not start.
-func copied(ctx context.Context, server *pgx.Conn, from, to string) error {
-	name := pgx.Identifier{to}.Sanitize()
-	if _, err := server.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+pgx.Identifier{from}.Sanitize()); err != nil {
-		return err
-	}
-	_, err := server.Exec(ctx, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC")
-	return err
-}
-
-// create makes a database and starts servers, each until it answers.
-func (p *peer) create(ctx context.Context, n int) (took time.Duration, err error) {
-	began := time.Now()
-	if err := copied(ctx, p.server, template, fmt.Sprintf("bench_%02d", n)); err != nil {
-		return 0, err
-	}
-	var servers [processes]*minimal
-	defer func() {
-		for _, s := range servers {
-			if s != nil {
-				err = errors.Join(err, s.stop())
-			}
-		}
-	}()
-	for i := range servers {
-		if servers[i], err = start(ctx, p.binary); err != nil {
-			return 0, err
-		}
-	}
-	for _, s := range servers {
-		if err := s.answers(ctx); err != nil {
-			return 0, err
-		}
 	}
 	return time.Since(began), nil
 }

@@ -35,6 +35,9 @@ func (p *Platform) user(ctx context.Context, s platform.Set, component string) (
 	if !p.Separated() {
 		return nil, nil //nolint:nilnil // no user is a user: this process's own
 	}
+	if err := p.settleUsers(ctx, s); err != nil {
+		return nil, err
+	}
 	id, err := p.account(ctx, unitName(s, component))
 	if err != nil {
 		return nil, err
@@ -163,9 +166,6 @@ func (p *Platform) HandOver(ctx context.Context, s platform.Set) error {
 			}
 		}
 		return nil
-	}
-	if err := p.settleUsers(ctx, s); err != nil {
-		return err
 	}
 	dirs := []string{p.dir(s), p.dir(s, "pki"), p.dir(s, "components"), p.dir(s, "keys"), p.dir(s, "database"), p.dir(s, "stores")}
 	errs := []error{p.ownDirs(dirs...), chmod(p.pki(s, "roots.pem"), 0o644)}

@@ -103,7 +103,7 @@ func (p *Platform) fetch(digest string) (changed bool, err error) {
 			return false, err
 		}
 		if got == digest {
-			return false, os.Chmod(have, executable)
+			return false, chmod(have, executable)
 		}
 		return false, changedBySomebody(have, got)
 	}
