@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,7 +38,10 @@ type Daemon struct {
 	stopping bool
 
 	writing sync.Mutex
-	finish  context.CancelFunc
+	// unitChanges counts changes of what is kept, unitsNoted is how many of them are written down.
+	unitChanges atomic.Int64
+	unitsNoted  int64
+	finish      context.CancelFunc
 }
 
 // Run is the daemon's life: it takes the directory for itself, starts again what it was keeping when it ended without being asked
@@ -256,42 +260,14 @@ func (d *Daemon) stopAll() {
 	}
 }
 
-// noteUnits writes down what is kept, for a daemon that is started after this one was killed.
-func (d *Daemon) noteUnits() error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
-	d.mu.Lock()
-	units := make([]Unit, 0, len(d.keepers))
-	for _, k := range d.keepers {
-		units = append(units, k.unit)
-	}
-	d.mu.Unlock()
-	slices.SortFunc(units, func(a, b Unit) int { return cmp.Compare(a.Name, b.Name) })
-	return writeJSON(d.dir.unitsFile(), units)
-}
-
-// noteProcesses writes down what runs.
-func (d *Daemon) noteProcesses() {
-	d.writing.Lock()
-	defer d.writing.Unlock()
-	d.mu.Lock()
-	running := map[string]process.ID{}
-	for name, k := range d.keepers {
-		if id := k.id(); id.PID != 0 {
-			running[name] = id
-		}
-	}
-	d.mu.Unlock()
-	if err := writeJSON(d.dir.processesFile(), running); err != nil {
-		slog.Error("what runs can't be written down", "error", err)
-	}
-}
-
-func (d *Daemon) statuses() []Status {
+// statuses are those that the caller may know.
+func (d *Daemon) statuses(c caller, withoutMemory bool) []Status {
 	d.mu.Lock()
 	keepers := make([]*keeper, 0, len(d.keepers))
 	for _, k := range d.keepers {
-		keepers = append(keepers, k)
+		if c.may(k.unit.Group, k.unit.Name) == nil {
+			keepers = append(keepers, k)
+		}
 	}
 	d.mu.Unlock()
 	out := make([]Status, 0, len(keepers))
@@ -299,7 +275,11 @@ func (d *Daemon) statuses() []Status {
 		return cmp.Or(cmp.Compare(a.unit.Order, b.unit.Order), cmp.Compare(a.unit.Name, b.unit.Name))
 	})
 	for _, k := range keepers {
-		out = append(out, k.Status())
+		s := k.Status()
+		if !withoutMemory && s.PID != 0 {
+			s.Memory = process.Memory(s.PID)
+		}
+		out = append(out, s)
 	}
 	return out
 }
@@ -320,9 +300,8 @@ func (d *Daemon) handler() http.Handler {
 	handle("GET /about", func(_ caller, w http.ResponseWriter, _ *http.Request) {
 		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: d.bounds.why}, nil)
 	})
-	handle("GET /status", func(c caller, w http.ResponseWriter, _ *http.Request) {
-		all := d.statuses()
-		answer(w, slices.DeleteFunc(all, func(s Status) bool { return c.may(s.Group, s.Name) != nil }), nil)
+	handle("GET /status", func(c caller, w http.ResponseWriter, r *http.Request) {
+		answer(w, d.statuses(c, r.URL.Query().Has(withoutMemory)), nil)
 	})
 	handle("POST /units", func(c caller, w http.ResponseWriter, r *http.Request) {
 		var u Unit

@@ -21,7 +21,7 @@ const (
 	// settled is how long a process has to run for its next end to count as the first one.
 	settled = 10 * time.Second
 	// probeEvery is how often a process that starts is asked whether it serves.
-	probeEvery = 20 * time.Millisecond
+	probeEvery = 10 * time.Millisecond
 )
 
 // keeper keeps one unit.
@@ -51,15 +51,12 @@ func keep(ctx context.Context, unit Unit, spawn *spawner, bounds *bounds, doors 
 	return k
 }
 
-// Status is how the unit is now.
+// Status is how the unit is now, but for its memory.
 func (k *keeper) Status() Status {
 	k.mu.Lock()
 	s := k.status
 	k.mu.Unlock()
 	s.Listens = k.doors.at(s.Name)
-	if s.PID != 0 {
-		s.Memory = process.Memory(s.PID)
-	}
 	return s
 }
 

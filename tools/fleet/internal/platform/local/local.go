@@ -111,63 +111,6 @@ func portName(s platform.Set, component, port string) string {
 // unitName is what the supervisor knows a component by.
 func unitName(s platform.Set, component string) string { return s.Name() + "/" + component }
 
-// Start implements platform.Platform.
-func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
-	if err := p.untouched(s.Blueprint, r); err != nil {
-		return false, err
-	}
-	if err := p.HandOver(ctx, s); err != nil {
-		return false, err
-	}
-	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
-		return false, err
-	}
-	changed, err = p.keepMachineReader(ctx, s, r)
-	if err != nil {
-		return changed, err
-	}
-	for i, wave := range s.Blueprint.Waves() {
-		var names []string
-		for _, c := range wave {
-			unit, err := p.unit(ctx, s, r, c, i)
-			if err != nil {
-				return changed, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
-			}
-			did, err := p.Supervisor.Apply(ctx, unit)
-			if err != nil {
-				return changed, err
-			}
-			changed = changed || did
-			names = append(names, unit.Name)
-		}
-		if err := p.Supervisor.Await(ctx, names...); err != nil {
-			return changed, err
-		}
-	}
-	return changed, nil
-}
-
-// Stop implements platform.Platform: the waves in the other order.
-func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
-	for _, wave := range slices.Backward(s.Blueprint.Waves()) {
-		var names []string
-		for _, c := range wave {
-			names = append(names, unitName(s, c.Name))
-		}
-		did, err := p.Supervisor.Drop(ctx, names...)
-		changed = changed || did
-		if err != nil {
-			return changed, err
-		}
-	}
-	last := []string{unitName(s, machineReader)}
-	if p.hasOwnServer(s) {
-		last = append(last, unitName(s, postgresUnit))
-	}
-	did, err := p.Supervisor.Drop(ctx, last...)
-	return changed || did, err
-}
-
 // Components implements platform.Platform.
 func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.ComponentStatus, error) {
 	all, err := p.Census(ctx)
@@ -185,7 +128,7 @@ var ownUnits = []string{postgresUnit}
 
 // Census implements platform.Census.
 func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
-	units, err := p.Supervisor.Status(ctx)
+	units, err := p.Supervisor.States(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,93 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Start implements platform.Platform.
+func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
+	if err := p.untouched(s.Blueprint, r); err != nil {
+		return false, err
+	}
+	if err := errors.Join(p.choose(ctx, s), p.HandOver(ctx, s)); err != nil {
+		return false, err
+	}
+	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
+		return false, err
+	}
+	if changed, err = p.keepMachineReader(ctx, s, r); err != nil {
+		return changed, err
+	}
+	did, err := p.startComponents(ctx, s, r)
+	return changed || did, err
+}
+
+// startComponents starts each component as soon as those serve that it comes after, and returns when all serve.
+func (p *Platform) startComponents(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
+	serves := map[string]chan struct{}{}
+	for _, c := range s.Blueprint.Components {
+		serves[c.Name] = make(chan struct{})
+	}
+	var did atomic.Bool
+	all, ctx := errgroup.WithContext(ctx)
+	for i, wave := range s.Blueprint.Waves() {
+		for _, c := range wave {
+			all.Go(func() error {
+				for _, before := range c.After {
+					select {
+					case <-serves[before]:
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}
+				unit, err := p.unit(ctx, s, r, c, i)
+				if err != nil {
+					return fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
+				}
+				changed, err := p.Supervisor.Apply(ctx, unit)
+				if err != nil {
+					return err
+				}
+				if changed {
+					did.Store(true)
+				}
+				if err := p.Supervisor.Await(ctx, unit.Name); err != nil {
+					return err
+				}
+				close(serves[c.Name])
+				return nil
+			})
+		}
+	}
+	err = all.Wait()
+	return did.Load(), err
+}
+
+// Stop implements platform.Platform: the waves in the other order.
+func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
+	for _, wave := range slices.Backward(s.Blueprint.Waves()) {
+		var names []string
+		for _, c := range wave {
+			names = append(names, unitName(s, c.Name))
+		}
+		did, err := p.Supervisor.Drop(ctx, names...)
+		changed = changed || did
+		if err != nil {
+			return changed, err
+		}
+	}
+	last := []string{unitName(s, machineReader)}
+	if p.hasOwnServer(s) {
+		last = append(last, unitName(s, postgresUnit))
+	}
+	did, err := p.Supervisor.Drop(ctx, last...)
+	return changed || did, err
+}
