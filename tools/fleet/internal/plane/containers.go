@@ -17,9 +17,10 @@ import (
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
-// carrier carries sets out, and lets an admin in again with their own program.
+// carrier carries sets out, stops those components of one that use its database, and lets an admin in again with their own program.
 type carrier interface {
 	platform.Platform
+	StopHolders(ctx context.Context, s platform.Set) (changed bool, err error)
 	RecoverAdmin(ctx context.Context, s platform.Set, r blueprint.Recovery) error
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -73,9 +72,6 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	defer unlock()
 	if err := p.open(ctx); err != nil {
 		return nil, err
-	}
-	if p.docker != nil {
-		return nil, fault.New(fault.Unimplemented, "restoring is not built for platform docker yet; nothing was changed")
 	}
 	s, err := p.set(r.To)
 	if err != nil {
@@ -165,31 +161,16 @@ func (p *Plane) keyOf(s platform.Set, dir, recoveryFile string) (backup.Key, err
 
 // mayReplace refuses to give up what a running set has, unless that was asked for.
 func (p *Plane) mayReplace(ctx context.Context, s platform.Set, r RestoreRequest) error {
-	units, err := p.unitsOf(ctx, s)
-	if err != nil || len(units) == 0 || r.Replace || p.platform.NotRestoring(s) != nil {
+	runs, err := p.carrier().Components(ctx, s)
+	if err != nil || len(runs) == 0 || r.Replace || p.platform.NotRestoring(s) != nil {
 		return err
 	}
 	return fault.New(fault.FailedPrecondition, "%s runs, and what it wrote since the backup would be given up: suspend it first, or say --replace", s.Slug)
 }
 
-func (p *Plane) unitsOf(ctx context.Context, s platform.Set) ([]string, error) {
-	all, err := p.supervisor.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, u := range all {
-		if u.Group == s.Name() {
-			out = append(out, u.Name)
-		}
-	}
-	slices.Reverse(out)
-	return out, nil
-}
-
 func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key, r RestoreRequest) error {
 	var changed bool
-	err := p.step(&changed, s.Slug+": its services stopped", func() (bool, error) { return p.platform.Stop(ctx, s) })
+	err := p.step(&changed, s.Slug+": its services stopped", func() (bool, error) { return p.carrier().Stop(ctx, s) })
 	if err != nil {
 		return err
 	}
@@ -228,7 +209,7 @@ func (p *Plane) serveAgain(ctx context.Context, s platform.Set) (bool, error) {
 	t, _ := p.state.Tenant(s.Name())
 	var changed bool
 	return true, p.step(&changed, s.Slug+": serves again", sequence(
-		func() (bool, error) { return p.platform.Start(ctx, s, p.runs(s)) },
+		func() (bool, error) { return p.carrier().Start(ctx, s, p.runs(s)) },
 		func() (bool, error) { return true, p.place(ctx, conn, s, p.runs(s), status.GetServiceSet()) },
 		func() (bool, error) { return p.reach(ctx, t, s) }))
 }

@@ -17,7 +17,6 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
-	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 )
@@ -41,9 +40,6 @@ func (p *Plane) restorePlane(ctx context.Context, r RestoreRequest) (*Restored, 
 		if err := p.takeUp(ctx, r); err != nil {
 			return nil, err
 		}
-	}
-	if p.state.Platform == docker.Name {
-		return nil, fault.New(fault.Unimplemented, "putting a plane of containers back by a command is not built: see docs/operations.md, The plane is lost")
 	}
 	if err := p.open(ctx); err != nil {
 		return nil, err
@@ -74,18 +70,18 @@ func (p *Plane) putPlaneBack(ctx context.Context, r RestoreRequest, b *backup.Ba
 		do   func() (bool, error)
 	}{
 		{"certificates of the plane", sequence(
-			func() (bool, error) { return p.platform.Identity(ctx, p.own) },
+			func() (bool, error) { return p.carrier().Identity(ctx, p.own) },
 			func() (bool, error) { return p.platform.Web(p.slugs()) })},
 		{"supervisor", func() (bool, error) { return p.supervisor.Ensure(ctx, p.Programs()) }},
 		{p.groundIs(), func() (bool, error) { return p.ground(ctx) }},
 		{"plane: the backup is whole, tried out in a throwaway server", func() (bool, error) { return true, p.tryOut(ctx, r, b, out) }},
-		{"plane: the registry stopped", func() (bool, error) { return p.platform.StopHolders(ctx, p.own) }},
+		{"plane: the registry stopped", func() (bool, error) { return p.carrier().StopHolders(ctx, p.own) }},
 		{"plane: the registry's database as of " + b.Manifest.TakenAt.Format(time.RFC3339), func() (bool, error) {
 			return true, p.platform.RestoreDatabase(ctx, p.own, p.controls, b, local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason})
 		}},
 		{"registry and gateway", sequence(
 			func() (bool, error) { return false, p.noteFront() },
-			func() (bool, error) { return p.platform.Start(ctx, p.own, p.controls) },
+			func() (bool, error) { return p.carrier().Start(ctx, p.own, p.controls) },
 			func() (bool, error) { return false, p.awaitRegistry(ctx) })},
 		{"on the registry's record", func() (bool, error) { return false, p.recordPlaneRestore(ctx, b, r) }},
 	}

@@ -184,6 +184,17 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	return changed, errors.Join(errs...)
 }
 
+// StopHolders stops the components of a set that use its database, and leaves the others at work.
+func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (changed bool, err error) {
+	var names []string
+	for _, c := range s.Blueprint.Components {
+		if len(c.Needs.Database) > 0 {
+			names = append(names, unitName(s, c.Name))
+		}
+	}
+	return p.Engine.Remove(ctx, names...)
+}
+
 // Placed implements platform.Platform.
 func (p *Platform) Placed(ctx context.Context, s platform.Set, r platform.Release) (*registryv1.ServiceSet, error) {
 	return p.Machine.Placed(ctx, s, r)

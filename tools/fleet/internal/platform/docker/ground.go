@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"a3os.app/deploy/blueprint"
@@ -138,23 +137,11 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, r blueprint
 	if err != nil {
 		return fmt.Errorf("what %s runs: %w", s.Name(), err)
 	}
-	const component = "recover-admin"
-	user, err := p.Machine.User(ctx, s, component)
-	if err != nil {
-		return err
-	}
-	secrets, err := p.secretsOf(s, component, user)
-	if err != nil {
-		return err
-	}
-	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), DatabaseURLs: map[string]string{}, Recovery: &r}
+	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), Recovery: &r}
 	if facts.MarkKeys, err = p.Machine.MarkKeys(); err != nil {
 		return err
 	}
-	for _, role := range program.Database {
-		facts.DatabaseURLs[role] = secrets.file(p.Machine.Files(s).URL(role), "database/"+role+".url")
-	}
-	said, code, err := p.once(ctx, s, release, secrets, program.Command, func() ([]string, error) { return facts.Environ(program.Env) })
+	said, code, err := p.oneOff(ctx, s, release, "recover-admin", program, facts)
 	if err == nil && code == local.RefusedExit {
 		return local.NotLetIn(r, said)
 	}
@@ -165,6 +152,32 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, r blueprint
 		return fmt.Errorf("let %s in again: %w: %s", r.Email, err, said)
 	}
 	return nil
+}
+
+// OneOff implements local.Places.
+func (p *Platform) OneOff(ctx context.Context, s platform.Set, r platform.Release, program blueprint.OneOff, facts blueprint.Facts) (said string, err error) {
+	said, code, err := p.oneOff(ctx, s, r, local.Migrator, program, facts)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("it ended with %d", code)
+	}
+	return said, err
+}
+
+// oneOff runs a program of the blueprint in a container of the set's network, which is called and given what it reads as a component is.
+func (p *Platform) oneOff(ctx context.Context, s platform.Set, r platform.Release, component string, program blueprint.OneOff, facts blueprint.Facts) (said string, code int, err error) {
+	user, err := p.Machine.User(ctx, s, component)
+	if err != nil {
+		return "", 0, err
+	}
+	secrets, err := p.secretsOf(s, component, user)
+	if err != nil {
+		return "", 0, err
+	}
+	facts.DatabaseURLs = map[string]string{}
+	for _, role := range program.Database {
+		facts.DatabaseURLs[role] = secrets.file(p.Machine.Files(s).URL(role), "database/"+role+".url")
+	}
+	return p.once(ctx, s, r, secrets, program.Command, func() ([]string, error) { return facts.Environ(program.Env) })
 }
 
 // Down stops every container of the plane in good order and takes its networks, its rules and its secrets' place away. What is kept in
@@ -224,7 +237,7 @@ func (p *Platform) Forget(ctx context.Context) error {
 func (p *Platform) DataDirs() []string {
 	places := []string{"postgres", "databases", "sample-postgres"}
 	for _, t := range p.State.Tenants {
-		places = append(places, filepath.Join("tenants", t.ID.String(), "postgres"))
+		places = append(places, ownServer(platform.Set{Tenant: t.ID}))
 	}
 	var out []string
 	for _, place := range places {

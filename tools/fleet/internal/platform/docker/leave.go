@@ -87,7 +87,7 @@ func (p *Platform) removeDatabase(ctx context.Context, s platform.Set) (changed 
 }
 
 func (p *Platform) ownServerDir(s platform.Set) (string, error) {
-	return local.ServerPlace(p.Settings.Home, filepath.Join("tenants", s.Name(), postgresComponent))
+	return local.ServerPlace(p.Settings.Home, ownServer(s))
 }
 
 // forgetNetworks gives the set's networks back to the pool, and takes what led out of them from the packet filter.

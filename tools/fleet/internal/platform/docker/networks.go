@@ -120,6 +120,11 @@ func (p *Platform) networksOf(ctx context.Context, s platform.Set) (changed bool
 		if err != nil {
 			return changed, err
 		}
+		if s.Dedicated() {
+			if err := p.takeOutside(ctx, s, server); err != nil {
+				return changed, err
+			}
+		}
 		did, err := p.serve(ctx, server)
 		if changed = changed || did; err != nil {
 			return changed, err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -51,7 +53,7 @@ func (p *Platform) serverOf(s platform.Set) (*server, error) {
 	case s.Tenant.IsZero():
 		return p.server("postgres", unitName(s, postgresComponent), s.Name(), network(s), postgresComponent, network(s))
 	case s.Dedicated():
-		return p.server(filepath.Join("tenants", s.Name(), "postgres"), unitName(s, postgresComponent), s.Name(), network(s), postgresComponent, network(s))
+		return p.server(ownServer(s), unitName(s, postgresComponent), s.Name(), network(s), postgresComponent, network(s))
 	default:
 		return p.server("databases", databasesUnit, p.Own.Name(), databasesNetwork, databasesNetwork, network(s))
 	}
@@ -71,6 +73,39 @@ func (p *Platform) server(place, unit, group, network, member, callers string) (
 		return nil, err
 	}
 	return &server{Server: pg, unit: unit, group: group, network: network, member: member, callers: callers, p: p}, nil
+}
+
+// ownServer names the place of a tenant's own server, outside of the set's directory: a restore takes that aside while the server runs.
+func ownServer(s platform.Set) string { return "postgres-" + s.Name() }
+
+// Serve implements local.Places.
+func (p *Platform) Serve(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if s.Tenant.IsZero() {
+		server, err := p.serverOf(s)
+		if err != nil {
+			return false, err
+		}
+		return p.serve(ctx, server)
+	}
+	return p.networksOf(ctx, s)
+}
+
+// takeOutside moves the data of a tenant's own server out of the set's directory, where an earlier release kept them.
+func (p *Platform) takeOutside(ctx context.Context, s platform.Set, server *server) error {
+	was, err := local.ServerPlace(p.Settings.Home, filepath.Join("tenants", s.Name(), postgresComponent))
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(was); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if _, err := p.Engine.Remove(ctx, server.unit); err != nil {
+		return err
+	}
+	if err := os.Rename(was, server.Dir()); err != nil {
+		return fmt.Errorf("move the data of the database server of %s out of the set's directory: %w", s.Name(), err)
+	}
+	return nil
 }
 
 // Databases implements local.Places.

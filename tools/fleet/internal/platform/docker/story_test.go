@@ -21,19 +21,28 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/container/enginetest"
 )
 
-// A fleet of three tenants in containers: a bad release halts at its canary and goes back, with no container of the others touched; a good
-// one goes through; one tenant is suspended and resumed; one is backed up; and one leaves, of which nothing is found.
+// A fleet of three tenants in containers, the first with a database server of its own (tier dedicated): it discovers and answers; a bad
+// release halts at its canary and goes back, with no container of the others touched; a good one goes through; tenants of either tier are
+// suspended and resumed, backed up and restored, and the registry is; and one of each leaves, of which nothing is found.
 func TestStoryOfAFleetInContainers(t *testing.T) {
 	enginetest.Need(t)
 	if os.Getenv("A3_LONG") == "" {
 		t.Skip("this takes minutes: set A3_LONG=1")
 	}
 	p := newPlane(t)
-	p.environ = []string{"A3_TENANTS=acme,globex,initech"}
+	p.environ = []string{"A3_TENANTS=globex"}
 	p.fleet("plane", "up")
+	p.environ = []string{"A3_TENANTS=acme,globex,initech"}
+	p.fleet("tenant", "create", "acme", "--tier", "dedicated")
+	if up := p.fleet("plane", "up"); !strings.Contains(up, "1 path; everything that it rests on was read") {
+		t.Errorf("the tenant with a server of its own gets no answer:\n%s", up)
+	}
+	p.ownServerIsApart(t, "acme")
 	p.fleet("tenant", "label", "acme", "ring=canary")
 	for _, slug := range []string{"globex", "initech"} {
 		p.fleet("tenant", "label", slug, "ring=general")
@@ -41,11 +50,13 @@ func TestStoryOfAFleetInContainers(t *testing.T) {
 	p.well(t)
 	p.badRelease(t)
 	p.goodRelease(t)
-	p.suspended(t)
-	if said := p.fleet("backup", "--tenant", "acme"); !strings.Contains(said, "acme") {
-		t.Errorf("a backup says: %s", said)
-	}
-	p.leaves(t)
+	p.suspended(t, "globex")
+	p.suspended(t, "acme")
+	p.restored(t, "acme")
+	p.restoredAsleep(t, "globex")
+	p.registryRestored(t)
+	p.leaves(t, "initech")
+	p.leaves(t, "acme")
 }
 
 // well waits until the page of the fleet, which is made of what the engine and the sets' own reports say, finds nothing wrong.
@@ -171,29 +182,29 @@ func (p *plane) goodRelease(t *testing.T) {
 	}
 }
 
-func (p *plane) suspended(t *testing.T) {
+func (p *plane) suspended(t *testing.T, slug string) {
 	t.Helper()
-	id := p.tenant(t, "globex").GetTenant().GetId()
-	p.does(t, "suspend", "globex")
-	if got, stranger := p.answers(t, "globex"), p.answers(t, "nobody-ever"); got != http.StatusNotFound || stranger != got {
+	id := p.tenant(t, slug).GetTenant().GetId()
+	p.does(t, "suspend", slug)
+	if got, stranger := p.answers(t, slug), p.answers(t, "nobody-ever"); got != http.StatusNotFound || stranger != got {
 		t.Errorf("suspended it answers %d, and a host that there isn't %d", got, stranger)
 	}
 	for name := range p.containers(t) {
-		if strings.Contains(name, id) {
+		if strings.Contains(name, id) && !strings.HasSuffix(name, "-postgres") {
 			t.Errorf("suspended, %s runs", name)
 		}
 	}
-	p.does(t, "resume", "globex")
-	if got := p.answers(t, "globex"); got != http.StatusOK {
+	p.does(t, "resume", slug)
+	if got := p.answers(t, slug); got != http.StatusOK {
 		t.Errorf("resumed it answers %d", got)
 	}
 }
 
-func (p *plane) leaves(t *testing.T) {
+func (p *plane) leaves(t *testing.T, slug string) {
 	t.Helper()
-	id := p.tenant(t, "initech").GetTenant().GetId()
-	p.does(t, "offboard", "initech")
-	if got := p.answers(t, "initech"); got != http.StatusNotFound {
+	id := p.tenant(t, slug).GetTenant().GetId()
+	p.does(t, "offboard", slug)
+	if got := p.answers(t, slug); got != http.StatusNotFound {
 		t.Errorf("it left and answers %d", got)
 	}
 	left := run(t, "docker", "ps", "-a", "--format", "{{.Names}}") + run(t, "docker", "network", "ls", "--format", "{{.Name}}") + run(t, "docker", "volume", "ls", "--format", "{{.Name}}")
@@ -201,12 +212,12 @@ func (p *plane) leaves(t *testing.T) {
 		t.Errorf("the engine has still of it: %s", left)
 	}
 	exported := 0
-	for _, root := range []string{p.home, "/run/a3"} {
+	for _, root := range []string{p.home, "/run/a3", pgserver.PlaceForOthers} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "export-initech-") {
+			if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "export-"+slug+"-") {
 				exported++
 				return fs.SkipDir
 			}

@@ -23,12 +23,19 @@ type Databases interface {
 }
 
 // Places says where things are that don't stand on this machine's loopback, for a platform that keeps its files as this one does and
-// runs what reads them elsewhere.
+// runs what reads them elsewhere; and runs for this one what has to stand there.
 type Places interface {
 	// Address is where a component of a set is reached, of the machine as of its set.
 	Address(s platform.Set, component, port string) (string, error)
 	// Databases is the server that has a set's database.
 	Databases(s platform.Set) (Databases, error)
+	// Serve has that server serve, also of a set that doesn't run.
+	Serve(ctx context.Context, s platform.Set) (changed bool, err error)
+	// Migrate brings a set's database up to a release.
+	Migrate(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error)
+	// OneOff runs a program of the blueprint on the set's own database, with the logins that it names, and answers the last line of what
+	// it said.
+	OneOff(ctx context.Context, s platform.Set, r platform.Release, program blueprint.OneOff, facts blueprint.Facts) (said string, err error)
 	// Installed are the PostgreSQL programs that the servers are made of.
 	Installed() pgserver.Binaries
 }

@@ -279,6 +279,9 @@ func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Rel
 		}
 		facts.PublicKeys[key] = strings.TrimSpace(string(text))
 	}
+	if p.Places != nil && given.urls == nil {
+		return p.Places.OneOff(ctx, s, with, program, facts)
+	}
 	as := migrator
 	for _, role := range program.Database {
 		as = holder(s.Blueprint, role)

@@ -163,7 +163,11 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 	if _, _, err := compare(ctx, config.NewSecret(admin), b.Manifest); err != nil {
 		return err
 	}
-	if _, err := p.Migrate(ctx, s, to); err != nil {
+	migrate := p.Migrate
+	if p.Places != nil {
+		migrate = p.Places.Migrate
+	}
+	if _, err := migrate(ctx, s, to); err != nil {
 		return err
 	}
 	if _, err := p.Mark(ctx, s); err != nil {
@@ -184,7 +188,11 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 
 // makeRoom takes a set's database aside, once; one that a killed restore left half full is dropped.
 func (p *Platform) makeRoom(ctx context.Context, s platform.Set) error {
-	if _, err := p.serveOwn(ctx, s); err != nil {
+	serve := p.serveOwn
+	if p.Places != nil {
+		serve = p.Places.Serve
+	}
+	if _, err := serve(ctx, s); err != nil {
 		return err
 	}
 	admin, err := p.connect(ctx, s, "postgres")

@@ -137,6 +137,9 @@ func (p *Platform) ownServerDir(s platform.Set) (string, error) {
 
 // serveOwn has a tenant's own server made and kept; nothing is done for a set whose database is in the shared one.
 func (p *Platform) serveOwn(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if p.Places != nil && s.Dedicated() && s.Blueprint.Database != nil {
+		return p.Places.Serve(ctx, s)
+	}
 	if !p.hasOwnServer(s) {
 		return false, nil
 	}
@@ -164,7 +167,8 @@ func (p *Platform) hasOwnServer(s platform.Set) bool {
 func (p *Platform) awake(ctx context.Context, s platform.Set) (done func() error, err error) {
 	nothing := func() error { return nil }
 	if !p.hasOwnServer(s) {
-		return nothing, nil
+		_, err := p.serveOwn(ctx, s)
+		return nothing, err
 	}
 	began, err := p.serveOwn(ctx, s)
 	if err != nil || !began {
