@@ -220,6 +220,10 @@ type Component struct {
 	Needs Needs `yaml:"needs"`
 	// Ports by name. `api` is where its set and the gateway reach it.
 	Ports []string `yaml:"ports"`
+	// KeepSocket is the artefact's arguments with which it keeps the front door's socket open beside the component and hands it over, so
+	// that clients wait while that restarts; an address, a path and the id of the component's user are added. It is for a platform that
+	// can't keep a socket itself; none where the artefact can't, and then clients are turned away meanwhile.
+	KeepSocket []string `yaml:"keep_socket"`
 	// Health says where it tells that it can serve.
 	Health Health `yaml:"health"`
 	// Resources bound what it may take of its machine.

@@ -73,8 +73,9 @@ type Restore struct{ Backup, TakenAt, Checkpoint, Actor, Reason string }
 
 // Front is the certificate that clients see: files.
 //
-// Socket is the descriptor of a socket that the platform keeps open where the component listens; empty where it keeps none.
-type Front struct{ Certificate, Key, Socket string }
+// Socket is the descriptor of a socket that the platform keeps open where the component listens, Keeper the path where such a socket is
+// handed over; each is empty where the platform keeps none, or keeps it the other way.
+type Front struct{ Certificate, Key, Socket, Keeper string }
 
 func named(what string, in map[string]string, name string) (string, error) {
 	v, ok := in[name]
@@ -212,6 +213,14 @@ func (f Facts) FrontSocket() (string, error) {
 		return "", errors.New("front_door is not among its needs")
 	}
 	return f.Front.Socket, nil
+}
+
+// FrontKeeper is the path where that socket is handed over; empty where nobody does.
+func (f Facts) FrontKeeper() (string, error) {
+	if f.Front == nil {
+		return "", errors.New("front_door is not among its needs")
+	}
+	return f.Front.Keeper, nil
 }
 
 // Text fills in one template.

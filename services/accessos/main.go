@@ -66,6 +66,9 @@ func run(ctx context.Context, args, environ []string) int {
 	if len(args) == 2 && args[0] == asksReady {
 		return ready(ctx, args[1])
 	}
+	if len(args) > 0 && args[0] == keepsSocket {
+		return keepSocket(ctx, args[1:])
+	}
 	if len(args) == 1 && args[0] == placesFiles {
 		return place(environ)
 	}

@@ -31,6 +31,7 @@ type Config struct {
 	Domain       string   `env:"DOMAIN" desc:"name below which tenants have their hosts, as a3os.app"`
 	ApexSlug     string   `env:"GATEWAY_APEX_SLUG" envDefault:"" desc:"slug that the bare domain leads to, for one company under its own host name; none when empty"`
 	ListenFD     int      `env:"LISTEN_FD" envDefault:"0" desc:"descriptor of a socket at A3_LISTEN that whoever started it keeps open, so that clients wait while it restarts; 0: it opens one itself"`
+	ListenFrom   string   `env:"LISTEN_FROM" envDefault:"" desc:"unix socket where such a socket is handed over, by who keeps it open for a process that it doesn't start; empty: nobody does"`
 	TLSCert      string   `env:"TLS_CERT" desc:"file with the certificate that clients see, PEM, leaf first"`
 	TLSKey       string   `env:"TLS_KEY" desc:"file with that certificate's key, PEM"`
 	Registry     string   `env:"REGISTRY" desc:"address of the registry, host:port"`
@@ -111,6 +112,13 @@ func (c Config) listen(ctx context.Context) (net.Listener, error) {
 		l, err := drain.Inherit(c.ListenFD)
 		if err != nil {
 			return nil, fmt.Errorf("A3_LISTEN_FD: %w", err)
+		}
+		return l, nil
+	}
+	if c.ListenFrom != "" {
+		l, err := drain.Take(ctx, c.ListenFrom)
+		if err != nil {
+			return nil, fmt.Errorf("A3_LISTEN_FROM: %w", err)
 		}
 		return l, nil
 	}

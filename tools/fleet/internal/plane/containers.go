@@ -180,7 +180,7 @@ func (p *Plane) containersFrontIsOurs(ctx context.Context, st *state.State) bool
 	all, err := engine.Status(ctx, p.own.Name())
 	return err == nil && slices.ContainsFunc(all, func(c container.Status) bool {
 		component, known := p.own.Blueprint.Component(strings.TrimPrefix(c.Name, p.own.Name()+"/"))
-		return known && component.Needs.FrontDoor && c.PID != 0
+		return (known && component.Needs.FrontDoor || docker.KeepsFront(c)) && c.PID != 0
 	})
 }
 

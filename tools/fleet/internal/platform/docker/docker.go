@@ -137,6 +137,12 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	}
 	for _, wave := range s.Blueprint.Waves() {
 		for _, c := range wave {
+			if keepsSocket(c) {
+				did, err := p.keepSocket(ctx, r, c, image)
+				if changed = changed || did; err != nil {
+					return changed, err
+				}
+			}
 			unit, err := p.unit(ctx, s, r, c, image)
 			if err != nil {
 				return changed, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
@@ -237,7 +243,7 @@ func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentS
 	out := map[string][]platform.ComponentStatus{}
 	for _, c := range all {
 		name := strings.TrimPrefix(c.Name, c.Group+"/")
-		if name == postgresComponent || c.Name == databasesUnit || c.Name == sampleUnit {
+		if name == postgresComponent || slices.Contains([]string{databasesUnit, sampleUnit, frontUnit}, c.Name) {
 			continue
 		}
 		out[c.Group] = append(out[c.Group], statusOf(name, c))
@@ -308,7 +314,9 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 		}
 		unit.Healthy = slices.Concat([]string{"/" + s.Blueprint.Artefact}, c.Health.Check, []string{url})
 	}
-	if c.Needs.FrontDoor {
+	if keepsSocket(c) {
+		unit.Mounts = append(unit.Mounts, container.Mount{From: p.keeperPlace(), To: keeperDir, ReadOnly: true})
+	} else if c.Needs.FrontDoor {
 		if unit.Publish, err = front(p.Settings); err != nil {
 			return container.Unit{}, err
 		}

@@ -125,6 +125,7 @@ func TestPlaneOnDockerGivesTheAnswerAndKeepsItsSetsApart(t *testing.T) {
 	if again := p.fleet("plane", "up"); !strings.Contains(again, "nothing changed") {
 		t.Errorf("a second time it says:\n%s", again)
 	}
+	p.gatewayRestarts(t)
 	attempts, holes, code := p.isolation()
 	if code != 0 || len(holes) > 0 {
 		t.Errorf("it exits with %d:\n%s", code, strings.Join(holes, "\n"))

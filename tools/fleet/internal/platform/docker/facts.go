@@ -70,6 +70,9 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 	}
 	if f.Front != nil {
 		f.Front = &blueprint.Front{Certificate: secrets.file(f.Front.Certificate, "front/certificate.pem"), Key: secrets.file(f.Front.Key, "front/key.pem")}
+		if keepsSocket(c) {
+			f.Front.Keeper = keeperSocket
+		}
 	}
 	return f, nil
 }

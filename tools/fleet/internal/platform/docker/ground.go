@@ -194,7 +194,7 @@ func (p *Platform) Down(ctx context.Context) (changed bool, err error) {
 		groups[c.Group] = true
 		component, known := p.Own.Blueprint.Component(strings.TrimPrefix(c.Name, p.Own.Name()+"/"))
 		switch {
-		case known && component.Needs.FrontDoor:
+		case known && component.Needs.FrontDoor, c.Name == frontUnit:
 			doors = append(doors, c.Name)
 		case known:
 			own = append(own, c.Name)

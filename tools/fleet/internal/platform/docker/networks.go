@@ -20,7 +20,7 @@ import (
 // at an address of that network, and passes nothing on.
 //
 //	plane        the control plane's own set, and its database server
-//	front        the gateway alone, whose port is published; nothing in it calls out
+//	front        who keeps the gateway's socket alone, whose port is published; nothing in it calls out
 //	databases    the server that tenants of tier `database` share; it stands in their networks too
 //	tnt_…        a tenant's set
 //	tnt_…/out    the way out of those components that need one
@@ -181,7 +181,7 @@ func (p *Platform) links(s platform.Set, c blueprint.Component) ([]container.Lin
 	if c.Needs.Outside {
 		names = append(names, network(s)+outSuffix)
 	}
-	if c.Needs.FrontDoor {
+	if c.Needs.FrontDoor && !keepsSocket(c) {
 		names = append(names, frontNetwork)
 	}
 	var out []container.Link
