@@ -2,7 +2,6 @@ package systemtest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -50,22 +49,8 @@ func (p *plane) backUp(t *testing.T, slug string, more ...string) backupMade {
 func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	full(t)
 	t.Parallel()
-	dir, err := os.MkdirTemp("/tmp", "a3-backup-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if s, err := p.command(context.WithoutCancel(t.Context()), "fleet", "plane", "down", "--remove-data"); err != nil || s.code != 0 {
-			t.Errorf("remove the plane: %v %s", err, s)
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := walkable(t)
+	p := planeIn(t, dir, "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none")
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -146,21 +146,8 @@ func startCollector(t *testing.T) *collector {
 func TestSecretsNeverSurface(t *testing.T) {
 	full(t)
 	c, traces := newCanaries(), startCollector(t)
-	dir, err := os.MkdirTemp("", "a3-canary-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_LOG_LEVEL=debug", "OTEL_EXPORTER_OTLP_ENDPOINT="+traces.URL,
+	p := planeIn(t, walkable(t), "A3_TENANTS=acme", "A3_LOG_LEVEL=debug", "OTEL_EXPORTER_OTLP_ENDPOINT="+traces.URL,
 		"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_TRACES_SAMPLER=always_on", "OTEL_BSP_SCHEDULE_DELAY=100", "OTEL_METRIC_EXPORT_INTERVAL=500")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.remove(); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

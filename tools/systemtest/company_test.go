@@ -34,27 +34,15 @@ func TestOneCompanyUnderItsOwnHostName(t *testing.T) {
 	full(t)
 	t.Parallel()
 	const domain, slug = "access.corp.example", "corp"
-	dir, err := os.MkdirTemp("", "a3-company-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := walkable(t)
 	certificate, key, roots := ownCertificate(t, dir, domain)
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS="+slug, "A3_DOMAIN="+domain, "A3_TLS_CERT="+certificate, "A3_TLS_KEY="+key, "A3_UNIX_TENANTS=none")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := planeIn(t, dir, "A3_TENANTS="+slug, "A3_DOMAIN="+domain, "A3_TLS_CERT="+certificate, "A3_TLS_KEY="+key, "A3_UNIX_TENANTS=none")
 	p.domain = domain
 	// As `make up` makes it: where root starts the plane, PostgreSQL's user can't walk here and its data are kept elsewhere.
 	const closed = 0o700
 	if err := os.Chmod(p.home, closed); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := p.remove(); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -43,29 +41,10 @@ type day struct {
 func TestStoryOfADayWithoutTheControlPlane(t *testing.T) {
 	long(t)
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "a3-day-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	const walk = 0o711
-	if err := os.Chmod(dir, walk); err != nil {
-		t.Fatal(err)
-	}
+	dir := walkable(t)
 	clock := newClock(t, dir)
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_PG_BIN="+clock.postgres())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := planeIn(t, dir, "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_PG_BIN="+clock.postgres())
 	p.programs = clock.programs()
-	t.Cleanup(func() {
-		if t.Failed() {
-			p.complaints(os.Stderr)
-		}
-		if err := p.remove(); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

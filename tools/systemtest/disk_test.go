@@ -16,11 +16,7 @@ import (
 func TestDatabaseStopsTakingWritesOnAFullDisk(t *testing.T) {
 	full(t)
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "a3-disk-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := walkable(t)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1200m,mode=0711"); err != nil {
 		t.Skipf("NOT PLAYED: a disk that can be filled needs a mount, which needs root: %v", err)
 	}
@@ -29,18 +25,7 @@ func TestDatabaseStopsTakingWritesOnAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_UNIX_TENANTS=none")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			p.complaints(os.Stderr)
-		}
-		if err := p.remove(); err != nil {
-			t.Error(err)
-		}
-	})
+	p := planeIn(t, dir, "A3_TENANTS=acme", "A3_UNIX_TENANTS=none")
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -95,24 +95,8 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 	points := failpoints(t)
 	bin := withFailpoints(t)
 	t.Run("a release has no failpoint", func(t *testing.T) { noFailpoints(t, bin, points) })
-	dir, err := os.MkdirTemp("", "a3-failpoint-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_UNIX_TENANTS=acme")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := planeIn(t, walkable(t), "A3_TENANTS=acme", "A3_UNIX_TENANTS=acme")
 	p.programs = bin
-	t.Cleanup(func() {
-		if t.Failed() {
-			p.complaints(os.Stderr)
-		}
-		if err := p.remove(); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

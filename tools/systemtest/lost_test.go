@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -26,20 +25,9 @@ import (
 func TestPlaneThatIsLostIsBroughtBack(t *testing.T) {
 	full(t)
 	t.Parallel()
-	dir, err := os.MkdirTemp("/tmp", "a3-lost-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := walkable(t)
 	backups := filepath.Join(dir, "elsewhere")
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none", "A3_BACKUP_DIR="+backups)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(p.remove(), os.RemoveAll(dir)); err != nil {
-			t.Error(err)
-		}
-	})
+	p := planeIn(t, dir, "A3_TENANTS=acme", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none", "A3_BACKUP_DIR="+backups)
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

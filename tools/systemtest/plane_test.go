@@ -60,6 +60,44 @@ func newPlane(home string, environ ...string) (*plane, error) {
 	return p, nil
 }
 
+// walkable is a new directory through which PostgreSQL's own user can walk. It is removed when the test ends.
+func walkable(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "a3-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	const walk = 0o711
+	if err := os.Chmod(dir, walk); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// planeIn is a plane of the test's own in dir, which nobody has brought up yet. When the test ends it is removed, and where the test
+// failed what its processes complained of is printed first.
+func planeIn(t *testing.T, dir string, environ ...string) *plane {
+	t.Helper()
+	p, err := newPlane(filepath.Join(dir, "plane"), environ...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			p.complaints(os.Stderr)
+		}
+		if err := p.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
 // freePort is above the ports that planes take for their services and below those that systems hand out by themselves.
 func freePort() (int, error) {
 	const first, count, tries = 30100, 2600, 100

@@ -76,16 +76,8 @@ func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 	full(t)
 	t.Parallel()
 	file := product(t)
-	dir := t.TempDir()
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.remove(); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := walkable(t)
+	p := planeIn(t, dir, "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

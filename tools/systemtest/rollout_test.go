@@ -27,16 +27,8 @@ type rolling struct {
 
 func newRolling(t *testing.T, tenants string) *rolling {
 	t.Helper()
-	dir := t.TempDir()
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_TENANTS="+tenants, "A3_UNIX_TENANTS=none")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.remove(); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := walkable(t)
+	p := planeIn(t, dir, "A3_TENANTS="+tenants, "A3_UNIX_TENANTS=none")
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package systemtest
 
 import (
-	"context"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -108,22 +107,7 @@ func TestNothingOfDevMeansAnythingInProd(t *testing.T) {
 
 func prodPlane(t *testing.T) *plane {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "a3-prod-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := newPlane(filepath.Join(dir, "plane"), "A3_PLANE=prod", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if s, err := p.command(context.WithoutCancel(t.Context()), "fleet", "plane", "down", "--remove-data"); err != nil || s.code != 0 {
-			t.Errorf("remove the plane: %v %s", err, s)
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	p := planeIn(t, walkable(t), "A3_PLANE=prod", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none")
 	if s := p.fleet(t, "plane", "up"); s.code != 0 || !strings.Contains(s.out+s.err, "fleet plan provision") {
 		t.Fatalf("up, and what comes next: %s", s)
 	}
