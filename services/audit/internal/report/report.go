@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -73,6 +75,9 @@ type Reporter struct {
 	// witnessed is what the registry said it holds; -1 until it did.
 	witnessed int64
 	failing   string
+	// reported is what the registry took last of the components, changed when that was not what it took before.
+	reported []*registryv1.ComponentReport
+	changed  time.Time
 }
 
 // New makes a reporter.
@@ -80,22 +85,64 @@ func New(registry registryv1.ReportServiceClient, link *Link, log ledger.Ledger,
 	return &Reporter{Components: components, Log: log, Verifier: verifier, Registry: registry, Link: link, witnessed: -1}
 }
 
-// Run reports until ctx ends.
+// Run reports until ctx ends: at the registry's pace, and as soon as all components serve where they were not what they are now in the
+// report before. Who waits for a set that was changed hears of it when it is so.
 func (r *Reporter) Run(ctx context.Context) error {
 	for {
 		next, err := r.Once(ctx)
 		r.tell(ctx, err)
-		wait := next
-		if f, ok := errors.AsType[*fault.Error](err); !ok || f.RetryAfter == 0 {
-			// Between 80 and 120 %: sets that start together don't report together for ever. An appointment is kept as it is.
-			wait = time.Duration(float64(next) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // jitter needs no secrecy
+		if f, ok := errors.AsType[*fault.Error](err); ok && f.RetryAfter > 0 {
+			// An appointment is kept as it is.
+			r.sleep(ctx, next)
+		} else {
+			// Between 80 and 120 %: sets that start together don't report together for ever.
+			r.until(ctx, time.Duration(float64(next)*(0.8+0.4*rand.Float64()))) //nolint:gosec // jitter needs no secrecy
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return nil
 		}
 	}
+}
+
+func (*Reporter) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// until waits, at most that long, for something to report. It looks as long as the set is young or was not whole, and less and less often,
+// so that a set which is left alone costs nothing.
+func (r *Reporter) until(ctx context.Context, most time.Duration) {
+	const young, soon, later = 30 * time.Second, 150 * time.Millisecond, 2 * time.Second
+	end, wait := time.Now().Add(most), soon
+	for ctx.Err() == nil && (time.Since(r.changed) < young || !serves(r.reported)) {
+		left := time.Until(end)
+		if left <= wait {
+			break
+		}
+		r.sleep(ctx, wait)
+		now := r.ask(ctx)
+		if serves(now) && !same(now, r.reported) {
+			return
+		}
+		wait = min(wait+wait/8, later)
+	}
+	r.sleep(ctx, time.Until(end))
+}
+
+// serves says whether every component does.
+func serves(all []*registryv1.ComponentReport) bool {
+	return !slices.ContainsFunc(all, func(c *registryv1.ComponentReport) bool { return c.GetHealth() != registryv1.Health_HEALTH_SERVING })
+}
+
+// same says whether components are what they were: their processes, their releases and their health.
+func same(a, b []*registryv1.ComponentReport) bool {
+	return slices.EqualFunc(a, b, func(x, y *registryv1.ComponentReport) bool {
+		return x.GetName() == y.GetName() && x.GetHealth() == y.GetHealth() && x.GetRelease() == y.GetRelease() && proto.Equal(x.GetStartedAt(), y.GetStartedAt())
+	})
 }
 
 // tell logs failures when they begin, change and end.
@@ -143,6 +190,10 @@ func (r *Reporter) Once(ctx context.Context) (time.Duration, error) {
 		return next, errors.Join(damage, fmt.Errorf("report: %w", answered))
 	}
 	r.witnessed = res.GetWitnessedSize()
+	if !same(req.GetComponents(), r.reported) {
+		r.changed = time.Now()
+	}
+	r.reported = req.GetComponents()
 	r.answered(ctx, res)
 	next := time.Duration(res.GetNextReportSeconds()) * time.Second
 	if next == 0 {

@@ -1,6 +1,7 @@
 package report_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -40,6 +41,8 @@ type witness struct {
 	last    *registryv1.ReportRequest
 	refused error
 	away    bool
+	// pace in seconds that it asks for; 2 where it is 0.
+	pace int32
 }
 
 func (w *witness) Report(_ context.Context, req *registryv1.ReportRequest) (*registryv1.ReportResponse, error) {
@@ -60,7 +63,7 @@ func (w *witness) Report(_ context.Context, req *registryv1.ReportRequest) (*reg
 		}
 		w.held = next
 	}
-	return &registryv1.ReportResponse{WitnessedSize: int64(w.held.Size), NextReportSeconds: 2}, nil
+	return &registryv1.ReportResponse{WitnessedSize: int64(w.held.Size), NextReportSeconds: cmp.Or(w.pace, 2)}, nil
 }
 
 type harness struct {
@@ -241,4 +244,45 @@ type teller struct {
 
 func (t teller) GetStatus(context.Context, *connect.Request[setv1.GetStatusRequest]) (*connect.Response[setv1.GetStatusResponse], error) {
 	return connect.NewResponse(t.says), t.err
+}
+
+func TestSetIsReportedAsSoonAsAllOfItServesAnew(t *testing.T) {
+	var mu sync.Mutex
+	health, release := registryv1.Health_HEALTH_SERVING, "1.0.0"
+	become := func(h registryv1.Health, r string) { mu.Lock(); health, release = h, r; mu.Unlock() }
+	h := start(t, report.Component{Name: "iam", Ask: func(context.Context) report.State {
+		mu.Lock()
+		defer mu.Unlock()
+		return report.State{Health: health, Release: release}
+	}})
+	// Nothing but a change makes it report again within this test.
+	h.witness.pace = 5 * 60
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = h.reporter.Run(ctx) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	reports := func(want string) {
+		t.Helper()
+		deadline, tick := time.After(time.Minute), time.NewTicker(10*time.Millisecond)
+		defer tick.Stop()
+		for {
+			h.witness.mu.Lock()
+			last := h.witness.last
+			h.witness.mu.Unlock()
+			if last != nil && last.GetComponents()[0].GetRelease() == want && last.GetComponents()[0].GetHealth() == registryv1.Health_HEALTH_SERVING {
+				return
+			}
+			select {
+			case <-deadline:
+				t.Fatalf("release %s is never reported; the last report is %v", want, last)
+			case <-tick.C:
+			}
+		}
+	}
+	reports("1.0.0")
+	become(registryv1.Health_HEALTH_NOT_SERVING, "2.0.0")
+	become(registryv1.Health_HEALTH_SERVING, "2.0.0")
+	reports("2.0.0")
+	become(registryv1.Health_HEALTH_SERVING, "3.0.0")
+	reports("3.0.0")
 }
