@@ -21,23 +21,25 @@ fleet repair puts it right when it is asked to.
   fleet status                 once
   fleet status --watch         again every two seconds, until it is interrupted
   fleet status -o json         for programs; with --watch a line each time
+  fleet status --inspect       looks at more than what runs, where the platform can: on aws at what was changed by hand
   fleet status --exit-code     exits with 1 where a tenant is in trouble (critical), for scripts`
 
 // errTrouble is the exit of --exit-code.
 var errTrouble = fmt.Errorf("tenants are in trouble")
 
 func (a *app) statusCommand() *cobra.Command {
-	var watch, code bool
+	var watch, code, inspect bool
 	every := 2 * time.Second
 	c := &cobra.Command{Use: "status", Short: "Show how all tenants stand, those in trouble first", Long: statusHelp, Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error { return a.status(c.Context(), watch, code, every) }}
+		RunE: func(c *cobra.Command, _ []string) error { return a.status(c.Context(), watch, code, inspect, every) }}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again")
 	c.Flags().BoolVar(&code, "exit-code", false, "exit with 1 where a tenant is in trouble")
+	c.Flags().BoolVar(&inspect, "inspect", false, "look for what was changed by hand, which takes a minute or more")
 	c.Flags().DurationVar(&every, "every", every, "how often, with --watch")
 	return c
 }
 
-func (a *app) status(ctx context.Context, watch, code bool, every time.Duration) error {
+func (a *app) status(ctx context.Context, watch, code, inspect bool, every time.Duration) error {
 	if every < time.Second/10 {
 		return usageError{fmt.Errorf("--every is %s: it is 100ms or more", every)}
 	}
@@ -48,7 +50,7 @@ func (a *app) status(ctx context.Context, watch, code bool, every time.Duration)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		f, err := p.Standing(ctx)
+		f, err := p.Standing(ctx, inspect)
 		if err = a.page(f, err, watch); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/standing"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -48,7 +49,11 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 	}
 	switch t.GetState() {
 	case registryv1.TenantState_TENANT_STATE_ACTIVE:
-		return p.converge(ctx, conn, status)
+		changed, err := p.converge(ctx, conn, status)
+		if err != nil {
+			return changed, err
+		}
+		return p.mend(ctx, changed, status)
 	case registryv1.TenantState_TENANT_STATE_SUSPENDED:
 		tenantID, err := id.ParseTenant(t.GetId())
 		if err != nil {
@@ -61,4 +66,18 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 	default:
 		return false, fault.New(fault.FailedPrecondition, "%s was never made: plan it with fleet plan provision --tenant %s", t.GetSlug(), t.GetSlug())
 	}
+}
+
+// mend puts right, where the platform looks that far, what of the set was changed by hand beyond what runs.
+func (p *Plane) mend(ctx context.Context, changed bool, status *registryv1.TenantStatus) (bool, error) {
+	inspector, is := p.carrier().(platform.Inspector)
+	if !is {
+		return changed, nil
+	}
+	set, r, err := standing.SetOf(p.blueprint, status)
+	if err != nil {
+		return changed, err
+	}
+	err = p.step(&changed, set.Slug+": as its release has it", func() (bool, error) { return inspector.Mend(ctx, set, r) })
+	return changed, err
 }

@@ -9,8 +9,9 @@ import (
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
-// Standing is how all tenants of a plane that is up stand: what the registry, their sets and the platform say of them.
-func (p *Plane) Standing(ctx context.Context) (standing.Fleet, error) {
+// Standing is how all tenants of a plane that is up stand: what the registry, their sets and the platform say of them. inspect has a
+// platform that can look at more than what runs do so, which takes its time.
+func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, error) {
 	if !p.supervisor.Running(ctx) {
 		return standing.Fleet{}, p.whyNot(supervise.ErrNotRunning)
 	}
@@ -27,7 +28,8 @@ func (p *Plane) Standing(ctx context.Context) (standing.Fleet, error) {
 		return standing.Fleet{}, err
 	}
 	defer conn.Close()
-	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery})
+	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
+		Blueprint: p.blueprint, Inspect: inspect})
 }
 
 // Targets are the processes of the control plane that tell figures, and where.

@@ -177,3 +177,21 @@ type ComponentStatus struct {
 type Census interface {
 	Census(ctx context.Context) (map[string][]ComponentStatus, error)
 }
+
+// Inspector is a platform that can look at more of a set than whether it runs: at whom it lets in, and whether that is as the release has it.
+type Inspector interface {
+	// Inspect names what of a set was changed by hand. It changes nothing.
+	Inspect(ctx context.Context, s Set, r Release) ([]Difference, error)
+	// Mend puts right what it may, when it is asked to.
+	Mend(ctx context.Context, s Set, r Release) (changed bool, err error)
+}
+
+// Difference is something of a set that isn't as its release has it.
+type Difference struct {
+	// Resource is its name in what the set was made from.
+	Resource string
+	// Reason is a sentence.
+	Reason string
+	// Next is what to do where Mend may not; empty where it puts it right.
+	Next string
+}

@@ -1,6 +1,7 @@
 package standing
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,6 +45,10 @@ func drift(s Seen, t Tenant) []Finding {
 	reported(s, t, found)
 	if s.PlatformKnown {
 		platformHas(s, t, found)
+	}
+	for _, d := range s.Changed {
+		found("changed_by_hand", Critical, "", "%s", d.Reason)
+		out[len(out)-1].Next = cmp.Or(d.Next, repair)
 	}
 	return out
 }

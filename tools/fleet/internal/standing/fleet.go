@@ -12,6 +12,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/platform"
 )
@@ -58,6 +59,9 @@ type Source struct {
 	Own string
 	// BackupEvery is how often each set is backed up by itself; zero for never.
 	BackupEvery time.Duration
+	// Blueprint of tenants' sets. Inspect has a platform that can look for what was changed by hand do so.
+	Blueprint *blueprint.Blueprint
+	Inspect   bool
 }
 
 // Ask makes the page. It fails only where the registry can't be asked; a platform that can't be is told on the page.
@@ -97,9 +101,11 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	} else {
 		blind("the platform could not be asked what runs", errors.New("it can't count what it has"))
 	}
+	changed, failed := inspect(ctx, s, statuses)
+	f.Blind = append(f.Blind, failed...)
 	for _, status := range statuses {
 		id := status.GetTenant().GetId()
-		seen := Seen{Status: status, Figures: figures[id], Platform: census[id], PlatformKnown: known, Operation: operations[id],
+		seen := Seen{Status: status, Figures: figures[id], Platform: census[id], PlatformKnown: known, Changed: changed[id], Operation: operations[id],
 			Backups: saved[id], BackupsKnown: saves, BackupEvery: s.BackupEvery, Now: f.At}
 		delete(census, id)
 		if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED && len(seen.Platform) == 0 && seen.Operation == nil {

@@ -116,6 +116,8 @@ type Seen struct {
 	Platform []platform.ComponentStatus
 	// PlatformKnown says that the platform was asked.
 	PlatformKnown bool
+	// Changed is what of the set isn't as its release has it, where the platform looks at more than at what runs.
+	Changed []platform.Difference
 	// Operation is the unfinished one; nil for none.
 	Operation *registryv1.Operation
 	// Backups of the set, meaningless where BackupsKnown is false; one is made every BackupEvery, zero for never.

@@ -111,6 +111,9 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 			state(registryv1.TenantState_TENANT_STATE_SUSPENDED)(s)
 			s.Platform = nil
 		}, nil, standing.Well, ""},
+		{"drift: changed by hand", func(s *standing.Seen) {
+			s.Changed = []platform.Difference{{Resource: "AuditTaskRole", Reason: "the boundary of role audit is none", Next: "as an administrator"}, {Resource: "Key", Reason: "its policy was changed"}}
+		}, []string{"changed_by_hand", "changed_by_hand"}, standing.Critical, "the boundary of role audit is none"},
 		{"drift: active without a set", func(s *standing.Seen) { s.Status.ServiceSet = nil }, []string{"no_set"}, standing.Critical, "no set"},
 		{"the platform can't be asked", func(s *standing.Seen) { s.Platform, s.PlatformKnown = nil, false }, nil, standing.Well, ""},
 		{"on its way, when nothing is drift", func(s *standing.Seen) {

@@ -65,8 +65,8 @@ func (s *set) provisioner() []statement {
 	roles := []string{p.iam("role/" + string(blueprint.ScopeTenant) + "/*")}
 	return []statement{
 		allow("Stacks", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
-			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:UpdateTerminationProtection",
-			"cloudformation:DeleteStack", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackDriftDetectionStatus", "cloudformation:DescribeStackResourceDrifts"},
+			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:UpdateTerminationProtection",
+			"cloudformation:DeleteStack", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackResourceDrifts"},
 			[]string{p.arn("cloudformation", "stack/"+p.cluster()+"-tnt-*/*")}),
 		// What a stack is made by, which CloudFormation reads as who asked it to.
 		allow("Templates", []string{"s3:PutObject", "s3:GetObject"}, []string{bucketARN(p.Templates()) + "/" + p.cluster() + "-tnt-*"}),
@@ -101,6 +101,6 @@ func (s *set) provisioner() []statement {
 			"servicediscovery:DeleteNamespace", "servicediscovery:DeleteService", "servicediscovery:TagResource"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
 		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters",
 			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups",
-			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota", "ecr:GetAuthorizationToken"}, []string{"*"}),
+			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota", "ecr:GetAuthorizationToken"}, []string{"*"}),
 	}
 }

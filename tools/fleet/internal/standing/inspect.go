@@ -1,0 +1,68 @@
+package standing
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// inspected is how many sets are looked at at once: platforms bound how often they are asked.
+const inspected = 4
+
+// inspect has the platform look at every active set, and answers what it found by tenant, and what it could not look at, a sentence each.
+func inspect(ctx context.Context, s Source, statuses []*registryv1.TenantStatus) (found map[string][]platform.Difference, failed []string) {
+	if !s.Inspect {
+		return nil, nil
+	}
+	inspector, is := s.Platform.(platform.Inspector)
+	if !is {
+		return nil, []string{fmt.Sprintf("platform %s was not looked at for what was changed by hand: it has nothing but what runs", s.Platform.Name())}
+	}
+	found = map[string][]platform.Difference{}
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(inspected)
+	for _, status := range statuses {
+		if status.GetTenant().GetState() != registryv1.TenantState_TENANT_STATE_ACTIVE || status.GetServiceSet() == nil {
+			continue
+		}
+		g.Go(func() error {
+			set, r, err := SetOf(s.Blueprint, status)
+			var differences []platform.Difference
+			if err == nil {
+				differences, err = inspector.Inspect(ctx, set, r)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found[status.GetTenant().GetId()] = differences
+			if err != nil {
+				failed = append(failed, fmt.Sprintf("the set of %s could not be looked at: %s", status.GetTenant().GetSlug(), fault.FromRPC(err)))
+			}
+			return nil // what can't be looked at is told on the page
+		})
+	}
+	_ = g.Wait()
+	slices.Sort(failed)
+	return found, failed
+}
+
+// SetOf is a tenant's set and its release, as the registry has them.
+func SetOf(b *blueprint.Blueprint, status *registryv1.TenantStatus) (platform.Set, platform.Release, error) {
+	t := status.GetTenant()
+	tenant, err := id.ParseTenant(t.GetId())
+	if err != nil {
+		return platform.Set{}, platform.Release{}, err
+	}
+	r, err := platform.ParseRelease(status.GetServiceSet().GetRelease())
+	return platform.Set{Blueprint: b, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier()}, r, err
+}
