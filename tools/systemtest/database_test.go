@@ -151,13 +151,14 @@ func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 // Row D34.
 func TestRoleOfAServiceCanDoItsWorkAndNothingElse(t *testing.T) {
 	t.Parallel()
+	tried := 0
 	for role, own := range acme().roles(t) {
 		conn := dial(t, own)
 		schema := strings.TrimSuffix(role, "_tenant")
 		if role == "worker" {
 			schema = "queue"
 		}
-		forbidden(t, role, conn,
+		tried += forbidden(t, role, conn,
 			"CREATE TABLE public.mine (a int)", "CREATE TABLE "+schema+".mine (a int)", "CREATE TEMP TABLE mine (a int)", "CREATE SCHEMA mine",
 			"CREATE FUNCTION "+schema+".f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE EXTENSION dblink", "CREATE ROLE mine",
 			"ALTER ROLE CURRENT_USER BYPASSRLS", "ALTER ROLE CURRENT_USER SUPERUSER", "ALTER DATABASE "+quoted(acme().id)+" SET row_security = off",
@@ -168,18 +169,20 @@ func TestRoleOfAServiceCanDoItsWorkAndNothingElse(t *testing.T) {
 		)
 		// These don't run in a transaction.
 		for _, sql := range []string{"CREATE DATABASE mine", "ALTER SYSTEM SET log_statement = 'all'"} {
+			tried++
 			if _, err := conn.Exec(t.Context(), sql); denied(err) != nil {
 				t.Errorf("%s: %s: %v", role, sql, err)
 			}
 		}
 		for _, table := range column(t, conn, `SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
 			WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1`) {
-			forbidden(t, role, conn, "ALTER TABLE "+table+" DISABLE ROW LEVEL SECURITY", "DROP TABLE "+table)
+			tried += forbidden(t, role, conn, "ALTER TABLE "+table+" DISABLE ROW LEVEL SECURITY", "DROP TABLE "+table)
 			if owner, _, _ := strings.Cut(table, "."); slices.Contains([]string{"iam", "integrations", "discovery"}, owner) && owner != schema {
-				forbidden(t, role, conn, "SELECT FROM "+table, "INSERT INTO "+table+" SELECT", "DELETE FROM "+table)
+				tried += forbidden(t, role, conn, "SELECT FROM "+table, "INSERT INTO "+table+" SELECT", "DELETE FROM "+table)
 			}
 		}
 	}
+	t.Attr("row", fmt.Sprint("D34 ", tried))
 }
 
 // Row D38. A lock in the way is a query that would run for minutes, to whoever asks: calls end when their callers' time is up, more of
@@ -199,7 +202,7 @@ func TestQueryThatWouldRunForMinutesEndsWithItsCall(t *testing.T) {
 	}
 	const patience, calls = 500 * time.Millisecond, 24
 	// Far below the ten seconds that the role itself waits for a lock.
-	const bound = 5 * time.Second
+	const bound = 8 * time.Second
 	var all []*visitor
 	for len(all) < calls {
 		for _, d := range doors() {

@@ -93,8 +93,8 @@ func denied(err error) error {
 	return nil
 }
 
-// forbidden runs statements that each have to be denied, none of which may take effect.
-func forbidden(t *testing.T, role string, conn *pgx.Conn, statements ...string) {
+// forbidden runs statements that each have to be denied, none of which may take effect, and answers how many.
+func forbidden(t *testing.T, role string, conn *pgx.Conn, statements ...string) (tried int) {
 	t.Helper()
 	for _, sql := range statements {
 		tx, err := conn.Begin(t.Context())
@@ -109,6 +109,7 @@ func forbidden(t *testing.T, role string, conn *pgx.Conn, statements ...string) 
 			t.Fatal(err)
 		}
 	}
+	return len(statements)
 }
 
 // Row A53.
