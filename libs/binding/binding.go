@@ -125,6 +125,9 @@ func keyID(v note.Verifier) string { return fmt.Sprintf("%s+%08x", v.Name(), v.K
 // Tenant is whose resources they are; zero for the plane's own.
 func (o *Owner) Tenant() id.Tenant { return o.tenant }
 
+// Plane is the plane that the resources are in.
+func (o *Owner) Plane() string { return o.plane }
+
 // Hold remembers a resource that was opened, for Prove.
 func (o *Owner) Hold(r Resource) {
 	o.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"a3os.app/libs/awssession"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/services/audit"
@@ -79,6 +80,10 @@ func run(ctx context.Context, args, environ []string) int {
 	start, ok := roles[args[0]]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "accessos: there is no role %q: it is one of %s\n", args[0], names)
+		return exitUsage
+	}
+	if err := awssession.RefuseKeys(environ); err != nil {
+		fmt.Fprintf(os.Stderr, "accessos: %v\n", err)
 		return exitUsage
 	}
 	if err := publicRoots(); err != nil {

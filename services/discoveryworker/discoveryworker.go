@@ -11,13 +11,12 @@ import (
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
-	"a3os.app/libs/blob"
 	"a3os.app/libs/config"
 	"a3os.app/libs/pg"
+	"a3os.app/libs/place"
 	"a3os.app/libs/queue"
 	queuepg "a3os.app/libs/queue/postgres"
 	"a3os.app/libs/rpc"
-	"a3os.app/libs/secret"
 	"a3os.app/libs/set"
 	"a3os.app/services/discoveryworker/internal/connector/all"
 	"a3os.app/services/discoveryworker/internal/egress"
@@ -36,9 +35,9 @@ type Config struct {
 	Set              set.Config    `envPrefix:""`
 	QueueURL         config.Secret `env:"QUEUE_URL" desc:"connection string of role worker, which reaches the queue and nothing else"`
 	EnvelopeKeys     string        `env:"ENVELOPE_KEYS" desc:"public keys that envelopes are verified with"`
-	SecretDir        string        `env:"SECRET_DIR" desc:"directory of the tenant's secrets"`
+	SecretDir        string        `env:"SECRET_DIR" desc:"directory of the tenant's secrets, or their place at AWS: secretsmanager://tenant/tnt_…/store/secrets"`
 	SecretPrivateKey config.Secret `env:"SECRET_PRIVATE_KEY" desc:"key that opens the tenant's secrets"`
-	BlobDir          string        `env:"BLOB_DIR" desc:"directory of the tenant's objects"`
+	BlobDir          string        `env:"BLOB_DIR" desc:"directory of the tenant's objects, or their place at AWS: s3://bucket/tnt_…"`
 	AllowUnix        bool          `env:"ALLOW_UNIX" envDefault:"false" desc:"the tenant may read the machine of the plane"`
 	MachineSocket    string        `env:"MACHINE_SOCKET" envDefault:"" desc:"socket of the machine reader, where the platform keeps one"`
 	AllowAddresses   []string      `env:"ALLOW_ADDRESSES" envDefault:"" desc:"addresses on this machine that integrations may reach, as 127.0.0.1:5433"`
@@ -66,12 +65,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := jobs.Await(ctx); err != nil {
 		return err
 	}
-	secrets, err := secret.OpenLocalReader(cfg.SecretDir, owner, cfg.SecretPrivateKey)
+	secrets, err := place.SecretReader(ctx, cfg.SecretDir, owner, cfg.SecretPrivateKey)
 	if err != nil {
 		return err
 	}
 	defer secrets.Close()
-	content, err := blob.OpenLocalReader(cfg.BlobDir, owner)
+	content, err := place.BlobReader(ctx, cfg.BlobDir, owner)
 	if err != nil {
 		return err
 	}

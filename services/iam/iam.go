@@ -14,6 +14,7 @@ import (
 	"a3os.app/libs/config"
 	"a3os.app/libs/page"
 	"a3os.app/libs/pg"
+	"a3os.app/libs/place"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/set"
 	"a3os.app/libs/workload"
@@ -37,6 +38,7 @@ type Config struct {
 	TenantDatabaseURL config.Secret `env:"TENANT_DATABASE_URL" desc:"connection string of role_iam_tenant, which spans workspaces"`
 	TenantSlug        string        `env:"TENANT_SLUG" desc:"slug of the tenant, as in its URL"`
 	KEK               config.Secret `env:"KEK" desc:"key that signing keys rest under: 32 bytes in base64, or a Tink keyset"`
+	KMSKey            []string      `env:"KMS_KEY" envDefault:"" desc:"keys of AWS KMS that signing keys rest under instead, awskms://arn:…, the one that seals first"`
 	Intermediate      string        `env:"INTERMEDIATE" desc:"file with the tenant's issuing intermediate, certificate and key"`
 	BootstrapEmail    string        `env:"BOOTSTRAP_ADMIN_EMAIL" envDefault:"" desc:"address of the tenant's first admin"`
 	BootstrapCodeHash string        `env:"BOOTSTRAP_CODE_HASH" envDefault:"" desc:"SHA-256 in hex of the first admin's setup code"`
@@ -63,11 +65,15 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	outer, err := place.Keys(ctx, cfg.KMSKey, owner, "signing-keys")
+	if err != nil {
+		return fmt.Errorf("A3_KMS_KEY: %w", err)
+	}
 	// What follows writes, so it is proven first that it is written where it belongs.
 	if err := owner.Prove(ctx); err != nil {
 		return err
 	}
-	keys, err := keyring.Open(ctx, tenantDB, cfg.Set.Tenant, kek, time.Now)
+	keys, err := keyring.Open(ctx, tenantDB, cfg.Set.Tenant, kek.Under(outer...), time.Now)
 	if err != nil {
 		return err
 	}

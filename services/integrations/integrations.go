@@ -8,13 +8,12 @@ import (
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
 
-	"a3os.app/libs/blob"
 	"a3os.app/libs/config"
 	"a3os.app/libs/page"
 	"a3os.app/libs/pg"
+	"a3os.app/libs/place"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/rpc"
-	"a3os.app/libs/secret"
 	"a3os.app/libs/set"
 	"a3os.app/services/integrations/internal/server"
 )
@@ -33,9 +32,9 @@ type Config struct {
 	TenantDatabaseURL config.Secret `env:"TENANT_DATABASE_URL" desc:"connection string of role integrations_tenant, which claims what is due"`
 	PageKey           config.Secret `env:"PAGE_KEY" desc:"secret that page tokens are sealed with, 16 bytes or more"`
 	EnvelopeKeys      string        `env:"ENVELOPE_KEYS" desc:"public keys that envelopes are verified with"`
-	SecretDir         string        `env:"SECRET_DIR" desc:"directory of the tenant's secrets"`
+	SecretDir         string        `env:"SECRET_DIR" desc:"directory of the tenant's secrets, or their place at AWS: secretsmanager://tenant/tnt_…/store/secrets"`
 	SecretPublicKey   string        `env:"SECRET_PUBLIC_KEY" desc:"key that secrets are sealed to; only discovery-worker can open them"`
-	BlobDir           string        `env:"BLOB_DIR" desc:"directory of the tenant's objects"`
+	BlobDir           string        `env:"BLOB_DIR" desc:"directory of the tenant's objects, or their place at AWS: s3://bucket/tnt_…"`
 	AllowUnix         bool          `env:"ALLOW_UNIX" envDefault:"false" desc:"the tenant may read the machine of the plane"`
 }
 
@@ -64,12 +63,12 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	secrets, err := secret.OpenLocalWriter(cfg.SecretDir, owner, cfg.SecretPublicKey)
+	secrets, err := place.SecretWriter(ctx, cfg.SecretDir, owner, cfg.SecretPublicKey)
 	if err != nil {
 		return err
 	}
 	defer secrets.Close()
-	content, err := blob.OpenLocalWriter(cfg.BlobDir, owner, mostContent)
+	content, err := place.BlobWriter(ctx, cfg.BlobDir, owner, mostContent)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ const (
 	markName = "MARK"
 	// setting is the variable by which every role is told of the store.
 	setting = "A3_BLOB_DIR"
+	// Scheme begins a place.
+	Scheme = "s3://"
 )
 
 // place is a store.

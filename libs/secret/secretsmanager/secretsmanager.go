@@ -31,7 +31,8 @@ const (
 	markName = "MARK"
 	// setting is the variable by which every role is told of the store.
 	setting = "A3_SECRET_DIR"
-	scheme  = "secretsmanager://"
+	// Scheme begins a place.
+	Scheme = "secretsmanager://"
 )
 
 // place is a store.
@@ -45,10 +46,10 @@ type place struct {
 }
 
 func at(cfg aws.Config, where string, tenant id.Tenant) (*place, error) {
-	path, query, _ := strings.Cut(strings.TrimPrefix(where, scheme), "?")
+	path, query, _ := strings.Cut(strings.TrimPrefix(where, Scheme), "?")
 	values, err := url.ParseQuery(query)
-	if err != nil || tenant.IsZero() || !strings.HasPrefix(where, scheme) || !strings.HasPrefix(path, "tenant/"+tenant.String()+"/") || strings.Contains(path, "..") {
-		return nil, fmt.Errorf("%q is not the place of the secrets of %s: it is %stenant/%s/store/secrets: check %s", where, tenant, scheme, tenant, setting)
+	if err != nil || tenant.IsZero() || !strings.HasPrefix(where, Scheme) || !strings.HasPrefix(path, "tenant/"+tenant.String()+"/") || strings.Contains(path, "..") {
+		return nil, fmt.Errorf("%q is not the place of the secrets of %s: it is %stenant/%s/store/secrets: check %s", where, tenant, Scheme, tenant, setting)
 	}
 	return &place{client: secretsmanager.NewFromConfig(cfg), tenant: tenant, root: strings.TrimSuffix(path, "/") + "/", key: values.Get("key")}, nil
 }

@@ -5,6 +5,7 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -23,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/libs/authn"
+	"a3os.app/libs/awskms"
 	"a3os.app/libs/id"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/record"
@@ -64,6 +66,13 @@ type state struct {
 	signer Signer
 	public map[string]authn.Key
 	set    jose.JSONWebKeySet
+	// opened are the private halves by id, with what each was opened from.
+	opened map[string]opened
+}
+
+type opened struct {
+	Signer
+	sealed []byte
 }
 
 // Open reads the keys, and makes the first ones where there are none. db is role_iam_tenant's.
@@ -197,7 +206,7 @@ func (r *Ring) add(ctx context.Context, q *store.Queries, state string, activate
 	if err != nil {
 		return fmt.Errorf("encode the signing key: %w", err)
 	}
-	sealed, err := r.kek.Encrypt(raw, r.bound(kid))
+	sealed, err := r.kek.EncryptWithContext(ctx, raw, r.bound(kid))
 	if err != nil {
 		return fmt.Errorf("seal the signing key: %w", err)
 	}
@@ -210,19 +219,20 @@ func (r *Ring) bound(kid string) []byte {
 }
 
 func (r *Ring) read(ctx context.Context, q *store.Queries, rows []store.SigningKey) (*state, error) {
-	s := &state{public: map[string]authn.Key{}}
+	s := &state{public: map[string]authn.Key{}, opened: map[string]opened{}}
 	for _, row := range rows {
 		public, err := ParsePublic(row.PublicKey)
 		if err != nil {
 			return nil, fmt.Errorf("read signing key %s: %w", row.Kid, err)
 		}
 		if row.State != "previous" { // which signs no more: its private half is of no use to anybody
-			signer, err := r.open(ctx, q, row, public)
+			o, err := r.open(ctx, q, row, public)
 			if err != nil {
 				return nil, err
 			}
+			s.opened[row.Kid] = o
 			if row.State == "current" {
-				s.signer = signer
+				s.signer = o.Signer
 			}
 		}
 		s.public[row.Kid] = authn.Key{Algorithm: Algorithm, Public: public}
@@ -234,30 +244,40 @@ func (r *Ring) read(ctx context.Context, q *store.Queries, rows []store.SigningK
 	return s, nil
 }
 
-// open opens a key, and seals it again where that was done under an earlier key-encryption key.
-func (r *Ring) open(ctx context.Context, q *store.Queries, row store.SigningKey, public *ecdsa.PublicKey) (Signer, error) {
-	raw, old, err := r.kek.open(row.Sealed, r.bound(row.Kid))
+// open opens a key, and seals it again where that was done under an earlier key-encryption key. What it opened before it doesn't open again:
+// a key service is asked when something is new, and not whenever somebody looks.
+func (r *Ring) open(ctx context.Context, q *store.Queries, row store.SigningKey, public *ecdsa.PublicKey) (opened, error) {
+	if held := r.state.Load(); held != nil {
+		if o, is := held.opened[row.Kid]; is && bytes.Equal(o.sealed, row.Sealed) && o.Key.PublicKey.Equal(public) {
+			return o, nil
+		}
+	}
+	raw, old, err := r.kek.open(ctx, row.Sealed, r.bound(row.Kid))
+	if errors.Is(err, awskms.ErrNotUnder) {
+		return opened{}, fmt.Errorf("signing key %s does not open with this key-encryption key, or belongs to another tenant: check A3_KEK and A3_KMS_KEY", row.Kid)
+	}
 	if err != nil {
-		return Signer{}, fmt.Errorf("signing key %s does not open with this key-encryption key, or belongs to another tenant: check A3_KEK", row.Kid)
+		return opened{}, fmt.Errorf("open signing key %s: %w: check A3_KMS_KEY, and what this role may", row.Kid, err)
 	}
 	if old {
-		sealed, err := r.kek.Encrypt(raw, r.bound(row.Kid))
+		sealed, err := r.kek.EncryptWithContext(ctx, raw, r.bound(row.Kid))
 		if err != nil {
-			return Signer{}, fmt.Errorf("seal the signing key again: %w", err)
+			return opened{}, fmt.Errorf("seal the signing key again: %w", err)
 		}
+		row.Sealed = sealed
 		if err := q.SealAgain(ctx, store.SealAgainParams{Kid: row.Kid, Sealed: sealed}); err != nil {
-			return Signer{}, fmt.Errorf("seal the signing key again: %w", err)
+			return opened{}, fmt.Errorf("seal the signing key again: %w", err)
 		}
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(raw)
 	if err != nil {
-		return Signer{}, fmt.Errorf("read signing key %s: %w", row.Kid, err)
+		return opened{}, fmt.Errorf("read signing key %s: %w", row.Kid, err)
 	}
 	key, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok || !key.PublicKey.Equal(public) {
-		return Signer{}, fmt.Errorf("signing key %s is not the one that is published under its id", row.Kid)
+		return opened{}, fmt.Errorf("signing key %s is not the one that is published under its id", row.Kid)
 	}
-	return Signer{KeyID: row.Kid, Key: key}, nil
+	return opened{Signer{KeyID: row.Kid, Key: key}, row.Sealed}, nil
 }
 
 // ParsePublic reads SubjectPublicKeyInfo, DER. It fails for anything but ECDSA P-256.

@@ -135,11 +135,11 @@ func TestKeyEncryptionKeyIsReadInBothForms(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		sealed, err := c.Encrypt([]byte("x"), nil)
+		sealed, err := c.EncryptWithContext(t.Context(), []byte("x"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.Decrypt(sealed, nil); err != nil || string(got) != "x" {
+		if got, err := c.DecryptWithContext(t.Context(), sealed, nil); err != nil || string(got) != "x" {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
