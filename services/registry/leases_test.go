@@ -184,6 +184,7 @@ func TestProvisionerOfATenantReachesThatTenantAlone(t *testing.T) {
 	wantKind(t, state(globex, proof(other)), fault.NotFound, "the state of another tenant")
 	wantKind(t, state(globex, proof(mine)), fault.NotFound, "the state of another tenant under its own lease")
 	wantKind(t, state(acme, proof(other)), fault.NotFound, "its own state under another tenant's lease")
+	wantKind(t, state(globex, nil), fault.NotFound, "whether another tenant is there at all")
 	// iam holds an intermediate of the tenant's authority, so a taken-over one can sign itself this name: without the token of a lease,
 	// which only the operator's process and its child have, it changes nothing.
 	wantReason(t, state(acme, nil), "LEASE_LOST", "its own state under no lease")

@@ -1,0 +1,26 @@
+package main
+
+// delegates takes the doors of the process out that works on one tenant: the kernel's, the supervisor's, the registry's. Each is to hold
+// when a bug has that process take another tenant for its own.
+func delegates() []mutation {
+	const confine, token, registry = "tools/fleet/internal/operate/confine_linux.go", "tools/fleet/internal/supervise/token.go", "services/registry/internal/server/"
+	kernel := these("tools", "./fleet/internal/operate", "TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel")
+	supervisor := these("tools", "./fleet/internal/supervise", "TestToken|TestControlSocketAnswersNobody")
+	provisioner := these("services", "./registry", "TestProvisionerOfATenantReachesThatTenantAlone|TestOfTwoOperators|TestStepsGoInOrder")
+	return []mutation{
+		one("the files of the process that works on a tenant", confine, "landlock.RWFiles(\"/dev/null\")", "landlock.RWDirs(\"/\")", kernel),
+		one("the ports of the process that works on a tenant", confine, "	for _, port := range d.Ports {", "	for port := range ^uint16(0) {", kernel),
+		one("the group of a supervisor's token", token, "	if c.all || c.Group != \"\" && group == c.Group && strings.HasPrefix(unit, c.Group+\"/\") {", "	if c.all || c.Group != \"\" && group != unit {", supervisor),
+		one("the name of a unit in the group of a token", token, " && strings.HasPrefix(unit, c.Group+\"/\") {", " && unit != \"\" && !strings.HasPrefix(unit, \"/\") {", supervisor),
+		one("the signature of a supervisor's token", token, "	if !ok || subtle.ConstantTimeCompare([]byte(mac), []byte(sign(key, said))) != 1 {", "	if !ok || subtle.ConstantTimeCompare([]byte(mac), []byte(sign(key, said))) > 1 {", supervisor),
+		one("the end of a supervisor's token", token, "!now.Before(until) {", "until.IsZero() && now.IsZero() {", supervisor),
+		one("the users that a token may start units as", token, "id == 0 || !slices.Contains(c.Users, id)", "id == 0 && !slices.Contains(c.Users, id)", supervisor),
+		one("the programs that a token may start", token, "	case !below(u.Path, c.Programs):", "	case u.Path == \"\":", supervisor),
+		one("the logs that a token's units may write", token, "	case u.Log != filepath.Clean(u.Log) || filepath.Dir(u.Log) != c.Logs:", "	case u.Log == filepath.Dir(u.Log):", supervisor),
+		one("the tenant of a provisioner, at tenants", registry+"writes.go", "	if !ch.tenant.IsZero() && ch.tenant != tenant {", "	if !ch.tenant.IsZero() && tenant.IsZero() {", provisioner),
+		one("the tenant of a provisioner, at operations", registry+"lease.go", "	if !ch.tenant.IsZero() && ch.tenant != row.Operation.TenantID {", "	if !ch.tenant.IsZero() && row.Operation.TenantID.IsZero() {", provisioner),
+		one("the lease that a provisioner works under", registry+"writes.go", "	if !ch.tenant.IsZero() {\n		return nil, errLeaseLost.With", "	if !ch.tenant.IsZero() && lease != nil {\n		return nil, errLeaseLost.With", provisioner),
+		one("the authority that is the operator's to put", registry+"writes.go", "!ch.tenant.IsZero() && set.GetCaCertificatesPem() != ", "ch.tenant.IsZero() && set.GetCaCertificatesPem() == \"\" && \"\" != ", provisioner),
+		one("the secret of a lease", registry+"lease.go", "	if subtle.ConstantTimeCompare(sum[:], row.Operation.LeaseTokenHash) != 1 {", "	if subtle.ConstantTimeCompare(sum[:], row.Operation.LeaseTokenHash) > 1 {", provisioner),
+	}
+}
