@@ -74,6 +74,12 @@ func measurements() []measurement {
 			}
 			return tenancy.MeasureRollout(ctx, tenancy.Config{Root: o.root, Rounds: figure.Rounds, Tenants: tenants})
 		}},
+		{"neighbour", func(ctx context.Context, o options) (figure.Figure, error) {
+			return measureNeighbour(ctx, o, "database")
+		}},
+		{"neighbour-dedicated", func(ctx context.Context, o options) (figure.Figure, error) {
+			return measureNeighbour(ctx, o, "dedicated")
+		}},
 		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
 			return revocation.Measure(ctx, revocation.Config{Root: o.root, Rounds: figure.Rounds})
 		}},
@@ -105,8 +111,27 @@ func New() *cobra.Command {
 	f.StringSliceVar(&o.only, "only", nil, "measure these alone: "+strings.Join(names(), ", "))
 	f.IntVar(&o.rounds, "rounds", 30, "how often each side is measured, at least 10")
 	f.IntVar(&o.calls, "calls", 4000, "calls a round and side")
-	c.AddCommand(newServe())
+	c.AddCommand(newServe(), newFlood())
 	return c
+}
+
+// measureNeighbour measures with a neighbour of a tier. The figure has a bound where the neighbour has a server of its own.
+func measureNeighbour(ctx context.Context, o options, tier string) (figure.Figure, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return figure.Figure{}, err
+	}
+	return tenancy.MeasureNeighbour(ctx, tenancy.Config{Root: o.root, Rounds: figure.Rounds, Flood: []string{self, "flood"}}, tier)
+}
+
+func newFlood() *cobra.Command {
+	const places = 3
+	return &cobra.Command{
+		Use: "flood URL CA ADDRESS", Short: "Send a tenant a hundred times its share", Hidden: true, Args: cobra.ExactArgs(places),
+		RunE: func(c *cobra.Command, args []string) error {
+			return tenancy.Flood(c.Context(), args[0], args[1], args[2], c.InOrStdin(), c.OutOrStdout())
+		},
+	}
 }
 
 func newServe() *cobra.Command {

@@ -1,5 +1,5 @@
-// Package tenancy measures what changes of tenants cost: how long a new one takes until it answers its first admin, and a rollout over
-// many, each beside the least that anybody would have to do for it. It promises a plane of its own, that both sides are measured in turn,
+// Package tenancy measures what tenants cost: how long a new one takes until it answers its first admin, and a rollout over many, each beside
+// the least that anybody would have to do for it; and what one that floods costs its neighbour. It promises a plane of its own, that both sides are measured in turn,
 // and that what was created answers and what was rolled out says so itself.
 package tenancy
 
@@ -23,6 +23,8 @@ type Config struct {
 	Rounds int
 	// Tenants of a rollout.
 	Tenants int
+	// Flood is the command of the process that runs Flood, to which it adds where.
+	Flood []string
 }
 
 // processes of a set.
@@ -64,9 +66,9 @@ func MeasureCreate(ctx context.Context, cfg Config) (f figure.Figure, err error)
 }
 
 // create makes a tenant and has its first admin ask who they are.
-func (p *plane) create(ctx context.Context, slug string) (time.Duration, error) {
+func (p *plane) create(ctx context.Context, slug string, flags ...string) (time.Duration, error) {
 	began := time.Now()
-	said, err := p.run(ctx, "fleet", "tenant", "create", slug)
+	said, err := p.run(ctx, "fleet", append([]string{"tenant", "create", slug}, flags...)...)
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,246 @@
+package tenancy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+
+	"a3os.app/tools/bench/internal/figure"
+)
+
+const (
+	// share is what a tenant's neighbour sends each second, times what it floods with, and asked how often it is asked in a round.
+	share = 20
+	times = 100
+	asked = 100
+)
+
+// MeasureNeighbour answers the figure of a tenant whose neighbour, of one tier or the other, sends a hundred times its own share.
+func MeasureNeighbour(ctx context.Context, cfg Config, tier string) (f figure.Figure, err error) {
+	f = figure.Figure{
+		Name: "a tenant's p99 while its neighbour of tier " + tier + " sends a hundred times its share ÷ without", Unit: "ms",
+		Measured: figure.Series{What: "p99 with the flood"}, Against: figure.Series{What: "p99 without"},
+		Bound: figure.Bound{AtMost: 1.2},
+	}
+	if tier != "dedicated" {
+		// Who shares a server is promised no figure, which is shown: this one says that the neighbour does not queue behind the flood.
+		f.Bound.AtMost = 20
+	}
+	p, err := newPlane(ctx, cfg.Root)
+	if err != nil {
+		return f, err
+	}
+	defer func() { err = errors.Join(err, p.close(context.WithoutCancel(ctx))) }()
+	quiet, err := p.caller(ctx, "quiet", "database")
+	if err != nil {
+		return f, err
+	}
+	loud, err := p.caller(ctx, "loud", tier)
+	if err != nil {
+		return f, err
+	}
+	var measured, against []float64
+	sent, took := 0, time.Duration(0)
+	for range cfg.Rounds {
+		without, err := quiet.ninetyNinth(ctx)
+		if err != nil {
+			return f, err
+		}
+		began := time.Now()
+		stop, err := loud.flood(ctx, cfg.Flood)
+		if err != nil {
+			return f, err
+		}
+		with, err := quiet.ninetyNinth(ctx)
+		n, stopped := stop()
+		if err := errors.Join(err, stopped); err != nil {
+			return f, err
+		}
+		sent, took = sent+n, took+time.Since(began)
+		measured, against = append(measured, with), append(against, without)
+	}
+	f.Note = fmt.Sprintf("platform local; the tenant asks %d times a second who it is, its neighbour was answered %.0f times a second of %d that it would have been, by a process of the lowest priority that stands for callers elsewhere; none of the tenant's own calls failed",
+		share, float64(sent)/took.Seconds(), share*times)
+	return f, f.Fill(measured, against)
+}
+
+// caller asks a tenant of a plane who it is.
+type caller struct {
+	URL, Token, CA, Dial string
+
+	client *http.Client
+}
+
+// caller makes a tenant, and its first admin a caller.
+func (p *plane) caller(ctx context.Context, slug, tier string) (*caller, error) {
+	if _, err := p.create(ctx, slug, "--tier", tier); err != nil {
+		return nil, err
+	}
+	token, err := p.run(ctx, "a3", "--profile", slug, "token")
+	if err != nil {
+		return nil, err
+	}
+	c := &caller{URL: fmt.Sprintf("https://%s.localhost:%s%s", slug, p.port, iamv1connect.IdentityServiceGetSelfProcedure), Token: strings.TrimSpace(token),
+		CA: filepath.Join(p.home, "web", "ca.pem"), Dial: net.JoinHostPort("127.0.0.1", p.port)}
+	return c, c.open()
+}
+
+func (c *caller) open() error {
+	text, err := os.ReadFile(c.CA)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	c.client = &http.Client{Transport: &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13},
+		DialTLSContext: func(ctx context.Context, network, _ string, cfg *tls.Config) (net.Conn, error) {
+			return (&tls.Dialer{Config: cfg}).DialContext(ctx, network, c.Dial)
+		}}}
+	return nil
+}
+
+// ask asks once, and answers the status.
+func (c *caller) ask(ctx context.Context) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, strings.NewReader("{}"))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+c.Token)
+	res, err := c.client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return res.StatusCode, errors.Join(err, res.Body.Close())
+}
+
+// ninetyNinth is the 99th percentile, in milliseconds, of calls that begin at their times whether or not those before were answered: the second
+// slowest of a hundred. One that fails is a failure of all.
+func (c *caller) ninetyNinth(ctx context.Context) (float64, error) {
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	var latencies []float64
+	var failed error
+	tick := time.NewTicker(time.Second / share)
+	defer tick.Stop()
+	for range asked {
+		<-tick.C
+		calls.Go(func() {
+			began := time.Now()
+			status, err := c.ask(ctx)
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("the tenant is answered %d", status)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			latencies, failed = append(latencies, float64(time.Since(began).Microseconds())/1000), errors.Join(failed, err)
+		})
+	}
+	calls.Wait()
+	slices.Sort(latencies)
+	return latencies[asked-2], failed
+}
+
+// flood starts a process that floods until stop is called, which says how often it was answered.
+func (c *caller) flood(ctx context.Context, command []string) (stop func() (int, error), err error) {
+	cmd := exec.CommandContext(ctx, command[0], append(slices.Clone(command[1:]), c.URL, c.CA, c.Dial)...) //nolint:gosec // it is this program
+	cmd.Env = []string{tokenVariable + "=" + c.Token}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(out)
+	// It floods from its first line on.
+	lines.Scan()
+	return func() (int, error) {
+		err := in.Close()
+		lines.Scan()
+		n, wrong := strconv.Atoi(lines.Text())
+		return n, errors.Join(err, wrong, cmd.Wait())
+	}, nil
+}
+
+const tokenVariable = "BENCH_FLOOD_TOKEN"
+
+// Flood is the life of the process that floods: it begins calls at their times until its input ends, and says how many were answered, with
+// what was asked for or with a refusal. At most so many are in flight that what isn't answered doesn't pile up here.
+func Flood(ctx context.Context, url, ca, dial string, in io.Reader, out io.Writer) error {
+	const most, lowest = 256, 19
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, lowest); err != nil {
+		return fmt.Errorf("take the lowest priority: %w", err)
+	}
+	c := &caller{URL: url, Token: os.Getenv(tokenVariable), CA: ca, Dial: dial}
+	if err := c.open(); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, in)
+		stop()
+	}()
+	var calls sync.WaitGroup
+	var mu sync.Mutex
+	answered, places := 0, make(chan struct{}, most)
+	var failed error
+	tick := time.NewTicker(time.Second / share)
+	defer tick.Stop()
+	fmt.Fprintln(out, "flooding")
+	for ctx.Err() == nil {
+		for range times {
+			select {
+			case places <- struct{}{}:
+			default:
+				continue
+			}
+			calls.Go(func() {
+				defer func() { <-places }()
+				status, err := c.ask(ctx)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil && (status == http.StatusOK || status == http.StatusTooManyRequests):
+					answered++
+				case err == nil:
+					failed = errors.Join(failed, fmt.Errorf("the flood is answered %d", status))
+				case ctx.Err() == nil:
+					failed = errors.Join(failed, err)
+				}
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	calls.Wait()
+	fmt.Fprintln(out, answered)
+	return failed
+}
