@@ -37,8 +37,11 @@ func (p *Platform) program(b *blueprint.Blueprint, r platform.Release) (string, 
 		return "", err
 	}
 	path, err := onlyProgram(p.releaseDir(digest))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("release %s is not on this machine: register it here, with the program that it was registered with: fleet release register --version %s --artefact %s=FILE", r, r.Version, b.Artefact)
+	}
 	if err != nil {
-		return "", fmt.Errorf("release %s is not on this machine: %w", r, err)
+		return "", fmt.Errorf("find release %s: %w", r, err)
 	}
 	return path, nil
 }
