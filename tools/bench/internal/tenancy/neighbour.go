@@ -20,8 +20,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 
 	"a3os.app/tools/bench/internal/figure"
@@ -111,10 +109,13 @@ func (c *caller) open() error {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	c.client = &http.Client{Transport: &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13},
-		DialTLSContext: func(ctx context.Context, network, _ string, cfg *tls.Config) (net.Conn, error) {
-			return (&tls.Dialer{Config: cfg}).DialContext(ctx, network, c.Dial)
-		}}}
+	c.client = &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}, ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, c.Dial)
+		},
+	}}
 	return nil
 }
 

@@ -211,8 +211,8 @@ func nobodys(ctx context.Context, ids []uint32) ([]uint32, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	getent, err := exec.LookPath("getent")
-	if err != nil {
+	getent, missing := exec.LookPath("getent")
+	if missing != nil {
 		return slices.DeleteFunc(slices.Clone(ids), func(id uint32) bool {
 			text := strconv.FormatUint(uint64(id), 10)
 			_, errUser := user.LookupId(text)
