@@ -20,7 +20,10 @@ const renderHelp = `Print the CloudFormation template of a tenant's stack, or of
 The same set has the same template, byte for byte. Nothing is called and nothing is made.
 
   fleet aws render --account 123456789012 --region eu-central-1 --domain a3os.example --release 1.2.3@sha256:… --image sha256:… > plane.json
-  fleet aws render … --tenant tnt_… --slug acme --tier dedicated > tenant.json`
+  fleet aws render … --first > first.json        what is deployed first, with a bucket for the rest
+  fleet aws render … --tenant tnt_… --slug acme --tier dedicated > tenant.json
+  fleet aws render --account 210987654321 --account-per-tenant 123456789012 --first … > account.json
+  fleet aws render --account 210987654321 --account-per-tenant 123456789012 … > tenant.json`
 
 // renderFlags are what a template is rendered from, as it is typed.
 type renderFlags struct {
@@ -42,6 +45,7 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().StringVar(&f.release, "release", "", "release that it runs, version@sha256:…")
 	c.Flags().StringVar(&f.digest, "image", "", "digest of the release's image in the plane's repository, sha256:…")
 	c.Flags().BoolVar(&f.stopped, "stopped", false, "have services be there and run nothing")
+	c.Flags().StringVar(&f.place.Hub, "account-per-tenant", "", "the plane's account, where --account is the tenant's own; with --first what that needs before the tenant's stack")
 	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what comes first in an account: the rest is read from a bucket that this makes")
 	return group("aws", "The platform aws", c)
 }
@@ -51,15 +55,17 @@ func (a *app) awsRender(f renderFlags) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--release: %w", err)}
 	}
-	if f.first && f.tenant != "" {
-		return usageError{errors.New("--first is of the plane's stack: name no --tenant")}
+	if f.first && f.tenant != "" && f.place.Hub == "" {
+		return usageError{errors.New("--first is of the plane's stack, or of an account of a tenant's own: name no --tenant, or --account-per-tenant")}
 	}
 	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped, First: f.first}
 	render := stack.Plane
 	if f.tenant == "" {
 		in.Set.Blueprint, err = blueprint.Plane()
 	} else {
-		render = stack.Tenant
+		if render = stack.Tenant; f.first {
+			render = stack.Account
+		}
 		in.Set, err = f.set()
 	}
 	if err != nil {

@@ -31,7 +31,8 @@ var (
 // Digest is of the release that is deployed.
 const Digest = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
 
-func release(t *testing.T) platform.Release {
+// Release is the one that is deployed.
+func Release(t *testing.T) platform.Release {
 	t.Helper()
 	r, err := platform.ParseRelease("1.2.3@" + Digest)
 	if err != nil {
@@ -47,15 +48,16 @@ func Tenant(t *testing.T, tenant id.Tenant, tls bool) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := stack.Tenant(stack.Input{Place: Place, Release: release(t), Image: Digest,
+	made, err := stack.Tenant(stack.Input{Place: Place, Release: Release(t), Image: Digest,
 		Set: platform.Set{Blueprint: b, Tenant: tenant, Slug: "acme", Tier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return emulated(t, made, tls)
+	return Emulated(t, made, tls)
 }
 
-func emulated(t *testing.T, made *stack.Template, tls bool) []byte {
+// Emulated is a template as the emulator carries it out.
+func Emulated(t *testing.T, made *stack.Template, tls bool) []byte {
 	t.Helper()
 	text, err := made.JSON()
 	if err != nil {
@@ -104,11 +106,11 @@ func Account(t *testing.T) (*ministacktest.Server, *changeset.Driver) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := stack.Plane(stack.Input{Place: Place, Release: release(t), Image: Digest, Set: platform.Set{Blueprint: b}, First: true})
+	made, err := stack.Plane(stack.Input{Place: Place, Release: Release(t), Image: Digest, Set: platform.Set{Blueprint: b}, First: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	Change(t, d, Place.PlaneStack(), emulated(t, made, false), map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"})
+	Change(t, d, Place.PlaneStack(), Emulated(t, made, false), map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"})
 	Change(t, d, "a3-dev-ground", ground(t), nil)
 	return server, d
 }
@@ -147,14 +149,14 @@ func As(t *testing.T, server *ministacktest.Server, name string) sdk.Config {
 	return cfg
 }
 
-// Provisioner is a session of the plane's provisioner. The emulator asks some actions of IAM and ECS about every resource alone, and so the
+// Provisioner is a session of the plane's provisioner. The emulator asks some actions of IAM, STS and ECS about every resource alone, and so the
 // role is given those there.
 func Provisioner(t *testing.T, server *ministacktest.Server) sdk.Config {
 	t.Helper()
 	name := Place.Provisioner()
 	name = name[strings.LastIndex(name, "/")+1:]
 	if _, err := iam.NewFromConfig(server.Root()).PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: sdk.String("emulator"),
-		PolicyDocument: sdk.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecs:UpdateService","ecs:DescribeServices","iam:Get*","iam:List*","iam:PutRolePolicy","iam:DeleteRolePolicy","iam:UpdateAssumeRolePolicy"],"Resource":"*"}]}`)}); err != nil {
+		PolicyDocument: sdk.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sts:AssumeRole","ecs:UpdateService","ecs:DescribeServices","iam:Get*","iam:List*","iam:PutRolePolicy","iam:DeleteRolePolicy","iam:UpdateAssumeRolePolicy"],"Resource":"*"}]}`)}); err != nil {
 		t.Fatal(err)
 	}
 	return As(t, server, name)

@@ -40,12 +40,17 @@ func (s *set) ground() {
 	s.endpoints(vpc, tables)
 	s.add("DatabaseSubnets", &rds.DBSubnetGroup{DBSubnetGroupDescription: "Database servers of the plane", SubnetIds: s.subnets(), Tags: s.tags()})
 	s.add("Cluster", &ecs.Cluster{ClusterName: new(s.place.cluster()), ClusterSettings: []ecs.Cluster_ClusterSettings{{Name: new("containerInsights"), Value: new("enabled")}}, Tags: s.tags()})
-	s.passes("PlaneClients", "Who calls the registry", groupID("registry"), s.api())
-	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", "PlaneClients"} {
+	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints"} {
 		s.exports(name, s.own(name))
 	}
-	s.exports("Gateway", ref(groupID("gateway")))
 	s.exports("S3PrefixList", ref("S3PrefixList"))
+}
+
+// doors are the groups by which sets and the plane's own parts reach each other.
+func (s *set) doors() {
+	s.passes("PlaneClients", "Who calls the registry", groupID("registry"), s.api())
+	s.exports("PlaneClients", s.own("PlaneClients"))
+	s.exports("Gateway", ref(groupID("gateway")))
 }
 
 // own is a resource of this template, by what others need of it.
@@ -92,13 +97,17 @@ func (s *set) endpoints(vpc string, tables []string) {
 		PolicyDocument: document(s.ofTheAccount([]string{"s3:*"}), statement{Sid: "LayersOfImages", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:GetObject"}, Resource: layers})})
 }
 
-// ofTheAccount lets the account's own principals reach the account's own resources.
+// ofTheAccount lets the account's own principals reach the account's own resources, and the plane's images.
 func (s *set) ofTheAccount(actions []string) statement {
 	if actions == nil {
 		actions = []string{"*"}
 	}
+	accounts := []string{s.place.Account}
+	if s.place.Hub != "" {
+		accounts = append(accounts, s.place.Hub) // where images are
+	}
 	return statement{Sid: "OfTheAccount", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: actions, Resource: []string{"*"},
-		Condition: map[string]any{"StringEquals": when{"aws:PrincipalAccount": s.place.Account, "aws:ResourceAccount": s.place.Account}}}
+		Condition: map[string]any{"StringEquals": when{"aws:PrincipalAccount": s.place.Account, "aws:ResourceAccount": accounts}}}
 }
 
 // passes is a group whose members reach another group's port; being in it is being let in.

@@ -14,7 +14,21 @@ type Place struct {
 	Plane string
 	// Domain is the name below which tenants have their hosts.
 	Domain string
+	// Hub is the plane's account where a tenant has the account to itself; empty where tenants share the plane's.
+	Hub string
 }
+
+// home is the account that the plane is in: where images are, and who provisions.
+func (p Place) home() Place {
+	if p.Hub != "" {
+		p.Account, p.Hub = p.Hub, ""
+	}
+	return p
+}
+
+// ExternalID is what the plane's provisioner says when it takes the provisioner's role of a tenant's own account, so that it takes no other's by
+// mistake.
+func (p Place) ExternalID(tenant string) string { return p.Plane + "/" + tenant }
 
 // arn names a resource of the account in the Region.
 func (p Place) arn(service, resource string) string {
@@ -45,10 +59,12 @@ type set struct {
 	blueprint *blueprint.Blueprint
 	// tenant is the tenant's id; empty for the plane's own set.
 	tenant, slug string
-	dedicated    bool
-	release      string
-	image        string
-	running      bool
+	// guest is the id of the tenant whose account it is, where the account is one's alone.
+	guest     string
+	dedicated bool
+	release   string
+	image     string
+	running   bool
 	*Template
 }
 

@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"strings"
+
 	"github.com/awslabs/goformation/v7/cloudformation/ecr"
 	"github.com/awslabs/goformation/v7/cloudformation/iam"
 
@@ -21,19 +23,42 @@ func (s *set) operators() {
 	s.add("TenantBoundary", &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-tenant-boundary"), Path: new("/a3/"), Description: new("The most that a role of any tenant may"),
 		PolicyDocument: document(s.boundary()...)})
 	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
-	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", s.provisioner())
-	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", []statement{
+	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", s.provisionerTrust(), s.provisioner())
+	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", s.administrators(), []statement{
 		allow("RescueKeys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey"}, []string{s.place.arn("kms", "key/*")}).
 			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane})})
+	if s.place.Hub != "" {
+		return
+	}
+	s.parameter("Organization", "Id of the organization whose accounts of tenants pull images, o-…; none where tenants share the plane's account", new("none"))
 	s.add("Repository", &ecr.Repository{RepositoryName: new(s.place.cluster() + "/" + s.blueprint.Artefact), ImageTagMutability: new("IMMUTABLE"), Tags: s.tags(),
+		RepositoryPolicyText: document(statement{Sid: "AccountsOfTenants", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: pull,
+			Condition: map[string]any{"StringEquals": when{"aws:PrincipalOrgID": ref("Organization")}, "ArnLike": when{"aws:PrincipalArn": "arn:aws:iam::*:role/tenant/*"}}}),
 		ImageScanningConfiguration: &ecr.Repository_ImageScanningConfiguration{ScanOnPush: new(true)}})
 }
 
-func (s *set) operator(id, arn, description string, statements []statement) {
-	second := statement{Sid: "AdministratorsWithASecondFactor", Effect: "Allow", Principal: map[string]string{"AWS": ref(administrator)}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
-		Condition: map[string]any{"Bool": when{"aws:MultiFactorAuthPresent": "true"}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
+// pull are the actions that get an image.
+var pull = []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"}
+
+func (s *set) operator(id, arn, description string, trust statement, statements []statement) {
 	s.add(id, &iam.Role{RoleName: new(roleName(arn)), Path: new("/a3/"), Description: new(description), MaxSessionDuration: new(3600), Tags: s.tags(),
-		AssumeRolePolicyDocument: document(second), Policies: []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(statements...)}}})
+		AssumeRolePolicyDocument: document(trust), Policies: []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(statements...)}}})
+}
+
+// administrators are people, each under a name.
+func (s *set) administrators() statement {
+	return statement{Sid: "AdministratorsWithASecondFactor", Effect: "Allow", Principal: map[string]string{"AWS": ref(administrator)}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
+		Condition: map[string]any{"Bool": when{"aws:MultiFactorAuthPresent": "true"}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
+}
+
+// provisionerTrust is who becomes the provisioner: in the plane's account its administrators; in a tenant's own account the plane's provisioner,
+// who says which tenant it means. The name of the person who became that goes along.
+func (s *set) provisionerTrust() statement {
+	if s.place.Hub == "" {
+		return s.administrators()
+	}
+	return statement{Sid: "ThePlanesProvisioner", Effect: "Allow", Principal: map[string]string{"AWS": s.place.home().Provisioner()}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
+		Condition: map[string]any{"StringEquals": when{"sts:ExternalId": s.place.ExternalID(s.guest)}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
 }
 
 // boundary is the most that a role of a tenant may, whatever its own policies say: what carries the tenant's id, by the role's tag. A role
@@ -54,7 +79,7 @@ func (s *set) boundary() []statement {
 		tagged(allow("Keys", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{p.arn("kms", "key/*")}).under("StringEquals", when{"aws:ResourceTag/tenant": ofTenant})),
 		tagged(allow("Logs", []string{"logs:CreateLogStream", "logs:PutLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/"+ofTenant+"/*")})),
 		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),
-		allow("PullImages", []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"}, []string{p.arn("ecr", "repository/"+p.cluster()+"/*")}),
+		allow("PullImages", pull, []string{p.home().arn("ecr", "repository/"+p.cluster()+"/*")}),
 	}
 }
 
@@ -63,7 +88,13 @@ func (s *set) boundary() []statement {
 func (s *set) provisioner() []statement {
 	p := s.place
 	roles := []string{p.iam("role/" + string(blueprint.ScopeTenant) + "/*")}
-	return []statement{
+	var out []statement
+	if p.Hub == "" {
+		// Into accounts that tenants have to themselves, and of the same organization alone.
+		out = append(out, allow("AccountsOfTenants", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{strings.Replace(p.Provisioner(), p.Account, "*", 1)}).
+			under("StringEquals", when{"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}).under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}))
+	}
+	return append(out, []statement{
 		allow("Stacks", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
 			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:UpdateTerminationProtection",
 			"cloudformation:DeleteStack", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackResourceDrifts"},
@@ -102,5 +133,5 @@ func (s *set) provisioner() []statement {
 		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters",
 			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups",
 			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota", "ecr:GetAuthorizationToken"}, []string{"*"}),
-	}
+	}...)
 }

@@ -31,6 +31,7 @@ func Plane(in Input) (*Template, error) {
 		return s.Template, nil
 	}
 	s.ground()
+	s.doors()
 	s.network()
 	s.database()
 	s.exports(clientsID, s.own(clientsID))

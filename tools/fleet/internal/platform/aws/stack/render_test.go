@@ -54,6 +54,9 @@ const (
 	dedicated = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
 )
 
+// ownAccount is one that a tenant has to itself.
+const ownAccount = "210987654321"
+
 // rendered are the templates of every kind of stack, by name.
 func rendered(t *testing.T, tenant id.Tenant) map[string][]byte {
 	t.Helper()
@@ -68,6 +71,12 @@ func rendered(t *testing.T, tenant id.Tenant) map[string][]byte {
 	in.First = true
 	made, err = stack.Plane(in)
 	out["plane-first"] = text(t, made, err)
+	in = input(t, tenantSet(t, tenant, dedicated))
+	in.Place.Account, in.Place.Hub = ownAccount, place.Account
+	made, err = stack.Account(in)
+	out["account"] = text(t, made, err)
+	made, err = stack.Tenant(in)
+	out["of-account"] = text(t, made, err)
 	return out
 }
 
@@ -145,12 +154,14 @@ func TestWhatCannotBeRenderedIsNamed(t *testing.T) {
 		change func(*stack.Input)
 		want   string
 	}{
-		"account": {func(in *stack.Input) { in.Place.Account = "12" }, `account is "12": it is twelve digits`},
-		"region":  {func(in *stack.Input) { in.Place.Region = "here" }, `region is "here"`},
-		"plane":   {func(in *stack.Input) { in.Place.Plane = "" }, `plane is ""`},
-		"domain":  {func(in *stack.Input) { in.Place.Domain = "localhost" }, `domain is "localhost"`},
-		"image":   {func(in *stack.Input) { in.Image = "latest" }, `image is "latest": it is a digest`},
-		"tenant":  {func(in *stack.Input) { in.Set.Tenant = id.Tenant{} }, `is no tenant's set`},
+		"account":                             {func(in *stack.Input) { in.Place.Account = "12" }, `account is "12": it is twelve digits`},
+		"region":                              {func(in *stack.Input) { in.Place.Region = "here" }, `region is "here"`},
+		"plane":                               {func(in *stack.Input) { in.Place.Plane = "" }, `plane is ""`},
+		"domain":                              {func(in *stack.Input) { in.Place.Domain = "localhost" }, `domain is "localhost"`},
+		"image":                               {func(in *stack.Input) { in.Image = "latest" }, `image is "latest": it is a digest`},
+		"tenant":                              {func(in *stack.Input) { in.Set.Tenant = id.Tenant{} }, `is no tenant's set`},
+		"its own account that is the plane's": {func(in *stack.Input) { in.Place.Hub = in.Place.Account }, `another than the tenant's own`},
+		"its own account and a shared server": {func(in *stack.Input) { in.Place.Hub, in.Set.Tier = ownAccount, database }, `of tier dedicated`},
 	} {
 		in := input(t, tenant)
 		c.change(&in)

@@ -52,7 +52,7 @@ func (s *set) starts(component string, uses []use) []statement {
 	return append([]statement{
 		// It names nobody's resource: it is the permission to ask the repository at all.
 		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),
-		allow("PullTheImage", []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"}, []string{s.place.arn("ecr", "repository/"+s.repository())}),
+		allow("PullTheImage", []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"}, []string{s.place.home().arn("ecr", "repository/"+s.repository())}),
 		allow("WriteItsLog", []string{"logs:CreateLogStream", "logs:PutLogEvents"}, []string{s.place.arn("logs", "log-group:"+s.logGroup(component)+":log-stream:*")}),
 	}, s.used(uses, s.startRole(component))...)
 }

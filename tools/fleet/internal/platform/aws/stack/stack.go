@@ -48,6 +48,14 @@ func (in Input) check() error {
 			faults = append(faults, fmt.Errorf("%s is %q: it is %s", c.what, c.value, c.form))
 		}
 	}
+	if hub := in.Place.Hub; hub != "" {
+		if !account.MatchString(hub) || hub == in.Place.Account {
+			faults = append(faults, fmt.Errorf("the plane's account is %q: it is twelve digits, and another than the tenant's own, %s", hub, in.Place.Account))
+		}
+		if in.Set.Tenant.IsZero() || !in.Set.Dedicated() {
+			faults = append(faults, errors.New("an account of its own is a tenant's of tier dedicated: name the tenant, and that tier"))
+		}
+	}
 	return errors.Join(faults...)
 }
 

@@ -112,7 +112,7 @@ func (s *set) task(t task) string {
 // bare is what both containers of a task have in common: nothing of the machine, no way to write but volumes, no power.
 func (s *set) bare(name, log string) ecs.TaskDefinition_ContainerDefinition {
 	return ecs.TaskDefinition_ContainerDefinition{
-		Name: name, Image: s.place.Account + ".dkr.ecr." + s.place.Region + ".amazonaws.com/" + s.repository() + "@" + s.image, User: new(nobody),
+		Name: name, Image: s.place.home().Account + ".dkr.ecr." + s.place.Region + ".amazonaws.com/" + s.repository() + "@" + s.image, User: new(nobody),
 		ReadonlyRootFilesystem: new(true), Privileged: new(false),
 		LinuxParameters: &ecs.TaskDefinition_LinuxParameters{InitProcessEnabled: new(false), Capabilities: &ecs.TaskDefinition_KernelCapabilities{Drop: []string{"ALL"}}},
 		LogConfiguration: &ecs.TaskDefinition_LogConfiguration{LogDriver: "awslogs", Options: map[string]string{"awslogs-group": log, "awslogs-region": s.place.Region,

@@ -81,12 +81,84 @@ func TestNoStatementReachesAnotherTenant(t *testing.T) {
 
 func TestStacksKeepTheRules(t *testing.T) {
 	for name, text := range rendered(t, id.NewTenant()) {
-		found, err := stacktest.Rules(read(t, text))
+		in := at
+		if strings.HasSuffix(name, "account") {
+			in.Account = ownAccount
+		}
+		s, err := stacktest.Read(text, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := stacktest.Rules(s)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range found {
 			t.Errorf("%s: %s", name, f)
+		}
+	}
+}
+
+// What a tenant's own account lets in is the plane's provisioner, which says the whole of the tenant's id; a trust that is wider is named.
+func TestOwnAccountLetsInThePlanesProvisionerForItsTenantAlone(t *testing.T) {
+	tenant := id.NewTenant()
+	account := rendered(t, tenant)["account"]
+	role := func(text []byte) stacktest.Role {
+		s, err := stacktest.Read(text, stacktest.Place{Account: ownAccount, Region: place.Region})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return roleOf(t, s, "provisioner")
+	}
+	trust := role(account).Trust
+	if len(trust) != 1 || trust[0].Principal["AWS"][0] != place.Provisioner() || trust[0].Condition["StringEquals"]["sts:ExternalId"][0] != "dev/"+tenant.String() {
+		t.Fatalf("it lets in %+v", trust)
+	}
+	for name, change := range map[string]func(map[string]any){
+		"everybody of the plane's account": ofStatement("ThePlanesProvisioner", "Principal", map[string]any{"AWS": place.Account}),
+		"whoever says nothing":             ofStatement("ThePlanesProvisioner", "Condition", map[string]any{"StringLike": map[string]any{"sts:SourceIdentity": "?*"}}),
+		"for any tenant":                   ofStatement("ThePlanesProvisioner", "Condition", map[string]any{"StringLike": map[string]any{"sts:ExternalId": "dev/*", "sts:SourceIdentity": "?*"}}),
+		"under no name":                    ofStatement("ThePlanesProvisioner", "Condition", map[string]any{"StringEquals": map[string]any{"sts:ExternalId": "dev/" + tenant.String()}}),
+	} {
+		s, err := stacktest.Read(brokenAt(t, account, "Provisioner", change), stacktest.Place{Account: ownAccount, Region: place.Region})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, err := stacktest.Rules(s); err != nil || !strings.Contains(strings.Join(found, "\n"), "Provisioner can be taken by") {
+			t.Errorf("%s isn't named: %q, %v", name, found, err)
+		}
+	}
+}
+
+// Roles of a tenant in the plane's account and those of one with an account of its own reach nothing of each other.
+func TestNoStatementReachesAnotherAccount(t *testing.T) {
+	shared, texts := read(t, rendered(t, id.NewTenant())["dedicated"]), rendered(t, id.NewTenant())
+	in := stacktest.Place{Account: ownAccount, Region: place.Region}
+	own, err := stacktest.Read(texts["of-account"], in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bootstrap, err := stacktest.Read(texts["account"], in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := stacktest.Policy(bootstrap.Resources["TenantBoundary"].Properties["PolicyDocument"])
+	if err != nil || len(theirs) == 0 {
+		t.Fatal("the account has no boundary", err)
+	}
+	for name, c := range map[string]struct {
+		from, to *stacktest.Stack
+		bound    []stacktest.Statement
+	}{"out of the plane's account": {shared, own, boundary(t)}, "into it": {own, shared, theirs}} {
+		found, err := stacktest.Foreign(c.from, c.to, c.bound)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			// A key is closed to other accounts by allowing them nothing: where AWS's services use it for a grant, they do from theirs.
+			if !strings.HasPrefix(f, "resource doesn't deny") || !strings.Contains(f, ":kms:") {
+				t.Errorf("%s: %s", name, f)
+			}
 		}
 	}
 }
@@ -143,6 +215,7 @@ var wrongPlanes = map[string]wrong{
 	"a provisioner that makes anybody":     {"Provisioner", ofStatement("BoundedRoles", "Condition", map[string]any{}), "without the boundary"},
 	"a provisioner of all that is tagged":  {"Provisioner", ofStatement("MakeTagged", "Condition", map[string]any{}), "every resource"},
 	"a glass that breaks by itself":        {"BreakGlass", without("AssumeRolePolicyDocument", "Statement", "0", "Condition"), "without a second factor"},
+	"images for everybody":                 {"Repository", ofStatement("AccountsOfTenants", "Condition", map[string]any{}), "is for everybody"},
 	"a way to AWS for every account":       {"ToSqs", without("PolicyDocument", "Statement", "0", "Condition"), "more than anybody listed"},
 	"a load balancer at another port":      {"Balancer", with("SecurityGroupIngress", "0", "ToPort", 8443), "lets 0.0.0.0/0 in at 443-8443"},
 	"a subnet with addresses of everybody": {"SubnetA", with("MapPublicIpOnLaunch", true), "addresses of the internet"},

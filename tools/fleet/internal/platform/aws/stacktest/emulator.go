@@ -8,10 +8,13 @@ import (
 )
 
 // notMade are the types of resources that MiniStack's CloudFormation doesn't make.
-var notMade = []string{"AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy"}
+var notMade = []string{"AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy"}
+
+// notKnown are keys of conditions that the emulator has no value for.
+var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:SourceIdentity"}
 
 // Emulated is a template as MiniStack 1.5.33 can carry it out so that its policies mean there what they mean at AWS. The emulator doesn't make
-// some resources; it doesn't know whether a service of AWS's calls (aws:PrincipalIsAWSService), so that a denial that asks would never hold; and
+// some resources; it doesn't know whether a service of AWS's calls, so that a denial that asks would never hold, nor organizations, nor who stands behind a session; and
 // it calls a principal by its session, where AWS says the role. It is called without TLS: unless tls says so, that isn't denied.
 func Emulated(text []byte, tls bool) ([]byte, error) {
 	var template map[string]any
@@ -24,8 +27,12 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 		if slices.Contains(notMade, kind) {
 			delete(resources, id)
 		}
-		for _, name := range []string{"PolicyDocument", "KeyPolicy"} {
-			document, is := at(r, "Properties", name).(map[string]any)
+		documents := []any{at(r, "Properties", "PolicyDocument"), at(r, "Properties", "KeyPolicy"), at(r, "Properties", "AssumeRolePolicyDocument")}
+		for _, p := range list(at(r, "Properties", "Policies")) {
+			documents = append(documents, at(p, "PolicyDocument"))
+		}
+		for _, d := range documents {
+			document, is := d.(map[string]any)
 			if !is {
 				continue
 			}
@@ -43,7 +50,9 @@ func emulate(condition any) {
 	conditions, _ := condition.(map[string]any)
 	for operator, keys := range conditions {
 		asked, _ := keys.(map[string]any)
-		delete(asked, "aws:PrincipalIsAWSService")
+		for _, key := range notKnown {
+			delete(asked, key)
+		}
 		if len(asked) == 0 {
 			delete(conditions, operator)
 		}

@@ -28,7 +28,7 @@ var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:Descr
 // documents are the properties that hold a policy, by the type of their resource.
 var documents = map[string][]string{
 	"AWS::IAM::ManagedPolicy": {"PolicyDocument"}, "AWS::S3::BucketPolicy": {"PolicyDocument"}, "AWS::SQS::QueuePolicy": {"PolicyDocument"},
-	"AWS::SecretsManager::ResourcePolicy": {"ResourcePolicy"}, "AWS::KMS::Key": {"KeyPolicy"}, "AWS::EC2::VPCEndpoint": {"PolicyDocument"},
+	"AWS::SecretsManager::ResourcePolicy": {"ResourcePolicy"}, "AWS::ECR::Repository": {"RepositoryPolicyText"}, "AWS::KMS::Key": {"KeyPolicy"}, "AWS::EC2::VPCEndpoint": {"PolicyDocument"},
 }
 
 // policies looks at every statement of every policy.
@@ -91,7 +91,8 @@ func (st Statement) faults(of string) []string {
 		}
 	}
 	everybody := slices.Contains(st.Principal["AWS"], "*")
-	if everybody && !bounded && of != "AWS::EC2::VPCEndpoint" {
+	ofOrganization := of == "AWS::ECR::Repository" && len(st.Condition["StringEquals"]["aws:PrincipalOrgID"]) == 1 && st.has("aws:PrincipalArn")
+	if everybody && !bounded && !ofOrganization && of != "AWS::EC2::VPCEndpoint" {
 		say("is for everybody")
 	}
 	if len(st.Principal) > 0 && of == "AWS::KMS::Key" && len(st.Principal["AWS"]) > 0 && !st.has("aws:PrincipalArn") {
@@ -151,6 +152,7 @@ func roles(s *Stack) ([]string, error) {
 		}
 		for _, st := range r.Trust {
 			switch {
+			case st.chained():
 			case len(st.Principal["AWS"]) > 0 && (tenant != "" || !st.has("aws:MultiFactorAuthPresent")):
 				say("can be taken by %v without a second factor", st.Principal["AWS"])
 			case len(st.Principal["Service"]) > 0 && (!slices.Equal(st.Principal["Service"], []string{"ecs-tasks.amazonaws.com"}) || !st.has("aws:SourceAccount") || !st.has("aws:SourceArn")):
@@ -161,6 +163,16 @@ func roles(s *Stack) ([]string, error) {
 		}
 	}
 	return found, nil
+}
+
+// planesProvisioner is a role that people have taken with a second factor before they are it.
+var planesProvisioner = regexp.MustCompile(`^arn:aws:iam::[0-9]{12}:role/a3/a3-[a-z0-9]+-provisioner$`)
+
+// chained says that a trust is for a plane's provisioner alone, which says whose account it means: one tenant's, by the whole of its id.
+func (st Statement) chained() bool {
+	ids := st.Condition["StringEquals"]["sts:ExternalId"]
+	return len(st.Principal) == 1 && len(st.Principal["AWS"]) == 1 && planesProvisioner.MatchString(st.Principal["AWS"][0]) &&
+		len(ids) == 1 && strings.Contains(ids[0], "/tnt_") && st.has("sts:SourceIdentity")
 }
 
 // closing holds that what keeps a set's data denies a stranger of its own account who may everything, and its own roles without TLS.

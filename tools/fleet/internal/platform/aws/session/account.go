@@ -1,0 +1,29 @@
+package session
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// InAccount is the provisioner of an account that a tenant has to itself, whom the plane's provisioner, whose credentials cfg has, becomes for
+// that tenant: by the role's external id, so that a mistake in the account takes nobody else's. The session ends by itself and is taken anew as
+// long as cfg's own lasts.
+func InAccount(ctx context.Context, cfg aws.Config, place stack.Place, tenant string) (aws.Config, error) {
+	if place.Hub == "" {
+		return cfg, fmt.Errorf("tenant %s is in the plane's account %s, where nobody else's role is taken", tenant, place.Account)
+	}
+	out := cfg.Copy()
+	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
+		o.ExternalID, o.RoleSessionName = aws.String(place.ExternalID(tenant)), tenant
+	}))
+	if _, err := out.Credentials.Retrieve(ctx); err != nil {
+		return cfg, fmt.Errorf("become the provisioner of account %s, which is tenant %s's own: %w: see that fleet aws render --first was deployed there for this tenant", place.Account, tenant, err)
+	}
+	return out, nil
+}

@@ -1,0 +1,44 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/awslabs/goformation/v7/cloudformation/ec2"
+
+	"a3os.app/deploy/blueprint"
+)
+
+// Account renders what an account that one tenant has to itself needs before the tenant's stack is deployed there: the ground that the stack
+// stands on, the bucket for its template, the boundary, and the provisioner's role, which the plane's provisioner takes. The tenant's stack is
+// the same as in the plane's account. No administrator of one tenant's account can do anything in another's.
+func Account(in Input) (*Template, error) {
+	if in.Place.Hub == "" {
+		return nil, errors.New("an account of a tenant's own is rendered for a plane's account, which provisions it: name that")
+	}
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	tenant := in.Set.Tenant.String()
+	// It has no components: those are the tenant's stack's.
+	in.Set.Blueprint = &blueprint.Blueprint{Name: in.Set.Blueprint.Name, Scope: blueprint.ScopePlane, Artefact: in.Set.Blueprint.Artefact}
+	s := newSet(in)
+	s.guest = tenant
+	s.Description = fmt.Sprintf("Account of tenant %s on plane %s", tenant, s.place.Plane)
+	s.operators()
+	s.key()
+	s.templates()
+	s.ground()
+	s.links()
+	return s.Template, nil
+}
+
+// links are the groups of what leads to the plane and of where its gateway comes from, which are in another account's network: whoever joins
+// the two networks puts the ends of what joins them into these.
+func (s *set) links() {
+	for id, description := range map[string]string{"PlaneClients": "Who calls the registry, in the account of the plane", "Gateway": "Where the gateway comes from, of the account of the plane"} {
+		s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(),
+			SecurityGroupEgress: []ec2.SecurityGroup_Egress{{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()), CidrIp: new(network), Description: new(description)}}})
+		s.exports(id, s.own(id))
+	}
+}
