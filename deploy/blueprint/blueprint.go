@@ -252,6 +252,8 @@ type Needs struct {
 	Plane []string `yaml:"plane"`
 	// IssuingAuthority is for the component that issues its siblings' certificates.
 	IssuingAuthority bool `yaml:"issuing_authority"`
+	// KeyService is for a component whose own keys rest under a key of a key service, where the platform has one.
+	KeyService bool `yaml:"key_service"`
 	// FirstAdmin is for the component that lets the tenant's first admin in.
 	FirstAdmin bool `yaml:"first_admin"`
 	// Licence is for the component that is handed the tenant's first licence as a file; later ones come from the registry.

@@ -27,6 +27,8 @@ type Facts struct {
 	LicenceKeys string
 	// LicencePath is the file with the tenant's licence; it need not be there.
 	LicencePath string
+	// KeyService is the place of the set's key in a key service, as `awskms://arn:…`; empty where the platform has none, and for who doesn't need it.
+	KeyService string
 	// StateDir is a directory of the component's own.
 	StateDir string
 	// MachineAllowed says that the tenant may read the machine that the platform runs on.

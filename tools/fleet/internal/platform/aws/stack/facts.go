@@ -50,6 +50,9 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	for _, store := range slices.Concat(c.Needs.Stores, c.Needs.ReadsStores) {
 		f.StoreDirs[store] = s.storeURL(store)
 	}
+	if c.Needs.KeyService {
+		f.KeyService = "awskms://${" + keyID + ".Arn}"
+	}
 	if c.Needs.IssuingAuthority {
 		f.Authority = file("authority", "authority.pem")
 	}

@@ -40,7 +40,7 @@ func (s *set) key() {
 		roles = append(roles, ref(administrator))
 	}
 	for _, u := range s.allUses() {
-		if u.service == "" {
+		if !u.ofKey() {
 			continue
 		}
 		statements = append(statements, s.keyUse(u, "*").by(p, u.role).called(u.sid+logical(roleName(u.role)[len(s.name()):])))

@@ -68,7 +68,8 @@ func TestRolesMayWhatIsWrittenDownAndNoMore(t *testing.T) {
 
 // contexts are what a call of the set's own resources says, as AWS's services say it.
 func contexts(s *stacktest.Stack, targets []stacktest.Target, tenant string) []map[string]string {
-	out := []map[string]string{{"aws:SecureTransport": "true", "s3:prefix": tenant + "/exports", "secretsmanager:KmsKeyArn": s.Resources["Key"].ARN}}
+	out := []map[string]string{{"aws:SecureTransport": "true", "s3:prefix": tenant + "/exports", "secretsmanager:KmsKeyArn": s.Resources["Key"].ARN},
+		{"aws:SecureTransport": "true", "kms:EncryptionContext:tenant": tenant}}
 	for _, t := range targets {
 		for kind, via := range map[string][2]string{"AWS::S3::Bucket": {"s3", "aws:s3:arn"}, "AWS::SecretsManager::Secret": {"secretsmanager", "SecretARN"}, "AWS::SQS::Queue": {"sqs", "aws:sqs:arn"}} {
 			if t.Type == kind {
@@ -119,6 +120,18 @@ func TestEveryPrivilegeWorksOnTheSetsOwn(t *testing.T) {
 		on := may(roleOf(t, s, component+"-start"), "secretsmanager:GetSecretValue")
 		if want := "secret:tenant/" + tenant.String() + "/component/" + component + "-AbCdEf"; len(on) != 1 || !strings.HasSuffix(on[0], want) {
 			t.Errorf("ECS reads %q to start %s, want %s alone", on, component, want)
+		}
+	}
+	// The key wraps for the tenant by name, and for no other name.
+	for _, target := range targets {
+		if target.Type != "AWS::KMS::Key" {
+			continue
+		}
+		for name, want := range map[string]bool{tenant.String(): true, id.NewTenant().String(): false, "": false} {
+			is, err := s.May(roleOf(t, s, "iam-task"), bound, target, stacktest.Request{Action: "kms:Encrypt", Resource: target.Names[0], Context: map[string]string{"kms:EncryptionContext:tenant": name}})
+			if err != nil || is != want {
+				t.Errorf("iam wraps for %q: %t, %v", name, is, err)
+			}
 		}
 	}
 	// Who writes a credential can't read it, and reads the mark of the store alone.

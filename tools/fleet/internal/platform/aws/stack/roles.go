@@ -39,8 +39,10 @@ func (s *set) used(uses []use, role string) []statement {
 		if u.role != role {
 			continue
 		}
-		out = append(out, u.statement())
-		if u.service != "" {
+		if !u.wraps {
+			out = append(out, u.statement())
+		}
+		if u.ofKey() {
 			out = append(out, s.keyUse(u, attribute(keyID, "Arn")))
 		}
 	}

@@ -19,6 +19,8 @@ type use struct {
 	// service of AWS's by which the key is used, and what that says it is used for.
 	service string
 	context when
+	// wraps says that the key itself is what is called, and nothing by it.
+	wraps bool
 }
 
 // uses are all of a component's: what its task does, and what ECS does to start it.
@@ -40,6 +42,9 @@ func (s *set) uses(c blueprint.Component) []use {
 			}
 		}
 	}
+	if c.Needs.KeyService {
+		out = append(out, s.wrap(task))
+	}
 	if s.sends(c) {
 		out = append(out, s.message(task, "SendMessages", true, "sqs:SendMessage"))
 	}
@@ -47,6 +52,11 @@ func (s *set) uses(c blueprint.Component) []use {
 		out = append(out, s.message(task, "ReceiveMessages", false, "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"))
 	}
 	return out
+}
+
+// wrap is that a component wraps keys of its own with the set's, each for the tenant by name: KMS unwraps none under another's.
+func (s *set) wrap(role string) use {
+	return use{role: role, sid: "WrapItsKeys", wraps: true, context: when{"kms:EncryptionContext:tenant": s.name()}}
 }
 
 // started is that ECS reads what a component is given, and nothing else of the set's.
@@ -108,6 +118,9 @@ func (s *set) hasEnvelope(keys []string) bool {
 	return slices.ContainsFunc(keys, func(k string) bool { return s.blueprint.Keys[k].Kind == blueprint.KeyEnvelope })
 }
 
+// ofKey says that a use takes the set's key, by a service of AWS's or itself.
+func (u use) ofKey() bool { return u.service != "" || u.wraps }
+
 // statement is the role's own.
 func (u use) statement() statement {
 	st := allow(u.sid, u.actions, u.resources)
@@ -119,6 +132,9 @@ func (u use) statement() statement {
 
 // keyActions are what it takes of the key. A service of AWS's that writes reads its data key back, too.
 func (u use) keyActions() []string {
+	if u.wraps {
+		return []string{"kms:Decrypt", "kms:Encrypt"}
+	}
 	if u.encrypts {
 		return []string{"kms:Decrypt", "kms:GenerateDataKey"}
 	}
@@ -127,6 +143,9 @@ func (u use) keyActions() []string {
 
 // keyUse is the statement of the key, of the role's policy with the key as its resource and of the key's own with `*`, which is the key.
 func (s *set) keyUse(u use, resource string) statement {
+	if u.wraps {
+		return allow(u.sid, u.keyActions(), []string{resource}).under("StringEquals", u.context)
+	}
 	conditions := when{"kms:ViaService": s.place.service(u.service)}
 	return allow(u.sid+"Key", u.keyActions(), []string{resource}).under("StringEquals", conditions).under("StringLike", u.context)
 }

@@ -3,6 +3,7 @@ package stacktest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -14,8 +15,9 @@ var notMade = []string{"AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::EC2::Route
 var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:SourceIdentity"}
 
 // Emulated is a template as MiniStack 1.5.33 can carry it out so that its policies mean there what they mean at AWS. The emulator doesn't make
-// some resources; it doesn't know whether a service of AWS's calls, so that a denial that asks would never hold, nor organizations, nor who stands behind a session; and
-// it calls a principal by its session, where AWS says the role. It is called without TLS: unless tls says so, that isn't denied.
+// some resources; it doesn't know whether a service of AWS's calls, so that a denial that asks would never hold, nor organizations, nor who
+// stands behind a session, nor what a call of KMS says that it is for; and it calls a principal by its session, where AWS says the role. It is
+// called without TLS: unless tls says so, that isn't denied.
 func Emulated(text []byte, tls bool) ([]byte, error) {
 	var template map[string]any
 	if err := json.Unmarshal(text, &template); err != nil {
@@ -50,9 +52,9 @@ func emulate(condition any) {
 	conditions, _ := condition.(map[string]any)
 	for operator, keys := range conditions {
 		asked, _ := keys.(map[string]any)
-		for _, key := range notKnown {
-			delete(asked, key)
-		}
+		maps.DeleteFunc(asked, func(key string, _ any) bool {
+			return slices.Contains(notKnown, key) || strings.HasPrefix(key, "kms:EncryptionContext:")
+		})
 		if len(asked) == 0 {
 			delete(conditions, operator)
 		}
