@@ -13,14 +13,17 @@ import (
 	"iter"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/manager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"a3os.app/libs/binding"
 	"a3os.app/libs/blob"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 )
 
@@ -32,6 +35,12 @@ const (
 	setting = "A3_BLOB_DIR"
 	// Scheme begins a place.
 	Scheme = "s3://"
+)
+
+// How often S3 is asked that says to slow down (503), or that fails, and how long is waited in between.
+const (
+	tries       = 5
+	mostBackoff = 2 * time.Second
 )
 
 // place is a store.
@@ -49,7 +58,10 @@ func at(cfg aws.Config, where string, tenant id.Tenant) (*place, error) {
 		return nil, fmt.Errorf("%q is not the place of the objects of %s: it is s3://bucket/%s: check %s", where, tenant, tenant, setting)
 	}
 	// A custom endpoint has no names of buckets.
-	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil })
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.UsePathStyle = cfg.BaseEndpoint != nil
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = tries, mostBackoff })
+	})
 	return &place{client: client, bucket: u.Host, tenant: tenant, key: u.Query().Get("key")}, nil
 }
 
@@ -273,5 +285,9 @@ func failed(what, key string, err error) error {
 	if absent(err) {
 		return blob.ErrNotFound
 	}
-	return fmt.Errorf("%s the object %s: %w", what, key, err)
+	err = fmt.Errorf("%s the object %s: %w", what, key, err)
+	if _, gaveUp := errors.AsType[*retry.MaxAttemptsError](err); gaveUp {
+		return fault.Wrap(fault.Unavailable, err, "the object store is busy; nothing was changed; try again shortly")
+	}
+	return err
 }

@@ -2,7 +2,11 @@ package s3_test
 
 import (
 	"errors"
+	"io"
+	"net/http"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +18,7 @@ import (
 	"a3os.app/libs/blob"
 	"a3os.app/libs/blob/blobtest"
 	"a3os.app/libs/blob/s3"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/ministacktest"
 )
@@ -152,4 +157,76 @@ func TestObjectsAreWrittenUnderTheTenantsKey(t *testing.T) {
 	if err != nil || head.ServerSideEncryption != types.ServerSideEncryptionAwsKms || aws.ToString(head.SSEKMSKeyId) != key {
 		t.Errorf("it is encrypted with %q under %q, %v", head.ServerSideEncryption, aws.ToString(head.SSEKMSKeyId), err)
 	}
+}
+
+// Fault F29 at S3: it says to slow down (503). An upload and a reading are asked for again, whole; where it goes on, that is said in words, and
+// what was there is as it was.
+func TestS3ThatSlowsDownIsAskedAgainAndLosesNothing(t *testing.T) {
+	server := ministacktest.Start(t)
+	o := newTenant(t, server)
+	var slow, refused atomic.Int64
+	behind := server.Behind(t, func(w http.ResponseWriter, _ *http.Request) bool {
+		if slow.Add(-1) < 0 {
+			return false
+		}
+		refused.Add(1)
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>`))
+		return true
+	})
+	o.role = behind.As(o.role)
+	o.role.RetryMaxAttempts = 0 // as a session of a task has it
+	const size = 12 << 20
+	w, err := s3.OpenWriter(t.Context(), o.role, o.where, bindingtest.Owner(t, o.id), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s3.OpenReader(t.Context(), o.role, o.where, bindingtest.Owner(t, o.id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(key string) string {
+		t.Helper()
+		body, _, err := r.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		text, err := io.ReadAll(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	cases := 0
+	for key, content := range map[string]string{"small": "s", "large": strings.Repeat("l", size)} {
+		slow.Store(2)
+		if _, err := w.Put(t.Context(), key, strings.NewReader(content)); err != nil {
+			t.Errorf("%s is not stored: %v", key, err)
+		}
+		slow.Store(2)
+		if got := read(key); got != content {
+			t.Errorf("%s came back with %d bytes", key, len(got))
+		}
+		cases += 2
+	}
+	const always = 1 << 20
+	slow.Store(always)
+	before := refused.Load()
+	_, err = w.Put(t.Context(), "small", strings.NewReader("another"))
+	if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "try again shortly") {
+		t.Errorf("an upload that S3 does not take: %v", err)
+	}
+	if n := refused.Load() - before; n != 5 {
+		t.Errorf("S3 was asked %d times, want 5", n)
+	}
+	if _, _, err := r.Get(t.Context(), "small"); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("an object that S3 does not give: %v", err)
+	}
+	slow.Store(0)
+	if got := read("small"); got != "s" {
+		t.Errorf("afterwards it is %q", got)
+	}
+	t.Attr("row", "F29 "+strconv.Itoa(cases+2))
 }

@@ -23,6 +23,7 @@ import (
 
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/secret"
 )
@@ -189,7 +190,7 @@ func (w *Writer) Put(ctx context.Context, path secret.Path, value config.Secret)
 		return err
 	}
 	if err := w.put(ctx, w.name(path), sealed); err != nil {
-		return fmt.Errorf("store the secret of %s: %w", path, err)
+		return failed("store", path, err)
 	}
 	return nil
 }
@@ -211,7 +212,7 @@ func (w *Writer) Delete(ctx context.Context, path secret.Path) error {
 	}
 	_, err := w.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{SecretId: w.name(path), ForceDeleteWithoutRecovery: aws.Bool(true)})
 	if err != nil && !absent(err) {
-		return fmt.Errorf("delete the secret of %s: %w", path, err)
+		return failed("delete", path, err)
 	}
 	return nil
 }
@@ -271,9 +272,18 @@ func (r *Reader) Get(ctx context.Context, path secret.Path) (config.Secret, int6
 		r.known.Remove(path)
 		return config.Secret{}, 0, secret.ErrNotFound
 	default:
-		return config.Secret{}, 0, fmt.Errorf("read the secret of %s: %w", path, err)
+		return config.Secret{}, 0, failed("read", path, err)
 	}
 	return r.open.Open(path, last)
+}
+
+// failed says of a store that went on throttling or failing that it may be asked again.
+func failed(what string, path secret.Path, err error) error {
+	err = fmt.Errorf("%s the secret of %s: %w", what, path, err)
+	if _, gaveUp := errors.AsType[*retry.MaxAttemptsError](err); gaveUp {
+		return fault.Wrap(fault.Unavailable, err, "the secret store is busy; try again shortly")
+	}
+	return err
 }
 
 // absent says that there is no such secret, or that it is being deleted.
