@@ -114,7 +114,7 @@ func Run(ctx context.Context, cfg Config) error {
 			DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,
 			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved},
 			Releases:  releases, Licences: licences, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
-			Intake: reports,
+			Intake: reports, MarkKeys: cfg.MarkKeys,
 		}))
 	if err != nil {
 		return err

@@ -52,6 +52,8 @@ type harness struct {
 	settings []string
 	// addresses is how many were given to sets.
 	addresses int
+	// marks signs the marks of databases.
+	marks *binding.Signer
 }
 
 func newHarness(t *testing.T) *harness { return newPlane(t, "dev") }
@@ -93,6 +95,7 @@ func (h *harness) mark() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.marks = signer
 	var name string
 	if err := h.db.Pool(h.t).QueryRow(h.t.Context(), "SELECT current_database()").Scan(&name); err != nil {
 		h.t.Fatal(err)

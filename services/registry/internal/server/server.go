@@ -38,6 +38,8 @@ type Config struct {
 	Changes *changes.Hub
 	// Plane is "dev" or "prod".
 	Plane string
+	// MarkKeys verify the marks on tenants' databases.
+	MarkKeys string
 	// Lease is how long a lease lasts that nobody renews.
 	Lease time.Duration
 	// PlanLasts is how long a plan can be carried out.

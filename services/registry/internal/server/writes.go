@@ -78,13 +78,15 @@ func (s *tenantWrites) CreateTenant(ctx context.Context, req *registryv1.CreateT
 	return res, nil
 }
 
-// newTenant makes a tenant with a new id and takes its slug, which was found free under the lock of all slugs.
+// newTenant makes a tenant, with a new id where it brings none, and takes its slug, which was found free under the lock of all slugs.
 func (c Config) newTenant(ctx context.Context, ch change, t store.InsertTenantParams, labels map[string]string) (store.Tenant, error) {
 	var err error
 	if t.Labels, err = encodeLabels(labels); err != nil {
 		return store.Tenant{}, err
 	}
-	t.ID = id.NewTenant()
+	if t.ID.IsZero() {
+		t.ID = id.NewTenant()
+	}
 	made, err := ch.q.InsertTenant(ctx, t)
 	if err != nil {
 		return store.Tenant{}, fmt.Errorf("insert the tenant: %w", err)

@@ -34,7 +34,35 @@ tenant's audit log, before the code works; so is a refusal. Its admins see it wi
 	recoverAdmin.Flags().StringVar(&who, "admin", "", "address of the tenant admin; the first admin's, when empty")
 	recoverAdmin.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters, for the tenant's own record")
 	_ = recoverAdmin.MarkFlagRequired("reason")
-	return group("tenant", "Tenants of the plane", create, list, show, a.labelCommand(), recoverAdmin)
+	return group("tenant", "Tenants of the plane", create, list, show, a.labelCommand(), recoverAdmin, a.adoptCommand())
+}
+
+func (a *app) adoptCommand() *cobra.Command {
+	var reason string
+	c := &cobra.Command{Use: "adopt TENANT --reason TEXT", Short: "Make a tenant known again whose set is here and whom the registry does not know", Args: exactly("TENANT"),
+		Long: `adopt is for a tenant that was made after the backup from which the registry was restored: its set is here, and the registry does not know
+it. What is made known is read at the set: each of its services proves with its certificate whose it is, and the mark on its database, which
+this plane signed, has to name the tenant. Nothing of the set is touched. The tenant is suspended then, and who it was adopted by, and why, is
+on record; it is served again by a plan like any other: "fleet plan resume". Labels and licences that it had are given again.`,
+		Example: `  fleet tenant adopt acme --reason "Case 4711: the registry was restored from last night"`,
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			t, err := p.Adopt(c.Context(), args[0], reason)
+			if err != nil {
+				return err
+			}
+			if a.format == "json" {
+				return a.json(t)
+			}
+			_, err = fmt.Fprintf(a.out, "%s (%s) is known again, and suspended: it is served again with fleet plan resume --tenant %s --reason '…', and fleet apply\n", t.GetSlug(), t.GetId(), t.GetSlug())
+			return err
+		}}
+	c.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters, for the record")
+	_ = c.MarkFlagRequired("reason")
+	return c
 }
 
 func (a *app) tenantCreate(c *cobra.Command, slug, name, admin, tierWord string) error {

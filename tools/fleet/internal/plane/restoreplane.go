@@ -173,7 +173,7 @@ func (p *Plane) compareTenants(ctx context.Context) error {
 	}
 	for _, t := range p.state.Tenants {
 		if _, ok := known[t.ID.String()]; !ok && !t.ID.IsZero() {
-			p.report.Note(fmt.Sprintf("%s (%s) was made after the backup, and the registry does not know it: see docs/operations.md, A set that nobody knows", t.Slug, t.ID))
+			p.report.Note(fmt.Sprintf("%s (%s) was made after the backup, and the registry does not know it: make it known again with fleet tenant adopt %s --reason '…'", t.Slug, t.ID, t.Slug))
 		}
 	}
 	for id, t := range known {

@@ -52,6 +52,9 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string, ti
 		return false, err
 	}
 	if status == nil {
+		if err := p.strange(slug); err != nil {
+			return false, err
+		}
 		return true, p.provision(ctx, conn, slug, name, admin, reason, tier)
 	}
 	t := status.GetTenant()

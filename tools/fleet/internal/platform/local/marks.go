@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -84,6 +85,24 @@ func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err 
 
 // databaseComment is where a database keeps its mark.
 const databaseComment = "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = current_database()"
+
+// DatabaseMark is the mark on a set's database, as it stands there.
+func (p *Platform) DatabaseMark(ctx context.Context, s platform.Set) (mark string, err error) {
+	rest, err := p.awake(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, rest()) }()
+	conn, err := p.connect(ctx, s, databaseName(s))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := conn.QueryRow(ctx, databaseComment).Scan(&mark); err != nil {
+		return "", fmt.Errorf("read the mark of the database of %s: %w", s.Name(), err)
+	}
+	return mark, nil
+}
 
 // putMark marks an object of a database.
 func putMark(ctx context.Context, conn *pgx.Conn, signer *binding.Signer, object, read string, m binding.Mark) (changed bool, err error) {

@@ -2,10 +2,12 @@ package local
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -48,6 +50,31 @@ func (p *Platform) Registry(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	return grpc.NewClient("passthrough:///"+addr, append(opts, grpc.WithTransportCredentials(creds))...)
+}
+
+// Meet sees that who answers at an address proves with its certificate that it is a component of the set.
+func (p *Platform) Meet(ctx context.Context, s platform.Set, component, address string) error {
+	source, err := workload.OpenSource(p.served("pki", workload.Operator), workload.Identity{Plane: p.State.Plane, Service: workload.Operator})
+	if err != nil {
+		return err
+	}
+	roots, err := p.pool(s)
+	if err != nil {
+		return err
+	}
+	config, err := workload.ClientTLS(source, workload.Trust{Plane: p.State.Plane, Tenant: s.Tenant, TenantRoots: roots}, workload.Identity{Plane: p.State.Plane, Tenant: s.Tenant, Service: component})
+	if err != nil {
+		return err
+	}
+	const most = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	d := tls.Dialer{Config: config}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // Placed implements platform.Platform.

@@ -773,6 +773,161 @@ func (x *CreateTenantResponse) GetTenant() *Tenant {
 	return nil
 }
 
+// AdoptTenantRequest describes a tenant and what vouches for it.
+type AdoptTenantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `tnt_…`, as its set has it.
+	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// The slug that it had.
+	Slug string `protobuf:"bytes,2,opt,name=slug,proto3" json:"slug,omitempty"`
+	// Name shown.
+	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// What its database shares.
+	IsolationTier IsolationTier `protobuf:"varint,4,opt,name=isolation_tier,json=isolationTier,proto3,enum=a3os.registry.v1.IsolationTier" json:"isolation_tier,omitempty"`
+	// Home region.
+	Region string `protobuf:"bytes,5,opt,name=region,proto3" json:"region,omitempty"`
+	// Where its set is; with its database.
+	ServiceSet *ServiceSet `protobuf:"bytes,6,opt,name=service_set,json=serviceSet,proto3" json:"service_set,omitempty"`
+	// Mark on that database, as it stands there.
+	Mark string `protobuf:"bytes,7,opt,name=mark,proto3" json:"mark,omitempty"`
+	// Why, for the record.
+	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptTenantRequest) Reset() {
+	*x = AdoptTenantRequest{}
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptTenantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptTenantRequest) ProtoMessage() {}
+
+func (x *AdoptTenantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptTenantRequest.ProtoReflect.Descriptor instead.
+func (*AdoptTenantRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AdoptTenantRequest) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *AdoptTenantRequest) GetSlug() string {
+	if x != nil {
+		return x.Slug
+	}
+	return ""
+}
+
+func (x *AdoptTenantRequest) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *AdoptTenantRequest) GetIsolationTier() IsolationTier {
+	if x != nil {
+		return x.IsolationTier
+	}
+	return IsolationTier_ISOLATION_TIER_UNSPECIFIED
+}
+
+func (x *AdoptTenantRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *AdoptTenantRequest) GetServiceSet() *ServiceSet {
+	if x != nil {
+		return x.ServiceSet
+	}
+	return nil
+}
+
+func (x *AdoptTenantRequest) GetMark() string {
+	if x != nil {
+		return x.Mark
+	}
+	return ""
+}
+
+func (x *AdoptTenantRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// AdoptTenantResponse is the tenant.
+type AdoptTenantResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tenant.
+	Tenant        *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptTenantResponse) Reset() {
+	*x = AdoptTenantResponse{}
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptTenantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptTenantResponse) ProtoMessage() {}
+
+func (x *AdoptTenantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptTenantResponse.ProtoReflect.Descriptor instead.
+func (*AdoptTenantResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AdoptTenantResponse) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
 // SetTenantStateRequest names a tenant and its new state.
 type SetTenantStateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -788,7 +943,7 @@ type SetTenantStateRequest struct {
 
 func (x *SetTenantStateRequest) Reset() {
 	*x = SetTenantStateRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +955,7 @@ func (x *SetTenantStateRequest) String() string {
 func (*SetTenantStateRequest) ProtoMessage() {}
 
 func (x *SetTenantStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +968,7 @@ func (x *SetTenantStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTenantStateRequest.ProtoReflect.Descriptor instead.
 func (*SetTenantStateRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{8}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SetTenantStateRequest) GetTenantId() string {
@@ -848,7 +1003,7 @@ type SetTenantStateResponse struct {
 
 func (x *SetTenantStateResponse) Reset() {
 	*x = SetTenantStateResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1015,7 @@ func (x *SetTenantStateResponse) String() string {
 func (*SetTenantStateResponse) ProtoMessage() {}
 
 func (x *SetTenantStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1028,7 @@ func (x *SetTenantStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTenantStateResponse.ProtoReflect.Descriptor instead.
 func (*SetTenantStateResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{9}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SetTenantStateResponse) GetTenant() *Tenant {
@@ -898,7 +1053,7 @@ type SetTenantLabelsRequest struct {
 
 func (x *SetTenantLabelsRequest) Reset() {
 	*x = SetTenantLabelsRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1065,7 @@ func (x *SetTenantLabelsRequest) String() string {
 func (*SetTenantLabelsRequest) ProtoMessage() {}
 
 func (x *SetTenantLabelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1078,7 @@ func (x *SetTenantLabelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTenantLabelsRequest.ProtoReflect.Descriptor instead.
 func (*SetTenantLabelsRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SetTenantLabelsRequest) GetTenantId() string {
@@ -958,7 +1113,7 @@ type SetTenantLabelsResponse struct {
 
 func (x *SetTenantLabelsResponse) Reset() {
 	*x = SetTenantLabelsResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1125,7 @@ func (x *SetTenantLabelsResponse) String() string {
 func (*SetTenantLabelsResponse) ProtoMessage() {}
 
 func (x *SetTenantLabelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1138,7 @@ func (x *SetTenantLabelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetTenantLabelsResponse.ProtoReflect.Descriptor instead.
 func (*SetTenantLabelsResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetTenantLabelsResponse) GetTenant() *Tenant {
@@ -1007,7 +1162,7 @@ type DatabasePlace struct {
 
 func (x *DatabasePlace) Reset() {
 	*x = DatabasePlace{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1174,7 @@ func (x *DatabasePlace) String() string {
 func (*DatabasePlace) ProtoMessage() {}
 
 func (x *DatabasePlace) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1187,7 @@ func (x *DatabasePlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabasePlace.ProtoReflect.Descriptor instead.
 func (*DatabasePlace) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{12}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DatabasePlace) GetServer() string {
@@ -1064,7 +1219,7 @@ type Component struct {
 
 func (x *Component) Reset() {
 	*x = Component{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1231,7 @@ func (x *Component) String() string {
 func (*Component) ProtoMessage() {}
 
 func (x *Component) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[13]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1244,7 @@ func (x *Component) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Component.ProtoReflect.Descriptor instead.
 func (*Component) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{13}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Component) GetName() string {
@@ -1132,7 +1287,7 @@ type ServiceSet struct {
 
 func (x *ServiceSet) Reset() {
 	*x = ServiceSet{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1299,7 @@ func (x *ServiceSet) String() string {
 func (*ServiceSet) ProtoMessage() {}
 
 func (x *ServiceSet) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[14]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1312,7 @@ func (x *ServiceSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceSet.ProtoReflect.Descriptor instead.
 func (*ServiceSet) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ServiceSet) GetComponents() []*Component {
@@ -1210,7 +1365,7 @@ type PutServiceSetRequest struct {
 
 func (x *PutServiceSetRequest) Reset() {
 	*x = PutServiceSetRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1377,7 @@ func (x *PutServiceSetRequest) String() string {
 func (*PutServiceSetRequest) ProtoMessage() {}
 
 func (x *PutServiceSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[15]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1390,7 @@ func (x *PutServiceSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutServiceSetRequest.ProtoReflect.Descriptor instead.
 func (*PutServiceSetRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PutServiceSetRequest) GetTenantId() string {
@@ -1268,7 +1423,7 @@ type PutServiceSetResponse struct {
 
 func (x *PutServiceSetResponse) Reset() {
 	*x = PutServiceSetResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1435,7 @@ func (x *PutServiceSetResponse) String() string {
 func (*PutServiceSetResponse) ProtoMessage() {}
 
 func (x *PutServiceSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[16]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1448,7 @@ func (x *PutServiceSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutServiceSetResponse.ProtoReflect.Descriptor instead.
 func (*PutServiceSetResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{16}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 // WatchSnapshotRequest says what the gateway holds.
@@ -1309,7 +1464,7 @@ type WatchSnapshotRequest struct {
 
 func (x *WatchSnapshotRequest) Reset() {
 	*x = WatchSnapshotRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1476,7 @@ func (x *WatchSnapshotRequest) String() string {
 func (*WatchSnapshotRequest) ProtoMessage() {}
 
 func (x *WatchSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[17]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1489,7 @@ func (x *WatchSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*WatchSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchSnapshotRequest) GetHaveVersion() int64 {
@@ -1364,7 +1519,7 @@ type WatchSnapshotResponse struct {
 
 func (x *WatchSnapshotResponse) Reset() {
 	*x = WatchSnapshotResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1531,7 @@ func (x *WatchSnapshotResponse) String() string {
 func (*WatchSnapshotResponse) ProtoMessage() {}
 
 func (x *WatchSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[18]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1544,7 @@ func (x *WatchSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*WatchSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchSnapshotResponse) GetSnapshot() *SignedSnapshot {
@@ -1422,7 +1577,7 @@ type SignedSnapshotChange struct {
 
 func (x *SignedSnapshotChange) Reset() {
 	*x = SignedSnapshotChange{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1589,7 @@ func (x *SignedSnapshotChange) String() string {
 func (*SignedSnapshotChange) ProtoMessage() {}
 
 func (x *SignedSnapshotChange) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[19]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1602,7 @@ func (x *SignedSnapshotChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedSnapshotChange.ProtoReflect.Descriptor instead.
 func (*SignedSnapshotChange) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{19}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SignedSnapshotChange) GetChange() []byte {
@@ -1492,7 +1647,7 @@ type SnapshotChange struct {
 
 func (x *SnapshotChange) Reset() {
 	*x = SnapshotChange{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1659,7 @@ func (x *SnapshotChange) String() string {
 func (*SnapshotChange) ProtoMessage() {}
 
 func (x *SnapshotChange) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[20]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1672,7 @@ func (x *SnapshotChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChange.ProtoReflect.Descriptor instead.
 func (*SnapshotChange) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{20}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SnapshotChange) GetPlane() string {
@@ -1578,7 +1733,7 @@ type SignedSnapshot struct {
 
 func (x *SignedSnapshot) Reset() {
 	*x = SignedSnapshot{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1745,7 @@ func (x *SignedSnapshot) String() string {
 func (*SignedSnapshot) ProtoMessage() {}
 
 func (x *SignedSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[21]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1758,7 @@ func (x *SignedSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedSnapshot.ProtoReflect.Descriptor instead.
 func (*SignedSnapshot) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{21}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SignedSnapshot) GetSnapshot() []byte {
@@ -1644,7 +1799,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1811,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[22]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1824,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{22}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Snapshot) GetPlane() string {
@@ -1717,7 +1872,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1884,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[23]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1897,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{23}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Route) GetSlug() string {
@@ -1796,7 +1951,7 @@ type ComponentReport struct {
 
 func (x *ComponentReport) Reset() {
 	*x = ComponentReport{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1963,7 @@ func (x *ComponentReport) String() string {
 func (*ComponentReport) ProtoMessage() {}
 
 func (x *ComponentReport) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[24]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1976,7 @@ func (x *ComponentReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComponentReport.ProtoReflect.Descriptor instead.
 func (*ComponentReport) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{24}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ComponentReport) GetName() string {
@@ -1902,7 +2057,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[25]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2069,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[25]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2082,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{25}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReportRequest) GetComponents() []*ComponentReport {
@@ -2019,7 +2174,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[26]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2186,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_registry_proto_msgTypes[26]
+	mi := &file_a3os_registry_v1_registry_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2199,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{26}
+	return file_a3os_registry_v1_registry_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReportResponse) GetWitnessedSize() int64 {
@@ -2138,6 +2293,23 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\risolationTier\x12!\n" +
 	"\x06region\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(R\x06region\"H\n" +
 	"\x14CreateTenantResponse\x120\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xca\x03\n" +
+	"\x12AdoptTenantRequest\x12E\n" +
+	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
+	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12-\n" +
+	"\fdisplay_name\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\vdisplayName\x12R\n" +
+	"\x0eisolation_tier\x18\x04 \x01(\x0e2\x1f.a3os.registry.v1.IsolationTierB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\risolationTier\x12!\n" +
+	"\x06region\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(R\x06region\x12E\n" +
+	"\vservice_set\x18\x06 \x01(\v2\x1c.a3os.registry.v1.ServiceSetB\x06\xbaH\x03\xc8\x01\x01R\n" +
+	"serviceSet\x12\x1e\n" +
+	"\x04mark\x18\a \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04mark\x12\"\n" +
+	"\x06reason\x18\b \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\n" +
+	"\x18\xf4\x03R\x06reason\"G\n" +
+	"\x13AdoptTenantResponse\x120\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xd3\x01\n" +
 	"\x15SetTenantStateRequest\x12E\n" +
 	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
@@ -2260,11 +2432,12 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x12HEALTH_UNREACHABLE\x10\x032\xe9\x01\n" +
 	"\rTenantService\x12h\n" +
 	"\tGetTenant\x12\".a3os.registry.v1.GetTenantRequest\x1a#.a3os.registry.v1.GetTenantResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12n\n" +
-	"\vListTenants\x12$.a3os.registry.v1.ListTenantsRequest\x1a%.a3os.registry.v1.ListTenantsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator2\x90\x04\n" +
+	"\vListTenants\x12$.a3os.registry.v1.ListTenantsRequest\x1a%.a3os.registry.v1.ListTenantsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator2\x80\x05\n" +
 	"\x12TenantWriteService\x12s\n" +
 	"\fCreateTenant\x12%.a3os.registry.v1.CreateTenantRequest\x1a&.a3os.registry.v1.CreateTenantResponse\"\x14\xca\xf3\x18\x10\b\x01\x10\x02\"\boperator0\x01\x12\x84\x01\n" +
 	"\x0eSetTenantState\x12'.a3os.registry.v1.SetTenantStateRequest\x1a(.a3os.registry.v1.SetTenantStateResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12\x81\x01\n" +
-	"\rPutServiceSet\x12&.a3os.registry.v1.PutServiceSetRequest\x1a'.a3os.registry.v1.PutServiceSetResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12z\n" +
+	"\rPutServiceSet\x12&.a3os.registry.v1.PutServiceSetRequest\x1a'.a3os.registry.v1.PutServiceSetResponse\"\x1f\xca\xf3\x18\x1b\b\x01\x10\x02\"\boperator\"\vprovisioner\x12n\n" +
+	"\vAdoptTenant\x12$.a3os.registry.v1.AdoptTenantRequest\x1a%.a3os.registry.v1.AdoptTenantResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator\x12z\n" +
 	"\x0fSetTenantLabels\x12(.a3os.registry.v1.SetTenantLabelsRequest\x1a).a3os.registry.v1.SetTenantLabelsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x02\"\boperator2\x88\x01\n" +
 	"\x0fSnapshotService\x12u\n" +
 	"\rWatchSnapshot\x12&.a3os.registry.v1.WatchSnapshotRequest\x1a'.a3os.registry.v1.WatchSnapshotResponse\"\x11\xca\xf3\x18\r\b\x01\x10\x01\"\agateway0\x012k\n" +
@@ -2284,7 +2457,7 @@ func file_a3os_registry_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_a3os_registry_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_a3os_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_a3os_registry_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_a3os_registry_v1_registry_proto_goTypes = []any{
 	(TenantState)(0),                // 0: a3os.registry.v1.TenantState
 	(IsolationTier)(0),              // 1: a3os.registry.v1.IsolationTier
@@ -2297,93 +2470,100 @@ var file_a3os_registry_v1_registry_proto_goTypes = []any{
 	(*ListTenantsResponse)(nil),     // 8: a3os.registry.v1.ListTenantsResponse
 	(*CreateTenantRequest)(nil),     // 9: a3os.registry.v1.CreateTenantRequest
 	(*CreateTenantResponse)(nil),    // 10: a3os.registry.v1.CreateTenantResponse
-	(*SetTenantStateRequest)(nil),   // 11: a3os.registry.v1.SetTenantStateRequest
-	(*SetTenantStateResponse)(nil),  // 12: a3os.registry.v1.SetTenantStateResponse
-	(*SetTenantLabelsRequest)(nil),  // 13: a3os.registry.v1.SetTenantLabelsRequest
-	(*SetTenantLabelsResponse)(nil), // 14: a3os.registry.v1.SetTenantLabelsResponse
-	(*DatabasePlace)(nil),           // 15: a3os.registry.v1.DatabasePlace
-	(*Component)(nil),               // 16: a3os.registry.v1.Component
-	(*ServiceSet)(nil),              // 17: a3os.registry.v1.ServiceSet
-	(*PutServiceSetRequest)(nil),    // 18: a3os.registry.v1.PutServiceSetRequest
-	(*PutServiceSetResponse)(nil),   // 19: a3os.registry.v1.PutServiceSetResponse
-	(*WatchSnapshotRequest)(nil),    // 20: a3os.registry.v1.WatchSnapshotRequest
-	(*WatchSnapshotResponse)(nil),   // 21: a3os.registry.v1.WatchSnapshotResponse
-	(*SignedSnapshotChange)(nil),    // 22: a3os.registry.v1.SignedSnapshotChange
-	(*SnapshotChange)(nil),          // 23: a3os.registry.v1.SnapshotChange
-	(*SignedSnapshot)(nil),          // 24: a3os.registry.v1.SignedSnapshot
-	(*Snapshot)(nil),                // 25: a3os.registry.v1.Snapshot
-	(*Route)(nil),                   // 26: a3os.registry.v1.Route
-	(*ComponentReport)(nil),         // 27: a3os.registry.v1.ComponentReport
-	(*ReportRequest)(nil),           // 28: a3os.registry.v1.ReportRequest
-	(*ReportResponse)(nil),          // 29: a3os.registry.v1.ReportResponse
-	nil,                             // 30: a3os.registry.v1.Tenant.LabelsEntry
-	nil,                             // 31: a3os.registry.v1.SetTenantLabelsRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),   // 32: google.protobuf.Timestamp
-	(*LicenceReport)(nil),           // 33: a3os.registry.v1.LicenceReport
-	(*LeaseProof)(nil),              // 34: a3os.registry.v1.LeaseProof
-	(*v1.Figures)(nil),              // 35: a3os.set.v1.Figures
-	(*UsageReport)(nil),             // 36: a3os.registry.v1.UsageReport
+	(*AdoptTenantRequest)(nil),      // 11: a3os.registry.v1.AdoptTenantRequest
+	(*AdoptTenantResponse)(nil),     // 12: a3os.registry.v1.AdoptTenantResponse
+	(*SetTenantStateRequest)(nil),   // 13: a3os.registry.v1.SetTenantStateRequest
+	(*SetTenantStateResponse)(nil),  // 14: a3os.registry.v1.SetTenantStateResponse
+	(*SetTenantLabelsRequest)(nil),  // 15: a3os.registry.v1.SetTenantLabelsRequest
+	(*SetTenantLabelsResponse)(nil), // 16: a3os.registry.v1.SetTenantLabelsResponse
+	(*DatabasePlace)(nil),           // 17: a3os.registry.v1.DatabasePlace
+	(*Component)(nil),               // 18: a3os.registry.v1.Component
+	(*ServiceSet)(nil),              // 19: a3os.registry.v1.ServiceSet
+	(*PutServiceSetRequest)(nil),    // 20: a3os.registry.v1.PutServiceSetRequest
+	(*PutServiceSetResponse)(nil),   // 21: a3os.registry.v1.PutServiceSetResponse
+	(*WatchSnapshotRequest)(nil),    // 22: a3os.registry.v1.WatchSnapshotRequest
+	(*WatchSnapshotResponse)(nil),   // 23: a3os.registry.v1.WatchSnapshotResponse
+	(*SignedSnapshotChange)(nil),    // 24: a3os.registry.v1.SignedSnapshotChange
+	(*SnapshotChange)(nil),          // 25: a3os.registry.v1.SnapshotChange
+	(*SignedSnapshot)(nil),          // 26: a3os.registry.v1.SignedSnapshot
+	(*Snapshot)(nil),                // 27: a3os.registry.v1.Snapshot
+	(*Route)(nil),                   // 28: a3os.registry.v1.Route
+	(*ComponentReport)(nil),         // 29: a3os.registry.v1.ComponentReport
+	(*ReportRequest)(nil),           // 30: a3os.registry.v1.ReportRequest
+	(*ReportResponse)(nil),          // 31: a3os.registry.v1.ReportResponse
+	nil,                             // 32: a3os.registry.v1.Tenant.LabelsEntry
+	nil,                             // 33: a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
+	(*LicenceReport)(nil),           // 35: a3os.registry.v1.LicenceReport
+	(*LeaseProof)(nil),              // 36: a3os.registry.v1.LeaseProof
+	(*v1.Figures)(nil),              // 37: a3os.set.v1.Figures
+	(*UsageReport)(nil),             // 38: a3os.registry.v1.UsageReport
 }
 var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: a3os.registry.v1.Tenant.state:type_name -> a3os.registry.v1.TenantState
 	1,  // 1: a3os.registry.v1.Tenant.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	32, // 2: a3os.registry.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	30, // 3: a3os.registry.v1.Tenant.labels:type_name -> a3os.registry.v1.Tenant.LabelsEntry
+	34, // 2: a3os.registry.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	32, // 3: a3os.registry.v1.Tenant.labels:type_name -> a3os.registry.v1.Tenant.LabelsEntry
 	3,  // 4: a3os.registry.v1.TenantStatus.tenant:type_name -> a3os.registry.v1.Tenant
-	17, // 5: a3os.registry.v1.TenantStatus.service_set:type_name -> a3os.registry.v1.ServiceSet
-	27, // 6: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
-	32, // 7: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
-	32, // 8: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
-	33, // 9: a3os.registry.v1.TenantStatus.licence:type_name -> a3os.registry.v1.LicenceReport
+	19, // 5: a3os.registry.v1.TenantStatus.service_set:type_name -> a3os.registry.v1.ServiceSet
+	29, // 6: a3os.registry.v1.TenantStatus.reports:type_name -> a3os.registry.v1.ComponentReport
+	34, // 7: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	34, // 8: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
+	35, // 9: a3os.registry.v1.TenantStatus.licence:type_name -> a3os.registry.v1.LicenceReport
 	5,  // 10: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
 	5,  // 11: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
 	1,  // 12: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
 	3,  // 13: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	0,  // 14: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
-	34, // 15: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	3,  // 16: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	31, // 17: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
-	3,  // 18: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	16, // 19: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
-	15, // 20: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
-	17, // 21: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	34, // 22: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	24, // 23: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
-	22, // 24: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
-	32, // 25: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
-	26, // 26: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
-	32, // 27: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
-	26, // 28: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
-	16, // 29: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
-	2,  // 30: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
-	32, // 31: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
-	32, // 32: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
-	35, // 33: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
-	27, // 34: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
-	33, // 35: a3os.registry.v1.ReportRequest.licence:type_name -> a3os.registry.v1.LicenceReport
-	36, // 36: a3os.registry.v1.ReportRequest.usage:type_name -> a3os.registry.v1.UsageReport
-	32, // 37: a3os.registry.v1.ReportResponse.now:type_name -> google.protobuf.Timestamp
-	4,  // 38: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
-	7,  // 39: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
-	9,  // 40: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
-	11, // 41: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
-	18, // 42: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
-	13, // 43: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
-	20, // 44: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
-	28, // 45: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
-	6,  // 46: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
-	8,  // 47: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
-	10, // 48: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
-	12, // 49: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
-	19, // 50: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
-	14, // 51: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
-	21, // 52: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
-	29, // 53: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
-	46, // [46:54] is the sub-list for method output_type
-	38, // [38:46] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	1,  // 14: a3os.registry.v1.AdoptTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	19, // 15: a3os.registry.v1.AdoptTenantRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	3,  // 16: a3os.registry.v1.AdoptTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	0,  // 17: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
+	36, // 18: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	3,  // 19: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	33, // 20: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	3,  // 21: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	18, // 22: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
+	17, // 23: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
+	19, // 24: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	36, // 25: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	26, // 26: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
+	24, // 27: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
+	34, // 28: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
+	28, // 29: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
+	34, // 30: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
+	28, // 31: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
+	18, // 32: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
+	2,  // 33: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
+	34, // 34: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
+	34, // 35: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
+	37, // 36: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
+	29, // 37: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
+	35, // 38: a3os.registry.v1.ReportRequest.licence:type_name -> a3os.registry.v1.LicenceReport
+	38, // 39: a3os.registry.v1.ReportRequest.usage:type_name -> a3os.registry.v1.UsageReport
+	34, // 40: a3os.registry.v1.ReportResponse.now:type_name -> google.protobuf.Timestamp
+	4,  // 41: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
+	7,  // 42: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
+	9,  // 43: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
+	13, // 44: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
+	20, // 45: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
+	11, // 46: a3os.registry.v1.TenantWriteService.AdoptTenant:input_type -> a3os.registry.v1.AdoptTenantRequest
+	15, // 47: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
+	22, // 48: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
+	30, // 49: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
+	6,  // 50: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
+	8,  // 51: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
+	10, // 52: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
+	14, // 53: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
+	21, // 54: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
+	12, // 55: a3os.registry.v1.TenantWriteService.AdoptTenant:output_type -> a3os.registry.v1.AdoptTenantResponse
+	16, // 56: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
+	23, // 57: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
+	31, // 58: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
+	50, // [50:59] is the sub-list for method output_type
+	41, // [41:50] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_registry_proto_init() }
@@ -2399,7 +2579,7 @@ func file_a3os_registry_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_registry_proto_rawDesc), len(file_a3os_registry_v1_registry_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

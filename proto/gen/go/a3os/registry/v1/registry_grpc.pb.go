@@ -172,6 +172,7 @@ const (
 	TenantWriteService_CreateTenant_FullMethodName    = "/a3os.registry.v1.TenantWriteService/CreateTenant"
 	TenantWriteService_SetTenantState_FullMethodName  = "/a3os.registry.v1.TenantWriteService/SetTenantState"
 	TenantWriteService_PutServiceSet_FullMethodName   = "/a3os.registry.v1.TenantWriteService/PutServiceSet"
+	TenantWriteService_AdoptTenant_FullMethodName     = "/a3os.registry.v1.TenantWriteService/AdoptTenant"
 	TenantWriteService_SetTenantLabels_FullMethodName = "/a3os.registry.v1.TenantWriteService/SetTenantLabels"
 )
 
@@ -189,6 +190,10 @@ type TenantWriteServiceClient interface {
 	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
 	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(ctx context.Context, in *PutServiceSetRequest, opts ...grpc.CallOption) (*PutServiceSetResponse, error)
+	// AdoptTenant makes a tenant known again whose set is there and which this registry does not know: it was restored from a backup that
+	// is older than the tenant. The mark on the set's database, which this plane signed, has to name the tenant. It is suspended then, its set
+	// untouched, until an operation resumes it.
+	AdoptTenant(ctx context.Context, in *AdoptTenantRequest, opts ...grpc.CallOption) (*AdoptTenantResponse, error)
 	// SetTenantLabels sets and removes labels.
 	SetTenantLabels(ctx context.Context, in *SetTenantLabelsRequest, opts ...grpc.CallOption) (*SetTenantLabelsResponse, error)
 }
@@ -231,6 +236,16 @@ func (c *tenantWriteServiceClient) PutServiceSet(ctx context.Context, in *PutSer
 	return out, nil
 }
 
+func (c *tenantWriteServiceClient) AdoptTenant(ctx context.Context, in *AdoptTenantRequest, opts ...grpc.CallOption) (*AdoptTenantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdoptTenantResponse)
+	err := c.cc.Invoke(ctx, TenantWriteService_AdoptTenant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *tenantWriteServiceClient) SetTenantLabels(ctx context.Context, in *SetTenantLabelsRequest, opts ...grpc.CallOption) (*SetTenantLabelsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetTenantLabelsResponse)
@@ -255,6 +270,10 @@ type TenantWriteServiceServer interface {
 	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
 	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(context.Context, *PutServiceSetRequest) (*PutServiceSetResponse, error)
+	// AdoptTenant makes a tenant known again whose set is there and which this registry does not know: it was restored from a backup that
+	// is older than the tenant. The mark on the set's database, which this plane signed, has to name the tenant. It is suspended then, its set
+	// untouched, until an operation resumes it.
+	AdoptTenant(context.Context, *AdoptTenantRequest) (*AdoptTenantResponse, error)
 	// SetTenantLabels sets and removes labels.
 	SetTenantLabels(context.Context, *SetTenantLabelsRequest) (*SetTenantLabelsResponse, error)
 	mustEmbedUnimplementedTenantWriteServiceServer()
@@ -275,6 +294,9 @@ func (UnimplementedTenantWriteServiceServer) SetTenantState(context.Context, *Se
 }
 func (UnimplementedTenantWriteServiceServer) PutServiceSet(context.Context, *PutServiceSetRequest) (*PutServiceSetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutServiceSet not implemented")
+}
+func (UnimplementedTenantWriteServiceServer) AdoptTenant(context.Context, *AdoptTenantRequest) (*AdoptTenantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdoptTenant not implemented")
 }
 func (UnimplementedTenantWriteServiceServer) SetTenantLabels(context.Context, *SetTenantLabelsRequest) (*SetTenantLabelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetTenantLabels not implemented")
@@ -354,6 +376,24 @@ func _TenantWriteService_PutServiceSet_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TenantWriteService_AdoptTenant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptTenantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TenantWriteServiceServer).AdoptTenant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TenantWriteService_AdoptTenant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TenantWriteServiceServer).AdoptTenant(ctx, req.(*AdoptTenantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TenantWriteService_SetTenantLabels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetTenantLabelsRequest)
 	if err := dec(in); err != nil {
@@ -390,6 +430,10 @@ var TenantWriteService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PutServiceSet",
 			Handler:    _TenantWriteService_PutServiceSet_Handler,
+		},
+		{
+			MethodName: "AdoptTenant",
+			Handler:    _TenantWriteService_AdoptTenant_Handler,
 		},
 		{
 			MethodName: "SetTenantLabels",

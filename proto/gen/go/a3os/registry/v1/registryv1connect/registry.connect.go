@@ -54,6 +54,9 @@ const (
 	// TenantWriteServicePutServiceSetProcedure is the fully-qualified name of the TenantWriteService's
 	// PutServiceSet RPC.
 	TenantWriteServicePutServiceSetProcedure = "/a3os.registry.v1.TenantWriteService/PutServiceSet"
+	// TenantWriteServiceAdoptTenantProcedure is the fully-qualified name of the TenantWriteService's
+	// AdoptTenant RPC.
+	TenantWriteServiceAdoptTenantProcedure = "/a3os.registry.v1.TenantWriteService/AdoptTenant"
 	// TenantWriteServiceSetTenantLabelsProcedure is the fully-qualified name of the
 	// TenantWriteService's SetTenantLabels RPC.
 	TenantWriteServiceSetTenantLabelsProcedure = "/a3os.registry.v1.TenantWriteService/SetTenantLabels"
@@ -174,6 +177,10 @@ type TenantWriteServiceClient interface {
 	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
 	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(context.Context, *connect.Request[v1.PutServiceSetRequest]) (*connect.Response[v1.PutServiceSetResponse], error)
+	// AdoptTenant makes a tenant known again whose set is there and which this registry does not know: it was restored from a backup that
+	// is older than the tenant. The mark on the set's database, which this plane signed, has to name the tenant. It is suspended then, its set
+	// untouched, until an operation resumes it.
+	AdoptTenant(context.Context, *connect.Request[v1.AdoptTenantRequest]) (*connect.Response[v1.AdoptTenantResponse], error)
 	// SetTenantLabels sets and removes labels.
 	SetTenantLabels(context.Context, *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error)
 }
@@ -207,6 +214,12 @@ func NewTenantWriteServiceClient(httpClient connect.HTTPClient, baseURL string, 
 			connect.WithSchema(tenantWriteServiceMethods.ByName("PutServiceSet")),
 			connect.WithClientOptions(opts...),
 		),
+		adoptTenant: connect.NewClient[v1.AdoptTenantRequest, v1.AdoptTenantResponse](
+			httpClient,
+			baseURL+TenantWriteServiceAdoptTenantProcedure,
+			connect.WithSchema(tenantWriteServiceMethods.ByName("AdoptTenant")),
+			connect.WithClientOptions(opts...),
+		),
 		setTenantLabels: connect.NewClient[v1.SetTenantLabelsRequest, v1.SetTenantLabelsResponse](
 			httpClient,
 			baseURL+TenantWriteServiceSetTenantLabelsProcedure,
@@ -221,6 +234,7 @@ type tenantWriteServiceClient struct {
 	createTenant    *connect.Client[v1.CreateTenantRequest, v1.CreateTenantResponse]
 	setTenantState  *connect.Client[v1.SetTenantStateRequest, v1.SetTenantStateResponse]
 	putServiceSet   *connect.Client[v1.PutServiceSetRequest, v1.PutServiceSetResponse]
+	adoptTenant     *connect.Client[v1.AdoptTenantRequest, v1.AdoptTenantResponse]
 	setTenantLabels *connect.Client[v1.SetTenantLabelsRequest, v1.SetTenantLabelsResponse]
 }
 
@@ -239,6 +253,11 @@ func (c *tenantWriteServiceClient) PutServiceSet(ctx context.Context, req *conne
 	return c.putServiceSet.CallUnary(ctx, req)
 }
 
+// AdoptTenant calls a3os.registry.v1.TenantWriteService.AdoptTenant.
+func (c *tenantWriteServiceClient) AdoptTenant(ctx context.Context, req *connect.Request[v1.AdoptTenantRequest]) (*connect.Response[v1.AdoptTenantResponse], error) {
+	return c.adoptTenant.CallUnary(ctx, req)
+}
+
 // SetTenantLabels calls a3os.registry.v1.TenantWriteService.SetTenantLabels.
 func (c *tenantWriteServiceClient) SetTenantLabels(ctx context.Context, req *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error) {
 	return c.setTenantLabels.CallUnary(ctx, req)
@@ -255,6 +274,10 @@ type TenantWriteServiceHandler interface {
 	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
 	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
 	PutServiceSet(context.Context, *connect.Request[v1.PutServiceSetRequest]) (*connect.Response[v1.PutServiceSetResponse], error)
+	// AdoptTenant makes a tenant known again whose set is there and which this registry does not know: it was restored from a backup that
+	// is older than the tenant. The mark on the set's database, which this plane signed, has to name the tenant. It is suspended then, its set
+	// untouched, until an operation resumes it.
+	AdoptTenant(context.Context, *connect.Request[v1.AdoptTenantRequest]) (*connect.Response[v1.AdoptTenantResponse], error)
 	// SetTenantLabels sets and removes labels.
 	SetTenantLabels(context.Context, *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error)
 }
@@ -284,6 +307,12 @@ func NewTenantWriteServiceHandler(svc TenantWriteServiceHandler, opts ...connect
 		connect.WithSchema(tenantWriteServiceMethods.ByName("PutServiceSet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	tenantWriteServiceAdoptTenantHandler := connect.NewUnaryHandler(
+		TenantWriteServiceAdoptTenantProcedure,
+		svc.AdoptTenant,
+		connect.WithSchema(tenantWriteServiceMethods.ByName("AdoptTenant")),
+		connect.WithHandlerOptions(opts...),
+	)
 	tenantWriteServiceSetTenantLabelsHandler := connect.NewUnaryHandler(
 		TenantWriteServiceSetTenantLabelsProcedure,
 		svc.SetTenantLabels,
@@ -298,6 +327,8 @@ func NewTenantWriteServiceHandler(svc TenantWriteServiceHandler, opts ...connect
 			tenantWriteServiceSetTenantStateHandler.ServeHTTP(w, r)
 		case TenantWriteServicePutServiceSetProcedure:
 			tenantWriteServicePutServiceSetHandler.ServeHTTP(w, r)
+		case TenantWriteServiceAdoptTenantProcedure:
+			tenantWriteServiceAdoptTenantHandler.ServeHTTP(w, r)
 		case TenantWriteServiceSetTenantLabelsProcedure:
 			tenantWriteServiceSetTenantLabelsHandler.ServeHTTP(w, r)
 		default:
@@ -319,6 +350,10 @@ func (UnimplementedTenantWriteServiceHandler) SetTenantState(context.Context, *c
 
 func (UnimplementedTenantWriteServiceHandler) PutServiceSet(context.Context, *connect.Request[v1.PutServiceSetRequest]) (*connect.Response[v1.PutServiceSetResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.TenantWriteService.PutServiceSet is not implemented"))
+}
+
+func (UnimplementedTenantWriteServiceHandler) AdoptTenant(context.Context, *connect.Request[v1.AdoptTenantRequest]) (*connect.Response[v1.AdoptTenantResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.TenantWriteService.AdoptTenant is not implemented"))
 }
 
 func (UnimplementedTenantWriteServiceHandler) SetTenantLabels(context.Context, *connect.Request[v1.SetTenantLabelsRequest]) (*connect.Response[v1.SetTenantLabelsResponse], error) {
