@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/pgserver"
 )
@@ -117,12 +120,41 @@ func ownServerIsApart(t *testing.T, x *tenant) {
 		}
 		return info.Sys().(*syscall.Stat_t).Uid //nolint:forcetypeassert // Linux says so of every file
 	}
+	boundedToItsShare(t, pids[x.id+"/postgres"])
 	mine := user(pids[x.id+"/postgres"])
 	for name, pid := range pids {
 		if name != x.id+"/postgres" && pid != 0 && user(pid) == mine {
 			t.Errorf("its server runs as the user %d, as %s does", mine, name)
 		}
 	}
+}
+
+// boundedToItsShare sees that the kernel holds a tenant's own server to the memory that it may have, where the supervisor can bound anything.
+func boundedToItsShare(t *testing.T, pid int) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if !strings.Contains(f[2], "/a3-") {
+			continue
+		}
+		dir := filepath.Join("/sys/fs/cgroup", f[1], f[2])
+		for _, file := range []string{"memory.limit_in_bytes", "memory.max"} { // cgroup v1, v2
+			limit, err := os.ReadFile(filepath.Join(dir, file))
+			if os.IsNotExist(err) {
+				continue
+			}
+			const share = "1073741824"
+			if got := strings.TrimSpace(string(limit)); err != nil || got != share {
+				t.Errorf("its server may hold %q octets of memory (%v), want %s", got, err, share)
+			}
+			return
+		}
+	}
+	t.Log("the supervisor can bound nothing on this machine: the memory of a tenant's own server was not looked at")
 }
 
 // isolationHolds proves some tenants apart.
@@ -147,5 +179,55 @@ func isolationHolds(t *testing.T, slugs ...string) {
 	}
 	if s.code != 0 || servers == 0 {
 		t.Errorf("the proof exits with %d and tried the own server %d times", s.code, servers)
+	}
+}
+
+// ownServerOutlives takes a tenant with a server of its own through what happens to sets: it drifts and is repaired, which stops and starts
+// the server with the rest; it is upgraded, which leaves the server alone; and its machine starts anew.
+func (p *plane) ownServerOutlives(t *testing.T, x *tenant) {
+	t.Helper()
+	server := x.id + "/postgres"
+	writes := registryv1.NewTenantWriteServiceClient(p.operator(t))
+	for _, c := range []struct {
+		state registryv1.TenantState
+		runs  bool
+	}{{registryv1.TenantState_TENANT_STATE_SUSPENDED, false}, {registryv1.TenantState_TENANT_STATE_ACTIVE, true}} {
+		if _, err := writes.SetTenantState(t.Context(), &registryv1.SetTenantStateRequest{TenantId: x.id, State: c.state}); err != nil {
+			t.Fatal(err)
+		}
+		p.ok(t, "repair", "--tenant", x.slug)
+		if pid := p.pids(t)[server]; (pid != 0) != c.runs {
+			t.Errorf("repaired, for it is %s, its server runs as process %d", c.state, pid)
+		}
+	}
+
+	program, err := os.ReadFile(filepath.Join(programs, "accessos"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "accessos")
+	if err := os.WriteFile(file, otherDigest(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.ok(t, "release", "register", "--version", "9.0.0", "--artefact", "accessos="+file)
+	before := p.pids(t)
+	p.apply(t, p.plan(t, upgrade, x.slug, "9.0.0"))
+	if now := p.pids(t); now[server] != before[server] || now[x.id+"/iam"] == before[x.id+"/iam"] {
+		t.Errorf("upgraded, its server was process %d and is %d, its iam was %d and is %d", before[server], now[server], before[x.id+"/iam"], now[x.id+"/iam"])
+	}
+
+	kill(t, p.keeper(t, "watcher"), p.keeper(t, "supervisor"))
+	within(t, backWithin, func() error {
+		if left := p.running(); len(left) > 0 {
+			return fmt.Errorf("with nobody to keep them still run %s", strings.Join(left, "; "))
+		}
+		return nil
+	})
+	p.ok(t, "plane", "up")
+	if pid := p.pids(t)[server]; pid == 0 || pid == before[server] {
+		t.Errorf("after its machine started anew its server runs as process %d", pid)
+	}
+	if got := p.hostAnswers(t, x.slug); got != http.StatusOK {
+		t.Errorf("after its machine started anew its host answers %d", got)
 	}
 }

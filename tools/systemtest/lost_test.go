@@ -20,7 +20,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
-// The registry's database is dropped, and comes back from a backup while the tenant is served; the machine is lost, and all of the plane
+// The registry's database is dropped, and comes back from a backup while the tenant is served; one that came after the backup is adopted; the machine is lost, and all of the plane
 // comes back from the backups and the recovery key. A backup that is killed, wherever, leaves nothing that looks like one.
 func TestPlaneThatIsLostIsBroughtBack(t *testing.T) {
 	full(t)
@@ -142,6 +142,7 @@ func (p *plane) losesItsRegistry(t *testing.T, backup string) {
 		t.Errorf("a registry that is there is given up without being asked: %s", s)
 	}
 	p.ok(t, "tenant", "label", "acme", "ring=early")
+	late := p.comesAfterTheBackup(t)
 	if _, err := p.superuser(t, "postgres", "postgres").Exec(t.Context(), "DROP DATABASE registry WITH (FORCE)"); err != nil {
 		t.Fatal(err)
 	}
@@ -160,9 +161,13 @@ func (p *plane) losesItsRegistry(t *testing.T, backup string) {
 	if s := p.fleet(t, "status"); s.code == 0 {
 		t.Errorf("the registry has no database, and status says %s", s)
 	}
-	t.Log(p.ok(t, "restore", "--from", backup, "--to", "plane", "--reason", "Case 4711: its database was dropped"))
+	if s := p.fleet(t, "restore", "--from", backup, "--to", "plane", "--reason", "Case 4711: its database was dropped"); s.code != 0 || !strings.Contains(s.out+s.err, "fleet tenant adopt late") {
+		t.Fatalf("restore, and what comes next: %s", s)
+	}
 	stop()
 	load.Wait()
+	p.adopts(t, late)
+	p.ownServerOutlives(t, late)
 	const some = 50
 	if calls < some {
 		t.Errorf("only %d calls were made meanwhile", calls)

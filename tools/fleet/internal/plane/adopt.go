@@ -14,7 +14,7 @@ import (
 )
 
 // Adopt makes a tenant known to the registry again whose set is here and which the registry does not know: it was restored from a backup
-// that is older than the tenant. What is made known is read at the set: each service proves with its certificate whose it is, and the mark
+// that is older than the tenant. What is made known is read at the set: each service that runs proves with its certificate whose it is, and the mark
 // on the database, which this plane signed, has to say so to the registry. The tenant is suspended then; nothing of its set is touched.
 func (p *Plane) Adopt(ctx context.Context, name, reason string) (*registryv1.Tenant, error) {
 	if !p.supervisor.Running(ctx) {
@@ -70,10 +70,8 @@ func (p *Plane) adoption(ctx context.Context, t *state.Tenant, set platform.Set)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range placed.GetComponents() {
-		if err := p.platform.Meet(ctx, set, c.GetName(), c.GetAddress()); err != nil {
-			return nil, fmt.Errorf("%s of %s does not prove whose it is: %w; what does not run is started by nobody before it is known: see docs/operations.md, A set that nobody knows", c.GetName(), set.Slug, err)
-		}
+	if err := p.meet(ctx, set, placed); err != nil {
+		return nil, err
 	}
 	mark, err := p.platform.DatabaseMark(ctx, set)
 	if err != nil {
@@ -81,6 +79,24 @@ func (p *Plane) adoption(ctx context.Context, t *state.Tenant, set platform.Set)
 	}
 	return &registryv1.AdoptTenantRequest{TenantId: set.Tenant.String(), Slug: t.Slug, DisplayName: t.Name, IsolationTier: set.Tier, Region: where.Region,
 		ServiceSet: placed, Mark: mark}, nil
+}
+
+// meet has each service of a set prove whose it is. One that has been stopped, with the machine perhaps, is known by its mark alone.
+func (p *Plane) meet(ctx context.Context, set platform.Set, placed *registryv1.ServiceSet) error {
+	run, err := p.carrier().Components(ctx, set)
+	if err != nil {
+		return err
+	}
+	if len(run) == 0 {
+		p.report.Note("no service of " + set.Slug + " runs: the mark on its database alone says whose it is")
+		return nil
+	}
+	for _, c := range placed.GetComponents() {
+		if err := p.platform.Meet(ctx, set, c.GetName(), c.GetAddress()); err != nil {
+			return fmt.Errorf("%s of %s does not prove whose it is: %w: see docs/operations.md, A set that nobody knows", c.GetName(), set.Slug, err)
+		}
+	}
+	return nil
 }
 
 // strange refuses to make a tenant in the place of one whose set is here and which the registry does not know.

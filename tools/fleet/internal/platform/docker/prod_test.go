@@ -1,0 +1,108 @@
+package docker_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"a3os.app/tools/fleet/internal/container/enginetest"
+)
+
+// A plane prod in containers: a tenant comes by a plan that a second operator approved, with a server of its own; and when the machine is
+// lost, all of it comes back from the backups and the recovery key.
+func TestStoryOfProdInContainers(t *testing.T) {
+	enginetest.Need(t)
+	if os.Getenv("A3_LONG") == "" {
+		t.Skip("this takes minutes: set A3_LONG=1")
+	}
+	p := newPlane(t)
+	backups := filepath.Join(t.TempDir(), "elsewhere")
+	p.environ = []string{"A3_PLANE=prod", "A3_BACKUP_EVERY=none", "A3_BACKUP_DIR=" + backups}
+	if up := p.fleet("plane", "up"); !strings.Contains(up, "fleet plan provision") {
+		t.Errorf("it does not say what comes next:\n%s", up)
+	}
+	p.refuses(t, "fleet plan provision", "tenant", "create", "globex")
+	p.environ = append(p.environ, "A3_PLANE=dev")
+	p.refuses(t, "planes are sealed", "plane", "up")
+	p.environ = p.environ[:len(p.environ)-1]
+	p.fleet("operator", "add", "ben")
+	program := []string{"--artefact", "accessos=" + filepath.Join(p.bin, "accessos")}
+	release := filepath.Join(t.TempDir(), "release")
+	p.fleet(append([]string{"release", "build", "--version", "1.0.0", "--out", release}, program...)...)
+	p.fleet(append([]string{"release", "register", "--release", release}, program...)...)
+	p.refuses(t, "accept the tier database by name", "plan", "provision", "--tenant", "globex", "--release", "1.0.0", "--tier", "database", "--reason", "the story of prod")
+	p.approved(t, "provision", "--release", "1.0.0")
+	p.ownServerIsApart(t, "globex")
+	p.reached(t, http.StatusOK)
+	if _, holes, code := p.isolation(); code != 0 {
+		t.Errorf("the proof finds:\n%s", strings.Join(holes, "\n"))
+	}
+	p.approved(t, "suspend")
+	p.reached(t, http.StatusNotFound)
+	p.approved(t, "resume")
+	p.reached(t, http.StatusOK)
+
+	recovery := filepath.Join(t.TempDir(), "recovery.json")
+	p.fleet("backup", "recovery-key", recovery)
+	last := p.backup(t, "--all")
+	p.fleet("plane", "down", "--remove-data")
+	p.nothingLeft(t)
+	back := func(of string) {
+		var done restored
+		p.json(t, &done, "restore", "--from", last[of].Name, "--to", of, "--recovery-key", recovery, "--reason", "the machine burnt down")
+		if !done.Serves || done.Verified.IsZero() {
+			t.Errorf("%s came back as %+v", of, done)
+		}
+	}
+	back("plane")
+	p.refuses(t, "fleet restore --from "+last["globex"].Name+" --to globex", "plane", "up")
+	p.fleet(append([]string{"release", "register", "--release", release}, program...)...)
+	back("globex")
+	p.fleet("plane", "up")
+	p.reached(t, http.StatusOK)
+}
+
+// refuses fails unless a command is refused, with these words.
+func (p *plane) refuses(t *testing.T, words string, args ...string) {
+	t.Helper()
+	if out, err := p.command(args...).CombinedOutput(); err == nil || !strings.Contains(string(out), words) {
+		t.Errorf("fleet %v: want a refusal that says %q: %v: %s", args, words, err, out)
+	}
+}
+
+// approved plans a change of globex, and carries it out once a second operator approved it, and not before.
+func (p *plane) approved(t *testing.T, kind string, more ...string) {
+	t.Helper()
+	var made struct{ Plan struct{ Hash string } }
+	cmd := p.command(append([]string{"-o", "json", "plan", kind, "--tenant", "globex", "--reason", "the story of prod"}, more...)...)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	if err == nil {
+		err = json.Unmarshal(out.Bytes(), &made)
+	}
+	if err != nil {
+		t.Fatalf("plan %s: %v: %s%s", kind, err, out.String(), said.String())
+	}
+	approve := []string{"approve", made.Plan.Hash, "--reason", "read it, and it is what was asked for"}
+	p.refuses(t, "approve", "apply", made.Plan.Hash)
+	if out, err := p.command(approve...).CombinedOutput(); err == nil {
+		t.Errorf("its author approved it: %s", out)
+	}
+	p.environ = append(p.environ, "A3_OPERATOR=ben")
+	p.fleet(approve...)
+	p.environ = p.environ[:len(p.environ)-1]
+	p.fleet("apply", made.Plan.Hash)
+}
+
+// reached sees what globex's host answers.
+func (p *plane) reached(t *testing.T, want int) {
+	t.Helper()
+	if got := p.answers(t, "globex"); got != want {
+		t.Errorf("prod's tenant answers %d, want %d", got, want)
+	}
+}
