@@ -178,7 +178,26 @@ func TestPlaneProdWantsTwoPeopleDedicatedServersAndSignedReleases(t *testing.T) 
 	}
 	_, err = w.SetTenantState(t.Context(), &registryv1.SetTenantStateRequest{TenantId: op.GetTenantId(), State: suspendState})
 	wantReason(t, err, "PLAN_NEEDED", "suspending without a plan")
-	wantReason(t, put(h.place(op.GetTenantId()), nil), "PLAN_NEEDED", "moving a set without a plan")
+	wantReason(t, put(h.place(op.GetTenantId()), nil), "PLAN_NEEDED", "a set of another authority without a plan")
+	// It was restored on another machine: the same set, elsewhere.
+	moved := proto.CloneOf(set)
+	moved.Components[0].Address, moved.Database.Server = freeAddress(t), freeAddress(t)
+	if err := put(moved, nil); err != nil {
+		t.Errorf("the same set at other addresses: %v", err)
+	}
+	for what, change := range map[string]func(*registryv1.ServiceSet){
+		"another release":  func(s *registryv1.ServiceSet) { s.Release = newer },
+		"another database": func(s *registryv1.ServiceSet) { s.Database.Name = "another" },
+		"another path":     func(s *registryv1.ServiceSet) { s.Components[0].PathPrefixes = []string{"/"} },
+		"one component more": func(s *registryv1.ServiceSet) {
+			s.Components = append(s.Components, &registryv1.Component{Name: "audit", Address: freeAddress(t)})
+		},
+	} {
+		other := proto.CloneOf(moved)
+		other.Components[0].Address = freeAddress(t)
+		change(other)
+		wantReason(t, put(other, nil), "PLAN_NEEDED", what+" without a plan")
+	}
 }
 
 // Attack rows C45, C47 and F52: planes are sealed. What is of plane dev opens nothing and means nothing at plane prod.

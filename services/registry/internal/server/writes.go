@@ -232,11 +232,12 @@ func (s *tenantWrites) PutServiceSet(ctx context.Context, req *registryv1.PutSer
 		if t.State == offboarded {
 			return fault.New(fault.FailedPrecondition, "tenant %s was offboarded: it can have no service set", t.ID)
 		}
-		if _, err := s.under(ctx, ch, t, req.GetLease()); err != nil {
-			return err
-		}
 		present, err := statuses(ctx, ch.q, []store.Tenant{t})
 		if err != nil {
+			return err
+		}
+		_, err = s.under(ctx, ch, t, req.GetLease())
+		if err != nil && !(errors.Is(err, errPlanned) && onlyMoved(present[0].GetServiceSet(), set)) {
 			return err
 		}
 		if !ch.tenant.IsZero() && set.GetCaCertificatesPem() != present[0].GetServiceSet().GetCaCertificatesPem() {
@@ -257,6 +258,25 @@ func (s *tenantWrites) PutServiceSet(ctx context.Context, req *registryv1.PutSer
 		return nil, err
 	}
 	return &registryv1.PutServiceSetResponse{}, nil
+}
+
+// onlyMoved says whether a set is what it was, at other addresses: it was restored on another machine, or a port was taken. That is no
+// change of the tenant. Who calls the set looks for a certificate of its own authority there, so that no address leads to anybody else.
+func onlyMoved(from, to *registryv1.ServiceSet) bool {
+	if from == nil {
+		return false
+	}
+	nowhere := func(set *registryv1.ServiceSet) *registryv1.ServiceSet {
+		set = proto.CloneOf(set)
+		for _, c := range set.GetComponents() {
+			c.Address = ""
+		}
+		if d := set.GetDatabase(); d != nil {
+			d.Server = ""
+		}
+		return set
+	}
+	return proto.Equal(nowhere(from), nowhere(to))
 }
 
 func (ch change) put(ctx context.Context, t store.Tenant, set *registryv1.ServiceSet) error {

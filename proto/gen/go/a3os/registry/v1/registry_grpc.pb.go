@@ -188,7 +188,8 @@ type TenantWriteServiceClient interface {
 	// where the operation leads. A tenant's own provisioner may, under the lease.
 	SetTenantState(ctx context.Context, in *SetTenantStateRequest, opts ...grpc.CallOption) (*SetTenantStateResponse, error)
 	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
-	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
+	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then. Where
+	// changes are planned, an operator without a lease moves the same set to other addresses, and changes nothing else of it.
 	PutServiceSet(ctx context.Context, in *PutServiceSetRequest, opts ...grpc.CallOption) (*PutServiceSetResponse, error)
 	// AdoptTenant makes a tenant known again whose set is there and which this registry does not know: it was restored from a backup that
 	// is older than the tenant. The mark on the set's database, which this plane signed, has to name the tenant. It is suspended then, its set
@@ -268,7 +269,8 @@ type TenantWriteServiceServer interface {
 	// where the operation leads. A tenant's own provisioner may, under the lease.
 	SetTenantState(context.Context, *SetTenantStateRequest) (*SetTenantStateResponse, error)
 	// PutServiceSet says where a tenant's set is and which authority its certificates come from. While an operation of the tenant isn't
-	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then.
+	// finished it takes that operation's lease. A tenant's own provisioner may, under the lease; the authority stays what it is then. Where
+	// changes are planned, an operator without a lease moves the same set to other addresses, and changes nothing else of it.
 	PutServiceSet(context.Context, *PutServiceSetRequest) (*PutServiceSetResponse, error)
 	// AdoptTenant makes a tenant known again whose set is there and which this registry does not know: it was restored from a backup that
 	// is older than the tenant. The mark on the set's database, which this plane signed, has to name the tenant. It is suspended then, its set
