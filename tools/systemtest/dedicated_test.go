@@ -120,41 +120,12 @@ func ownServerIsApart(t *testing.T, x *tenant) {
 		}
 		return info.Sys().(*syscall.Stat_t).Uid //nolint:forcetypeassert // Linux says so of every file
 	}
-	boundedToItsShare(t, pids[x.id+"/postgres"])
 	mine := user(pids[x.id+"/postgres"])
 	for name, pid := range pids {
 		if name != x.id+"/postgres" && pid != 0 && user(pid) == mine {
 			t.Errorf("its server runs as the user %d, as %s does", mine, name)
 		}
 	}
-}
-
-// boundedToItsShare sees that the kernel holds a tenant's own server to the memory that it may have, where the supervisor can bound anything.
-func boundedToItsShare(t *testing.T, pid int) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if !strings.Contains(f[2], "/a3-") {
-			continue
-		}
-		dir := filepath.Join("/sys/fs/cgroup", f[1], f[2])
-		for _, file := range []string{"memory.limit_in_bytes", "memory.max"} { // cgroup v1, v2
-			limit, err := os.ReadFile(filepath.Join(dir, file))
-			if os.IsNotExist(err) {
-				continue
-			}
-			const share = "1073741824"
-			if got := strings.TrimSpace(string(limit)); err != nil || got != share {
-				t.Errorf("its server may hold %q octets of memory (%v), want %s", got, err, share)
-			}
-			return
-		}
-	}
-	t.Log("the supervisor can bound nothing on this machine: the memory of a tenant's own server was not looked at")
 }
 
 // isolationHolds proves some tenants apart.
