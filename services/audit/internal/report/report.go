@@ -91,12 +91,16 @@ func (r *Reporter) Run(ctx context.Context) error {
 	for {
 		next, err := r.Once(ctx)
 		r.tell(ctx, err)
-		if f, ok := errors.AsType[*fault.Error](err); ok && f.RetryAfter > 0 {
-			// An appointment is kept as it is.
-			r.sleep(ctx, next)
-		} else {
-			// Between 80 and 120 %: sets that start together don't report together for ever.
-			r.until(ctx, time.Duration(float64(next)*(0.8+0.4*rand.Float64()))) //nolint:gosec // jitter needs no secrecy
+		// Between 80 and 120 %: sets that start together don't report together for ever.
+		jittered := time.Duration(float64(next) * (0.8 + 0.4*rand.Float64())) //nolint:gosec // jitter needs no secrecy
+		f, refused := errors.AsType[*fault.Error](err)
+		switch {
+		case refused && f.RetryAfter > 0:
+			r.sleep(ctx, next) // an appointment is kept as it is
+		case err != nil:
+			r.sleep(ctx, jittered) // who doesn't take reports is not asked more often for it
+		default:
+			r.until(ctx, jittered)
 		}
 		if ctx.Err() != nil {
 			return nil

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +43,9 @@ type witness struct {
 	last    *registryv1.ReportRequest
 	refused error
 	away    bool
+	asked   int
+	// leaves has it be away after the first report.
+	leaves bool
 	// pace in seconds that it asks for; 2 where it is 0.
 	pace int32
 }
@@ -48,6 +53,7 @@ type witness struct {
 func (w *witness) Report(_ context.Context, req *registryv1.ReportRequest) (*registryv1.ReportResponse, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked++
 	if w.away {
 		return nil, status.Error(codes.Unavailable, "away")
 	}
@@ -63,6 +69,7 @@ func (w *witness) Report(_ context.Context, req *registryv1.ReportRequest) (*reg
 		}
 		w.held = next
 	}
+	w.away = w.leaves
 	return &registryv1.ReportResponse{WitnessedSize: int64(w.held.Size), NextReportSeconds: cmp.Or(w.pace, 2)}, nil
 }
 
@@ -285,4 +292,33 @@ func TestSetIsReportedAsSoonAsAllOfItServesAnew(t *testing.T) {
 	reports("2.0.0")
 	become(registryv1.Health_HEALTH_SERVING, "3.0.0")
 	reports("3.0.0")
+}
+
+func TestRegistryThatIsAwayIsNotAskedMoreOftenForWhatChanges(t *testing.T) {
+	var asks atomic.Int64
+	h := start(t, report.Component{Name: "iam", Ask: func(context.Context) report.State {
+		return report.State{Health: registryv1.Health_HEALTH_SERVING, Release: fmt.Sprint("1.0.", asks.Add(1))}
+	}})
+	h.witness.leaves, h.witness.pace = true, 5*60
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = h.reporter.Run(ctx) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	count := func() int {
+		h.witness.mu.Lock()
+		defer h.witness.mu.Unlock()
+		return h.witness.asked
+	}
+	// The first report is taken. The second, which tells of the change, is not, and from then on it asks every five seconds, less a fifth.
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for count() < 2 {
+		<-tick.C
+	}
+	began := time.Now()
+	const least = 3 * time.Second
+	<-time.After(2 * time.Second)
+	if n := count(); n > 2 && time.Since(began) < least {
+		t.Errorf("a registry that went away was asked %d times in %s", n-2, time.Since(began))
+	}
 }
