@@ -46,17 +46,3 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
-
-// FuzzClip holds that what is stored of an error fits, and is text that PostgreSQL takes.
-func FuzzClip(f *testing.F) {
-	f.Add("")
-	f.Add(string(bytes.Repeat([]byte("ä"), mostError)))
-	f.Add(string(bytes.Repeat([]byte{0xff}, mostError+1)))
-	f.Fuzz(func(t *testing.T, s string) {
-		if got := clip(s); len(got) > mostError {
-			t.Fatalf("%d bytes of %d are kept", len(got), len(s))
-		} else if len(s) <= mostError && got != s {
-			t.Fatalf("%q is kept as %q", s, got)
-		}
-	})
-}

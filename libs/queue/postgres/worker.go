@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -62,26 +61,13 @@ type Worker struct {
 	cfg    WorkerConfig
 	client *river.Client[pgx.Tx]
 	// name is this worker's alone, and the name of the lock it lives by.
-	name string
-	// failed counts jobs that became dead letters, retried tries that failed and are made again.
-	failed, retried atomic.Int64
-}
-
-// Load is how much a queue has to carry, and how its worker fares.
-type Load struct {
-	// Waiting jobs could be begun now, counted up to 100,000.
-	Waiting int64
-	// Oldest is how long the oldest of them could have been.
-	Oldest time.Duration
-	// Failed jobs became dead letters since the worker was made.
-	Failed int64
-	// Retried tries failed since then, and are made again.
-	Retried int64
+	name      string
+	deliverer queue.Deliverer
 }
 
 // Load is the present load. What the worker counted is told also when the database can't be asked.
-func (w *Worker) Load(ctx context.Context) (Load, error) {
-	l := Load{Failed: w.failed.Load(), Retried: w.retried.Load()}
+func (w *Worker) Load(ctx context.Context) (queue.Load, error) {
+	l := queue.Load{Failed: w.deliverer.Failed(), Retried: w.deliverer.Retried()}
 	var seconds float64
 	err := w.cfg.Pool.QueryRow(ctx, fmt.Sprintf(`
 		select count(*), coalesce(extract(epoch from clock_timestamp() - min(scheduled_at)), 0)::float8 from (
@@ -114,7 +100,8 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	w := &Worker{cfg: cfg, name: cfg.Name + "-" + rand.Text()}
+	w := &Worker{cfg: cfg, name: cfg.Name + "-" + rand.Text(), deliverer: queue.Deliverer{
+		Verifier: cfg.Verifier, Handlers: cfg.Handlers, DeadLetter: cfg.DeadLetter, Backoff: cfg.Backoff, Logger: cfg.Logger}}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, &work{worker: w}); err != nil {
 		return nil, fmt.Errorf("make worker %s: %w", cfg.Name, err)
