@@ -35,8 +35,10 @@ type Deliverer struct {
 	failed, retried atomic.Int64
 }
 
-// Failed is how many jobs became dead letters, Retried how many tries failed and are made again.
-func (d *Deliverer) Failed() int64  { return d.failed.Load() }
+// Failed is how many jobs became dead letters.
+func (d *Deliverer) Failed() int64 { return d.failed.Load() }
+
+// Retried is how many tries failed and are made again.
 func (d *Deliverer) Retried() int64 { return d.retried.Load() }
 
 // Load is how much a queue has to carry, and how its worker fares.

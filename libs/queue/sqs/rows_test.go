@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"a3os.app/libs/id"
@@ -96,6 +97,7 @@ func TestRows(t *testing.T) {
 // that nobody enqueued or under the key of another job.
 func byHand(t *testing.T, server *ministacktest.Server) {
 	b, p := newBench(t, server), queuetest.NewParties(t, id.NewTenant(), "dev")
+	b.hold = time.Minute
 	b.send(t)
 	s := b.start(t, p, done)
 	bad := queuetest.BadMessages(t, p)
@@ -153,7 +155,7 @@ func twice(t *testing.T, server *ministacktest.Server) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(2 * held)
+	<-time.After(2 * held)
 	close(release)
 	b.flush(t, p, s)
 	if err := b.put(t.Context(), m.ID.String(), m.Envelope, m.Payload); err != nil {
@@ -197,7 +199,7 @@ func keptWhileWorkedOn(t *testing.T, server *ministacktest.Server) {
 	long := p.Message(t)
 	handler := func(_ context.Context, job queue.Job) error {
 		if job.Message.ID() == long.ID {
-			time.Sleep(3 * held)
+			<-time.After(3 * held)
 		}
 		return nil
 	}
@@ -205,7 +207,7 @@ func keptWhileWorkedOn(t *testing.T, server *ministacktest.Server) {
 	if err := b.insert(t.Context(), long, queue.InsertOpts{}); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(4 * held)
+	<-time.After(4 * held)
 	if got := len(s.jobs) + len(other.jobs); got != 1 {
 		t.Errorf("it was delivered %d times", got)
 	}
@@ -253,7 +255,13 @@ func throttled(t *testing.T, server *ministacktest.Server) {
 	})
 	b, p := newBench(t, server), queuetest.NewParties(t, id.NewTenant(), "dev")
 	b.hold = time.Minute
-	b.sending, b.working, b.url = behind.As(b.sending), behind.As(b.working), strings.Replace(b.url, server.URL, behind.URL, 1)
+	soon := func(cfg aws.Config) aws.Config {
+		cfg.Retryer = func() aws.Retryer {
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = 100 * time.Millisecond })
+		}
+		return behind.As(cfg)
+	}
+	b.sending, b.working, b.url = soon(b.sending), soon(b.working), strings.Replace(b.url, server.URL, behind.URL, 1)
 	b.send(t)
 	const jobs = 20
 	var mu sync.Mutex

@@ -167,8 +167,8 @@ func (w *Worker) receive(ctx context.Context, free chan struct{}) ([]types.Messa
 	for range n - len(messages) {
 		free <- struct{}{}
 	}
-	if ctx.Err() != nil && err != nil {
-		return nil, nil
+	if ctx.Err() != nil {
+		err = nil
 	}
 	return messages, err
 }
