@@ -39,6 +39,8 @@ type Facts struct {
 	Domain, ApexSlug string
 	// SetNetworks are where sets may be, ReservedAddresses what no set may name; both joined by commas.
 	SetNetworks, ReservedAddresses string
+	// SetZone is the zone of names that the platform keeps for sets; empty where they are at addresses.
+	SetZone string
 
 	// Needed facts by name.
 	Addresses      map[string]string // own ports

@@ -41,6 +41,7 @@ type Config struct {
 	MarkKeys       string           `env:"MARK_KEYS" desc:"public keys that the mark of the registry's database is verified with"`
 	SnapshotKey    config.Secret    `env:"SNAPSHOT_KEY" desc:"Ed25519 key that signs snapshots, PKCS #8 PEM"`
 	Networks       []netip.Prefix   `env:"SET_NETWORKS" desc:"networks that sets may be in, as 127.0.0.0/8,10.20.0.0/16"`
+	Zone           string           `env:"SET_ZONE" envDefault:"" desc:"zone of names that the platform keeps for sets, as a3-prod.internal; empty where it keeps none"`
 	Reserved       []netip.AddrPort `env:"RESERVED_ADDRESSES" envDefault:"" desc:"addresses of the platform's own servers, which no set may name"`
 	SlugQuarantine time.Duration    `env:"SLUG_QUARANTINE" envDefault:"720h" desc:"how long the slug of a tenant that left stays unused"`
 	ReleaseKeys    string           `env:"RELEASE_KEYS" envDefault:"" desc:"public keys that releases are signed with; without any, none is taken"`
@@ -112,7 +113,7 @@ func Run(ctx context.Context, cfg Config) error {
 	srv, err := rpc.NewGRPCServer(rpc.GRPCConfig{Identity: p.Identity, Credentials: creds, Peer: peerOf(peers)},
 		server.Register(server.Config{
 			DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,
-			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved},
+			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved, Zone: cfg.Zone},
 			Releases:  releases, Licences: licences, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
 			Intake: reports, MarkKeys: cfg.MarkKeys,
 		}))

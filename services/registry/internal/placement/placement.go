@@ -27,6 +27,9 @@ type Policy struct {
 	Networks []netip.Prefix
 	// Reserved are addresses of the platform's own servers.
 	Reserved []netip.AddrPort
+	// Zone is the zone of names that the platform keeps for sets, where it keeps one: a component of a tenant is at
+	// `<component>.<tenant>.<zone>` there and nowhere else, since its address changes with each task. Empty for none.
+	Zone string
 }
 
 // metadata endpoints that are outside of the link-local networks.
@@ -46,7 +49,7 @@ func (p Policy) Check(tenant id.Tenant, set *registryv1.ServiceSet) ([]*registry
 	names, addresses := map[string]bool{}, map[string]bool{}
 	checked := make([]*registryv1.Component, 0, len(set.GetComponents()))
 	for _, c := range set.GetComponents() {
-		addr, err := p.address(c.GetAddress())
+		addr, err := p.place(tenant, c)
 		if err != nil {
 			return nil, fault.New(fault.InvalidArgument, "component %s can't be at %q: %v", c.GetName(), clip(c.GetAddress()), err)
 		}
@@ -80,6 +83,23 @@ func prefixes(components []*registryv1.Component) error {
 		}
 	}
 	return nil
+}
+
+// place is where a component is: at an address, or at the one name that the platform's own zone has for it. Who may write that zone is who
+// starts tasks, so that no set can lead the gateway elsewhere by it; and whoever answers there has to prove who they are.
+func (p Policy) place(tenant id.Tenant, c *registryv1.Component) (string, error) {
+	host, port, err := net.SplitHostPort(c.GetAddress())
+	if p.Zone == "" || err != nil || !strings.HasSuffix(host, "."+p.Zone) {
+		return p.address(c.GetAddress())
+	}
+	if own := c.GetName() + "." + strings.ReplaceAll(tenant.String(), "_", "-") + "." + p.Zone; host != own {
+		return "", fmt.Errorf("its name is %s in the zone of this plane's sets", own)
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
+		return "", fmt.Errorf("it has no port from 1 to 65535")
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(number, 10)), nil
 }
 
 // address checks host:port, where the host is an address: a name could lead elsewhere tomorrow.

@@ -7,6 +7,7 @@ import (
 	"archive/tar"
 	"cmp"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,10 +20,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -32,6 +35,9 @@ type Spec struct {
 	Files map[string]string
 	// Dirs are empty directories in it.
 	Dirs []string
+	// Volumes are directories that who runs it writes into, whatever is mounted there: an engine that mounts an empty volume gives it the
+	// owner and mode that the directory has in the image.
+	Volumes []string
 	// Entrypoint is the program, and Env what it is told by the image.
 	Entrypoint []string
 	Env        []string
@@ -43,6 +49,7 @@ type Spec struct {
 const (
 	fileMode = 0o444
 	execMode = 0o555
+	ownMode  = 0o700
 )
 
 // Image is an image that was made.
@@ -65,6 +72,12 @@ func Build(s Spec) (Image, error) {
 	file = file.DeepCopy()
 	file.OS, file.Architecture, file.Author, file.History = "linux", runtime.GOARCH, "", nil
 	file.Config = v1.Config{Entrypoint: s.Entrypoint, Env: s.Env, User: s.User, WorkingDir: "/"}
+	for _, dir := range s.Volumes {
+		if file.Config.Volumes == nil {
+			file.Config.Volumes = map[string]struct{}{}
+		}
+		file.Config.Volumes[dir] = struct{}{}
+	}
 	if img, err = mutate.ConfigFile(img, file); err != nil {
 		return Image{}, fmt.Errorf("configure the image: %w", err)
 	}
@@ -77,7 +90,30 @@ func (i Image) ID() (string, error) {
 	return h.String(), err
 }
 
-// WriteTo writes the image in the form that `docker load` takes, without any name.
+// Manifest is what a registry calls the image: the digest of its manifest.
+func (i Image) Manifest() (string, error) {
+	h, err := i.image.Digest()
+	return h.String(), err
+}
+
+// Push puts the image into a repository of a registry, under its digest and under no tag.
+func (i Image) Push(ctx context.Context, repository string, auth authn.Authenticator) (changed bool, err error) {
+	digest, err := i.Manifest()
+	if err != nil {
+		return false, err
+	}
+	ref, err := name.NewDigest(repository + "@" + digest)
+	if err != nil {
+		return false, err
+	}
+	options := []remote.Option{remote.WithContext(ctx), remote.WithAuth(auth)}
+	if _, err := remote.Head(ref, options...); err == nil {
+		return false, nil
+	}
+	return true, remote.Write(ref, i.image, options...)
+}
+
+// Write writes the image in the form that `docker load` takes, without any name.
 func (i Image) Write(w io.Writer) error {
 	digest, err := i.image.Digest()
 	if err != nil {
@@ -108,7 +144,7 @@ func (s Spec) write(out *tar.Writer) error {
 		}
 		entries[to] = from
 	}
-	for _, dir := range s.Dirs {
+	for _, dir := range slices.Concat(s.Dirs, s.Volumes) {
 		entries[dir] = ""
 	}
 	for to := range maps.Clone(entries) {
@@ -120,7 +156,7 @@ func (s Spec) write(out *tar.Writer) error {
 		}
 	}
 	for _, to := range slices.Sorted(maps.Keys(entries)) {
-		if err := writeEntry(out, to, entries[to]); err != nil {
+		if err := s.writeEntry(out, to, entries[to]); err != nil {
 			return fmt.Errorf("put %s into the image: %w", to, err)
 		}
 	}
@@ -128,8 +164,16 @@ func (s Spec) write(out *tar.Writer) error {
 }
 
 // writeEntry writes a directory, where from is empty, or a file.
-func writeEntry(out *tar.Writer, to, from string) error {
+func (s Spec) writeEntry(out *tar.Writer, to, from string) error {
 	header := &tar.Header{Name: strings.TrimPrefix(to, "/"), Format: tar.FormatUSTAR}
+	if slices.Contains(s.Volumes, to) {
+		// The user is numeric, as in "65534:65534".
+		if _, err := fmt.Sscanf(s.User, "%d:%d", &header.Uid, &header.Gid); err != nil {
+			return fmt.Errorf("whose a volume is, %q, is no user and group: %w", s.User, err)
+		}
+		header.Name, header.Typeflag, header.Mode = header.Name+"/", tar.TypeDir, ownMode
+		return out.WriteHeader(header)
+	}
 	if from == "" {
 		header.Name, header.Typeflag, header.Mode = header.Name+"/", tar.TypeDir, execMode
 		return out.WriteHeader(header)

@@ -12,6 +12,7 @@ import (
 	"a3os.app/tools/fleet/internal/container"
 	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -25,8 +26,11 @@ type carrier interface {
 }
 
 func (p *Plane) carrier() carrier {
-	if p.docker != nil {
+	switch {
+	case p.docker != nil:
 		return p.docker
+	case p.aws != nil:
+		return p.aws
 	}
 	return p.platform
 }
@@ -39,10 +43,17 @@ func (p *Plane) choosePlatform() error {
 	}
 	wanted := p.Settings.Platform
 	switch {
-	case made == "" && wanted == docker.Name:
+	case made == "" && (wanted == docker.Name || wanted == aws.Name):
 		p.state.Platform = wanted
 	case wanted != "" && made != "" && wanted != made:
 		return fmt.Errorf("the plane in %s is one of platform %s and A3_PLATFORM is %s: a plane stays on the platform that it was made on; choose another place with A3_HOME", p.Settings.Home, made, wanted)
+	}
+	if p.state.Platform == aws.Name {
+		if p.Settings.AWS.Region == "" {
+			return fmt.Errorf("the plane in %s is one of platform aws and A3_AWS_REGION is empty: name the Region that its tenants are in", p.Settings.Home)
+		}
+		p.aws = &aws.Platform{Settings: p.Settings, State: p.state, Own: p.own, Tenants: p.blueprint, Machine: p.platform}
+		p.platform.Places = p.aws
 	}
 	if p.state.Platform != docker.Name {
 		return nil
@@ -93,8 +104,11 @@ func (p *Plane) ground(ctx context.Context) (changed bool, err error) {
 	return p.platform.Serve(ctx, p.platform.Postgres)
 }
 
+// hasSample says whether tenants of the plane find an invented company beside them: on AWS this machine is none that their tasks reach.
+func (p *Plane) hasSample() bool { return !p.another() && p.aws == nil }
+
 func (p *Plane) serveSample(ctx context.Context) (changed bool, err error) {
-	if p.another() {
+	if !p.hasSample() {
 		return false, nil
 	}
 	if p.docker != nil {

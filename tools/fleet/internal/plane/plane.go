@@ -20,6 +20,7 @@ import (
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/accounts"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
@@ -34,9 +35,11 @@ type Plane struct {
 	// Program is what tenants' sets run, Control what the plane's own services do, and Self the program that supervises.
 	Program, Control, Self string
 
-	// platform keeps the plane's files, and on this machine's processes carries the sets out; docker does that on a plane of containers.
+	// platform keeps the plane's files, and on this machine's processes carries the sets out; docker does that on a plane of containers, aws with
+	// tenants' sets on one whose tenants are at AWS.
 	platform   *local.Platform
 	docker     *docker.Platform
+	aws        *aws.Platform
 	state      *state.State
 	supervisor *supervise.Client
 	report     Reporter

@@ -73,7 +73,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		return changed, nil
 	}
 	for _, slug := range p.Settings.Tenants {
-		if t, ok := p.state.Tenant(slug); ok && !p.another() && (changed || !t.Welcomed) {
+		if t, ok := p.state.Tenant(slug); ok && p.hasSample() && (changed || !t.Welcomed) {
 			did, err := p.welcomeTenant(ctx, t)
 			if err != nil {
 				return changed, err
@@ -172,7 +172,7 @@ func (p *Plane) noteFront() error {
 }
 
 func (p *Plane) fillSample(ctx context.Context) error {
-	if p.another() {
+	if !p.hasSample() {
 		return nil
 	}
 	url, err := p.sampleURL("postgres")

@@ -35,8 +35,10 @@ type Settings struct {
 	TLSCert, TLSKey string
 	// Plane is `dev` or `prod`; empty is what the plane was made as, and for a new one `dev`.
 	Plane string
-	// Platform that carries sets out: `local` or `docker`; empty is the one that the plane was made on.
+	// Platform that carries sets out: `local`, `docker` or `aws`; empty is the one that the plane was made on.
 	Platform string
+	// AWS is where platform aws works.
+	AWS AWS
 	// Networks is where a docker plane's networks are cut from, and Outside the private networks that a tenant's discovery may reach from
 	// there.
 	Networks netip.Prefix
@@ -56,6 +58,16 @@ type Settings struct {
 	Blueprint string
 	// Operator is the name of who works: the registry knows them by a certificate of that name. Empty is the plane's first operator.
 	Operator string
+}
+
+// AWS is where platform aws works.
+type AWS struct {
+	// Region, as eu-central-1.
+	Region string
+	// PlaneAddress is the address of this machine by which tenants' tasks reach the plane's services.
+	PlaneAddress string
+	// StoreRoot says that the hosts of tasks have this machine's directories, as an emulator's have: stores then lie on this machine.
+	StoreRoot bool
 }
 
 // The values where a variable is not set.
@@ -145,9 +157,10 @@ func Load(environ []string, root string) (Settings, error) {
 		fault("A3_PLANE is %q: it is dev or prod", s.Plane)
 	}
 	s.Platform = take("A3_PLATFORM", "")
-	if !slices.Contains([]string{"", "local", "docker"}, s.Platform) {
-		fault("A3_PLATFORM is %q: it is local or docker", s.Platform)
+	if !slices.Contains([]string{"", "local", "docker", "aws"}, s.Platform) {
+		fault("A3_PLATFORM is %q: it is local, docker or aws", s.Platform)
 	}
+	s.aws(take("A3_AWS_REGION", ""), take("A3_AWS_PLANE_ADDRESS", "127.0.0.1"), take("A3_AWS_STORES", "aws"), fault)
 	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS", defaultNets), fault)
 	const smallest = 24
 	if len(nets) == 1 && nets[0].Bits() <= smallest {
@@ -162,6 +175,20 @@ func Load(environ []string, root string) (Settings, error) {
 		}
 	}
 	return s, errors.Join(faults...)
+}
+
+// aws reads where platform aws works.
+func (s *Settings) aws(region, address, stores string, fault func(string, ...any)) {
+	s.AWS = AWS{Region: region, PlaneAddress: address, StoreRoot: stores == "machine"}
+	if s.Platform == "aws" && region == "" {
+		fault("A3_AWS_REGION is empty: name the Region that the plane's tenants are in, as eu-central-1")
+	}
+	if net.ParseIP(address) == nil {
+		fault("A3_AWS_PLANE_ADDRESS is %q: it is the IP address of this machine by which tasks reach the plane's services", address)
+	}
+	if !slices.Contains([]string{"aws", "machine"}, stores) {
+		fault("A3_AWS_STORES is %q: it is aws, or machine where the hosts of tasks are this machine, as an emulator's are", stores)
+	}
 }
 
 // backups reads how often backups are made, and how many are kept.

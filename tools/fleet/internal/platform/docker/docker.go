@@ -420,6 +420,9 @@ func (p *Platform) once(ctx context.Context, s platform.Set, r platform.Release,
 	return lines[len(lines)-1], code, err
 }
 
+// Zone implements local.Places: containers are at addresses.
+func (p *Platform) Zone() string { return "" }
+
 func portOf(c blueprint.Component, port string) uint16 {
 	const first = 7443
 	return first + uint16(max(0, slices.Index(c.Ports, port))) //nolint:gosec // a component has a handful

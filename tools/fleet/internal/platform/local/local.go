@@ -251,6 +251,9 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 			f.AllowedAddresses = p.Sample.Address()
 		}
 	}
+	if p.Places != nil {
+		f.SetZone = p.Places.Zone()
+	}
 	var err error
 	if f.MarkKeys, err = p.markKeys(); err != nil {
 		return f, err

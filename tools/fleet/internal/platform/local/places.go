@@ -36,6 +36,8 @@ type Places interface {
 	// OneOff runs a program of the blueprint on the set's own database, with the logins that it names, and answers the last line of what
 	// it said.
 	OneOff(ctx context.Context, s platform.Set, r platform.Release, program blueprint.OneOff, facts blueprint.Facts) (said string, err error)
+	// Zone is the zone of names that sets have their addresses in; empty where they are at IP addresses.
+	Zone() string
 	// Installed are the PostgreSQL programs that the servers are made of.
 	Installed() pgserver.Binaries
 }

@@ -32,6 +32,8 @@ const mostBody = 51200
 const (
 	planWithin    = 10 * time.Minute
 	executeWithin = time.Hour
+	// It is asked soon, then less and less often, for a hundred stacks that change at once share the rate of its calls.
+	soon, later = time.Second, 30 * time.Second
 )
 
 // Change is one thing that a change set does.
@@ -148,7 +150,7 @@ func (d *Driver) keep(ctx context.Context, stack, digest string, template []byte
 
 func (d *Driver) described(ctx context.Context, stack, id string) (*Plan, error) {
 	input := &cloudformation.DescribeChangeSetInput{ChangeSetName: &id, StackName: &stack}
-	waitErr := cloudformation.NewChangeSetCreateCompleteWaiter(d.client).Wait(ctx, input, planWithin)
+	waitErr := cloudformation.NewChangeSetCreateCompleteWaiter(d.client, func(o *cloudformation.ChangeSetCreateCompleteWaiterOptions) { o.MinDelay, o.MaxDelay = soon, later }).Wait(ctx, input, planWithin)
 	out, err := d.client.DescribeChangeSet(ctx, input)
 	if err != nil {
 		return nil, fmt.Errorf("read the change set of stack %s: %w", stack, errors.Join(err, waitErr))
@@ -194,9 +196,9 @@ func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 	}
 	in := &cloudformation.DescribeStacksInput{StackName: &p.Stack}
 	if kind == types.ChangeSetTypeCreate {
-		err = cloudformation.NewStackCreateCompleteWaiter(d.client).Wait(ctx, in, executeWithin)
+		err = cloudformation.NewStackCreateCompleteWaiter(d.client, func(o *cloudformation.StackCreateCompleteWaiterOptions) { o.MinDelay, o.MaxDelay = soon, later }).Wait(ctx, in, executeWithin)
 	} else {
-		err = cloudformation.NewStackUpdateCompleteWaiter(d.client).Wait(ctx, in, executeWithin)
+		err = cloudformation.NewStackUpdateCompleteWaiter(d.client, func(o *cloudformation.StackUpdateCompleteWaiterOptions) { o.MinDelay, o.MaxDelay = soon, later }).Wait(ctx, in, executeWithin)
 	}
 	if err != nil {
 		return fmt.Errorf("change stack %s: %w", p.Stack, errors.Join(err, d.why(ctx, p.Stack)))

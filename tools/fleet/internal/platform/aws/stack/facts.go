@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"maps"
 	"path"
 	"slices"
@@ -21,7 +22,7 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	file("keypair", "certificate/workload.pem")
 	f := blueprint.Facts{
 		Plane: s.place.Plane, Release: s.release, LogLevel: "info", Certificates: certificateDir, StateDir: stateDir, PlaneRoots: file("plane-roots", "plane-roots.pem"),
-		Domain: s.place.Domain, SetNetworks: network, MarkKeys: s.said("MarkKeys", "Public keys of the plane's marks"),
+		Domain: s.place.Domain, SetNetworks: network, SetZone: s.place.Zone(), MarkKeys: s.said("MarkKeys", "Public keys of the plane's marks"),
 		LicenceKeys: s.said("LicenceKeys", "Public keys of licences"),
 		Addresses:   map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
 		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},
@@ -30,7 +31,7 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 		f.ReleaseKeys = s.said("ReleaseKeys", "Public keys of releases")
 	}
 	if s.tenant != "" {
-		f.Tenant, f.Slug, f.URL = s.tenant, s.slug, "https://"+s.slug+"."+s.place.Domain
+		f.Tenant, f.Slug, f.URL = s.tenant, s.slug, cmp.Or(s.url, "https://"+s.slug+"."+s.place.Domain)
 		f.TenantRoots = file("tenant-roots", "tenant-roots.pem")
 		if r := s.blueprint.MachineReader; r != nil && r.Client == c.Name {
 			// A task sees nothing of the machine that there would be to discover.
@@ -88,7 +89,7 @@ func (s *set) addresses(f *blueprint.Facts, c blueprint.Component) {
 	}
 	control := set{place: s.place}
 	for _, name := range c.Needs.Plane {
-		f.PlaneAddresses[name] = control.address(blueprint.Component{Name: name, Ports: []string{apiPort}}, apiPort)
+		f.PlaneAddresses[name] = cmp.Or(s.plane[name], control.address(blueprint.Component{Name: name, Ports: []string{apiPort}}, apiPort))
 	}
 }
 
@@ -104,6 +105,9 @@ func (s *set) migrationFacts() (blueprint.Facts, map[string]string) {
 
 // storeURL is where a driver finds a store, and the key that it writes under.
 func (s *set) storeURL(store string) string {
+	if s.storeRoot != "" {
+		return path.Join(storesDir, store)
+	}
 	if s.blueprint.Stores[store].Kind == blueprint.StoreBlob {
 		return "s3://" + s.bucket(store) + "/" + s.name() + keyQuery
 	}

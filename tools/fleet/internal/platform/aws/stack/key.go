@@ -12,8 +12,8 @@ import (
 // keyID is the set's key in its template.
 const keyID = "Key"
 
-// shredAfter is how many days a key waits for its deletion, in which it can be taken back: the most that KMS knows.
-const shredAfter = 30
+// ShredAfter is how many days a key waits for its deletion, in which it can be taken back: the most that KMS knows.
+const ShredAfter = 30
 
 // key is what all data of the set is encrypted under: destroyed, it takes every copy along. A stack that is deleted leaves it, for its
 // deletion is a step of its own.
@@ -24,7 +24,7 @@ func (s *set) key() {
 		allow("Keep", []string{"kms:PutKeyPolicy", "kms:EnableKeyRotation", "kms:TagResource", "kms:UpdateKeyDescription", "kms:DisableKey", "kms:EnableKey", "kms:CancelKeyDeletion"},
 			[]string{"*"}).by(p, p.Provisioner(), p.BreakGlass()),
 		allow("Shred", []string{"kms:ScheduleKeyDeletion"}, []string{"*"}).by(p, p.Provisioner(), p.BreakGlass()).
-			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": shredAfter}),
+			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": ShredAfter}),
 		allow("WriteSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, p.Provisioner()).
 			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).
 			under("StringLike", when{"kms:EncryptionContext:SecretARN": p.arn("secretsmanager", "secret:"+s.path()+"*")}),
@@ -49,7 +49,7 @@ func (s *set) key() {
 		}
 	}
 	s.add(keyID, &kms.Key{
-		Description: new("Encrypts all that is of " + s.name()), EnableKeyRotation: new(true), PendingWindowInDays: new(shredAfter), Tags: s.tags(),
+		Description: new("Encrypts all that is of " + s.name()), EnableKeyRotation: new(true), PendingWindowInDays: new(ShredAfter), Tags: s.tags(),
 		KeyPolicy:                       document(append(statements, s.closedKey(roles))...),
 		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Retain"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
 	})

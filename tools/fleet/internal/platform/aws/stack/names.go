@@ -65,6 +65,9 @@ type set struct {
 	release   string
 	image     string
 	running   bool
+	// url, plane and storeRoot are Input's.
+	url, storeRoot string
+	plane          map[string]string
 	*Template
 }
 
@@ -130,7 +133,7 @@ func (s *set) deadLetters() string { return s.called("queue-dead") }
 func (s *set) queueARN(name string) string { return s.place.arn("sqs", name) }
 
 // namespace is the zone of the set's own names.
-func (s *set) namespace() string { return s.label() + "." + s.place.cluster() + ".internal" }
+func (s *set) namespace() string { return s.label() + "." + s.place.Zone() }
 
 // portOf is where a component listens on a port.
 func portOf(c blueprint.Component, name string) int {

@@ -3,6 +3,7 @@ package stack
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ func (s *set) components() error {
 			return fmt.Errorf("render component %s of %s: %w", c.Name, s.name(), err)
 		}
 		s.service(c, definition)
+		s.Outputs[TaskOutput(c.Name)] = Output{Description: "The task of " + c.Name, Value: ref(definition)}
 	}
 	if s.migrates() {
 		if _, err := s.migration(); err != nil {
@@ -46,6 +48,12 @@ func (s *set) component(c blueprint.Component) (string, error) {
 		return "", err
 	}
 	t := task{name: c.Name, command: c.Command, env: env, given: given, resources: c.Resources, role: attribute(role, "Arn"), uses: uses}
+	for _, name := range c.Needs.Stores {
+		t.stores = append(t.stores, storeUse{name: name})
+	}
+	for _, name := range c.Needs.ReadsStores {
+		t.stores = append(t.stores, storeUse{name: name, reads: true})
+	}
 	if len(c.Ports) > 0 {
 		t.port = portOf(c, apiPort)
 	}
@@ -63,7 +71,7 @@ func (s *set) migration() (string, error) {
 		return "", err
 	}
 	id := s.task(task{name: migration, command: s.blueprint.Database.Migrate.Command, env: env, given: given, resources: blueprint.DefaultResources, uses: []use{s.started(migration)}})
-	s.Outputs["Migration"] = Output{Description: "The task that migrates the set's database", Value: ref(id)}
+	s.Outputs[MigrationOutput] = Output{Description: "The task that migrates the set's database", Value: ref(id)}
 	return id, nil
 }
 
@@ -80,13 +88,30 @@ type task struct {
 	uses    []use
 	port    int
 	healthy []string
+	stores  []storeUse
 }
+
+// storeUse is a store that a component writes, or only reads.
+type storeUse struct {
+	name  string
+	reads bool
+}
+
+// TaskOutput is the output of a set's stack that names the task of a component.
+func TaskOutput(component string) string { return logical(component, "task") }
+
+// MigrationOutput is the output of a set's stack that names the task that migrates its database.
+const MigrationOutput = "Migration"
+
+// Volumes are the directories of a task that its user writes: an image has to have them, and to say whose they are.
+func Volumes() []string { return []string{secretsDir, stateDir} }
 
 // Where a task finds what it is given: in memory of its own volume, which ends with it.
 const (
 	secretsDir     = "/run/a3"
 	certificateDir = secretsDir + "/certificate"
 	stateDir       = "/var/lib/a3"
+	storesDir      = "/stores"
 	placer         = "place-files"
 )
 
@@ -102,6 +127,11 @@ func (s *set) task(t task) string {
 		RuntimePlatform:  &ecs.TaskDefinition_RuntimePlatform{CpuArchitecture: new("X86_64"), OperatingSystemFamily: new("LINUX")},
 		ExecutionRoleArn: new(attribute(start, "Arn")), ContainerDefinitions: containers, Tags: s.tags(),
 		Volumes: []ecs.TaskDefinition_Volume{{Name: new("secrets")}, {Name: new("state")}},
+	}
+	for _, store := range t.stores {
+		if s.storeRoot != "" {
+			definition.Volumes = append(definition.Volumes, ecs.TaskDefinition_Volume{Name: new("store-" + store.name), Host: &ecs.TaskDefinition_HostVolumeProperties{SourcePath: new(path.Join(s.storeRoot, store.name))}})
+		}
 	}
 	if t.role != "" {
 		definition.TaskRoleArn = new(t.role)
@@ -141,6 +171,11 @@ func (s *set) container(t task, log string) ecs.TaskDefinition_ContainerDefiniti
 	// A component renews its certificate, beside what it was given.
 	c.MountPoints = []ecs.TaskDefinition_MountPoint{{SourceVolume: new("secrets"), ContainerPath: new(secretsDir), ReadOnly: new(t.role == "")},
 		{SourceVolume: new("state"), ContainerPath: new(stateDir), ReadOnly: new(false)}}
+	for _, store := range t.stores {
+		if s.storeRoot != "" {
+			c.MountPoints = append(c.MountPoints, ecs.TaskDefinition_MountPoint{SourceVolume: new("store-" + store.name), ContainerPath: new(path.Join(storesDir, store.name)), ReadOnly: new(store.reads)})
+		}
+	}
 	for _, variable := range t.env {
 		name, value, _ := strings.Cut(variable, "=")
 		c.Environment = append(c.Environment, ecs.TaskDefinition_KeyValuePair{Name: new(name), Value: new(fill(value))})

@@ -1,0 +1,198 @@
+// Package aws carries tenants' sets out as tasks of ECS: one CloudFormation stack for each tenant, changed by change sets, with the tenant's own
+// roles, key, secrets and database. The plane's own set, the authorities and the keys are kept on the machine that fleet works from, as
+// platform local keeps them; a task is given its part of them by Secrets Manager. It promises what local promises, and that nothing is called
+// with credentials of another account or Region than the plane's. It relies on package stack for what a set is.
+package aws
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/session"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
+)
+
+// Name of the platform.
+const Name = "aws"
+
+// Platform is one account and Region of AWS.
+type Platform struct {
+	// Settings and State of the plane.
+	Settings settings.Settings
+	State    *state.State
+	// Own is the plane's own set, which stands on this machine.
+	Own platform.Set
+	// Tenants is the blueprint of tenants' sets.
+	Tenants *blueprint.Blueprint
+	// Machine keeps the plane's files and carries its own set out; its Places are this platform.
+	Machine *local.Platform
+
+	login sync.Once
+	cfg   sdk.Config
+	where platform.Where
+	fault error
+
+	mu sync.Mutex
+	// servers of databases that were looked up.
+	servers map[string]*server
+}
+
+// Name implements platform.Platform.
+func (p *Platform) Name() string { return Name }
+
+// config is who fleet is at AWS: it logs in once, and looks where that is.
+func (p *Platform) config(ctx context.Context) (sdk.Config, error) {
+	p.login.Do(func() {
+		if p.cfg, p.fault = session.Load(ctx, p.Settings.AWS.Region); p.fault == nil {
+			p.where, p.fault = changeset.Where(ctx, p.cfg)
+		}
+	})
+	return p.cfg, p.fault
+}
+
+// Where implements platform.Platform.
+func (p *Platform) Where(ctx context.Context) (platform.Where, error) {
+	_, err := p.config(ctx)
+	return p.where, err
+}
+
+// place is where stacks are.
+func (p *Platform) place(ctx context.Context) (stack.Place, error) {
+	where, err := p.Where(ctx)
+	return stack.Place{Account: where.Account, Region: where.Region, Plane: p.State.Plane, Domain: p.Settings.Domain}, err
+}
+
+// tenant is who works on one set: where it is, by which names, with which credentials.
+type tenant struct {
+	*Platform
+	set   platform.Set
+	id    string
+	place stack.Place
+	cfg   sdk.Config
+}
+
+// of takes what it needs to work on a set.
+func (p *Platform) of(ctx context.Context, s platform.Set) (*tenant, error) {
+	if s.Tenant.IsZero() {
+		return nil, fmt.Errorf("the plane's own set is no tenant's")
+	}
+	place, err := p.place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &tenant{Platform: p, set: s, id: s.Tenant.String(), place: place}
+	t.cfg, err = p.session(ctx, t)
+	return t, err
+}
+
+// stackName is what the tenant's stack is called.
+func (t *tenant) stackName() string { return t.place.StackOf(t.id) }
+
+// Identity implements platform.Platform: what is the set's own on this machine, and the stack with nothing that runs.
+func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if changed, err = p.Machine.Identity(ctx, s); err != nil || s.Tenant.IsZero() {
+		return changed, err
+	}
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return changed, err
+	}
+	there, err := t.outputs(ctx, t.stackName())
+	if err != nil || there != nil {
+		return changed, err
+	}
+	// Its image comes with Start: a stack whose services run nothing names one that nobody pulls.
+	did, err := t.change(ctx, stack.Input{Image: nothing, Release: platform.Release{}}, false)
+	return changed || did, err
+}
+
+// nothing is the digest of no image.
+const nothing = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
+// Database implements platform.Platform.
+func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if !s.Tenant.IsZero() {
+		if err := p.useServer(ctx, s); err != nil {
+			return false, err
+		}
+	}
+	return p.Machine.Database(ctx, s)
+}
+
+// Mark implements platform.Platform.
+func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if !s.Tenant.IsZero() {
+		if err := p.useServer(ctx, s); err != nil {
+			return false, err
+		}
+	}
+	return p.Machine.Mark(ctx, s)
+}
+
+// Placed implements platform.Platform.
+func (p *Platform) Placed(ctx context.Context, s platform.Set, r platform.Release) (*registryv1.ServiceSet, error) {
+	if !s.Tenant.IsZero() {
+		if err := p.useServer(ctx, s); err != nil {
+			return nil, err
+		}
+		if _, err := p.place(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.Machine.Placed(ctx, s, r)
+}
+
+// RecoverAdmin lets a tenant's admin redeem a setup code.
+func (p *Platform) RecoverAdmin(context.Context, platform.Set, blueprint.Recovery) error {
+	return fmt.Errorf("letting an admin in again is not built for platform aws yet; nothing was changed")
+}
+
+// outputs are what a stack tells of itself; nil where there is no such stack.
+func (p *Platform) outputsOf(ctx context.Context, cfg sdk.Config, name string) (map[string]string, error) {
+	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &name})
+	if err != nil {
+		if gone(err) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("look at stack %s: %w", name, err)
+	}
+	told := map[string]string{}
+	for _, s := range out.Stacks {
+		if s.StackStatus == "REVIEW_IN_PROGRESS" {
+			return nil, nil
+		}
+		for _, o := range s.Outputs {
+			told[sdk.ToString(o.OutputKey)] = sdk.ToString(o.OutputValue)
+		}
+	}
+	return told, nil
+}
+
+func (t *tenant) outputs(ctx context.Context, name string) (map[string]string, error) {
+	return t.outputsOf(ctx, t.cfg, name)
+}
+
+// stateOf says a component's in one word.
+func stateOf(desired, running int32, failed bool) platform.ComponentState {
+	switch {
+	case failed:
+		return platform.Failing
+	case desired == 0:
+		return platform.Stopping
+	case running < desired:
+		return platform.Starting
+	}
+	return platform.Serving
+}

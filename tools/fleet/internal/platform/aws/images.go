@@ -1,0 +1,93 @@
+package aws
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/image"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// Fetch implements platform.Platform: the artefact as local has it, and its image in the plane's repository.
+func (p *Platform) Fetch(ctx context.Context, r platform.Release) (changed bool, err error) {
+	if changed, err = p.Machine.Fetch(ctx, r); err != nil {
+		return changed, err
+	}
+	if _, err := r.DigestOf(p.Tenants.Artefact); err != nil {
+		return changed, nil //nolint:nilerr // it is a release of the plane's own, which runs on this machine
+	}
+	_, did, err := p.image(ctx, p.Tenants, r)
+	return changed || did, err
+}
+
+// imageKey is what the digest of an image is remembered by.
+func imageKey(b *blueprint.Blueprint, r platform.Release) string {
+	digest, err := r.DigestOf(b.Artefact)
+	if err != nil {
+		return ""
+	}
+	return Name + "/" + digest
+}
+
+// image is the digest of a release's image, which the plane's repository has then. Once pushed it is there: no tag can move, and nobody but
+// administrators removes images.
+func (p *Platform) image(ctx context.Context, b *blueprint.Blueprint, r platform.Release) (digest string, changed bool, err error) {
+	key := imageKey(b, r)
+	if digest = p.State.Images[key]; digest != "" {
+		return digest, false, nil
+	}
+	program, err := p.Machine.Program(b, r)
+	if err != nil {
+		return "", false, err
+	}
+	spec, err := image.Program(program)
+	if err != nil {
+		return "", false, err
+	}
+	spec.Volumes = stack.Volumes()
+	made, err := image.Build(spec)
+	if err != nil {
+		return "", false, err
+	}
+	if digest, err = made.Manifest(); err != nil {
+		return "", false, fmt.Errorf("make the image of %s: %w", r, err)
+	}
+	if changed, err = p.push(ctx, made, b.Artefact); err != nil {
+		return "", false, fmt.Errorf("push the image of %s: %w", r, err)
+	}
+	return digest, changed, p.State.SetImage(key, digest)
+}
+
+// push puts an image where ECR says that the account's repositories are.
+func (p *Platform) push(ctx context.Context, made image.Image, artefact string) (changed bool, err error) {
+	cfg, err := p.config(ctx)
+	if err != nil {
+		return false, err
+	}
+	place, err := p.place(ctx)
+	if err != nil {
+		return false, err
+	}
+	got, err := ecr.NewFromConfig(cfg).GetAuthorizationToken(ctx, &ecr.GetAuthorizationTokenInput{})
+	if err != nil {
+		return false, err
+	}
+	if len(got.AuthorizationData) == 0 {
+		return false, fmt.Errorf("ECR hands out no login to its repositories")
+	}
+	login, err := base64.StdEncoding.DecodeString(sdk.ToString(got.AuthorizationData[0].AuthorizationToken))
+	if err != nil {
+		return false, fmt.Errorf("ECR's login can't be read")
+	}
+	user, password, _ := strings.Cut(string(login), ":")
+	_, host, _ := strings.Cut(sdk.ToString(got.AuthorizationData[0].ProxyEndpoint), "://")
+	return made.Push(ctx, host+"/"+place.Repository(artefact), &authn.Basic{Username: user, Password: password})
+}

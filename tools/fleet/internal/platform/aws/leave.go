@@ -1,0 +1,343 @@
+package aws
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// revoked is the inline policy by which what a role was handed before works no more.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_revoke-sessions.html
+const revoked = "AWSRevokeOlderSessions"
+
+// revoke denies every session of the set's task roles that began before now. ECS hands a task that starts later a new one.
+func (t *tenant) revoke(ctx context.Context) error {
+	text, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": "Deny", "Action": []string{"*"}, "Resource": []string{"*"},
+		"Condition": map[string]any{"DateLessThan": map[string]string{"aws:TokenIssueTime": time.Now().UTC().Format(time.RFC3339)}}}}})
+	if err != nil {
+		return err
+	}
+	client := iam.NewFromConfig(t.cfg)
+	for _, c := range t.set.Blueprint.Components {
+		if _, err := client.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: sdk.String(t.place.TaskRole(t.id, c.Name)), PolicyName: sdk.String(revoked), PolicyDocument: sdk.String(string(text))}); err != nil {
+			return fmt.Errorf("deny the sessions of %s that there are: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// Export implements platform.Farewell.
+func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
+	if err := p.useServer(ctx, s); err != nil {
+		return false, err
+	}
+	return p.Machine.Export(ctx, s, dir)
+}
+
+// Shred implements platform.Farewell: the set's key is disabled at once and deleted after as long as KMS has one wait at most; with it goes what
+// was encrypted under it, wherever a copy is.
+func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err error) {
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	key, err := t.key(ctx)
+	if err != nil {
+		return false, err
+	}
+	if key != "" {
+		if changed, err = t.shred(ctx, key); err != nil {
+			return changed, err
+		}
+	}
+	did, err := p.Machine.Shred(ctx, s)
+	return changed || did, err
+}
+
+// key is the set's, which outlives its stack: remembered from when there was one.
+func (t *tenant) key(ctx context.Context) (string, error) {
+	told, err := t.outputs(ctx, t.stackName())
+	return told[stack.KeyOutput], err
+}
+
+func (t *tenant) shred(ctx context.Context, key string) (changed bool, err error) {
+	client := kms.NewFromConfig(t.cfg)
+	is, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key})
+	if err != nil {
+		return false, fmt.Errorf("look at the key of %s: %w", t.id, err)
+	}
+	if is.KeyMetadata.KeyState == kmstypes.KeyStatePendingDeletion {
+		return false, nil
+	}
+	if _, err := client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &key, PendingWindowInDays: sdk.Int32(stack.ShredAfter)}); err != nil {
+		return false, fmt.Errorf("have the key of %s deleted: %w", t.id, err)
+	}
+	return true, nil
+}
+
+// Delete implements platform.Farewell: the database, the stack, and what outlives it.
+func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, err error) {
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	if err := p.useServer(ctx, s); err != nil {
+		return false, err
+	}
+	for _, step := range []func() (bool, error){
+		func() (bool, error) { return p.dropDatabase(ctx, s) },
+		func() (bool, error) { return t.deleteStack(ctx) },
+		func() (bool, error) { return t.deleteBuckets(ctx) },
+		func() (bool, error) { return p.Machine.Clear(s) },
+	} {
+		did, err := step()
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// dropDatabase drops what a set has in the shared server; a server of its own goes with the stack.
+func (p *Platform) dropDatabase(ctx context.Context, s platform.Set) (bool, error) {
+	if s.Dedicated() {
+		return false, nil
+	}
+	return p.Machine.DropDatabase(ctx, s)
+}
+
+func (t *tenant) deleteStack(ctx context.Context) (changed bool, err error) {
+	name := t.stackName()
+	there, err := t.outputs(ctx, name)
+	if err != nil || there == nil {
+		return false, err
+	}
+	roles := iam.NewFromConfig(t.cfg)
+	for _, c := range t.set.Blueprint.Components {
+		// A role with a policy that the stack doesn't know stays.
+		if _, err := roles.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: sdk.String(t.place.TaskRole(t.id, c.Name)), PolicyName: sdk.String(revoked)}); err != nil && !gone(err) {
+			return false, fmt.Errorf("take away what denied the sessions of %s: %w", c.Name, err)
+		}
+	}
+	client := cloudformation.NewFromConfig(t.cfg)
+	if _, err := client.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{StackName: &name, EnableTerminationProtection: sdk.Bool(false)}); err != nil {
+		return false, fmt.Errorf("have stack %s deletable: %w", name, err)
+	}
+	if _, err := client.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: &name}); err != nil {
+		return false, fmt.Errorf("delete stack %s: %w", name, err)
+	}
+	wait := cloudformation.NewStackDeleteCompleteWaiter(client, func(o *cloudformation.StackDeleteCompleteWaiterOptions) {
+		o.MinDelay, o.MaxDelay = looksEvery, 15*looksEvery
+	})
+	if err := wait.Wait(ctx, &cloudformation.DescribeStacksInput{StackName: &name}, time.Hour); err != nil {
+		return true, fmt.Errorf("delete stack %s: %w", name, err)
+	}
+	return true, nil
+}
+
+func (t *tenant) buckets() (out []string) {
+	for name, store := range t.set.Blueprint.Stores {
+		if store.Kind == blueprint.StoreBlob {
+			out = append(out, t.place.Bucket(t.id, name))
+		}
+	}
+	return out
+}
+
+func (t *tenant) s3() *s3.Client {
+	return s3.NewFromConfig(t.cfg, func(o *s3.Options) { o.UsePathStyle = t.cfg.BaseEndpoint != nil })
+}
+
+// deleteBuckets empties and deletes the set's buckets. What is in them can't be read any more: their key is gone.
+func (t *tenant) deleteBuckets(ctx context.Context) (changed bool, err error) {
+	client := t.s3()
+	for _, bucket := range t.buckets() {
+		pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if gone(err) {
+				break
+			}
+			if err != nil {
+				return changed, fmt.Errorf("empty bucket %s: %w", bucket, err)
+			}
+			var ids []s3types.ObjectIdentifier
+			for _, o := range page.Contents {
+				ids = append(ids, s3types.ObjectIdentifier{Key: o.Key})
+			}
+			if len(ids) == 0 {
+				continue
+			}
+			if _, err := client.DeleteObjects(ctx, &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &s3types.Delete{Objects: ids, Quiet: sdk.Bool(true)}}); err != nil {
+				return changed, fmt.Errorf("empty bucket %s: %w", bucket, err)
+			}
+		}
+		if _, err := client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &bucket}); err != nil {
+			if gone(err) {
+				continue
+			}
+			return changed, fmt.Errorf("delete bucket %s: %w", bucket, err)
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
+// Remains implements platform.Farewell: it asks AWS for all that a set has by name, and looks where local looks.
+func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error) {
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.useServer(ctx, p.inShared(s)); err != nil {
+		return nil, err
+	}
+	var out []string
+	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftServices, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
+	for _, look := range looks {
+		left, err := look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, left...)
+	}
+	kept, err := p.Machine.Kept(ctx, p.inShared(s))
+	return append(out, kept...), err
+}
+
+// inShared is a set whose database is looked for in the server that tenants share, where one of its own is gone.
+func (p *Platform) inShared(s platform.Set) platform.Set {
+	if s.Dedicated() {
+		b := *s.Blueprint
+		b.Database = nil
+		s.Blueprint, s.Tier = &b, 0
+	}
+	return s
+}
+
+func (t *tenant) leftStack(ctx context.Context) ([]string, error) {
+	there, err := t.outputs(ctx, t.stackName())
+	if err != nil || there == nil {
+		return nil, err
+	}
+	return []string{"stack " + t.stackName()}, nil
+}
+
+func (t *tenant) leftServices(ctx context.Context) (out []string, err error) {
+	services, err := t.services(ctx)
+	for name := range services {
+		out = append(out, "service "+t.place.Service(t.id, name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	// What runs is the set's, whoever started it.
+	for _, c := range append(slices.Clone(t.set.Blueprint.Components), blueprint.Component{Name: stack.Migration}) {
+		got, err := ecs.NewFromConfig(t.cfg).ListTasks(ctx, &ecs.ListTasksInput{Cluster: sdk.String(t.place.Cluster()), Family: sdk.String(t.place.Service(t.id, c.Name))})
+		if err != nil && !gone(err) {
+			return nil, fmt.Errorf("look for tasks of %s: %w", t.id, err)
+		}
+		if err == nil {
+			for _, task := range got.TaskArns {
+				out = append(out, "task "+task)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (t *tenant) leftRoles(ctx context.Context) (out []string, err error) {
+	client := iam.NewFromConfig(t.cfg)
+	for _, c := range t.set.Blueprint.Components {
+		name := t.place.TaskRole(t.id, c.Name)
+		_, err := client.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
+		switch {
+		case err == nil:
+			out = append(out, "role "+name)
+		case !gone(err):
+			return nil, fmt.Errorf("look for role %s: %w", name, err)
+		}
+	}
+	return out, nil
+}
+
+func (t *tenant) leftBuckets(ctx context.Context) (out []string, err error) {
+	for _, bucket := range t.buckets() {
+		_, err := t.s3().ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: sdk.Int32(1)})
+		switch {
+		case err == nil:
+			out = append(out, "bucket "+bucket)
+		case !gone(err):
+			return nil, fmt.Errorf("look for bucket %s: %w", bucket, err)
+		}
+	}
+	return out, nil
+}
+
+func (t *tenant) leftQueues(ctx context.Context) (out []string, err error) {
+	client := sqs.NewFromConfig(t.cfg)
+	for _, queue := range t.place.Queues(t.id) {
+		_, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &queue})
+		switch {
+		case err == nil:
+			out = append(out, "queue "+queue)
+		case !gone(err):
+			return nil, fmt.Errorf("look for queue %s: %w", queue, err)
+		}
+	}
+	return out, nil
+}
+
+func (t *tenant) leftLogs(ctx context.Context) (out []string, err error) {
+	prefix := strings.TrimSuffix(t.place.LogGroup(t.id, ""), "/") + "/"
+	got, err := cloudwatchlogs.NewFromConfig(t.cfg).DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: &prefix})
+	if err != nil {
+		return nil, fmt.Errorf("look for logs of %s: %w", t.id, err)
+	}
+	for _, g := range got.LogGroups {
+		out = append(out, "log group "+sdk.ToString(g.LogGroupName))
+	}
+	return out, nil
+}
+
+// Shared implements platform.Farewell.
+func (p *Platform) Shared(s platform.Set) []string {
+	return append(p.Machine.Shared(p.inShared(s)),
+		fmt.Sprintf("its key waits %d days for its deletion, disabled, and with it what is left of backups, logs and secrets that AWS keeps for a time", stack.ShredAfter),
+		"CloudTrail and CloudFormation's list of deleted stacks keep its id for as long as the account has them do")
+}
+
+func (t *tenant) leftSecrets(ctx context.Context) (out []string, err error) {
+	names := []string{t.place.SecretPath(t.id) + "custody"}
+	for _, c := range t.set.Blueprint.Components {
+		names = append(names, t.place.ComponentSecret(t.id, c.Name))
+	}
+	for _, name := range names {
+		there, err := t.hasSecret(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			out = append(out, "secret "+name)
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,109 @@
+package aws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// give has the secret of each component, and of what migrates the database, hold what its tasks are given, and nothing else.
+func (t *tenant) give(ctx context.Context) (changed bool, err error) {
+	in, err := t.input(stack.Input{})
+	if err != nil {
+		return false, err
+	}
+	client := secretsmanager.NewFromConfig(t.cfg)
+	for component, keys := range stack.Given(in) {
+		values := map[string]string{}
+		for _, key := range keys {
+			text, err := os.ReadFile(t.fileOf(component, key))
+			if err != nil {
+				return changed, fmt.Errorf("read what %s of %s is given: %w", component, t.id, err)
+			}
+			values[key] = string(text)
+		}
+		text, err := json.Marshal(values) // keys are in order
+		if err != nil {
+			return changed, err
+		}
+		did, err := put(ctx, client, t.place.ComponentSecret(t.id, component), string(text))
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// put has a secret hold a text; one that does already gets no new version.
+func put(ctx context.Context, client *secretsmanager.Client, name, text string) (changed bool, err error) {
+	got, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name})
+	switch {
+	case err == nil && sdk.ToString(got.SecretString) == text:
+		return false, nil
+	case err != nil && !gone(err):
+		return false, fmt.Errorf("look at secret %s: %w", name, err)
+	}
+	if _, err := client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &name, SecretString: &text}); err != nil {
+		return false, fmt.Errorf("write secret %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// fileOf is the file of this machine with what a key of a component's secret holds.
+func (t *tenant) fileOf(component, key string) string {
+	files := t.Machine.Files(t.set)
+	if role, is := strings.CutPrefix(key, "database-"); is {
+		return files.URL(role)
+	}
+	if name, is := strings.CutPrefix(key, "key-"); is {
+		return files.Key(name)
+	}
+	switch key {
+	case "plane-roots":
+		return files.PlaneRoots()
+	case "tenant-roots":
+		return files.Roots()
+	case "authority":
+		if c, ok := t.set.Blueprint.Component(component); ok {
+			return files.Authority(c)
+		}
+	}
+	return filepath.Join(files.Certificate(component), "workload.pem")
+}
+
+// handOverStores gives an emulator's tasks the stores that lie on this machine; see stack.Input.StoreRoot.
+func (t *tenant) handOverStores() error {
+	if !t.Settings.AWS.StoreRoot {
+		return nil
+	}
+	const nobody = 65534
+	var errs []error
+	for name := range t.set.Blueprint.Stores {
+		errs = append(errs, filepath.WalkDir(t.Machine.Files(t.set).Store(name), func(path string, _ fs.DirEntry, err error) error {
+			return errors.Join(err, os.Lchown(path, nobody, nobody))
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// hasSecret says whether a secret is there; one that waits for its deletion is not.
+func (t *tenant) hasSecret(ctx context.Context, name string) (bool, error) {
+	got, err := secretsmanager.NewFromConfig(t.cfg).DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: &name})
+	switch {
+	case err == nil:
+		return got.DeletedDate == nil, nil
+	case gone(err):
+		return false, nil
+	}
+	return false, fmt.Errorf("look for secret %s: %w", name, err)
+}

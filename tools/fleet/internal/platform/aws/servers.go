@@ -1,0 +1,180 @@
+package aws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/local"
+)
+
+// server is a PostgreSQL server of RDS: the plane's shared one, or a tenant's own.
+type server struct {
+	host           string
+	user, password string
+	mode           string
+}
+
+// Outputs of a stack that name its server, and the secret with its first user.
+const (
+	hostOutput = "DatabaseHost"
+	userOutput = "DatabaseUser"
+	rdsPort    = "5432"
+)
+
+// useServer finds the server that has a set's database, before the machine's side of the platform asks for it.
+func (p *Platform) useServer(ctx context.Context, s platform.Set) error {
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.servers == nil {
+		p.servers = map[string]*server{}
+	}
+	if p.servers[serverOf(s)] != nil {
+		return nil
+	}
+	// A shared server is the plane's, and its first user is for who makes tenants' databases.
+	name, cfg := t.place.PlaneStack(), p.cfg
+	if s.Dedicated() {
+		name, cfg = t.stackName(), t.cfg
+	}
+	told, err := p.outputsOf(ctx, cfg, name)
+	if err != nil {
+		return err
+	}
+	if told[hostOutput] == "" {
+		return fmt.Errorf("stack %s names no database server: see docs/aws.md", name)
+	}
+	found, err := read(ctx, cfg, told)
+	if err == nil {
+		p.servers[serverOf(s)] = found
+	}
+	return err
+}
+
+// serverOf tells servers apart.
+func serverOf(s platform.Set) string {
+	if s.Dedicated() {
+		return s.Name()
+	}
+	return "shared"
+}
+
+// read reads who the server's first user is.
+func read(ctx context.Context, cfg sdk.Config, told map[string]string) (*server, error) {
+	got, err := secretsmanager.NewFromConfig(cfg).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: sdk.String(told[userOutput])})
+	if err != nil {
+		return nil, fmt.Errorf("read who the first user of the database server is: %w", err)
+	}
+	var user struct{ Username, Password string }
+	if err := json.Unmarshal([]byte(sdk.ToString(got.SecretString)), &user); err != nil {
+		return nil, errors.New("the secret of the database server's first user can't be read")
+	}
+	s := &server{host: told[hostOutput], user: user.Username, password: user.Password, mode: "require"}
+	if _, _, err := net.SplitHostPort(s.host); err != nil {
+		s.host = net.JoinHostPort(s.host, rdsPort)
+	}
+	if cfg.BaseEndpoint != nil {
+		// An emulator of AWS has no RDS: its server is one of the test's, without TLS.
+		s.mode = "prefer"
+	}
+	return s, nil
+}
+
+func (s *server) url(role, password, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, password), Host: s.host, Path: database, RawQuery: url.Values{"sslmode": {s.mode}}.Encode()}
+	return u.String()
+}
+
+// URL implements local.Databases.
+func (s *server) URL(database string) (string, error) {
+	return s.url(s.user, s.password, database), nil
+}
+
+// URLAs implements local.Databases.
+func (s *server) URLAs(role, password, database string) string {
+	return s.url(role, password, database)
+}
+
+// Address implements local.Databases.
+func (s *server) Address() string { return s.host }
+
+// Databases implements local.Places.
+func (p *Platform) Databases(s platform.Set) (local.Databases, error) {
+	if s.Tenant.IsZero() {
+		return p.Machine.Postgres, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if found := p.servers[serverOf(s)]; found != nil {
+		return found, nil
+	}
+	return nil, fmt.Errorf("the database server of %s was not looked up", s.Name())
+}
+
+// Serve implements local.Places: AWS keeps servers; the set's is looked up.
+func (p *Platform) Serve(ctx context.Context, s platform.Set) (bool, error) {
+	if s.Tenant.IsZero() {
+		return p.Machine.Serve(ctx, p.Machine.Postgres)
+	}
+	return false, p.useServer(ctx, s)
+}
+
+// OneOff implements local.Places.
+func (p *Platform) OneOff(context.Context, platform.Set, platform.Release, blueprint.OneOff, blueprint.Facts) (string, error) {
+	return "", fault.New(fault.Unimplemented, "running a program of a set beside it is not built for platform aws yet; nothing was changed")
+}
+
+// StopHolders stops the components of the plane's own set that use its database; for a tenant's, that is all of them.
+func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (bool, error) {
+	if s.Tenant.IsZero() {
+		return p.Machine.StopHolders(ctx, s)
+	}
+	return p.Stop(ctx, s)
+}
+
+// Zone implements local.Places.
+func (p *Platform) Zone() string { return stack.Place{Plane: p.State.Plane}.Zone() }
+
+// Installed implements local.Places: those of this machine, by which databases are exported.
+func (p *Platform) Installed() pgserver.Binaries { return p.Machine.Postgres.Binaries() }
+
+// Address implements local.Places: a tenant's components have names in the set's zone, the plane's own are on this machine where tasks reach
+// it.
+func (p *Platform) Address(s platform.Set, component, port string) (string, error) {
+	if !s.Tenant.IsZero() {
+		place, err := p.place(context.Background()) //nolint:contextcheck // where it is was asked for already
+		if err != nil {
+			return "", err
+		}
+		c, ok := s.Blueprint.Component(component)
+		if !ok {
+			return "", fmt.Errorf("%s has no component %q", s.Blueprint.Name, component)
+		}
+		return place.Address(s.Tenant.String(), c, port), nil
+	}
+	n, err := p.State.Port(p.Own.Name() + "/" + component + "/" + port)
+	if err != nil {
+		return "", err
+	}
+	host := "127.0.0.1"
+	if port == "api" {
+		host = p.Settings.AWS.PlaneAddress
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n)), nil
+}

@@ -1,0 +1,91 @@
+package stack
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+
+	"a3os.app/deploy/blueprint"
+)
+
+// Names of what a set has, for who works on it beside CloudFormation.
+
+// of is a set by the names that it has alone.
+func (p Place) of(tenant string) *set { return &set{place: p, tenant: tenant} }
+
+// Cluster is the plane's, and how all begins that is the plane's.
+func (p Place) Cluster() string { return p.cluster() }
+
+// Zone is the zone of names below which each set has its own.
+func (p Place) Zone() string { return p.cluster() + ".internal" }
+
+// Repository has the images of an artefact.
+func (p Place) Repository(artefact string) string { return p.cluster() + "/" + artefact }
+
+// Service is what ECS keeps a component by, and the family of its task's definitions.
+func (p Place) Service(tenant, component string) string { return p.of(tenant).called(component) }
+
+// TaskRole is the name of the role that a component calls AWS as.
+func (p Place) TaskRole(tenant, component string) string {
+	return roleName(p.of(tenant).taskRole(component))
+}
+
+// ComponentSecret is the secret with what a component is given.
+func (p Place) ComponentSecret(tenant, component string) string {
+	return p.of(tenant).secretName(component)
+}
+
+// SecretPath is what the names of all of a tenant's secrets begin with.
+func (p Place) SecretPath(tenant string) string { return p.of(tenant).path() }
+
+// LogGroup is that of a component; of no component it is what those of a tenant begin with.
+func (p Place) LogGroup(tenant, component string) string { return p.of(tenant).logGroup(component) }
+
+// Bucket is that of a store.
+func (p Place) Bucket(tenant, store string) string { return p.of(tenant).bucket(store) }
+
+// Queues are the tenant's queue and its dead letters.
+func (p Place) Queues(tenant string) []string {
+	s := p.of(tenant)
+	return []string{s.queue(), s.deadLetters()}
+}
+
+// RolePath is where the roles of a tenant are.
+func (p Place) RolePath(tenant string) string { return "/" + p.of(tenant).path() }
+
+// Address is where a component of a tenant listens.
+func (p Place) Address(tenant string, c blueprint.Component, port string) string {
+	return c.Name + "." + p.of(tenant).namespace() + ":" + strconv.Itoa(portOf(c, port))
+}
+
+// KeyOutput is the output of a set's stack that says which key it has.
+const KeyOutput = keyID
+
+// Migration is what of a set migrates its database, beside its components.
+const Migration = migration
+
+// Given are the keys of the secret of each component, and of what migrates the database: what has to be in it for a task to start.
+func Given(in Input) map[string][]string {
+	out := map[string][]string{}
+	s := newSet(in)
+	s.tenant, s.slug = in.Set.Tenant.String(), in.Set.Slug
+	for _, c := range s.blueprint.Components {
+		_, given := s.facts(c)
+		out[c.Name] = slices.Sorted(maps.Values(given))
+	}
+	if s.migrates() {
+		_, given := s.migrationFacts()
+		out[migration] = slices.Sorted(maps.Values(given))
+	}
+	return out
+}
+
+// PublicKey is the name of a key whose public half a parameter says; false for other parameters.
+func PublicKey(b *blueprint.Blueprint, parameter string) (string, bool) {
+	for name := range b.Keys {
+		if parameter == logical("public-key", name) {
+			return name, true
+		}
+	}
+	return "", false
+}

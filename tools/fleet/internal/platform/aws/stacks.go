@@ -1,0 +1,198 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/aws/smithy-go"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// input completes what a stack is rendered from.
+func (t *tenant) input(in stack.Input) (stack.Input, error) {
+	in.Place, in.Set, in.URL = t.place, t.set, t.Settings.URL(t.set.Slug)
+	in.Plane = map[string]string{}
+	for _, c := range t.Own.Blueprint.Components {
+		at, err := t.Address(t.Own, c.Name, "api")
+		if err != nil {
+			return in, err
+		}
+		in.Plane[c.Name] = at
+	}
+	if t.Settings.AWS.StoreRoot {
+		in.StoreRoot = t.Machine.Files(t.set).Store("")
+	}
+	return in, nil
+}
+
+// planned is a change set of the set's stack, which nobody has carried out yet.
+func (t *tenant) planned(ctx context.Context, in stack.Input) (*changeset.Driver, *changeset.Plan, error) {
+	in, err := t.input(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	template, err := stack.Tenant(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := template.JSON()
+	if err != nil {
+		return nil, nil, err
+	}
+	parameters, err := t.parameters(template)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := changeset.Open(ctx, t.cfg, t.where, t.place.Templates())
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := d.Make(ctx, t.stackName(), text, parameters)
+	return d, p, err
+}
+
+// change has the set's stack be what it is rendered as.
+func (t *tenant) change(ctx context.Context, in stack.Input, running bool) (changed bool, err error) {
+	in.Running = running
+	d, p, err := t.planned(ctx, in)
+	if err != nil || p.ID == "" {
+		return false, err
+	}
+	for _, c := range p.Changes {
+		if c.Replaces && holdsData(c.Type) {
+			return false, fmt.Errorf("the change of stack %s %s, which would lose what is in it: nothing was changed", p.Stack, c)
+		}
+	}
+	return true, d.Execute(ctx, p)
+}
+
+// holdsData says of a type of resource that what is in it is gone with it.
+func holdsData(kind string) bool {
+	switch kind {
+	case "AWS::KMS::Key", "AWS::S3::Bucket", "AWS::RDS::DBInstance", "AWS::SecretsManager::Secret", "AWS::SQS::Queue":
+		return true
+	}
+	return false
+}
+
+// parameters are what a template asks for: public halves of keys, and how the first admin gets in.
+func (t *tenant) parameters(template *stack.Template) (map[string]string, error) {
+	var facts blueprint.Facts
+	for _, c := range t.set.Blueprint.Components {
+		f := blueprint.Facts{DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{}}
+		if err := t.Machine.Credentials(&f, t.set, c); err != nil {
+			return nil, err
+		}
+		if facts.PublicKeys == nil {
+			facts.PublicKeys = map[string]string{}
+		}
+		for name, key := range f.PublicKeys {
+			facts.PublicKeys[name] = key
+		}
+		if f.FirstAdmin != nil {
+			facts.FirstAdmin = f.FirstAdmin
+		}
+	}
+	out := map[string]string{}
+	for name := range template.Parameters {
+		var value string
+		var err error
+		switch name {
+		case "MarkKeys":
+			value, err = t.Machine.MarkKeys()
+		case "LicenceKeys":
+			value, err = t.Machine.LicenceKeys()
+		case "FirstAdminEmail":
+			if facts.FirstAdmin != nil {
+				value = facts.FirstAdmin.Email
+			}
+		case "FirstAdminCodeHash":
+			if facts.FirstAdmin != nil {
+				value = facts.FirstAdmin.CodeHash
+			}
+		default:
+			key, is := stack.PublicKey(t.set.Blueprint, name)
+			if !is {
+				return nil, fmt.Errorf("the stack of %s asks for %s, which this platform doesn't know", t.id, name)
+			}
+			value = facts.PublicKeys[key]
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// gone says of an error that what was asked about isn't there.
+func gone(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "ServiceNotFoundException", "ClusterNotFoundException":
+		return true
+	}
+	return strings.Contains(api.ErrorMessage(), "does not exist")
+}
+
+// Start implements platform.Platform: the stack with its services running a release, and each component's deployment come to its end.
+func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
+	if s.Tenant.IsZero() {
+		return p.Machine.Start(ctx, s, r)
+	}
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	if changed, err = t.give(ctx); err != nil {
+		return changed, err
+	}
+	image, did, err := p.image(ctx, s.Blueprint, r)
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
+		return changed, err
+	}
+	did, err = t.change(ctx, stack.Input{Release: r, Image: image}, true)
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	return changed, t.await(ctx)
+}
+
+// Stop implements platform.Platform: the stack with its services running nothing. What its roles were handed before works no more.
+func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if s.Tenant.IsZero() {
+		return p.Machine.Stop(ctx, s)
+	}
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	if there, err := t.outputs(ctx, t.stackName()); err != nil || there == nil {
+		return false, err
+	}
+	in := stack.Input{Image: nothing}
+	if r, err := platform.ParseRelease(p.State.Runs[s.Name()]); err == nil {
+		if in.Release = r; p.State.Images[imageKey(s.Blueprint, r)] != "" {
+			in.Image = p.State.Images[imageKey(s.Blueprint, r)]
+		}
+	}
+	if changed, err = t.change(ctx, in, false); err != nil {
+		return changed, err
+	}
+	if err := t.awaitNothing(ctx); err != nil {
+		return changed, err
+	}
+	return changed, t.revoke(ctx)
+}
