@@ -4,6 +4,7 @@ package ministacktest
 
 import (
 	"context"
+	_ "embed" // what the emulator is started with
 	"encoding/json"
 	"net"
 	"net/http"
@@ -35,6 +36,29 @@ type Server struct{ URL string }
 // Start runs one for the test, or skips it where MiniStack is not installed.
 func Start(t *testing.T) *Server {
 	t.Helper()
+	return start(t, nil, nil)
+}
+
+// tasks is the emulator with what it leaves out of ECS.
+//
+//go:embed tasks.py
+var tasks []byte
+
+// StartTasks runs one whose tasks are containers of the engine that DOCKER_HOST names. They reach it at an address of this machine, which is
+// 169.254.170.2 for those that call AWS; hosts is a file that their names are written into, in the form of /etc/hosts.
+func StartTasks(t *testing.T, address, hosts string) *Server {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "tasks.py")
+	if err := os.WriteFile(program, tasks, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, []string{"A3_TASKS_ADDRESS=" + address, "A3_TASKS_HOSTS=" + hosts}, func(bin string) []string {
+		return []string{filepath.Join(bin, "python"), program}
+	})
+}
+
+func start(t *testing.T, environ []string, command func(bin string) []string) *Server {
+	t.Helper()
 	// It lies in the repository's cache, wherever in the repository the test runs.
 	dir, err := os.Getwd()
 	if err != nil {
@@ -42,7 +66,11 @@ func Start(t *testing.T) *Server {
 	}
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		if program := filepath.Join(dir, ".cache/aws/bin/ministack"); executable(program) {
-			return run(t, program)
+			args := []string{program}
+			if command != nil {
+				args = command(filepath.Dir(program))
+			}
+			return run(t, environ, args)
 		}
 	}
 	t.Skip("MiniStack is not installed: what calls AWS was not tried against an emulator of it; see deploy/aws/requirements.txt")
@@ -54,7 +82,7 @@ func executable(path string) bool {
 	return err == nil && info.Mode()&0o111 != 0 && !info.IsDir()
 }
 
-func run(t *testing.T, program string) *Server {
+func run(t *testing.T, environ, args []string) *Server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,9 +91,10 @@ func run(t *testing.T, program string) *Server {
 	port := l.Addr().(*net.TCPAddr).Port
 	_ = l.Close()
 	dir := t.TempDir()
-	cmd := exec.Command(program)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "AUTH=true", "GATEWAY_PORT="+strconv.Itoa(port), "AWS_EC2_METADATA_DISABLED=true", "HOME="+dir)
+	cmd.Env = append(os.Environ(), "AUTH=true", "GATEWAY_PORT="+strconv.Itoa(port), "AWS_EC2_METADATA_DISABLED=true", "HOME="+dir, "MINISTACK_ACCOUNT_ID="+Account, "MINISTACK_REGION="+Region)
+	cmd.Env = append(cmd.Env, environ...)
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)

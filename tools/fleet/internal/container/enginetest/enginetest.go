@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -18,11 +19,11 @@ import (
 // inside is set in a process that Main started in the namespace.
 const inside = "A3TEST_NETWORK"
 
-// Main runs a package's tests beside an engine of their own. Where there can be none the tests run all the same, and skip with Need.
-func Main(m *testing.M) {
+// Main runs a package's tests beside an engine of their own. Where there can be none the tests run all the same, and skip with Need. more are further options of unshare, as --mount.
+func Main(m *testing.M, more ...string) {
 	if os.Getenv(inside) == "" && missing() == "" {
 		// The whole process moves: what it dials and listens on is in the namespace.
-		args := append([]string{"unshare", "--net", "--", os.Args[0]}, os.Args[1:]...)
+		args := slices.Concat([]string{"unshare", "--net"}, more, []string{"--", os.Args[0]}, os.Args[1:])
 		path, err := exec.LookPath("unshare")
 		if err == nil {
 			err = syscall.Exec(path, args, append(os.Environ(), inside+"=1")) //nolint:gosec // this program itself

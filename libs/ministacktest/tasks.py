@@ -1,0 +1,222 @@
+"""Starts MiniStack 1.5.33 with what it leaves out of ECS, for tests that run tasks: this is a double of AWS, made of private functions of
+exactly that version, and no part of the product.
+
+A task gets a session of its role, a network of its tenant's with the names that Cloud Map would have, volumes, an order of its containers
+(dependsOn), a user, a read-only root, no capability, and is running once its health check says so. Images are pulled by digest from the
+emulator's own registry. Templates are read without what the emulator can't make (see stacktest.Emulated, which says the same in Go).
+
+A3_TASKS_ADDRESS is where tasks reach the emulator: 169.254.170.2, for the SDKs take credentials from no other place without TLS.
+A3_TASKS_HOSTS is a file in the form of /etc/hosts, by which this machine finds the names of tasks.
+"""
+
+import json
+import os
+import threading
+import time
+
+from ministack.services import ecr, ecs, imds, sts
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners
+
+ADDRESS, HOSTS, PORT = os.environ["A3_TASKS_ADDRESS"], os.environ["A3_TASKS_HOSTS"], os.environ["GATEWAY_PORT"]
+URI, TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
+
+
+def field(thing, name, otherwise=None):
+    """A field in either spelling: what comes from a template begins with a capital."""
+    return thing.get(name, thing.get(name[0].upper() + name[1:], otherwise))
+
+
+# Credentials of tasks: the session that the endpoint hands out is one that STS knows.
+sessions = {}
+register_metadata, answer_metadata = ecs._register_metadata, imds.handle_request
+
+
+def register(arn, cluster, definition, container, launch_type, env, host, ip):
+    token = register_metadata(arn, cluster, definition, container, launch_type, env, host, ip)
+    env["AWS_REGION"] = ecs.get_region()
+    if definition.get("taskRoleArn"):
+        sessions[env[URI].rsplit("/", 1)[1]] = (definition["taskRoleArn"], arn.rsplit("/", 1)[1], env[TOKEN])
+    else:
+        for name in (URI, TOKEN):
+            env.pop(name, None)
+    return token
+
+
+async def credentials(method, path, headers, body, query):
+    if not path.startswith("/v2/credentials/"):
+        return await answer_metadata(method, path, headers, body, query)
+    known = sessions.get(path.rsplit("/", 1)[1])
+    if not known or headers.get("authorization") != known[2]:
+        return 403, {"Content-Type": "text/plain"}, b"forbidden"
+    role, name, _ = known
+    account = role.split(":")[4]
+    key, secret, token = imds._gen_session_access_key(), imds._gen_secret(), imds._gen_session_token()
+    sts.register_session(key, {
+        "Arn": f"arn:aws:sts::{account}:assumed-role/{role.rsplit('/', 1)[1]}/{name}", "UserId": f"{sts._role_id(role)}:{name}", "SecretAccessKey": secret,
+        "SessionToken": token, "Expiration": time.time() + 3600, "AccountId": account, "PrincipalType": "AssumedRole"})
+    text = {"Code": "Success", "AccessKeyId": key, "SecretAccessKey": secret, "Token": token, "Expiration": imds._future(3600), "RoleArn": role}
+    return 200, {"Content-Type": "application/json"}, json.dumps(text).encode()
+
+
+ecs._register_metadata, imds.handle_request = register, credentials
+
+# Names of tasks.
+names, writing = {}, threading.Lock()
+
+
+def write_hosts():
+    with writing:
+        text = "127.0.0.1 localhost\n" + "".join(f"{ip} {name}\n" for ip, name in sorted(names.values()))
+        with open(HOSTS, "w") as f:  # in its place, for it is mounted
+            f.write(text)
+
+
+def forget(container):
+    if names.pop(container, None):
+        write_hosts()
+
+
+remove_container = ecs._remove_docker_container
+
+
+def remove(client, container):
+    forget(getattr(container, "id", container))
+    remove_container(client, container)
+
+
+ecs._remove_docker_container = remove
+
+# Containers as a task definition says.
+build_kwargs = ecs._build_run_kwargs
+networks = threading.Lock()
+
+
+def kwargs_of(cdef, td, env, ports, network, host_mode, task_id, arn, ip, cluster):
+    out = build_kwargs(cdef, td, env, ports, network, host_mode, task_id, arn, ip, cluster)
+    sources = {}
+    for volume in td.get("volumes", []):
+        sources[field(volume, "name")] = field(field(volume, "host") or {}, "sourcePath") or f"{task_id}-{field(volume, 'name')}"
+    out["volumes"] = [f"{sources[field(m, 'sourceVolume')]}:{field(m, 'containerPath')}:{'ro' if field(m, 'readOnly') else 'rw'}" for m in cdef.get("mountPoints", [])]
+    tenant, _, component = td["family"].partition("-")
+    out.update(user=cdef.get("user"), read_only=bool(cdef.get("readonlyRootFilesystem")), cap_drop=["ALL"], security_opt=["no-new-privileges"],
+               extra_hosts={"host.docker.internal": ADDRESS}, network=tenant.replace("_", "-"))
+    out.pop("platform", None)
+    out["_task"], out["_name"] = task_id, f"{component}.{tenant.replace('_', '-')}.{cluster.rsplit('/', 1)[1]}.internal"
+    return out
+
+
+def run(client, cdef, kwargs, **_):
+    kwargs = dict(kwargs)
+    task, name = kwargs.pop("_task"), kwargs.pop("_name")
+    for before in cdef.get("dependsOn", []):
+        after(client, f"ministack-ecs-{task[:8]}-{field(before, 'containerName')}")
+    host, _, rest = cdef["image"].partition("/")
+    image = f"127.0.0.1:{PORT}/{rest}"
+    with networks:
+        if not client.networks.list(names=[f"^{kwargs['network']}$"]):
+            client.networks.create(kwargs["network"], driver="bridge")
+        try:
+            client.images.get(image)
+        except Exception:
+            client.api.pull(image)
+    container = client.containers.run(image, networking_config={kwargs["network"]: client.api.create_endpoint_config(aliases=[name] if cdef.get("portMappings") else [])}, **kwargs)
+    if not cdef.get("portMappings"):
+        return container
+    try:
+        healthy(container, cdef.get("healthCheck"))
+        container.reload()
+        names[container.id] = (container.attrs["NetworkSettings"]["Networks"][kwargs["network"]]["IPAddress"], name)
+        write_hosts()
+    except Exception:
+        remove(client, container)
+        raise
+    return container
+
+
+def after(client, name):
+    """Returns when the container of a task ended well."""
+    for _ in range(600):
+        container = client.containers.get(name)
+        if container.status == "exited":
+            if code := container.attrs["State"]["ExitCode"]:
+                raise RuntimeError(f"{name} ended with {code}: {container.logs(tail=3)}")
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{name} does not end")
+
+
+def healthy(container, check):
+    """Returns when the container's check says so, or it ended, which is told by who watches it."""
+    if not check:
+        return
+    until = time.time() + float(field(check, "startPeriod", 0)) + float(field(check, "interval", 30)) * int(field(check, "retries", 3))
+    while time.time() < until:
+        container.reload()
+        if container.status == "exited":
+            return
+        try:
+            if container.exec_run(field(check, "command")[1:]).exit_code == 0:
+                return
+        except Exception:
+            pass
+        time.sleep(0.5)
+    raise RuntimeError(f"{container.name} is unhealthy: {container.logs(tail=5)}")
+
+
+ecs._build_run_kwargs, ecs._run_docker_container = kwargs_of, run
+
+
+# The registry of images is the emulator itself.
+def login(_):
+    status, headers, body = authorization({})
+    text = json.loads(body)
+    text["authorizationData"][0]["proxyEndpoint"] = f"http://127.0.0.1:{PORT}"
+    return status, headers, json.dumps(text).encode()
+
+
+authorization = ecr._get_authorization_token
+for table in vars(ecr).values():
+    if isinstance(table, dict) and table.get("GetAuthorizationToken") is authorization:
+        table["GetAuthorizationToken"] = login
+ecr._get_authorization_token = login
+
+# Templates without what the emulator can't make.
+parse = engine._parse_template
+NOT_MADE = ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy")
+
+
+def session_of(role):
+    if not isinstance(role, str) or ":role/" not in role:
+        return role
+    before, name = role.split(":role/", 1)
+    return before.replace(":iam:", ":sts:", 1) + ":assumed-role/" + name.rsplit("/", 1)[-1] + "/*"
+
+
+def template(body):
+    out = parse(body)
+    resources = out.get("Resources", {})
+    for name in [n for n, r in resources.items() if r.get("Type") in NOT_MADE]:
+        del resources[name]
+    for resource in resources.values():
+        for document in (resource.get("Properties", {}).get(n) for n in ("PolicyDocument", "KeyPolicy")):
+            if not isinstance(document, dict) or not isinstance(document.get("Statement"), list):
+                continue
+            document["Statement"] = [s for s in document["Statement"] if s.get("Sid") != "OnlyOverTLS"]
+            for statement in document["Statement"]:
+                conditions = statement.get("Condition", {})
+                for operator, keys in list(conditions.items()):
+                    keys.pop("aws:PrincipalIsAWSService", None)
+                    if "aws:PrincipalArn" in keys and isinstance(keys["aws:PrincipalArn"], list):
+                        keys["aws:PrincipalArn"] = [session_of(r) for r in keys["aws:PrincipalArn"]]
+                    if not keys:
+                        del conditions[operator]
+    return out
+
+
+for module in (engine, changesets, handlers, provisioners):
+    if hasattr(module, "_parse_template"):
+        module._parse_template = template
+
+from ministack.app import main  # noqa: E402  (after what is put in place of its own)
+
+main()

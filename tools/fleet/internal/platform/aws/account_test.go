@@ -1,0 +1,177 @@
+package aws_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/ministacktest"
+	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/container/enginetest"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/awstest"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// The engine, the names and the addresses of tasks are in namespaces of the test's own.
+func TestMain(m *testing.M) { enginetest.Main(m, "--mount") }
+
+const (
+	// tasksReach is where tasks find the emulator, and hubAddress where the plane's services and its database server.
+	tasksReach = "169.254.170.2"
+	hubAddress = "10.99.0.1"
+)
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// account is an emulated account whose tasks are containers, with a plane's stack: its roles, its bucket and its repository as fleet renders
+// them, names of a network that the emulator hasn't, and a real PostgreSQL server in the place of RDS.
+func account(t *testing.T) *ministacktest.Server {
+	t.Helper()
+	enginetest.Need(t)
+	for _, address := range []string{tasksReach, hubAddress} {
+		run(t, "ip", "addr", "replace", address+"/32", "dev", "lo")
+	}
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"), 0o644); err != nil { //nolint:gosec // everybody reads it, as /etc/hosts
+		t.Fatal(err)
+	}
+	if err := syscall.Mount(hosts, "/etc/hosts", "", syscall.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount("/etc/hosts", syscall.MNT_DETACH) })
+	server := ministacktest.StartTasks(t, tasksReach, hosts)
+
+	at, user := database(t)
+	made, err := secretsmanager.NewFromConfig(server.Root()).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: sdk.String("rds!db-shared"), SecretString: &user})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := blueprint.Plane()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := platform.ParseRelease("1.2.3@" + awstest.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := stack.Plane(stack.Input{Place: awstest.Place, Release: r, Image: awstest.Digest, Set: platform.Set{Blueprint: b}, First: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := first.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var template map[string]any
+	if err := json.Unmarshal(text, &template); err != nil {
+		t.Fatal(err)
+	}
+	outputs, resources := template["Outputs"].(map[string]any), template["Resources"].(map[string]any)
+	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", "PlaneClients", "Gateway", "S3PrefixList", "DatabaseClients"} {
+		value := any("x-" + strings.ToLower(name))
+		if name == "Vpc" || name == "Cluster" {
+			value = map[string]string{"Ref": name}
+		}
+		outputs[name] = map[string]any{"Value": value, "Export": map[string]string{"Name": "a3-dev-" + name}}
+	}
+	resources["Vpc"] = map[string]any{"Type": "AWS::EC2::VPC", "Properties": map[string]any{"CidrBlock": "10.64.0.0/16"}}
+	resources["Cluster"] = map[string]any{"Type": "AWS::ECS::Cluster", "Properties": map[string]any{"ClusterName": "a3-dev"}}
+	outputs["DatabaseHost"], outputs["DatabaseUser"] = map[string]any{"Value": at}, map[string]any{"Value": sdk.ToString(made.ARN)}
+	if text, err = json.Marshal(template); err != nil {
+		t.Fatal(err)
+	}
+	d, err := changeset.Open(t.Context(), server.Root(), awstest.Where, awstest.Place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	awstest.Change(t, d, awstest.Place.PlaneStack(), text, map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"})
+	return server
+}
+
+// database is a PostgreSQL server that tasks reach, and its first user as RDS keeps one.
+func database(t *testing.T) (at, user string) {
+	t.Helper()
+	binaries, err := pgserver.Find(t.Context(), pgserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const port = 15432
+	dir, err := pgserver.DirFor(filepath.Join(t.TempDir(), "rds"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := pgserver.New(pgserver.Config{Binaries: binaries, Dir: dir, Port: port, MaxConnections: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Init(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	cmd, err := s.Command(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	access := filepath.Join(s.Dir(), "hba.conf")
+	if err := os.WriteFile(access, []byte("host all all all scram-sha-256\n"), 0o644); err != nil { //nolint:gosec // the server's user reads it
+		t.Fatal(err)
+	}
+	cmd.Args = append(cmd.Args, "-c", "listen_addresses=127.0.0.1,"+hubAddress, "-c", "hba_file="+access)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		_ = cmd.Wait()
+		_ = os.RemoveAll(dir)
+	})
+	text, err := s.URL("postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at = hubAddress + ":15432"
+	u.Host = at
+	within, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for tick := time.Tick(100 * time.Millisecond); ; <-tick {
+		conn, err := pgx.Connect(within, u.String())
+		if err == nil {
+			_ = conn.Close(within)
+			break
+		}
+		if within.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	password, _ := u.User.Password()
+	secret, err := json.Marshal(map[string]string{"username": u.User.Username(), "password": password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at, string(secret)
+}
