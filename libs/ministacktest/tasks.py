@@ -14,7 +14,7 @@ import os
 import threading
 import time
 
-from ministack.services import ecr, ecs, imds, sts
+from ministack.services import ecr, ecs, imds, secretsmanager, sts
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners
 
 ADDRESS, HOSTS, PORT = os.environ["A3_TASKS_ADDRESS"], os.environ["A3_TASKS_HOSTS"], os.environ["GATEWAY_PORT"]
@@ -164,6 +164,37 @@ def healthy(container, check):
 
 
 ecs._build_run_kwargs, ecs._run_docker_container = kwargs_of, run
+
+
+# Task definitions of templates, spelled as ECS spells them.
+create_definition, camel = provisioners._ecs_task_def_create, provisioners._pascal_to_camel
+
+
+def definition(logical_id, props, stack):
+    arn, attributes = create_definition(logical_id, props, stack)
+    made = ecs._task_defs[arn.rsplit("/", 1)[1]]
+    made["volumes"], made["runtimePlatform"] = camel(props.get("Volumes", [])), camel(props.get("RuntimePlatform", {}))
+    return arn, attributes
+
+
+provisioners._normalize_container_defs = camel
+provisioners._ecs_task_def_create = definition
+provisioners._RESOURCE_HANDLERS["AWS::ECS::TaskDefinition"]["create"] = definition
+
+
+# Secrets of tasks: a template's reference to one is its name here, and its ARN at AWS.
+def secrets_of(cdef):
+    out = {}
+    for secret in cdef.get("secrets", []):
+        name, key = secret["valueFrom"].removesuffix("::").rsplit(":", 1)
+        text = secretsmanager.resolve_secret_string(name)
+        if text is None or key not in json.loads(text):
+            raise ecs._SecretResolutionError(f"secret {name} has no {key}")
+        out[secret["name"]] = json.loads(text)[key]
+    return out
+
+
+ecs._resolve_container_secrets = secrets_of
 
 
 # The registry of images is the emulator itself.

@@ -46,7 +46,7 @@ func (p *Plane) forgetCode(t *state.Tenant) error {
 
 // Results reads what the tenants of the settings have. The plane is up.
 func (p *Plane) Results(ctx context.Context) ([]welcome.Result, error) {
-	if p.another() {
+	if !p.hasSample() {
 		return nil, nil
 	}
 	var out []welcome.Result

@@ -1,12 +1,27 @@
 package aws_test
 
 import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/ministacktest"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
@@ -59,14 +74,149 @@ func (p *plane) fleet(args ...string) string {
 	p.t.Helper()
 	out, err := p.command(args...).CombinedOutput()
 	if err != nil {
-		p.t.Fatalf("fleet %v: %v: %s", args, err, out)
+		operations, _ := p.command("-o", "json", "operation", "list").CombinedOutput()
+		p.t.Fatalf("fleet %v: %v: %s\n%s", args, err, out, operations)
 	}
 	return string(out)
 }
 
-// Two tenants are brought up as tasks of ECS on an emulator, each in its own stack.
+// A fleet of two tenants as tasks of ECS on an emulator, each in its own stack: one is suspended and resumed, leaves,
+// and nothing of it is found but a key that waits for its end; the other one answers all the while.
 func TestStoryOfAFleetOnAWS(t *testing.T) {
+	if os.Getenv("A3_LONG") == "" {
+		t.Skip("this takes minutes: set A3_LONG=1")
+	}
 	server := account(t)
 	p := newPlane(t, server, "acme,globex")
-	t.Log(p.fleet("plane", "up"))
+	p.fleet("plane", "up")
+	ids := map[string]string{}
+	for _, slug := range []string{"acme", "globex"} {
+		if got := p.answers(slug); got != http.StatusOK {
+			t.Errorf("%s answers %d", slug, got)
+		}
+		ids[slug] = p.tenant(slug).GetTenant().GetId()
+	}
+	p.suspended(server, "globex", ids["globex"])
+	p.leaves(server, "globex", ids["globex"])
+	if got := p.answers("acme"); got != http.StatusOK {
+		t.Errorf("the other one left and acme answers %d", got)
+	}
+}
+
+// tasks are those of a tenant that run.
+func (p *plane) tasks(server *ministacktest.Server, tenant string) []string {
+	p.t.Helper()
+	client := ecs.NewFromConfig(server.Root())
+	var out []string
+	for _, component := range []string{"audit", "iam", "integrations", "discovery", "discovery-worker"} {
+		got, err := client.ListTasks(p.t.Context(), &ecs.ListTasksInput{Cluster: sdk.String("a3-dev"), Family: sdk.String(tenant + "-" + component)})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		out = append(out, got.TaskArns...)
+	}
+	return out
+}
+
+// suspended has no task of a tenant run, and its roles' sessions of before denied; resumed it answers as before.
+func (p *plane) suspended(server *ministacktest.Server, slug, tenant string) {
+	p.t.Helper()
+	if tasks := p.tasks(server, tenant); len(tasks) != 5 {
+		p.t.Errorf("before, these run: %v", tasks)
+	}
+	p.does("suspend", slug)
+	if tasks := p.tasks(server, tenant); len(tasks) != 0 {
+		p.t.Errorf("suspended, these run: %v", tasks)
+	}
+	if got := p.answers(slug); got != http.StatusNotFound {
+		p.t.Errorf("suspended it answers %d", got)
+	}
+	policy, err := iam.NewFromConfig(server.Root()).GetRolePolicy(p.t.Context(), &iam.GetRolePolicyInput{RoleName: sdk.String(tenant + "-iam-task"), PolicyName: sdk.String("AWSRevokeOlderSessions")})
+	if err != nil || !strings.Contains(sdk.ToString(policy.PolicyDocument), "TokenIssueTime") {
+		p.t.Errorf("its sessions of before are not denied: %v", err)
+	}
+	p.does("resume", slug)
+	if got := p.answers(slug); got != http.StatusOK {
+		p.t.Errorf("resumed it answers %d", got)
+	}
+}
+
+// leaves has a tenant leave, and looks with the account's root that nothing of it is there but a key that waits for its end.
+func (p *plane) leaves(server *ministacktest.Server, slug, tenant string) {
+	p.t.Helper()
+	stacks := cloudformation.NewFromConfig(server.Root())
+	told, err := stacks.DescribeStacks(p.t.Context(), &cloudformation.DescribeStacksInput{StackName: sdk.String(awstest.Place.StackOf(tenant))})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	key := ""
+	for _, o := range told.Stacks[0].Outputs {
+		if sdk.ToString(o.OutputKey) == "Key" {
+			key = sdk.ToString(o.OutputValue)
+		}
+	}
+	p.does("offboard", slug)
+	if _, err := stacks.DescribeStacks(p.t.Context(), &cloudformation.DescribeStacksInput{StackName: sdk.String(awstest.Place.StackOf(tenant))}); err == nil {
+		p.t.Error("its stack is still there")
+	}
+	is, err := kms.NewFromConfig(server.Root()).DescribeKey(p.t.Context(), &kms.DescribeKeyInput{KeyId: &key})
+	if err != nil || is.KeyMetadata.KeyState != kmstypes.KeyStatePendingDeletion {
+		p.t.Errorf("its key %s: %+v, %v", key, is, err)
+	}
+	if got := p.answers(slug); got != http.StatusNotFound {
+		p.t.Errorf("it left and answers %d", got)
+	}
+	if left := run(p.t, "docker", "ps", "-a", "--format", "{{.Names}} {{.Networks}}"); strings.Contains(left, strings.ReplaceAll(tenant, "_", "-")) {
+		p.t.Errorf("the engine has still of it: %s", left)
+	}
+}
+
+// does plans and carries out a change of one tenant.
+func (p *plane) does(kind, slug string) {
+	p.t.Helper()
+	var made struct{ Plan struct{ Hash string } }
+	out, err := p.command("-o", "json", "plan", kind, "--tenant", slug, "--reason", "the story goes on").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &made)
+	}
+	if err != nil {
+		p.t.Fatalf("plan %s: %v: %s", kind, err, out)
+	}
+	p.fleet("apply", made.Plan.Hash)
+}
+
+func (p *plane) tenant(slug string) *registryv1.TenantStatus {
+	p.t.Helper()
+	out, err := p.command("-o", "json", "tenant", "show", slug).Output()
+	var status registryv1.TenantStatus
+	if err == nil {
+		err = protojson.Unmarshal(out, &status)
+	}
+	if err != nil {
+		p.t.Fatalf("tenant show %s: %v: %s", slug, err, out)
+	}
+	return &status
+}
+
+// answers is what a host of the plane answers to who asks it for its issuer's configuration.
+func (p *plane) answers(slug string) int {
+	p.t.Helper()
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, "127.0.0.1:443")
+		},
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, //nolint:gosec // who answers is not what is asked
+	}}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, "https://"+slug+"."+awstest.Place.Domain+"/.well-known/openid-configuration", http.NoBody)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res.StatusCode
 }
