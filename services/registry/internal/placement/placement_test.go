@@ -114,3 +114,26 @@ func TestAmbiguousSetIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Where a platform keeps names for sets, a component is at the one that is its own, and at no other name.
+func TestSetIsAtNoNameButItsOwn(t *testing.T) {
+	tenant := id.NewTenant()
+	ca := string(root(t, "dev", tenant).CertificatePEM())
+	own := "iam." + strings.ReplaceAll(tenant.String(), "_", "-") + ".a3-dev.internal:7443"
+	p := policy()
+	p.Zone = "a3-dev.internal"
+	got, err := p.Check(tenant, set(ca, component("iam", own)))
+	if err != nil || got[0].GetAddress() != own {
+		t.Fatalf("its own name: %v, %v", got, err)
+	}
+	another := strings.ReplaceAll(id.NewTenant().String(), "_", "-")
+	for _, address := range []string{"iam." + another + ".a3-dev.internal:7443", "audit" + strings.TrimPrefix(own, "iam"), "a3-dev.internal:7443", "x" + own, strings.ToUpper(own),
+		strings.Replace(own, "7443", "0", 1), strings.Replace(own, "7443", "99999", 1), strings.Replace(own, ".internal", ".internal.example.com", 1), "registry.plane.a3-dev.internal:7443"} {
+		if _, err := p.Check(tenant, set(ca, component("iam", address))); err == nil || fault.KindOf(err) != fault.InvalidArgument {
+			t.Errorf("%s was accepted: %v", address, err)
+		}
+	}
+	if _, err := policy().Check(tenant, set(ca, component("iam", own))); err == nil {
+		t.Error("a name was accepted where there is no zone")
+	}
+}
