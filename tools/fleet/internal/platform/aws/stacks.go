@@ -153,6 +153,9 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if err != nil {
 		return false, err
 	}
+	if err := t.handOverStores(); err != nil {
+		return false, err
+	}
 	if changed, err = t.give(ctx); err != nil {
 		return changed, err
 	}
