@@ -88,7 +88,7 @@ func New(registry registryv1.ReportServiceClient, link *Link, log ledger.Ledger,
 // Run reports until ctx ends: at the registry's pace, and as soon as all components serve where they were not what they are now in the
 // report before. Who waits for a set that was changed hears of it when it is so.
 func (r *Reporter) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		next, err := r.Once(ctx)
 		r.tell(ctx, err)
 		// Between 80 and 120 %: sets that start together don't report together for ever.
@@ -102,10 +102,8 @@ func (r *Reporter) Run(ctx context.Context) error {
 		default:
 			r.until(ctx, jittered)
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 func (*Reporter) sleep(ctx context.Context, d time.Duration) {
