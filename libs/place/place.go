@@ -5,6 +5,7 @@ package place
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"a3os.app/libs/blob"
 	"a3os.app/libs/blob/s3"
 	"a3os.app/libs/config"
+	"a3os.app/libs/queue/sqs"
 	"a3os.app/libs/secret"
 	"a3os.app/libs/secret/secretsmanager"
 )
@@ -146,4 +148,16 @@ func Keys(ctx context.Context, places []string, owner *binding.Owner, purpose st
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// Queue opens owner's queue of SQS, which where names by its URL and whose jobs stand in a schema of the tenant's database.
+func Queue(ctx context.Context, where, schema string, owner *binding.Owner) (*sqs.Place, error) {
+	if owner == nil {
+		return nil, errors.New("a queue of SQS can't be opened without an owner")
+	}
+	cfg, err := session(ctx, "", owner)
+	if err != nil {
+		return nil, fmt.Errorf("open the queue of SQS: %w", err)
+	}
+	return sqs.OpenPlace(ctx, cfg, where, schema, owner)
 }

@@ -9,11 +9,14 @@ import (
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/page"
 	"a3os.app/libs/pg"
+	"a3os.app/libs/place"
 	"a3os.app/libs/queue"
 	queuepg "a3os.app/libs/queue/postgres"
+	queuesqs "a3os.app/libs/queue/sqs"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/set"
 	"a3os.app/services/discovery/internal/answer"
@@ -35,6 +38,7 @@ type Config struct {
 	TenantDatabaseURL config.Secret `env:"TENANT_DATABASE_URL" desc:"connection string of role discovery_tenant, which looks out over workspaces"`
 	PageKey           config.Secret `env:"PAGE_KEY" desc:"secret that page tokens are sealed with, 16 bytes or more"`
 	EnvelopeKey       config.Secret `env:"ENVELOPE_KEY" desc:"key that slices' envelopes are signed with"`
+	Queue             string        `env:"QUEUE" envDefault:"" desc:"URL of the tenant's queue of SQS, as https://sqs.eu-central-1.amazonaws.com/…/tnt_…-queue; empty where the queue is the database's own"`
 	DeadLettersKept   time.Duration `env:"DEAD_LETTERS_KEPT" envDefault:"2160h" desc:"how long a dead letter is kept; then it is deleted, on the record"`
 	DeadLettersMost   int64         `env:"DEAD_LETTERS_MOST" envDefault:"10000" desc:"how many dead letters are kept, of 17 KB at most; those settled go first, then the oldest"`
 }
@@ -68,7 +72,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	inserter, err := queuepg.NewInserter(db.Queue())
+	inserter, send, err := enqueue(ctx, cfg, owner, db)
 	if err != nil {
 		return err
 	}
@@ -110,8 +114,31 @@ func Run(ctx context.Context, cfg Config) error {
 			db.PruneKeys,
 			kept.Prune,
 			func(ctx context.Context) error { return life.Schedule(ctx, schedules) },
+			send,
 		},
 	})
+}
+
+// enqueue is how slices are enqueued, and what sends them where the queue is not the database's own.
+func enqueue(ctx context.Context, cfg Config, owner *binding.Owner, db *pg.DB) (queue.Inserter, func(context.Context) error, error) {
+	if cfg.Queue == "" {
+		inserter, err := queuepg.NewInserter(db.Queue())
+		// Nothing is to be sent; but work that ends would take the process along.
+		return inserter, func(ctx context.Context) error {
+			<-ctx.Done()
+			return nil
+		}, err
+	}
+	at, err := place.Queue(ctx, cfg.Queue, db.Queue(), owner)
+	if err != nil {
+		return nil, nil, err
+	}
+	inserter, err := queuesqs.NewInserter(db.Queue())
+	sender := &queuesqs.Sender{Place: at, Pool: db.Pool()}
+	return inserter, func(ctx context.Context) error {
+		sender.Run(ctx)
+		return nil
+	}, err
 }
 
 func envelopes(cfg Config) (*queue.Signer, *queue.Verifier, error) {

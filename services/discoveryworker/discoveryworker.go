@@ -11,11 +11,13 @@ import (
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
+	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/pg"
 	"a3os.app/libs/place"
 	"a3os.app/libs/queue"
 	queuepg "a3os.app/libs/queue/postgres"
+	queuesqs "a3os.app/libs/queue/sqs"
 	"a3os.app/libs/rpc"
 	"a3os.app/libs/set"
 	"a3os.app/services/discoveryworker/internal/connector/all"
@@ -34,6 +36,7 @@ const (
 type Config struct {
 	Set              set.Config    `envPrefix:""`
 	QueueURL         config.Secret `env:"QUEUE_URL" desc:"connection string of role worker, which reaches the queue and nothing else"`
+	Queue            string        `env:"QUEUE" envDefault:"" desc:"URL of the tenant's queue of SQS; empty where the queue is the database's own"`
 	EnvelopeKeys     string        `env:"ENVELOPE_KEYS" desc:"public keys that envelopes are verified with"`
 	SecretDir        string        `env:"SECRET_DIR" desc:"directory of the tenant's secrets, or their place at AWS: secretsmanager://tenant/tnt_…/store/secrets"`
 	SecretPrivateKey config.Secret `env:"SECRET_PRIVATE_KEY" desc:"key that opens the tenant's secrets"`
@@ -96,8 +99,7 @@ func Run(ctx context.Context, cfg Config) error {
 		host.Reader = machine.Ask(cfg.MachineSocket)
 	}
 	w := work.New(work.Config{Ingest: ingest, Letters: letters, Secrets: secrets, Content: content, Dial: policy.Dial, Machine: host})
-	consumer, err := queuepg.NewWorker(queuepg.WorkerConfig{Pool: jobs.Pool(), Schema: jobs.Queue(), Name: service, Verifier: verifier,
-		Handlers: map[string]queue.Handler{work.Kind: w.Slice}, DeadLetter: w.Bury})
+	consumer, err := consume(ctx, cfg, owner, jobs, verifier, w)
 	if err != nil {
 		return err
 	}
@@ -111,10 +113,28 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 }
 
+// consumer does what is in the queue.
+type consumer interface {
+	Run(ctx context.Context) error
+	Load(ctx context.Context) (queue.Load, error)
+}
+
+func consume(ctx context.Context, cfg Config, owner *binding.Owner, jobs *pg.DB, verifier *queue.Verifier, w *work.Worker) (consumer, error) {
+	handlers := map[string]queue.Handler{work.Kind: w.Slice}
+	if cfg.Queue == "" {
+		return queuepg.NewWorker(queuepg.WorkerConfig{Pool: jobs.Pool(), Schema: jobs.Queue(), Name: service, Verifier: verifier, Handlers: handlers, DeadLetter: w.Bury})
+	}
+	at, err := place.Queue(ctx, cfg.Queue, jobs.Queue(), owner)
+	if err != nil {
+		return nil, err
+	}
+	return queuesqs.NewWorker(queuesqs.WorkerConfig{Place: at, Pool: jobs.Pool(), Verifier: verifier, Handlers: handlers, DeadLetter: w.Bury})
+}
+
 // figures are those of the queue: what waits is told where the database can be asked.
-func figures(consumer *queuepg.Worker) func(context.Context, *setv1.Figures) {
+func figures(c consumer) func(context.Context, *setv1.Figures) {
 	return func(ctx context.Context, f *setv1.Figures) {
-		l, err := consumer.Load(ctx)
+		l, err := c.Load(ctx)
 		if err != nil {
 			slog.WarnContext(ctx, "the queue could not be measured", "error", err)
 		}

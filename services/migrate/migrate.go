@@ -14,6 +14,7 @@ import (
 	"a3os.app/libs/config"
 	"a3os.app/libs/pg"
 	queuepg "a3os.app/libs/queue/postgres"
+	queuesqs "a3os.app/libs/queue/sqs"
 	"a3os.app/services/audit"
 	"a3os.app/services/discovery"
 	"a3os.app/services/iam"
@@ -63,12 +64,19 @@ func migrateSet(ctx context.Context, cfg Config, roles pg.Roles) error {
 	if err := queuepg.Migrate(ctx, pool, queueSchema); err != nil {
 		return fmt.Errorf("migrate the queue: %w", err)
 	}
+	// Every set has it, also where its queue is the database's own: a set that moves to SQS starts with its next release, not with another.
+	if err := queuesqs.Migrate(ctx, pool, queueSchema); err != nil {
+		return err
+	}
 	inserter, retrier, worker := roles["role_discovery"], roles["role_discovery_tenant"], roles["role_worker"]
 	if inserter == "" || retrier == "" || worker == "" {
 		return errors.New("A3_ROLES names no discovery or no worker")
 	}
 	if _, err := pool.Exec(ctx, queuepg.GrantsSQL(queueSchema, worker, inserter, retrier)); err != nil {
 		return fmt.Errorf("grant the queue: %w", err)
+	}
+	if _, err := pool.Exec(ctx, queuesqs.GrantsSQL(queueSchema, worker, inserter, retrier)); err != nil {
+		return fmt.Errorf("grant the jobs of SQS: %w", err)
 	}
 	slog.InfoContext(ctx, "migrated", "schemas", strings.Join([]string{"a3", "audit", "iam", "integrations", "discovery", queueSchema}, " "))
 	return nil
