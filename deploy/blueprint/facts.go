@@ -29,6 +29,8 @@ type Facts struct {
 	LicencePath string
 	// KeyService is the place of the set's key in a key service, as `awskms://arn:…`; empty where the platform has none, and for who doesn't need it.
 	KeyService string
+	// Queue is the URL of the set's queue of SQS; empty where the queue is the database's own, and for who has nothing to do with it.
+	Queue string
 	// StateDir is a directory of the component's own.
 	StateDir string
 	// MachineAllowed says that the tenant may read the machine that the platform runs on.

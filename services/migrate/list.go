@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	queuepg "a3os.app/libs/queue/postgres"
+	queuesqs "a3os.app/libs/queue/sqs"
 )
 
 // Listed is a migration as the program itself tells of it.
@@ -67,5 +68,7 @@ func All() ([]Listed, error) {
 	for _, m := range queue {
 		add(fmt.Sprintf("%s/%05d_river", queueSchema, m.Version), m.SQL)
 	}
+	// Numbered apart from River's, which go on growing.
+	add(queueSchema+"/90001_sqs_jobs", queuesqs.Table)
 	return out, nil
 }

@@ -54,6 +54,9 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	if c.Needs.KeyService {
 		f.KeyService = "awskms://${" + keyID + ".Arn}"
 	}
+	if s.sends(c) || s.receives(c) {
+		f.Queue = "${Queue}"
+	}
 	if c.Needs.IssuingAuthority {
 		f.Authority = file("authority", "authority.pem")
 	}

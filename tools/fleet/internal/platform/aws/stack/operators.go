@@ -75,7 +75,7 @@ func (s *set) boundary() []statement {
 		tagged(allow("ListObjects", []string{"s3:ListBucket"}, []string{bucket}).under("StringLike", when{"s3:prefix": ofTenant + "/*"})),
 		tagged(allow("Secrets", []string{"secretsmanager:GetSecretValue", "secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "secretsmanager:TagResource"},
 			[]string{p.arn("secretsmanager", "secret:tenant/"+ofTenant+"/*")})),
-		tagged(allow("Messages", []string{"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}, []string{p.arn("sqs", ofTenant+"-*")})),
+		tagged(allow("Messages", []string{"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:ListQueueTags"}, []string{p.arn("sqs", ofTenant+"-*")})),
 		tagged(allow("Keys", []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}, []string{p.arn("kms", "key/*")}).under("StringEquals", when{"aws:ResourceTag/tenant": ofTenant})),
 		tagged(allow("Logs", []string{"logs:CreateLogStream", "logs:PutLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/"+ofTenant+"/*")})),
 		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),

@@ -45,10 +45,12 @@ func (s *set) rolesOf(is func(use) bool) []string {
 // Figures of the queue. A slice of a run works for a minute at most, and keeps its message as long as it does.
 const (
 	visibleAfter = 90
-	deliveries   = 5
-	mostMessage  = 1 << 20
-	keptSeconds  = 4 * 24 * 3600
-	deadSeconds  = 14 * 24 * 3600
+	// deliveries is the most that SQS counts: the driver's own bound on tries comes first, and puts a message on the record with its reason.
+	// What is delivered this often was not even that.
+	deliveries  = 1000
+	mostMessage = 1 << 20
+	keptSeconds = 4 * 24 * 3600
+	deadSeconds = 14 * 24 * 3600
 )
 
 // messages are the set's queue, and that of what could not be handled.

@@ -46,10 +46,10 @@ func (s *set) uses(c blueprint.Component) []use {
 		out = append(out, s.wrap(task))
 	}
 	if s.sends(c) {
-		out = append(out, s.message(task, "SendMessages", true, "sqs:SendMessage"))
+		out = append(out, s.message(task, "SendMessages", true, "sqs:SendMessage", "sqs:ListQueueTags"))
 	}
 	if s.receives(c) {
-		out = append(out, s.message(task, "ReceiveMessages", false, "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"))
+		out = append(out, s.message(task, "ReceiveMessages", false, "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:ListQueueTags"))
 	}
 	return out
 }

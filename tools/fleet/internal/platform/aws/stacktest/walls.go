@@ -54,7 +54,7 @@ type Target struct {
 // tries are what somebody would try on what a service keeps, besides what templates mention.
 var tries = map[string][]string{
 	"AWS::S3::Bucket":             {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket", "s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucket"},
-	"AWS::SQS::Queue":             {"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:PurgeQueue", "sqs:SetQueueAttributes", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"},
+	"AWS::SQS::Queue":             {"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:PurgeQueue", "sqs:SetQueueAttributes", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility", "sqs:ListQueueTags", "sqs:TagQueue"},
 	"AWS::SecretsManager::Secret": {"secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:CreateSecret"},
 	"AWS::KMS::Key":               {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:CreateGrant", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:DescribeKey"},
 	"AWS::Logs::LogGroup":         {"logs:PutLogEvents", "logs:CreateLogStream", "logs:GetLogEvents", "logs:FilterLogEvents", "logs:DeleteLogGroup"},
