@@ -6,6 +6,7 @@ import (
 	"context"
 	_ "embed" // what the emulator is started with
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -45,14 +46,27 @@ func Start(t *testing.T) *Server {
 var tasks []byte
 
 // StartTasks runs one whose tasks are containers of the engine that DOCKER_HOST names. They reach it at an address of this machine, which is
-// 169.254.170.2 for those that call AWS; hosts is a file that their names are written into, in the form of /etc/hosts.
-func StartTasks(t *testing.T, address, hosts string) *Server {
+// 169.254.170.2 for those that call AWS; hosts is a file that their names are written into, in the form of /etc/hosts. emulated answers a
+// template as it can make it.
+func StartTasks(t *testing.T, address, hosts string, emulated func(template []byte) ([]byte, error)) *Server {
 	t.Helper()
+	templates := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, err := io.ReadAll(r.Body)
+		if err == nil {
+			text, err = emulated(text)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		_, _ = w.Write(text)
+	}))
+	t.Cleanup(templates.Close)
 	program := filepath.Join(t.TempDir(), "tasks.py")
 	if err := os.WriteFile(program, tasks, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return start(t, []string{"A3_TASKS_ADDRESS=" + address, "A3_TASKS_HOSTS=" + hosts}, func(bin string) []string {
+	return start(t, []string{"A3_TASKS_ADDRESS=" + address, "A3_TASKS_HOSTS=" + hosts, "A3_TASKS_TEMPLATES=" + templates.URL}, func(bin string) []string {
 		return []string{filepath.Join(bin, "python"), program}
 	})
 }

@@ -3,9 +3,10 @@ exactly that version, and no part of the product.
 
 A task gets a session of its role, a network of its tenant's with the names that Cloud Map would have, volumes, an order of its containers
 (dependsOn), a user, a read-only root, no capability, and is running once its health check says so. Images are pulled by digest from the
-emulator's own registry. Templates are read without what the emulator can't make (see stacktest.Emulated, which says the same in Go).
+emulator's own registry.
 
 A3_TASKS_ADDRESS is where tasks reach the emulator: 169.254.170.2, for the SDKs take credentials from no other place without TLS.
+A3_TASKS_TEMPLATES answers a template as the emulator can make it.
 A3_TASKS_HOSTS is a file in the form of /etc/hosts, by which this machine finds the names of tasks.
 """
 
@@ -13,6 +14,7 @@ import json
 import os
 import threading
 import time
+import urllib.request
 
 from ministack.services import ecr, ecs, imds, secretsmanager, sts
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners
@@ -211,37 +213,13 @@ for table in vars(ecr).values():
         table["GetAuthorizationToken"] = login
 ecr._get_authorization_token = login
 
-# Templates without what the emulator can't make.
+# Templates without what the emulator can't make, as the test says.
 parse = engine._parse_template
-NOT_MADE = ("AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy")
-
-
-def session_of(role):
-    if not isinstance(role, str) or ":role/" not in role:
-        return role
-    before, name = role.split(":role/", 1)
-    return before.replace(":iam:", ":sts:", 1) + ":assumed-role/" + name.rsplit("/", 1)[-1] + "/*"
 
 
 def template(body):
-    out = parse(body)
-    resources = out.get("Resources", {})
-    for name in [n for n, r in resources.items() if r.get("Type") in NOT_MADE]:
-        del resources[name]
-    for resource in resources.values():
-        for document in (resource.get("Properties", {}).get(n) for n in ("PolicyDocument", "KeyPolicy")):
-            if not isinstance(document, dict) or not isinstance(document.get("Statement"), list):
-                continue
-            document["Statement"] = [s for s in document["Statement"] if s.get("Sid") != "OnlyOverTLS"]
-            for statement in document["Statement"]:
-                conditions = statement.get("Condition", {})
-                for operator, keys in list(conditions.items()):
-                    keys.pop("aws:PrincipalIsAWSService", None)
-                    if "aws:PrincipalArn" in keys and isinstance(keys["aws:PrincipalArn"], list):
-                        keys["aws:PrincipalArn"] = [session_of(r) for r in keys["aws:PrincipalArn"]]
-                    if not keys:
-                        del conditions[operator]
-    return out
+    with urllib.request.urlopen(urllib.request.Request(os.environ["A3_TASKS_TEMPLATES"], data=body.encode())) as answer:
+        return parse(answer.read().decode())
 
 
 for module in (engine, changesets, handlers, provisioners):

@@ -24,6 +24,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
 )
 
 // The engine, the names and the addresses of tasks are in namespaces of the test's own.
@@ -60,7 +61,7 @@ func account(t *testing.T) *ministacktest.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount("/etc/hosts", syscall.MNT_DETACH) })
-	server := ministacktest.StartTasks(t, tasksReach, hosts)
+	server := ministacktest.StartTasks(t, tasksReach, hosts, func(template []byte) ([]byte, error) { return stacktest.Emulated(template, false) })
 
 	at, user := database(t)
 	made, err := secretsmanager.NewFromConfig(server.Root()).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: sdk.String("rds!db-shared"), SecretString: &user})
