@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/binding"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -157,6 +158,9 @@ func (p *Platform) HandOverData(ctx context.Context, s platform.Set) error {
 
 // GiveTree makes a tree a user's own.
 func GiveTree(root string, user *supervise.User) error { return giveTree(root, user, 0o700, 0o600) }
+
+// Signer signs the marks of sets.
+func (p *Platform) Signer() (*binding.Signer, error) { return p.signer() }
 
 // MarkKeys are what services verify marks with.
 func (p *Platform) MarkKeys() (string, error) { return p.markKeys() }

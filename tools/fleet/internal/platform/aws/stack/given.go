@@ -61,6 +61,9 @@ func (p Place) Address(tenant string, c blueprint.Component, port string) string
 // KeyOutput is the output of a set's stack that says which key it has.
 const KeyOutput = keyID
 
+// QueueOutput is the output of a set's stack that says where its queue is.
+const QueueOutput = "Queue"
+
 // Migration is what of a set migrates its database, beside its components.
 const Migration = migration
 

@@ -69,7 +69,7 @@ func (s *set) messages() {
 		roles := s.rolesOf(func(u use) bool { return slices.Contains(u.resources, arn) })
 		s.add(id+"Policy", &sqs.QueuePolicy{Queues: []string{ref(id)}, PolicyDocument: document(closed([]string{"sqs:*"}, []string{arn}, roles)...)})
 	}
-	s.Outputs["Queue"] = Output{Description: "The set's queue", Value: ref(queue)}
+	s.Outputs[QueueOutput] = Output{Description: "The set's queue", Value: ref(queue)}
 	s.deepQueue(dead)
 }
 

@@ -12,7 +12,7 @@ import (
 var notMade = []string{"AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy"}
 
 // notKnown are keys of conditions that the emulator has no value for.
-var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:SourceIdentity"}
+var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:SourceIdentity", "kms:ScheduleKeyDeletionPendingWindowInDays"}
 
 // Emulated is a template as MiniStack 1.5.33 can carry it out so that its policies mean there what they mean at AWS. The emulator doesn't make
 // some resources; it doesn't know whether a service of AWS's calls, so that a denial that asks would never hold, nor organizations, nor who
