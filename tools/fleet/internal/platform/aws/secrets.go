@@ -90,7 +90,7 @@ func (t *tenant) handOverStores() error {
 	var errs []error
 	for name := range t.set.Blueprint.Stores {
 		errs = append(errs, filepath.WalkDir(t.Machine.Files(t.set).Store(name), func(path string, _ fs.DirEntry, err error) error {
-			return errors.Join(err, os.Lchown(path, nobody, nobody))
+			return errors.Join(err, os.Lchown(path, nobody, nobody)) //nolint:gosec // it is root's directory, and a link is not followed
 		}))
 	}
 	return errors.Join(errs...)

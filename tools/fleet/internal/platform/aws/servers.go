@@ -158,15 +158,11 @@ func (p *Platform) Installed() pgserver.Binaries { return p.Machine.Postgres.Bin
 // it.
 func (p *Platform) Address(s platform.Set, component, port string) (string, error) {
 	if !s.Tenant.IsZero() {
-		place, err := p.place(context.Background()) //nolint:contextcheck // where it is was asked for already
-		if err != nil {
-			return "", err
-		}
 		c, ok := s.Blueprint.Component(component)
 		if !ok {
 			return "", fmt.Errorf("%s has no component %q", s.Blueprint.Name, component)
 		}
-		return place.Address(s.Tenant.String(), c, port), nil
+		return stack.Place{Plane: p.State.Plane}.Address(s.Tenant.String(), c, port), nil
 	}
 	n, err := p.State.Port(p.Own.Name() + "/" + component + "/" + port)
 	if err != nil {

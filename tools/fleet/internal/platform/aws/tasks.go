@@ -62,16 +62,6 @@ func primary(s types.Service) types.Deployment {
 	return types.Deployment{}
 }
 
-// failed is the deployment that the circuit breaker gave up; nil where there is none since the last that came to its end.
-func failed(s types.Service) *types.Deployment {
-	for _, d := range s.Deployments {
-		if d.RolloutState == types.DeploymentRolloutStateFailed {
-			return &d
-		}
-	}
-	return nil
-}
-
 // await returns when each service runs what the stack says and nothing else; a deployment that ECS gave up is told with what its task said.
 func (t *tenant) await(ctx context.Context) error {
 	want, err := t.definitions(ctx)
