@@ -68,6 +68,8 @@ type Set struct {
 	Files []File
 	// Addresses that its network has, where it has one of its own.
 	Addresses []string
+	// Cloud is what it has at a provider of a cloud; nil where it has nothing there.
+	Cloud *Cloud
 	// Token is a user's access token; nil where nobody is signed in from here.
 	Token func(ctx context.Context) (string, error)
 }
@@ -156,6 +158,7 @@ func (w *World) attempts() []attempt {
 			out = append(out, w.filesOfOther(from, at)...)
 			out = append(out, w.reports(from, at)...)
 			out = append(out, w.networks(from, at)...)
+			out = append(out, clouds(from, at)...)
 		}
 		out = append(out, w.planeDatabases(from)...)
 		out = append(out, w.planeFiles(from)...)
@@ -164,6 +167,7 @@ func (w *World) attempts() []attempt {
 		out = append(out, w.schemas(from)...)
 		out = append(out, w.siblingCalls(from)...)
 		out = append(out, w.siblingFiles(from)...)
+		out = append(out, clouds(from, from)...)
 	}
 	return out
 }

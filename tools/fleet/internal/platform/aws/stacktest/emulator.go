@@ -41,11 +41,22 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 			statements := slices.DeleteFunc(list(document["Statement"]), func(st any) bool { return !tls && field(st, "Sid") == "OnlyOverTLS" })
 			for _, st := range statements {
 				emulate(at(st, "Condition"))
+				withGroups(st)
 			}
 			document["Statement"] = statements
 		}
 	}
 	return json.Marshal(template)
+}
+
+// withGroups names the groups of log streams as well, about which the emulator asks where AWS asks about streams.
+func withGroups(st any) {
+	fields, _ := st.(map[string]any)
+	for _, r := range list(fields["Resource"]) {
+		if group, is := strings.CutSuffix(fmt.Sprint(r), ":log-stream:*"); is {
+			fields["Resource"] = append(list(fields["Resource"]), group)
+		}
+	}
 }
 
 func emulate(condition any) {
