@@ -6,10 +6,10 @@ BIN := bin
 GO_WANTED := 1.26
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean build test test-of-planes test-of-packages test-short test-previous attack faults mutate fuzz lint gen bench check-go
+.PHONY: help up down clean build test test-of-planes test-of-packages test-short test-previous attack faults mutate aws-acceptance fuzz lint gen bench check-go
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: build ## build, start a plane with two tenants, discover real systems, print the answer
 	@$(BIN)/fleet plane up
@@ -59,6 +59,9 @@ attack: check-go ## try what attackers try, and print row by row what was refuse
 
 faults: check-go ## break what breaks, and print row by row what held (A3_PLAY as above)
 	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/play faults $(A3_PLAY)
+
+aws-acceptance: check-go ## prove in your own account of AWS what no emulator shows; asks before it makes anything (ACCEPTANCE='--region … …')
+	@$(GO) run ./tools/fleet aws acceptance $(ACCEPTANCE)
 
 mutate: check-go ## take checks out of a copy, one at a time, and see which test notices (long; A3_MUTATE='--only REGEXP')
 	@$(GO) run ./libs/pgtest/with-postgres $(GO) run ./tools/systemtest/mutate $(A3_MUTATE)

@@ -47,7 +47,7 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.stopped, "stopped", false, "have services be there and run nothing")
 	c.Flags().StringVar(&f.place.Hub, "account-per-tenant", "", "the plane's account, where --account is the tenant's own; with --first what that needs before the tenant's stack")
 	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what comes first in an account: the rest is read from a bucket that this makes")
-	return group("aws", "The platform aws", c)
+	return group("aws", "The platform aws", c, a.acceptanceCommand())
 }
 
 func (a *app) awsRender(f renderFlags) error {

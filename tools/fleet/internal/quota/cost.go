@@ -112,6 +112,19 @@ func Price(prices map[string]aws.Price) (*Costs, error) {
 	return c, nil
 }
 
+// Templates says what the stacks of templates cost a month.
+func Templates(prices map[string]aws.Price, templates ...[]byte) (Cost, error) {
+	var all []Resource
+	for _, text := range templates {
+		resources, err := read(text)
+		if err != nil {
+			return Cost{}, err
+		}
+		all = append(all, resources...)
+	}
+	return cost(prices, items(all))
+}
+
 func items(resources []Resource) map[string]float64 {
 	out := map[string]float64{}
 	for _, r := range resources {

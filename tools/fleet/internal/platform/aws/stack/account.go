@@ -19,18 +19,39 @@ func Account(in Input) (*Template, error) {
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	tenant := in.Set.Tenant.String()
-	// It has no components: those are the tenant's stack's.
+	s := bare(in)
+	s.guest = in.Set.Tenant.String()
+	s.Description = fmt.Sprintf("Account of tenant %s on plane %s", s.guest, s.place.Plane)
+	s.foundation()
+	return s.Template, nil
+}
+
+// Ground renders what tenants of tier `database` stand on without a plane: no registry, no gateway, no server. It is what the platform is tried
+// on in an account, at little cost.
+func Ground(in Input) (*Template, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	s := bare(in)
+	s.Description = "What stacks are tried on, on plane " + s.place.Plane
+	s.foundation()
+	s.add(clientsID, &ec2.SecurityGroup{GroupDescription: "Who would reach a database", VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
+	s.exports(clientsID, s.own(clientsID))
+	return s.Template, nil
+}
+
+// bare is a set without components: those are the tenant's stack's.
+func bare(in Input) *set {
 	in.Set.Blueprint = &blueprint.Blueprint{Name: in.Set.Blueprint.Name, Scope: blueprint.ScopePlane, Artefact: in.Set.Blueprint.Artefact}
-	s := newSet(in)
-	s.guest = tenant
-	s.Description = fmt.Sprintf("Account of tenant %s on plane %s", tenant, s.place.Plane)
+	return newSet(in)
+}
+
+func (s *set) foundation() {
 	s.operators()
 	s.key()
 	s.templates()
 	s.ground()
 	s.links()
-	return s.Template, nil
 }
 
 // links are the groups of what leads to the plane and of where its gateway comes from, which are in another account's network: whoever joins

@@ -69,3 +69,8 @@ func HoldingsOf(place Place, of platform.Set) Holdings {
 	}
 	return h
 }
+
+// BucketOf is the bucket of a tenant's store.
+func BucketOf(place Place, tenant, store string) string {
+	return (&set{place: place, tenant: tenant}).bucket(store)
+}

@@ -26,7 +26,11 @@ func (s *set) operators() {
 	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", s.provisionerTrust(), s.provisioner())
 	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", s.administrators(), []statement{
 		allow("RescueKeys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey"}, []string{s.place.arn("kms", "key/*")}).
-			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane})})
+			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane}),
+		// Of the plane's own key, which is no tenant's: a plane that is given up has nobody else.
+		allow("ShredThePlanesKey", []string{"kms:ScheduleKeyDeletion"}, []string{s.place.arn("kms", "key/*")}).
+			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane}).under("Null", when{"aws:ResourceTag/tenant": "true"}).
+			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": shredAfter})})
 	if s.place.Hub != "" {
 		return
 	}

@@ -12,7 +12,7 @@ import (
 var notMade = []string{"AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy"}
 
 // notKnown are keys of conditions that the emulator has no value for.
-var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:SourceIdentity", "kms:ScheduleKeyDeletionPendingWindowInDays"}
+var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:SourceIdentity", "aws:MultiFactorAuthPresent", "kms:ScheduleKeyDeletionPendingWindowInDays"}
 
 // Emulated is a template as MiniStack 1.5.33 can carry it out so that its policies mean there what they mean at AWS. The emulator doesn't make
 // some resources; it doesn't know whether a service of AWS's calls, so that a denial that asks would never hold, nor organizations, nor who
@@ -49,9 +49,18 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 	return json.Marshal(template)
 }
 
+// aboutEverything says of an action that the emulator asks about every resource alone.
+func aboutEverything(action any) bool {
+	service, _, _ := strings.Cut(fmt.Sprint(action), ":")
+	return service == "iam" || service == "sts" || service == "ecs"
+}
+
 // withGroups names the groups of log streams as well, about which the emulator asks where AWS asks about streams.
 func withGroups(st any) {
 	fields, _ := st.(map[string]any)
+	if field(st, "Effect") == "Allow" && fields["Resource"] != nil && slices.ContainsFunc(list(fields["Action"]), aboutEverything) {
+		fields["Resource"] = "*"
+	}
 	for _, r := range list(fields["Resource"]) {
 		if group, is := strings.CutSuffix(fmt.Sprint(r), ":log-stream:*"); is {
 			fields["Resource"] = append(list(fields["Resource"]), group)

@@ -1,0 +1,201 @@
+// Package acceptance proves in an account of AWS what no emulator shows, for the account's owner: it says what it will make and what that costs at
+// most, asks before it makes anything, makes it under names of its own (plane `acceptance`), proves each point, and removes it, also where a
+// point failed. It touches nothing that it didn't make.
+package acceptance
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	data "a3os.app/deploy/aws"
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/quota"
+)
+
+// Plane is what it calls the plane that it tries things on: names of it are no plane's of dev or prod.
+const Plane = "acceptance"
+
+// hours is how long it all stands at most.
+const hours = 3
+
+// Options are what it is run with.
+type Options struct {
+	// Config has the credentials of an administrator's role, with a second factor; Administrator is the ARN of the role.
+	Config        aws.Config
+	Administrator string
+	// PrefixList is S3's in the Region.
+	PrefixList string
+	// Yes is the account that was consented to beforehand; else it is asked for at In, where that is a terminal's.
+	Yes      string
+	In       io.Reader
+	Terminal bool
+	Out      io.Writer
+	Prices   map[string]data.Price
+	// Emulated changes templates for an emulator, in tests of this package.
+	Emulated func(template []byte) ([]byte, error)
+}
+
+// run is one run of it.
+type run struct {
+	Options
+	where     platform.Where
+	place     stack.Place
+	tenants   []id.Tenant
+	templates map[string][]byte
+	failed    int
+	// provisioner's credentials, once its role is there.
+	provisioner aws.Config
+}
+
+// Run makes everything, proves each point and removes what was made. It fails where a point isn't proven, or something is left.
+func Run(ctx context.Context, o Options) error {
+	r := &run{Options: o, tenants: []id.Tenant{id.NewTenant(), id.NewTenant()}}
+	var err error
+	if r.where, err = changeset.Where(ctx, o.Config); err != nil {
+		return err
+	}
+	r.place = stack.Place{Account: r.where.Account, Region: r.where.Region, Plane: Plane, Domain: "acceptance.example"}
+	if err := r.render(); err != nil {
+		return err
+	}
+	if err := r.tell(); err != nil {
+		return err
+	}
+	if err := r.consent(); err != nil {
+		return err
+	}
+	if err := r.unused(ctx); err != nil {
+		return err
+	}
+	proveErr := r.prove(ctx)
+	// What was made goes, also where somebody typed ctrl-C.
+	removeErr := r.remove(context.WithoutCancel(ctx))
+	if r.failed > 0 {
+		proveErr = errors.Join(proveErr, fmt.Errorf("%d points are not proven: see above", r.failed))
+	}
+	return errors.Join(proveErr, removeErr)
+}
+
+// render makes the templates of all that it will make.
+func (r *run) render() error {
+	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
+	release, err := platform.ParseRelease("0.0.0@" + digest)
+	if err != nil {
+		return err
+	}
+	control, err := blueprint.Plane()
+	if err != nil {
+		return err
+	}
+	sets, err := blueprint.AccessOS()
+	if err != nil {
+		return err
+	}
+	in := stack.Input{Place: r.place, Release: release, Image: digest, Set: platform.Set{Blueprint: control}}
+	ground, err := stack.Ground(in)
+	made := map[string]*stack.Template{r.place.PlaneStack(): ground}
+	for i, tenant := range r.tenants {
+		if err != nil {
+			return err
+		}
+		in.Set = platform.Set{Blueprint: sets, Tenant: tenant, Slug: fmt.Sprintf("acceptance-%d", i+1), Tier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE}
+		made[r.stackOf(tenant)], err = stack.Tenant(in)
+	}
+	if err != nil {
+		return err
+	}
+	r.templates = map[string][]byte{}
+	for name, t := range made {
+		if r.templates[name], err = t.JSON(); err != nil {
+			return err
+		}
+		if r.Emulated != nil {
+			if r.templates[name], err = r.Emulated(r.templates[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) stackOf(tenant id.Tenant) string { return r.place.StackOf(tenant.String()) }
+
+// tell says what will be made where, and what it costs at most.
+func (r *run) tell() error {
+	cost, err := quota.Templates(r.Prices, slices.Collect(values(r.templates))...)
+	if err != nil {
+		return err
+	}
+	const hoursOfMonth = 730
+	r.say("Account %s, Region %s.\n", r.where.Account, r.where.Region)
+	r.say("It makes, and removes at its end:")
+	r.say("  stack %s: a network with two NAT gateways and %d endpoints, a cluster, a key, a bucket, roles", r.place.PlaneStack(), endpoints)
+	for _, t := range r.tenants {
+		r.say("  stack %s: a tenant's set of which no task runs", r.stackOf(t))
+	}
+	r.say("It costs at most %.2f USD, at the list prices of deploy/aws/prices.csv, if all of it stands for %d hours; it takes about half an hour.", cost.USD/hoursOfMonth*hours, hours)
+	r.say("Left are three keys for 30 days, which wait for their deletion and cost nothing.\n")
+	return nil
+}
+
+// endpoints are the interfaces of the ground.
+const endpoints = 7
+
+// consent is the account's number, typed by somebody or given beforehand: a yes alone would be as good for another account.
+func (r *run) consent() error {
+	if r.Yes != "" {
+		if r.Yes != r.where.Account {
+			return fmt.Errorf("--yes is for account %s, and the credentials are of account %s: nothing was made", r.Yes, r.where.Account)
+		}
+		return nil
+	}
+	if !r.Terminal {
+		return fmt.Errorf("nobody can be asked here, for this is no terminal: consent beforehand with --yes %s; nothing was made", r.where.Account)
+	}
+	r.say("Type the account's number to have it made, or anything else to leave it:")
+	line, err := bufio.NewReader(r.In).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(line) != r.where.Account {
+		return errors.New("that isn't the account's number: nothing was made")
+	}
+	return nil
+}
+
+// point tells one point, and counts what isn't proven. What comes after it goes on.
+func (r *run) point(name string, prove func() error) {
+	began := time.Now()
+	if err := prove(); err != nil {
+		r.failed++
+		r.say("FAILED  %s: %v", name, err)
+		return
+	}
+	r.say("proven  %s (%s)", name, time.Since(began).Round(time.Second))
+}
+
+func (r *run) say(format string, args ...any) { _, _ = fmt.Fprintf(r.Out, format+"\n", args...) }
+
+func values[K comparable, V any](m map[K]V) func(func(V) bool) {
+	return func(yield func(V) bool) {
+		for _, v := range m {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}

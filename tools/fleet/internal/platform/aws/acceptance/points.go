@@ -1,0 +1,201 @@
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/drift"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// parameters of a tenant's stack, of which nothing is read by what doesn't run.
+var parameters = map[string]string{"MarkKeys": "none", "LicenceKeys": "none", "PublicKeyEnvelope": "none", "PublicKeySecrets": "none"}
+
+// unused sees that nothing of an earlier run is left.
+func (r *run) unused(ctx context.Context) error {
+	_, err := cloudformation.NewFromConfig(r.Config).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(r.place.PlaneStack())})
+	if err == nil {
+		return fmt.Errorf("there is a stack %s in account %s: an earlier run left it; delete it, with the bucket %s, and run this again", r.place.PlaneStack(), r.where.Account, r.place.Templates())
+	}
+	if !strings.Contains(err.Error(), "does not exist") {
+		return fmt.Errorf("look for what an earlier run left: %w", err)
+	}
+	return nil
+}
+
+// prove makes everything and proves each point. It goes no further where the next points have nothing to stand on.
+func (r *run) prove(ctx context.Context) error {
+	if err := r.ground(ctx); err != nil {
+		return fmt.Errorf("make stack %s: %w", r.place.PlaneStack(), err)
+	}
+	before := r.failed
+	r.point("an administrator with a second factor becomes the provisioner, under a name", func() error { return r.become(ctx) })
+	if r.failed > before {
+		return errors.New("without the provisioner nothing else can be made")
+	}
+	r.point("CloudFormation reads tenants' templates from the bucket as the provisioner, whose policy is enough to make both stacks", func() error { return r.deploy(ctx) })
+	if r.failed > before {
+		return errors.New("without two tenants' stacks nothing else can be proven")
+	}
+	r.point("every role of a tenant is bounded", func() error { return r.bounded(ctx) })
+	r.point("what was just made is as its template has it, to CloudFormation's detection too", func() error { return r.same(ctx) })
+	r.point("a bucket that is opened by hand is named, and mended when asked", func() error { return r.mended(ctx) })
+	r.point("the provisioner takes no boundary away", func() error { return r.keepsBoundary(ctx) })
+	return nil
+}
+
+func (r *run) ground(ctx context.Context) error {
+	d, err := changeset.Open(ctx, r.Config, r.where, "")
+	if err != nil {
+		return err
+	}
+	p, err := d.Make(ctx, r.place.PlaneStack(), r.templates[r.place.PlaneStack()], map[string]string{"AdministratorRole": r.Administrator, "S3PrefixList": r.PrefixList})
+	if err != nil {
+		return err
+	}
+	return d.Execute(ctx, p)
+}
+
+// settle is how long IAM may take until a new role can be taken everywhere.
+const settle = 2 * time.Minute
+
+func (r *run) become(ctx context.Context) (err error) {
+	r.provisioner, err = r.as(ctx, r.place.Provisioner())
+	return err
+}
+
+// as is a session of one of the plane's roles, which is waited for while it is new.
+func (r *run) as(ctx context.Context, role string) (aws.Config, error) {
+	cfg := r.Config.Copy()
+	cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(r.Config), role, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName, o.SourceIdentity = Plane, aws.String(Plane)
+	}))
+	ctx, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		_, err := cfg.Credentials.Retrieve(ctx)
+		if err == nil {
+			return cfg, nil
+		}
+		select {
+		case <-ctx.Done():
+			return aws.Config{}, fmt.Errorf("%w: the administrator's session has to be one that was begun with a second factor", err)
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *run) deploy(ctx context.Context) error {
+	d, err := changeset.Open(ctx, r.provisioner, r.where, r.place.Templates())
+	if err != nil {
+		return err
+	}
+	for _, t := range r.tenants {
+		p, err := d.Make(ctx, r.stackOf(t), r.templates[r.stackOf(t)], parameters)
+		if err != nil {
+			return err
+		}
+		if err := d.Execute(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) bounded(ctx context.Context) error {
+	client, seen := iam.NewFromConfig(r.Config), 0
+	for _, t := range r.tenants {
+		pages := iam.NewListRolesPaginator(client, &iam.ListRolesInput{PathPrefix: aws.String("/tenant/" + t.String() + "/")})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				return err
+			}
+			for _, listed := range page.Roles {
+				// A list says nothing of boundaries.
+				got, err := client.GetRole(ctx, &iam.GetRoleInput{RoleName: listed.RoleName})
+				if err != nil {
+					return err
+				}
+				if b := got.Role.PermissionsBoundary; b == nil || aws.ToString(b.PermissionsBoundaryArn) != r.place.Boundary() {
+					return fmt.Errorf("role %s has not the boundary", aws.ToString(listed.RoleName))
+				}
+				seen++
+			}
+		}
+	}
+	if seen == 0 {
+		return errors.New("there are no roles")
+	}
+	return nil
+}
+
+func (r *run) same(ctx context.Context) error {
+	for _, t := range r.tenants {
+		found, err := drift.Find(ctx, r.provisioner, r.stackOf(t), r.templates[r.stackOf(t)])
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("%d things of stack %s differ, the first: %s", len(found), r.stackOf(t), found[0].Reason)
+		}
+	}
+	return nil
+}
+
+func (r *run) buckets(cfg aws.Config) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil })
+}
+
+func (r *run) mended(ctx context.Context) error {
+	name := r.stackOf(r.tenants[0])
+	bucket := stack.BucketOf(r.place, r.tenants[0].String(), "objects")
+	named := func() (int, error) {
+		found, err := drift.Find(ctx, r.provisioner, name, r.templates[name])
+		n := 0
+		for _, f := range found {
+			if strings.Contains(f.Reason, "the policy of bucket "+bucket) {
+				n++
+			}
+		}
+		return n, err
+	}
+	if _, err := r.buckets(r.provisioner).DeleteBucketPolicy(ctx, &s3.DeleteBucketPolicyInput{Bucket: &bucket}); err != nil {
+		return err
+	}
+	if n, err := named(); err != nil || n != 1 {
+		return errors.Join(err, fmt.Errorf("it is named %d times", n))
+	}
+	if changed, err := drift.Mend(ctx, r.provisioner, name, r.templates[name]); err != nil || !changed {
+		return errors.Join(err, errors.New("it was not mended"))
+	}
+	if n, err := named(); err != nil || n != 0 {
+		return errors.Join(err, fmt.Errorf("after it was mended it is named %d times", n))
+	}
+	return nil
+}
+
+func (r *run) keepsBoundary(ctx context.Context) error {
+	role := r.tenants[0].String() + "-audit-task"
+	_, err := iam.NewFromConfig(r.provisioner).DeleteRolePermissionsBoundary(ctx, &iam.DeleteRolePermissionsBoundaryInput{RoleName: &role})
+	if err == nil {
+		return errors.New("it did")
+	}
+	if !strings.Contains(err.Error(), "AccessDenied") {
+		return err
+	}
+	return nil
+}
