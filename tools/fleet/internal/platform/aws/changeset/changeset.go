@@ -191,7 +191,7 @@ func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.client.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{ChangeSetName: &p.ID, StackName: &p.Stack}); err != nil {
+	if _, err := d.client.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{ChangeSetName: &p.ID, StackName: &p.Stack}); err != nil && !d.begun(ctx, p) {
 		return fmt.Errorf("change stack %s: %w: plan it anew", p.Stack, err)
 	}
 	in := &cloudformation.DescribeStacksInput{StackName: &p.Stack}
@@ -208,6 +208,12 @@ func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 		return fmt.Errorf("protect stack %s: %w", p.Stack, err)
 	}
 	return nil
+}
+
+// begun says that this very change set is carried out: a call whose answer was lost is made again, and is then refused.
+func (d *Driver) begun(ctx context.Context, p *Plan) bool {
+	out, err := d.client.DescribeChangeSet(ctx, &cloudformation.DescribeChangeSetInput{ChangeSetName: &p.ID, StackName: &p.Stack})
+	return err == nil && (out.ExecutionStatus == types.ExecutionStatusExecuteInProgress || out.ExecutionStatus == types.ExecutionStatusExecuteComplete)
 }
 
 // why is what failed first.

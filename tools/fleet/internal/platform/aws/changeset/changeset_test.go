@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -168,5 +170,41 @@ func TestPlanSaysWhatChanges(t *testing.T) {
 	}
 	if err := d.Execute(t.Context(), &changeset.Plan{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A change set is carried out once where the answer to the call is lost, and the call is made again.
+func TestLostAnswerIsNoFailure(t *testing.T) {
+	server := ministacktest.Start(t)
+	lost := 0
+	behind := server.Behind(t, func(_ http.ResponseWriter, r *http.Request) bool {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if lost > 0 || !strings.Contains(string(body), "Action=ExecuteChangeSet") {
+			return false
+		}
+		lost++
+		on, err := http.NewRequestWithContext(r.Context(), r.Method, server.URL+r.URL.RequestURI(), bytes.NewReader(body))
+		if err != nil {
+			t.Error(err)
+		}
+		on.Header = r.Header.Clone()
+		if res, err := http.DefaultClient.Do(on); err != nil {
+			t.Error(err)
+		} else {
+			_ = res.Body.Close()
+		}
+		panic(http.ErrAbortHandler) // the connection ends without an answer
+	})
+	d, err := changeset.Open(t.Context(), behind.As(server.Root()), awstest.Where, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	awstest.Change(t, d, "small", []byte(`{"Resources":{"Topic":{"Type":"AWS::SNS::Topic"}}}`), nil)
+	if lost != 1 {
+		t.Errorf("%d answers were lost", lost)
 	}
 }

@@ -30,7 +30,7 @@ func (s *set) operators() {
 		// Of the plane's own key, which is no tenant's: a plane that is given up has nobody else.
 		allow("ShredThePlanesKey", []string{"kms:ScheduleKeyDeletion"}, []string{s.place.arn("kms", "key/*")}).
 			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane}).under("Null", when{"aws:ResourceTag/tenant": "true"}).
-			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": shredAfter})})
+			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": ShredAfter})})
 	if s.place.Hub != "" {
 		return
 	}
