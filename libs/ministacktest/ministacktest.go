@@ -35,7 +35,7 @@ const (
 type Server struct{ URL string }
 
 // Start runs one for the test, or skips it where MiniStack is not installed.
-func Start(t *testing.T) *Server {
+func Start(t testing.TB) *Server {
 	t.Helper()
 	return start(t, nil, nil)
 }
@@ -71,7 +71,7 @@ func StartTasks(t *testing.T, address, hosts string, emulated func(template []by
 	})
 }
 
-func start(t *testing.T, environ []string, command func(bin string) []string) *Server {
+func start(t testing.TB, environ []string, command func(bin string) []string) *Server {
 	t.Helper()
 	// It lies in the repository's cache, wherever in the repository the test runs.
 	dir, err := os.Getwd()
@@ -96,7 +96,7 @@ func executable(path string) bool {
 	return err == nil && info.Mode()&0o111 != 0 && !info.IsDir()
 }
 
-func run(t *testing.T, environ, args []string) *Server {
+func run(t testing.TB, environ, args []string) *Server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,7 +163,7 @@ type Statement struct {
 }
 
 // Role makes a role with statements, and answers a session of it.
-func (s *Server) Role(t *testing.T, name string, statements ...Statement) aws.Config {
+func (s *Server) Role(t testing.TB, name string, statements ...Statement) aws.Config {
 	t.Helper()
 	document := func(statements any) *string {
 		text, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})

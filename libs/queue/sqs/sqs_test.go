@@ -43,7 +43,7 @@ type bench struct {
 	hold time.Duration
 }
 
-func newBench(t *testing.T, server *ministacktest.Server) *bench {
+func newBench(t testing.TB, server *ministacktest.Server) *bench {
 	t.Helper()
 	b := &bench{hold: held, db: pgtest.New(t), root: awssqs.NewFromConfig(server.Root())}
 	b.db.Exec(t, "CREATE SCHEMA "+schema)
@@ -71,7 +71,7 @@ func newBench(t *testing.T, server *ministacktest.Server) *bench {
 	return b
 }
 
-func (b *bench) place(t *testing.T, cfg aws.Config) *sqs.Place {
+func (b *bench) place(t testing.TB, cfg aws.Config) *sqs.Place {
 	t.Helper()
 	p, err := sqs.NewPlace(cfg, b.url, schema)
 	if err != nil {
@@ -85,7 +85,7 @@ func (b *bench) insert(ctx context.Context, m queue.Message, opts queue.InsertOp
 }
 
 // send runs a sender until the test ends.
-func (b *bench) send(t *testing.T) {
+func (b *bench) send(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan struct{})

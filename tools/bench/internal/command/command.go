@@ -47,6 +47,7 @@ func measurements() []measurement {
 		{"deeds", measureDeeds},
 		{"sealing", measureSealing},
 		{"jobs", measureJobs},
+		{"messages", measureMessages},
 		{"memory", func(ctx context.Context, o options) (figure.Figure, error) {
 			return memory.Measure(ctx, memory.Config{Root: o.root, Rounds: figure.Rounds})
 		}},

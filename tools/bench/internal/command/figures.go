@@ -55,6 +55,18 @@ func measureJobs(ctx context.Context, o options) (figure.Figure, error) {
 	})
 }
 
+func measureMessages(ctx context.Context, o options) (figure.Figure, error) {
+	return gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
+		Folder: "libs/queue/sqs", Name: "BenchmarkHandled", Ours: "messages/s", Theirs: "bare-messages/s",
+		Figure: figure.Figure{
+			Name: "messages handled by the driver of SQS ÷ the bare SDK's loop", Unit: "messages/s",
+			Measured: figure.Series{What: "signed, enqueued with a deed, sent, verified, claimed and read"}, Against: figure.Series{What: "sent, received and deleted by the SDK"},
+			Bound: figure.Bound{AtLeast: 0.7},
+			Note:  "MiniStack, 16 producers and 16 messages at once on both sides",
+		},
+	})
+}
+
 func measureSealing(ctx context.Context, o options) (figure.Figure, error) {
 	f, err := gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
 		Folder: sealFolder, Name: "BenchmarkSealing", Ours: "sealed/s", Theirs: "plain-inserts/s",
