@@ -52,7 +52,10 @@ func at(cfg aws.Config, where string, tenant id.Tenant) (*place, error) {
 	if err != nil || tenant.IsZero() || !strings.HasPrefix(where, Scheme) || !strings.HasPrefix(path, "tenant/"+tenant.String()+"/") || strings.Contains(path, "..") {
 		return nil, fmt.Errorf("%q is not the place of the secrets of %s: it is %stenant/%s/store/secrets: check %s", where, tenant, Scheme, tenant, setting)
 	}
-	return &place{client: secretsmanager.NewFromConfig(cfg), tenant: tenant, root: strings.TrimSuffix(path, "/") + "/", key: values.Get("key")}, nil
+	client := secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) {
+		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = triesForget, mostBackoff })
+	})
+	return &place{client: client, tenant: tenant, root: strings.TrimSuffix(path, "/") + "/", key: values.Get("key")}, nil
 }
 
 func (p *place) name(path secret.Path) *string {
