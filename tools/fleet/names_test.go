@@ -25,6 +25,7 @@ func TestNoServiceIsKnownByName(t *testing.T) {
 		"services/registry/internal/naming discovery-worker": "slugs that nobody may have",
 		"services/registry/internal/naming integrations":     "slugs that nobody may have",
 		"tools/fleet/internal/quota iam":                     "what AWS calls its own service of identities",
+		"tools/fleet/internal/platform/aws/stacktest iam":    "what AWS calls its own service of identities, in names of the emulator's",
 	}
 	apis := map[string]string{
 		"tools/fleet/internal/welcome iam":          "plane up shows a newcomer AccessOS at work; another product's plane skips it",
