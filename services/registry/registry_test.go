@@ -5,9 +5,11 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -138,17 +140,20 @@ func source(t *testing.T, issuer workload.Authority, who workload.Identity) (*wo
 	return s, dir
 }
 
-// given are the addresses that freeAddress answered: the kernel may offer one again, and two sets at one are refused.
+// given are the addresses that freeAddress answered, as two sets at one are refused.
 var given sync.Map
 
+// freeAddress is above the ports that planes take for their services, and below those that the system hands out by itself, to calls of
+// other tests among others.
 func freeAddress(t *testing.T) string {
 	t.Helper()
+	const first, count = 30_100, 2_600
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(count)))
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		addr := l.Addr().String()
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +205,19 @@ func (h *harness) start() (addr string, stop func()) {
 		}
 	}
 	h.t.Cleanup(stop)
-	return addr, stop
+	// Whoever else took the address meanwhile would be waited for as if it were the registry.
+	for {
+		select {
+		case err := <-done:
+			stopped = true
+			h.t.Fatalf("the registry did not start: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+		if c, err := net.Dial("tcp", addr); err == nil {
+			_ = c.Close()
+			return addr, stop
+		}
+	}
 }
 
 // dial connects as a workload, trusting the plane's root.
