@@ -52,6 +52,8 @@ type Queue struct {
 	InsertAndRollBack func(ctx context.Context, m queue.Message) error
 	// Plant puts bytes in that no signer made.
 	Plant func(ctx context.Context, envelope, payload []byte) error
+	// RefusedTwice says that a message without a job may be delivered again although it was refused, which nothing in the driver knows.
+	RefusedTwice bool
 	// Work starts a worker.
 	Work func(t *testing.T, cfg WorkerConfig) Worker
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -264,7 +263,6 @@ func throttled(t *testing.T, server *ministacktest.Server) {
 	b.sending, b.working, b.url = soon(b.sending), soon(b.working), strings.Replace(b.url, server.URL, behind.URL, 1)
 	b.send(t)
 	const jobs = 20
-	var mu sync.Mutex
 	times := map[id.Message]int{}
 	for range jobs {
 		m := p.Message(t)
@@ -273,14 +271,9 @@ func throttled(t *testing.T, server *ministacktest.Server) {
 			t.Fatal(err)
 		}
 	}
-	s := b.start(t, p, func(_ context.Context, job queue.Job) error {
-		mu.Lock()
-		defer mu.Unlock()
-		times[job.Message.ID()]++
-		return nil
-	})
+	s := b.start(t, p, done)
 	for range jobs {
-		next(t, s.jobs)
+		times[next(t, s.jobs).Message.ID()]++
 	}
 	b.flush(t, p, s)
 	for m, n := range times {

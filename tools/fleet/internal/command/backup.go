@@ -140,7 +140,7 @@ func (a *app) restoreCommand() *cobra.Command {
 			if !done.Serves {
 				state = "is suspended"
 			}
-			_, err = fmt.Fprintf(a.out, "%s %s, as of %s: what was written in the %s until this restore is not in it, %d entries of the audit log among it. It took %s.\n",
+			_, err = fmt.Fprintf(a.out, "%s %s, as of %s: what was written in the %s until this restore is not in it, at least %d entries of the audit log among it. It took %s.\n",
 				done.Slug, state, done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), done.LostEntries, seconds(done.Total))
 			return err
 		}}

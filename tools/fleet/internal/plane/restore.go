@@ -39,7 +39,8 @@ type Restored struct {
 	BackedUp
 	// Lost is how long before this restore the backup was taken: what was written in between is not in it.
 	Lost time.Duration `json:"lost_ns"`
-	// LostEntries is how many entries the tenant's audit log had, by what its witness saw last, and has no more.
+	// LostEntries is how many entries the tenant's audit log had, by what its witness saw last, and has no more: what was written after that
+	// look, which is seconds, comes on top.
 	LostEntries int64 `json:"lost_entries"`
 	// Serves says that the tenant answers; a suspended one stays suspended.
 	Serves bool `json:"serves"`

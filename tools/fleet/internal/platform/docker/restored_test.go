@@ -3,10 +3,13 @@ package docker_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 // made is a backup that was made, and restored what came of a restore.
 type made struct {
 	Name     string
+	Dir      string
 	Verified time.Time
 	Rows     int64
 }
@@ -83,8 +87,10 @@ func (p *plane) restored(t *testing.T, slug string) {
 	t.Helper()
 	p.admit(t, slug)
 	p.a3(t, slug, "workspace", "create", "before-the-backup")
-	from := p.backup(t, "--tenant", slug)[slug].Name
+	backup := p.backup(t, "--tenant", slug)[slug]
+	from := backup.Name
 	p.a3(t, slug, "workspace", "create", "after-the-backup")
+	p.witnessed(t, slug, backup)
 	args := []string{"restore", "--from", from, "--to", slug, "--reason", "the story goes on"}
 	if out, err := p.command(args...).CombinedOutput(); err == nil || !strings.Contains(string(out), "--replace") {
 		t.Errorf("what runs was given up without a word: %v: %s", err, out)
@@ -98,6 +104,34 @@ func (p *plane) restored(t *testing.T, slug string) {
 	p.admit(t, slug)
 	if list := p.a3(t, slug, "workspace", "list"); !strings.Contains(list, "before-the-backup") || strings.Contains(list, "after-the-backup") {
 		t.Errorf("after the restore its workspaces are:\n%s", list)
+	}
+}
+
+// witnessed waits until the registry has been handed a checkpoint of the tenant's log that is longer than that of a backup.
+func (p *plane) witnessed(t *testing.T, slug string, b made) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(b.Dir, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var signed struct{ Payload []byte }
+	var manifest struct{ Checkpoint string }
+	if err := errors.Join(json.Unmarshal(text, &signed), json.Unmarshal(signed.Payload, &manifest)); err != nil {
+		t.Fatal(err)
+	}
+	size := func(checkpoint string) (n int64) {
+		if _, rest, ok := strings.Cut(checkpoint, "\n"); ok {
+			line, _, _ := strings.Cut(rest, "\n")
+			n, _ = strconv.ParseInt(line, 10, 64)
+		}
+		return n
+	}
+	until := time.Now().Add(time.Minute)
+	for size(p.tenant(t, slug).GetCheckpoint()) <= size(manifest.Checkpoint) {
+		if time.Now().After(until) {
+			t.Fatalf("the registry holds no longer log of %s than the backup's %d entries", slug, size(manifest.Checkpoint))
+		}
+		<-time.After(time.Second)
 	}
 }
 
