@@ -597,7 +597,7 @@ type ListResourcesRequest struct {
 	Search string `protobuf:"bytes,4,opt,name=search,proto3" json:"search,omitempty"`
 	// Only accounts.
 	AccountsOnly bool `protobuf:"varint,5,opt,name=accounts_only,json=accountsOnly,proto3" json:"accounts_only,omitempty"`
-	// As of this time; absent for now.
+	// As of this time; where it is absent, the present.
 	AsOf          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -746,7 +746,7 @@ type ListHoldersRequest struct {
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Only this entitlement; empty for all.
 	Entitlement string `protobuf:"bytes,2,opt,name=entitlement,proto3" json:"entitlement,omitempty"`
-	// As of this time; absent for now.
+	// As of this time; where it is absent, the present.
 	AsOf *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	// At most this many, 1–500; 0 means 100.
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -1058,7 +1058,7 @@ type ExplainAccessRequest struct {
 	Resource string `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Only this entitlement; empty for all.
 	Entitlement string `protobuf:"bytes,3,opt,name=entitlement,proto3" json:"entitlement,omitempty"`
-	// As of this time; absent for now.
+	// As of this time; where it is absent, the present.
 	AsOf *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	// At most this many paths, 1–1000; 0 means 100.
 	MaxPaths      int32 `protobuf:"varint,5,opt,name=max_paths,json=maxPaths,proto3" json:"max_paths,omitempty"`
@@ -1218,7 +1218,7 @@ type ListAccessRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `res_…`, `per_…`, or an id, an address or a name that names one.
 	Principal string `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
-	// As of this time; absent for now.
+	// As of this time; where it is absent, the present.
 	AsOf *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	// At most this many, 1–500; 0 means 100.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -1532,7 +1532,7 @@ type ListGrantsRequest struct {
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only grants of this integration (`int_…`); empty for all.
 	IntegrationId string `protobuf:"bytes,3,opt,name=integration_id,json=integrationId,proto3" json:"integration_id,omitempty"`
-	// As of this time; absent for now.
+	// As of this time; where it is absent, the present.
 	AsOf          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
