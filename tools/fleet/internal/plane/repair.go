@@ -49,11 +49,13 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 	}
 	switch t.GetState() {
 	case registryv1.TenantState_TENANT_STATE_ACTIVE:
-		changed, err := p.converge(ctx, conn, status)
+		// What runs comes up as the platform has it: so that is put right first.
+		changed, err := p.mend(ctx, status)
 		if err != nil {
 			return changed, err
 		}
-		return p.mend(ctx, changed, status)
+		did, err := p.converge(ctx, conn, status)
+		return changed || did, err
 	case registryv1.TenantState_TENANT_STATE_SUSPENDED:
 		tenantID, err := id.ParseTenant(t.GetId())
 		if err != nil {
@@ -69,14 +71,14 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 }
 
 // mend puts right, where the platform looks that far, what of the set was changed by hand beyond what runs.
-func (p *Plane) mend(ctx context.Context, changed bool, status *registryv1.TenantStatus) (bool, error) {
+func (p *Plane) mend(ctx context.Context, status *registryv1.TenantStatus) (changed bool, err error) {
 	inspector, is := p.carrier().(platform.Inspector)
-	if !is {
-		return changed, nil
+	if !is || status.GetServiceSet() == nil {
+		return false, nil
 	}
 	set, r, err := standing.SetOf(p.blueprint, status)
 	if err != nil {
-		return changed, err
+		return false, err
 	}
 	err = p.step(&changed, set.Slug+": as its release has it", func() (bool, error) { return inspector.Mend(ctx, set, r) })
 	return changed, err

@@ -128,6 +128,22 @@ func Change(t *testing.T, d *changeset.Driver, name string, template []byte, par
 	return p
 }
 
+// Bound gives the roles of a tenant's stack their boundary, which the emulator takes out of templates.
+func Bound(t *testing.T, server *ministacktest.Server, tenant id.Tenant) {
+	t.Helper()
+	client := iam.NewFromConfig(server.Root())
+	roles, err := client.ListRoles(t.Context(), &iam.ListRolesInput{PathPrefix: sdk.String(Place.RolePath(tenant.String()))})
+	const least = 10
+	if err != nil || len(roles.Roles) < least {
+		t.Fatal(len(roles.Roles), err)
+	}
+	for _, r := range roles.Roles {
+		if _, err := client.PutRolePermissionsBoundary(t.Context(), &iam.PutRolePermissionsBoundaryInput{RoleName: r.RoleName, PermissionsBoundary: sdk.String(Place.Boundary())}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // As is a session of a role that a stack made. Tasks alone can take it: the test has the account's root added to its trust.
 func As(t *testing.T, server *ministacktest.Server, name string) sdk.Config {
 	t.Helper()

@@ -38,18 +38,7 @@ func deployed(t *testing.T) set {
 	tenant := id.NewTenant()
 	s := set{server: server, provisioner: awstest.Provisioner(t, server), tenant: tenant.String(), stack: awstest.Place.StackOf(tenant.String()), template: awstest.Tenant(t, tenant, false)}
 	awstest.Change(t, d, s.stack, s.template, awstest.Parameters)
-	// The emulator takes the boundary out of templates.
-	client := iam.NewFromConfig(server.Root())
-	roles, err := client.ListRoles(t.Context(), &iam.ListRolesInput{PathPrefix: sdk.String("/tenant/" + s.tenant + "/")})
-	if err != nil || len(roles.Roles) < 10 {
-		t.Fatal(len(roles.Roles), err)
-	}
-	for _, r := range roles.Roles {
-		_, err := client.PutRolePermissionsBoundary(t.Context(), &iam.PutRolePermissionsBoundaryInput{RoleName: r.RoleName, PermissionsBoundary: sdk.String(awstest.Place.Boundary())})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	awstest.Bound(t, server, tenant)
 	return s
 }
 

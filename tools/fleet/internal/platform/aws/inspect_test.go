@@ -1,0 +1,133 @@
+package aws_test
+
+import (
+	"strings"
+	"testing"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
+	"a3os.app/libs/ministacktest"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws"
+	"a3os.app/tools/fleet/internal/platform/aws/awstest"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
+)
+
+// loggedIn has this process find the provisioner's session as fleet finds it.
+func loggedIn(t *testing.T, server *ministacktest.Server) {
+	t.Helper()
+	cfg := awstest.Provisioner(t, server)
+	keys, err := cfg.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"AWS_ENDPOINT_URL": server.URL, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+		"AWS_ACCESS_KEY_ID": keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY": keys.SecretAccessKey, "AWS_SESSION_TOKEN": keys.SessionToken} {
+		t.Setenv(name, value)
+	}
+}
+
+// ofPlane is the platform of a plane that was made, with a tenant's stack deployed as Start has it. No task runs.
+func ofPlane(t *testing.T, tier registryv1.IsolationTier) (*ministacktest.Server, *aws.Platform, platform.Set) {
+	t.Helper()
+	t.Setenv("DOCKER_HOST", "unix:///nonexistent") // the emulator keeps services of which no task runs
+	server, d := awstest.Account(t)
+	loggedIn(t, server)
+	own, err := blueprint.Plane()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tenants, err := blueprint.AccessOS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := awstest.Release(t)
+	st.Images = map[string]string{aws.Name + "/" + r.Digest: awstest.Digest}
+	p := &aws.Platform{Settings: settings.Settings{Domain: awstest.Place.Domain, Port: 443, AWS: settings.AWS{Region: ministacktest.Region, PlaneAddress: "127.0.0.1"}},
+		State: st, Own: platform.Set{Blueprint: own}, Tenants: tenants}
+	p.Emulate(func(template []byte) ([]byte, error) { return stacktest.Emulated(template, false) })
+	s := platform.Set{Blueprint: tenants, Tenant: id.NewTenant(), Slug: "acme", Tier: tier}
+	at := map[string]string{}
+	for _, c := range own.Components {
+		if at[c.Name], err = p.Address(p.Own, c.Name, "api"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := stack.Tenant(stack.Input{Place: awstest.Place, Set: s, Release: r, Image: awstest.Digest, Running: true, URL: p.Settings.URL(s.Slug), Plane: at})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awstest.Change(t, d, awstest.Place.StackOf(s.Tenant.String()), awstest.Emulated(t, made, false), awstest.Parameters)
+	awstest.Bound(t, server, s.Tenant)
+	return server, p, s
+}
+
+// What fleet status --inspect and fleet repair ask of the platform: a set as its release has it differs in nothing, one that was suspended and
+// resumed neither; what was changed by hand is named, and put right when that is asked for.
+func TestWhatWasChangedByHandIsFoundAndMendedByThePlatform(t *testing.T) {
+	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	find := func() []platform.Difference {
+		t.Helper()
+		got, err := p.Inspect(t.Context(), s, awstest.Release(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	var _ platform.Inspector = p
+	if got := find(); len(got) > 0 {
+		t.Fatalf("a set that nobody touched differs: %v", got)
+	}
+	role := sdk.String(awstest.Place.TaskRole(s.Tenant.String(), "audit"))
+	// What a suspended set's roles were denied gives nobody anything, and stays.
+	put := func(name, policy string) {
+		t.Helper()
+		if _, err := iam.NewFromConfig(server.Root()).PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: role, PolicyName: &name, PolicyDocument: &policy}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("AWSRevokeOlderSessions", `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":["*"],"Resource":["*"],"Condition":{"DateLessThan":{"aws:TokenIssueTime":"2026-01-01T00:00:00Z"}}}]}`)
+	if got := find(); len(got) > 0 {
+		t.Fatalf("a set that was suspended once differs: %v", got)
+	}
+	if changed, err := p.Mend(t.Context(), s, awstest.Release(t)); changed || err != nil {
+		t.Fatalf("there was something to mend: %t, %v", changed, err)
+	}
+	put("more", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}}`)
+	if _, err := ecs.NewFromConfig(server.Root()).UpdateService(t.Context(), &ecs.UpdateServiceInput{Cluster: sdk.String(awstest.Place.Cluster()),
+		Service: sdk.String(awstest.Place.Service(s.Tenant.String(), "audit")), EnableExecuteCommand: sdk.Bool(true), DesiredCount: sdk.Int32(0)}); err != nil {
+		t.Fatal(err)
+	}
+	got := find()
+	if len(got) != 2 || !strings.Contains(got[0].Reason, "is asked to run 0 tasks") || !strings.Contains(got[1].Reason, "was given the policy more") {
+		t.Errorf("it finds %v", got)
+	}
+	if changed, err := p.Mend(t.Context(), s, awstest.Release(t)); !changed || err != nil {
+		t.Errorf("mended %t, %v", changed, err)
+	}
+	if got := find(); len(got) > 0 {
+		t.Errorf("mended, it differs still: %v", got)
+	}
+	names, err := iam.NewFromConfig(server.Root()).ListRolePolicies(t.Context(), &iam.ListRolePoliciesInput{RoleName: role})
+	if err != nil || strings.Join(names.PolicyNames, " ") == "" || !strings.Contains(strings.Join(names.PolicyNames, " "), "AWSRevokeOlderSessions") {
+		t.Errorf("what denied the sessions of before is gone: %v, %v", names, err)
+	}
+	// A set of which nothing is there has nothing that somebody changed: Start makes it.
+	s.Tenant = id.NewTenant()
+	if changed, err := p.Mend(t.Context(), s, awstest.Release(t)); changed || err != nil {
+		t.Errorf("a set that isn't there: %t, %v", changed, err)
+	}
+}
