@@ -80,8 +80,9 @@ func (p *plane) fleet(args ...string) string {
 	return string(out)
 }
 
-// A fleet of two tenants as tasks of ECS on an emulator, each in its own stack: one is suspended and
-// resumed, leaves, and nothing of it is found but a key that waits for its end; the other one answers all the while.
+// A fleet of two tenants as tasks of ECS on an emulator, each in its own stack: a bad release fails on its canary, which goes back, with no task
+// of the other one touched, and a good one goes through; one is suspended and resumed, leaves, and nothing of it is found but a key that waits
+// for its end; the other one answers all the while.
 func TestStoryOfAFleetOnAWS(t *testing.T) {
 	if os.Getenv("A3_LONG") == "" {
 		t.Skip("this takes minutes: set A3_LONG=1")
@@ -96,6 +97,10 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 		}
 		ids[slug] = p.tenant(slug).GetTenant().GetId()
 	}
+	p.fleet("tenant", "label", "acme", "ring=canary")
+	p.fleet("tenant", "label", "globex", "ring=general")
+	p.badRelease(server, ids)
+	p.goodRelease(server, ids)
 	p.suspended(server, "globex", ids["globex"])
 	if got := p.answers("acme"); got != http.StatusOK {
 		t.Errorf("the other one is suspended and acme answers %d", got)

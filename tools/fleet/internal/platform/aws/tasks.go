@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,13 @@ func primary(s types.Service) types.Deployment {
 	return types.Deployment{}
 }
 
+// othersRun says whether a deployment other than the one in force has tasks. ECS goes on to tell of one that failed, which has none.
+func othersRun(s types.Service) bool {
+	return slices.ContainsFunc(s.Deployments, func(d types.Deployment) bool {
+		return sdk.ToString(d.Status) != "PRIMARY" && d.RunningCount+d.PendingCount > 0
+	})
+}
+
 // await returns when each service runs what the stack says and nothing else; a deployment that ECS gave up is told with what its task said.
 func (t *tenant) await(ctx context.Context) error {
 	want, err := t.definitions(ctx)
@@ -83,7 +91,7 @@ func (t *tenant) await(ctx context.Context) error {
 			if d.RolloutState == types.DeploymentRolloutStateFailed {
 				return false, t.why(ctx, c.Name, "does not come up: "+sdk.ToString(d.RolloutStateReason))
 			}
-			done = done && d.RolloutState == types.DeploymentRolloutStateCompleted && d.RunningCount >= s.DesiredCount && len(s.Deployments) == 1
+			done = done && d.RolloutState == types.DeploymentRolloutStateCompleted && d.RunningCount >= s.DesiredCount && !othersRun(s)
 		}
 		return done, nil
 	})
