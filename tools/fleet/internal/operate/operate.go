@@ -24,6 +24,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -134,6 +135,9 @@ func (w *work) look(ctx context.Context) error {
 		return fmt.Errorf("the registry answered a tenant without an id: %w", err)
 	}
 	w.set = platform.Set{Blueprint: w.Blueprint, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier()}
+	if w.set.Planned, err = w.planned(ctx); err != nil {
+		return err
+	}
 	name := w.op.GetReleaseTo()
 	if name == "" {
 		name = w.op.GetReleaseFrom()
@@ -141,10 +145,7 @@ func (w *work) look(ctx context.Context) error {
 	if name == "" {
 		return nil
 	}
-	if w.release, err = platform.ParseRelease(name); err != nil {
-		return err
-	}
-	w.release.Artefacts, err = w.artefacts(ctx, name)
+	w.release, err = Release(ctx, w.Releases, name)
 	ends := slices.Contains([]registryv1.OperationKind{suspend, offboard}, w.op.GetKind())
 	if ends && (errors.Is(err, release.ErrUnsigned) || errors.Is(err, release.ErrChanged)) {
 		// Nothing of the release is started: whoever doesn't believe it must be able to stop it.
@@ -159,20 +160,46 @@ const (
 	offboard = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
 )
 
-// artefacts are the digests that a registered release says; none for what was built here and never released.
-func (w *work) artefacts(ctx context.Context, name string) (map[string]string, error) {
-	res, err := w.Releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: name})
-	if fault.KindOf(fault.FromRPC(err)) == fault.NotFound {
-		return nil, nil
+// Release is a release by its name, with the digests that it says where it is registered; none for what was built here and never released.
+// Where it isn't believed, it is answered without them, with the error.
+func Release(ctx context.Context, releases registryv1.ReleaseServiceClient, name string) (platform.Release, error) {
+	r, err := platform.ParseRelease(name)
+	if err != nil {
+		return r, err
 	}
+	res, err := releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: name})
+	if fault.KindOf(fault.FromRPC(err)) == fault.NotFound {
+		return r, nil
+	}
+	if err != nil {
+		return r, fault.FromRPC(err)
+	}
+	r.Artefacts = map[string]string{}
+	for _, a := range res.GetRelease().GetManifest().GetArtefacts() {
+		r.Artefacts[a.GetName()] = a.GetDigest()
+	}
+	return r, nil
+}
+
+// planned is the change of the tenant's stack that the operation's plan names; nil where it names none.
+func (w *work) planned(ctx context.Context) (*registryv1.StackChange, error) {
+	if _, is := w.Platform.(platform.Foreseer); !is || w.op.GetPlanHash() == "" {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	res, err := registryv1.NewPlanServiceClient(w.Conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: w.op.GetPlanHash()})
 	if err != nil {
 		return nil, fault.FromRPC(err)
 	}
-	out := map[string]string{}
-	for _, a := range res.GetRelease().GetManifest().GetArtefacts() {
-		out[a.GetName()] = a.GetDigest()
+	read, err := plan.Open(res.GetPlan())
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	for _, t := range read.GetTenants() {
+		if plan.Target(t) == w.op.GetPlanTarget() {
+			return t.GetStackChange(), nil
+		}
+	}
+	return nil, fmt.Errorf("plan %s has no tenant %s, whose operation is said to be of it", w.op.GetPlanHash(), w.op.GetPlanTarget())
 }
 
 // left are the steps that are not done, in order.

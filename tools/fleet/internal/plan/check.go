@@ -42,8 +42,33 @@ func (p *Planner) Recheck(ctx context.Context, s *registryv1.StoredPlan, begun m
 	if err != nil {
 		return err
 	}
+	if err := p.stands(ctx, planned, now, begun); err != nil {
+		return err
+	}
 	if d := Differences(planned, now, begun); len(d) > 0 {
 		return fault.New(fault.FailedPrecondition, "the world is not as it was when the plan was made, make it anew: %s", strings.Join(d, "; "))
+	}
+	return nil
+}
+
+// stands holds what the platform planned against what it is now: a change that was planned once is not planned again to be compared, for
+// it would be another one.
+func (p *Planner) stands(ctx context.Context, planned, now *registryv1.Plan, begun map[string]bool) error {
+	if p.Stacks == nil {
+		return nil
+	}
+	by := map[string]*registryv1.StackChange{}
+	for _, t := range planned.GetTenants() {
+		by[Target(t)] = t.GetStackChange()
+		if begun[Target(t)] || t.GetStackChange() == nil {
+			continue
+		}
+		if err := p.Stacks.Stands(ctx, t); err != nil {
+			return err
+		}
+	}
+	for _, t := range now.GetTenants() {
+		t.StackChange = by[Target(t)]
 	}
 	return nil
 }
@@ -81,7 +106,9 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 		now.Blueprint, now.BlueprintDigest, now.Tenants = p.Blueprint.Name, p.Blueprint.Digest, nil
 		return now, err
 	}
-	made, err := p.Make(ctx, r)
+	only := *p
+	only.Stacks = nil
+	made, err := only.Make(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("the plan can't be made any more as it was: %w", err)
 	}
@@ -141,6 +168,7 @@ func tenantDifferences(was, is *registryv1.TenantChange) []string {
 	differ("last operation", was.GetAfterOperation(), is.GetAfterOperation())
 	differ("list of migrations", strings.Join(was.GetMigrations(), " "), strings.Join(is.GetMigrations(), " "))
 	differ("list of restarts", strings.Join(was.GetRestarts(), " "), strings.Join(is.GetRestarts(), " "))
+	differ("change set", was.GetStackChange().GetChangeSet(), is.GetStackChange().GetChangeSet())
 	differ("list of steps", strings.Join(was.GetSteps(), " "), strings.Join(is.GetSteps(), " "))
 	if len(out) == 0 && !proto.Equal(was, is) {
 		out = append(out, fmt.Sprintf("what is done to tenant %s is not what the plan says", is.GetSlug()))

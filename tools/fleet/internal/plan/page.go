@@ -81,10 +81,34 @@ func (w *writer) tenant(t *registryv1.TenantChange) {
 	}
 	w.field("restarts", "%s", orNone(strings.Join(t.GetRestarts(), " ")))
 	w.field("steps", "%s", strings.Join(t.GetSteps(), " "))
+	w.stack(t.GetStackChange())
 	for _, n := range t.GetNotes() {
 		w.field("note", "%s", n)
 	}
 }
+
+// stack is what is changed of a tenant's stack, by whose plan.
+func (w *writer) stack(c *registryv1.StackChange) {
+	if c == nil {
+		return
+	}
+	if c.GetChangeSet() == "" {
+		w.field("stack", "%s, which stays as it is", c.GetStack())
+		return
+	}
+	w.field("stack", "%s", c.GetStack())
+	w.field("change set", "%s", c.GetChangeSet())
+	for _, line := range c.GetChanges() {
+		w.field("", "%s", line)
+	}
+	for _, line := range c.GetDenied() {
+		w.field("DENIED", "%s: what is in it would be lost, and the stack's policy denies it. Who means it lifts the policy first: "+
+			`aws cloudformation set-stack-policy --stack-name %s --stack-policy-body '%s'`, line, c.GetStack(), lifted)
+	}
+}
+
+// lifted is the policy of a stack that keeps nothing. Whoever changes the stack afterwards by fleet puts its own back.
+const lifted = `{"Statement":[{"Effect":"Allow","Action":"Update:*","Principal":"*","Resource":"*"}]}`
 
 func sortedPairs(m map[string]string) func(func(string, string) bool) {
 	names := make([]string, 0, len(m))

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/deploy/blueprint"
@@ -40,8 +42,16 @@ type Planner struct {
 	Releases registryv1.ReleaseServiceClient
 	// Steps of a kind of operation, in order.
 	Steps func(registryv1.OperationKind) []string
+	// Stacks has changes planned by the platform; nil where it plans none itself.
+	Stacks Stacks
 	// Built is the release that was built beside this program, which no registry need know; zero for none.
 	Built platform.Release
+}
+
+// Stacks has the change of a tenant planned where it will be made, and says whether one that was planned can still be made.
+type Stacks interface {
+	Foresee(ctx context.Context, kind registryv1.OperationKind, c *registryv1.TenantChange) (*registryv1.StackChange, error)
+	Stands(ctx context.Context, c *registryv1.TenantChange) error
 }
 
 // Request is what somebody wants done.
@@ -124,6 +134,9 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 		}
 		made.Plan.Tenants = append(made.Plan.Tenants, t)
 	}
+	if err := p.Foresee(ctx, r.Kind, made.Plan.GetTenants()); err != nil {
+		return nil, err
+	}
 	for slug, last := range chosen.toMake {
 		made.Plan.Tenants = append(made.Plan.Tenants, p.newTenant(r, slug, last, to))
 	}
@@ -132,6 +145,25 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 	}
 	slices.SortFunc(made.Plan.GetTenants(), func(a, b *registryv1.TenantChange) int { return cmp.Compare(Target(a), Target(b)) })
 	return made, nil
+}
+
+// Foresee has changes of tenants that there are planned by the platform, a few at once, and has them say so.
+func (p *Planner) Foresee(ctx context.Context, kind registryv1.OperationKind, tenants []*registryv1.TenantChange) error {
+	const atOnce = 4
+	if p.Stacks == nil {
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, t := range tenants {
+		group.Go(func() (err error) {
+			if t.StackChange, err = p.Stacks.Foresee(ctx, kind, t); err != nil {
+				return fmt.Errorf("tenant %s: %w", t.GetSlug(), err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 func nobody(s Selection, leftOut []string) error {

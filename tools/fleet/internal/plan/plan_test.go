@@ -46,6 +46,19 @@ func made() map[string]*registryv1.Plan {
 			ReleaseFrom: older, ReleaseTo: newer, Migrations: []string{"iam/00007_seats", "audit/00004_index"}, Restarts: []string{"iam", "audit"},
 			Steps: []string{"fetch", "migrate", "start", "confirm"}, AfterOperation: "opr_01m8jjsjwae9htj72ad844mh8z",
 		}),
+		"stack": func() *registryv1.Plan {
+			p := base(registryv1.OperationKind_OPERATION_KIND_UPGRADE, &registryv1.TenantChange{
+				TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, StateTo: active,
+				ReleaseFrom: older, ReleaseTo: newer, Restarts: []string{"iam"}, Steps: []string{"fetch", "start", "confirm"},
+				StackChange: &registryv1.StackChange{
+					Stack: "a3-prod-tnt-01m8jjsjw9e9ht20ggwbmrk2j7", ChangeSet: "arn:aws:cloudformation:eu-central-1:123456789012:changeSet/a3-1/2",
+					Changes: []string{"adds a revision of IamTask (AWS::ECS::TaskDefinition)", "REPLACES modify Database (AWS::RDS::DBInstance)"},
+					Denied:  []string{"REPLACES modify Database (AWS::RDS::DBInstance)"},
+				},
+			})
+			p.Platform, p.Account, p.Region = "aws", "123456789012", "eu-central-1"
+			return p
+		}(),
 		"provision": func() *registryv1.Plan {
 			p := base(registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
 				Slug: "initech", DisplayName: "Initech", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE, StateTo: active, ReleaseTo: newer,
@@ -217,6 +230,9 @@ func change(t *testing.T, m protoreflect.Message, f protoreflect.FieldDescriptor
 		m.Mutable(f).List().Append(protoreflect.ValueOfString("another"))
 	case f.Kind() == protoreflect.StringKind:
 		m.Set(f, protoreflect.ValueOfString("another"))
+	case f.Kind() == protoreflect.MessageKind:
+		part := m.Mutable(f).Message()
+		change(t, part, part.Descriptor().Fields().Get(0))
 	case f.Kind() == protoreflect.EnumKind:
 		m.Set(f, protoreflect.ValueOfEnum(f.Enum().Values().Get(f.Enum().Values().Len()-1).Number()))
 	default:

@@ -241,6 +241,9 @@ func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.
 	for _, c := range p.blueprint.Components {
 		change.Restarts = append(change.Restarts, c.Name)
 	}
+	if err := p.foresee(ctx, conn, kind, change); err != nil {
+		return err
+	}
 	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: &registryv1.Plan{
 		Plane: p.state.Plane, Platform: p.carrier().Name(), Account: where.Account, Region: where.Region,
 		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Selectors: []string{"--tenant " + change.GetSlug()},

@@ -12,6 +12,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/plan"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -25,6 +26,9 @@ func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
 	planner := &plan.Planner{
 		Plane: p.state.Plane, Platform: p.carrier(), Blueprint: p.blueprint, Steps: operate.Steps,
 		Tenants: registryv1.NewTenantServiceClient(conn), Releases: releases,
+	}
+	if foreseer, is := p.carrier().(platform.Foreseer); is {
+		planner.Stacks = &stacks{Plane: p, foreseer: foreseer, releases: releases}
 	}
 	planner.Built, err = local.Built(p.Program)
 	return planner, err

@@ -92,6 +92,15 @@ func (o *operator) begin(ctx context.Context, r *registryv1.Rollout, t *registry
 	for _, c := range o.blueprint.Components {
 		change.Restarts = append(change.Restarts, c.Name)
 	}
+	var err error
+	if change.StackChange, err = o.planned(ctx, r, t, kind, release); err != nil {
+		return nil, err
+	}
+	if change.StackChange == nil {
+		if err := o.foresee(ctx, o.conn, kind, change); err != nil {
+			return nil, err
+		}
+	}
 	plan, err := o.plan(ctx, kind, fmt.Sprintf("%s, attempt %d: %s", r.GetId(), t.GetAttempts(), r.GetReason()), change)
 	if err != nil {
 		return nil, err
@@ -105,9 +114,32 @@ func (o *operator) begin(ctx context.Context, r *registryv1.Rollout, t *registry
 	return res.GetOperation(), fault.FromRPC(err)
 }
 
+// planned is the change of a tenant's stack that the rollout's own plan names, where it is what is made of the tenant now: a second attempt,
+// another release and the way back are planned anew.
+func (o *operator) planned(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, kind registryv1.OperationKind, release string) (*registryv1.StackChange, error) {
+	if kind != registryv1.OperationKind_OPERATION_KIND_UPGRADE || t.GetAttempts() > 1 {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	_, plan, err := storedPlan(ctx, o.conn, r.GetPlanHash())
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range plan.GetTenants() {
+		if c.GetTenantId() != t.GetTenantId() || c.GetReleaseTo() != release || c.GetStackChange() == nil {
+			continue
+		}
+		planner, err := o.planner(o.conn)
+		if err != nil || planner.Stacks == nil {
+			return nil, err
+		}
+		return c.GetStackChange(), planner.Stacks.Stands(ctx, c)
+	}
+	return nil, nil //nolint:nilnil // none is an answer
+}
+
 // plan is a plan of this plane, less what it does.
 func (p *Plane) plan(ctx context.Context, kind registryv1.OperationKind, reason string, changes ...*registryv1.TenantChange) (*registryv1.Plan, error) {
-	where, err := p.platform.Where(ctx)
+	where, err := p.carrier().Where(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +183,9 @@ func (p *Plane) PlanRollout(ctx context.Context, q rollout.Request) (*registryv1
 		}
 		c.Migrations = brought(ctx, p, c.GetReleaseFrom(), r)
 		changes = append(changes, c)
+	}
+	if err := p.foresee(ctx, conn, registryv1.OperationKind_OPERATION_KIND_UPGRADE, changes...); err != nil {
+		return nil, nil, err
 	}
 	plan, err := p.plan(ctx, registryv1.OperationKind_OPERATION_KIND_UPGRADE, q.Reason, changes...)
 	if err != nil {

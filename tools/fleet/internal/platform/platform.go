@@ -61,6 +61,15 @@ type Farewell interface {
 	Shared(s Set) []string
 }
 
+// Foreseer is a platform that has the change of a set planned where it will be made, before anything is changed, and that then makes the
+// change which a plan names (Set.Planned) and no other.
+type Foreseer interface {
+	// Foresee has planned what of a set would change so that it runs a release, or doesn't run; nil where there is nothing of the set yet.
+	Foresee(ctx context.Context, s Set, r Release, running bool) (*registryv1.StackChange, error)
+	// Stands refuses a planned change that can't be made any more, and says why.
+	Stands(ctx context.Context, s Set, c *registryv1.StackChange) error
+}
+
 // Delegator is a platform some of whose steps can be done by a process that holds one tenant's credentials and nothing else.
 type Delegator interface {
 	Platform
@@ -101,6 +110,8 @@ type Set struct {
 	// Tier says what its database shares; unspecified is that of a plane's own set, and of what was made before there were tiers: a
 	// database in the shared server.
 	Tier registryv1.IsolationTier
+	// Planned is the change that the operation in hand may make of the set's stack, as its plan names it; nil where no plan does.
+	Planned *registryv1.StackChange
 }
 
 // Name is the tenant's id, or `plane`.

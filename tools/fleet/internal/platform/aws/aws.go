@@ -48,6 +48,10 @@ type Platform struct {
 	mu sync.Mutex
 	// servers of databases that were looked up.
 	servers map[string]*server
+	// sessions are those of tenants.
+	sessions map[string]sdk.Config
+	// toPush are the digests of images that were made for a plan, and not pushed yet.
+	toPush map[string]string
 
 	// emulated answers a template as an emulator carried it out, by which drift is looked for there; nil at AWS.
 	emulated func(template []byte) ([]byte, error)

@@ -44,26 +44,56 @@ func (p *Platform) image(ctx context.Context, b *blueprint.Blueprint, r platform
 	if digest = p.State.Images[key]; digest != "" {
 		return digest, false, nil
 	}
-	program, err := p.Machine.Program(b, r)
+	made, digest, err := p.build(b, r)
 	if err != nil {
 		return "", false, err
-	}
-	spec, err := image.Program(program)
-	if err != nil {
-		return "", false, err
-	}
-	spec.Volumes = stack.Volumes()
-	made, err := image.Build(spec)
-	if err != nil {
-		return "", false, err
-	}
-	if digest, err = made.Manifest(); err != nil {
-		return "", false, fmt.Errorf("make the image of %s: %w", r, err)
 	}
 	if changed, err = p.push(ctx, made, b.Artefact); err != nil {
 		return "", false, fmt.Errorf("push the image of %s: %w", r, err)
 	}
 	return digest, changed, p.State.SetImage(key, digest)
+}
+
+// build makes a release's image.
+func (p *Platform) build(b *blueprint.Blueprint, r platform.Release) (made image.Image, digest string, err error) {
+	program, err := p.Machine.Artefact(b, r)
+	if err != nil {
+		return made, "", err
+	}
+	spec, err := image.Program(program)
+	if err != nil {
+		return made, "", err
+	}
+	spec.Volumes = stack.Volumes()
+	if made, err = image.Build(spec); err != nil {
+		return made, "", err
+	}
+	if digest, err = made.Manifest(); err != nil {
+		return made, "", fmt.Errorf("make the image of %s: %w", r, err)
+	}
+	return made, digest, nil
+}
+
+// imageOf is the digest that a release's image has, or will have once it is pushed.
+func (p *Platform) imageOf(b *blueprint.Blueprint, r platform.Release) (string, error) {
+	key := imageKey(b, r)
+	if digest := p.State.Images[key]; digest != "" {
+		return digest, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if digest := p.toPush[key]; digest != "" {
+		return digest, nil
+	}
+	_, digest, err := p.build(b, r)
+	if err != nil {
+		return "", err
+	}
+	if p.toPush == nil {
+		p.toPush = map[string]string{}
+	}
+	p.toPush[key] = digest
+	return digest, nil
 }
 
 // push puts an image where ECR says that the account's repositories are.

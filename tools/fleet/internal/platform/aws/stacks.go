@@ -60,25 +60,19 @@ func (t *tenant) planned(ctx context.Context, in stack.Input) (*changeset.Driver
 // change has the set's stack be what it is rendered as.
 func (t *tenant) change(ctx context.Context, in stack.Input, running bool) (changed bool, err error) {
 	in.Running = running
+	if t.set.Planned != nil {
+		return t.changeAsPlanned(ctx, in)
+	}
 	d, p, err := t.planned(ctx, in)
 	if err != nil || p.ID == "" {
 		return false, err
 	}
 	for _, c := range p.Changes {
-		if c.Replaces && holdsData(c.Type) {
+		if c.Loses() {
 			return false, fmt.Errorf("the change of stack %s %s, which would lose what is in it: nothing was changed", p.Stack, c)
 		}
 	}
 	return true, d.Execute(ctx, p)
-}
-
-// holdsData says of a type of resource that what is in it is gone with it.
-func holdsData(kind string) bool {
-	switch kind {
-	case "AWS::KMS::Key", "AWS::S3::Bucket", "AWS::RDS::DBInstance", "AWS::SecretsManager::Secret", "AWS::SQS::Queue":
-		return true
-	}
-	return false
 }
 
 // parameters are what a template asks for: public halves of keys, and how the first admin gets in.
@@ -173,6 +167,17 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	return changed, t.await(ctx)
 }
 
+// stopped is what the stack of a set that runs nothing is rendered from: what it ran last stays, so that services alone change.
+func (t *tenant) stopped() stack.Input {
+	in := stack.Input{Image: nothing}
+	if r, err := platform.ParseRelease(t.State.Runs[t.set.Name()]); err == nil {
+		if in.Release = r; t.State.Images[imageKey(t.set.Blueprint, r)] != "" {
+			in.Image = t.State.Images[imageKey(t.set.Blueprint, r)]
+		}
+	}
+	return in
+}
+
 // Stop implements platform.Platform: the stack with its services running nothing. What its roles were handed before works no more.
 func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
 	if s.Tenant.IsZero() {
@@ -185,13 +190,7 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	if there, err := t.outputs(ctx, t.stackName()); err != nil || there == nil {
 		return false, err
 	}
-	in := stack.Input{Image: nothing}
-	if r, err := platform.ParseRelease(p.State.Runs[s.Name()]); err == nil {
-		if in.Release = r; p.State.Images[imageKey(s.Blueprint, r)] != "" {
-			in.Image = p.State.Images[imageKey(s.Blueprint, r)]
-		}
-	}
-	if changed, err = t.change(ctx, in, false); err != nil {
+	if changed, err = t.change(ctx, t.stopped(), false); err != nil {
 		return changed, err
 	}
 	if err := t.awaitNothing(ctx); err != nil {

@@ -175,6 +175,24 @@ func (p *Platform) Program(b *blueprint.Blueprint, r platform.Release) (string, 
 	return p.program(b, r)
 }
 
+// Artefact is the program of a release, wherever on this machine it lies: where Fetch puts it, or where it was built.
+func (p *Platform) Artefact(b *blueprint.Blueprint, r platform.Release) (string, error) {
+	path, missing := p.program(b, r)
+	if missing == nil {
+		return path, nil
+	}
+	digest, err := r.DigestOf(b.Artefact)
+	if err != nil {
+		return "", err
+	}
+	for _, program := range p.Programs {
+		if got, err := digestOf(program); err == nil && got == digest {
+			return program, nil
+		}
+	}
+	return "", missing
+}
+
 // RefusedExit is how a program that an operator runs says that it may not do what it was asked.
 const RefusedExit = refusedExit
 

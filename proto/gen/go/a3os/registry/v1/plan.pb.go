@@ -204,7 +204,10 @@ type TenantChange struct {
 	// none. What was done to a tenant since changes the plan, also where it stands as it stood.
 	AfterOperation string `protobuf:"bytes,14,opt,name=after_operation,json=afterOperation,proto3" json:"after_operation,omitempty"`
 	// Labels after; set where the plan makes the tenant.
-	Labels        map[string]string `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The change of the tenant's stack as CloudFormation planned it, on platform `aws`: that one is carried out and no other. Absent where the
+	// tenant's things are only made, and on other platforms.
+	StackChange   *StackChange `protobuf:"bytes,15,opt,name=stack_change,json=stackChange,proto3" json:"stack_change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -337,6 +340,86 @@ func (x *TenantChange) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *TenantChange) GetStackChange() *StackChange {
+	if x != nil {
+		return x.StackChange
+	}
+	return nil
+}
+
+// StackChange is a change set.
+type StackChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the stack.
+	Stack string `protobuf:"bytes,1,opt,name=stack,proto3" json:"stack,omitempty"`
+	// ARN of the change set; empty where the stack is to stay as it is.
+	ChangeSet string `protobuf:"bytes,2,opt,name=change_set,json=changeSet,proto3" json:"change_set,omitempty"`
+	// What it does, a line each. What destroys is shouted.
+	Changes []string `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Changes that would lose data, each a line of `changes`: the stack's policy denies them until somebody lifts it.
+	Denied        []string `protobuf:"bytes,4,rep,name=denied,proto3" json:"denied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StackChange) Reset() {
+	*x = StackChange{}
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StackChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StackChange) ProtoMessage() {}
+
+func (x *StackChange) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StackChange.ProtoReflect.Descriptor instead.
+func (*StackChange) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StackChange) GetStack() string {
+	if x != nil {
+		return x.Stack
+	}
+	return ""
+}
+
+func (x *StackChange) GetChangeSet() string {
+	if x != nil {
+		return x.ChangeSet
+	}
+	return ""
+}
+
+func (x *StackChange) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *StackChange) GetDenied() []string {
+	if x != nil {
+		return x.Denied
+	}
+	return nil
+}
+
 // Approval is a second person's word.
 type Approval struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -352,7 +435,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +447,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +460,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{2}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Approval) GetActor() string {
@@ -424,7 +507,7 @@ type StoredPlan struct {
 
 func (x *StoredPlan) Reset() {
 	*x = StoredPlan{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +519,7 @@ func (x *StoredPlan) String() string {
 func (*StoredPlan) ProtoMessage() {}
 
 func (x *StoredPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +532,7 @@ func (x *StoredPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPlan.ProtoReflect.Descriptor instead.
 func (*StoredPlan) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{3}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *StoredPlan) GetHash() string {
@@ -514,7 +597,7 @@ type ListPlansRequest struct {
 
 func (x *ListPlansRequest) Reset() {
 	*x = ListPlansRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +609,7 @@ func (x *ListPlansRequest) String() string {
 func (*ListPlansRequest) ProtoMessage() {}
 
 func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +622,7 @@ func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansRequest.ProtoReflect.Descriptor instead.
 func (*ListPlansRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{4}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListPlansRequest) GetPageSize() int32 {
@@ -569,7 +652,7 @@ type ListPlansResponse struct {
 
 func (x *ListPlansResponse) Reset() {
 	*x = ListPlansResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +664,7 @@ func (x *ListPlansResponse) String() string {
 func (*ListPlansResponse) ProtoMessage() {}
 
 func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +677,7 @@ func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansResponse.ProtoReflect.Descriptor instead.
 func (*ListPlansResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{5}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListPlansResponse) GetPlans() []*StoredPlan {
@@ -622,7 +705,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +717,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +730,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{6}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetPlanRequest) GetHash() string {
@@ -670,7 +753,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +765,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +778,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{7}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetPlanResponse) GetPlan() *StoredPlan {
@@ -723,7 +806,7 @@ type PutPlanRequest struct {
 
 func (x *PutPlanRequest) Reset() {
 	*x = PutPlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +818,7 @@ func (x *PutPlanRequest) String() string {
 func (*PutPlanRequest) ProtoMessage() {}
 
 func (x *PutPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +831,7 @@ func (x *PutPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPlanRequest.ProtoReflect.Descriptor instead.
 func (*PutPlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{8}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PutPlanRequest) GetPlan() *Plan {
@@ -769,7 +852,7 @@ type PutPlanResponse struct {
 
 func (x *PutPlanResponse) Reset() {
 	*x = PutPlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +864,7 @@ func (x *PutPlanResponse) String() string {
 func (*PutPlanResponse) ProtoMessage() {}
 
 func (x *PutPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +877,7 @@ func (x *PutPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPlanResponse.ProtoReflect.Descriptor instead.
 func (*PutPlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{9}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PutPlanResponse) GetPlan() *StoredPlan {
@@ -817,7 +900,7 @@ type ApprovePlanRequest struct {
 
 func (x *ApprovePlanRequest) Reset() {
 	*x = ApprovePlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +912,7 @@ func (x *ApprovePlanRequest) String() string {
 func (*ApprovePlanRequest) ProtoMessage() {}
 
 func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +925,7 @@ func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{10}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ApprovePlanRequest) GetHash() string {
@@ -870,7 +953,7 @@ type ApprovePlanResponse struct {
 
 func (x *ApprovePlanResponse) Reset() {
 	*x = ApprovePlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +965,7 @@ func (x *ApprovePlanResponse) String() string {
 func (*ApprovePlanResponse) ProtoMessage() {}
 
 func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +978,7 @@ func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{11}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApprovePlanResponse) GetPlan() *StoredPlan {
@@ -927,7 +1010,7 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\n" +
 	"\x18\xf4\x03R\x06reason\x12Y\n" +
 	"\x0eaccepted_tiers\x18\v \x03(\x0e2\x1f.a3os.registry.v1.IsolationTierB\x11\xbaH\x0e\x92\x01\v\x10\x04\"\a\x82\x01\x04\x10\x01 \x00R\racceptedTiers\x129\n" +
-	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\"\xf5\a\n" +
+	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\"\xb7\b\n" +
 	"\fTenantChange\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
 	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12+\n" +
@@ -949,10 +1032,18 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\x05steps\x18\v \x03(\tB&\xbaH#\x92\x01 \b\x01\x10@\"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x05steps\x12'\n" +
 	"\x05notes\x18\f \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10@\"\ar\x05\x10\x01\x18\xf4\x03R\x05notes\x12T\n" +
 	"\x0fafter_operation\x18\x0e \x01(\tB+\xbaH(\xd8\x01\x01r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x0eafterOperation\x12\x89\x01\n" +
-	"\x06labels\x18\r \x03(\v2*.a3os.registry.v1.TenantChange.LabelsEntryBE\xbaHB\x9a\x01?\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$*\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x06labels\x1a9\n" +
+	"\x06labels\x18\r \x03(\v2*.a3os.registry.v1.TenantChange.LabelsEntryBE\xbaHB\x9a\x01?\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$*\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x06labels\x12@\n" +
+	"\fstack_change\x18\x0f \x01(\v2\x1d.a3os.registry.v1.StackChangeR\vstackChange\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"u\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb2\x01\n" +
+	"\vStackChange\x12 \n" +
+	"\x05stack\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x05stack\x12'\n" +
+	"\n" +
+	"change_set\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\fR\tchangeSet\x12,\n" +
+	"\achanges\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\achanges\x12*\n" +
+	"\x06denied\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\x06denied\"u\n" +
 	"\bApproval\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12;\n" +
@@ -1011,59 +1102,61 @@ func file_a3os_registry_v1_plan_proto_rawDescGZIP() []byte {
 	return file_a3os_registry_v1_plan_proto_rawDescData
 }
 
-var file_a3os_registry_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_a3os_registry_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_a3os_registry_v1_plan_proto_goTypes = []any{
 	(*Plan)(nil),                  // 0: a3os.registry.v1.Plan
 	(*TenantChange)(nil),          // 1: a3os.registry.v1.TenantChange
-	(*Approval)(nil),              // 2: a3os.registry.v1.Approval
-	(*StoredPlan)(nil),            // 3: a3os.registry.v1.StoredPlan
-	(*ListPlansRequest)(nil),      // 4: a3os.registry.v1.ListPlansRequest
-	(*ListPlansResponse)(nil),     // 5: a3os.registry.v1.ListPlansResponse
-	(*GetPlanRequest)(nil),        // 6: a3os.registry.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),       // 7: a3os.registry.v1.GetPlanResponse
-	(*PutPlanRequest)(nil),        // 8: a3os.registry.v1.PutPlanRequest
-	(*PutPlanResponse)(nil),       // 9: a3os.registry.v1.PutPlanResponse
-	(*ApprovePlanRequest)(nil),    // 10: a3os.registry.v1.ApprovePlanRequest
-	(*ApprovePlanResponse)(nil),   // 11: a3os.registry.v1.ApprovePlanResponse
-	nil,                           // 12: a3os.registry.v1.TenantChange.LabelsEntry
-	(OperationKind)(0),            // 13: a3os.registry.v1.OperationKind
-	(IsolationTier)(0),            // 14: a3os.registry.v1.IsolationTier
-	(*RolloutPolicy)(nil),         // 15: a3os.registry.v1.RolloutPolicy
-	(TenantState)(0),              // 16: a3os.registry.v1.TenantState
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*StackChange)(nil),           // 2: a3os.registry.v1.StackChange
+	(*Approval)(nil),              // 3: a3os.registry.v1.Approval
+	(*StoredPlan)(nil),            // 4: a3os.registry.v1.StoredPlan
+	(*ListPlansRequest)(nil),      // 5: a3os.registry.v1.ListPlansRequest
+	(*ListPlansResponse)(nil),     // 6: a3os.registry.v1.ListPlansResponse
+	(*GetPlanRequest)(nil),        // 7: a3os.registry.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 8: a3os.registry.v1.GetPlanResponse
+	(*PutPlanRequest)(nil),        // 9: a3os.registry.v1.PutPlanRequest
+	(*PutPlanResponse)(nil),       // 10: a3os.registry.v1.PutPlanResponse
+	(*ApprovePlanRequest)(nil),    // 11: a3os.registry.v1.ApprovePlanRequest
+	(*ApprovePlanResponse)(nil),   // 12: a3os.registry.v1.ApprovePlanResponse
+	nil,                           // 13: a3os.registry.v1.TenantChange.LabelsEntry
+	(OperationKind)(0),            // 14: a3os.registry.v1.OperationKind
+	(IsolationTier)(0),            // 15: a3os.registry.v1.IsolationTier
+	(*RolloutPolicy)(nil),         // 16: a3os.registry.v1.RolloutPolicy
+	(TenantState)(0),              // 17: a3os.registry.v1.TenantState
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
-	13, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
+	14, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
 	1,  // 1: a3os.registry.v1.Plan.tenants:type_name -> a3os.registry.v1.TenantChange
-	14, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
-	15, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
-	14, // 4: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	16, // 5: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
-	16, // 6: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
-	12, // 7: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
-	17, // 8: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
-	17, // 9: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
-	17, // 10: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 11: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
-	3,  // 12: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
-	3,  // 13: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	0,  // 14: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
-	0,  // 15: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
-	3,  // 16: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	3,  // 17: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	4,  // 18: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
-	6,  // 19: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
-	8,  // 20: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
-	10, // 21: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
-	5,  // 22: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
-	7,  // 23: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
-	9,  // 24: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
-	11, // 25: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	15, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
+	16, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
+	15, // 4: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	17, // 5: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
+	17, // 6: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
+	13, // 7: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
+	2,  // 8: a3os.registry.v1.TenantChange.stack_change:type_name -> a3os.registry.v1.StackChange
+	18, // 9: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
+	18, // 10: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
+	18, // 11: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 12: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
+	4,  // 13: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
+	4,  // 14: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	0,  // 15: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
+	0,  // 16: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
+	4,  // 17: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	4,  // 18: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	5,  // 19: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
+	7,  // 20: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
+	9,  // 21: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
+	11, // 22: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
+	6,  // 23: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
+	8,  // 24: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
+	10, // 25: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
+	12, // 26: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
+	23, // [23:27] is the sub-list for method output_type
+	19, // [19:23] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_plan_proto_init() }
@@ -1080,7 +1173,7 @@ func file_a3os_registry_v1_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_plan_proto_rawDesc), len(file_a3os_registry_v1_plan_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -47,6 +47,9 @@ type Change struct {
 func (c Change) String() string {
 	text := strings.ToLower(c.Action) + " " + c.ID + " (" + c.Type + ")"
 	switch {
+	case c.Replaces && c.Type == "AWS::ECS::TaskDefinition":
+		// ECS keeps each revision: none goes.
+		return "adds a revision of " + c.ID + " (" + c.Type + ")"
 	case c.Replaces:
 		return "REPLACES " + text
 	case c.Action == string(types.ChangeActionRemove):
@@ -207,7 +210,7 @@ func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 	if _, err := d.client.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{StackName: &p.Stack, EnableTerminationProtection: aws.Bool(true)}); err != nil {
 		return fmt.Errorf("protect stack %s: %w", p.Stack, err)
 	}
-	return nil
+	return d.protect(ctx, p.Stack)
 }
 
 // begun says that this very change set is carried out: a call whose answer was lost is made again, and is then refused.

@@ -1,0 +1,71 @@
+package changeset
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+)
+
+// kept are the types of resources that a stack's policy keeps from being replaced and deleted by an update: what is in them is nowhere else.
+var kept = []string{"AWS::KMS::Key", "AWS::RDS::DBInstance", "AWS::S3::Bucket"}
+
+// statement is one of a stack's policy.
+// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/protect-stack-resources.html
+type statement struct {
+	Effect, Principal, Resource string
+	Action                      any
+	Condition                   map[string]map[string][]string `json:",omitempty"`
+}
+
+// policy is what each stack has: everything may be updated, and what is kept neither replaced nor deleted.
+func policy() ([]byte, error) {
+	return json.Marshal(map[string][]statement{"Statement": {
+		{Effect: "Allow", Action: "Update:*", Principal: "*", Resource: "*"},
+		{Effect: "Deny", Action: []string{"Update:Replace", "Update:Delete"}, Principal: "*", Resource: "*", Condition: map[string]map[string][]string{"StringEquals": {"ResourceType": kept}}},
+	}})
+}
+
+// protect puts a stack's policy on it, or back.
+func (d *Driver) protect(ctx context.Context, stack string) error {
+	text, err := policy()
+	if err != nil {
+		return err
+	}
+	if _, err := d.client.SetStackPolicy(ctx, &cloudformation.SetStackPolicyInput{StackName: &stack, StackPolicyBody: aws.String(string(text))}); err != nil {
+		return fmt.Errorf("put its policy on stack %s: %w", stack, err)
+	}
+	return nil
+}
+
+// Lifted says whether somebody had a stack's policy deny nothing, so that a change which the plan calls denied may be made once.
+func (d *Driver) Lifted(ctx context.Context, stack string) (bool, error) {
+	out, err := d.client.GetStackPolicy(ctx, &cloudformation.GetStackPolicyInput{StackName: &stack})
+	if err != nil {
+		return false, fmt.Errorf("read the policy of stack %s: %w", stack, err)
+	}
+	text := aws.ToString(out.StackPolicyBody)
+	if strings.TrimSpace(text) == "" {
+		return false, nil // it was never put on: nobody lifted it
+	}
+	var is struct{ Statement []statement }
+	if err := json.Unmarshal([]byte(text), &is); err != nil {
+		return false, fmt.Errorf("read the policy of stack %s: %w", stack, err)
+	}
+	return !slices.ContainsFunc(is.Statement, func(s statement) bool { return s.Effect == "Deny" }), nil
+}
+
+// Denied says of a change that the stack's policy denies it.
+func (c Change) Denied() bool {
+	return (c.Replaces || c.Action == string(types.ChangeActionRemove)) && slices.Contains(kept, c.Type)
+}
+
+// Loses says of a change that data goes with it: what the policy denies, and a secret or a queue that another takes the place of.
+func (c Change) Loses() bool {
+	return c.Denied() || c.Replaces && slices.Contains([]string{"AWS::SecretsManager::Secret", "AWS::SQS::Queue"}, c.Type)
+}

@@ -1,0 +1,128 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+var _ platform.Foreseer = (*Platform)(nil)
+
+// Foresee implements platform.Foreseer: CloudFormation plans the change, and keeps the plan as a change set. No image is pushed for it: its
+// digest says which it will be.
+func (p *Platform) Foresee(ctx context.Context, s platform.Set, r platform.Release, running bool) (*registryv1.StackChange, error) {
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if there, err := t.outputs(ctx, t.stackName()); err != nil || there == nil {
+		return nil, err
+	}
+	in := t.stopped()
+	if running {
+		in = stack.Input{Release: r, Running: true}
+		if in.Image, err = p.imageOf(s.Blueprint, r); err != nil {
+			return nil, err
+		}
+	}
+	_, planned, err := t.planned(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	out := &registryv1.StackChange{Stack: planned.Stack, ChangeSet: planned.ID}
+	for _, c := range planned.Changes {
+		out.Changes = append(out.Changes, c.String())
+		if c.Denied() {
+			out.Denied = append(out.Denied, c.String())
+		}
+	}
+	return out, nil
+}
+
+// Stands implements platform.Foreseer.
+func (p *Platform) Stands(ctx context.Context, s platform.Set, c *registryv1.StackChange) error {
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return err
+	}
+	if c.GetStack() != t.stackName() {
+		return fault.New(fault.FailedPrecondition, "the plan changes stack %s, and that of tenant %s is %s", c.GetStack(), t.id, t.stackName())
+	}
+	if c.GetChangeSet() == "" {
+		return nil
+	}
+	d, err := changeset.Open(ctx, t.cfg, t.where, t.place.Templates())
+	if err != nil {
+		return err
+	}
+	_, err = d.Standing(ctx, c.GetStack(), c.GetChangeSet())
+	return err
+}
+
+// changeAsPlanned carries out the change set that the plan names, and no other. One that was begun, and whose end nobody saw, is waited for.
+func (t *tenant) changeAsPlanned(ctx context.Context, in stack.Input) (changed bool, err error) {
+	c := t.set.Planned
+	if c.GetStack() != t.stackName() {
+		return false, fault.New(fault.FailedPrecondition, "the plan changes stack %s, and that of tenant %s is %s: nothing was changed", c.GetStack(), t.id, t.stackName())
+	}
+	if c.GetChangeSet() != "" {
+		d, err := changeset.Open(ctx, t.cfg, t.where, t.place.Templates())
+		if err != nil {
+			return false, err
+		}
+		_, err = d.Standing(ctx, c.GetStack(), c.GetChangeSet())
+		if err == nil {
+			if err := t.lifted(ctx, d); err != nil {
+				return false, err
+			}
+			return true, d.Execute(ctx, &changeset.Plan{ID: c.GetChangeSet(), Stack: c.GetStack()})
+		}
+		if !errors.Is(err, changeset.ErrGone) {
+			return false, err
+		}
+		if same, other := t.isAs(ctx, in); other != nil || same {
+			return false, other
+		}
+		return false, err
+	}
+	same, err := t.isAs(ctx, in)
+	if err == nil && !same {
+		err = fault.New(fault.FailedPrecondition, "by the plan stack %s stays as it is, and it isn't any more as it was then: nothing was changed, make the plan anew", c.GetStack())
+	}
+	return false, err
+}
+
+// lifted refuses what the stack's policy denies, until somebody has lifted that. CloudFormation does, too, and takes back then what it had
+// changed before.
+func (t *tenant) lifted(ctx context.Context, d *changeset.Driver) error {
+	c := t.set.Planned
+	if len(c.GetDenied()) == 0 {
+		return nil
+	}
+	lifted, err := d.Lifted(ctx, c.GetStack())
+	if err == nil && !lifted {
+		err = fault.New(fault.FailedPrecondition, "the change set %s would lose data (%s), and the policy of stack %s denies it: nothing was changed; the plan says how to lift the policy, if that is meant",
+			c.GetChangeSet(), strings.Join(c.GetDenied(), ", "), c.GetStack())
+	}
+	return err
+}
+
+// isAs says whether the stack is already as it is to be.
+func (t *tenant) isAs(ctx context.Context, in stack.Input) (bool, error) {
+	d, p, err := t.planned(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	if err := d.Discard(ctx, p); err != nil {
+		return false, fmt.Errorf("look whether stack %s is as it is to be: %w", t.stackName(), err)
+	}
+	return p.ID == "", nil
+}
