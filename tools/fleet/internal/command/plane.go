@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -85,9 +86,23 @@ func (a *app) planeUp(c *cobra.Command, _ []string) error {
 		return err
 	}
 	if len(results) == 0 {
-		return a.addresses(p, "up")
+		return errors.Join(a.addresses(p, "up"), a.invite(p))
 	}
 	return a.summary(c.Context(), p, results)
+}
+
+// invite tells how the admins of new tenants get in.
+func (a *app) invite(p *plane.Plane) error {
+	for _, slug := range p.Newcomers() {
+		admin, err := p.Invitation(slug)
+		if err != nil {
+			return err
+		}
+		if admin.Code != "" {
+			a.handOver("The first admin of "+slug, slug, p, admin)
+		}
+	}
+	return nil
 }
 
 func (a *app) planeDown(c *cobra.Command, remove bool) error {

@@ -46,6 +46,8 @@ type Plane struct {
 	blueprint  *blueprint.Blueprint
 	own        platform.Set
 	locker
+	// newcomers are Newcomers'.
+	newcomers []string
 	// release is what sets are to run, controls what the plane's own services do: what was built here.
 	release, controls platform.Release
 }

@@ -81,8 +81,24 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 			changed = changed || did
 		}
 	}
-	return changed, nil
+	return changed, p.greet()
 }
+
+// greet notes the tenants of the settings that fleet doesn't fill itself and whose admins were not told yet how they get in.
+func (p *Plane) greet() error {
+	if p.hasSample() {
+		return nil
+	}
+	for _, slug := range p.Settings.Tenants {
+		if t, ok := p.state.Tenant(slug); ok && !t.Welcomed {
+			t.Welcomed, p.newcomers = true, append(p.newcomers, slug)
+		}
+	}
+	return p.state.Save()
+}
+
+// Newcomers are the tenants that came with Up and whose first admins are to be handed what [Plane.Invitation] says.
+func (p *Plane) Newcomers() []string { return p.newcomers }
 
 // replaceOutdated stops a plane that an earlier release, or another user, keeps running: its processes are kept otherwise than they
 // are to be.

@@ -66,8 +66,6 @@ type AWS struct {
 	Region string
 	// PlaneAddress is the address of this machine by which tenants' tasks reach the plane's services.
 	PlaneAddress string
-	// StoreRoot says that the hosts of tasks have this machine's directories, as an emulator's have: stores then lie on this machine.
-	StoreRoot bool
 }
 
 // The values where a variable is not set.
@@ -160,7 +158,7 @@ func Load(environ []string, root string) (Settings, error) {
 	if !slices.Contains([]string{"", "local", "docker", "aws"}, s.Platform) {
 		fault("A3_PLATFORM is %q: it is local, docker or aws", s.Platform)
 	}
-	s.aws(take("A3_AWS_REGION", ""), take("A3_AWS_PLANE_ADDRESS", "127.0.0.1"), take("A3_AWS_STORES", "aws"), fault)
+	s.aws(take("A3_AWS_REGION", ""), take("A3_AWS_PLANE_ADDRESS", "127.0.0.1"), fault)
 	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS", defaultNets), fault)
 	const smallest = 24
 	if len(nets) == 1 && nets[0].Bits() <= smallest {
@@ -178,16 +176,13 @@ func Load(environ []string, root string) (Settings, error) {
 }
 
 // aws reads where platform aws works.
-func (s *Settings) aws(region, address, stores string, fault func(string, ...any)) {
-	s.AWS = AWS{Region: region, PlaneAddress: address, StoreRoot: stores == "machine"}
+func (s *Settings) aws(region, address string, fault func(string, ...any)) {
+	s.AWS = AWS{Region: region, PlaneAddress: address}
 	if s.Platform == "aws" && region == "" {
 		fault("A3_AWS_REGION is empty: name the Region that the plane's tenants are in, as eu-central-1")
 	}
 	if net.ParseIP(address) == nil {
 		fault("A3_AWS_PLANE_ADDRESS is %q: it is the IP address of this machine by which tasks reach the plane's services", address)
-	}
-	if !slices.Contains([]string{"aws", "machine"}, stores) {
-		fault("A3_AWS_STORES is %q: it is aws, or machine where the hosts of tasks are this machine, as an emulator's are", stores)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/deploy/blueprint"
-	"a3os.app/libs/queue/sqs"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/session"
@@ -137,33 +136,6 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 		}
 	}
 	return p.Machine.Database(ctx, s)
-}
-
-// Mark implements platform.Platform: on the database as local puts it, and on the set's queue at AWS.
-func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Mark(ctx, s)
-	}
-	if err := p.useServer(ctx, s); err != nil {
-		return false, err
-	}
-	if changed, err = p.Machine.Mark(ctx, s); err != nil {
-		return changed, err
-	}
-	t, err := p.of(ctx, s)
-	if err != nil {
-		return changed, err
-	}
-	told, err := t.outputs(ctx, t.stackName())
-	if err != nil {
-		return changed, err
-	}
-	signer, err := p.Machine.Signer()
-	if err != nil {
-		return changed, err
-	}
-	did, err := sqs.Mark(ctx, t.cfg, told[stack.QueueOutput], signer, s.Tenant)
-	return changed || did, err
 }
 
 // Placed implements platform.Platform.

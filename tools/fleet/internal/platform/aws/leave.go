@@ -44,14 +44,6 @@ func (t *tenant) revoke(ctx context.Context) error {
 	return nil
 }
 
-// Export implements platform.Farewell.
-func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
-	if err := p.useServer(ctx, s); err != nil {
-		return false, err
-	}
-	return p.Machine.Export(ctx, s, dir)
-}
-
 // Shred implements platform.Farewell: the set's key is disabled at once and deleted after as long as KMS has one wait at most; with it goes what
 // was encrypted under it, wherever a copy is.
 func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err error) {
@@ -106,6 +98,7 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 		func() (bool, error) { return p.dropDatabase(ctx, s) },
 		func() (bool, error) { return t.deleteStack(ctx) },
 		func() (bool, error) { return t.deleteBuckets(ctx) },
+		func() (bool, error) { return t.deleteStoreSecrets(ctx) },
 		func() (bool, error) { return p.Machine.Clear(s) },
 	} {
 		did, err := step()
@@ -266,8 +259,11 @@ func (t *tenant) leftServices(ctx context.Context) (out []string, err error) {
 
 func (t *tenant) leftRoles(ctx context.Context) (out []string, err error) {
 	client := iam.NewFromConfig(t.cfg)
+	names := []string{t.place.CustodianName(t.id)}
 	for _, c := range t.set.Blueprint.Components {
-		name := t.place.TaskRole(t.id, c.Name)
+		names = append(names, t.place.TaskRole(t.id, c.Name))
+	}
+	for _, name := range names {
 		_, err := client.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
 		switch {
 		case err == nil:
@@ -330,7 +326,11 @@ func (t *tenant) leftSecrets(ctx context.Context) (out []string, err error) {
 	for _, c := range t.set.Blueprint.Components {
 		names = append(names, t.place.ComponentSecret(t.id, c.Name))
 	}
-	for _, name := range names {
+	kept, err := t.storeSecrets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range append(names, kept...) {
 		there, err := t.hasSecret(ctx, name)
 		if err != nil {
 			return nil, err

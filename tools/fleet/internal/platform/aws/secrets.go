@@ -3,9 +3,7 @@ package aws
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,21 +77,6 @@ func (t *tenant) fileOf(component, key string) string {
 		}
 	}
 	return filepath.Join(files.Certificate(component), "workload.pem")
-}
-
-// handOverStores gives an emulator's tasks the stores that lie on this machine; see stack.Input.StoreRoot.
-func (t *tenant) handOverStores() error {
-	if !t.Settings.AWS.StoreRoot {
-		return nil
-	}
-	const nobody = 65534
-	var errs []error
-	for name := range t.set.Blueprint.Stores {
-		errs = append(errs, filepath.WalkDir(t.Machine.Files(t.set).Store(name), func(path string, _ fs.DirEntry, err error) error {
-			return errors.Join(err, os.Lchown(path, nobody, nobody)) //nolint:gosec // it is root's directory, and a link is not followed
-		}))
-	}
-	return errors.Join(errs...)
 }
 
 // hasSecret says whether a secret is there; one that waits for its deletion is not.

@@ -25,9 +25,6 @@ func (t *tenant) input(in stack.Input) (stack.Input, error) {
 		}
 		in.Plane[c.Name] = at
 	}
-	if t.Settings.AWS.StoreRoot {
-		in.StoreRoot = t.Machine.Files(t.set).Store("")
-	}
 	return in, nil
 }
 
@@ -145,9 +142,6 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	}
 	t, err := p.of(ctx, s)
 	if err != nil {
-		return false, err
-	}
-	if err := t.handOverStores(); err != nil {
 		return false, err
 	}
 	if changed, err = t.give(ctx); err != nil {

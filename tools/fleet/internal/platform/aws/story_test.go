@@ -39,7 +39,7 @@ func newPlane(t *testing.T, server *ministacktest.Server, tenants string) *plane
 	p := &plane{t: t, bin: os.Getenv("A3_BIN"), home: filepath.Join(t.TempDir(), "home")}
 	if p.bin == "" {
 		p.bin = filepath.Join(t.TempDir(), "bin")
-		build := exec.CommandContext(t.Context(), "go", "build", "-o", p.bin+string(filepath.Separator), "a3os.app/services/accessos", "a3os.app/tools/fleet")
+		build := exec.CommandContext(t.Context(), "go", "build", "-o", p.bin+string(filepath.Separator), "a3os.app/services/accessos", "a3os.app/tools/fleet", "a3os.app/tools/a3")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -51,7 +51,7 @@ func newPlane(t *testing.T, server *ministacktest.Server, tenants string) *plane
 		t.Fatal(err)
 	}
 	p.environ = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "A3_") || strings.HasPrefix(kv, "AWS_") })
-	p.environ = append(p.environ, "A3_HOME="+p.home, "A3_PLATFORM=aws", "A3_AWS_REGION="+ministacktest.Region, "A3_AWS_PLANE_ADDRESS="+hubAddress, "A3_AWS_STORES=machine",
+	p.environ = append(p.environ, "A3_HOME="+p.home, "A3_PLATFORM=aws", "A3_AWS_REGION="+ministacktest.Region, "A3_AWS_PLANE_ADDRESS="+hubAddress,
 		"A3_DOMAIN="+awstest.Place.Domain, "A3_PORT=443", "A3_TENANTS="+tenants, "A3_UNIX_TENANTS=none",
 		"AWS_ENDPOINT_URL="+server.URL, "AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent",
 		"AWS_ACCESS_KEY_ID="+keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+keys.SecretAccessKey, "AWS_SESSION_TOKEN="+keys.SessionToken)
@@ -89,13 +89,14 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	}
 	server := account(t)
 	p := newPlane(t, server, "acme,globex")
-	p.fleet("plane", "up")
+	said := p.fleet("plane", "up")
 	ids := map[string]string{}
 	for _, slug := range []string{"acme", "globex"} {
 		if got := p.answers(slug); got != http.StatusOK {
 			t.Errorf("%s answers %d", slug, got)
 		}
 		ids[slug] = p.tenant(slug).GetTenant().GetId()
+		p.explains(server, slug, said)
 	}
 	p.fleet("tenant", "label", "acme", "ring=canary")
 	p.fleet("tenant", "label", "globex", "ring=general")

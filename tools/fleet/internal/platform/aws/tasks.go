@@ -185,9 +185,6 @@ func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Relea
 	if err != nil {
 		return false, err
 	}
-	if err := errors.Join(t.handOverStores()); err != nil {
-		return false, err
-	}
 	if _, err := t.give(ctx); err != nil {
 		return false, err
 	}

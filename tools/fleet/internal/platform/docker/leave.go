@@ -16,6 +16,9 @@ import (
 // Installed implements local.Places.
 func (p *Platform) Installed() pgserver.Binaries { return p.Binaries }
 
+// KeepsStores implements local.Places: stores lie on this machine.
+func (p *Platform) KeepsStores(platform.Set) bool { return false }
+
 // Export implements platform.Farewell: what local exports, from the set's server.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
 	return p.Machine.Export(ctx, s, dir)

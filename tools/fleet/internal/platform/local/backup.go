@@ -134,7 +134,7 @@ func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Wri
 }
 
 func (p *Platform) packStores(ctx context.Context, s platform.Set, t *backup.Tree) error {
-	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
+	for _, name := range slices.Sorted(maps.Keys(p.storesHere(s))) {
 		err := t.Dir(ctx, name, p.store(s, name), func(rel string) bool { return rel == "tmp" })
 		if err != nil {
 			return err

@@ -44,8 +44,9 @@ func (p *Platform) KeysAndStores(s platform.Set) (changed bool, err error) {
 		}
 		changed = changed || did
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
-		did, err := p.makeStore(s, name, s.Blueprint.Stores[name])
+	stores := p.storesHere(s)
+	for _, name := range slices.Sorted(maps.Keys(stores)) {
+		did, err := p.makeStore(s, name, stores[name])
 		if err != nil {
 			return changed, fmt.Errorf("make store %s: %w", name, err)
 		}
@@ -67,11 +68,11 @@ func (p *Platform) makeStore(s platform.Set, name string, store blueprint.Store)
 	if store.Kind == blueprint.StoreBlob {
 		return blob.CreateLocal(dir, signer, s.Tenant)
 	}
-	public, err := os.ReadFile(p.publicFile(s, store.Key))
+	public, err := p.StoreKey(s, store)
 	if err != nil {
-		return false, fmt.Errorf("read the public half of key %s: %w", store.Key, err)
+		return false, err
 	}
-	return secret.CreateLocal(dir, signer, s.Tenant, strings.TrimSpace(string(public)))
+	return secret.CreateLocal(dir, signer, s.Tenant, public)
 }
 
 func (p *Platform) store(s platform.Set, name string) string { return p.dir(s, "stores", name) }

@@ -18,6 +18,11 @@ import (
 
 // Export implements platform.Farewell: the database as SQL, and every object.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
+	return p.ExportWith(ctx, s, dir, func(name, to string) error { return os.CopyFS(to, os.DirFS(p.store(s, name))) })
+}
+
+// ExportWith exports a set whose stores objects exports each to a directory that isn't there.
+func (p *Platform) ExportWith(ctx context.Context, s platform.Set, dir string, objects func(name, to string) error) (changed bool, err error) {
 	done := filepath.Join(dir, "complete")
 	if _, err := os.Stat(done); err == nil {
 		return false, nil
@@ -38,7 +43,7 @@ func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (chan
 		if err := os.RemoveAll(to); err != nil {
 			return false, err
 		}
-		if err := os.CopyFS(to, os.DirFS(p.store(s, name))); err != nil {
+		if err := objects(name, to); err != nil {
 			return false, fmt.Errorf("export store %s: %w", name, err)
 		}
 	}

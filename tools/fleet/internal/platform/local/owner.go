@@ -219,7 +219,11 @@ func (p *Platform) ownData(ctx context.Context, s platform.Set, c blueprint.Comp
 		return err
 	}
 	errs := []error{giveTree(p.stateDir(s, c.Name), user, 0o700, 0o600)}
+	here := p.storesHere(s)
 	for _, store := range c.Needs.Stores {
+		if _, is := here[store]; !is {
+			continue
+		}
 		group, err := p.account(ctx, storeGroup(s, store))
 		if err != nil {
 			return err

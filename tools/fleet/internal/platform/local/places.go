@@ -3,6 +3,8 @@ package local
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -39,6 +41,8 @@ type Places interface {
 	OneOff(ctx context.Context, s platform.Set, r platform.Release, program blueprint.OneOff, facts blueprint.Facts) (said string, err error)
 	// Zone is the zone of names that sets have their addresses in; empty where they are at IP addresses.
 	Zone() string
+	// KeepsStores says that the set's stores lie elsewhere than on this machine, where the platform makes, marks and exports them.
+	KeepsStores(s platform.Set) bool
 	// Installed are the PostgreSQL programs that the servers are made of.
 	Installed() pgserver.Binaries
 }
@@ -60,6 +64,14 @@ func (p *Platform) databases(s platform.Set) (Databases, error) {
 		return p.ownServer(s)
 	}
 	return p.Postgres, nil
+}
+
+// storesHere are the set's stores that lie on this machine.
+func (p *Platform) storesHere(s platform.Set) map[string]blueprint.Store {
+	if p.Places != nil && p.Places.KeepsStores(s) {
+		return nil
+	}
+	return s.Blueprint.Stores
 }
 
 // connect connects to a database of a set's server, as the superuser.
@@ -161,6 +173,15 @@ func GiveTree(root string, user *supervise.User) error { return giveTree(root, u
 
 // Signer signs the marks of sets.
 func (p *Platform) Signer() (*binding.Signer, error) { return p.signer() }
+
+// StoreKey is the public half of the key that a store of secrets is sealed to.
+func (p *Platform) StoreKey(s platform.Set, store blueprint.Store) (string, error) {
+	text, err := os.ReadFile(p.publicFile(s, store.Key))
+	if err != nil {
+		return "", fmt.Errorf("read the public half of key %s: %w", store.Key, err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
 
 // MarkKeys are what services verify marks with.
 func (p *Platform) MarkKeys() (string, error) { return p.markKeys() }

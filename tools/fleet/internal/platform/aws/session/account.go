@@ -18,12 +18,28 @@ func InAccount(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 	if place.Hub == "" {
 		return cfg, fmt.Errorf("tenant %s is in the plane's account %s, where nobody else's role is taken", tenant, place.Account)
 	}
-	out := cfg.Copy()
-	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
-		o.ExternalID, o.RoleSessionName = aws.String(place.ExternalID(tenant)), tenant
-	}))
-	if _, err := out.Credentials.Retrieve(ctx); err != nil {
+	out, err := become(ctx, cfg, place.Provisioner(), place.ExternalID(tenant), tenant)
+	if err != nil {
 		return cfg, fmt.Errorf("become the provisioner of account %s, which is tenant %s's own: %w: see that fleet aws render --first was deployed there for this tenant", place.Account, tenant, err)
 	}
 	return out, nil
+}
+
+// AsCustodian is the custodian of a tenant's stores, whom the provisioner, whose credentials cfg has, becomes to mark and export them.
+func AsCustodian(ctx context.Context, cfg aws.Config, place stack.Place, tenant string) (aws.Config, error) {
+	out, err := become(ctx, cfg, place.Custodian(tenant), place.ExternalID(tenant), tenant)
+	if err != nil {
+		return cfg, fmt.Errorf("become the custodian of the stores of %s: %w: see that its stack has this role, and the plane's stack lets the provisioner take it", tenant, err)
+	}
+	return out, nil
+}
+
+// become takes a role by its external id.
+func become(ctx context.Context, cfg aws.Config, role, external, name string) (aws.Config, error) {
+	out := cfg.Copy()
+	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, func(o *stscreds.AssumeRoleOptions) {
+		o.ExternalID, o.RoleSessionName = &external, name
+	}))
+	_, err := out.Credentials.Retrieve(ctx)
+	return out, err
 }

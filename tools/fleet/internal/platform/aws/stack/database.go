@@ -14,6 +14,8 @@ const (
 	// migration is what of a set migrates its database, beside its components.
 	migration = "migrate"
 	custodyID = "Custody"
+	// custodySecret is its name below the set's path.
+	custodySecret = "custody"
 )
 
 // Size of a database server, and how long its backups are kept. Its version changes with a plan, never by itself.
@@ -32,7 +34,7 @@ func (s *set) migrates() bool {
 // database is a server of the set's own, where it has one; without one it is a database of the plane's shared server, which fleet makes
 // with its roles, for CloudFormation can't.
 func (s *set) database() {
-	s.secret(custodyID, s.path()+"custody", "Keys of "+s.name()+" that no component holds")
+	s.secret(custodyID, s.path()+custodySecret, "Keys of "+s.name()+" that no component holds")
 	if s.blueprint.Database == nil || !s.dedicated {
 		return
 	}

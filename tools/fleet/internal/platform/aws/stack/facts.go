@@ -108,16 +108,15 @@ func (s *set) migrationFacts() (blueprint.Facts, map[string]string) {
 
 // storeURL is where a driver finds a store, and the key that it writes under.
 func (s *set) storeURL(store string) string {
-	if s.storeRoot != "" {
-		return path.Join(storesDir, store)
-	}
-	if s.blueprint.Stores[store].Kind == blueprint.StoreBlob {
-		return "s3://" + s.bucket(store) + "/" + s.name() + keyQuery
-	}
-	return "secretsmanager://" + s.path() + "store/" + store + keyQuery
+	return s.storeAt(store, "${"+keyID+".Arn}")
 }
 
-const keyQuery = "?key=${" + keyID + ".Arn}"
+func (s *set) storeAt(store, key string) string {
+	if s.blueprint.Stores[store].Kind == blueprint.StoreBlob {
+		return "s3://" + s.bucket(store) + "/" + s.name() + "?key=" + key
+	}
+	return "secretsmanager://" + s.path() + "store/" + store + "?key=" + key
+}
 
 // said is a parameter that a change set has to say, optional one that it may leave empty.
 func (s *set) said(id, description string) string { return s.parameter(id, description, nil) }

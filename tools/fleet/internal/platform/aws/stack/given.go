@@ -30,6 +30,12 @@ func (p Place) TaskRole(tenant, component string) string {
 	return roleName(p.of(tenant).taskRole(component))
 }
 
+// Custodian is the role that fleet becomes for what lies in a tenant's stores, CustodianName its name.
+func (p Place) Custodian(tenant string) string { return p.of(tenant).custodianARN() }
+
+// CustodianName is the last part of its ARN.
+func (p Place) CustodianName(tenant string) string { return roleName(p.Custodian(tenant)) }
+
 // ComponentSecret is the secret with what a component is given.
 func (p Place) ComponentSecret(tenant, component string) string {
 	return p.of(tenant).secretName(component)
@@ -43,6 +49,14 @@ func (p Place) LogGroup(tenant, component string) string { return p.of(tenant).l
 
 // Bucket is that of a store.
 func (p Place) Bucket(tenant, store string) string { return p.of(tenant).bucket(store) }
+
+// Store is where a store of a tenant is, as services are told, and the key that is written under there.
+func (p Place) Store(b *blueprint.Blueprint, tenant, store, key string) string {
+	return (&set{place: p, tenant: tenant, blueprint: b}).storeAt(store, key)
+}
+
+// StorePath is what the names of the secrets of a tenant's stores begin with.
+func (p Place) StorePath(tenant string) string { return p.of(tenant).path() + "store/" }
 
 // Queues are the tenant's queue and its dead letters.
 func (p Place) Queues(tenant string) []string {

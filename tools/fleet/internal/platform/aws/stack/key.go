@@ -27,7 +27,7 @@ func (s *set) key() {
 			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": ShredAfter}),
 		allow("WriteSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, p.Provisioner()).
 			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).
-			under("StringLike", when{"kms:EncryptionContext:SecretARN": p.arn("secretsmanager", "secret:"+s.path()+"*")}),
+			under("StringLike", when{"kms:EncryptionContext:SecretARN": []string{p.arn("secretsmanager", "secret:"+s.path()+"component/*"), s.secretARN(s.path() + custodySecret)}}),
 		s.logsKey(),
 	}
 	if s.dedicated {
@@ -82,7 +82,7 @@ func (s *set) allUses() []use {
 	if s.migrates() {
 		out = append(out, s.started(migration))
 	}
-	return out
+	return append(out, s.custody()...)
 }
 
 func (st statement) called(sid string) statement {

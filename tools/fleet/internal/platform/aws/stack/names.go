@@ -65,9 +65,9 @@ type set struct {
 	release   string
 	image     string
 	running   bool
-	// url, plane and storeRoot are Input's.
-	url, storeRoot string
-	plane          map[string]string
+	// url and plane are Input's.
+	url   string
+	plane map[string]string
 	*Template
 }
 

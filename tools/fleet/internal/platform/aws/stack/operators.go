@@ -117,11 +117,18 @@ func (s *set) provisioner() []statement {
 		allow("Keys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:GetKeyRotationStatus", "kms:EnableKeyRotation", "kms:ListResourceTags", "kms:TagResource", "kms:UpdateKeyDescription",
 			"kms:DisableKey", "kms:EnableKey", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion", "kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant"}, []string{p.arn("kms", "key/*")}).
 			under("Null", when{"aws:ResourceTag/tenant": "false"}),
+		// What components are given. Of the secrets that a tenant keeps it deletes what is left, and reads none.
 		allow("Secrets", []string{"secretsmanager:CreateSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecret", "secretsmanager:DeleteSecret",
-			"secretsmanager:TagResource", "secretsmanager:GetResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DeleteResourcePolicy"}, []string{p.arn("secretsmanager", "secret:tenant/*")}),
+			"secretsmanager:TagResource", "secretsmanager:GetResourcePolicy", "secretsmanager:PutResourcePolicy", "secretsmanager:DeleteResourcePolicy"},
+			// Asked about one that is not there, AWS knows its name and no letters after it.
+			[]string{p.arn("secretsmanager", "secret:tenant/*/component/*"), p.arn("secretsmanager", "secret:tenant/*/"+custodySecret+"-??????"), p.arn("secretsmanager", "secret:tenant/*/"+custodySecret)}),
+		allow("DeleteSecretsOfStores", []string{"secretsmanager:DescribeSecret", "secretsmanager:DeleteSecret"}, []string{p.arn("secretsmanager", "secret:tenant/*/store/*")}),
+		allow("ListSecrets", []string{"secretsmanager:ListSecrets"}, []string{"*"}),
+		allow("BecomeCustodians", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{p.iam("role/" + string(blueprint.ScopeTenant) + "/*-" + custodianRole)}).
+			under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}),
 		// The first user of a server of the tenant's own, which RDS makes.
 		allow("ServersUsers", []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource", "secretsmanager:GetSecretValue"}, []string{p.arn("secretsmanager", "secret:rds!db-*")}),
-		allow("Buckets", []string{"s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:DeleteObject", "s3:GetObject", "s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutEncryptionConfiguration",
+		allow("Buckets", []string{"s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:DeleteObject", "s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutEncryptionConfiguration",
 			"s3:GetEncryptionConfiguration", "s3:PutBucketPublicAccessBlock", "s3:GetBucketPublicAccessBlock", "s3:PutBucketOwnershipControls", "s3:GetBucketOwnershipControls", "s3:PutLifecycleConfiguration",
 			"s3:GetLifecycleConfiguration", "s3:PutBucketTagging", "s3:GetBucketTagging"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*", "arn:aws:s3:::" + p.cluster() + "-tnt-*/*"}),
 		allow("Queues", []string{"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:SetQueueAttributes", "sqs:GetQueueUrl", "sqs:TagQueue", "sqs:ListQueueTags"}, []string{p.arn("sqs", "tnt_*")}),

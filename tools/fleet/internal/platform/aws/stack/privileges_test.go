@@ -51,6 +51,11 @@ func TestRolesMayWhatIsWrittenDownAndNoMore(t *testing.T) {
 		text      []byte
 	}{{set.Blueprint, texts["dedicated"]}, {set.Blueprint, texts["database"]}, {plane.Blueprint, texts["plane"]}} {
 		s, tasks := read(t, c.text), written.Tasks[c.blueprint.Name]
+		if c.blueprint.Scope == blueprint.ScopeTenant {
+			if got := actions(roleOf(t, s, "custodian")); !slices.Equal(got, slices.Sorted(slices.Values(written.Custodian))) {
+				t.Errorf("the custodian of stores may %q, written down is %q", got, written.Custodian)
+			}
+		}
 		if len(tasks) != len(c.blueprint.Components) {
 			t.Errorf("privileges of %d components of %s are written down, and it has %d", len(tasks), c.blueprint.Name, len(c.blueprint.Components))
 		}
@@ -137,6 +142,53 @@ func TestEveryPrivilegeWorksOnTheSetsOwn(t *testing.T) {
 	// Who writes a credential can't read it, and reads the mark of the store alone.
 	if on := may(roleOf(t, s, "integrations-task"), "secretsmanager:GetSecretValue"); len(on) != 1 || !strings.HasSuffix(on[0], "/store/secrets/MARK-AbCdEf") {
 		t.Errorf("integrations reads %q", on)
+	}
+}
+
+// Of what lies in a tenant's stores the custodian writes the marks alone, and reads marks and objects; the provisioner, who becomes it, reads
+// and writes none of it.
+func TestStoresAreMarkedAndExportedByTheirCustodianAlone(t *testing.T) {
+	tenant := id.NewTenant()
+	s, plane, bound := read(t, rendered(t, tenant)["dedicated"]), read(t, rendered(t, tenant)["plane"]), boundary(t)
+	targets, err := s.Targets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	custodian, provisioner := roleOf(t, s, "custodian"), roleOf(t, plane, "provisioner")
+	tried := 0
+	may := func(role stacktest.Role, bound []stacktest.Statement, target stacktest.Target, action, name string) bool {
+		for _, context := range contexts(s, targets, tenant.String()) {
+			tried++
+			is, err := s.May(role, bound, target, stacktest.Request{Action: action, Resource: name, Context: context})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if is {
+				return true
+			}
+		}
+		return false
+	}
+	for _, target := range targets {
+		for _, name := range target.Names {
+			mark := strings.HasSuffix(name, "/MARK") || strings.HasSuffix(name, "/MARK-AbCdEf")
+			inside := strings.Contains(name, "/store/") || target.Type == "AWS::S3::Bucket" && strings.Contains(name, "/"+tenant.String()+"/")
+			object := inside && target.Type == "AWS::S3::Bucket"
+			for action, want := range map[string]bool{
+				"s3:PutObject": object && mark, "s3:GetObject": object, "s3:DeleteObject": false,
+				"secretsmanager:PutSecretValue": mark && !object, "secretsmanager:GetSecretValue": mark && !object, "secretsmanager:DeleteSecret": false,
+			} {
+				if got := may(custodian, bound, target, action, name); got != want {
+					t.Errorf("the custodian may %s on %s: %t, want %t", action, name, got, want)
+				}
+				if inside && !strings.Contains(action, "Delete") && may(provisioner, provisioner.Statements, target, action, name) {
+					t.Errorf("the provisioner itself may %s on %s", action, name)
+				}
+			}
+		}
+	}
+	if tried < 100 {
+		t.Errorf("only %d calls were tried", tried)
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 // roleName is the last part of a role's ARN.
 func roleName(arn string) string { return arn[strings.LastIndex(arn, "/")+1:] }
 
-// role is one that tasks of the account take, below the set's path, bounded like all of tenants'.
-func (s *set) role(id, arn, description string, statements []statement) string {
+// role is one below the set's path, bounded like all of tenants'.
+func (s *set) role(id, arn, description string, trust statement, statements []statement) string {
 	r := &iam.Role{
 		RoleName: new(roleName(arn)), Path: new("/" + s.path()), Description: new(description), Tags: s.tags(),
-		AssumeRolePolicyDocument: document(s.trust()),
+		AssumeRolePolicyDocument: document(trust),
 	}
 	if s.tenant != "" {
 		r.Tags = append(r.Tags, tags.Tag{Key: "label", Value: s.label()})

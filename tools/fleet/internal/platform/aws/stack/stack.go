@@ -26,9 +26,6 @@ type Input struct {
 	URL string
 	// Plane is where components of the plane are, by name, host:port, where they don't stand in the plane's own stack.
 	Plane map[string]string
-	// StoreRoot is a directory of the hosts of tasks that holds the set's stores, which an emulator has and Fargate hasn't: until services are
-	// built with drivers for S3 and Secrets Manager. Empty for these.
-	StoreRoot string
 	// First has the plane's template hold only what comes first in an account: operators, key, and the bucket for templates.
 	First bool
 }
@@ -82,6 +79,7 @@ func tenant(in Input, name string) (*Template, error) {
 	s.tenant, s.slug = name, in.Set.Slug
 	s.Description = fmt.Sprintf("Set %s of tenant %s on plane %s", s.blueprint.Name, s.tenant, s.place.Plane)
 	s.key()
+	s.custodian()
 	s.stores()
 	s.messages()
 	s.network()
@@ -94,6 +92,6 @@ func tenant(in Input, name string) (*Template, error) {
 
 func newSet(in Input) *set {
 	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running,
-		url: in.URL, plane: in.Plane, storeRoot: in.StoreRoot,
+		url: in.URL, plane: in.Plane,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }

@@ -3,7 +3,6 @@ package stack
 import (
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,19 +40,13 @@ func (s *set) components() error {
 
 func (s *set) component(c blueprint.Component) (string, error) {
 	uses := s.uses(c)
-	role := s.role(logical(c.Name, "task-role"), s.taskRole(c.Name), "What "+c.Name+" of "+s.name()+" calls AWS as", s.used(uses, s.taskRole(c.Name)))
+	role := s.role(logical(c.Name, "task-role"), s.taskRole(c.Name), "What "+c.Name+" of "+s.name()+" calls AWS as", s.trust(), s.used(uses, s.taskRole(c.Name)))
 	facts, given := s.facts(c)
 	env, err := facts.Environ(s.blueprint.Env, c.Env)
 	if err != nil {
 		return "", err
 	}
 	t := task{name: c.Name, command: c.Command, env: env, given: given, resources: c.Resources, role: attribute(role, "Arn"), uses: uses}
-	for _, name := range c.Needs.Stores {
-		t.stores = append(t.stores, storeUse{name: name})
-	}
-	for _, name := range c.Needs.ReadsStores {
-		t.stores = append(t.stores, storeUse{name: name, reads: true})
-	}
 	if len(c.Ports) > 0 {
 		t.port = portOf(c, apiPort)
 	}
@@ -88,13 +81,6 @@ type task struct {
 	uses    []use
 	port    int
 	healthy []string
-	stores  []storeUse
-}
-
-// storeUse is a store that a component writes, or only reads.
-type storeUse struct {
-	name  string
-	reads bool
 }
 
 // TaskOutput is the output of a set's stack that names the task of a component.
@@ -111,13 +97,12 @@ const (
 	secretsDir     = "/run/a3"
 	certificateDir = secretsDir + "/certificate"
 	stateDir       = "/var/lib/a3"
-	storesDir      = "/stores"
 	placer         = "place-files"
 )
 
 // task has a definition and all that it names be there.
 func (s *set) task(t task) string {
-	start := s.role(logical(t.name, "start-role"), s.startRole(t.name), "What ECS starts "+t.name+" of "+s.name()+" with", s.starts(t.name, t.uses))
+	start := s.role(logical(t.name, "start-role"), s.startRole(t.name), "What ECS starts "+t.name+" of "+s.name()+" with", s.trust(), s.starts(t.name, t.uses))
 	log := s.add(logical(t.name, "log"), &logs.LogGroup{LogGroupName: new(s.logGroup(t.name)), KmsKeyId: new(attribute(keyID, "Arn")), RetentionInDays: new(logDays), Tags: s.tags()})
 	secret := s.secret(logical(t.name, "secret"), s.secretName(t.name), "What "+t.name+" of "+s.name()+" is given", s.startRole(t.name))
 	size := fargateSize(t.resources)
@@ -127,11 +112,6 @@ func (s *set) task(t task) string {
 		RuntimePlatform:  &ecs.TaskDefinition_RuntimePlatform{CpuArchitecture: new("X86_64"), OperatingSystemFamily: new("LINUX")},
 		ExecutionRoleArn: new(attribute(start, "Arn")), ContainerDefinitions: containers, Tags: s.tags(),
 		Volumes: []ecs.TaskDefinition_Volume{{Name: new("secrets")}, {Name: new("state")}},
-	}
-	for _, store := range t.stores {
-		if s.storeRoot != "" {
-			definition.Volumes = append(definition.Volumes, ecs.TaskDefinition_Volume{Name: new("store-" + store.name), Host: &ecs.TaskDefinition_HostVolumeProperties{SourcePath: new(path.Join(s.storeRoot, store.name))}})
-		}
 	}
 	if t.role != "" {
 		definition.TaskRoleArn = new(t.role)
@@ -171,11 +151,6 @@ func (s *set) container(t task, log string) ecs.TaskDefinition_ContainerDefiniti
 	// A component renews its certificate, beside what it was given.
 	c.MountPoints = []ecs.TaskDefinition_MountPoint{{SourceVolume: new("secrets"), ContainerPath: new(secretsDir), ReadOnly: new(t.role == "")},
 		{SourceVolume: new("state"), ContainerPath: new(stateDir), ReadOnly: new(false)}}
-	for _, store := range t.stores {
-		if s.storeRoot != "" {
-			c.MountPoints = append(c.MountPoints, ecs.TaskDefinition_MountPoint{SourceVolume: new("store-" + store.name), ContainerPath: new(path.Join(storesDir, store.name)), ReadOnly: new(store.reads)})
-		}
-	}
 	for _, variable := range t.env {
 		name, value, _ := strings.Cut(variable, "=")
 		c.Environment = append(c.Environment, ecs.TaskDefinition_KeyValuePair{Name: new(name), Value: new(fill(value))})

@@ -87,10 +87,14 @@ func (s *set) credentials(role, store string, writes bool) use {
 		service: "secretsmanager", context: when{"kms:EncryptionContext:SecretARN": arn}}
 	if writes {
 		u.actions, u.encrypts = []string{"secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "secretsmanager:TagResource"}, true
-		// A secret that was made under another key would be outside of what shredding this one destroys.
-		u.under = map[string]when{"StringEqualsIfExists": {"secretsmanager:KmsKeyArn": attribute(keyID, "Arn")}}
+		u.under = s.underItsKey()
 	}
 	return u
+}
+
+// underItsKey is of secrets under the set's key: one that was made under another would be outside of what shredding this one destroys.
+func (s *set) underItsKey() map[string]when {
+	return map[string]when{"StringEqualsIfExists": {"secretsmanager:KmsKeyArn": attribute(keyID, "Arn")}}
 }
 
 // storeMark is that who writes a store, and can't read what is in it, sees whose it is.

@@ -71,7 +71,7 @@ func (s *Stack) Targets() ([]Target, error) {
 			switch kind {
 			case "AWS::S3::Bucket":
 				owner := r.Tags["tenant"]
-				t.Names = append(t.Names, r.ARN+"/"+owner+"/exports/x", r.ARN+"/x")
+				t.Names = append(t.Names, r.ARN+"/"+owner+"/exports/x", r.ARN+"/"+owner+"/MARK", r.ARN+"/x")
 				policy = s.attached("AWS::S3::BucketPolicy", "Bucket", r.ID, "PolicyDocument")
 			case "AWS::SQS::Queue":
 				policy = s.attached("AWS::SQS::QueuePolicy", "Queues", r.ID, "PolicyDocument")
