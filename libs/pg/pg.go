@@ -24,7 +24,7 @@ import (
 
 // Config says how to reach a database.
 type Config struct {
-	// URL is a PostgreSQL connection string, with the role's password.
+	// URL is a PostgreSQL connection string, with the role's password; or one that begins with [TokenScheme].
 	URL string
 	// MaxConns bounds the pool; 0 means 4.
 	MaxConns int32
@@ -60,10 +60,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Owner == nil {
 		return nil, fmt.Errorf("%s: a database is opened as somebody's own: name its owner", cfg.Setting)
 	}
-	pc, err := pgxpool.ParseConfig(cfg.URL)
+	pc, err := parse(ctx, cfg)
 	if err != nil {
-		// The parser's error repeats the string, and with it the password.
-		return nil, fmt.Errorf("the database URL is not a PostgreSQL connection string: check %s", cfg.Setting)
+		return nil, err
 	}
 	pc.MaxConns = cfg.MaxConns
 	if pc.MaxConns == 0 {
