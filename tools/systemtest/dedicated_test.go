@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,6 +34,7 @@ func TestDedicatedTenantHasADatabaseServerToItself(t *testing.T) {
 	admin := shared.admitAdmin(t, slug)
 	shared.a3(t, admin, "workspace", "create", "elsewhere")
 	ownServerIsApart(t, x)
+	sameSchema(t, x, acme())
 	isolationHolds(t, "acme", slug)
 	if s := shared.fleet(t, "tenant", "create", slug, "--tier", "database"); s.code == 0 || !strings.Contains(s.err, "another isolation tier") {
 		t.Errorf("another tier for who is there: %s", s)
@@ -89,6 +92,34 @@ func TestDedicatedTenantHasADatabaseServerToItself(t *testing.T) {
 	}
 	if pid, there := shared.pids(t)[unit]; there {
 		t.Errorf("its server is still kept, as process %d", pid)
+	}
+}
+
+// sameSchema holds a database that was migrated, on a server of its own, against one that was copied from the release's template: there is
+// the same in both, and each belongs to, and is granted to, the tenant's own roles.
+func sameSchema(t *testing.T, migrated, copied *tenant) {
+	t.Helper()
+	binaries, err := pgserver.Find(t.Context(), pgserver.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(x *tenant, server string) string {
+		out, err := exec.CommandContext(t.Context(), filepath.Join(binaries.Dir, "pg_dump"), "--schema-only", "--dbname", shared.superuserURL(t, server, x.id)).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.ReplaceAll(string(out), x.id, "TENANT"), "\n")
+		// Each has a signature of its own, and a newer program puts a word of chance around what it writes.
+		lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "— ") || strings.Contains(l, "restrict ") })
+		slices.Sort(lines)
+		return strings.Join(lines, "\n")
+	}
+	want, got := of(migrated, "postgres-"+migrated.id), of(copied, "postgres")
+	if strings.Count(want, "CREATE TABLE") < 30 || strings.Count(want, "CREATE POLICY") < 20 {
+		t.Errorf("a dump has few tables or policies: it is not what it was:\n%s", want)
+	}
+	if got != want {
+		t.Errorf("a copied database has not what a migrated one has (- migrated, + copied):\n%s", difference(want, got))
 	}
 }
 

@@ -311,7 +311,7 @@ var (
 	pointsCarried = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.carry.before-done", "fleet.carry.after-step"}
 	pointsAsked   = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.own.before-power", "fleet.own.after-power", "fleet.carry.before-done", "fleet.carry.after-step"}
 	pointsEnd     = []string{"fleet.own.before-finish", "fleet.own.finished"}
-	asked         = []string{"fetch", "database", "mark", "confirm", "export", "delete", "remains"}
+	asked         = []string{"fetch", "mark", "confirm", "export", "delete", "remains"}
 )
 
 // passage is a point that fleet passes in a step of an operation; at its end in none.
@@ -326,7 +326,7 @@ func passages(kind registryv1.OperationKind, from int) (out []passage) {
 		switch {
 		case i < from:
 			continue
-		case i <= identity:
+		case i <= identity, identity >= 0 && step == "database":
 			points = pointsOwn
 		case slices.Contains(asked, step):
 			points = pointsAsked

@@ -214,21 +214,25 @@ func (w *work) left() []string {
 }
 
 // carryOut does the steps that are left. Those before there is an identity are done here, for without one nobody can speak for the
-// tenant; the others are done by the process that speaks for it.
+// tenant, and so is the database right after it, which takes the plane's power; the others are done by the process that speaks for the
+// tenant, which is told what came of these.
 func (w *work) carryOut(ctx context.Context) error {
 	steps := w.left()
-	if at := slices.Index(steps, StepIdentity); at >= 0 {
-		for _, step := range steps[:at+1] {
-			if err := w.own(ctx, step); err != nil {
-				return fmt.Errorf("%s: %w", step, err)
-			}
+	for len(steps) > 0 && (slices.Contains(steps, StepIdentity) || w.atDatabase(steps[0])) {
+		if err := w.own(ctx, steps[0]); err != nil {
+			return fmt.Errorf("%s: %w", steps[0], err)
 		}
-		steps = steps[at+1:]
+		steps = steps[1:]
 	}
 	if len(steps) == 0 {
 		return nil
 	}
 	return w.delegate(ctx, steps)
+}
+
+// atDatabase says that a step is the database of a set that is to get its identity first.
+func (w *work) atDatabase(step string) bool {
+	return step == StepDatabase && slices.ContainsFunc(w.op.GetSteps(), func(s *registryv1.Step) bool { return s.GetName() == StepIdentity })
 }
 
 // own does a step here, on record.
@@ -292,7 +296,7 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 	case StepIdentity:
 		return w.identity(ctx)
 	case StepDatabase:
-		changed, err = w.Platform.Database(ctx, w.set)
+		changed, err = w.database(ctx)
 	case StepMigrate:
 		changed, err = w.Platform.Migrate(ctx, w.set, w.release)
 	case StepMark:
@@ -316,6 +320,14 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 		return true, detail, w.remains(ctx, leaving)
 	}
 	return changed, detail, err
+}
+
+// database makes the set's database; that of a new one, where the platform can, with what the release's migrations make.
+func (w *work) database(ctx context.Context) (changed bool, err error) {
+	if p, ok := w.Platform.(platform.Templates); ok && w.op.GetKind() == registryv1.OperationKind_OPERATION_KIND_PROVISION {
+		return p.MigratedDatabase(ctx, w.set, w.release)
+	}
+	return w.Platform.Database(ctx, w.set)
 }
 
 // identity makes the set's identity and makes it known, so that what its provisioner says is believed.

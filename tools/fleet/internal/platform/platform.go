@@ -46,6 +46,12 @@ type Platform interface {
 	Components(ctx context.Context, s Set) ([]ComponentStatus, error)
 }
 
+// Templates is a platform that can make a new set's database as the release leaves one that it migrated, without migrating it.
+type Templates interface {
+	// MigratedDatabase is Database for a set that is to run a release; where it made the database, nothing may be left for Migrate to do.
+	MigratedDatabase(ctx context.Context, s Set, r Release) (changed bool, err error)
+}
+
 // Farewell is a platform from which a tenant can leave.
 type Farewell interface {
 	// Export writes all that is the tenant's into a directory, for the tenant to take along. The set need not run.

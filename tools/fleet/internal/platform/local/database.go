@@ -20,6 +20,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
+	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -58,6 +59,15 @@ func (p *Platform) urlFile(s platform.Set, role string) string {
 
 // Database implements platform.Platform.
 func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, err error) {
+	return p.makeDatabase(ctx, s, nothingToCopy)
+}
+
+// copies makes a set's database from what is there already, and says whether there was anything.
+type copies func(ctx context.Context, admin *pgx.Conn) (copied bool, err error)
+
+func nothingToCopy(context.Context, *pgx.Conn) (bool, error) { return false, nil }
+
+func (p *Platform) makeDatabase(ctx context.Context, s platform.Set, copied copies) (changed bool, err error) {
 	d := s.Blueprint.Database
 	if d == nil {
 		return false, nil
@@ -79,7 +89,7 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 		}
 		changed = changed || did
 	}
-	did, err := p.database(ctx, admin, s, d)
+	did, err := p.database(ctx, admin, s, d, copied)
 	if changed = changed || did; err != nil {
 		return changed, err
 	}
@@ -155,15 +165,21 @@ func (p *Platform) password(s platform.Set, role string) (string, error) {
 	return password, writeFile(file, server.URLAs(realRole(s, role), password, databaseName(s)))
 }
 
-func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set, d *blueprint.Database) (changed bool, err error) {
+func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set, d *blueprint.Database, copied copies) (changed bool, err error) {
 	name, owner := databaseName(s), realRole(s, ownerRole)
-	db := pgx.Identifier{name}.Sanitize()
+	db := quoted(name)
 	var have, mark string
 	err = admin.QueryRow(ctx, "SELECT pg_get_userbyid(datdba), coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1", name).Scan(&have, &mark)
+	if err == nil && have == pgserver.Superuser && mark == "" && !s.Tenant.IsZero() {
+		// A copy that was cut off: nothing of the tenant's was ever in it, for that is its owner's.
+		if _, err := admin.Exec(ctx, "DROP DATABASE "+db+" WITH (FORCE)"); err != nil {
+			return false, fmt.Errorf("remove the copy %s that was cut off: %w", name, err)
+		}
+		err = pgx.ErrNoRows
+	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		// Nobody connects before it is closed, or the roles of other sets would find for a moment that they can, and stop.
-		if _, err := admin.Exec(ctx, "CREATE DATABASE "+db+" OWNER "+pgx.Identifier{owner}.Sanitize()+" TEMPLATE template0 ALLOW_CONNECTIONS false"); err != nil {
+		if err := p.newDatabase(ctx, admin, db, owner, copied); err != nil {
 			return false, fmt.Errorf("make database %s: %w", name, err)
 		}
 		changed = true
@@ -177,7 +193,7 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set
 	}
 	var names []string
 	for _, r := range append(slices.Sorted(maps.Keys(d.Roles)), ownerRole) {
-		names = append(names, pgx.Identifier{realRole(s, r)}.Sanitize())
+		names = append(names, quoted(realRole(s, r)))
 	}
 	_, err = admin.PgConn().Exec(ctx, strings.Join([]string{
 		closeToPublic(db),
@@ -190,12 +206,25 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set
 	return changed, nil
 }
 
+// newDatabase makes a database that is closed to everybody still.
+func (p *Platform) newDatabase(ctx context.Context, admin *pgx.Conn, db, owner string, copied copies) error {
+	if did, err := copied(ctx, admin); did || err != nil {
+		return err
+	}
+	// Nobody connects before it is closed, or the roles of other sets would find for a moment that they can, and stop.
+	_, err := admin.Exec(ctx, "CREATE DATABASE "+db+" OWNER "+quoted(owner)+" TEMPLATE template0 ALLOW_CONNECTIONS false")
+	return err
+}
+
 // closeToPublic is the statements after which nobody gets to a database who isn't named, nor to the server's own. Of several at once, in
 // transactions of theirs, one waits for the other: PostgreSQL fails whoever changes a database's privileges while another does.
 func closeToPublic(db string) string {
 	const lock = "SELECT pg_advisory_xact_lock(1630760820)"
 	return lock + "; REVOKE ALL ON DATABASE " + db + ", postgres, template1 FROM PUBLIC"
 }
+
+// migrateWithin is how long the migrations of a release may take.
+const migrateWithin = 10 * time.Minute
 
 // Migrate implements platform.Platform: once for each release.
 func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
@@ -215,8 +244,7 @@ func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Relea
 	if err := p.HandOver(ctx, s); err != nil {
 		return false, err
 	}
-	const most = 10 * time.Minute
-	ctx, cancel := context.WithTimeout(ctx, most)
+	ctx, cancel := context.WithTimeout(ctx, migrateWithin)
 	defer cancel()
 	if last, err := p.once(ctx, s, r, migrator, d.Migrate.Command, env); err != nil {
 		return false, fmt.Errorf("migrate database %s: %w: %s", databaseName(s), err, last)
@@ -230,7 +258,11 @@ func (p *Platform) once(ctx context.Context, s platform.Set, r platform.Release,
 	if err != nil {
 		return "", err
 	}
-	program, err := p.program(s.Blueprint, r)
+	return p.onceAs(ctx, s.Blueprint, r, user, args, env)
+}
+
+func (p *Platform) onceAs(ctx context.Context, b *blueprint.Blueprint, r platform.Release, user *supervise.User, args, env []string) (last string, err error) {
+	program, err := p.program(b, r)
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"a3os.app/deploy/blueprint"
@@ -50,6 +51,8 @@ type Platform struct {
 	// Now is the clock.
 	Now func() time.Time
 
+	// templates is held by who looks for a template, or makes one.
+	templates sync.Mutex
 	// delegated says that this process reaches one set alone; environ is then what processes get of the environment.
 	delegated bool
 	environ   []string

@@ -54,6 +54,15 @@ func (p *Platform) user(ctx context.Context, s platform.Set, component string) (
 	return user, nil
 }
 
+// templateUser is whom a template is migrated as: no user of any set.
+func (p *Platform) templateUser(ctx context.Context) (*supervise.User, error) {
+	if !p.Separated() {
+		return nil, nil //nolint:nilnil // no user is a user: this process's own
+	}
+	id, err := p.account(ctx, templateMigrator)
+	return &supervise.User{UID: id, GID: id}, err
+}
+
 func storeGroup(s platform.Set, store string) string { return s.Name() + "/stores/" + store }
 
 func (p *Platform) account(ctx context.Context, name string) (uint32, error) {
