@@ -1,13 +1,21 @@
 package main
 
-// delegates takes the doors of the process out that works on one tenant: the kernel's, the supervisor's, the registry's. Each is to hold
+// delegates takes the doors of the process out that works on one tenant: the kernel's, the supervisor's, the engine's on docker, the registry's. Each is to hold
 // when a bug has that process take another tenant for its own.
 func delegates() []mutation {
 	const confine, token, registry = "tools/fleet/internal/operate/confine_linux.go", "tools/fleet/internal/supervise/token.go", "services/registry/internal/server/"
 	kernel := these("tools", "./fleet/internal/operate", "TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel")
 	supervisor := these("tools", "./fleet/internal/supervise", "TestToken|TestControlSocketAnswersNobody")
 	provisioner := these("services", "./registry", "TestProvisionerOfATenantReachesThatTenantAlone|TestOfTwoOperators|TestStepsGoInOrder")
+	const door = "tools/fleet/internal/platform/docker/delegate.go"
+	engine := these("tools", "./fleet/internal/platform/docker", "TestProcessOfOneTenantIsRefusedWhatIsAnothers")
+	sockets := these("tools", "./fleet/internal/operate", "TestProcessOfOneTenantReachesNoSocketOfTheMachine")
 	return []mutation{
+		one("the sockets of the process that works on a tenant", confine, "Operation: seccomp.Equal, Value: unix.AF_UNIX", "Operation: seccomp.Equal, Value: unix.AF_MAX", sockets),
+		one("the components that the process that works on a tenant has the engine asked for", door, "		if !ok {\n			return refuse(", "		if !ok && name == \"\" {\n			return refuse(", engine),
+		one("the words that it has the engine asked in", door, "	words.DisallowUnknownFields()\n", "", engine),
+		one("the step that it has the engine asked at", door, "	if !slices.Contains(duringStep[step], asked.Do) {", "	if asked.Do == \"\" && !slices.Contains(duringStep[step], asked.Do) {", engine),
+		one("the one thing that it asks for at once", door, "	if _, err := words.Token(); !errors.Is(err, io.EOF) {", "	if _, err := words.Token(); errors.Is(err, io.ErrClosedPipe) {", engine),
 		one("the files of the process that works on a tenant", confine, "landlock.RWFiles(\"/dev/null\")", "landlock.RWDirs(\"/\")", kernel),
 		one("the ports of the process that works on a tenant", confine, "	for _, port := range d.Ports {", "	for port := range ^uint16(0) {", kernel),
 		one("the group of a supervisor's token", token, "	if c.all || c.Group != \"\" && group == c.Group && strings.HasPrefix(unit, c.Group+\"/\") {", "	if c.all || c.Group != \"\" && group != unit {", supervisor),

@@ -23,8 +23,8 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Opener opens a platform with what was delegated.
-type Opener func(platform string, config json.RawMessage) (platform.Platform, error)
+// Opener opens a platform with what was delegated, and with the door to what only who delegated it reaches.
+type Opener func(platform string, config json.RawMessage, door platform.Door) (platform.Platform, error)
 
 // child is the process that carries out the steps of one operation on one tenant. What it was not given it can't reach: the kernel
 // keeps it to the tenant's files, the supervisor to the tenant's units, the registry and the database to the tenant's own.
@@ -34,9 +34,14 @@ type child struct {
 	platform platform.Platform
 	conn     *grpc.ClientConn
 
+	// doing is the step in hand.
+	doing string
+
+	asking  sync.Mutex
 	talking sync.Mutex
 	out     io.Writer
 	in      *bufio.Scanner
+	replies chan []byte
 }
 
 // mostReply bounds a line from who started the process.
@@ -44,7 +49,7 @@ const mostReply = 1 << 20
 
 // RunChild is that process's life. It ends when who started it has: standard input is closed then.
 func RunChild(ctx context.Context, in io.Reader, out io.Writer, open Opener) error {
-	c := &child{out: out, in: bufio.NewScanner(in)}
+	c := &child{out: out, in: bufio.NewScanner(in), replies: make(chan []byte)}
 	c.in.Buffer(nil, mostReply)
 	if !c.in.Scan() {
 		return errors.New("this command is started by fleet apply, which tells it what to do")
@@ -62,7 +67,7 @@ func RunChild(ctx context.Context, in io.Reader, out io.Writer, open Opener) err
 		return fmt.Errorf("keep this process to what is %s's: %w", tenant, err)
 	}
 	if len(c.Delegation.Steps) > 0 {
-		if c.platform, err = open(c.Platform, c.Delegation.Config); err != nil {
+		if c.platform, err = open(c.Platform, c.Delegation.Config, c.door); err != nil {
 			return err
 		}
 	}
@@ -72,15 +77,14 @@ func RunChild(ctx context.Context, in io.Reader, out io.Writer, open Opener) err
 		}
 		defer c.conn.Close()
 	}
-	replies := make(chan []byte)
 	go func() {
 		for c.in.Scan() {
-			replies <- slices.Clone(c.in.Bytes())
+			c.replies <- slices.Clone(c.in.Bytes())
 		}
 		// Who started this process is gone, and somebody else may do its work by now: nothing more is begun, and nothing ended in good order.
 		os.Exit(exitOrphan)
 	}()
-	return c.carryOut(ctx, replies)
+	return c.carryOut(ctx)
 }
 
 // exitOrphan is how a process ends whose parent is gone.
@@ -102,9 +106,9 @@ func (c *child) dial(tenant id.Tenant) error {
 	return err
 }
 
-func (c *child) carryOut(ctx context.Context, replies <-chan []byte) error {
+func (c *child) carryOut(ctx context.Context) error {
 	for _, step := range c.Steps {
-		if err := c.step(ctx, replies, step); err != nil {
+		if err := c.step(ctx, step); err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
 	}
@@ -112,29 +116,30 @@ func (c *child) carryOut(ctx context.Context, replies <-chan []byte) error {
 }
 
 // step does one step, and has it on record before and after.
-func (c *child) step(ctx context.Context, replies <-chan []byte, step string) error {
+func (c *child) step(ctx context.Context, step string) error {
 	began := time.Now()
+	c.doing = step
 	if err := failpoint.Here("fleet.carry.before-step"); err != nil {
 		return err
 	}
-	if err := c.record(ctx, replies, step, registryv1.StepState_STEP_STATE_BEGUN, ""); err != nil {
+	if err := c.record(ctx, step, registryv1.StepState_STEP_STATE_BEGUN, ""); err != nil {
 		return err
 	}
 	if err := failpoint.Here("fleet.carry.step-begun"); err != nil {
 		return err
 	}
-	changed, detail, err := c.do(ctx, replies, step)
+	changed, detail, err := c.do(ctx, step)
 	if err != nil {
 		if ctx.Err() != nil {
 			// It was told to stop: the step is no failure, whoever takes the operation up does it again.
 			return ctx.Err()
 		}
-		return errors.Join(err, c.record(context.WithoutCancel(ctx), replies, step, registryv1.StepState_STEP_STATE_FAILED, err.Error()))
+		return errors.Join(err, c.record(context.WithoutCancel(ctx), step, registryv1.StepState_STEP_STATE_FAILED, err.Error()))
 	}
 	if err := failpoint.Here("fleet.carry.before-done"); err != nil {
 		return err
 	}
-	if err := c.record(ctx, replies, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
+	if err := c.record(ctx, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
 		return err
 	}
 	if err := failpoint.Here("fleet.carry.after-step"); err != nil {
@@ -144,7 +149,7 @@ func (c *child) step(ctx context.Context, replies <-chan []byte, step string) er
 }
 
 // do does a step by itself where it may, and asks for it where not.
-func (c *child) do(ctx context.Context, replies <-chan []byte, step string) (changed bool, detail string, err error) {
+func (c *child) do(ctx context.Context, step string) (changed bool, detail string, err error) {
 	switch step {
 	case StepPublish:
 		return true, "", c.setState(ctx, registryv1.TenantState_TENANT_STATE_ACTIVE)
@@ -162,7 +167,7 @@ func (c *child) do(ctx context.Context, replies <-chan []byte, step string) (cha
 		}
 	}
 	// The rest of a removal is out of reach of a process that reaches one tenant's own: the roles in the server, the list of tenants.
-	r, err := c.ask(ctx, replies, word{Ask: step})
+	r, err := c.ask(ctx, word{Ask: step})
 	return r.Changed || changed, r.Detail, err
 }
 
@@ -203,9 +208,9 @@ func (c *child) setState(ctx context.Context, to registryv1.TenantState) error {
 const callWithin = 60 * time.Second
 
 // record has a step on record, as the tenant's provisioner: the registry takes no step of another tenant from it.
-func (c *child) record(ctx context.Context, replies <-chan []byte, step string, state registryv1.StepState, detail string) error {
+func (c *child) record(ctx context.Context, step string, state registryv1.StepState, detail string) error {
 	if c.conn == nil {
-		_, err := c.ask(ctx, replies, word{Record: step, State: state, Detail: detail})
+		_, err := c.ask(ctx, word{Record: step, State: state, Detail: detail})
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
@@ -223,14 +228,22 @@ func recorded(operation, token, step string, state registryv1.StepState, detail 
 	return &registryv1.RecordStepRequest{OperationId: operation, LeaseToken: token, Step: step, State: state, Detail: detail}
 }
 
-func (c *child) ask(ctx context.Context, replies <-chan []byte, w word) (reply, error) {
+// door asks who started this process for what only they reach, for the step in hand.
+func (c *child) door(ctx context.Context, call json.RawMessage) (changed bool, err error) {
+	r, err := c.ask(ctx, word{Call: call, For: c.doing})
+	return r.Changed, err
+}
+
+func (c *child) ask(ctx context.Context, w word) (reply, error) {
+	c.asking.Lock()
+	defer c.asking.Unlock()
 	if err := c.say(w); err != nil {
 		return reply{}, err
 	}
 	select {
 	case <-ctx.Done():
 		return reply{}, ctx.Err()
-	case line := <-replies:
+	case line := <-c.replies:
 		var r reply
 		if err := json.Unmarshal(line, &r); err != nil {
 			return r, fmt.Errorf("read the answer: %w", err)

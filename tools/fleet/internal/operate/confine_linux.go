@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 
+	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
@@ -15,7 +17,7 @@ import (
 // machine is what every process reads, of which nothing is a tenant's: its libraries, and what the clock shows here.
 var machine = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/sys/net/core/somaxconn", "/sys/kernel/mm/transparent_hugepage"}
 
-// confine keeps this process, and all that it starts, to the paths and ports of the delegation (landlock(7)), for good. A kernel that
+// confine keeps this process, and all that it starts, to the paths, ports and sockets of the delegation (landlock(7), seccomp(2)), for good. A kernel that
 // knows less keeps it to what it can; one that knows nothing of it is told of aloud.
 func confine(d platform.Delegation) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -23,7 +25,10 @@ func confine(d platform.Delegation) error {
 	}
 	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 1 {
 		slog.Warn("this kernel has no Landlock: what keeps this process to one tenant's files is that it is told of no others", "error", err)
-		return nil
+		if d.Sockets {
+			return nil
+		}
+		return withoutSockets()
 	}
 	var rules []landlock.Rule
 	for _, path := range append(append(append([]string{}, machine...), d.Reads...), d.Runs...) {
@@ -51,5 +56,28 @@ func confine(d platform.Delegation) error {
 	for _, port := range d.Ports {
 		rules = append(rules, landlock.ConnectTCP(port))
 	}
-	return landlock.V7.BestEffort().Restrict(rules...)
+	if err := landlock.V7.BestEffort().Restrict(rules...); err != nil || d.Sockets {
+		return err
+	}
+	return withoutSockets()
+}
+
+// withoutSockets has the kernel refuse this process, and all that it starts, sockets of files and of names (unix(7)): one that listens at a
+// path lets root in whatever Landlock says of paths, and a Docker engine's makes whoever speaks to it root of everything.
+func withoutSockets() error {
+	if !seccomp.Supported() {
+		slog.Warn("this kernel filters no system calls: what keeps this process from the machine's sockets is that it is told of none")
+		return nil
+	}
+	// The right to it is given to a thread, and the filter to all of them from that one.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: seccomp.Policy{
+		DefaultAction: seccomp.ActionAllow,
+		Syscalls: []seccomp.SyscallGroup{
+			{Action: seccomp.ActionErrno, Names: []string{"io_uring_setup"}, NamesWithCondtions: []seccomp.NameWithConditions{
+				{Name: "socket", Conditions: seccomp.ArgumentConditions{{Argument: 0, Operation: seccomp.Equal, Value: unix.AF_UNIX}}},
+			}},
+		},
+	}})
 }

@@ -21,6 +21,8 @@ type mixedUp struct {
 	Delegation        platform.Delegation
 	Mine, Theirs      string
 	MyPort, TheirPort string
+	// Socket is all that is tried where there is one.
+	Socket string
 }
 
 const variable = "A3_TEST_MIXED_UP"
@@ -38,6 +40,14 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stdout, "confine:", err)
 		os.Exit(1)
+	}
+	if x.Socket != "" {
+		c, err := net.Dial("unix", x.Socket)
+		if err == nil {
+			err = c.Close()
+		}
+		fmt.Fprintln(os.Stdout, outcome(err))
+		os.Exit(0)
 	}
 	for _, f := range []struct {
 		what string
@@ -74,8 +84,45 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// The doors of the process that works on one tenant: this one, files and ports; the others are the supervisor's (supervise, token_test.go), the
-// registry's (services/registry, leases_test.go) and the database's (systemtest, TestRolesOfOneTenantGetIntoNoOtherDatabase).
+// try has a process of its own try it all, and answers what that says.
+func (x mixedUp) try(t *testing.T) string {
+	t.Helper()
+	text, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = []string{variable + "=" + string(text)}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+// Whoever speaks to a Docker engine is root, and its socket lets in whoever is root already: the kernel keeps the process from every socket
+// of the machine, where its platform needs none. Where one does, as local needs the supervisor's, it gets in: the control.
+func TestProcessOfOneTenantReachesNoSocketOfTheMachine(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for sockets, want := range map[bool]string{true: "done", false: "refused"} {
+		x := mixedUp{Delegation: platform.Delegation{Sockets: sockets}, Socket: socket}
+		if got := strings.TrimSpace(x.try(t)); got != want {
+			t.Errorf("where it may have sockets is %v, one is %s, want %s", sockets, got, want)
+		}
+	}
+}
+
+// The doors of the process that works on one tenant: this one, files, ports and sockets; the others are the supervisor's (supervise, token_test.go), on
+// docker the engine's (platform/docker, delegate_test.go), the registry's (services/registry, leases_test.go) and the database's (systemtest, TestRolesOfOneTenantGetIntoNoOtherDatabase).
 //
 // A process that works on one tenant and takes another one's files or ports for its own, by a bug, fails at the kernel's door: it runs as
 // whoever started it, root as a rule, whom nothing else would keep away. What is its own it reaches.
@@ -102,22 +149,9 @@ func TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.Delegation = platform.Delegation{Writes: []string{x.Mine}, Ports: []uint16{mine}}
-	text, err := json.Marshal(x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = []string{variable + "=" + string(text)}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	out := x.try(t)
 	tried := 0
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		want := "done"
 		if strings.Contains(line, "theirs:") {
 			want = "refused"

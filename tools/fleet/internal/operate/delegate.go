@@ -147,6 +147,19 @@ func (w *work) noted(said word) error {
 	return nil
 }
 
+// called does what the process asked the platform for.
+func (w *work) called(ctx context.Context, said word) reply {
+	keeper, ok := w.Platform.(platform.Doorkeeper)
+	if !ok {
+		return reply{Error: fmt.Sprintf("platform %s has no door for who works on one set", w.Platform.Name())}
+	}
+	changed, err := keeper.Answer(ctx, w.set, w.release, said.For, said.Call)
+	if err != nil {
+		return reply{Changed: changed, Error: err.Error()}
+	}
+	return reply{Changed: changed}
+}
+
 // answer does what the process asked for: a step of this operation that takes the plane's power, or a line on record.
 func (w *work) answer(ctx context.Context, said word) reply {
 	if said.Record != "" {
@@ -155,9 +168,16 @@ func (w *work) answer(ctx context.Context, said word) reply {
 		}
 		return reply{}
 	}
-	ofOperation := slices.ContainsFunc(w.op.GetSteps(), func(s *registryv1.Step) bool { return s.GetName() == said.Ask })
+	step := said.Ask
+	if len(said.Call) > 0 {
+		step = said.For
+	}
+	ofOperation := slices.ContainsFunc(w.op.GetSteps(), func(s *registryv1.Step) bool { return s.GetName() == step })
 	if !ofOperation {
-		return reply{Error: fmt.Sprintf("step %q is none of operation %s", said.Ask, w.op.GetId())}
+		return reply{Error: fmt.Sprintf("step %q is none of operation %s", step, w.op.GetId())}
+	}
+	if len(said.Call) > 0 {
+		return w.called(ctx, said)
 	}
 	if err := failpoint.Here("fleet.own.before-power"); err != nil {
 		return reply{Error: err.Error()}

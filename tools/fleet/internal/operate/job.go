@@ -53,6 +53,9 @@ type word struct {
 	Ask string `json:",omitempty"`
 	// Record is a step to be recorded by who started it, where the tenant has no authority any more.
 	Record string `json:",omitempty"`
+	// Call is what the platform of that process asks the platform of who started it, For a step that it was given.
+	Call json.RawMessage `json:",omitempty"`
+	For  string          `json:",omitempty"`
 	// Step and how it is.
 	Step    string               `json:",omitempty"`
 	State   registryv1.StepState `json:",omitempty"`

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // Names of steps. A plan lists those of its tenants, the registry keeps how far each came.
@@ -13,17 +15,17 @@ const (
 	StepFetch     = "fetch"
 	StepIdentity  = "identity"
 	StepDatabase  = "database"
-	StepMigrate   = "migrate"
+	StepMigrate   = platform.StepMigrate
 	StepMark      = "mark"
-	StepStart     = "start"
-	StepStop      = "stop"
+	StepStart     = platform.StepStart
+	StepStop      = platform.StepStop
 	StepPublish   = "publish"
 	StepUnpublish = "unpublish"
 	StepAnswer    = "answer"
 	StepConfirm   = "confirm"
 	StepExport    = "export"
-	StepShred     = "shred"
-	StepDelete    = "delete"
+	StepShred     = platform.StepShred
+	StepDelete    = platform.StepDelete
 	StepRemains   = "remains"
 )
 

@@ -15,6 +15,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -257,9 +258,12 @@ func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.
 }
 
 // OpenDelegated opens a platform in the process that carries out one tenant's steps.
-func OpenDelegated(name string, config json.RawMessage) (platform.Platform, error) {
-	if name != "local" {
-		return nil, errors.New("platform " + name + " delegates nothing to a process of its own")
+func OpenDelegated(name string, config json.RawMessage, door platform.Door) (platform.Platform, error) {
+	switch name {
+	case "local":
+		return local.Open(config)
+	case docker.Name:
+		return docker.Open(config, door)
 	}
-	return local.Open(config)
+	return nil, errors.New("platform " + name + " delegates nothing to a process of its own")
 }

@@ -76,6 +76,15 @@ type Foreseer interface {
 	Stands(ctx context.Context, s Set, c *registryv1.StackChange) error
 }
 
+// Steps that a delegator may leave to that process, named as plans name them.
+const (
+	StepMigrate = "migrate"
+	StepStart   = "start"
+	StepStop    = "stop"
+	StepShred   = "shred"
+	StepDelete  = "delete"
+)
+
 // Delegator is a platform some of whose steps can be done by a process that holds one tenant's credentials and nothing else.
 type Delegator interface {
 	Platform
@@ -84,6 +93,17 @@ type Delegator interface {
 	// Delegated keeps what such a process found out that the platform remembers: a step of the set is done.
 	Delegated(s Set, r Release, step string) error
 }
+
+// Doorkeeper is a delegator some of whose things can't be opened to one set alone, as a Docker engine: whoever speaks to it is root. The
+// process that works on a set asks for what it wants of them, and who has them does it for that set.
+type Doorkeeper interface {
+	Delegator
+	// Answer does what the process asks for while it is at a step: which set, and which release, it has no word for.
+	Answer(ctx context.Context, s Set, r Release, step string, call json.RawMessage) (changed bool, err error)
+}
+
+// Door is how that process asks.
+type Door func(ctx context.Context, call json.RawMessage) (changed bool, err error)
 
 // Delegation is what a process may that works on one set.
 type Delegation struct {
@@ -95,6 +115,9 @@ type Delegation struct {
 	Reads, Runs, Writes []string
 	// Ports of this machine, and of others, that it may connect to.
 	Ports []uint16
+	// Sockets says that it may connect to sockets of this machine's files, as the supervisor's. Landlock says nothing of who connects to one
+	// (up to its ABI 7): who needs none gets none, and a socket that lets in whoever is root, as a Docker engine's, stays shut.
+	Sockets bool
 }
 
 // Where is where a platform works.

@@ -225,7 +225,8 @@ func (s *State) Part(sets ...string) *State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &State{Version: s.Version, ID: s.ID, Plane: s.Plane, Front: s.Front, Served: s.Served, LastAccount: s.LastAccount,
-		Ports: part(s.Ports, sets), Migrated: part(s.Migrated, sets), Runs: part(s.Runs, sets), Accounts: part(s.Accounts, sets)}
+		Ports: part(s.Ports, sets), Migrated: part(s.Migrated, sets), Runs: part(s.Runs, sets), Accounts: part(s.Accounts, sets),
+		Subnets: part(s.Subnets, sets), Hosts: part(s.Hosts, sets)}
 }
 
 // part is what of a map is about one of some sets: its name, or what begins with that.

@@ -21,6 +21,10 @@ func (p *Platform) await(ctx context.Context, s platform.Set, c blueprint.Compon
 	if c.Health.Port == "" {
 		return nil
 	}
+	if p.door != nil {
+		_, err := p.ask(ctx, askAwait, c.Name)
+		return err
+	}
 	url, err := p.healthURL(s, c)
 	if err != nil {
 		return err

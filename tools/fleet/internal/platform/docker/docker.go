@@ -10,11 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -46,6 +42,9 @@ type Platform struct {
 	Engine *container.Engine
 	// Binaries of PostgreSQL, that its image is made from and clusters are made with.
 	Binaries pgserver.Binaries
+
+	// door is how a process that got the platform delegated has the engine asked; nil where this one speaks to the engine itself.
+	door platform.Door
 }
 
 // Possible says why this process can't carry sets out as containers, in words; empty where it can.
@@ -120,36 +119,68 @@ func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err 
 // unitName is what the engine's container of a component is called, below the plane.
 func unitName(s platform.Set, component string) string { return s.Name() + "/" + component }
 
+// prepare makes what a set's containers stand in, and remembers what they are to run.
+func (p *Platform) prepare(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
+	if p.door != nil {
+		return p.ask(ctx, askPrepare)
+	}
+	if changed, err = p.networksOf(ctx, s); err != nil {
+		return changed, err
+	}
+	return changed, p.State.SetRuns(s.Name(), r.String())
+}
+
+// keep has the container of a component run a release.
+func (p *Platform) keep(ctx context.Context, s platform.Set, r platform.Release, c blueprint.Component) (changed bool, err error) {
+	if p.door != nil {
+		return p.ask(ctx, askKeep, c.Name)
+	}
+	image, changed, err := p.image(ctx, s.Blueprint, r)
+	if err != nil {
+		return changed, err
+	}
+	if keepsSocket(c) {
+		did, err := p.keepSocket(ctx, r, c, image)
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
+	}
+	unit, err := p.unit(ctx, s, r, c, image)
+	if err != nil {
+		return changed, err
+	}
+	did, err := p.Engine.Apply(ctx, unit)
+	return changed || did, err
+}
+
+// drop stops and removes the containers of components.
+func (p *Platform) drop(ctx context.Context, s platform.Set, components ...string) (changed bool, err error) {
+	if p.door != nil {
+		return p.ask(ctx, askDrop, components...)
+	}
+	var names []string
+	for _, c := range components {
+		names = append(names, unitName(s, c))
+	}
+	return p.Engine.Remove(ctx, names...)
+}
+
 // Start implements platform.Platform.
 func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
-	if changed, err = p.networksOf(ctx, s); err != nil {
+	if changed, err = p.prepare(ctx, s, r); err != nil {
 		return changed, err
 	}
 	if err := p.Machine.HandOverData(ctx, s); err != nil {
 		return changed, err
 	}
-	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
-		return changed, err
-	}
-	image, did, err := p.image(ctx, s.Blueprint, r)
-	if changed = changed || did; err != nil {
-		return changed, err
-	}
 	for _, wave := range s.Blueprint.Waves() {
 		for _, c := range wave {
-			if keepsSocket(c) {
-				did, err := p.keepSocket(ctx, r, c, image)
-				if changed = changed || did; err != nil {
-					return changed, err
-				}
-			}
-			unit, err := p.unit(ctx, s, r, c, image)
-			if err != nil {
+			if err := p.give(ctx, s, r, c); err != nil {
 				return changed, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
 			}
-			did, err := p.Engine.Apply(ctx, unit)
+			did, err := p.keep(ctx, s, r, c)
 			if changed = changed || did; err != nil {
-				return changed, err
+				return changed, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
 			}
 		}
 		if s.Tenant.IsZero() {
@@ -176,9 +207,9 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	for _, wave := range slices.Backward(waves) {
 		var names []string
 		for _, c := range wave {
-			names = append(names, unitName(s, c.Name))
+			names = append(names, c.Name)
 		}
-		did, err := p.Engine.Remove(ctx, names...)
+		did, err := p.drop(ctx, s, names...)
 		if changed = changed || did; err != nil {
 			return changed, err
 		}
@@ -195,162 +226,15 @@ func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (changed boo
 	var names []string
 	for _, c := range s.Blueprint.Components {
 		if len(c.Needs.Database) > 0 {
-			names = append(names, unitName(s, c.Name))
+			names = append(names, c.Name)
 		}
 	}
-	return p.Engine.Remove(ctx, names...)
+	return p.drop(ctx, s, names...)
 }
 
 // Placed implements platform.Platform.
 func (p *Platform) Placed(ctx context.Context, s platform.Set, r platform.Release) (*registryv1.ServiceSet, error) {
 	return p.Machine.Placed(ctx, s, r)
-}
-
-// Components implements platform.Platform.
-func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.ComponentStatus, error) {
-	all, err := p.Status(ctx, s.Name())
-	if err != nil {
-		return nil, err
-	}
-	var out []platform.ComponentStatus
-	for _, c := range all {
-		name := strings.TrimPrefix(c.Name, s.Name()+"/")
-		if _, known := s.Blueprint.Component(name); !known {
-			continue
-		}
-		out = append(out, statusOf(name, c))
-	}
-	return out, nil
-}
-
-func statusOf(name string, c container.Status) platform.ComponentStatus {
-	status := platform.ComponentStatus{Name: name, State: StateOf(c), Release: c.Release, Restarts: c.Restarts}
-	if c.PID != 0 {
-		status.Since = c.Since
-	}
-	if status.State == platform.Failing {
-		status.Detail = c.LastExit
-	}
-	return status
-}
-
-// Census implements platform.Census. Database servers are the platform's own.
-func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
-	all, err := p.Status(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	out := map[string][]platform.ComponentStatus{}
-	for _, c := range all {
-		name := strings.TrimPrefix(c.Name, c.Group+"/")
-		if name == postgresComponent || slices.Contains([]string{databasesUnit, sampleUnit, frontUnit}, c.Name) {
-			continue
-		}
-		out[c.Group] = append(out[c.Group], statusOf(name, c))
-	}
-	return out, nil
-}
-
-// Status of the plane's containers, or of one group's. An engine asks one that was just started only after a while: until then it is
-// asked here.
-func (p *Platform) Status(ctx context.Context, group string) ([]container.Status, error) {
-	all, err := p.Engine.Status(ctx, group)
-	for i, c := range all {
-		if c.Health == "starting" && p.answers(ctx, c.Name) {
-			all[i].Health = "healthy"
-		}
-	}
-	return all, err
-}
-
-// StateOf is how a container is, in the words of a component.
-func StateOf(c container.Status) platform.ComponentState {
-	switch {
-	case c.State == "running" && c.Health == "unhealthy", c.State != "running" && c.State != "created":
-		return platform.Failing
-	case c.State == "created", c.Health == "starting":
-		return platform.Starting
-	default:
-		return platform.Serving
-	}
-}
-
-// stopWithin is more than the gateway takes to see its clients off.
-const stopWithin = 25 * time.Second
-
-func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release, c blueprint.Component, image string) (container.Unit, error) {
-	user, err := p.Machine.User(ctx, s, c.Name)
-	if err != nil {
-		return container.Unit{}, err
-	}
-	secrets, err := p.secretsOf(s, c.Name, user)
-	if err != nil {
-		return container.Unit{}, err
-	}
-	facts, err := p.facts(s, r, c, secrets)
-	if err != nil {
-		return container.Unit{}, err
-	}
-	if err := secrets.put(); err != nil {
-		return container.Unit{}, fmt.Errorf("put its secrets where it reads them: %w", err)
-	}
-	env, err := facts.Environ(s.Blueprint.Env, c.Env)
-	if err != nil {
-		return container.Unit{}, err
-	}
-	links, err := p.links(s, c)
-	if err != nil {
-		return container.Unit{}, err
-	}
-	unit := container.Unit{
-		Name: unitName(s, c.Name), Group: s.Name(), Release: r.String(), Image: image, Args: c.Command, Env: append(env, local.PassedOn(os.Environ())...),
-		User: user.UID, Groups: user.Groups, Mounts: append(secrets.mounts(), p.dataMounts(s, c)...), Links: links, Limits: limits(c.Resources), StopWithin: stopWithin,
-		Resolves: c.Needs.Outside,
-	}
-	if len(c.Health.Check) > 0 {
-		url, err := p.healthURL(s, c)
-		if err != nil {
-			return container.Unit{}, err
-		}
-		unit.Healthy = slices.Concat([]string{"/" + s.Blueprint.Artefact}, c.Health.Check, []string{url})
-	}
-	if keepsSocket(c) {
-		unit.Mounts = append(unit.Mounts, container.Mount{From: p.keeperPlace(), To: keeperDir, ReadOnly: true})
-	} else if c.Needs.FrontDoor {
-		if unit.Publish, err = front(p.Settings); err != nil {
-			return container.Unit{}, err
-		}
-		unit.Port = portOf(c, "api")
-	}
-	return unit, nil
-}
-
-func limits(r blueprint.Resources) container.Limits {
-	if r.Memory == 0 {
-		r.Memory = blueprint.DefaultResources.Memory
-	}
-	if r.CPU == 0 {
-		r.CPU = blueprint.DefaultResources.CPU
-	}
-	if r.PIDs == 0 {
-		r.PIDs = blueprint.DefaultResources.PIDs
-	}
-	const billion = 1e9
-	// An engine refuses more processors than the machine has.
-	return container.Limits{Memory: int64(r.Memory), NanoCPUs: int64(min(r.CPU, float64(runtime.NumCPU())) * billion), PIDs: int64(r.PIDs)}
-}
-
-// dataMounts are a component's own directory, and the stores that it writes or reads.
-func (p *Platform) dataMounts(s platform.Set, c blueprint.Component) []container.Mount {
-	files := p.Machine.Files(s)
-	out := []container.Mount{{From: files.State(c.Name), To: stateDir}}
-	for _, store := range c.Needs.Stores {
-		out = append(out, container.Mount{From: files.Store(store), To: storeDir + store})
-	}
-	for _, store := range c.Needs.ReadsStores {
-		out = append(out, container.Mount{From: files.Store(store), To: storeDir + store, ReadOnly: true})
-	}
-	return out
 }
 
 // Close ends what the platform holds open.
@@ -359,89 +243,4 @@ func (p *Platform) Close() error {
 		return nil
 	}
 	return p.Engine.Close()
-}
-
-// Migrate implements platform.Platform: once for each release.
-func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
-	d := s.Blueprint.Database
-	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == r.String() {
-		return false, nil
-	}
-	user, err := p.Machine.User(ctx, s, local.Migrator)
-	if err != nil {
-		return false, err
-	}
-	secrets, err := p.secretsOf(s, local.Migrator, user)
-	if err != nil {
-		return false, err
-	}
-	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), Release: r.String(), LogLevel: p.Settings.LogLevel,
-		OwnerURL: secrets.file(p.Machine.Files(s).URL(local.OwnerRole), "owner.url"), RoleNames: map[string]string{}}
-	for name := range d.Roles {
-		facts.RoleNames[name] = local.RealRole(s, name)
-	}
-	const most = 10 * time.Minute
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	said, code, err := p.once(ctx, s, r, secrets, d.Migrate.Command, func() ([]string, error) { return facts.Environ(d.Migrate.Env) })
-	if err == nil && code != 0 {
-		err = fmt.Errorf("it ended with %d: %s", code, said)
-	}
-	if err != nil {
-		return false, fmt.Errorf("migrate database %s: %w", local.DatabaseName(s), err)
-	}
-	return true, p.State.SetMigrated(s.Name(), r.String())
-}
-
-// once runs the artefact to its end in a container of the set's network, with secrets that are taken away after it, and answers the last
-// line of what it said.
-func (p *Platform) once(ctx context.Context, s platform.Set, r platform.Release, secrets *secrets, args []string, environ func() ([]string, error)) (last string, code int, err error) {
-	image, _, err := p.image(ctx, s.Blueprint, r)
-	if err != nil {
-		return "", 0, err
-	}
-	env, err := environ()
-	if err != nil {
-		return "", 0, err
-	}
-	if err := secrets.put(); err != nil {
-		return "", 0, err
-	}
-	defer func() { err = errors.Join(err, secrets.takeAway()) }()
-	at, err := p.State.Host(network(s), secrets.component)
-	if err != nil {
-		return "", 0, err
-	}
-	said, code, err := p.Engine.Run(ctx, container.Unit{
-		Name: unitName(s, secrets.component), Group: s.Name(), Release: r.String(), Image: image, Args: args, Env: env, User: secrets.user.UID, Groups: secrets.user.Groups,
-		Mounts: secrets.mounts(), Links: []container.Link{{Network: p.Engine.Thing(network(s)), Address: at}}, Limits: limits(blueprint.DefaultResources),
-	})
-	lines := strings.Split(said, "\n")
-	return lines[len(lines)-1], code, err
-}
-
-// Zone implements local.Places: containers are at addresses.
-func (p *Platform) Zone() string { return "" }
-
-func portOf(c blueprint.Component, port string) uint16 {
-	const first = 7443
-	return first + uint16(max(0, slices.Index(c.Ports, port))) //nolint:gosec // a component has a handful
-}
-
-func (p *Platform) healthURL(s platform.Set, c blueprint.Component) (string, error) {
-	addr, err := p.Address(s, c.Name, c.Health.Port)
-	return "http://" + addr + c.Health.Path, err
-}
-
-// Address implements local.Places: a component's in its own set's network.
-func (p *Platform) Address(s platform.Set, component, port string) (string, error) {
-	if s.Tenant.IsZero() {
-		s = p.Own
-	}
-	c, ok := s.Blueprint.Component(component)
-	if !ok {
-		return "", fmt.Errorf("%s has no component %q", s.Blueprint.Name, component)
-	}
-	host, err := p.State.Host(network(s), component)
-	return host.String() + ":" + strconv.Itoa(int(portOf(c, port))), err
 }

@@ -3,12 +3,10 @@ package docker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"strings"
 
-	"a3os.app/deploy/blueprint"
 	"a3os.app/tools/fleet/internal/container"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
@@ -125,59 +123,6 @@ func (p *Platform) HandOver(ctx context.Context, s platform.Set) error {
 		errs = append(errs, secrets.put())
 	}
 	return errors.Join(errs...)
-}
-
-// RecoverAdmin lets a tenant's admin redeem a setup code, with the set's own program and credentials.
-func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, r blueprint.Recovery) error {
-	program := s.Blueprint.RecoverAdmin
-	if len(program.Command) == 0 {
-		return local.NoWayBack(s)
-	}
-	release, err := platform.ParseRelease(p.State.Runs[s.Name()])
-	if err != nil {
-		return fmt.Errorf("what %s runs: %w", s.Name(), err)
-	}
-	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), Recovery: &r}
-	if facts.MarkKeys, err = p.Machine.MarkKeys(); err != nil {
-		return err
-	}
-	said, code, err := p.oneOff(ctx, s, release, "recover-admin", program, facts)
-	if err == nil && code == local.RefusedExit {
-		return local.NotLetIn(r, said)
-	}
-	if err == nil && code != 0 {
-		err = fmt.Errorf("it ended with %d", code)
-	}
-	if err != nil {
-		return fmt.Errorf("let %s in again: %w: %s", r.Email, err, said)
-	}
-	return nil
-}
-
-// OneOff implements local.Places.
-func (p *Platform) OneOff(ctx context.Context, s platform.Set, r platform.Release, program blueprint.OneOff, facts blueprint.Facts) (said string, err error) {
-	said, code, err := p.oneOff(ctx, s, r, local.Migrator, program, facts)
-	if err == nil && code != 0 {
-		err = fmt.Errorf("it ended with %d", code)
-	}
-	return said, err
-}
-
-// oneOff runs a program of the blueprint in a container of the set's network, which is called and given what it reads as a component is.
-func (p *Platform) oneOff(ctx context.Context, s platform.Set, r platform.Release, component string, program blueprint.OneOff, facts blueprint.Facts) (said string, code int, err error) {
-	user, err := p.Machine.User(ctx, s, component)
-	if err != nil {
-		return "", 0, err
-	}
-	secrets, err := p.secretsOf(s, component, user)
-	if err != nil {
-		return "", 0, err
-	}
-	facts.DatabaseURLs = map[string]string{}
-	for _, role := range program.Database {
-		facts.DatabaseURLs[role] = secrets.file(p.Machine.Files(s).URL(role), "database/"+role+".url")
-	}
-	return p.once(ctx, s, r, secrets, program.Command, func() ([]string, error) { return facts.Environ(program.Env) })
 }
 
 // Down stops every container of the plane in good order and takes its networks, its rules and its secrets' place away. What is kept in

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/platform"
@@ -30,10 +29,18 @@ func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err
 	return changed, errors.Join(err, p.forgetSecrets(s))
 }
 
-// Delete implements platform.Farewell: containers, the database or the whole server of it, networks, and then what local keeps.
+// Delete implements platform.Farewell: containers, the database or the whole server of it, networks, and then what local keeps. A process
+// that got the platform delegated removes what is in the set's directories; the rest is for who holds the plane's power.
 func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, err error) {
 	if s.Tenant.IsZero() {
 		return false, errors.New("the plane's own set is removed with the plane")
+	}
+	if p.door != nil {
+		if changed, err = p.Stop(ctx, s); err != nil {
+			return changed, err
+		}
+		did, err := local.Empty(p.Machine.Files(s).Dir(), p.secretsPlace(s))
+		return changed || did, err
 	}
 	if changed, err = p.removeContainers(ctx, s); err != nil {
 		return changed, err
@@ -122,7 +129,7 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range []string{filepath.Join(p.SecretsDir(), s.Name()), dir} {
+	for _, path := range []string{p.secretsPlace(s), dir} {
 		if _, err := os.Lstat(path); err == nil {
 			out = append(out, "file "+path)
 		}

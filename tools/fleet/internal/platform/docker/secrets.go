@@ -14,6 +14,7 @@ import (
 
 	"a3os.app/tools/fleet/internal/container"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -169,9 +170,18 @@ func (s *secrets) mounts() []container.Mount {
 
 func (s *secrets) takeAway() error { return os.RemoveAll(s.dir) }
 
-// forgetSecrets takes away what a set's containers read.
+// secretsPlace holds what a set's containers read.
+func (p *Platform) secretsPlace(s platform.Set) string {
+	return filepath.Join(p.SecretsDir(), s.Name())
+}
+
+// forgetSecrets takes away what a set's containers read. The place of it is the plane's to remove.
 func (p *Platform) forgetSecrets(s platform.Set) error {
-	return os.RemoveAll(filepath.Join(p.SecretsDir(), s.Name()))
+	if p.door != nil {
+		_, err := local.Empty(p.secretsPlace(s))
+		return err
+	}
+	return os.RemoveAll(p.secretsPlace(s))
 }
 
 // Unmount takes the plane's tmpfs away with everything in it.

@@ -21,15 +21,6 @@ import (
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
-// Steps that a process with one tenant's credentials does by itself. They are named as plans name them.
-const (
-	stepMigrate = "migrate"
-	stepStart   = "start"
-	stepStop    = "stop"
-	stepShred   = "shred"
-	stepDelete  = "delete"
-)
-
 // delegation is what that process opens the platform with.
 type delegation struct {
 	Settings settings.Settings
@@ -44,20 +35,43 @@ type delegation struct {
 	Environ []string
 }
 
-// Delegate implements platform.Delegator. What is chosen once for a set is chosen here: ports, and users.
-func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, until time.Time) (platform.Delegation, error) {
-	var none platform.Delegation
+// Lent is what of this machine's files the process gets that works on a set, whoever runs the set.
+type Lent struct {
+	// Alive says that the set has its authority: of one that has none any more nothing is chosen, for it would be what is left of it.
+	Alive bool
+	// Steps that the process does by itself, and the paths that it may read and change.
+	Steps, Reads, Writes []string
+}
+
+// Lend has everything chosen that is chosen once for a set, ports and users, and says what of it lies where.
+func (p *Platform) Lend(ctx context.Context, s platform.Set) (l Lent, err error) {
 	if err := p.NotRestoring(s); err != nil {
-		return none, err
+		return l, err
 	}
-	// Of a set whose authority is gone nothing is chosen any more: it would be what is left of it.
-	_, err := os.Stat(p.pki(s, "issuing.pem"))
-	alive := err == nil
-	if alive {
+	_, err = os.Stat(p.pki(s, "issuing.pem"))
+	if l.Alive = err == nil; l.Alive {
 		if err := p.choose(ctx, s); err != nil {
-			return none, err
+			return l, err
 		}
 	}
+	l.Steps = []string{platform.StepMigrate, platform.StepStart, platform.StepStop, platform.StepShred, platform.StepDelete}
+	// The names of users, to whom files are given, and the public halves of the plane's keys, which sets are told.
+	l.Reads = []string{"/etc/passwd", "/etc/group", "/etc/nsswitch.conf"}
+	for name := range p.Own.Blueprint.Keys {
+		l.Reads = append(l.Reads, p.publicFile(p.Own, name))
+	}
+	l.Writes = []string{p.dir(s), p.home("log", s.Name())}
+	return l, nil
+}
+
+// Delegate implements platform.Delegator.
+func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, until time.Time) (platform.Delegation, error) {
+	var none platform.Delegation
+	lent, err := p.Lend(ctx, s)
+	if err != nil {
+		return none, err
+	}
+	alive := lent.Alive
 	ports, err := p.others(s)
 	if err != nil {
 		return none, err
@@ -78,16 +92,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	if err != nil {
 		return none, err
 	}
-	// The names of users, to whom programs are given, and the public halves of the plane's keys, which sets are told.
-	reads := []string{"/etc/passwd", "/etc/group", "/etc/nsswitch.conf"}
-	for name := range p.Own.Blueprint.Keys {
-		reads = append(reads, p.publicFile(p.Own, name))
-	}
-	out := platform.Delegation{
-		Steps: []string{stepMigrate, stepStart, stepStop, stepShred, stepDelete}, Config: config,
-		Reads:  reads,
-		Writes: []string{p.dir(s), p.home("log", s.Name())}, Ports: ports,
-	}
+	out := platform.Delegation{Steps: lent.Steps, Config: config, Reads: lent.Reads, Writes: lent.Writes, Ports: ports, Sockets: true}
 	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil && alive {
 		out.Runs = []string{p.releaseDir(digest)}
 		if len(programs) > 0 {
@@ -154,7 +159,7 @@ func (p *Platform) others(s platform.Set) (ports []uint16, err error) {
 
 // Delegated implements platform.Delegator.
 func (p *Platform) Delegated(s platform.Set, r platform.Release, step string) error {
-	if step == stepMigrate {
+	if step == platform.StepMigrate {
 		return p.State.SetMigrated(s.Name(), r.String())
 	}
 	return nil
@@ -178,6 +183,15 @@ func Open(config json.RawMessage) (*Platform, error) {
 	}
 	p.Sample, err = p.NewServer(d.Binaries, "sample-postgres")
 	return p, err
+}
+
+// OpenLent opens this machine's files in a process that got them lent, for a platform that runs sets elsewhere.
+func OpenLent(settings settings.Settings, part *state.State) (*Platform, error) {
+	control, err := blueprint.Plane()
+	if err != nil {
+		return nil, err
+	}
+	return &Platform{Settings: settings, State: part, Own: platform.Set{Blueprint: control}, Now: time.Now, delegated: true}, nil
 }
 
 // Provisioner makes the keypair of who carries out steps on a set, PEM; empty where the set has no authority any more.

@@ -25,7 +25,7 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 		return changed, err
 	}
 	if p.delegated {
-		did, err := emptyDirs(p.dir(s), p.home("log", s.Name()))
+		did, err := Empty(p.dir(s), p.home("log", s.Name()))
 		return changed || did, err
 	}
 	did, err := p.DropDatabase(ctx, s)
@@ -79,8 +79,8 @@ func (p *Platform) units(ctx context.Context, s platform.Set) ([]supervise.Statu
 	return slices.DeleteFunc(all, func(u supervise.Status) bool { return !strings.HasPrefix(u.Name, s.Name()+"/") }), nil
 }
 
-// emptyDirs removes what is in directories, and leaves them.
-func emptyDirs(dirs ...string) (changed bool, err error) {
+// Empty removes what is in directories, and leaves them.
+func Empty(dirs ...string) (changed bool, err error) {
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, os.ErrNotExist) {

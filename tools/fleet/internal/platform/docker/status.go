@@ -1,0 +1,79 @@
+package docker
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"a3os.app/tools/fleet/internal/container"
+	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Components implements platform.Platform.
+func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.ComponentStatus, error) {
+	all, err := p.Status(ctx, s.Name())
+	if err != nil {
+		return nil, err
+	}
+	var out []platform.ComponentStatus
+	for _, c := range all {
+		name := strings.TrimPrefix(c.Name, s.Name()+"/")
+		if _, known := s.Blueprint.Component(name); !known {
+			continue
+		}
+		out = append(out, statusOf(name, c))
+	}
+	return out, nil
+}
+
+func statusOf(name string, c container.Status) platform.ComponentStatus {
+	status := platform.ComponentStatus{Name: name, State: StateOf(c), Release: c.Release, Restarts: c.Restarts}
+	if c.PID != 0 {
+		status.Since = c.Since
+	}
+	if status.State == platform.Failing {
+		status.Detail = c.LastExit
+	}
+	return status
+}
+
+// Census implements platform.Census. Database servers are the platform's own.
+func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
+	all, err := p.Status(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]platform.ComponentStatus{}
+	for _, c := range all {
+		name := strings.TrimPrefix(c.Name, c.Group+"/")
+		if name == postgresComponent || slices.Contains([]string{databasesUnit, sampleUnit, frontUnit}, c.Name) {
+			continue
+		}
+		out[c.Group] = append(out[c.Group], statusOf(name, c))
+	}
+	return out, nil
+}
+
+// Status of the plane's containers, or of one group's. An engine asks one that was just started only after a while: until then it is
+// asked here.
+func (p *Platform) Status(ctx context.Context, group string) ([]container.Status, error) {
+	all, err := p.Engine.Status(ctx, group)
+	for i, c := range all {
+		if c.Health == "starting" && p.answers(ctx, c.Name) {
+			all[i].Health = "healthy"
+		}
+	}
+	return all, err
+}
+
+// StateOf is how a container is, in the words of a component.
+func StateOf(c container.Status) platform.ComponentState {
+	switch {
+	case c.State == "running" && c.Health == "unhealthy", c.State != "running" && c.State != "created":
+		return platform.Failing
+	case c.State == "created", c.Health == "starting":
+		return platform.Starting
+	default:
+		return platform.Serving
+	}
+}
