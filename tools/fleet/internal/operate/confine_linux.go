@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 
-	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
@@ -60,24 +58,4 @@ func confine(d platform.Delegation) error {
 		return err
 	}
 	return withoutSockets()
-}
-
-// withoutSockets has the kernel refuse this process, and all that it starts, sockets of files and of names (unix(7)): one that listens at a
-// path lets root in whatever Landlock says of paths, and a Docker engine's makes whoever speaks to it root of everything.
-func withoutSockets() error {
-	if !seccomp.Supported() {
-		slog.Warn("this kernel filters no system calls: what keeps this process from the machine's sockets is that it is told of none")
-		return nil
-	}
-	// The right to it is given to a thread, and the filter to all of them from that one.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	return seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: seccomp.Policy{
-		DefaultAction: seccomp.ActionAllow,
-		Syscalls: []seccomp.SyscallGroup{
-			{Action: seccomp.ActionErrno, Names: []string{"io_uring_setup"}, NamesWithCondtions: []seccomp.NameWithConditions{
-				{Name: "socket", Conditions: seccomp.ArgumentConditions{{Argument: 0, Operation: seccomp.Equal, Value: unix.AF_UNIX}}},
-			}},
-		},
-	}})
 }

@@ -1,6 +1,7 @@
 package operate
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"testing"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"a3os.app/tools/fleet/internal/platform"
 )
@@ -46,7 +49,16 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			err = c.Close()
 		}
-		fmt.Fprintln(os.Stdout, outcome(err))
+		// The kernel takes no notice of the upper half of the family, and a filter of all of it would.
+		const above = 1 << 32
+		fd, _, errno := unix.Syscall(unix.SYS_SOCKET, above|unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		var odd error
+		if errno != 0 {
+			odd = errno
+		} else {
+			odd = unix.Close(int(fd))
+		}
+		fmt.Fprintln(os.Stdout, outcome(err), outcome(odd))
 		os.Exit(0)
 	}
 	for _, f := range []struct {
@@ -113,10 +125,41 @@ func TestProcessOfOneTenantReachesNoSocketOfTheMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	for sockets, want := range map[bool]string{true: "done", false: "refused"} {
+	for sockets, want := range map[bool]string{true: "done done", false: "refused refused"} {
 		x := mixedUp{Delegation: platform.Delegation{Sockets: sockets}, Socket: socket}
 		if got := strings.TrimSpace(x.try(t)); got != want {
 			t.Errorf("where it may have sockets is %v, one is %s, want %s", sockets, got, want)
+		}
+	}
+}
+
+// What the filter says of calls in each form that a process may make them in: [bpf.VM] reads the words the other way round.
+func TestFilterRefusesSocketsInEveryForm(t *testing.T) {
+	const i386, i386Socket, i386SocketCall = unix.AUDIT_ARCH_I386, 359, 102
+	vm, err := bpf.NewVM(noSockets(unix.AUDIT_ARCH_X86_64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what             string
+		arch, call, arg0 uint32
+		allowed          bool
+	}{
+		{"a socket of a file", unix.AUDIT_ARCH_X86_64, unix.SYS_SOCKET, unix.AF_UNIX, false},
+		{"a socket of the network", unix.AUDIT_ARCH_X86_64, unix.SYS_SOCKET, unix.AF_INET, true},
+		{"a file", unix.AUDIT_ARCH_X86_64, unix.SYS_OPENAT, unix.AF_UNIX, true},
+		{"calls without calling", unix.AUDIT_ARCH_X86_64, unix.SYS_IO_URING_SETUP, 0, false},
+		{"a socket of a file, asked for in x32", unix.AUDIT_ARCH_X86_64, x32 | unix.SYS_SOCKET, unix.AF_UNIX, false},
+		{"a socket of a file, asked for in i386", i386, i386Socket, unix.AF_UNIX, false},
+		{"a socket of a file, asked for in i386's old form", i386, i386SocketCall, 1, false},
+	} {
+		data := make([]byte, 64)
+		for at, v := range map[int]uint32{callAt: c.call, archAt: c.arch, argAt: c.arg0} {
+			binary.BigEndian.PutUint32(data[at:], v)
+		}
+		got, err := vm.Run(data)
+		if err != nil || (uint32(got) == unix.SECCOMP_RET_ALLOW) != c.allowed { //nolint:gosec // G115: a word
+			t.Errorf("%s: %#x, %v", c.what, got, err)
 		}
 	}
 }
