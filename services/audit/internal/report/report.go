@@ -31,6 +31,8 @@ const (
 	every    = 5 * time.Second
 	shortest = time.Second
 	longest  = 5 * time.Minute
+	// afterStart is when the first one is made.
+	afterStart = 500 * time.Millisecond
 	// within bounds one report, and probe the question to one component.
 	within = 5 * time.Second
 	probe  = 2 * time.Second
@@ -88,6 +90,9 @@ func New(registry registryv1.ReportServiceClient, link *Link, log ledger.Ledger,
 // Run reports until ctx ends: at the registry's pace, and as soon as all components serve where they were not what they are now in the
 // report before. Who waits for a set that was changed hears of it when it is so.
 func (r *Reporter) Run(ctx context.Context) error {
+	// To be asked who it is has a component read its whole program. This process has just started, and the set with it most likely: that
+	// can wait until people are answered.
+	r.sleep(ctx, afterStart)
 	for ctx.Err() == nil {
 		next, err := r.Once(ctx)
 		r.tell(ctx, err)

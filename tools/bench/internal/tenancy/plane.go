@@ -123,6 +123,38 @@ func (p *plane) idOf(ctx context.Context, slug string) (string, error) {
 	return status.GetTenant().GetId(), err
 }
 
+// settled returns when each component of a tenant's set has said who it is, healthy.
+func (p *plane) settled(ctx context.Context, slug string) error {
+	ctx, cancel := context.WithTimeout(ctx, giveUp)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := p.json(ctx, "tenant", "show", slug)
+		if err != nil {
+			return err
+		}
+		status := &registryv1.TenantStatus{}
+		if err := protojson.Unmarshal(out, status); err != nil {
+			return err
+		}
+		said := 0
+		for _, r := range status.GetReports() {
+			if r.GetHealth() == registryv1.Health_HEALTH_SERVING && r.GetRelease() != "" {
+				said++
+			}
+		}
+		if said == processes {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the set of %s did not say who it is: %w", slug, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
 // setupCode is the code in what a command told a person.
 func setupCode(said string) (string, error) {
 	_, rest, ok := strings.Cut(said, "--setup-code ")
