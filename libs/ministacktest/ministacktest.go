@@ -50,7 +50,7 @@ var tasks []byte
 // StartTasks runs one whose tasks are containers of the engine that DOCKER_HOST names. They reach it at an address of this machine, which is
 // 169.254.170.2 for those that call AWS; hosts is a file that their names are written into, in the form of /etc/hosts. emulated answers a
 // template as it can make it.
-func StartTasks(t *testing.T, address, hosts string, emulated func(template []byte) ([]byte, error)) *Server {
+func StartTasks(t testing.TB, address, hosts string, emulated func(template []byte) ([]byte, error)) *Server {
 	t.Helper()
 	templates := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(r.Body)

@@ -73,6 +73,9 @@ func run(ctx context.Context, args, environ []string) int {
 	if len(args) == 1 && args[0] == placesFiles {
 		return place(environ)
 	}
+	if len(args) == 1 && args[0] == asksDoors {
+		return askDoors(ctx, environ, os.Stdout)
+	}
 	if len(args) != 1 {
 		fmt.Fprintf(os.Stderr, "accessos: say which role to run: accessos ROLE, one of %s\n", names)
 		return exitUsage

@@ -81,6 +81,7 @@ func measurements() []measurement {
 		{"neighbour-dedicated", func(ctx context.Context, o options) (figure.Figure, error) {
 			return measureNeighbour(ctx, o, "dedicated")
 		}},
+		{"aws", measureTenantsOnAWS},
 		{"revocation", func(ctx context.Context, o options) (figure.Figure, error) {
 			return revocation.Measure(ctx, revocation.Config{Root: o.root, Rounds: figure.Rounds})
 		}},

@@ -67,6 +67,25 @@ func measureMessages(ctx context.Context, o options) (figure.Figure, error) {
 	})
 }
 
+// envTenantsOnAWS is how many tenants are changed at once: ten, as the figure is promised, unless it says otherwise.
+const envTenantsOnAWS = "A3_BENCH_AWS_TENANTS"
+
+func measureTenantsOnAWS(ctx context.Context, o options) (figure.Figure, error) {
+	const usual = "10"
+	tenants := cmp.Or(os.Getenv(envTenantsOnAWS), usual)
+	// The benchmark takes its rounds itself, for a plane is made once for all of them.
+	return gobench.Measure(ctx, o.root, 1, gobench.Spec{
+		Folder: "tools/fleet/internal/platform/aws", Name: "BenchmarkTenantsAtOnce", Ours: "s-at-once", Theirs: "s-alone",
+		Env: []string{envTenantsOnAWS + "=" + tenants},
+		Figure: figure.Figure{
+			Name: "tenants on AWS taken to a release at once ÷ one alone", Unit: "s",
+			Measured: figure.Series{What: tenants + " tenants at once"}, Against: figure.Series{What: "one alone"},
+			Bound: figure.Bound{AtMost: 4},
+			Note:  "from the making of change sets until every component reports the digest; MiniStack, five containers a tenant, all on this machine (" + envTenantsOnAWS + " takes another number)",
+		},
+	})
+}
+
 func measureSealing(ctx context.Context, o options) (figure.Figure, error) {
 	f, err := gobench.Measure(ctx, o.root, figure.Rounds, gobench.Spec{
 		Folder: sealFolder, Name: "BenchmarkSealing", Ours: "sealed/s", Theirs: "plain-inserts/s",

@@ -115,7 +115,8 @@ type Role struct {
 type Store struct {
 	Name string
 	Kind blueprint.StoreKind
-	Dir  string
+	// Dir is empty where it lies elsewhere than on this machine.
+	Dir string
 	// Public and Private are the halves of the key that a secret store is sealed to.
 	Public  string
 	Private config.Secret

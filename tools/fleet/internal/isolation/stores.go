@@ -55,6 +55,9 @@ func (w *World) marks(from, at *Set) []attempt {
 		out[len(out)-1].lane = at.lane(r)
 	}
 	for _, st := range at.Stores {
+		if st.Dir == "" {
+			continue
+		}
 		switch st.Kind {
 		case blueprint.StoreBlob:
 			add("store "+st.Name+" of "+at.Name(), "start with the other's object store", func(_ context.Context, owner *binding.Owner) (io.Closer, error) {

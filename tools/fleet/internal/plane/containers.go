@@ -167,6 +167,9 @@ func (p *Plane) world(ctx context.Context, sets []platform.Set, processes []supe
 	if p.docker != nil {
 		return p.docker.World(ctx, sets, pidsOf(processes))
 	}
+	if p.aws != nil {
+		return p.aws.World(ctx, sets, pidsOf(processes))
+	}
 	return p.platform.World(sets, pidsOf(processes))
 }
 

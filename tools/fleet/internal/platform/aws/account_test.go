@@ -36,7 +36,7 @@ const (
 	hubAddress = "10.99.0.1"
 )
 
-func run(t *testing.T, name string, args ...string) string {
+func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	if err != nil {
@@ -47,7 +47,7 @@ func run(t *testing.T, name string, args ...string) string {
 
 // account is an emulated account whose tasks are containers, with a plane's stack: its roles, its bucket and its repository as fleet renders
 // them, names of a network that the emulator hasn't, and a real PostgreSQL server in the place of RDS.
-func account(t *testing.T) *ministacktest.Server {
+func account(t testing.TB) *ministacktest.Server {
 	t.Helper()
 	enginetest.Need(t)
 	for _, address := range []string{tasksReach, hubAddress} {
@@ -111,7 +111,7 @@ func account(t *testing.T) *ministacktest.Server {
 }
 
 // database is a PostgreSQL server that tasks reach, and its first user as RDS keeps one.
-func database(t *testing.T) (at, user string) {
+func database(t testing.TB) (at, user string) {
 	t.Helper()
 	binaries, err := pgserver.Find(t.Context(), pgserver.Options{})
 	if err != nil {

@@ -151,11 +151,6 @@ func (p *Platform) Placed(ctx context.Context, s platform.Set, r platform.Releas
 	return p.Machine.Placed(ctx, s, r)
 }
 
-// RecoverAdmin lets a tenant's admin redeem a setup code.
-func (p *Platform) RecoverAdmin(context.Context, platform.Set, blueprint.Recovery) error {
-	return fmt.Errorf("letting an admin in again is not built for platform aws yet; nothing was changed")
-}
-
 // outputs are what a stack tells of itself; nil where there is no such stack.
 func (p *Platform) outputsOf(ctx context.Context, cfg sdk.Config, name string) (map[string]string, error) {
 	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &name})

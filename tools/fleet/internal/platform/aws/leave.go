@@ -243,7 +243,7 @@ func (t *tenant) leftServices(ctx context.Context) (out []string, err error) {
 		return nil, err
 	}
 	// What runs is the set's, whoever started it.
-	for _, c := range append(slices.Clone(t.set.Blueprint.Components), blueprint.Component{Name: stack.Migration}) {
+	for _, c := range append(slices.Clone(t.set.Blueprint.Components), blueprint.Component{Name: stack.Migration}, blueprint.Component{Name: stack.OneOff}) {
 		got, err := ecs.NewFromConfig(t.cfg).ListTasks(ctx, &ecs.ListTasksInput{Cluster: sdk.String(t.place.Cluster()), Family: sdk.String(t.place.Service(t.id, c.Name))})
 		if err != nil && !gone(err) {
 			return nil, fmt.Errorf("look for tasks of %s: %w", t.id, err)

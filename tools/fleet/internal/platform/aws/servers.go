@@ -12,8 +12,6 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
-	"a3os.app/deploy/blueprint"
-	"a3os.app/libs/fault"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
@@ -133,11 +131,6 @@ func (p *Platform) Serve(ctx context.Context, s platform.Set) (bool, error) {
 		return p.Machine.Serve(ctx, p.Machine.Postgres)
 	}
 	return false, p.useServer(ctx, s)
-}
-
-// OneOff implements local.Places.
-func (p *Platform) OneOff(context.Context, platform.Set, platform.Release, blueprint.OneOff, blueprint.Facts) (string, error) {
-	return "", fault.New(fault.Unimplemented, "running a program of a set beside it is not built for platform aws yet; nothing was changed")
 }
 
 // StopHolders stops the components of the plane's own set that use its database; for a tenant's, that is all of them.

@@ -29,12 +29,12 @@ import (
 
 // plane is a plane whose tenants are at AWS, driven by the program as an operator drives it.
 type plane struct {
-	t         *testing.T
+	t         testing.TB
 	bin, home string
 	environ   []string
 }
 
-func newPlane(t *testing.T, server *ministacktest.Server, tenants string) *plane {
+func newPlane(t testing.TB, server *ministacktest.Server, tenants string) *plane {
 	t.Helper()
 	p := &plane{t: t, bin: os.Getenv("A3_BIN"), home: filepath.Join(t.TempDir(), "home")}
 	if p.bin == "" {
@@ -81,7 +81,7 @@ func (p *plane) fleet(args ...string) string {
 }
 
 // A fleet of two tenants as tasks of ECS on an emulator, each in its own stack: a bad release fails on its canary, which goes back, with no task
-// of the other one touched, and a good one goes through; one is suspended and resumed, leaves, and nothing of it is found but a key that waits
+// of the other one touched, and a good one goes through; an admin is let in again, no role of one reaches anything of the other's; one is suspended and resumed, leaves, and nothing of it is found but a key that waits
 // for its end; the other one answers all the while.
 func TestStoryOfAFleetOnAWS(t *testing.T) {
 	if os.Getenv("A3_LONG") == "" {
@@ -101,6 +101,8 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	p.fleet("tenant", "label", "globex", "ring=general")
 	p.badRelease(server, ids)
 	p.goodRelease(server, ids)
+	p.letInAgain("acme")
+	p.proven()
 	p.suspended(server, "globex", ids["globex"])
 	if got := p.answers("acme"); got != http.StatusOK {
 		t.Errorf("the other one is suspended and acme answers %d", got)

@@ -112,7 +112,10 @@ func (p *Platform) holdings(s platform.Set, pids map[string]int) (*isolation.Set
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
-		store := isolation.Store{Name: name, Kind: s.Blueprint.Stores[name].Kind, Dir: p.store(s, name)}
+		store := isolation.Store{Name: name, Kind: s.Blueprint.Stores[name].Kind}
+		if _, here := p.storesHere(s)[name]; here {
+			store.Dir = p.store(s, name)
+		}
 		if key := s.Blueprint.Stores[name].Key; key != "" {
 			public, err := os.ReadFile(p.publicFile(s, key))
 			if err != nil {

@@ -32,7 +32,7 @@ var (
 const Digest = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
 
 // Release is the one that is deployed.
-func Release(t *testing.T) platform.Release {
+func Release(t testing.TB) platform.Release {
 	t.Helper()
 	r, err := platform.ParseRelease("1.2.3@" + Digest)
 	if err != nil {
@@ -42,7 +42,7 @@ func Release(t *testing.T) platform.Release {
 }
 
 // Tenant is a tenant's template of which nothing runs, as the emulator carries it out.
-func Tenant(t *testing.T, tenant id.Tenant, tls bool) []byte {
+func Tenant(t testing.TB, tenant id.Tenant, tls bool) []byte {
 	t.Helper()
 	b, err := blueprint.AccessOS()
 	if err != nil {
@@ -57,7 +57,7 @@ func Tenant(t *testing.T, tenant id.Tenant, tls bool) []byte {
 }
 
 // Emulated is a template as the emulator carries it out.
-func Emulated(t *testing.T, made *stack.Template, tls bool) []byte {
+func Emulated(t testing.TB, made *stack.Template, tls bool) []byte {
 	t.Helper()
 	text, err := made.JSON()
 	if err != nil {
@@ -70,7 +70,7 @@ func Emulated(t *testing.T, made *stack.Template, tls bool) []byte {
 }
 
 // ground is what a tenant's stack names of the plane's: names alone, for the emulator has no network.
-func ground(t *testing.T) []byte {
+func ground(t testing.TB) []byte {
 	t.Helper()
 	outputs := map[string]any{}
 	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", "PlaneClients", "Gateway", "S3PrefixList", "DatabaseClients"} {
@@ -95,7 +95,7 @@ func ground(t *testing.T) []byte {
 var Parameters = map[string]string{"MarkKeys": "m", "LicenceKeys": "l", "PublicKeyEnvelope": "e", "PublicKeySecrets": "s"}
 
 // Account is one with what comes first of a plane, with its bucket for templates, and with names of the ground that tenants stand on.
-func Account(t *testing.T) (*ministacktest.Server, *changeset.Driver) {
+func Account(t testing.TB) (*ministacktest.Server, *changeset.Driver) {
 	t.Helper()
 	server := ministacktest.Start(t)
 	d, err := changeset.Open(t.Context(), server.Root(), Where, Place.Templates())
@@ -116,7 +116,7 @@ func Account(t *testing.T) (*ministacktest.Server, *changeset.Driver) {
 }
 
 // Change plans and carries out a change of a stack.
-func Change(t *testing.T, d *changeset.Driver, name string, template []byte, parameters map[string]string) *changeset.Plan {
+func Change(t testing.TB, d *changeset.Driver, name string, template []byte, parameters map[string]string) *changeset.Plan {
 	t.Helper()
 	p, err := d.Make(t.Context(), name, template, parameters)
 	if err != nil {
@@ -129,7 +129,7 @@ func Change(t *testing.T, d *changeset.Driver, name string, template []byte, par
 }
 
 // Bound gives the roles of a tenant's stack their boundary, which the emulator takes out of templates.
-func Bound(t *testing.T, server *ministacktest.Server, tenant id.Tenant) {
+func Bound(t testing.TB, server *ministacktest.Server, tenant id.Tenant) {
 	t.Helper()
 	client := iam.NewFromConfig(server.Root())
 	roles, err := client.ListRoles(t.Context(), &iam.ListRolesInput{PathPrefix: sdk.String(Place.RolePath(tenant.String()))})
@@ -145,7 +145,7 @@ func Bound(t *testing.T, server *ministacktest.Server, tenant id.Tenant) {
 }
 
 // As is a session of a role that a stack made. Tasks alone can take it: the test has the account's root added to its trust.
-func As(t *testing.T, server *ministacktest.Server, name string) sdk.Config {
+func As(t testing.TB, server *ministacktest.Server, name string) sdk.Config {
 	t.Helper()
 	trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + ministacktest.Account + `:root"},"Action":"sts:AssumeRole"}]}`
 	client := iam.NewFromConfig(server.Root())
@@ -167,7 +167,7 @@ func As(t *testing.T, server *ministacktest.Server, name string) sdk.Config {
 
 // Provisioner is a session of the plane's provisioner. The emulator asks some actions of IAM, STS and ECS about every resource alone, and so the
 // role is given those there.
-func Provisioner(t *testing.T, server *ministacktest.Server) sdk.Config {
+func Provisioner(t testing.TB, server *ministacktest.Server) sdk.Config {
 	t.Helper()
 	name := Place.Provisioner()
 	name = name[strings.LastIndex(name, "/")+1:]

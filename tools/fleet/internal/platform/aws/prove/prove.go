@@ -1,5 +1,5 @@
-// Package prove has the doors of what a tenant's stack holds on AWS, for the proof of isolation: each is asked in a way that changes nothing even
-// where the caller is let in, and AWS tells who is refused from what can't be done. It relies on its caller for a session of each role.
+// Package prove has the doors of what a tenant's stack holds on AWS, for the proof of isolation, and who of its set may ask what. It relies on
+// libs/awsdoors to ask them, and on its caller for somebody who asks as each role.
 package prove
 
 import (
@@ -10,15 +10,8 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	logstypes "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"github.com/aws/smithy-go"
 
+	"a3os.app/libs/awsdoors"
 	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
@@ -40,11 +33,40 @@ type Stack struct {
 	stack.Holdings
 	// QueueURL is where its queue is, Key the ARN of its key.
 	QueueURL, Key string
-	// Sessions are of its roles, by their ARNs.
-	Sessions map[string]aws.Config
+	// Sessions ask as its roles, by their ARNs.
+	Sessions map[string]Session
 	// Provisioner looks at the key, which no task can but through AWS's services.
-	Provisioner aws.Config
+	Provisioner Session
 }
+
+// Session is somebody who asks as a role; see awsdoors.Try.
+type Session interface {
+	Ask(ctx context.Context, d awsdoors.Door) error
+}
+
+// Here asks from here, with credentials of the role.
+type Here struct{ aws.Config }
+
+// Ask implements Session.
+func (h Here) Ask(ctx context.Context, d awsdoors.Door) error { return awsdoors.Try(ctx, h.Config, d) }
+
+// Told has the answers that somebody else was given, who asked as the role.
+type Told map[awsdoors.Door]error
+
+// Ask implements Session.
+func (t Told) Ask(_ context.Context, d awsdoors.Door) error {
+	err, asked := t[d]
+	if !asked {
+		return errors.New("nobody asked")
+	}
+	return err
+}
+
+// Unasked is nobody: it was not possible to ask as the role.
+type Unasked struct{ Why error }
+
+// Ask implements Session.
+func (u Unasked) Ask(context.Context, awsdoors.Door) error { return u.Why }
 
 // named is how a report calls a role.
 func named(r stack.HeldRole) string {
@@ -60,74 +82,43 @@ func (s Stack) Cloud() *isolation.Cloud {
 	for _, r := range s.Roles {
 		c.Roles = append(c.Roles, isolation.CloudRole{Name: named(r), Session: s.Sessions[r.ARN]})
 	}
-	c.Doors = slices.Concat(s.objects(), s.messages(), s.started(), s.key(), s.roles())
+	c.Doors = s.doors()
 	return c
 }
 
 // door is one whose control is the first of its holders.
-func (s Stack) door(wall, at, what string, try func(ctx context.Context, cfg aws.Config) error, holders ...string) isolation.CloudDoor {
-	d := isolation.CloudDoor{Wall: wall, At: at + " of " + s.Slug, What: what, Holders: holders}
-	d.Try = func(ctx context.Context, session any) error {
-		cfg, is := session.(aws.Config)
+func (s Stack) door(wall, at, what string, d awsdoors.Door, holders ...string) isolation.CloudDoor {
+	out := isolation.CloudDoor{Wall: wall, At: at + " of " + s.Slug, What: what, Holders: holders}
+	out.Try = func(ctx context.Context, session any) error {
+		as, is := session.(Session)
 		if !is {
 			return fmt.Errorf("the session is a %T", session)
 		}
-		return refused(try(ctx, cfg))
+		err := as.Ask(ctx, d)
+		if errors.Is(err, awsdoors.ErrRefused) {
+			return fmt.Errorf("%w: %s", isolation.ErrCloudRefused, strings.TrimPrefix(err.Error(), awsdoors.ErrRefused.Error()+": "))
+		}
+		return err
 	}
 	for _, r := range s.Roles {
 		if len(holders) > 0 && named(r) == holders[0] {
-			d.Control = isolation.CloudRole{Name: s.Slug + "'s own " + named(r), Session: s.Sessions[r.ARN]}
+			out.Control = isolation.CloudRole{Name: s.Slug + "'s own " + named(r), Session: s.Sessions[r.ARN]}
 		}
 	}
-	return d
+	return out
 }
-
-// refused tells a refusal of who called from all that AWS says of what was asked after it let the caller in.
-func refused(err error) error {
-	if err == nil {
-		return nil
-	}
-	api, is := errors.AsType[smithy.APIError](err)
-	if !is {
-		return err
-	}
-	code := api.ErrorCode()
-	switch {
-	case strings.Contains(code, "AccessDenied"), code == "UnauthorizedOperation", code == "Forbidden":
-		return fmt.Errorf("%w: %s", isolation.ErrCloudRefused, api.ErrorMessage())
-	case slices.Contains(letIn, code):
-		return nil
-	}
-	return err
-}
-
-// letIn is what AWS says to who may ask, of what is asked here on purpose: of objects, messages and streams that aren't there, a delay that
-// can't be, a secret that has no value yet.
-var letIn = []string{"NoSuchKey", "NotFound", "PreconditionFailed", "ReceiptHandleIsInvalid", "InvalidParameterValue", "InvalidParameterValueException", "ResourceNotFoundException"}
-
-// nothing is what objects and streams are called that aren't there.
-const nothing = "isolation-verify-asks-for-what-is-not-there"
 
 func (s Stack) objects() []isolation.CloudDoor {
-	client := func(cfg aws.Config) *s3.Client {
-		return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil })
-	}
 	var out []isolation.CloudDoor
 	for _, b := range s.Buckets {
-		key := s.Tenant + "/" + nothing
+		of := func(ask awsdoors.Ask) awsdoors.Door {
+			return awsdoors.Door{Ask: ask, Of: b.Name, Prefix: s.Tenant + "/"}
+		}
+		all := slices.Concat(tasks(b.Writers), tasks(b.Readers))
 		out = append(out,
-			s.door(wallObjects, "bucket "+b.Name, "list objects", func(ctx context.Context, cfg aws.Config) error {
-				_, err := client(cfg).ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &b.Name, Prefix: aws.String(s.Tenant + "/"), MaxKeys: aws.Int32(1)})
-				return err
-			}, slices.Concat(tasks(b.Writers), tasks(b.Readers))...),
-			s.door(wallObjects, "bucket "+b.Name, "read an object", func(ctx context.Context, cfg aws.Config) error {
-				_, err := client(cfg).GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
-				return err
-			}, slices.Concat(tasks(b.Writers), tasks(b.Readers))...),
-			s.door(wallObjects, "bucket "+b.Name, "write over an object, if it is one that can't be", func(ctx context.Context, cfg aws.Config) error {
-				_, err := client(cfg).PutObject(ctx, &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: strings.NewReader(""), IfMatch: aws.String(`"00000000000000000000000000000000"`)})
-				return err
-			}, tasks(b.Writers)...))
+			s.door(wallObjects, "bucket "+b.Name, "list objects", of(awsdoors.ListObjects), all...),
+			s.door(wallObjects, "bucket "+b.Name, "read an object", of(awsdoors.ReadObject), all...),
+			s.door(wallObjects, "bucket "+b.Name, "write over an object, if it is one that can't be", of(awsdoors.WriteObject), tasks(b.Writers)...))
 	}
 	return out
 }
@@ -136,20 +127,11 @@ func (s Stack) messages() []isolation.CloudDoor {
 	if s.Queue == "" {
 		return nil
 	}
-	const tooLong = 901
+	of := func(ask awsdoors.Ask) awsdoors.Door { return awsdoors.Door{Ask: ask, Of: s.QueueURL} }
 	return []isolation.CloudDoor{
-		s.door(wallMessages, "queue", "send a message, delayed longer than can be", func(ctx context.Context, cfg aws.Config) error {
-			_, err := sqs.NewFromConfig(cfg).SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &s.QueueURL, MessageBody: aws.String(nothing), DelaySeconds: tooLong})
-			return err
-		}, tasks(s.Senders)...),
-		s.door(wallMessages, "queue", "delete a message that isn't there", func(ctx context.Context, cfg aws.Config) error {
-			_, err := sqs.NewFromConfig(cfg).DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &s.QueueURL, ReceiptHandle: aws.String(nothing)})
-			return err
-		}, tasks(s.Receivers)...),
-		s.door(wallMessages, "queue", "hide a message that isn't there", func(ctx context.Context, cfg aws.Config) error {
-			_, err := sqs.NewFromConfig(cfg).ChangeMessageVisibility(ctx, &sqs.ChangeMessageVisibilityInput{QueueUrl: &s.QueueURL, ReceiptHandle: aws.String(nothing)})
-			return err
-		}, tasks(s.Receivers)...),
+		s.door(wallMessages, "queue", "send a message, delayed longer than can be", of(awsdoors.SendMessage), tasks(s.Senders)...),
+		s.door(wallMessages, "queue", "delete a message that isn't there", of(awsdoors.DeleteMessage), tasks(s.Receivers)...),
+		s.door(wallMessages, "queue", "hide a message that isn't there", of(awsdoors.HideMessage), tasks(s.Receivers)...),
 	}
 }
 
@@ -160,27 +142,16 @@ func (s Stack) started() []isolation.CloudDoor {
 		if !r.Starts {
 			continue
 		}
-		secret, log := s.Secrets[r.Component], s.Logs[r.Component]
 		out = append(out,
-			s.door(wallSecrets, "secret of "+r.Component, "read it", func(ctx context.Context, cfg aws.Config) error {
-				_, err := secretsmanager.NewFromConfig(cfg).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &secret})
-				return err
-			}, named(r)),
-			s.door(wallLogs, "log of "+r.Component, "write to a stream that isn't there", func(ctx context.Context, cfg aws.Config) error {
-				_, err := cloudwatchlogs.NewFromConfig(cfg).PutLogEvents(ctx, &cloudwatchlogs.PutLogEventsInput{LogGroupName: &log, LogStreamName: aws.String(nothing),
-					LogEvents: []logstypes.InputLogEvent{{Message: aws.String("x"), Timestamp: aws.Int64(1)}}})
-				return err
-			}, named(r)))
+			s.door(wallSecrets, "secret of "+r.Component, "read it", awsdoors.Door{Ask: awsdoors.ReadSecret, Of: s.Secrets[r.Component]}, named(r)),
+			s.door(wallLogs, "log of "+r.Component, "write to a stream that isn't there", awsdoors.Door{Ask: awsdoors.WriteLog, Of: s.Logs[r.Component]}, named(r)))
 	}
 	return out
 }
 
 // key is asked about by nobody but the provisioner: tasks use it through AWS's services alone.
 func (s Stack) key() []isolation.CloudDoor {
-	d := s.door(wallKeys, "key", "ask about it", func(ctx context.Context, cfg aws.Config) error {
-		_, err := kms.NewFromConfig(cfg).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &s.Key})
-		return err
-	})
+	d := s.door(wallKeys, "key", "ask about it", awsdoors.Door{Ask: awsdoors.LookAtKey, Of: s.Key})
 	d.Control = isolation.CloudRole{Name: "the provisioner", Session: s.Provisioner}
 	return []isolation.CloudDoor{d}
 }
@@ -189,22 +160,32 @@ func (s Stack) key() []isolation.CloudDoor {
 func (s Stack) roles() []isolation.CloudDoor {
 	var out []isolation.CloudDoor
 	for _, r := range s.Roles {
-		d := s.door(wallRoles, "role "+named(r), "take it", func(ctx context.Context, cfg aws.Config) error {
-			client := sts.NewFromConfig(cfg)
-			who, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
-			if err != nil {
-				return err
-			}
-			// Whose session it is has taken the role already.
-			if strings.Contains(aws.ToString(who.Arn), ":assumed-role/"+r.ARN[strings.LastIndex(r.ARN, "/")+1:]+"/") {
-				return nil
-			}
-			_, err = client.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &r.ARN, RoleSessionName: aws.String("isolation-verify")})
-			return err
-		}, named(r))
-		out = append(out, d)
+		out = append(out, s.door(wallRoles, "role "+named(r), "take it", awsdoors.Door{Ask: awsdoors.TakeRole, Of: r.ARN}, named(r)))
 	}
 	return out
+}
+
+// doors is what is asked of a stack, by somebody of any.
+func (s Stack) doors() []isolation.CloudDoor {
+	return slices.Concat(s.objects(), s.messages(), s.started(), s.key(), s.roles())
+}
+
+// Doors are all that a stack has, for who asks them elsewhere; see Told.
+func (s Stack) Doors() []awsdoors.Door {
+	var all list
+	for _, d := range s.doors() {
+		_ = d.Try(context.Background(), &all)
+	}
+	return all
+}
+
+// list keeps what it is asked to ask.
+type list []awsdoors.Door
+
+// Ask implements Session.
+func (l *list) Ask(_ context.Context, d awsdoors.Door) error {
+	*l = append(*l, d)
+	return nil
 }
 
 // tasks are the task roles of components.

@@ -29,7 +29,7 @@ func deployed(t *testing.T, server *ministacktest.Server, slug string, tenant id
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := prove.Stack{Tenant: tenant.String(), Slug: slug, Sessions: map[string]sdk.Config{}, Provisioner: awstest.Provisioner(t, server),
+	s := prove.Stack{Tenant: tenant.String(), Slug: slug, Sessions: map[string]prove.Session{}, Provisioner: prove.Here{Config: awstest.Provisioner(t, server)},
 		Holdings: stack.HoldingsOf(awstest.Place, platform.Set{Blueprint: b, Tenant: tenant, Slug: slug, Tier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE})}
 	out, err := cloudformation.NewFromConfig(server.Root()).DescribeStackResources(t.Context(), &cloudformation.DescribeStackResourcesInput{StackName: sdk.String(awstest.Place.StackOf(s.Tenant))})
 	if err != nil {
@@ -42,7 +42,7 @@ func deployed(t *testing.T, server *ministacktest.Server, slug string, tenant id
 	}
 	s.QueueURL = server.URL + "/" + ministacktest.Account + "/" + s.Queue
 	for _, r := range s.Roles {
-		s.Sessions[r.ARN] = awstest.As(t, server, r.ARN[strings.LastIndex(r.ARN, "/")+1:])
+		s.Sessions[r.ARN] = prove.Here{Config: awstest.As(t, server, r.ARN[strings.LastIndex(r.ARN, "/")+1:])}
 	}
 	// As had the account's root take each role; the trust of the stack is back before anything is tried.
 	for _, r := range s.Roles {
@@ -109,7 +109,7 @@ func TestRolesOfTwoStacksReachNothingOfEachOther(t *testing.T) {
 		PolicyDocument: sdk.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sqs:*","s3:*","kms:*"],"Resource":"*"}]}`)}); err != nil {
 		t.Fatal(err)
 	}
-	buckets := s3.NewFromConfig(stacks[1].Provisioner, func(o *s3.Options) { o.UsePathStyle = true })
+	buckets := s3.NewFromConfig(stacks[1].Provisioner.(prove.Here).Config, func(o *s3.Options) { o.UsePathStyle = true })
 	if _, err := buckets.DeleteBucketPolicy(t.Context(), &s3.DeleteBucketPolicyInput{Bucket: &stacks[1].Buckets[0].Name}); err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	}
 	s.addresses(&f, c)
 	for _, role := range c.Needs.Database {
-		f.DatabaseURLs[role] = file("database-"+role, "database/"+role+".url")
+		f.DatabaseURLs[role] = file("database-"+role, databaseFile(role))
 	}
 	for _, key := range c.Needs.Keys {
 		f.KeyFiles[key] = file("key-"+key, "keys/"+key)

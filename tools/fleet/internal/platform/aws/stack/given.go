@@ -2,6 +2,7 @@ package stack
 
 import (
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 
@@ -80,6 +81,14 @@ const QueueOutput = "Queue"
 
 // Migration is what of a set migrates its database, beside its components.
 const Migration = migration
+
+// OneOff is the family of tasks that are run to their end beside a set's components.
+const OneOff = "one-off"
+
+// DatabaseFile is where a task that is given the login of a role finds it.
+func DatabaseFile(role string) string { return path.Join(secretsDir, databaseFile(role)) }
+
+func databaseFile(role string) string { return "database/" + role + ".url" }
 
 // Given are the keys of the secret of each component, and of what migrates the database: what has to be in it for a task to start.
 func Given(in Input) map[string][]string {

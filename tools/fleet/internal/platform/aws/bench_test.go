@@ -1,0 +1,71 @@
+package aws_test
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+)
+
+// BenchmarkTenantsAtOnce has tenants taken to a new release, from the plan, which makes the change set of each stack, until every component of
+// each set has reported the release's digest: one tenant alone, and many at once, in turns. A tenant that goes before both has the image be
+// where tasks are started from.
+func BenchmarkTenantsAtOnce(b *testing.B) {
+	number := func(name, otherwise string) int {
+		n, err := strconv.Atoi(cmp.Or(os.Getenv(name), otherwise))
+		if err != nil {
+			b.Fatalf("%s is no number: %v", name, err)
+		}
+		return n
+	}
+	n, rounds := number("A3_BENCH_AWS_TENANTS", "10"), number("A3_BENCH_AWS_ROUNDS", "10")
+	slugs := []string{"first", "alone"}
+	for i := range n {
+		slugs = append(slugs, fmt.Sprintf("t%d", i+1))
+	}
+	p := newPlane(b, account(b), strings.Join(slugs, ","))
+	p.fleet("plane", "up")
+	for round := range rounds {
+		version := fmt.Sprintf("2.%d.0", round)
+		p.release(version, func(program []byte) []byte { return append(program, version...) })
+		p.upgraded(version, slugs[:1])
+		b.Run("round", func(b *testing.B) {
+			alone := p.upgraded(version, slugs[1:2])
+			at := p.upgraded(version, slugs[2:])
+			b.ReportMetric(alone.Seconds(), "s-alone")
+			b.ReportMetric(at.Seconds(), "s-at-once")
+		})
+	}
+}
+
+// upgraded takes tenants to a release, all at once, and says how long that took. Each says afterwards that it runs it.
+func (p *plane) upgraded(version string, slugs []string) time.Duration {
+	p.t.Helper()
+	began := time.Now()
+	args := []string{"plan", "upgrade", "--release", version, "--reason", "measured by a benchmark"}
+	for _, slug := range slugs {
+		args = append(args, "--tenant", slug)
+	}
+	var plan registryv1.StoredPlan
+	p.ask(&plan, args...)
+	p.fleet("apply", plan.GetHash(), "--max-parallel", strconv.Itoa(len(slugs)))
+	took := time.Since(began)
+	var wg sync.WaitGroup
+	for _, slug := range slugs {
+		wg.Go(func() {
+			for _, r := range p.tenant(slug).GetReports() {
+				if !strings.HasPrefix(r.GetRelease(), version+"@") {
+					p.t.Errorf("%s of %s reports %s", r.GetName(), slug, r.GetRelease())
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return took
+}
