@@ -89,13 +89,14 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	}
 	server := account(t)
 	p := newPlane(t, server, "acme,globex")
-	p.fleet("plane", "up")
+	said := p.fleet("plane", "up")
 	ids := map[string]string{}
 	for _, slug := range []string{"acme", "globex"} {
 		if got := p.answers(slug); got != http.StatusOK {
 			t.Errorf("%s answers %d", slug, got)
 		}
 		ids[slug] = p.tenant(slug).GetTenant().GetId()
+		p.explains(server, slug, said)
 	}
 	p.fleet("tenant", "label", "acme", "ring=canary")
 	p.fleet("tenant", "label", "globex", "ring=general")

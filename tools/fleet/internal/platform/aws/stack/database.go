@@ -53,7 +53,7 @@ func (s *set) server() {
 		DBInstanceIdentifier: new(s.place.cluster() + "-" + s.label()), Engine: new("postgres"), EngineVersion: new(engineVersion), DBInstanceClass: new(serverClass),
 		AllocatedStorage: new(strconv.Itoa(storageGiB)), MaxAllocatedStorage: new(mostGiB), StorageType: new("gp3"), StorageEncrypted: new(true), KmsKeyId: new(attribute(keyID, "Arn")),
 		// RDS makes the first user's password and keeps it in a secret under the set's key; components log in as roles that fleet makes.
-		MasterUsername: new("a3"), ManageMasterUserPassword: new(true), MasterUserSecret: &rds.DBInstance_MasterUserSecret{KmsKeyId: new(attribute(keyID, "Arn"))},
+		MasterUsername: new("a3"), ManageMasterUserPassword: new(true), EnableIAMDatabaseAuthentication: new(true), MasterUserSecret: &rds.DBInstance_MasterUserSecret{KmsKeyId: new(attribute(keyID, "Arn"))},
 		DBSubnetGroupName: new(s.of("DatabaseSubnets")), VPCSecurityGroups: []string{ref(group)}, PubliclyAccessible: new(false), MultiAZ: new(s.place.Plane == "prod"),
 		BackupRetentionPeriod: new(backupDays), CopyTagsToSnapshot: new(true), DeleteAutomatedBackups: new(true), DeletionProtection: new(true), AutoMinorVersionUpgrade: new(false), Tags: s.tags(),
 		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Snapshot"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Snapshot"),

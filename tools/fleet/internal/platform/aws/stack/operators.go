@@ -81,6 +81,7 @@ func (s *set) boundary() []statement {
 			[]string{p.arn("secretsmanager", "secret:tenant/"+ofTenant+"/*")})),
 		tagged(allow("Messages", []string{"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:ListQueueTags"}, []string{p.arn("sqs", ofTenant+"-*")})),
 		tagged(allow("Keys", []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}, []string{p.arn("kms", "key/*")}).under("StringEquals", when{"aws:ResourceTag/tenant": ofTenant})),
+		tagged(allow("LogInToTheDatabase", []string{"rds-db:connect"}, []string{p.arn("rds-db", "dbuser:*/"+ofTenant+"_*")})),
 		tagged(allow("Logs", []string{"logs:CreateLogStream", "logs:PutLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/"+ofTenant+"/*")})),
 		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),
 		allow("PullImages", pull, []string{p.home().arn("ecr", "repository/"+p.cluster()+"/*")}),

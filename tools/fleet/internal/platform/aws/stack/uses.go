@@ -45,6 +45,9 @@ func (s *set) uses(c blueprint.Component) []use {
 	if c.Needs.KeyService {
 		out = append(out, s.wrap(task))
 	}
+	if s.tenant != "" && len(c.Needs.Database) > 0 {
+		out = append(out, s.logIn(task, c.Needs.Database))
+	}
 	if s.sends(c) {
 		out = append(out, s.message(task, "SendMessages", true, "sqs:SendMessage", "sqs:ListQueueTags"))
 	}
@@ -57,6 +60,16 @@ func (s *set) uses(c blueprint.Component) []use {
 // wrap is that a component wraps keys of its own with the set's, each for the tenant by name: KMS unwraps none under another's.
 func (s *set) wrap(role string) use {
 	return use{role: role, sid: "WrapItsKeys", wraps: true, context: when{"kms:EncryptionContext:tenant": s.name()}}
+}
+
+// logIn is that a component makes tokens that it logs in to the database with, as roles of its own and no other. Their names carry the tenant's
+// id, whichever server they are in.
+func (s *set) logIn(role string, as []string) use {
+	u := use{role: role, sid: "LogInToTheDatabase", actions: []string{"rds-db:connect"}}
+	for _, name := range as {
+		u.resources = append(u.resources, s.place.arn("rds-db", "dbuser:*/"+s.name()+"_"+name))
+	}
+	return u
 }
 
 // started is that ECS reads what a component is given, and nothing else of the set's.

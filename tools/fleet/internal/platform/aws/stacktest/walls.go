@@ -91,7 +91,28 @@ func (s *Stack) Targets() ([]Target, error) {
 			out = append(out, t)
 		}
 	}
-	return append(out, s.credentials()...), nil
+	logins, err := s.logins()
+	return append(append(out, s.credentials()...), logins...), err
+}
+
+// logins are the roles of databases that the set's components log in as, by tokens.
+func (s *Stack) logins() ([]Target, error) {
+	roles, err := s.Roles()
+	if err != nil {
+		return nil, err
+	}
+	var out []Target
+	for _, r := range roles {
+		for _, st := range r.Statements {
+			for _, name := range st.Resource {
+				if before, user, is := strings.Cut(name, "dbuser:*/"); is {
+					login := Resource{ID: "login " + user, Type: "AWS::RDS::DBUser", ARN: before + "dbuser:db-ABCDEFGHIJKLMNOPQRSTUVWXYZ/" + user, Tags: r.Tags}
+					out = append(out, Target{Resource: login, Names: []string{login.ARN}, Actions: []string{"rds-db:connect"}})
+				}
+			}
+		}
+	}
+	return out, nil
 }
 
 // credentials stand for the secrets that a set's components make as it runs, which no template holds.
