@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	neturl "net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,6 +158,20 @@ func Restore(ctx context.Context, p Programs, url config.Secret, r io.Reader) er
 	return run(ctx, url, r, nil, filepath.Join(p.Dir, "pg_restore"), "--dbname="+cfg.Database, "--no-owner", "--exit-on-error", "--no-password")
 }
 
+// TLS is how PostgreSQL's own programs are to reach a server, from its connection string: as whoever else has that. A server of this machine's
+// has no TLS.
+func TLS(url config.Secret) []string {
+	u, err := neturl.Parse(url.Reveal())
+	if err != nil || u.Query().Get("sslmode") == "" {
+		return []string{"PGSSLMODE=disable"}
+	}
+	out := []string{"PGSSLMODE=" + u.Query().Get("sslmode")}
+	if roots := u.Query().Get("sslrootcert"); roots != "" {
+		out = append(out, "PGSSLROOTCERT="+roots)
+	}
+	return out
+}
+
 // run runs a program that connects to a database.
 func run(ctx context.Context, url config.Secret, in io.Reader, out io.Writer, program string, args ...string) error {
 	cfg, err := pgx.ParseConfig(url.Reveal())
@@ -164,8 +179,8 @@ func run(ctx context.Context, url config.Secret, in io.Reader, out io.Writer, pr
 		return errors.New("the database URL is not a PostgreSQL connection string")
 	}
 	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // PostgreSQL's own program, with arguments of ours
-	cmd.Env = []string{"PATH=" + cmp.Or(os.Getenv("PATH"), "/usr/bin:/bin"), "LC_ALL=C", "TZ=UTC", "PGHOST=" + cfg.Host, "PGPORT=" + strconv.Itoa(int(cfg.Port)),
-		"PGUSER=" + cfg.User, "PGPASSWORD=" + cfg.Password, "PGDATABASE=" + cfg.Database, "PGSSLMODE=disable", "PGAPPNAME=fleet"}
+	cmd.Env = append(TLS(url), "PATH="+cmp.Or(os.Getenv("PATH"), "/usr/bin:/bin"), "LC_ALL=C", "TZ=UTC", "PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)),
+		"PGUSER="+cfg.User, "PGPASSWORD="+cfg.Password, "PGDATABASE="+cfg.Database, "PGAPPNAME=fleet")
 	cmd.Dir = "/"
 	var said tail
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, &said

@@ -66,6 +66,10 @@ type AWS struct {
 	Region string
 	// PlaneAddress is the address of this machine by which tenants' tasks reach the plane's services.
 	PlaneAddress string
+	// DatabaseCA is a file with the authorities that vouch for the certificates of RDS's servers, PEM; empty for an emulator, which has none.
+	DatabaseCA string
+	// DatabaseTokens has components log in to their database by tokens of IAM in place of passwords.
+	DatabaseTokens bool
 }
 
 // The values where a variable is not set.
@@ -159,6 +163,7 @@ func Load(environ []string, root string) (Settings, error) {
 		fault("A3_PLATFORM is %q: it is local, docker or aws", s.Platform)
 	}
 	s.aws(take("A3_AWS_REGION", ""), take("A3_AWS_PLANE_ADDRESS", "127.0.0.1"), fault)
+	s.awsDatabase(take("A3_AWS_DATABASE_CA", ""), take("A3_AWS_DATABASE_LOGIN", "password"), fault)
 	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS", defaultNets), fault)
 	const smallest = 24
 	if len(nets) == 1 && nets[0].Bits() <= smallest {
@@ -183,6 +188,21 @@ func (s *Settings) aws(region, address string, fault func(string, ...any)) {
 	}
 	if net.ParseIP(address) == nil {
 		fault("A3_AWS_PLANE_ADDRESS is %q: it is the IP address of this machine by which tasks reach the plane's services", address)
+	}
+}
+
+// awsDatabase reads how components reach databases of RDS.
+func (s *Settings) awsDatabase(ca, login string, fault func(string, ...any)) {
+	s.AWS.DatabaseTokens = login == "iam"
+	if login != "iam" && login != "password" {
+		fault("A3_AWS_DATABASE_LOGIN is %q: it is password, or iam where roles log in by tokens", login)
+	}
+	if ca == "" {
+		return
+	}
+	var err error
+	if s.AWS.DatabaseCA, err = filepath.Abs(ca); err != nil {
+		fault("A3_AWS_DATABASE_CA is %q: %v", ca, err)
 	}
 }
 

@@ -130,12 +130,16 @@ const nothing = "sha256:00000000000000000000000000000000000000000000000000000000
 
 // Database implements platform.Platform.
 func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if !s.Tenant.IsZero() {
-		if err := p.useServer(ctx, s); err != nil {
-			return false, err
-		}
+	if s.Tenant.IsZero() {
+		return p.Machine.Database(ctx, s)
 	}
-	return p.Machine.Database(ctx, s)
+	if err := p.useServer(ctx, s); err != nil {
+		return false, err
+	}
+	if changed, err = p.Machine.Database(ctx, s); err != nil {
+		return changed, err
+	}
+	return changed, p.grantTokens(ctx, s)
 }
 
 // Placed implements platform.Platform.

@@ -28,7 +28,9 @@ func (t *tenant) give(ctx context.Context) (changed bool, err error) {
 			if err != nil {
 				return changed, fmt.Errorf("read what %s of %s is given: %w", component, t.id, err)
 			}
-			values[key] = string(text)
+			if values[key], err = t.told(key, string(text)); err != nil {
+				return changed, err
+			}
 		}
 		text, err := json.Marshal(values) // keys are in order
 		if err != nil {
@@ -67,6 +69,8 @@ func (t *tenant) fileOf(component, key string) string {
 		return files.Key(name)
 	}
 	switch key {
+	case stack.DatabaseRootsKey:
+		return t.Settings.AWS.DatabaseCA
 	case "plane-roots":
 		return files.PlaneRoots()
 	case "tenant-roots":

@@ -22,7 +22,8 @@ import (
 type server struct {
 	host           string
 	user, password string
-	mode           string
+	// mode is libpq's sslmode, roots the file that it verifies by.
+	mode, roots string
 }
 
 // Outputs of a stack that name its server, and the secret with its first user.
@@ -60,6 +61,9 @@ func (p *Platform) useServer(ctx context.Context, s platform.Set) error {
 	}
 	found, err := read(ctx, cfg, told)
 	if err == nil {
+		err = found.verifiedBy(p.Settings.AWS.DatabaseCA, cfg.BaseEndpoint != nil)
+	}
+	if err == nil {
 		p.servers[serverOf(s)] = found
 	}
 	return err
@@ -83,19 +87,19 @@ func read(ctx context.Context, cfg sdk.Config, told map[string]string) (*server,
 	if err := json.Unmarshal([]byte(sdk.ToString(got.SecretString)), &user); err != nil {
 		return nil, errors.New("the secret of the database server's first user can't be read")
 	}
-	s := &server{host: told[hostOutput], user: user.Username, password: user.Password, mode: "require"}
+	s := &server{host: told[hostOutput], user: user.Username, password: user.Password}
 	if _, _, err := net.SplitHostPort(s.host); err != nil {
 		s.host = net.JoinHostPort(s.host, rdsPort)
-	}
-	if cfg.BaseEndpoint != nil {
-		// An emulator of AWS has no RDS: its server is one of the test's, without TLS.
-		s.mode = "prefer"
 	}
 	return s, nil
 }
 
 func (s *server) url(role, password, database string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, password), Host: s.host, Path: database, RawQuery: url.Values{"sslmode": {s.mode}}.Encode()}
+	query := url.Values{"sslmode": {s.mode}}
+	if s.roots != "" {
+		query.Set(rootsOf, s.roots)
+	}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, password), Host: s.host, Path: database, RawQuery: query.Encode()}
 	return u.String()
 }
 

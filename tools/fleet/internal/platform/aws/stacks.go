@@ -16,7 +16,7 @@ import (
 
 // input completes what a stack is rendered from.
 func (t *tenant) input(in stack.Input) (stack.Input, error) {
-	in.Place, in.Set, in.URL = t.place, t.set, t.Settings.URL(t.set.Slug)
+	in.Place, in.Set, in.URL, in.DatabaseRoots = t.place, t.set, t.Settings.URL(t.set.Slug), t.Settings.AWS.DatabaseCA != ""
 	in.Plane = map[string]string{}
 	for _, c := range t.Own.Blueprint.Components {
 		at, err := t.Address(t.Own, c.Name, "api")

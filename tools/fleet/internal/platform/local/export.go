@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/config"
+	"a3os.app/tools/fleet/internal/dump"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -96,6 +98,6 @@ func libpq(url string) ([]string, error) {
 	if err != nil {
 		return nil, errors.New("the owner's file holds no connection string")
 	}
-	return []string{"PGHOST=" + cfg.Host, fmt.Sprintf("PGPORT=%d", cfg.Port), "PGUSER=" + cfg.User, "PGPASSWORD=" + cfg.Password,
-		"PGDATABASE=" + cfg.Database, "PGSSLMODE=disable", "LC_ALL=C"}, nil
+	return append(dump.TLS(config.NewSecret(url)), "PGHOST="+cfg.Host, fmt.Sprintf("PGPORT=%d", cfg.Port), "PGUSER="+cfg.User, "PGPASSWORD="+cfg.Password,
+		"PGDATABASE="+cfg.Database, "LC_ALL=C"), nil
 }

@@ -42,6 +42,9 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	for _, role := range c.Needs.Database {
 		f.DatabaseURLs[role] = file("database-"+role, databaseFile(role))
 	}
+	if s.databaseRoots && len(c.Needs.Database) > 0 {
+		given[DatabaseRootsFile] = DatabaseRootsKey
+	}
 	for _, key := range c.Needs.Keys {
 		f.KeyFiles[key] = file("key-"+key, "keys/"+key)
 	}
@@ -103,7 +106,11 @@ func (s *set) migrationFacts() (blueprint.Facts, map[string]string) {
 	for role := range maps.Keys(s.blueprint.Database.Roles) {
 		f.RoleNames[role] = s.name() + "_" + role
 	}
-	return f, map[string]string{owner: "database-owner"}
+	given := map[string]string{owner: "database-owner"}
+	if s.databaseRoots {
+		given[DatabaseRootsFile] = DatabaseRootsKey
+	}
+	return f, given
 }
 
 // storeURL is where a driver finds a store, and the key that it writes under.

@@ -79,6 +79,12 @@ const KeyOutput = keyID
 // QueueOutput is the output of a set's stack that says where its queue is.
 const QueueOutput = "Queue"
 
+// DatabaseRootsFile is where a task finds the authorities of its database server's certificate, and DatabaseRootsKey what its secret has them by.
+const (
+	DatabaseRootsFile = secretsDir + "/database/roots.pem"
+	DatabaseRootsKey  = "roots-of-database"
+)
+
 // Migration is what of a set migrates its database, beside its components.
 const Migration = migration
 

@@ -65,9 +65,10 @@ type set struct {
 	release   string
 	image     string
 	running   bool
-	// url and plane are Input's.
-	url   string
-	plane map[string]string
+	// url, databaseRoots and plane are Input's.
+	url           string
+	databaseRoots bool
+	plane         map[string]string
 	*Template
 }
 

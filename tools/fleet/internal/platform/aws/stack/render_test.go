@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -210,5 +211,27 @@ func TestTemplatesPassCfnLint(t *testing.T) {
 	}
 	if err != nil || len(bytes.TrimSpace(out)) > 0 {
 		t.Errorf("%s\n%v", out, err)
+	}
+}
+
+// Who logs in to the database, or migrates it, is given what verifies its server where fleet has that, and nobody else is.
+func TestAuthoritiesOfTheDatabaseAreGivenToWhoLogsIn(t *testing.T) {
+	for _, roots := range []bool{false, true} {
+		in := input(t, tenantSet(t, id.NewTenant(), database))
+		in.DatabaseRoots = roots
+		made, err := stack.Tenant(in)
+		placed := strings.Count(string(text(t, made, err)), `"`+stack.DatabaseRootsFile+`"`)
+		given := 0
+		for name, keys := range stack.Given(in) {
+			c, _ := in.Set.Blueprint.Component(name)
+			if has := slices.Contains(keys, stack.DatabaseRootsKey); has != (roots && (name == stack.Migration || len(c.Needs.Database) > 0)) {
+				t.Errorf("with authorities %t, %s is given %q", roots, name, keys)
+			} else if has {
+				given++
+			}
+		}
+		if placed != given || roots != (given > 1) {
+			t.Errorf("with authorities %t, %d are given them and %d place them", roots, given, placed)
+		}
 	}
 }

@@ -26,6 +26,8 @@ type Input struct {
 	URL string
 	// Plane is where components of the plane are, by name, host:port, where they don't stand in the plane's own stack.
 	Plane map[string]string
+	// DatabaseRoots has components be given the authorities of the database server's certificate.
+	DatabaseRoots bool
 	// First has the plane's template hold only what comes first in an account: operators, key, and the bucket for templates.
 	First bool
 }
@@ -92,6 +94,6 @@ func tenant(in Input, name string) (*Template, error) {
 
 func newSet(in Input) *set {
 	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running,
-		url: in.URL, plane: in.Plane,
+		url: in.URL, plane: in.Plane, databaseRoots: in.DatabaseRoots,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }
