@@ -12,9 +12,8 @@ import (
 )
 
 // comesAfterTheBackup makes a tenant that a registry which is restored from a backup before it does not know.
-func (p *plane) comesAfterTheBackup(t *testing.T) *tenant {
+func (p *plane) comesAfterTheBackup(t *testing.T, slug string) *tenant {
 	t.Helper()
-	const slug = "late"
 	p.ok(t, "tenant", "create", slug, "--tier", "dedicated")
 	return &tenant{slug: slug, id: p.idOf(t, slug)}
 }
@@ -50,7 +49,7 @@ func (p *plane) adopts(t *testing.T, x *tenant) {
 		return nil
 	})
 	db := p.superuser(t, "postgres", "registry")
-	if said := column(t, db, "SELECT actor || ' ' || target || ' ' || detail FROM registry.operations_log WHERE action = 'registry.tenant.adopted'"); len(said) != 1 ||
+	if said := column(t, db, "SELECT actor || ' ' || target || ' ' || detail FROM registry.operations_log WHERE action = 'registry.tenant.adopted' AND starts_with(target, $1)", x.id); len(said) != 1 ||
 		!strings.Contains(said[0], reason) || !strings.Contains(said[0], "operator "+x.id) {
 		t.Errorf("on the registry's record is %q", said)
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // A tenant of tier dedicated has a PostgreSQL server to itself, with a process, a user, a port and data of its own, for as long as it is
-// there: it is made with the tenant, keeps others out, is backed up, stops and starts with the set, comes back when it is killed, is put
+// there: it is made with the tenant, keeps others out, is kept to its share of memory, is backed up, stops and starts with the set, comes back when it is killed, is put
 // back to a backup, and is gone with the tenant. Neighbours share the plane's.
 func TestDedicatedTenantHasADatabaseServerToItself(t *testing.T) {
 	full(t)
@@ -36,6 +36,7 @@ func TestDedicatedTenantHasADatabaseServerToItself(t *testing.T) {
 	ownServerIsApart(t, x)
 	sameSchema(t, x, acme())
 	isolationHolds(t, "acme", slug)
+	outgrowsItsServer(t, x, "acme")
 	if s := shared.fleet(t, "tenant", "create", slug, "--tier", "database"); s.code == 0 || !strings.Contains(s.err, "another isolation tier") {
 		t.Errorf("another tier for who is there: %s", s)
 	}

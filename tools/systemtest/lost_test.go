@@ -20,7 +20,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
-// The registry's database is dropped, and comes back from a backup while the tenant is served; one that came after the backup is adopted; the machine is lost, and all of the plane
+// The registry's database is dropped, and comes back from a backup while the tenant is served; those that came after the backup are adopted, of which one is stopped; the machine is lost, and all of the plane
 // comes back from the backups and the recovery key. A backup that is killed, wherever, leaves nothing that looks like one.
 func TestPlaneThatIsLostIsBroughtBack(t *testing.T) {
 	full(t)
@@ -142,7 +142,8 @@ func (p *plane) losesItsRegistry(t *testing.T, backup string) {
 		t.Errorf("a registry that is there is given up without being asked: %s", s)
 	}
 	p.ok(t, "tenant", "label", "acme", "ring=early")
-	late := p.comesAfterTheBackup(t)
+	late, asleep := p.comesAfterTheBackup(t, "late"), p.comesAfterTheBackup(t, "asleep")
+	p.apply(t, p.plan(t, suspend, asleep.slug, ""))
 	if _, err := p.superuser(t, "postgres", "postgres").Exec(t.Context(), "DROP DATABASE registry WITH (FORCE)"); err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +168,7 @@ func (p *plane) losesItsRegistry(t *testing.T, backup string) {
 	stop()
 	load.Wait()
 	p.adopts(t, late)
+	p.adopts(t, asleep)
 	p.ownServerOutlives(t, late)
 	const some = 50
 	if calls < some {
@@ -215,6 +217,9 @@ func (p *plane) losesItsMachine(t *testing.T, last map[string]string, recovery s
 		t.Errorf("a plane comes up with a tenant made anew in the place of the one that was lost: %s", s)
 	}
 	t.Log(p.ok(t, tenant...))
+	if s := p.fleet(t, "plane", "up"); s.code != 0 || !strings.Contains(s.out+s.err, "fleet tenant recover-admin acme") {
+		t.Errorf("the plane comes up before anybody signed in again: %s", s)
+	}
 	p.signInAgain(t, "acme")
 	p.ok(t, "plane", "up")
 	if users := p.a3(t, "acme-admin", "-o", "json", "user", "list"); !strings.Contains(users, "before@acme.example") {

@@ -81,6 +81,12 @@ func lastWord(said string, ended error) string {
 	if last, ok := strings.CutPrefix(lines[len(lines)-1], "fleet: "); ok {
 		return last
 	}
+	// What a program says that broke down comes before where it did.
+	for _, line := range lines {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return fmt.Sprintf("the process that carries the steps out: %v: %s", ended, line)
+		}
+	}
 	return fmt.Sprintf("the process that carries the steps out: %v %s", ended, lines[len(lines)-1])
 }
 

@@ -19,6 +19,9 @@ import (
 
 // welcomeTenant fills a new tenant that the settings name, as a user would.
 func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed bool, err error) {
+	if away, err := p.adminAway(t); err != nil || away {
+		return false, err
+	}
 	guide := p.guide(&changed)
 	if err := guide.Fill(ctx, p.guest(t)); err != nil {
 		return changed, err
@@ -31,6 +34,20 @@ func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed boo
 	}
 	t.Welcomed = true
 	return true, p.state.Save()
+}
+
+// adminAway says that a tenant is in use and its admin has no profile here, as after a lost machine: how they get in is theirs to decide, or an
+// operator's with a reason, and what the tenant has is looked at by nobody until then.
+func (p *Plane) adminAway(t *state.Tenant) (bool, error) {
+	if !t.Welcomed {
+		return false, nil
+	}
+	_, err := profile.In(p.Settings.Home).Load(welcome.AdminProfile(t.Slug))
+	if !errors.Is(err, profile.ErrNone) {
+		return false, err
+	}
+	p.report.Note(t.Slug + " is in use and its admin isn't signed in here: what it has was not looked at; fleet tenant recover-admin " + t.Slug + " --reason '…' prints the line that they sign in with")
+	return true, nil
 }
 
 // forgetCode forgets a code that was redeemed. Its hash stays: without it the set would be told something new, and restart.
@@ -53,6 +70,9 @@ func (p *Plane) Results(ctx context.Context) ([]welcome.Result, error) {
 	var ignored bool
 	for _, slug := range p.Settings.Tenants {
 		if t, ok := p.state.Tenant(slug); ok {
+			if _, err := profile.In(p.Settings.Home).Load(welcome.AdminProfile(slug)); t.Welcomed && errors.Is(err, profile.ErrNone) {
+				continue
+			}
 			r, err := p.guide(&ignored).Result(ctx, p.guest(t))
 			if err != nil {
 				return nil, err

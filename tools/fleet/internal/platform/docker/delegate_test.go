@@ -209,7 +209,7 @@ func inspect(t *testing.T, p *docker.Platform, sets ...platform.Set) string {
 		}
 		for _, c := range all {
 			fmt.Fprintf(&out, "%s %s\n", c.Name, run(t, "docker", "inspect", "--format",
-				"{{.Id}} {{.Image}} {{.State.StartedAt}} {{.HostConfig.Privileged}} {{.HostConfig.CapAdd}} {{json .Mounts}} {{json .NetworkSettings.Networks}}", c.ID))
+				"{{.Id}} {{.Image}} {{.State.StartedAt}} {{.HostConfig.Privileged}} {{json .HostConfig.CapAdd}} {{json .HostConfig.Mounts}} {{json .NetworkSettings.Networks}}", c.ID))
 		}
 	}
 	return out.String()

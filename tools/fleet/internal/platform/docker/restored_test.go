@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -13,6 +15,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"a3os.app/libs/pgserver"
 )
 
 // made is a backup that was made, and restored what came of a restore.
@@ -156,6 +162,9 @@ func (p *plane) registryRestored(t *testing.T) {
 	t.Helper()
 	from := p.backup(t, "--all")["plane"].Name
 	p.fleet("tenant", "label", "globex", "after=the-backup")
+	p.fleet("tenant", "create", "late")
+	p.fleet("tenant", "create", "asleep", "--tier", "dedicated")
+	p.does(t, "suspend", "asleep")
 	p.fleet("restore", "--from", from, "--to", "plane", "--replace", "--reason", "the story goes on")
 	globex := p.tenant(t, "globex").GetTenant()
 	if _, there := globex.GetLabels()["after"]; there {
@@ -163,6 +172,93 @@ func (p *plane) registryRestored(t *testing.T) {
 	}
 	if got := p.answers(t, "globex"); got != http.StatusOK {
 		t.Errorf("with the registry restored it answers %d", got)
+	}
+	p.adopted(t, "late", "asleep")
+}
+
+// adopted makes tenants known again that came after the registry's backup, running or stopped, and touches none of their containers.
+func (p *plane) adopted(t *testing.T, slugs ...string) {
+	t.Helper()
+	before := p.containers(t)
+	for _, slug := range slugs {
+		if out, err := p.command("tenant", "create", slug).CombinedOutput(); err == nil || !strings.Contains(string(out), "fleet tenant adopt "+slug) {
+			t.Errorf("another tenant was made in the place of %s, whose set is here: %v: %s", slug, err, out)
+		}
+		t.Log(p.fleet("tenant", "adopt", slug, "--reason", "Case 4711: it came after the backup"))
+	}
+	if now := p.containers(t); !maps.Equal(before, now) {
+		t.Errorf("adopting touched containers: they were %v and are %v", before, now)
+	}
+	for _, slug := range slugs {
+		p.does(t, "resume", slug)
+		if got := p.answers(t, slug); got != http.StatusOK {
+			t.Errorf("adopted and resumed %s answers %d", slug, got)
+		}
+	}
+}
+
+// outgrows has a session of a tenant's own server want more memory than the tenant's share: that one is ended, the tenant is served again, and
+// no container of a neighbour is refused or made anew meanwhile.
+func (p *plane) outgrows(t *testing.T, slug, neighbour string) {
+	t.Helper()
+	id := p.tenant(t, slug).GetTenant().GetId()
+	before, own := p.containers(t), ""
+	for name := range before {
+		if strings.HasSuffix(name, id+"-postgres") {
+			own = name
+		}
+	}
+	const share = "1073741824"
+	told := strings.Fields(run(t, "docker", "inspect", "--format", "{{.HostConfig.Memory}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", own))
+	if told[0] != share {
+		t.Errorf("its server may hold %s octets of memory, want %s", told[0], share)
+	}
+	dir, err := pgserver.DirFor(filepath.Join(p.home, "postgres-"+id), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, err := os.ReadFile(filepath.Join(dir, "superuser.password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := url.URL{Scheme: "postgres", User: url.UserPassword(pgserver.Superuser, strings.TrimSpace(string(password))), Host: net.JoinHostPort(told[1], "5432"), Path: "/postgres", RawQuery: "sslmode=disable"}
+	conn, err := pgx.Connect(t.Context(), at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(t.Context(), "SELECT array_agg(repeat('x', 50000000)) FROM generate_series(1, 40)")
+		ended <- err
+	}()
+	for asked := 0; ; asked++ {
+		if got := p.answers(t, neighbour); got != http.StatusOK {
+			t.Errorf("meanwhile %s answers %d", neighbour, got)
+		}
+		select {
+		case err = <-ended:
+		default:
+			continue
+		}
+		t.Logf("%s was asked %d times meanwhile", neighbour, asked+1)
+		break
+	}
+	if said := run(t, "sh", "-c", "docker logs "+own+" 2>&1"); err == nil || !conn.IsClosed() || !strings.Contains(said, "terminated by signal 9") {
+		t.Errorf("a session that wanted twice its tenant's share: %v, and its server says:\n%s", err, said)
+	}
+	for until := time.Now().Add(time.Minute); p.answers(t, slug) != http.StatusOK; {
+		if time.Now().After(until) {
+			t.Fatalf("after it outgrew its server %s is not served", slug)
+		}
+	}
+	now := p.containers(t)
+	if maps.DeleteFunc(before, func(name, _ string) bool { return strings.Contains(name, id) }); len(before) == 0 {
+		t.Fatal("it has no neighbours")
+	}
+	for name, container := range before {
+		if now[name] != container {
+			t.Errorf("%s was made anew", name)
+		}
 	}
 }
 

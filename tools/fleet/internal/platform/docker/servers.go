@@ -33,7 +33,9 @@ const (
 	sampleUnit        = "plane/sample-postgres"
 
 	mostConnections = 500
-	dataDir         = "/data"
+	// mostMemory is what a server may hold that many share.
+	mostMemory = 2 << 30
+	dataDir    = "/data"
 )
 
 // server is a PostgreSQL server in a container.
@@ -44,7 +46,9 @@ type server struct {
 	unit, group, network string
 	// member of the network, and of others that it joined; callers is the network that roles call it from.
 	member, callers string
-	p               *Platform
+	// memory in bytes that it may hold.
+	memory int64
+	p      *Platform
 }
 
 // serverOf is the server that has a set's database: the plane's own, the tenant's own, or the one that tenants share.
@@ -53,7 +57,11 @@ func (p *Platform) serverOf(s platform.Set) (*server, error) {
 	case s.Tenant.IsZero():
 		return p.server("postgres", unitName(s, postgresComponent), s.Name(), network(s), postgresComponent, network(s))
 	case s.Dedicated():
-		return p.server(ownServer(s), unitName(s, postgresComponent), s.Name(), network(s), postgresComponent, network(s))
+		own, err := p.server(ownServer(s), unitName(s, postgresComponent), s.Name(), network(s), postgresComponent, network(s))
+		if err == nil {
+			own.memory = local.OwnServerMemory
+		}
+		return own, err
 	default:
 		return p.server("databases", databasesUnit, p.Own.Name(), databasesNetwork, databasesNetwork, network(s))
 	}
@@ -72,7 +80,7 @@ func (p *Platform) server(place, unit, group, network, member, callers string) (
 	if err != nil {
 		return nil, err
 	}
-	return &server{Server: pg, unit: unit, group: group, network: network, member: member, callers: callers, p: p}, nil
+	return &server{Server: pg, unit: unit, group: group, network: network, member: member, callers: callers, memory: mostMemory, p: p}, nil
 }
 
 // ownServer names the place of a tenant's own server, outside of the set's directory: a restore takes that aside while the server runs.
@@ -188,7 +196,7 @@ func (p *Platform) serve(ctx context.Context, s *server) (changed bool, err erro
 		Mounts:       append(secrets.mounts(), container.Mount{From: data, To: dataDir}),
 		Links:        []container.Link{{Network: p.Engine.Thing(s.network), Address: at}},
 		Healthy:      []string{filepath.Join(p.Binaries.Dir, "pg_isready"), "-h", "127.0.0.1", "-p", strconv.Itoa(postgresPort), "-U", pgserver.Superuser, "-q"},
-		Limits:       container.Limits{Memory: 2 << 30, NanoCPUs: limits(blueprint.DefaultResources).NanoCPUs, PIDs: mostConnections + 100},
+		Limits:       container.Limits{Memory: s.memory, NanoCPUs: limits(blueprint.DefaultResources).NanoCPUs, PIDs: mostConnections + 100},
 		SharedMemory: 256 << 20, Interrupt: true, StopWithin: cmd.WaitDelay,
 	}
 	did, err = p.Engine.Apply(ctx, unit)

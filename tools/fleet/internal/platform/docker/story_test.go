@@ -26,9 +26,9 @@ import (
 	"a3os.app/tools/fleet/internal/container/enginetest"
 )
 
-// A fleet of three tenants in containers, the first with a database server of its own (tier dedicated): it discovers and answers; a bad
+// A fleet of three tenants in containers, the first with a database server of its own (tier dedicated): it discovers and answers, and is kept to its share of memory; a bad
 // release halts at its canary and goes back, with no container of the others touched; a good one goes through; tenants of either tier are
-// suspended and resumed, backed up and restored, and the registry is; and one of each leaves, of which nothing is found.
+// suspended and resumed, backed up and restored, and the registry is, which knows those again that came after; and one of each leaves, of which nothing is found.
 func TestStoryOfAFleetInContainers(t *testing.T) {
 	enginetest.Need(t)
 	if os.Getenv("A3_LONG") == "" {
@@ -48,6 +48,7 @@ func TestStoryOfAFleetInContainers(t *testing.T) {
 		p.fleet("tenant", "label", slug, "ring=general")
 	}
 	p.well(t)
+	p.outgrows(t, "acme", "globex")
 	p.badRelease(t)
 	p.goodRelease(t)
 	p.suspended(t, "globex")

@@ -31,6 +31,8 @@ type delegation struct {
 	Binaries      pgserver.Binaries
 	// Digests of the programs that it may run, as far as they are known.
 	Digests map[string]Digest
+	// Separated says that processes have users of their own, ReadsMachine that one can read the machine.
+	Separated, ReadsMachine bool
 	// Environ is what every process gets of the environment of who started this one.
 	Environ []string
 }
@@ -88,7 +90,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		}
 	}
 	config, err := json.Marshal(delegation{Settings: p.Settings, State: p.State.Part(string(blueprint.ScopePlane), s.Name()),
-		RunDir: run, Token: token, Binaries: p.Postgres.Binaries(), Digests: digestsOf(programs...), Environ: passedOn(os.Environ())})
+		RunDir: run, Token: token, Binaries: p.Postgres.Binaries(), Digests: digestsOf(programs...), Separated: p.Separated(), ReadsMachine: p.canReadMachine(), Environ: passedOn(os.Environ())})
 	if err != nil {
 		return none, err
 	}
@@ -177,7 +179,7 @@ func Open(config json.RawMessage) (*Platform, error) {
 		return nil, err
 	}
 	p := &Platform{Settings: d.Settings, State: d.State, Supervisor: supervise.Bound(supervise.Dir(d.RunDir), d.Token),
-		Own: platform.Set{Blueprint: control}, Now: time.Now, delegated: true, environ: d.Environ}
+		Own: platform.Set{Blueprint: control}, Now: time.Now, delegated: true, environ: d.Environ, separated: d.Separated, readsMachine: d.ReadsMachine}
 	if p.Postgres, err = p.NewServer(d.Binaries, "postgres"); err != nil {
 		return nil, err
 	}
@@ -185,13 +187,13 @@ func Open(config json.RawMessage) (*Platform, error) {
 	return p, err
 }
 
-// OpenLent opens this machine's files in a process that got them lent, for a platform that runs sets elsewhere.
+// OpenLent opens this machine's files in a process that got them lent, for a platform that runs sets elsewhere, with a user for each process.
 func OpenLent(settings settings.Settings, part *state.State) (*Platform, error) {
 	control, err := blueprint.Plane()
 	if err != nil {
 		return nil, err
 	}
-	return &Platform{Settings: settings, State: part, Own: platform.Set{Blueprint: control}, Now: time.Now, delegated: true}, nil
+	return &Platform{Settings: settings, State: part, Own: platform.Set{Blueprint: control}, Now: time.Now, delegated: true, separated: true}, nil
 }
 
 // Provisioner makes the keypair of who carries out steps on a set, PEM; empty where the set has no authority any more.

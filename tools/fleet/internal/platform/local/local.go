@@ -56,6 +56,9 @@ type Platform struct {
 	// delegated says that this process reaches one set alone; environ is then what processes get of the environment.
 	delegated bool
 	environ   []string
+	// separated and readsMachine are then what that one found this machine to be able to: a process that is kept to some files reads its own
+	// rights in /proc only for as long as the kernel remembers the very directory that it was let into.
+	separated, readsMachine bool
 }
 
 // Name implements platform.Platform.

@@ -27,7 +27,14 @@ func NoMachineReader() string {
 
 // keepsMachineReader says whether a set has a machine reader: its tenant may read this machine, and this machine can confine who does.
 func (p *Platform) keepsMachineReader(s platform.Set) bool {
-	return s.Blueprint.MachineReader != nil && p.MachineIsFor(s.Slug) && NoMachineReader() == ""
+	return s.Blueprint.MachineReader != nil && p.MachineIsFor(s.Slug) && p.canReadMachine()
+}
+
+func (p *Platform) canReadMachine() bool {
+	if p.delegated {
+		return p.readsMachine
+	}
+	return NoMachineReader() == ""
 }
 
 func (p *Platform) machineSocket(s platform.Set) string { return p.dir(s, "machine", "socket") }

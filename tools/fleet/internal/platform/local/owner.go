@@ -27,7 +27,12 @@ const (
 )
 
 // Separated says whether every process of a set runs as a user of its own.
-func (p *Platform) Separated() bool { return accounts.Possible() == "" }
+func (p *Platform) Separated() bool {
+	if p.delegated {
+		return p.separated
+	}
+	return accounts.Possible() == ""
+}
 
 // user is whom a component of a set runs as, chosen once; nil where this platform can't keep users apart. The groups are those of
 // the stores that the component shares.

@@ -50,3 +50,14 @@ func TestTreeOfAProcessIsNotWalkedWhateverGroupItHas(t *testing.T) {
 		t.Errorf("a file of a tree that was given belongs to %d:%d", uid, gid)
 	}
 }
+
+// A process that works on one tenant is told what this machine can do, and does not look: kept to some files, it can read its own rights in
+// /proc only sometimes, and would start the tenant's processes as its own user where it can't.
+func TestProcessThatGotThePlatformDelegatedIsToldWhatTheMachineCan(t *testing.T) {
+	for _, can := range []bool{true, false} {
+		p := &Platform{delegated: true, separated: can, readsMachine: can}
+		if p.Separated() != can || p.canReadMachine() != can {
+			t.Errorf("told %v, it goes by %v and %v", can, p.Separated(), p.canReadMachine())
+		}
+	}
+}

@@ -76,11 +76,11 @@ func (p *Platform) Serve(ctx context.Context, s *Server) (changed bool, err erro
 // postgresUnit is what the supervisor knows a set's own server by; no component is called so.
 const postgresUnit = "postgres"
 
-// Bounds of a tenant's own server. What it takes beyond them it takes from nobody else: the kernel ends the session that would hold more
+// Bounds of a tenant's own server, whoever keeps it: OwnServerMemory in bytes. What it takes beyond them it takes from nobody else: the kernel ends the session that would hold more
 // memory, and its processors' time is its tenant's share.
 const (
-	ownMemory = 1 << 30
-	ownCPU    = 1
+	OwnServerMemory = 1 << 30
+	ownCPU          = 1
 	// Connections that are no service's: the superuser's, and a reader's while a backup is made.
 	ownSpareConnections = 16
 	// Processes that are no session's.
@@ -114,7 +114,7 @@ func (p *Platform) ownServer(s platform.Set) (*Server, error) {
 		return nil, err
 	}
 	return &Server{Server: server, unit: unitName(s, postgresUnit), group: s.Name(), log: p.home("log", s.Name(), postgresUnit+".log"),
-		bounds: supervise.Resources{Memory: ownMemory, CPU: ownCPU, PIDs: int64(connections + ownSpareProcesses)}}, nil
+		bounds: supervise.Resources{Memory: OwnServerMemory, CPU: ownCPU, PIDs: int64(connections + ownSpareProcesses)}}, nil
 }
 
 // ownServerUser is the id that a set's own server runs as; zero where none was chosen.
