@@ -42,7 +42,7 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 		if err != nil {
 			return nil, fmt.Errorf("what %s has at AWS: %w", s.Slug, err)
 		}
-		doors = append(doors, stacks[i].Doors()...)
+		doors = append(doors, stacks[i].Doors(ctx)...)
 	}
 	w, err := p.Machine.World(sets, pids)
 	if err != nil {

@@ -171,10 +171,10 @@ func (s Stack) doors() []isolation.CloudDoor {
 }
 
 // Doors are all that a stack has, for who asks them elsewhere; see Told.
-func (s Stack) Doors() []awsdoors.Door {
+func (s Stack) Doors(ctx context.Context) []awsdoors.Door {
 	var all list
 	for _, d := range s.doors() {
-		_ = d.Try(context.Background(), &all)
+		_ = d.Try(ctx, &all)
 	}
 	return all
 }
