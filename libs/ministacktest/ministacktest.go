@@ -4,7 +4,7 @@ package ministacktest
 
 import (
 	"context"
-	_ "embed" // what the emulator is started with
+	"embed"
 	"encoding/json"
 	"errors"
 	"io"
@@ -39,13 +39,13 @@ type Server struct{ URL string }
 // Start runs one for the test, or skips it where MiniStack is not installed.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	return start(t, nil, nil)
+	return start(t, nil, "asked.py")
 }
 
-// tasks is the emulator with what it leaves out of ECS.
+// programs start the emulator: with what it doesn't ask policies about as AWS does, and with what it leaves out of ECS besides.
 //
-//go:embed tasks.py
-var tasks []byte
+//go:embed asked.py tasks.py
+var programs embed.FS
 
 // StartTasks runs one whose tasks are containers of the engine that DOCKER_HOST names. They reach it at an address of this machine, which is
 // 169.254.170.2 for those that call AWS; hosts is a file that their names are written into, in the form of /etc/hosts. emulated answers a
@@ -64,16 +64,10 @@ func StartTasks(t testing.TB, address, hosts string, emulated func(template []by
 		_, _ = w.Write(text)
 	}))
 	t.Cleanup(templates.Close)
-	program := filepath.Join(t.TempDir(), "tasks.py")
-	if err := os.WriteFile(program, tasks, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return start(t, []string{"A3_TASKS_ADDRESS=" + address, "A3_TASKS_HOSTS=" + hosts, "A3_TASKS_TEMPLATES=" + templates.URL}, func(bin string) []string {
-		return []string{filepath.Join(bin, "python"), program}
-	})
+	return start(t, []string{"A3_TASKS_ADDRESS=" + address, "A3_TASKS_HOSTS=" + hosts, "A3_TASKS_TEMPLATES=" + templates.URL}, "tasks.py")
 }
 
-func start(t testing.TB, environ []string, command func(bin string) []string) *Server {
+func start(t testing.TB, environ []string, program string) *Server {
 	t.Helper()
 	// It lies in the repository's cache, wherever in the repository the test runs.
 	dir, err := os.Getwd()
@@ -81,12 +75,12 @@ func start(t testing.TB, environ []string, command func(bin string) []string) *S
 		t.Fatal(err)
 	}
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if program := filepath.Join(dir, ".cache/aws/bin/ministack"); executable(program) {
-			args := []string{program}
-			if command != nil {
-				args = command(filepath.Dir(program))
+		if python := filepath.Join(dir, ".cache/aws/bin/python"); executable(filepath.Join(dir, ".cache/aws/bin/ministack")) {
+			at := t.TempDir()
+			if err := os.CopyFS(at, programs); err != nil {
+				t.Fatal(err)
 			}
-			return run(t, environ, args)
+			return run(t, environ, []string{python, filepath.Join(at, program)})
 		}
 	}
 	t.Skip("MiniStack is not installed: what calls AWS was not tried against an emulator of it; see deploy/aws/requirements.txt")

@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.request
 
+import asked  # noqa: F401  (what policies are asked about)
 from ministack.services import ecr, ecs, imds, secretsmanager, sts
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners
 

@@ -4,7 +4,28 @@ import (
 	"context"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
+
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 )
 
-// session is who works on a tenant's set.
-func (p *Platform) session(ctx context.Context, _ *tenant) (sdk.Config, error) { return p.config(ctx) }
+// session is who works on a tenant's set: the provisioner, in a session that reaches that tenant's alone. It is taken once for each tenant, and
+// anew when it ends.
+func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
+	cfg, err := p.config(ctx)
+	if err != nil {
+		return cfg, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known, is := p.sessions[t.id]; is {
+		return known, nil
+	}
+	if cfg, err = session.ForTenant(ctx, cfg, t.place, t.id); err != nil {
+		return cfg, err
+	}
+	if p.sessions == nil {
+		p.sessions = map[string]sdk.Config{}
+	}
+	p.sessions[t.id] = cfg
+	return cfg, nil
+}

@@ -23,8 +23,8 @@ func (s *set) operators() {
 	s.add("TenantBoundary", &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-tenant-boundary"), Path: new("/a3/"), Description: new("The most that a role of any tenant may"),
 		PolicyDocument: document(s.boundary()...)})
 	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
-	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", s.provisionerTrust(), s.provisioner())
-	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", s.administrators(), []statement{
+	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", []statement{s.provisionerTrust(), s.itself()}, s.provisioner())
+	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", []statement{s.administrators()}, []statement{
 		allow("RescueKeys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey"}, []string{s.place.arn("kms", "key/*")}).
 			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane}),
 		// Of the plane's own key, which is no tenant's: a plane that is given up has nobody else.
@@ -44,9 +44,9 @@ func (s *set) operators() {
 // pull are the actions that get an image.
 var pull = []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"}
 
-func (s *set) operator(id, arn, description string, trust statement, statements []statement) {
+func (s *set) operator(id, arn, description string, trust, statements []statement) {
 	s.add(id, &iam.Role{RoleName: new(roleName(arn)), Path: new("/a3/"), Description: new(description), MaxSessionDuration: new(3600), Tags: s.tags(),
-		AssumeRolePolicyDocument: document(trust), Policies: []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(statements...)}}})
+		AssumeRolePolicyDocument: document(trust...), Policies: []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(statements...)}}})
 }
 
 // administrators are people, each under a name.
@@ -63,6 +63,12 @@ func (s *set) provisionerTrust() statement {
 	}
 	return statement{Sid: "ThePlanesProvisioner", Effect: "Allow", Principal: map[string]string{"AWS": s.place.home().Provisioner()}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
 		Condition: map[string]any{"StringEquals": when{"sts:ExternalId": s.place.ExternalID(s.guest)}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
+}
+
+// itself is who takes the provisioner's role in a session for one tenant (Session): the provisioner. A role that isn't there yet can't be named
+// as a principal of its own trust.
+func (s *set) itself() statement {
+	return statement{Sid: "ItselfForOneTenant", Effect: "Allow", Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"}}.by(s.place, s.place.Provisioner())
 }
 
 // boundary is the most that a role of a tenant may, whatever its own policies say: what carries the tenant's id, by the role's tag. A role
@@ -100,8 +106,9 @@ func (s *set) provisioner() []statement {
 			under("StringEquals", when{"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}).under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}))
 	}
 	return append(out, []statement{
+		allow("OneTenant", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{p.Provisioner()}),
 		allow("Stacks", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
-			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:UpdateTerminationProtection",
+			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:GetStackPolicy", "cloudformation:UpdateTerminationProtection",
 			"cloudformation:DeleteStack", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackResourceDrifts"},
 			[]string{p.arn("cloudformation", "stack/"+p.cluster()+"-tnt-*/*")}),
 		// Where the shared database server is.

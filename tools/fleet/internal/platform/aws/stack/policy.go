@@ -11,7 +11,7 @@ type policy struct {
 
 // statement is one statement of a policy.
 type statement struct {
-	Sid       string
+	Sid       string `json:",omitempty"`
 	Effect    string
 	Principal any            `json:",omitempty"`
 	Action    []string       `json:",omitempty"`

@@ -111,7 +111,7 @@ func TestOwnAccountLetsInThePlanesProvisionerForItsTenantAlone(t *testing.T) {
 		return roleOf(t, s, "provisioner")
 	}
 	trust := role(account).Trust
-	if len(trust) != 1 || trust[0].Principal["AWS"][0] != place.Provisioner() || trust[0].Condition["StringEquals"]["sts:ExternalId"][0] != "dev/"+tenant.String() {
+	if len(trust) != 2 || trust[0].Principal["AWS"][0] != place.Provisioner() || trust[0].Condition["StringEquals"]["sts:ExternalId"][0] != "dev/"+tenant.String() {
 		t.Fatalf("it lets in %+v", trust)
 	}
 	for name, change := range map[string]func(map[string]any){
@@ -214,6 +214,7 @@ var wrongPlanes = map[string]wrong{
 	"a provisioner that passes roles on":   {"Provisioner", ofStatement("PassToTasks", "Condition", map[string]any{}), "other services than ECS's tasks"},
 	"a provisioner that makes anybody":     {"Provisioner", ofStatement("BoundedRoles", "Condition", map[string]any{}), "without the boundary"},
 	"a provisioner of all that is tagged":  {"Provisioner", ofStatement("MakeTagged", "Condition", map[string]any{}), "every resource"},
+	"a provisioner that anybody becomes":   {"Provisioner", without("AssumeRolePolicyDocument", "Statement", "1", "Condition"), "without a second factor"},
 	"a glass that breaks by itself":        {"BreakGlass", without("AssumeRolePolicyDocument", "Statement", "0", "Condition"), "without a second factor"},
 	"images for everybody":                 {"Repository", ofStatement("AccountsOfTenants", "Condition", map[string]any{}), "is for everybody"},
 	"a way to AWS for every account":       {"ToSqs", without("PolicyDocument", "Statement", "0", "Condition"), "more than anybody listed"},

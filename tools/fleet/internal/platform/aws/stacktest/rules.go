@@ -152,7 +152,7 @@ func roles(s *Stack) ([]string, error) {
 		}
 		for _, st := range r.Trust {
 			switch {
-			case st.chained():
+			case st.chained(), st.ofItself(r):
 			case len(st.Principal["AWS"]) > 0 && (tenant != "" || !st.has("aws:MultiFactorAuthPresent")):
 				say("can be taken by %v without a second factor", st.Principal["AWS"])
 			case len(st.Principal["Service"]) > 0 && (!slices.Equal(st.Principal["Service"], []string{"ecs-tasks.amazonaws.com"}) || !st.has("aws:SourceAccount") || !st.has("aws:SourceArn")):
@@ -173,6 +173,11 @@ func (st Statement) chained() bool {
 	ids := st.Condition["StringEquals"]["sts:ExternalId"]
 	return len(st.Principal) == 1 && len(st.Principal["AWS"]) == 1 && planesProvisioner.MatchString(st.Principal["AWS"][0]) &&
 		len(ids) == 1 && strings.Contains(ids[0], "/tnt_") && st.has("sts:SourceIdentity")
+}
+
+// ofItself says that a trust is for a provisioner's own sessions alone, which are then bounded by a policy.
+func (st Statement) ofItself(r Role) bool {
+	return planesProvisioner.MatchString(r.ARN) && slices.Equal(st.Condition["ArnEquals"]["aws:PrincipalArn"], []string{r.ARN})
 }
 
 // closing holds that what keeps a set's data denies a stranger of its own account who may everything, and its own roles without TLS.

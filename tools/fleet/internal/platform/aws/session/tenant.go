@@ -1,0 +1,29 @@
+package session
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+)
+
+// ForTenant is the provisioner, as whom cfg is, in a session whose policy names one tenant: with it nothing of another's is reached, whatever
+// the code that has it does. It is named as the tenant in AWS's records, and taken anew as long as cfg's own session lasts.
+func ForTenant(ctx context.Context, cfg aws.Config, place stack.Place, tenant string) (aws.Config, error) {
+	policy, err := stack.Session(place, tenant)
+	if err != nil {
+		return cfg, err
+	}
+	out := cfg.Copy()
+	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
+		o.Policy, o.RoleSessionName = &policy, tenant
+	}))
+	if _, err := out.Credentials.Retrieve(ctx); err != nil {
+		return cfg, fmt.Errorf("take a session of %s for tenant %s alone: %w: log in as that role, and see that the plane's stack is of this release, by which the role may take itself", place.Provisioner(), tenant, err)
+	}
+	return out, nil
+}

@@ -1,0 +1,50 @@
+package stack
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// mostSession is how long the policy of a session may be, in characters.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+const mostSession = 2048
+
+// Session is the policy of a session of the provisioner's that works on one tenant: what is left of what the role may is what carries the
+// tenant's id in its name, or its tag, and looking. The role's own policy says which actions; this says on what, and so names none of them one
+// by one.
+func Session(p Place, tenant string) (string, error) {
+	s := p.of(tenant)
+	ours, all := p.StackOf(tenant), []string{"*"}
+	// The role's policy says which account and Region.
+	arn := func(service, resource string) string { return "arn:aws:" + service + ":*:*:" + resource }
+	named := []string{
+		arn("cloudformation", "stack/"+ours+"/*"),
+		bucketARN(ours + "-*"), bucketARN(p.Templates()) + "/" + ours + "/*",
+		"arn:aws:iam::*:role/" + s.path() + "*",
+		arn("secretsmanager", "secret:"+s.path()+"*"),
+		arn("sqs", tenant+"-*"),
+		arn("logs", "log-group:/a3/"+s.path()+"*"),
+		arn("ecs", "*/"+tenant+"-*"), // services, and definitions of tasks
+		arn("rds", "db:"+ours), arn("rds", "snapshot:"+ours+"-*"), arn("rds", "subgrp:*"),
+		arn("cloudwatch", "alarm:"+tenant+"-*"),
+	}
+	text, err := json.Marshal(document(
+		allow("", all, named),
+		allow("", []string{"kms:*", "ec2:*", "servicediscovery:*"}, all).under("StringEquals", when{"aws:ResourceTag/tenant": tenant}),
+		// What isn't there yet has no name and no tag but what it is to have. What is there and another's is not to be given this tenant's.
+		allow("", []string{"kms:CreateKey", "kms:TagResource", "ec2:Create*", "ecs:RegisterTaskDefinition", "servicediscovery:*"}, all).
+			under("StringEquals", when{"aws:RequestTag/tenant": tenant}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": tenant}),
+		allow("", []string{"kms:*"}, all).under("StringLike", when{"kms:EncryptionContext:aws:s3:arn": bucketARN(p.Templates()) + "*"}),
+		// RDS gives the first user of a server of the tenant's own a secret that is named by chance, with a tag that nobody else can give.
+		allow("", []string{"secretsmanager:*"}, []string{arn("secretsmanager", "secret:rds!db-*")}).
+			under("StringLikeIfExists", when{"aws:ResourceTag/aws:rds:primaryDBInstanceArn": "*:db:" + ours}),
+		allow("", []string{"ec2:Describe*", "ecs:DescribeTask*", "ecs:ListTasks", "ecs:Deregister*", "rds:Describe*", "servicediscovery:Get*", "servicediscovery:List*",
+			"logs:DescribeLogGroups", "cloudwatch:Describe*", "cloudformation:ListExports", "cloudformation:*DetectionStatus"}, all)))
+	if err != nil {
+		return "", fmt.Errorf("write the policy of a session: %w", err)
+	}
+	if len(text) > mostSession {
+		return "", fmt.Errorf("the policy of the provisioner's session for %s has %d characters, and AWS takes %d", tenant, len(text), mostSession)
+	}
+	return string(text), nil
+}
