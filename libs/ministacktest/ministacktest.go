@@ -161,6 +161,12 @@ type Statement struct {
 // Role makes a role with statements, and answers a session of it.
 func (s *Server) Role(t testing.TB, name string, statements ...Statement) aws.Config {
 	t.Helper()
+	return s.RoleAs(t, s.Root(), Account, name, statements...)
+}
+
+// RoleAs does the same in the account of a root.
+func (s *Server) RoleAs(t testing.TB, root aws.Config, account, name string, statements ...Statement) aws.Config {
+	t.Helper()
 	document := func(statements any) *string {
 		text, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
 		if err != nil {
@@ -168,8 +174,8 @@ func (s *Server) Role(t testing.TB, name string, statements ...Statement) aws.Co
 		}
 		return aws.String(string(text))
 	}
-	client := iam.NewFromConfig(s.Root())
-	trust := []any{map[string]any{"Effect": "Allow", "Principal": map[string]string{"AWS": "arn:aws:iam::" + Account + ":root"}, "Action": "sts:AssumeRole"}}
+	client := iam.NewFromConfig(root)
+	trust := []any{map[string]any{"Effect": "Allow", "Principal": map[string]string{"AWS": "arn:aws:iam::" + account + ":root"}, "Action": "sts:AssumeRole"}}
 	// A call whose answer got lost is made again by the SDK, and finds the role there: names are no other test's.
 	_, err := client.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: document(trust)})
 	if there := (*types.EntityAlreadyExistsException)(nil); err != nil && !errors.As(err, &there) {
@@ -178,7 +184,7 @@ func (s *Server) Role(t testing.TB, name string, statements ...Statement) aws.Co
 	if _, err := client.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String("own"), PolicyDocument: document(statements)}); err != nil {
 		t.Fatal(err)
 	}
-	session, err := sts.NewFromConfig(s.Root()).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::" + Account + ":role/" + name), RoleSessionName: aws.String("test")})
+	session, err := sts.NewFromConfig(root).AssumeRole(t.Context(), &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::" + account + ":role/" + name), RoleSessionName: aws.String("test")})
 	if err != nil {
 		t.Fatal(err)
 	}

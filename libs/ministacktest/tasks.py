@@ -168,6 +168,19 @@ def healthy(container, check):
 
 ecs._build_run_kwargs, ecs._run_docker_container = kwargs_of, run
 
+# A task whose container has ended already is not healthy, though who watches it hasn't said so yet, as on a busy machine.
+record_healthy = ecs._record_service_task_healthy
+
+
+def healthy_yet(service, task):
+    for container in ecs._get_docker().containers.list(all=True, filters={"name": f"ministack-ecs-{task['taskArn'].rsplit('/', 1)[1][:8]}-"}):
+        if container.status == "exited" and container.attrs["State"]["ExitCode"]:
+            return
+    record_healthy(service, task)
+
+
+ecs._record_service_task_healthy = healthy_yet
+
 
 # Task definitions of templates, spelled as ECS spells them.
 create_definition, camel = provisioners._ecs_task_def_create, provisioners._pascal_to_camel

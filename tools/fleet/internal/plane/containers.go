@@ -52,7 +52,7 @@ func (p *Plane) choosePlatform() error {
 		if p.Settings.AWS.Region == "" {
 			return fmt.Errorf("the plane in %s is one of platform aws and A3_AWS_REGION is empty: name the Region that its tenants are in", p.Settings.Home)
 		}
-		p.aws = &aws.Platform{Settings: p.Settings, State: p.state, Own: p.own, Tenants: p.blueprint, Machine: p.platform}
+		p.aws = &aws.Platform{Note: p.report.Note, Settings: p.Settings, State: p.state, Own: p.own, Tenants: p.blueprint, Machine: p.platform}
 		p.platform.Places = p.aws
 	}
 	if p.state.Platform != docker.Name {

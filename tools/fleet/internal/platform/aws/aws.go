@@ -39,6 +39,9 @@ type Platform struct {
 	// Machine keeps the plane's files and carries its own set out; its Places are this platform.
 	Machine *local.Platform
 
+	// Note is told what is waited for; nil for nobody.
+	Note func(text string)
+
 	login sync.Once
 	cfg   sdk.Config
 	where platform.Where
@@ -63,6 +66,7 @@ func (p *Platform) Name() string { return Name }
 func (p *Platform) config(ctx context.Context) (sdk.Config, error) {
 	p.login.Do(func() {
 		if p.cfg, p.fault = session.Load(ctx, p.Settings.AWS.Region); p.fault == nil {
+			p.cfg = session.Patient(p.cfg, p.Note)
 			p.where, p.fault = changeset.Where(ctx, p.cfg)
 		}
 	})

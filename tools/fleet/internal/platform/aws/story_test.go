@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -63,6 +64,12 @@ func newPlane(t testing.TB, server *ministacktest.Server, tenants string) *plane
 	return p
 }
 
+// calls has fleet call AWS at a server.
+func (p *plane) calls(server *ministacktest.Server) {
+	p.environ = slices.DeleteFunc(p.environ, func(kv string) bool { return strings.HasPrefix(kv, "AWS_ENDPOINT_URL=") })
+	p.environ = append(p.environ, "AWS_ENDPOINT_URL="+server.URL)
+}
+
 // command outlives the test's context: the plane is taken down after that has ended.
 func (p *plane) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.bin, "fleet"), args...) //nolint:noctx // see above
@@ -81,15 +88,22 @@ func (p *plane) fleet(args ...string) string {
 }
 
 // A fleet of two tenants as tasks of ECS on an emulator, each in its own stack: a bad release fails on its canary, which goes back, with no task
-// of the other one touched, and a good one goes through; an admin is let in again, no role of one reaches anything of the other's; one is suspended and resumed, leaves, and nothing of it is found but a key that waits
-// for its end; the other one answers all the while.
+// of the other one touched, and a good one goes through; an admin is let in again, no role of one reaches anything of the other's; one is
+// suspended and resumed, leaves, and nothing of it is found but a key that waits for its end; the other one answers all the while. A plan is
+// carried out where it was made, by the change set that it names and no other. Row F28, of the platform: CloudFormation, ECS and Secrets Manager
+// throttle fleet all the while, which is waited for, and said.
 func TestStoryOfAFleetOnAWS(t *testing.T) {
 	if os.Getenv("A3_LONG") == "" {
 		t.Skip("this takes minutes: set A3_LONG=1")
 	}
 	server := account(t)
 	p := newPlane(t, server, "acme,globex")
+	busy := awstest.Throttle(t, server)
+	p.calls(busy.Server)
 	said := p.fleet("plane", "up")
+	if !strings.Contains(said, "AWS is asked too often") {
+		t.Errorf("nobody is told what is waited for: %s", said)
+	}
 	ids := map[string]string{}
 	for _, slug := range []string{"acme", "globex"} {
 		if got := p.answers(slug); got != http.StatusOK {
@@ -101,7 +115,10 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	p.fleet("tenant", "label", "acme", "ring=canary")
 	p.fleet("tenant", "label", "globex", "ring=general")
 	p.badRelease(server, ids)
+	busy.Again()
 	p.goodRelease(server, ids)
+	t.Attr("row", fmt.Sprint("F28 ", busy.Refusals(t)))
+	p.elsewhereOrGone(server, "globex", ids["globex"])
 	p.letInAgain("acme")
 	p.proven()
 	p.suspended(server, "globex", ids["globex"])
