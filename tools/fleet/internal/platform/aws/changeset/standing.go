@@ -32,6 +32,7 @@ func (d *Driver) Standing(ctx context.Context, stack, id string) (begun bool, er
 		return true, nil
 	case types.ExecutionStatusExecuteFailed:
 		return false, gone(stack, id, "it was carried out and failed")
+	case types.ExecutionStatusUnavailable, types.ExecutionStatusObsolete:
 	}
 	return false, gone(stack, id, strings.TrimSpace(fmt.Sprintf("CloudFormation calls it %s %s", out.ExecutionStatus, aws.ToString(out.StatusReason))))
 }
