@@ -72,6 +72,11 @@ func TestSessionOfOneTenantReachesNothingOfAnother(t *testing.T) {
 		t.Errorf("only %d deeds were tried", held)
 	}
 
+	for what, err := range missing(t, cfg, own) {
+		if err != nil && strings.Contains(err.Error(), "AccessDenied") {
+			t.Errorf("its session can't %s of its own tenant, so that nobody sees that nothing is left: %v", what, err)
+		}
+	}
 	// What is another's is not made this tenant's by a tag.
 	for of, works := range map[id.Tenant]bool{own: true, other: false} {
 		_, err := kms.NewFromConfig(cfg).TagResource(t.Context(), &kms.TagResourceInput{KeyId: keyOf(t, server, of), Tags: []kmstypes.Tag{{TagKey: sdk.String("tenant"), TagValue: sdk.String(own.String())}}})
@@ -129,6 +134,22 @@ func deeds(t *testing.T, server *ministacktest.Server, cfg sdk.Config, of id.Ten
 	_, out["give a role power"] = roles.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: role, PolicyName: sdk.String("AWSRevokeOlderSessions"),
 		PolicyDocument: sdk.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"DateLessThan":{"aws:TokenIssueTime":"2020-01-01T00:00:00Z"}}}]}`)})
 	_, out["look at the key"] = kms.NewFromConfig(cfg).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: keyOf(t, server, of)})
+	return out
+}
+
+// missing looks for what isn't there, as fleet does once a tenant has left.
+func missing(t *testing.T, cfg sdk.Config, of id.Tenant) map[string]error {
+	t.Helper()
+	ctx, tenant := t.Context(), of.String()
+	out := map[string]error{}
+	_, out["look for a stack"] = cloudformation.NewFromConfig(cfg).DescribeStackEvents(ctx, &cloudformation.DescribeStackEventsInput{StackName: sdk.String(awstest.Place.StackOf(tenant))})
+	_, out["look for a role"] = iam.NewFromConfig(cfg).GetRole(ctx, &iam.GetRoleInput{RoleName: sdk.String(tenant + "-gone-task")})
+	_, out["look for a bucket"] = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }).ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: sdk.String(awstest.Place.Bucket(tenant, "gone"))})
+	_, out["look for a queue"] = sqs.NewFromConfig(cfg).GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: sdk.String(tenant + "-gone")})
+	_, out["look for logs"] = cloudwatchlogs.NewFromConfig(cfg).DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: sdk.String("/a3/tenant/" + tenant + "/gone")})
+	_, out["look for a secret"] = secretsmanager.NewFromConfig(cfg).DescribeSecret(ctx, &secretsmanager.DescribeSecretInput{SecretId: sdk.String(awstest.Place.SecretPath(tenant) + "component/gone")})
+	_, out["look for secrets"] = secretsmanager.NewFromConfig(cfg).ListSecrets(ctx, &secretsmanager.ListSecretsInput{})
+	_, out["look for tasks"] = ecs.NewFromConfig(cfg).ListTasks(ctx, &ecs.ListTasksInput{Cluster: sdk.String(awstest.Place.Cluster()), Family: sdk.String(tenant + "-gone")})
 	return out
 }
 

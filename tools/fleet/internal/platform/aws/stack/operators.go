@@ -118,6 +118,7 @@ func (s *set) provisioner() []statement {
 		s.templatesKey(attribute(keyID, "Arn")),
 		allow("BoundedRoles", []string{"iam:CreateRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy"}, roles).under("ArnEquals", when{"iam:PermissionsBoundary": p.Boundary()}),
 		allow("Roles", []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole"}, roles),
+		allow("LookForRoles", []string{"iam:GetRole"}, []string{p.iam("role/tnt_*")}),
 		allow("PassToTasks", []string{"iam:PassRole"}, roles).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
 		{Sid: "KeepTheBoundary", Effect: "Deny", Action: []string{"iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary", "iam:UntagRole"}, Resource: []string{"*"}},
 		{Sid: "KeepTheBoundaryAsItIs", Effect: "Deny", Action: []string{"iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"}, Resource: []string{p.Boundary()}},

@@ -21,7 +21,8 @@ func Session(p Place, tenant string) (string, error) {
 	named := []string{
 		arn("cloudformation", "stack/"+ours+"/*"),
 		bucketARN(ours + "-*"), bucketARN(p.Templates()) + "/" + ours + "/*",
-		"arn:aws:iam::*:role/" + s.path() + "*",
+		// Asked about a role that isn't there, IAM knows its name and no path. No other name has the id in it.
+		"arn:aws:iam::*:role/*" + tenant + "-*",
 		arn("secretsmanager", "secret:"+s.path()+"*"),
 		arn("sqs", tenant+"-*"),
 		arn("logs", "log-group:/a3/"+s.path()+"*"),
