@@ -119,8 +119,9 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	p.goodRelease(server, ids)
 	t.Attr("row", fmt.Sprint("F28 ", busy.Refusals(t)))
 	p.elsewhereOrGone(server, "globex", ids["globex"])
-	p.letInAgain("acme")
 	p.proven()
+	// It ends the admin's sessions, one of which the proof has for a control.
+	p.letInAgain("acme")
 	p.suspended(server, "globex", ids["globex"])
 	if got := p.answers("acme"); got != http.StatusOK {
 		t.Errorf("the other one is suspended and acme answers %d", got)
