@@ -2,6 +2,7 @@ package aws_test
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
 // BenchmarkTenantsAtOnce has tenants taken to a new release, from the plan, which makes the change set of each stack, until every component of
@@ -48,13 +47,19 @@ func BenchmarkTenantsAtOnce(b *testing.B) {
 func (p *plane) upgraded(version string, slugs []string) time.Duration {
 	p.t.Helper()
 	began := time.Now()
-	args := []string{"plan", "upgrade", "--release", version, "--reason", "measured by a benchmark"}
+	args := []string{"-o", "json", "plan", "upgrade", "--release", version, "--reason", "measured by a benchmark"}
 	for _, slug := range slugs {
 		args = append(args, "--tenant", slug)
 	}
-	var plan registryv1.StoredPlan
-	p.ask(&plan, args...)
-	p.fleet("apply", plan.GetHash(), "--max-parallel", strconv.Itoa(len(slugs)))
+	var made struct{ Plan struct{ Hash string } }
+	out, err := p.command(args...).Output()
+	if err == nil {
+		err = json.Unmarshal(out, &made)
+	}
+	if err != nil {
+		p.t.Fatalf("plan the release %s: %v: %s", version, err, out)
+	}
+	p.fleet("apply", made.Plan.Hash, "--max-parallel", strconv.Itoa(len(slugs)))
 	took := time.Since(began)
 	var wg sync.WaitGroup
 	for _, slug := range slugs {
