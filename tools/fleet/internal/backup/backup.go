@@ -86,6 +86,8 @@ type Manifest struct {
 	Tables   []Table `json:"tables,omitempty"`
 	// Checkpoint is the newest of the set's log at that moment, a signed note; empty where it has none.
 	Checkpoint string `json:"checkpoint,omitempty"`
+	// Elsewhere are the set's stores that are not in it: the platform keeps them where they outlive the set's machine.
+	Elsewhere []string `json:"elsewhere,omitempty"`
 	// Gone are files that were removed while they were copied.
 	Gone int `json:"gone,omitempty"`
 	// Parts in the order in which they were written.

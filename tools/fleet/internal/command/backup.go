@@ -1,7 +1,9 @@
 package command
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,7 +98,24 @@ func (a *app) backups(all []plane.BackedUp) error {
 		}
 		rows = append(rows, []string{b.Slug, b.Name, b.TakenAt.Format(time.RFC3339), megabytes(b.Size), seconds(b.Took), verified, took, b.Dir})
 	}
-	return a.table([]string{"OF", "BACKUP", "AS OF", "SIZE", "TOOK", "RESTORED", "IN", "DIRECTORY"}, rows)
+	if err := a.table([]string{"OF", "BACKUP", "AS OF", "SIZE", "TOOK", "RESTORED", "IN", "DIRECTORY"}, rows); err != nil {
+		return err
+	}
+	for _, b := range all {
+		if err := a.notHeld(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notHeld says what of a set is not in its backup.
+func (a *app) notHeld(b plane.BackedUp) error {
+	if len(b.Elsewhere) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.out, "%s of %s holds no %s: the platform keeps them apart, and a restore leaves them as they are.\n", b.Name, b.Slug, strings.Join(b.Elsewhere, ", no "))
+	return err
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
@@ -142,7 +161,7 @@ func (a *app) restoreCommand() *cobra.Command {
 			}
 			_, err = fmt.Fprintf(a.out, "%s %s, as of %s: what was written in the %s until this restore is not in it, at least %d entries of the audit log among it. It took %s.\n",
 				done.Slug, state, done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), done.LostEntries, seconds(done.Total))
-			return err
+			return errors.Join(err, a.notHeld(done.BackedUp))
 		}}
 	c.Flags().StringVar(&r.From, "from", "", "backup: its directory, or its name in `fleet backup list`")
 	c.Flags().StringVar(&r.To, "to", "", "tenant, by slug or id; `plane` is the plane's own registry")

@@ -39,7 +39,9 @@ type BackedUp struct {
 	Verified    time.Time     `json:"verified,omitzero"`
 	RestoreTook time.Duration `json:"restore_took_ns"`
 	Rows        int64         `json:"rows"`
-	Said        string        `json:"said,omitempty"`
+	// Elsewhere are stores that are not in it, and stay as they are when it is restored.
+	Elsewhere []string `json:"elsewhere,omitempty"`
+	Said      string   `json:"said,omitempty"`
 }
 
 // openForBackup reads the plane's state and lets its lock go again: a backup changes nothing of the plane, and may take long.
@@ -157,7 +159,7 @@ func (p *Plane) makeAndTry(ctx context.Context, s platform.Set, verify bool) (*B
 
 func backedUp(store backup.Store, m *backup.Manifest) BackedUp {
 	return BackedUp{Slug: cmp.Or(m.Slug, m.Set), Set: m.Set, Name: m.Name, Dir: store.Path(m.Set, m.Name), TakenAt: m.TakenAt, Took: m.EndedAt.Sub(m.TakenAt),
-		Size: m.Size(), Release: m.Release}
+		Size: m.Size(), Release: m.Release, Elsewhere: m.Elsewhere}
 }
 
 // rehearse tries a backup out.

@@ -118,6 +118,7 @@ func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Wri
 	if err := p.packFiles(ctx, s, w); err != nil {
 		return err
 	}
+	w.Manifest.Elsewhere = p.storesElsewhere(s)
 	part, err := w.Part(partStores)
 	if err != nil {
 		return err

@@ -3,7 +3,9 @@ package local
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -72,6 +74,12 @@ func (p *Platform) storesHere(s platform.Set) map[string]blueprint.Store {
 		return nil
 	}
 	return s.Blueprint.Stores
+}
+
+// storesElsewhere are the names of those that don't.
+func (p *Platform) storesElsewhere(s platform.Set) []string {
+	here := p.storesHere(s)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.Blueprint.Stores)), func(name string) bool { _, is := here[name]; return is })
 }
 
 // connect connects to a database of a set's server, as the superuser.
