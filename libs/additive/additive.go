@@ -123,8 +123,15 @@ func open(ctx context.Context, server string, all []Migration) (c *checker, err 
 			_ = c.close(ctx)
 		}
 	}()
-	if _, err = c.admin.Exec(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE template0 ENCODING 'UTF8'"); err != nil {
-		return c, fmt.Errorf("make the database that migrations are tried in: %w", err)
+	// It is open to nobody from its first moment: what starts on that server meanwhile refuses to work beside a database that it gets into.
+	for _, text := range []string{
+		"CREATE DATABASE " + quote(name) + " TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false",
+		"REVOKE ALL ON DATABASE " + quote(name) + " FROM PUBLIC",
+		"ALTER DATABASE " + quote(name) + " ALLOW_CONNECTIONS true",
+	} {
+		if _, err = c.admin.Exec(ctx, text); err != nil {
+			return c, fmt.Errorf("make the database that migrations are tried in: %w", err)
+		}
 	}
 	schemas := map[string]bool{}
 	for _, m := range all {

@@ -193,9 +193,9 @@ func (s *Settings) aws(region, address string, fault func(string, ...any)) {
 
 // awsDatabase reads how components reach databases of RDS.
 func (s *Settings) awsDatabase(ca, login string, fault func(string, ...any)) {
-	s.AWS.DatabaseTokens = login == "iam"
-	if login != "iam" && login != "password" {
-		fault("A3_AWS_DATABASE_LOGIN is %q: it is password, or iam where roles log in by tokens", login)
+	s.AWS.DatabaseTokens = login == "token"
+	if login != "token" && login != "password" {
+		fault("A3_AWS_DATABASE_LOGIN is %q: it is password, or token where roles log in by tokens of IAM", login)
 	}
 	if ca == "" {
 		return
