@@ -52,8 +52,9 @@ type Queue struct {
 	InsertAndRollBack func(ctx context.Context, m queue.Message) error
 	// Plant puts bytes in that no signer made.
 	Plant func(ctx context.Context, envelope, payload []byte) error
-	// RefusedTwice says that a message without a job may be delivered again although it was refused, which nothing in the driver knows.
-	RefusedTwice bool
+	// DeliversAgain says that a message without a job, of which the driver remembers nothing, may come again although it was refused, and
+	// may have been delivered before to nobody.
+	DeliversAgain bool
 	// Work starts a worker.
 	Work func(t *testing.T, cfg WorkerConfig) Worker
 }

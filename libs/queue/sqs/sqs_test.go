@@ -178,8 +178,8 @@ func TestDriver(t *testing.T) {
 			},
 			Plant: func(ctx context.Context, envelope, payload []byte) error { return b.plant(ctx, t, envelope, payload) },
 			Work:  b.work,
-			// SQS delivers at least once, and a call that was made again may have put a message in twice.
-			RefusedTwice: true,
+			// SQS delivers at least once, an answer may be lost with the messages in it, and a call that is made again may put one in twice.
+			DeliversAgain: true,
 		}
 	})
 }
