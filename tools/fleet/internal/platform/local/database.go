@@ -82,12 +82,20 @@ func (p *Platform) makeDatabase(ctx context.Context, s platform.Set, copied copi
 	defer admin.Close(context.WithoutCancel(ctx))
 	roles := maps.Clone(d.Roles)
 	roles[ownerRole] = blueprint.Role{Connections: ownerConnections, StatementTimeout: "0"}
+	var statements []string
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		did, err := p.role(ctx, admin, s, name, roles[name])
+		made, err := p.role(ctx, admin, s, name, roles[name])
 		if err != nil {
 			return changed, fmt.Errorf("make role %s: %w", realRole(s, name), err)
 		}
-		changed = changed || did
+		statements = append(statements, made...)
+	}
+	if len(statements) > 0 {
+		// In one transaction, for each is written to disk before it is answered.
+		if err := batch(ctx, admin, statements...); err != nil {
+			return changed, fmt.Errorf("make the roles of %s: %w", databaseName(s), err)
+		}
+		changed = true
 	}
 	did, err := p.database(ctx, admin, s, d, copied)
 	if changed = changed || did; err != nil {
@@ -96,12 +104,12 @@ func (p *Platform) makeDatabase(ctx context.Context, s platform.Set, copied copi
 	return changed, p.HandOver(ctx, s)
 }
 
-// role makes a login role, or brings it up to date. The role's comment is a digest of what it was made with, so that nothing is done
-// where nothing changed.
-func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s platform.Set, name string, r blueprint.Role) (changed bool, err error) {
+// role answers the statements that make a login role, or bring it up to date. The role's comment is a digest of what it was made with, so
+// that nothing is done where nothing changed.
+func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s platform.Set, name string, r blueprint.Role) ([]string, error) {
 	password, err := p.password(s, name)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	real := realRole(s, name)
 	quoted := pgx.Identifier{real}.Sanitize()
@@ -131,14 +139,11 @@ func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s platform.Set, na
 	case errors.Is(err, pgx.ErrNoRows):
 		statements = append([]string{"CREATE ROLE " + quoted}, statements...)
 	case err != nil:
-		return false, err
+		return nil, err
 	case *have == made:
-		return false, nil
+		return nil, nil
 	}
-	statements = append(statements, "COMMENT ON ROLE "+quoted+" IS "+literal(made))
-	// One string of several statements is one transaction.
-	_, err = admin.PgConn().Exec(ctx, strings.Join(statements, ";")).ReadAll()
-	return true, err
+	return append(statements, "COMMENT ON ROLE "+quoted+" IS "+literal(made)), nil
 }
 
 // password is in the file with the role's connection string, which is written before the role is made.
