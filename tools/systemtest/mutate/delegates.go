@@ -11,7 +11,7 @@ func delegates() []mutation {
 	engine := these("tools", "./fleet/internal/platform/docker", "TestProcessOfOneTenantIsRefusedWhatIsAnothers")
 	sockets := these("tools", "./fleet/internal/operate", "TestProcessOfOneTenantReachesNoSocketOfTheMachine")
 	return []mutation{
-		one("the sockets of the process that works on a tenant", "tools/fleet/internal/operate/sockets_linux.go", "Val: unix.AF_UNIX, SkipTrue: 1", "Val: unix.AF_UNIX, SkipTrue: 0", sockets),
+		one("the sockets of the process that works on a tenant", "tools/fleet/internal/operate/sockets_linux.go", "Val: unix.AF_UNIX, SkipTrue: 1", "Val: unix.AF_MAX, SkipTrue: 1", sockets),
 		one("the components that the process that works on a tenant has the engine asked for", door, "		if !ok {\n			return refuse(", "		if !ok && name == \"\" {\n			return refuse(", engine),
 		one("the words that it has the engine asked in", door, "	words.DisallowUnknownFields()\n", "", engine),
 		one("the step that it has the engine asked at", door, "	if !slices.Contains(duringStep[step], asked.Do) {", "	if asked.Do == \"\" && !slices.Contains(duringStep[step], asked.Do) {", engine),
