@@ -86,7 +86,7 @@ func TestPlaceIsTheSameBeforeAndAfterItIsMade(t *testing.T) {
 func TestRootsDataLieWhereNobodyElseCanExchangeThem(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root has something to keep apart from an ordinary user's directories")
+		t.Skip("that root's data lie where nobody else can exchange them is not tested: only root has something to keep apart, and this is not root")
 	}
 	const somebody = 4242
 	base := reachableDir(t)
