@@ -15,11 +15,20 @@ import (
 // machine is what every process reads, of which nothing is a tenant's: its libraries, and what the clock shows here.
 var machine = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/sys/net/core/somaxconn", "/sys/kernel/mm/transparent_hugepage"}
 
-// confine keeps this process, and all that it starts, to the paths, ports and sockets of the delegation (landlock(7), seccomp(2)), for good. A kernel that
+// changes are what steps do below the directories that they write. A link is none of it, nor a device or a pipe: who works with the engine's or
+// with root's power at such a path would be led elsewhere by one. One that is there can be removed, and neither moved nor renamed.
+const changes = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir | ll.AccessFSWriteFile | ll.AccessFSTruncate |
+	ll.AccessFSMakeReg | ll.AccessFSMakeDir | ll.AccessFSRemoveFile | ll.AccessFSRemoveDir)
+
+// confine keeps this process, and all that it starts, to the paths, ports and sockets of the delegation (landlock(7), seccomp(2)), and
+// to few of root's rights, for good. A kernel that
 // knows less keeps it to what it can; one that knows nothing of it is told of aloud.
 func confine(d platform.Delegation) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("keep its memory to itself: %w", err)
+	}
+	if err := withoutPower(); err != nil {
+		return err
 	}
 	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 1 {
 		slog.Warn("this kernel has no Landlock: what keeps this process to one tenant's files is that it is told of no others", "error", err)
@@ -47,7 +56,7 @@ func confine(d platform.Delegation) error {
 		case !info.IsDir():
 			return fmt.Errorf("%s is no directory: the plane makes nothing else there, take it away", path)
 		default:
-			rules = append(rules, landlock.RWDirs(path))
+			rules = append(rules, landlock.PathAccess(changes, path))
 		}
 	}
 	rules = append(rules, landlock.RWFiles("/dev/null"))

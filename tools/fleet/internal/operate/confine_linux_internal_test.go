@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"a3os.app/tools/fleet/internal/accounts"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -26,6 +27,8 @@ type mixedUp struct {
 	MyPort, TheirPort string
 	// Socket is all that is tried where there is one.
 	Socket string
+	// Leading says that what would lead out of its own directory is all that is tried.
+	Leading bool
 }
 
 const variable = "A3_TEST_MIXED_UP"
@@ -61,6 +64,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stdout, outcome(err), outcome(odd))
 		os.Exit(0)
 	}
+	if x.Leading {
+		x.lead()
+		os.Exit(0)
+	}
 	for _, f := range []struct {
 		what string
 		do   func(dir, port string) error
@@ -86,11 +93,61 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
+// lead tries, in the process's own directory, what would lead whoever comes there with more power to another place; and what root could do
+// about the kernel's doors. The lines that begin with a plus are controls.
+func (x mixedUp) lead() {
+	mine := func(name string) string { return filepath.Join(x.Mine, name) }
+	const device = 0o600
+	null := int(unix.Mkdev(1, 3)) //nolint:gosec // G115: a small number
+	for _, f := range []struct {
+		what string
+		do   func() error
+	}{
+		{"+a file", func() error { return os.WriteFile(mine("file"), nil, 0o600) }},
+		{"+its name", func() error { return os.Rename(mine("file"), mine("renamed")) }},
+		{"+another's file", func() error { return os.Chown(mine("renamed"), 12345, 12345) }},
+		{"+what is another's", func() error { return os.WriteFile(mine("renamed"), []byte("mine"), 0o600) }},
+		{"+the mode of it", func() error { return os.Chmod(mine("renamed"), 0o640) }},
+		{"+a directory away", func() error { return os.Remove(mine("state")) }},
+		{"a link in its place", func() error { return os.Symlink(x.Theirs, mine("state")) }},
+		{"a link that is there, moved", func() error { return os.Rename(mine("data/link"), mine("state")) }},
+		{"a link that is there, renamed", func() error { return os.Rename(mine("data/link"), mine("data/key")) }},
+		{"a link that is there, with another name", func() error { return os.Link(mine("data/link"), mine("data/other")) }},
+		{"two exchanged", func() error {
+			return unix.Renameat2(unix.AT_FDCWD, mine("data/link"), unix.AT_FDCWD, mine("renamed"), unix.RENAME_EXCHANGE)
+		}},
+		{"+a link that is there, away", func() error { return os.Remove(mine("data/link")) }},
+		{"a disk", func() error { return unix.Mknod(mine("disk"), unix.S_IFBLK|device, int(unix.Mkdev(7, 0))) }}, //nolint:gosec // G115: a small number
+		{"a device", func() error { return unix.Mknod(mine("device"), unix.S_IFCHR|device, null) }},
+		{"a pipe", func() error { return unix.Mkfifo(mine("pipe"), device) }},
+		{"a mount", func() error { return unix.Mount(x.Theirs, x.Mine, "", unix.MS_BIND, "") }},
+		{"another root", func() error { return unix.Chroot(x.Mine) }},
+		{"the machine's name", func() error {
+			name, err := os.Hostname()
+			if err != nil {
+				return err
+			}
+			return unix.Sethostname([]byte(name))
+		}},
+		{"another user", func() error { return unix.Setuid(12345) }},
+		{"who started it", func() error {
+			var word [8]byte
+			_, err := unix.PtracePeekText(os.Getppid(), 0, word[:])
+			if errors.Is(err, unix.ESRCH) {
+				err = unix.PtraceAttach(os.Getppid())
+			}
+			return err
+		}},
+	} {
+		fmt.Fprintf(os.Stdout, "%s: %s\n", f.what, outcome(f.do()))
+	}
+}
+
 func outcome(err error) string {
 	switch {
 	case err == nil:
 		return "done"
-	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist), errors.Is(err, unix.EXDEV):
 		return "refused"
 	}
 	return err.Error()
@@ -210,5 +267,41 @@ func TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel(t *testing.T) {
 	}
 	if text, err := os.ReadFile(filepath.Join(x.Theirs, "key")); err != nil || string(text) != "secret" {
 		t.Errorf("the other one's key is now %q, %v", text, err)
+	}
+}
+
+// A process that works on one tenant, and that somebody took over, puts nothing in its own directory that leads elsewhere: the engine, who
+// follows links where it mounts, and who has the plane's power come to paths there. Of root's rights it has those that steps take.
+func TestProcessOfOneTenantLeadsNobodyElsewhere(t *testing.T) {
+	if why := accounts.Possible(); why != "" {
+		t.Skip("not played: a process with root's rights, " + why)
+	}
+	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 1 {
+		t.Skip("not played: this kernel has no Landlock")
+	}
+	x := mixedUp{Mine: t.TempDir(), Theirs: t.TempDir(), Leading: true}
+	for _, dir := range []string{"state", "data"} {
+		if err := os.Mkdir(filepath.Join(x.Mine, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(x.Theirs, filepath.Join(x.Mine, "data", "link")); err != nil {
+		t.Fatal(err)
+	}
+	x.Delegation = platform.Delegation{Writes: []string{x.Mine}}
+	tried := 0
+	for line := range strings.Lines(x.try(t)) {
+		want := "refused"
+		if strings.HasPrefix(line, "+") {
+			want = "done"
+		}
+		if !strings.HasSuffix(strings.TrimSpace(line), ": "+want) {
+			t.Errorf("%s, want %s", strings.TrimSpace(line), want)
+		}
+		tried++
+	}
+	const all = 20
+	if tried != all {
+		t.Errorf("%d of %d were tried", tried, all)
 	}
 }
