@@ -10,7 +10,10 @@ func delegates() []mutation {
 	const door = "tools/fleet/internal/platform/docker/delegate.go"
 	engine := these("tools", "./fleet/internal/platform/docker", "TestProcessOfOneTenantIsRefusedWhatIsAnothers")
 	sockets := these("tools", "./fleet/internal/operate", "TestProcessOfOneTenantReachesNoSocketOfTheMachine")
+	leads := these("tools", "./fleet/internal/operate", "TestProcessOfOneTenantLeadsNobodyElsewhere")
 	return []mutation{
+		one("the links that the process that works on a tenant makes none of", confine, "ll.AccessFSMakeReg | ll.AccessFSMakeDir", "ll.AccessFSMakeReg | ll.AccessFSMakeSym | ll.AccessFSMakeDir", leads),
+		one("the rights of root's that it gives up", "tools/fleet/internal/operate/capabilities_linux.go", "	if _, _, errno := psx.Syscall3(unix.SYS_CAPSET", "	if _, _, errno := psx.Syscall3(unix.SYS_CAPGET", leads),
 		one("the sockets of the process that works on a tenant", "tools/fleet/internal/operate/sockets_linux.go", "Val: unix.AF_UNIX, SkipTrue: 1", "Val: unix.AF_MAX, SkipTrue: 1", sockets),
 		one("the components that the process that works on a tenant has the engine asked for", door, "		if !ok {\n			return refuse(", "		if !ok && name == \"\" {\n			return refuse(", engine),
 		one("the words that it has the engine asked in", door, "	words.DisallowUnknownFields()\n", "", engine),
