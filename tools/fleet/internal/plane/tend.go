@@ -10,13 +10,14 @@ import (
 // tendEvery is how often a running plane's certificates are looked at.
 const tendEvery = time.Hour
 
-// Supervise is the life of the plane's supervisor. Beside it, certificates that nobody else renews are renewed, and
-// backups made.
+// Supervise is the life of the plane's supervisor. Beside it, certificates that nobody else renews are renewed,
+// backups made, and a database is copied for the next tenant.
 func (p *Plane) Supervise(ctx context.Context, run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go p.tend(ctx)
 	go p.backUpAlways(ctx)
+	go p.keepSpares(ctx)
 	return run(ctx)
 }
 

@@ -80,15 +80,9 @@ func (p *Platform) makeDatabase(ctx context.Context, s platform.Set, copied copi
 		return changed, err
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
-	roles := maps.Clone(d.Roles)
-	roles[ownerRole] = blueprint.Role{Connections: ownerConnections, StatementTimeout: "0"}
-	var statements []string
-	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		made, err := p.role(ctx, admin, s, name, roles[name])
-		if err != nil {
-			return changed, fmt.Errorf("make role %s: %w", realRole(s, name), err)
-		}
-		statements = append(statements, made...)
+	statements, err := p.roles(ctx, admin, s, d)
+	if err != nil {
+		return changed, err
 	}
 	if len(statements) > 0 {
 		// In one transaction, for each is written to disk before it is answered.
@@ -104,46 +98,79 @@ func (p *Platform) makeDatabase(ctx context.Context, s platform.Set, copied copi
 	return changed, p.HandOver(ctx, s)
 }
 
-// role answers the statements that make a login role, or bring it up to date. The role's comment is a digest of what it was made with, so
-// that nothing is done where nothing changed.
-func (p *Platform) role(ctx context.Context, admin *pgx.Conn, s platform.Set, name string, r blueprint.Role) ([]string, error) {
-	password, err := p.password(s, name)
+// databaseRoles are the roles that a set has in its database, by their names in the blueprint.
+func databaseRoles(d *blueprint.Database) map[string]blueprint.Role {
+	roles := maps.Clone(d.Roles)
+	if roles == nil {
+		roles = map[string]blueprint.Role{}
+	}
+	roles[ownerRole] = blueprint.Role{Connections: ownerConnections, StatementTimeout: "0"}
+	return roles
+}
+
+// roles answers the statements that make a set's login roles, or bring them up to date. A role's comment is a digest of what it was made
+// with, so that nothing is done where nothing changed.
+func (p *Platform) roles(ctx context.Context, admin *pgx.Conn, s platform.Set, d *blueprint.Database) (statements []string, err error) {
+	roles := databaseRoles(d)
+	var names []string
+	for name := range roles {
+		names = append(names, realRole(s, name))
+	}
+	rows, err := admin.Query(ctx, "SELECT rolname::text, coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = ANY($1)", names)
 	if err != nil {
 		return nil, err
 	}
-	real := realRole(s, name)
-	quoted := pgx.Identifier{real}.Sanitize()
-	timeout := r.StatementTimeout
-	if timeout == "" {
-		timeout = statementTimeout
+	have := map[string]string{}
+	var role, comment string
+	if _, err := pgx.ForEachRow(rows, []any{&role, &comment}, func() error { have[role] = comment; return nil }); err != nil {
+		return nil, fmt.Errorf("look for the roles of %s: %w", databaseName(s), err)
 	}
-	attributes := fmt.Sprintf("LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT %d PASSWORD %s",
-		r.Connections, literal(password))
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		real := realRole(s, name)
+		set, made, err := p.role(s, name, roles[name])
+		if err != nil {
+			return nil, fmt.Errorf("make role %s: %w", real, err)
+		}
+		was, there := have[real]
+		if there && was == made {
+			continue
+		}
+		if !there {
+			statements = append(statements, "CREATE ROLE "+quoted(real))
+		}
+		statements = append(statements, set...)
+	}
+	return statements, nil
+}
+
+// role answers the statements that have a login role be as the blueprint says, its comment with them, which is made.
+func (p *Platform) role(s platform.Set, name string, r blueprint.Role) (statements []string, made string, err error) {
+	password, err := p.password(s, name)
+	if err != nil {
+		return nil, "", err
+	}
+	role := quoted(realRole(s, name))
+	attributes := fmt.Sprintf("LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT %d PASSWORD ", r.Connections)
 	// RESET ALL first: what this list no longer says, or somebody else said, does not stay.
-	statements := []string{"ALTER ROLE " + quoted + " WITH " + attributes, "ALTER ROLE " + quoted + " RESET ALL"}
+	statements = []string{"ALTER ROLE " + role + " WITH " + attributes + literal(password), "ALTER ROLE " + role + " RESET ALL"}
 	for _, setting := range [][2]string{
-		{"search_path", "pg_catalog"}, {"statement_timeout", timeout}, {"lock_timeout", lockTimeout},
+		{"search_path", "pg_catalog"}, {"statement_timeout", cmp.Or(r.StatementTimeout, statementTimeout)}, {"lock_timeout", lockTimeout},
 		{"idle_in_transaction_session_timeout", idleInTransaction}, {"idle_session_timeout", cmp.Or(r.IdleSessionTimeout, idleSessionTimeout)},
 		// The rest only a superuser may change: a role that was taken over can't lift it.
 		{"temp_file_limit", temporaryFileLimit},
 		// The server's log tells of waits and of spills, and never what a statement was given: that may be a secret.
 		{"log_lock_waits", "on"}, {"log_temp_files", "64MB"}, {"log_parameter_max_length", "0"}, {"log_parameter_max_length_on_error", "0"},
 	} {
-		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = %s", quoted, setting[0], literal(setting[1])))
+		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = %s", role, setting[0], literal(setting[1])))
 	}
 	sum := sha256.Sum256([]byte(strings.Join(statements, ";")))
-	made := "a3 " + hex.EncodeToString(sum[:])
-	var have *string
-	err = admin.QueryRow(ctx, "SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = $1", real).Scan(&have)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		statements = append([]string{"CREATE ROLE " + quoted}, statements...)
-	case err != nil:
-		return nil, err
-	case *have == made:
-		return nil, nil
+	made = "a3 " + hex.EncodeToString(sum[:])
+	verifier, err := scramVerifier(password)
+	if err != nil {
+		return nil, "", err
 	}
-	return append(statements, "COMMENT ON ROLE "+quoted+" IS "+literal(made)), nil
+	statements[0] = "ALTER ROLE " + role + " WITH " + attributes + literal(verifier)
+	return append(statements, "COMMENT ON ROLE "+role+" IS "+literal(made)), made, nil
 }
 
 // password is in the file with the role's connection string, which is written before the role is made.
@@ -196,19 +223,23 @@ func (p *Platform) database(ctx context.Context, admin *pgx.Conn, s platform.Set
 	if err := notAnothers("database "+name, mark, binding.Mark{Tenant: s.Tenant}); err != nil {
 		return false, err
 	}
-	var names []string
-	for _, r := range append(slices.Sorted(maps.Keys(d.Roles)), ownerRole) {
-		names = append(names, quoted(realRole(s, r)))
-	}
-	_, err = admin.PgConn().Exec(ctx, strings.Join([]string{
-		closeToPublic(db),
-		"GRANT CONNECT ON DATABASE " + db + " TO " + strings.Join(names, ", "),
-		"ALTER DATABASE " + db + " ALLOW_CONNECTIONS true",
-	}, ";")).ReadAll()
+	_, err = admin.PgConn().Exec(ctx, strings.Join(opened(s, d), ";")).ReadAll()
 	if err != nil {
 		return changed, fmt.Errorf("close database %s: %w", name, err)
 	}
 	return changed, nil
+}
+
+// opened is the statements after which a set's roles get to its database, and nobody else does.
+func opened(s platform.Set, d *blueprint.Database) []string {
+	db, names := quoted(databaseName(s)), []string{}
+	for _, name := range slices.Sorted(maps.Keys(databaseRoles(d))) {
+		names = append(names, quoted(realRole(s, name)))
+	}
+	return []string{
+		closeToPublic(db), "GRANT CONNECT ON DATABASE " + db + " TO " + strings.Join(names, ", "),
+		"ALTER DATABASE " + db + " ALLOW_CONNECTIONS true",
+	}
 }
 
 // newDatabase makes a database that is closed to everybody still.

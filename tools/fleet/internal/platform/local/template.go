@@ -38,6 +38,9 @@ func (p *Platform) MigratedDatabase(ctx context.Context, s platform.Set, r platf
 	if d == nil || len(d.Migrate.Command) == 0 || p.Places != nil || p.hasOwnServer(s) {
 		return p.Database(ctx, s)
 	}
+	if took, err := p.takeSpare(ctx, s, r); took || err != nil {
+		return took, err
+	}
 	return p.makeDatabase(ctx, s, func(ctx context.Context, admin *pgx.Conn) (copied bool, err error) {
 		template, err := p.template(ctx, admin, s.Blueprint, r)
 		if err != nil || template == "" {
@@ -50,19 +53,30 @@ func (p *Platform) MigratedDatabase(ctx context.Context, s platform.Set, r platf
 	})
 }
 
-// template is the name of a release's template, which is made where it is not there; empty where its migrations make what a copy would not
-// carry over. Of the templates of other releases none is kept.
-func (p *Platform) template(ctx context.Context, admin *pgx.Conn, b *blueprint.Blueprint, r platform.Release) (string, error) {
-	p.templates.Lock()
-	defer p.templates.Unlock()
+// The comment of a template is written last: one without was not finished. One that is whole says for which blueprint, whose roles stand in it.
+const unfitTemplate = "a3 template, unfit: "
+
+func wholeTemplate(b *blueprint.Blueprint) string { return "a3 template, whole, for " + b.Digest }
+
+// templateOf is what a release's template is called.
+func templateOf(b *blueprint.Blueprint, r platform.Release) (string, error) {
 	digest, err := r.DigestOf(b.Artefact)
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256([]byte(digest + " " + b.Digest))
-	name := templateName + "_" + hex.EncodeToString(sum[:8])
-	// Its comment is written last: one without was not finished.
-	const whole, unfit = "a3 template, whole", "a3 template, unfit: "
+	return templateName + "_" + hex.EncodeToString(sum[:8]), nil
+}
+
+// template is the name of a release's template, which is made where it is not there; empty where its migrations make what a copy would not
+// carry over. Of the templates of other releases none is kept.
+func (p *Platform) template(ctx context.Context, admin *pgx.Conn, b *blueprint.Blueprint, r platform.Release) (string, error) {
+	p.templates.Lock()
+	defer p.templates.Unlock()
+	name, err := templateOf(b, r)
+	if err != nil {
+		return "", err
+	}
 	rows, err := admin.Query(ctx, "SELECT datname::text, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE starts_with(datname, $1)", templateName+"_")
 	if err != nil {
 		return "", err
@@ -73,9 +87,9 @@ func (p *Platform) template(ctx context.Context, admin *pgx.Conn, b *blueprint.B
 		return "", fmt.Errorf("look for the template of %s: %w", r, err)
 	}
 	switch {
-	case found[name] == whole:
+	case found[name] == wholeTemplate(b):
 		return name, nil
-	case strings.HasPrefix(found[name], unfit):
+	case strings.HasPrefix(found[name], unfitTemplate):
 		return "", nil
 	}
 	for other := range found {
@@ -91,8 +105,8 @@ func (p *Platform) template(ctx context.Context, admin *pgx.Conn, b *blueprint.B
 	if err != nil {
 		return "", err
 	}
-	if comment = whole; lacks != "" {
-		comment = unfit + lacks
+	if comment = wholeTemplate(b); lacks != "" {
+		comment = unfitTemplate + lacks
 	}
 	if _, err := admin.Exec(ctx, "COMMENT ON DATABASE "+quoted(name)+" IS "+literal(comment)); err != nil || lacks != "" {
 		return "", err
@@ -183,7 +197,16 @@ func notCarriedOver(ctx context.Context, admin *pgx.Conn, name string) (string, 
 // copyTemplate makes a set's database from a template. Until all in it is the set's it belongs to the superuser: a copy that was cut off is
 // known by that, and made anew.
 func (p *Platform) copyTemplate(ctx context.Context, admin *pgx.Conn, template string, s platform.Set) error {
-	db := quoted(databaseName(s))
+	roles := map[string]string{}
+	for role := range databaseRoles(s.Blueprint.Database) {
+		roles[role] = realRole(s, role)
+	}
+	return p.copyTo(ctx, admin, template, s, databaseName(s), roles)
+}
+
+// copyTo makes a database from a template, and hands all in it to roles, by the names of those that stand for them.
+func (p *Platform) copyTo(ctx context.Context, admin *pgx.Conn, template string, s platform.Set, name string, roles map[string]string) error {
+	db := quoted(name)
 	// Nobody connects before it is closed; see Database.
 	if _, err := admin.Exec(ctx, "CREATE DATABASE "+db+" TEMPLATE "+quoted(template)+" ALLOW_CONNECTIONS false"); err != nil {
 		return err
@@ -191,15 +214,14 @@ func (p *Platform) copyTemplate(ctx context.Context, admin *pgx.Conn, template s
 	if err := batch(ctx, admin, closeToPublic(db), "ALTER DATABASE "+db+" ALLOW_CONNECTIONS true"); err != nil {
 		return err
 	}
-	conn, err := p.connect(ctx, s, databaseName(s))
+	conn, err := p.connect(ctx, s, name)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	roles := append(slices.Sorted(maps.Keys(s.Blueprint.Database.Roles)), ownerRole)
 	var stand, real, quotedStand []string
-	for _, role := range roles {
-		stand, real, quotedStand = append(stand, templateRole(role)), append(real, realRole(s, role)), append(quotedStand, quoted(templateRole(role)))
+	for _, role := range slices.Sorted(maps.Keys(roles)) {
+		stand, real, quotedStand = append(stand, templateRole(role)), append(real, roles[role]), append(quotedStand, quoted(templateRole(role)))
 	}
 	rows, err := conn.Query(ctx, takeOver, stand, real)
 	if err != nil {
@@ -209,7 +231,7 @@ func (p *Platform) copyTemplate(ctx context.Context, admin *pgx.Conn, template s
 	if err != nil {
 		return fmt.Errorf("read what is granted in it: %w", err)
 	}
-	owner := quoted(realRole(s, ownerRole))
+	owner := quoted(roles[ownerRole])
 	// The owner first: who owns a thing is who grants it.
 	statements = append([]string{"REASSIGN OWNED BY " + quoted(templateRole(ownerRole)) + " TO " + owner}, statements...)
 	return batch(ctx, conn, append(statements, "DROP OWNED BY "+strings.Join(quotedStand, ", "), "ALTER DATABASE "+db+" OWNER TO "+owner)...)

@@ -80,8 +80,12 @@ func TestCopiedDatabaseIsAsIfMigrated(t *testing.T) {
 		does(t, true, func() (bool, error) { return p.Database(t.Context(), migrated) })
 		does(t, true, func() (bool, error) { return p.Migrate(t.Context(), migrated, r) })
 		want := schema(t, p, migrated)
-		for range 2 {
+		for _, spare := range []bool{false, false, true} {
 			s := newSet(t, p)
+			if spare {
+				does(t, c.copied, func() (bool, error) { return p.KeepSpare(t.Context(), s.Blueprint) })
+				does(t, false, func() (bool, error) { return p.KeepSpare(t.Context(), s.Blueprint) })
+			}
 			does(t, true, func() (bool, error) { return p.MigratedDatabase(t.Context(), s, r) })
 			does(t, !c.copied, func() (bool, error) { return p.Migrate(t.Context(), s, r) })
 			does(t, false, func() (bool, error) { return p.MigratedDatabase(t.Context(), s, r) })
