@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"a3os.app/libs/fault"
-	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -72,7 +71,7 @@ func (p *Plane) openToRead(ctx context.Context) error {
 	if err := p.openState(); err != nil {
 		return err
 	}
-	binaries, err := pgserver.Find(ctx, pgserver.Options{Progress: p.report.Note})
+	binaries, err := p.programs(ctx)
 	if err != nil {
 		return err
 	}

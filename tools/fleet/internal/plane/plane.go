@@ -190,7 +190,7 @@ func (p *Plane) open(ctx context.Context) error {
 	var binaries pgserver.Binaries
 	looking, lctx := errgroup.WithContext(ctx)
 	looking.Go(func() (err error) {
-		binaries, err = pgserver.Find(lctx, pgserver.Options{Progress: p.report.Note})
+		binaries, err = p.programs(lctx)
 		return err
 	})
 	looking.Go(func() (err error) {

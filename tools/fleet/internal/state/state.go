@@ -22,6 +22,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"a3os.app/libs/id"
+	"a3os.app/libs/pgserver"
 )
 
 // version of the file's form.
@@ -52,6 +53,8 @@ type State struct {
 	Platform string `json:"platform,omitempty"`
 	// Product is what the plane's tenants have, where that isn't AccessOS. A plane stays at the one that it was made for.
 	Product *Product `json:"product,omitempty"`
+	// Postgres are PostgreSQL's programs that the plane was brought up with.
+	Postgres *Programs `json:"postgres,omitempty"`
 	// Subnets of the plane's networks, by name, and Hosts the addresses in them, by network and member. Both stay for as long as the
 	// network is there.
 	Subnets map[string]netip.Prefix `json:"subnets,omitempty"`
@@ -73,6 +76,13 @@ type Product struct {
 	// Name of its blueprint, and File where that was read last.
 	Name string `json:"name"`
 	File string `json:"file"`
+}
+
+// Programs are an installation of PostgreSQL, and what its server's file was like: its size, and when it was changed, in nanoseconds since 1970.
+type Programs struct {
+	pgserver.Binaries
+	Size    int64
+	Changed int64
 }
 
 // Tenant is what the platform remembers of a tenant. The registry is the truth about it; this is how far its making came.
