@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"time"
 
 	"a3os.app/libs/drain"
@@ -22,6 +23,7 @@ import (
 	"a3os.app/services/gateway/internal/held"
 	"a3os.app/services/gateway/internal/proxy"
 	"a3os.app/services/gateway/internal/routes"
+	"a3os.app/services/gateway/internal/turns"
 )
 
 // Config is what the gateway is told.
@@ -41,6 +43,9 @@ type Config struct {
 	MaxConnections int           `env:"MAX_CONNECTIONS" envDefault:"10000" desc:"open connections at most"`
 	MaxInFlight    int64         `env:"MAX_IN_FLIGHT" envDefault:"8192" desc:"requests in flight at most"`
 	MaxPerTenant   int64         `env:"MAX_IN_FLIGHT_PER_TENANT" envDefault:"1024" desc:"requests in flight at most for one tenant"`
+	TenantRate     float64       `env:"TENANT_RATE" envDefault:"0" desc:"requests of one tenant that begin in a second while other tenants call too; what comes faster waits for its turn; 0: 100 for each processor"`
+	TenantBurst    int           `env:"TENANT_BURST" envDefault:"50" desc:"of those, how many begin at once"`
+	TurnWithin     time.Duration `env:"TURN_WITHIN" envDefault:"2s" desc:"how long a request waits for its turn; it is refused when it would take longer"`
 	MaxHeaderBytes int           `env:"MAX_HEADER_BYTES" envDefault:"32768" desc:"octets of a request's headers at most"`
 	HeaderTimeout  time.Duration `env:"HEADER_TIMEOUT" envDefault:"10s" desc:"how long a handshake, or reading a request's headers, may take"`
 	IdleTimeout    time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long a connection may stand without a request"`
@@ -78,7 +83,12 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer transport.CloseIdleConnections()
+	share, err := cfg.share()
+	if err != nil {
+		return err
+	}
 	handler, err := proxy.New(proxy.Config{Domain: domain, Table: snap.Table, Transport: transport,
+		Turns:       share,
 		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant, Patience: cfg.Patience, SlowAnswer: cfg.SlowAnswer, AnswerWithin: cfg.AnswerWithin})
 	if err != nil {
 		return err
@@ -105,6 +115,20 @@ func Run(ctx context.Context, cfg Config) error {
 		},
 		func(ctx context.Context) error { return follow.Run(ctx, cfg.Registry, creds, snap) },
 		cert.Follow)
+}
+
+// share is what one tenant may take of the gateway while others call.
+func (c Config) share() (turns.Config, error) {
+	// Those that wait take places that others of the tenant's calls need.
+	const ofEachProcessor, ofPlaces = 100, 4
+	t := turns.Config{Rate: c.TenantRate, Burst: c.TenantBurst, Within: c.TurnWithin, Waiting: int(c.MaxPerTenant / ofPlaces)}
+	if t.Rate == 0 {
+		t.Rate = float64(ofEachProcessor * runtime.GOMAXPROCS(0))
+	}
+	if t.Rate < 0 || t.Burst < 1 || t.Within <= 0 {
+		return t, fmt.Errorf("A3_TENANT_RATE is %v, A3_TENANT_BURST %d, A3_TURN_WITHIN %s: the first must not be negative, the second at least 1, and the third more than 0", c.TenantRate, c.TenantBurst, c.TurnWithin)
+	}
+	return t, nil
 }
 
 func (c Config) listen(ctx context.Context) (net.Listener, error) {

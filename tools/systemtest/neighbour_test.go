@@ -15,9 +15,9 @@ import (
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 )
 
-// Row F25: one tenant sends a hundred times what its neighbour does. What it sends too much is refused to it, and the neighbour is not
-// refused once. How much later the neighbour is answered is shown and not asserted: on one machine a tenant's own server keeps the other's
-// connections, memory and disk, and not the processors, which all that is sent takes as well.
+// Row F25: one tenant sends a hundred times what its neighbour does. What it sends beyond its share waits for its turn, or is refused, and
+// the neighbour is not refused once. How much later the neighbour is answered is shown and not asserted: that is the benchmark's, on a
+// machine that does nothing else.
 func TestStoryOfAFloodThatFailsNoRequestOfItsNeighbour(t *testing.T) {
 	long(t)
 	const slug = "torrent"
@@ -73,11 +73,11 @@ func ninetyNinth(t *testing.T, read func(context.Context) error) time.Duration {
 	return took[calls-2]
 }
 
-// flood has a tenant's user send from a hundred callers at once until stop is called, which says how many were served and refused.
-// Anything but that is a failure.
+// flood has a tenant's user send from so many callers at once that more would wait than may, each again a second after it was refused,
+// until stop is called, which says how many were served and refused. Anything but that is a failure.
 func flood(t *testing.T, slug, token string) (stop func() (served, refused int)) {
 	t.Helper()
-	const callers = 100
+	const callers = 400
 	client := acme().client(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var served, refused atomic.Int64
@@ -106,6 +106,10 @@ func flood(t *testing.T, slug, token string) (stop func() (served, refused int))
 					served.Add(1)
 				case http.StatusTooManyRequests:
 					refused.Add(1)
+					select {
+					case <-time.After(time.Second): // as it was told
+					case <-ctx.Done():
+					}
 				default:
 					t.Errorf("the flood is answered %s", res.Status)
 				}

@@ -12,12 +12,15 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/upstream"
+	"a3os.app/services/gateway/internal/routes"
+	"a3os.app/services/gateway/internal/turns"
 )
 
 // What the gateway answers by itself.
 var (
 	errNothingHeld = fault.Declare(fault.Unavailable, "NO_ROUTES", "the gateway has no routes yet; try again shortly")
 	errBusy        = fault.Declare(fault.ResourceExhausted, "BUSY", "too many requests are in flight; try again shortly")
+	errShare       = fault.Declare(fault.ResourceExhausted, "SHARE_EXCEEDED", "the tenant calls more often than its share allows; try again shortly, less often")
 	errUnreachable = fault.Declare(fault.Unavailable, "UNREACHABLE", "the service can't be reached now; try again shortly")
 	errLate        = fault.Declare(fault.Unavailable, "LATE_ANSWER", "the service did not answer in time; what the request did is not known")
 	errBroken      = fault.Declare(fault.Unavailable, "BROKEN_ANSWER", "the service ended without an answer; what the request did is not known")
@@ -65,6 +68,28 @@ func (p *Proxy) answered(res *http.Response) error {
 	p.metrics.answered(ctx, t.route.Load, res.StatusCode)
 	p.spans.answered(ctx, res.StatusCode)
 	return nil
+}
+
+// begin waits for the request's turn. It answers false where it was answered instead.
+func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, load *routes.Load) bool {
+	ctx := r.Context()
+	waited, err := p.turns.Take(ctx, &load.Lane, r.RemoteAddr)
+	switch {
+	case err == nil:
+		if waited > 0 {
+			p.metrics.began(ctx, load, waited)
+		}
+		return true
+	case errors.Is(err, turns.ErrCrowded):
+		w.Header().Set("Retry-After", "1")
+		p.metrics.answered(ctx, load, http.StatusTooManyRequests)
+		p.metrics.crowded(ctx, load)
+		refuse(w, r, errShare)
+		return false
+	default:
+		// The client gave up: nobody reads an answer.
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // fail answers for an upstream that did not. The client learns that, and nothing of addresses.

@@ -14,6 +14,9 @@ import (
 type metrics struct {
 	requests metric.Int64Counter
 	duration metric.Float64Histogram
+	// Of turns: how many waited, for how many seconds, and how many were refused.
+	waited, refused metric.Int64Counter
+	wait            metric.Float64Counter
 }
 
 func newMetrics(inFlight func() int64) (metrics, error) {
@@ -26,6 +29,15 @@ func newMetrics(inFlight func() int64) (metrics, error) {
 	if m.duration, err = meter.Float64Histogram("http.server.request.duration", metric.WithUnit("s"),
 		metric.WithDescription("time from the headers to the end of the answer"),
 		metric.WithExplicitBucketBoundaries(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)); err != nil {
+		return m, fmt.Errorf("make the proxy's metrics: %w", err)
+	}
+	if m.waited, err = meter.Int64Counter("gateway.turns.waited", metric.WithDescription("requests that waited since their tenant calls more often than its share, by tenant")); err != nil {
+		return m, fmt.Errorf("make the proxy's metrics: %w", err)
+	}
+	if m.wait, err = meter.Float64Counter("gateway.turns.wait", metric.WithUnit("s"), metric.WithDescription("how long those waited, by tenant")); err != nil {
+		return m, fmt.Errorf("make the proxy's metrics: %w", err)
+	}
+	if m.refused, err = meter.Int64Counter("gateway.turns.refused", metric.WithDescription("requests that were refused since too many of their tenant's wait, by tenant")); err != nil {
 		return m, fmt.Errorf("make the proxy's metrics: %w", err)
 	}
 	_, err = meter.Int64ObservableGauge("gateway.in_flight", metric.WithDescription("requests in flight"),
@@ -41,6 +53,17 @@ func newMetrics(inFlight func() int64) (metrics, error) {
 
 func (m metrics) answered(ctx context.Context, load *routes.Load, status int) {
 	m.requests.Add(ctx, 1, load.Counted(status)...)
+}
+
+// began counts a request that waited for its turn.
+func (m metrics) began(ctx context.Context, load *routes.Load, waited time.Duration) {
+	m.waited.Add(ctx, 1, load.Tenant())
+	m.wait.Add(ctx, waited.Seconds(), load.Tenant())
+}
+
+// crowded counts a request whose tenant has used its share up.
+func (m metrics) crowded(ctx context.Context, load *routes.Load) {
+	m.refused.Add(ctx, 1, load.Tenant())
 }
 
 func (m metrics) took(ctx context.Context, d time.Duration) { m.duration.Record(ctx, d.Seconds()) }

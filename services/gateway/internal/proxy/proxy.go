@@ -17,6 +17,7 @@ import (
 
 	"a3os.app/libs/upstream"
 	"a3os.app/services/gateway/internal/routes"
+	"a3os.app/services/gateway/internal/turns"
 )
 
 // Config is what a proxy needs.
@@ -36,6 +37,8 @@ type Config struct {
 	MaxPerTenant int64
 	// SlowAnswer is how long an answer may take to begin. A service most of whose answers take longer is left alone for a while.
 	SlowAnswer time.Duration
+	// Turns keep a tenant's calls from standing before its neighbours'.
+	Turns turns.Config
 	// AnswerWithin is when a request whose answer did not begin is given up.
 	AnswerWithin time.Duration
 }
@@ -46,6 +49,7 @@ type Proxy struct {
 	reverse  *httputil.ReverseProxy
 	metrics  metrics
 	spans    spans
+	turns    *turns.Turns
 	inFlight atomic.Int64
 	draining atomic.Bool
 }
@@ -56,7 +60,7 @@ const maxBuffered = 64 << 10
 
 // New makes a proxy.
 func New(cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, spans: newSpans()}
+	p := &Proxy{cfg: cfg, spans: newSpans(), turns: turns.New(cfg.Turns)}
 	var err error
 	if p.metrics, err = newMetrics(p.inFlight.Load); err != nil {
 		return nil, err
@@ -106,6 +110,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	start := time.Now()
+	if !p.begin(w, r, route.Load) {
+		return
+	}
 	w.Header().Del("Connection") // answered says it, after everything that could take it away
 	// An offer to change protocols is the client's to the gateway, and the gateway declines (RFC 9110 §7.8).
 	r.Header.Del("Upgrade")

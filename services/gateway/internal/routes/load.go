@@ -10,6 +10,7 @@ import (
 
 	"a3os.app/libs/id"
 	"a3os.app/libs/upstream"
+	"a3os.app/services/gateway/internal/turns"
 )
 
 // classes of status codes that are counted apart: 1xx to 5xx.
@@ -18,21 +19,27 @@ const classes = 5
 // Load is a tenant's share of the gateway.
 type Load struct {
 	Places
+	// Lane is where its calls wait for each other.
+	Lane   turns.Lane
 	tenant id.Tenant
 	// services are those of the set, *Service by name; they outlive changes of the route too.
 	services sync.Map
 	// counted are the options of the tenant's counters, made once, for they would cost more than the rest of the counting.
 	counted [classes][]metric.AddOption
+	whose   metric.MeasurementOption
 }
 
 func newLoad(tenant id.Tenant) *Load {
-	l := &Load{tenant: tenant}
+	l := &Load{tenant: tenant, whose: metric.WithAttributeSet(attribute.NewSet(attribute.String("tenant", tenant.String())))}
 	for i, class := range [classes]string{"1xx", "2xx", "3xx", "4xx", "5xx"} {
 		set := attribute.NewSet(attribute.String("tenant", tenant.String()), attribute.String("status", class))
 		l.counted[i] = []metric.AddOption{metric.WithAttributeSet(set)}
 	}
 	return l
 }
+
+// Tenant is the attribute of what is counted by tenant alone.
+func (l *Load) Tenant() metric.MeasurementOption { return l.whose }
 
 // of is a service of the tenant's set.
 func (l *Load) of(service string) *Service {

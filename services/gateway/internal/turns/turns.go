@@ -1,0 +1,183 @@
+// Package turns keeps a tenant's calls from standing before its neighbours'. A tenant that calls more often than its share has its calls
+// begin one after the other, evenly; those whose turn has not come wait, cheaply, and no other tenant's wait for them. Within a tenant the
+// sources that call take turns too (fair queuing, RFC 970), so that one that floods keeps the tenant's others waiting for one turn each. A
+// call takes a turn to begin and holds nothing afterwards: neither a slow service nor a stream that stays open keeps anybody waiting. It
+// promises that no call waits without a bound. It relies on the proxy to bound how many calls of a tenant there are at all.
+package turns
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// ErrCrowded says that more of a tenant's calls wait than its share lets begin in time.
+var ErrCrowded = errors.New("too many calls of the tenant wait for their turn")
+
+// Config says what a tenant's share is.
+type Config struct {
+	// Rate is how many of a tenant's calls begin in a second.
+	Rate float64
+	// Burst is how many begin at once where the tenant has not called for a while.
+	Burst int
+	// Within is how long a call waits for its turn at most.
+	Within time.Duration
+	// Waiting is how many of a tenant wait at most, besides that no more do than have their turn in time.
+	Waiting int
+}
+
+// lately is for how long after a call its tenant counts as one that calls, once to twice.
+const lately = time.Minute
+
+// Turns are those of all tenants.
+type Turns struct {
+	cfg Config
+	// most is how many calls of a tenant wait at most.
+	most int
+
+	mu sync.Mutex
+	// period is the last one in which somebody called. callers is how many tenants did in it, before how many in the one before it.
+	period          int64
+	callers, before int
+	// shared is whether more than one tenant calls.
+	shared atomic.Bool
+}
+
+// New makes turns.
+func New(cfg Config) *Turns {
+	return &Turns{cfg: cfg, most: max(1, min(cfg.Waiting, int(cfg.Rate*cfg.Within.Seconds())))}
+}
+
+// Lane is one tenant's place to wait. The zero Lane is ready.
+type Lane struct {
+	// seen is the last period in which the tenant called.
+	seen atomic.Int64
+
+	mu    sync.Mutex
+	pace  *rate.Limiter
+	queue queue
+	// awaited says that somebody will give the next turn.
+	awaited bool
+}
+
+// Take returns when a call from an address may begin, and how long it waited. It answers ErrCrowded where too many wait already or the turn
+// does not come in time, and what ended the context where that comes first. While one tenant alone calls, there is nobody to keep its calls
+// from, and none waits.
+func (t *Turns) Take(ctx context.Context, l *Lane, address string) (waited time.Duration, err error) {
+	t.note(l)
+	if !t.shared.Load() {
+		return 0, nil
+	}
+	c := l.enter(t, address)
+	if c == nil {
+		return 0, nil
+	}
+	began, patience := time.Now(), time.NewTimer(t.cfg.Within)
+	defer patience.Stop()
+	select {
+	case err = <-c.turn:
+	case <-patience.C:
+		err = ErrCrowded
+		if !l.quit(c) {
+			err = <-c.turn
+		}
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		if !l.quit(c) && <-c.turn == nil {
+			l.begin()
+		}
+	}
+	return time.Since(began), err
+}
+
+// note counts the tenants that call, each once a period.
+func (t *Turns) note(l *Lane) {
+	// The first period is no Lane's last one.
+	now := 1 + time.Now().Unix()/int64(lately/time.Second)
+	if l.seen.Load() == now || l.seen.Swap(now) == now {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now != t.period {
+		t.before = 0
+		if now == t.period+1 {
+			t.before = t.callers
+		}
+		t.period, t.callers = now, 0
+	}
+	t.callers++
+	t.shared.Store(max(t.callers, t.before) > 1)
+}
+
+// enter takes a turn, where there is one and nobody waits for it, and answers nil; or a place to wait at.
+func (l *Lane) enter(t *Turns, address string) *call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pace == nil {
+		l.pace = rate.NewLimiter(rate.Limit(t.cfg.Rate), t.cfg.Burst)
+	}
+	if l.queue.waiting == 0 && l.pace.Allow() {
+		return nil
+	}
+	c := l.queue.push(sourceOf(address))
+	if l.queue.waiting > t.most {
+		l.queue.shed().turn <- ErrCrowded
+	}
+	l.await()
+	return c
+}
+
+// await has the next turn given when it is due, where one isn't awaited already.
+func (l *Lane) await() {
+	if l.awaited {
+		return
+	}
+	l.awaited = true
+	time.AfterFunc(l.pace.Reserve().Delay(), func() {
+		l.begin()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.awaited = false
+		if l.queue.waiting > 0 {
+			l.await()
+		}
+	})
+}
+
+// begin gives a turn to the call that is next; one that nobody waits for is lost.
+func (l *Lane) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.queue.pop(); c != nil {
+		c.turn <- nil
+	}
+}
+
+// quit gives up a call's place. It answers false where it was told already.
+func (l *Lane) quit(c *call) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue.remove(c)
+}
+
+// sourceOf is whom the calls from an address are counted with: the host, of which one has as many addresses of version 6 as it likes below
+// the prefix that it was given.
+func sourceOf(address string) netip.Prefix {
+	const host, network = 32, 64
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	bits := network
+	if a.Addr().Unmap().Is4() {
+		bits = host
+	}
+	p, _ := a.Addr().Unmap().Prefix(bits)
+	return p
+}

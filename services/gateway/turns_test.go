@@ -1,0 +1,87 @@
+package gateway_test
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Row F25, at the gateway: what a tenant sends beyond its share waits, or is refused with when to come back, and its neighbour is answered
+// meanwhile. What has begun holds no turn, and stands open as long as it likes.
+func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	const burst, waiting, flood = 20, 30, 100
+	var open atomic.Int64
+	hold := make(chan struct{})
+	acme.serve("iam", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/stream" {
+			return
+		}
+		open.Add(1)
+		select {
+		case <-hold:
+		case <-r.Context().Done():
+		}
+	}), "/")
+	globex.serve("iam", nil, "/")
+	h.publish(acme, globex)
+	// One turn in two seconds: all but the burst waits for as long as this takes, or is refused.
+	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m")
+	c := p.client(false)
+	p.until("acme", "/", http.StatusOK, "")
+	p.until("globex", "/", http.StatusOK, "globex/iam") // from now on two tenants call
+
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	var callers sync.WaitGroup
+	var answered, refused, gone atomic.Int64
+	for range flood {
+		callers.Go(func() {
+			res, err := c.Do(request(t, "POST", "https://acme.a3.test/stream", "{}").WithContext(ctx))
+			switch {
+			case err != nil:
+				gone.Add(1)
+				return
+			case res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Retry-After") == "1":
+				refused.Add(1)
+			case res.StatusCode == http.StatusOK:
+				answered.Add(1)
+			default:
+				t.Errorf("the flood is answered %s, Retry-After %q", res.Status, res.Header.Get("Retry-After"))
+			}
+			_ = res.Body.Close()
+		})
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for refused.Load() < flood-burst-waiting-10 || open.Load() < burst-5 {
+		if time.Now().After(deadline) {
+			t.Fatalf("of %d calls %d began and %d were refused, want about %d and %d", flood, open.Load(), refused.Load(), burst, flood-burst-waiting)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	for range burst / 2 {
+		if a := do(t, p.client(false), request(t, "POST", "https://globex.a3.test/", "{}")); a.StatusCode != http.StatusOK {
+			t.Errorf("the neighbour of a flood is answered %d", a.StatusCode)
+		}
+	}
+	if stay := flood - refused.Load() - open.Load() - answered.Load(); stay < waiting/2 {
+		t.Errorf("%d calls of the flood wait, want about %d", stay, waiting)
+	}
+	// Those that began are answered though others wait behind them; those whose callers go away are not heard of again.
+	close(hold)
+	for answered.Load() < burst-5 && time.Now().Before(deadline) {
+		<-time.After(5 * time.Millisecond)
+	}
+	leave()
+	callers.Wait()
+	if answered.Load() < burst-5 || gone.Load() < waiting/2 || answered.Load()+refused.Load()+gone.Load() != flood {
+		t.Errorf("of %d calls %d were answered, %d refused and %d left", flood, answered.Load(), refused.Load(), gone.Load())
+	}
+	if n := open.Load(); n > answered.Load()+1 {
+		t.Errorf("%d calls reached the service, %d were answered", n, answered.Load())
+	}
+}
