@@ -27,7 +27,7 @@ func confine(d platform.Delegation) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("keep its memory to itself: %w", err)
 	}
-	if err := withoutPower(); err != nil {
+	if err := withoutPower(len(d.Runs) > 0); err != nil {
 		return err
 	}
 	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 1 {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -29,6 +30,8 @@ type mixedUp struct {
 	Socket string
 	// Leading says that what would lead out of its own directory is all that is tried.
 	Leading bool
+	// Program is all that is started, as nobody, where there is one.
+	Program string
 }
 
 const variable = "A3_TEST_MIXED_UP"
@@ -62,6 +65,14 @@ func TestMain(m *testing.M) {
 			odd = unix.Close(int(fd))
 		}
 		fmt.Fprintln(os.Stdout, outcome(err), outcome(odd))
+		os.Exit(0)
+	}
+	if x.Program != "" {
+		cmd := exec.Command(x.Program) //nolint:gosec,noctx // it is the test's, and ends at once
+		cmd.Env, cmd.Dir = []string{}, "/"
+		const nobody = 65534
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		fmt.Fprintln(os.Stdout, outcome(cmd.Run()))
 		os.Exit(0)
 	}
 	if x.Leading {
@@ -303,5 +314,25 @@ func TestProcessOfOneTenantLeadsNobodyElsewhere(t *testing.T) {
 	const all = 20
 	if tried != all {
 		t.Errorf("%d of %d were tried", tried, all)
+	}
+}
+
+// Who works on one tenant starts the programs that it may run as their users, and where it may run none it has no right to become anybody.
+func TestProcessOfOneTenantStartsItsProgramsAsTheirUsers(t *testing.T) {
+	if why := accounts.Possible(); why != "" {
+		t.Skip("not played: a process with root's rights, " + why)
+	}
+	program, err := exec.LookPath("true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if program, err = filepath.EvalSymlinks(program); err != nil {
+		t.Fatal(err)
+	}
+	for want, runs := range map[string][]string{"done": {program}, "refused": nil} {
+		x := mixedUp{Delegation: platform.Delegation{Runs: runs}, Program: program}
+		if out := strings.TrimSpace(x.try(t)); out != want {
+			t.Errorf("a program as its user, of %q that it may run: %s, want %s", runs, out, want)
+		}
 	}
 }
