@@ -167,21 +167,39 @@ func (c *Client) Stop(ctx context.Context) error {
 func (c *Client) Await(ctx context.Context, names ...string) error {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
+	var all []Status
 	var waiting []string
+	turn := ""
 	for {
-		all, err := c.States(ctx)
+		now, err := c.turn(ctx, turn, &all)
+		if ctx.Err() != nil && len(waiting) > 0 {
+			return fmt.Errorf("%s did not say that it serves: see its log, %s", waiting[0], logOf(all, waiting[0]))
+		}
 		if err != nil {
 			return err
 		}
 		if waiting, err = pending(all, names); err != nil || len(waiting) == 0 {
 			return err
 		}
+		if turn = now; turn != "" {
+			continue // the next answer comes when something has changed
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s did not say that it serves: see its log, %s", waiting[0], logOf(all, waiting[0]))
 		case <-tick.C:
 		}
 	}
+}
+
+// turn reads States once they are others than at a turn that was answered before, and answers which turn that is; empty where the supervisor does
+// not say. all stays as it is where it fails.
+func (c *Client) turn(ctx context.Context, seen string, all *[]Status) (turn string, err error) {
+	var now []Status
+	header, err := c.ask(ctx, http.MethodGet, "/status?"+withoutMemory+"=1&"+afterTurn+"="+seen, nil, &now)
+	if err == nil {
+		*all = now
+	}
+	return header.Get(turnHeader), err
 }
 
 // hopeless is after how many ends in a row nobody waits for a process any longer.
@@ -235,40 +253,45 @@ func lastLine(path string) string {
 }
 
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	_, err := c.ask(ctx, method, path, in, out)
+	return err
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(text)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://supervisor"+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	token := c.token
 	if token == "" {
 		// A supervisor of an earlier release has no key, and asks for none.
 		if token, err = c.dir.key(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("read the supervisor's control key: %w", err)
+			return nil, fmt.Errorf("read the supervisor's control key: %w", err)
 		}
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("speak to the supervisor: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("speak to the supervisor: %w", context.Cause(ctx))
 		}
-		return fmt.Errorf("%w: nobody answers at %s", ErrNotRunning, c.dir.Socket())
+		return nil, fmt.Errorf("%w: nobody answers at %s", ErrNotRunning, c.dir.Socket())
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10))
-		return fmt.Errorf("the supervisor refuses: %s", strings.TrimSpace(string(text)))
+		return nil, fmt.Errorf("the supervisor refuses: %s", strings.TrimSpace(string(text)))
 	}
 	if out == nil {
-		return nil
+		return res.Header, nil
 	}
-	return json.NewDecoder(res.Body).Decode(out)
+	return res.Header, json.NewDecoder(res.Body).Decode(out)
 }

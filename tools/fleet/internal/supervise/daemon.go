@@ -37,6 +37,9 @@ type Daemon struct {
 	keepers  map[string]*keeper
 	stopping bool
 
+	// turns counts changes of how units are.
+	turns turns
+
 	writing sync.Mutex
 	// unitChanges counts changes of what is kept, unitsNoted is how many of them are written down.
 	unitChanges atomic.Int64
@@ -98,6 +101,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	if err := d.bounds.close(); err != nil {
 		slog.Warn("cgroups stay behind", "error", err)
 	}
+	d.turns.end()
 	// The answer to the one who asked goes out before the socket closes.
 	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
@@ -213,8 +217,9 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 		d.mu.Unlock()
 		return false, errors.New("the plane is stopping")
 	}
-	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.bounds, d.doors, d.noteProcesses) //nolint:contextcheck // it outlives the request
+	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.bounds, d.doors, d.noteProcesses, d.turns.next) //nolint:contextcheck // it outlives the request
 	d.mu.Unlock()
+	d.turns.next()
 	if again {
 		return true, nil
 	}
@@ -232,6 +237,7 @@ func (d *Daemon) drop(name string) (bool, error) {
 	}
 	k.stop()
 	<-k.done
+	d.turns.next()
 	d.doors.shut(name)
 	return true, d.noteUnits()
 }
@@ -301,6 +307,8 @@ func (d *Daemon) handler() http.Handler {
 		answer(w, About{Protocol: protocol, UID: os.Geteuid(), Unbounded: d.bounds.why}, nil)
 	})
 	handle("GET /status", func(c caller, w http.ResponseWriter, r *http.Request) {
+		turn := d.turns.await(r.Context(), r.URL.Query().Get(afterTurn))
+		w.Header().Set(turnHeader, turn)
 		answer(w, d.statuses(c, r.URL.Query().Has(withoutMemory)), nil)
 	})
 	handle("POST /units", func(c caller, w http.ResponseWriter, r *http.Request) {

@@ -31,18 +31,20 @@ type keeper struct {
 	bounds  *bounds
 	doors   *doors
 	changed func()
-	stop    context.CancelFunc
-	wake    chan struct{}
-	done    chan struct{}
+	// turned is told when the status is another.
+	turned func()
+	stop   context.CancelFunc
+	wake   chan struct{}
+	done   chan struct{}
 
 	mu       sync.Mutex
 	status   Status
 	identity process.ID
 }
 
-func keep(ctx context.Context, unit Unit, spawn *spawner, bounds *bounds, doors *doors, changed func()) *keeper {
+func keep(ctx context.Context, unit Unit, spawn *spawner, bounds *bounds, doors *doors, changed, turned func()) *keeper {
 	ctx, stop := context.WithCancel(ctx)
-	k := &keeper{unit: unit, spawn: spawn, bounds: bounds, doors: doors, changed: changed, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
+	k := &keeper{unit: unit, spawn: spawn, bounds: bounds, doors: doors, changed: changed, turned: turned, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
 		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log, Release: unit.Release}}
 	go func() {
 		defer close(k.done)
@@ -70,6 +72,7 @@ func (k *keeper) set(change func(*Status)) {
 	k.mu.Lock()
 	change(&k.status)
 	k.mu.Unlock()
+	k.turned()
 }
 
 func (k *keeper) run(ctx context.Context) {
