@@ -24,53 +24,67 @@ import (
 // delegationLasts is more than any operation takes: a token of it that leaked is worth nothing the day after.
 const delegationLasts = 12 * time.Hour
 
-// delegate has steps carried out by a process that holds the tenant's credentials alone, and does for it what takes the plane's power.
-func (w *work) delegate(ctx context.Context, steps []string) error {
-	j, err := w.job(ctx, steps)
-	if err != nil {
-		return err
-	}
-	text, err := encode(j)
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, w.Command[0], w.Command[1:]...) //nolint:gosec // it is this program
-	cmd.Env, cmd.Dir = []string{}, "/"
+// carrying is a process that carries out the steps of one tenant, once it is told which.
+type carrying struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  io.Reader
+	said bytes.Buffer
+}
+
+// startCarrying starts the process. It has nothing of a tenant's, and does nothing, until it is told what is to be done.
+func (w *work) startCarrying(ctx context.Context) (*carrying, error) {
+	c := &carrying{cmd: exec.CommandContext(ctx, w.Command[0], w.Command[1:]...)} //nolint:gosec // it is this program
+	c.cmd.Env, c.cmd.Dir = []string{}, "/"
 	// A group of its own: an interrupt that is typed at a terminal is for this process, which asks it to stop.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.cmd.Cancel = func() error { return c.cmd.Process.Signal(syscall.SIGTERM) }
+	c.cmd.WaitDelay = 20 * time.Second
+	c.cmd.Stderr = &c.said
+	var err error
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
+	if c.out, err = c.cmd.StdoutPipe(); err != nil {
+		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the process that carries the steps out: %w", err)
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the process that carries the steps out: %w", err)
+	}
+	return c, nil
+}
+
+// dismiss ends a process that was told nothing.
+func (c *carrying) dismiss() {
+	_ = c.in.Close()
+	_ = c.cmd.Wait()
+}
+
+// delegate has steps carried out by a process that holds the tenant's credentials alone, and does for it what takes the plane's power.
+func (w *work) delegate(ctx context.Context, c *carrying, steps []string) error {
+	text, err := w.told(ctx, steps)
+	if err != nil {
+		c.dismiss()
+		return err
 	}
 	talked := make(chan error, 1)
 	go func() {
-		_, err := in.Write(text)
-		talked <- errors.Join(err, w.attend(ctx, in, out))
+		_, err := c.in.Write(text)
+		talked <- errors.Join(err, w.attend(ctx, c.in, c.out))
 	}()
 	err = <-talked
-	_ = in.Close()
-	ended := cmd.Wait()
+	_ = c.in.Close()
+	ended := c.cmd.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	for line := range strings.Lines(said.String()) {
+	for line := range strings.Lines(c.said.String()) {
 		if strings.Contains(line, "WARN") {
 			w.Report.Note(strings.TrimSpace(line))
 		}
 	}
 	if ended != nil {
-		return fmt.Errorf("%s", lastWord(said.String(), ended))
+		return fmt.Errorf("%s", lastWord(c.said.String(), ended))
 	}
 	return err
 }
@@ -88,6 +102,15 @@ func lastWord(said string, ended error) string {
 		}
 	}
 	return fmt.Sprintf("the process that carries the steps out: %v %s", ended, lines[len(lines)-1])
+}
+
+// told is what the process is told, as it reads it.
+func (w *work) told(ctx context.Context, steps []string) ([]byte, error) {
+	j, err := w.job(ctx, steps)
+	if err != nil {
+		return nil, err
+	}
+	return encode(j)
 }
 
 // job is what the process is told.
