@@ -64,6 +64,9 @@ type Blueprint struct {
 	Database *Database `yaml:"database"`
 	// RecoverAdmin is run by hand, by an operator, to let a tenant's admin in again.
 	RecoverAdmin OneOff `yaml:"recover_admin"`
+	// Together says that the components of a set of which none runs start all at once, and wait for one another themselves; otherwise each starts
+	// when those serve that it comes after.
+	Together bool `yaml:"together"`
 	// Answers is a path at the tenant's host that answers 200 to anybody once the set serves; empty where there is none, and for the plane.
 	Answers string `yaml:"answers"`
 	// MachineReader is kept beside a set whose tenant may read the machine that the platform runs on; nil where there is none.

@@ -146,10 +146,11 @@ func (r *Revocations) Head() int64 {
 }
 
 // Follow keeps the set up to date until ctx ends. watch opens the issuer's stream after a sequence number and calls apply for each
-// message until the stream breaks; it is opened again with back-off and full jitter, at most 2 s apart.
+// message until the stream breaks; it is opened again with back-off and full jitter, at most 2 s apart. Whoever starts beside the issuer
+// has not heard of it yet and asks again at once, for a while: it serves nobody before.
 func (r *Revocations) Follow(ctx context.Context, watch func(ctx context.Context, after int64, apply func([]*iamv1.Revocation, int64)) error) {
-	const least, most = 100 * time.Millisecond, 2 * time.Second
-	wait := least
+	const least, most, soon, beside = 100 * time.Millisecond, 2 * time.Second, 10 * time.Millisecond, time.Second
+	wait, began := least, time.Now()
 	for ctx.Err() == nil {
 		err := watch(ctx, r.Head(), func(v []*iamv1.Revocation, head int64) {
 			wait = least
@@ -158,14 +159,28 @@ func (r *Revocations) Follow(ctx context.Context, watch func(ctx context.Context
 		if ctx.Err() != nil {
 			return
 		}
-		slog.WarnContext(ctx, "the issuer's revocation stream broke, opening it again", "error", err)
-		t := time.NewTimer(rand.N(wait) + least/2) //nolint:gosec // jitter needs no secrecy
+		pause := rand.N(wait) + least/2 //nolint:gosec // jitter needs no secrecy
+		if r.everHeard() || time.Since(began) >= beside {
+			slog.WarnContext(ctx, "the issuer's revocation stream broke, opening it again", "error", err)
+			wait = min(2*wait, most)
+		} else {
+			pause = soon + rand.N(soon) //nolint:gosec // jitter needs no secrecy
+		}
+		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
 			return
 		}
-		wait = min(2*wait, most)
+	}
+}
+
+func (r *Revocations) everHeard() bool {
+	select {
+	case <-r.first:
+		return true
+	default:
+		return false
 	}
 }

@@ -251,3 +251,31 @@ func TestFollowerEndsInTheMiddleOfItsStream(t *testing.T) {
 		<-ended
 	})
 }
+
+// Whoever starts beside the issuer hears of it as soon as it is there; asks that often for no longer than a set takes to start, and never again.
+func TestFollowerThatStartsBesideTheIssuerHearsOfItAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := authn.NewRevocations(nil)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		const there = 400 * time.Millisecond
+		began, opened := time.Now(), 0
+		go r.Follow(ctx, func(_ context.Context, _ int64, apply func([]*iamv1.Revocation, int64)) error {
+			opened++
+			if time.Since(began) < there {
+				return errAway
+			}
+			apply(nil, 1)
+			return errAway
+		})
+		<-r.Heard()
+		if late := time.Since(began) - there; late > 20*time.Millisecond {
+			t.Errorf("it heard of the issuer %s after that was there", late)
+		}
+		before := opened
+		time.Sleep(200 * time.Millisecond) //nolint:forbidigo // the bubble's clock: nobody waits
+		if opened > before+4 {
+			t.Errorf("once it had heard of the issuer it asked %d times in 200 ms", opened-before)
+		}
+	})
+}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // Start implements platform.Platform.
@@ -32,6 +34,10 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 
 // startComponents starts each component as soon as those serve that it comes after, and returns when all serve.
 func (p *Platform) startComponents(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
+	together, err := p.together(ctx, s)
+	if err != nil {
+		return false, err
+	}
 	serves := map[string]chan struct{}{}
 	for _, c := range s.Blueprint.Components {
 		serves[c.Name] = make(chan struct{})
@@ -42,6 +48,9 @@ func (p *Platform) startComponents(ctx context.Context, s platform.Set, r platfo
 		for _, c := range wave {
 			all.Go(func() error {
 				for _, before := range c.After {
+					if together {
+						break
+					}
 					select {
 					case <-serves[before]:
 					case <-ctx.Done():
@@ -69,6 +78,18 @@ func (p *Platform) startComponents(ctx context.Context, s platform.Set, r platfo
 	}
 	err = all.Wait()
 	return did.Load(), err
+}
+
+// together says that a set's components start all at once: nobody is served by it yet, and its blueprint says that they wait for one another.
+func (p *Platform) together(ctx context.Context, s platform.Set) (bool, error) {
+	if !s.Blueprint.Together {
+		return false, nil
+	}
+	units, err := p.Supervisor.States(ctx)
+	return !slices.ContainsFunc(units, func(u supervise.Status) bool {
+		_, is := s.Blueprint.Component(strings.TrimPrefix(u.Name, u.Group+"/"))
+		return is && u.Group == s.Name()
+	}), err
 }
 
 // Stop implements platform.Platform: the waves in the other order.
