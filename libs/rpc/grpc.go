@@ -56,15 +56,11 @@ func NewGRPCServer(cfg GRPCConfig, register func(grpc.ServiceRegistrar)) (*GRPCS
 	if cfg.Peer == nil || cfg.Credentials == nil {
 		return nil, errors.New("a server of the control plane needs credentials and a way to know its peers")
 	}
-	v, err := protovalidate.New()
-	if err != nil {
-		return nil, fmt.Errorf("make the validator: %w", err)
-	}
 	m, err := newMetrics()
 	if err != nil {
 		return nil, err
 	}
-	g := &GRPCServer{cfg: cfg, chain: &Server{cfg: ServerConfig{Identity: cfg.Identity}, validator: v, metrics: m, spans: newSpans()}}
+	g := &GRPCServer{cfg: cfg, chain: &Server{cfg: ServerConfig{Identity: cfg.Identity}, validator: protovalidate.GlobalValidator, metrics: m, spans: newSpans()}}
 	g.chain.links = g.chain.planeChain()
 	g.server = grpc.NewServer(grpc.Creds(cfg.Credentials),
 		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream),

@@ -89,9 +89,10 @@ func (s Service) MaxBytes(n int64) Service {
 
 // Server serves one service's API.
 type Server struct {
-	cfg       ServerConfig
-	rules     authz.Table
-	bounds    map[string]bound
+	cfg    ServerConfig
+	rules  authz.Table
+	bounds map[string]bound
+	// validator is the process's one: it reads every message's rules once, when the first call comes.
 	validator protovalidate.Validator
 	handler   http.Handler
 	admission *admission
@@ -114,11 +115,8 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 	if cfg.Identity.Tenant.IsZero() {
 		return nil, errors.New("a tenant's server needs a tenant: the control plane uses NewGRPCServer")
 	}
-	s := &Server{cfg: cfg, rules: authz.Table{}, bounds: map[string]bound{}, admission: newAdmission(cfg.MaxInFlight), spans: newSpans()}
+	s := &Server{cfg: cfg, rules: authz.Table{}, validator: protovalidate.GlobalValidator, bounds: map[string]bound{}, admission: newAdmission(cfg.MaxInFlight), spans: newSpans()}
 	var err error
-	if s.validator, err = protovalidate.New(); err != nil {
-		return nil, fmt.Errorf("make the validator: %w", err)
-	}
 	if s.metrics, err = newMetrics(); err != nil {
 		return nil, err
 	}

@@ -116,6 +116,39 @@ func TestOfManyWhoBeginAndTakeAtOnceOneDoes(t *testing.T) {
 	}
 }
 
+// A step begins in the moment in which the one before it is done, or neither is on record: out of turn, unknown, done already, or after what is
+// not done.
+func TestNextStepBeginsWithTheEndOfTheOneBefore(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	ann := h.person(addr, "operator-ann")
+	h.create(ann.conn, "acme")
+	lease := ann.take(ann.suspending("acme").GetId())
+	began, done, failed := registryv1.StepState_STEP_STATE_BEGUN, registryv1.StepState_STEP_STATE_DONE, registryv1.StepState_STEP_STATE_FAILED
+	say := func(step string, state registryv1.StepState, next string) ([]*registryv1.Step, error) {
+		res, err := ann.ops.RecordStep(t.Context(), &registryv1.RecordStepRequest{OperationId: lease.GetOperation().GetId(), LeaseToken: lease.GetLeaseToken(), Step: step, State: state, ThenBegin: next})
+		return res.GetOperation().GetSteps(), err
+	}
+	if err := ann.record(lease, "unpublish", began); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		state registryv1.StepState
+		next  string
+		want  fault.Kind
+	}{{failed, "stop", fault.InvalidArgument}, {began, "stop", fault.InvalidArgument}, {done, "nonesuch", fault.InvalidArgument}, {done, "unpublish", fault.FailedPrecondition}} {
+		_, err := say("unpublish", c.state, c.next)
+		wantKind(t, err, c.want, fmt.Sprintf("%s, and then %s", c.state, c.next))
+	}
+	steps, err := say("unpublish", done, "stop")
+	if err != nil || steps[0].GetState() != done || steps[0].GetAttempts() != 1 || steps[1].GetState() != began || steps[1].GetAttempts() != 1 {
+		t.Fatalf("the steps are %v, %v", steps, err)
+	}
+	if steps, err = say("stop", done, ""); err != nil || steps[1].GetState() != done {
+		t.Errorf("the steps are %v, %v", steps, err)
+	}
+}
+
 func TestStepsGoInOrderAndWhatIsDoneStaysDone(t *testing.T) {
 	h := newHarness(t)
 	addr, _ := h.start()

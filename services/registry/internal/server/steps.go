@@ -22,7 +22,7 @@ const (
 	aborted   = "aborted"
 )
 
-// RecordStep says that a step begins, is done, or failed.
+// RecordStep says that a step begins, is done, or failed; of one that is done also which one begins then.
 func (s *operationWrites) RecordStep(ctx context.Context, req *registryv1.RecordStepRequest) (*registryv1.RecordStepResponse, error) {
 	res := &registryv1.RecordStepResponse{}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
@@ -35,6 +35,14 @@ func (s *operationWrites) RecordStep(ctx context.Context, req *registryv1.Record
 		}
 		if err := ch.record(ctx, row.Operation, req.GetStep(), word(stepPrefix, req.GetState()), req.GetDetail()); err != nil {
 			return err
+		}
+		if next := req.GetThenBegin(); next != "" {
+			if req.GetState() != registryv1.StepState_STEP_STATE_DONE {
+				return fault.New(fault.InvalidArgument, "step %s begins when the one before it is done, and %s is not", next, req.GetStep())
+			}
+			if err := ch.record(ctx, row.Operation, next, stepBegun, ""); err != nil {
+				return err
+			}
 		}
 		res.Operation, err = whole(ctx, ch.q, row.Operation)
 		return err

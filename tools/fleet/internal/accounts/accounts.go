@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Span is a range of ids, both ends included.
@@ -224,15 +226,14 @@ func nobodys(ctx context.Context, ids []uint32) ([]uint32, error) {
 	if err != nil {
 		return slices.DeleteFunc(slices.Clone(ids), inFiles), nil //nolint:nilerr // a machine without it has what its files say
 	}
-	free := slices.Clone(ids)
-	for _, database := range []string{"passwd", "group"} {
-		known, err := entries(ctx, getent, database, ids)
-		if err != nil {
-			return nil, err
-		}
-		free = slices.DeleteFunc(free, func(id uint32) bool { return known[id] })
+	var users, groups map[uint32]bool
+	asking, actx := errgroup.WithContext(ctx)
+	asking.Go(func() (err error) { users, err = entries(actx, getent, "passwd", ids); return err })
+	asking.Go(func() (err error) { groups, err = entries(actx, getent, "group", ids); return err })
+	if err := asking.Wait(); err != nil {
+		return nil, err
 	}
-	return free, nil
+	return slices.DeleteFunc(slices.Clone(ids), func(id uint32) bool { return users[id] || groups[id] }), nil
 }
 
 // inFiles says whether the machine's own files know an id, as a user or as a group.

@@ -1,6 +1,7 @@
 package operate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/failpoint"
-	"a3os.app/libs/fault"
 )
 
 // left are the steps that are not done, in order.
@@ -30,14 +30,14 @@ func (w *work) left() []string {
 func (w *work) carryOut(ctx context.Context) error {
 	own, steps := w.split(w.left())
 	if len(steps) == 0 {
-		return w.allOwn(ctx, own)
+		return w.allOwn(ctx, own, "")
 	}
 	// It is there by the time that there is something to tell it.
 	c, err := w.startCarrying(ctx)
 	if err != nil {
 		return err
 	}
-	if err := w.allOwn(ctx, own); err != nil {
+	if err := w.allOwn(ctx, own, steps[0]); err != nil {
 		c.dismiss()
 		return err
 	}
@@ -52,9 +52,10 @@ func (w *work) split(steps []string) (own, rest []string) {
 	return own, steps
 }
 
-func (w *work) allOwn(ctx context.Context, steps []string) error {
-	for _, step := range steps {
-		if err := w.own(ctx, step); err != nil {
+// allOwn does steps here, after which another one begins.
+func (w *work) allOwn(ctx context.Context, steps []string, then string) error {
+	for i, step := range steps {
+		if err := w.own(ctx, step, cmp.Or(after(steps, i), then)); err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
 	}
@@ -66,26 +67,28 @@ func (w *work) atDatabase(step string) bool {
 	return step == StepDatabase && slices.ContainsFunc(w.op.GetSteps(), func(s *registryv1.Step) bool { return s.GetName() == StepIdentity })
 }
 
-// own does a step here, on record.
-func (w *work) own(ctx context.Context, step string) error {
+// own does a step here, on record, with that the next one begins then.
+func (w *work) own(ctx context.Context, step, next string) error {
 	began := time.Now()
 	if err := failpoint.Here("fleet.own.before-step"); err != nil {
 		return err
 	}
-	if err := w.record(ctx, step, registryv1.StepState_STEP_STATE_BEGUN, ""); err != nil {
-		return err
+	if w.begun != step {
+		if err := w.record(ctx, recording{step: step, state: registryv1.StepState_STEP_STATE_BEGUN}); err != nil {
+			return err
+		}
 	}
 	changed, detail, err := w.power(ctx, step)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return errors.Join(err, w.record(context.WithoutCancel(ctx), step, registryv1.StepState_STEP_STATE_FAILED, err.Error()))
+		return errors.Join(err, w.record(context.WithoutCancel(ctx), recording{step: step, state: registryv1.StepState_STEP_STATE_FAILED, detail: err.Error()}))
 	}
 	if err := failpoint.Here("fleet.own.before-done"); err != nil {
 		return err
 	}
-	if err := w.record(ctx, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
+	if err := w.record(ctx, recording{step: step, state: registryv1.StepState_STEP_STATE_DONE, detail: detail, next: next}); err != nil {
 		return err
 	}
 	if err := failpoint.Here("fleet.own.after-step"); err != nil {
@@ -105,9 +108,7 @@ func (w *work) tell(step string, changed bool, detail string, took time.Duration
 	}
 }
 
-func (w *work) record(ctx context.Context, step string, state registryv1.StepState, detail string) error {
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
-	defer cancel()
-	_, err := registryv1.NewOperationWriteServiceClient(w.Conn).RecordStep(ctx, recorded(w.op.GetId(), w.lease.token, step, state, detail))
-	return fault.FromRPC(err)
+func (w *work) record(ctx context.Context, r recording) (err error) {
+	w.begun, err = r.at(ctx, w.Conn, w.op.GetId(), w.lease.token)
+	return err
 }

@@ -34,8 +34,8 @@ type child struct {
 	platform platform.Platform
 	conn     *grpc.ClientConn
 
-	// doing is the step in hand.
-	doing string
+	// doing is the step in hand, begun one that is on record as begun already.
+	doing, begun string
 
 	asking  sync.Mutex
 	talking sync.Mutex
@@ -107,23 +107,26 @@ func (c *child) dial(tenant id.Tenant) error {
 }
 
 func (c *child) carryOut(ctx context.Context) error {
-	for _, step := range c.Steps {
-		if err := c.step(ctx, step); err != nil {
+	c.begun = c.Begun
+	for i, step := range c.Steps {
+		if err := c.step(ctx, step, after(c.Steps, i)); err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
 	}
 	return nil
 }
 
-// step does one step, and has it on record before and after.
-func (c *child) step(ctx context.Context, step string) error {
+// step does one step, and has it on record before and after, with that the next one begins then.
+func (c *child) step(ctx context.Context, step, next string) error {
 	began := time.Now()
 	c.doing = step
 	if err := failpoint.Here("fleet.carry.before-step"); err != nil {
 		return err
 	}
-	if err := c.record(ctx, step, registryv1.StepState_STEP_STATE_BEGUN, ""); err != nil {
-		return err
+	if c.begun != step {
+		if err := c.record(ctx, recording{step: step, state: registryv1.StepState_STEP_STATE_BEGUN}); err != nil {
+			return err
+		}
 	}
 	if err := failpoint.Here("fleet.carry.step-begun"); err != nil {
 		return err
@@ -134,12 +137,12 @@ func (c *child) step(ctx context.Context, step string) error {
 			// It was told to stop: the step is no failure, whoever takes the operation up does it again.
 			return ctx.Err()
 		}
-		return errors.Join(err, c.record(context.WithoutCancel(ctx), step, registryv1.StepState_STEP_STATE_FAILED, err.Error()))
+		return errors.Join(err, c.record(context.WithoutCancel(ctx), recording{step: step, state: registryv1.StepState_STEP_STATE_FAILED, detail: err.Error()}))
 	}
 	if err := failpoint.Here("fleet.carry.before-done"); err != nil {
 		return err
 	}
-	if err := c.record(ctx, step, registryv1.StepState_STEP_STATE_DONE, detail); err != nil {
+	if err := c.record(ctx, recording{step: step, state: registryv1.StepState_STEP_STATE_DONE, detail: detail, next: next}); err != nil {
 		return err
 	}
 	if err := failpoint.Here("fleet.carry.after-step"); err != nil {
@@ -208,24 +211,13 @@ func (c *child) setState(ctx context.Context, to registryv1.TenantState) error {
 const callWithin = 60 * time.Second
 
 // record has a step on record, as the tenant's provisioner: the registry takes no step of another tenant from it.
-func (c *child) record(ctx context.Context, step string, state registryv1.StepState, detail string) error {
+func (c *child) record(ctx context.Context, r recording) (err error) {
 	if c.conn == nil {
-		_, err := c.ask(ctx, word{Record: step, State: state, Detail: detail})
+		_, err = c.ask(ctx, word{Record: r.step, State: r.state, Detail: r.detail})
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
-	defer cancel()
-	_, err := registryv1.NewOperationWriteServiceClient(c.conn).RecordStep(ctx, recorded(c.Operation, c.LeaseToken, step, state, detail))
-	return fault.FromRPC(err)
-}
-
-// recorded is a step as the registry takes it.
-func recorded(operation, token, step string, state registryv1.StepState, detail string) *registryv1.RecordStepRequest {
-	const most = 2000
-	if len(detail) > most {
-		detail = detail[:most]
-	}
-	return &registryv1.RecordStepRequest{OperationId: operation, LeaseToken: token, Step: step, State: state, Detail: detail}
+	c.begun, err = r.at(ctx, c.conn, c.Operation, c.LeaseToken)
+	return err
 }
 
 // door asks who started this process for what only they reach, for the step in hand.

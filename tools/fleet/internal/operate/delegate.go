@@ -116,7 +116,7 @@ func (w *work) told(ctx context.Context, steps []string) ([]byte, error) {
 // job is what the process is told.
 func (w *work) job(ctx context.Context, steps []string) (*job, error) {
 	j := &job{
-		Operation: w.op.GetId(), LeaseToken: w.lease.token, Steps: steps,
+		Operation: w.op.GetId(), LeaseToken: w.lease.token, Steps: steps, Begun: w.begun,
 		Blueprint: w.set.Blueprint, Tenant: w.set.Tenant.String(), Slug: w.set.Slug, Tier: w.set.Tier,
 		StateFrom: w.tenant.GetTenant().GetState(), Release: w.release,
 		Registry: w.Registry, Platform: w.Platform.Name(), Front: w.Front(w.set), Failpoint: failpoint.Given(),
@@ -192,7 +192,7 @@ func (w *work) called(ctx context.Context, said word) reply {
 // answer does what the process asked for: a step of this operation that takes the plane's power, or a line on record.
 func (w *work) answer(ctx context.Context, said word) reply {
 	if said.Record != "" {
-		if err := w.record(ctx, said.Record, said.State, said.Detail); err != nil {
+		if err := w.record(ctx, recording{step: said.Record, state: said.State, detail: said.Detail}); err != nil {
 			return reply{Error: err.Error()}
 		}
 		return reply{}

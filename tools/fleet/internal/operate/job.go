@@ -15,8 +15,9 @@ import (
 type job struct {
 	// Operation, and the secret of its lease.
 	Operation, LeaseToken string
-	// Steps that are not done, in order.
+	// Steps that are not done, in order, and the one that is on record as begun, where one is.
 	Steps []string
+	Begun string
 	// Set and Release.
 	Blueprint *blueprint.Blueprint
 	Tenant    string

@@ -76,6 +76,8 @@ type work struct {
 	// release is what the set runs afterwards, or has run.
 	release platform.Release
 	lease   *lease
+	// begun is a step that is on record as begun, by what was said of the one before it.
+	begun string
 }
 
 // Carry takes an operation's lease and carries out what is left of it.

@@ -1373,7 +1373,9 @@ type RecordStepRequest struct {
 	// How it is now.
 	State StepState `protobuf:"varint,4,opt,name=state,proto3,enum=a3os.registry.v1.StepState" json:"state,omitempty"`
 	// What was found, or why it failed; no secret and no data of a tenant.
-	Detail        string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	Detail string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Step that begins in the same moment, where this one is done; none when empty.
+	ThenBegin     string `protobuf:"bytes,6,opt,name=then_begin,json=thenBegin,proto3" json:"then_begin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1439,6 +1441,13 @@ func (x *RecordStepRequest) GetState() StepState {
 func (x *RecordStepRequest) GetDetail() string {
 	if x != nil {
 		return x.Detail
+	}
+	return ""
+}
+
+func (x *RecordStepRequest) GetThenBegin() string {
+	if x != nil {
+		return x.ThenBegin
 	}
 	return ""
 }
@@ -1797,7 +1806,7 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
 	"leaseToken\"\x16\n" +
-	"\x14ReleaseLeaseResponse\"\xa3\x02\n" +
+	"\x14ReleaseLeaseResponse\"\xe4\x02\n" +
 	"\x11RecordStepRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
@@ -1805,7 +1814,9 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\x04step\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x04step\x12=\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x1b.a3os.registry.v1.StepStateB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05state\x12 \n" +
-	"\x06detail\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\x06detail\"O\n" +
+	"\x06detail\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\x06detail\x12?\n" +
+	"\n" +
+	"then_begin\x18\x06 \x01(\tB \xbaH\x1dr\x1b2\x19^([a-z][a-z0-9-]{0,38})?$R\tthenBegin\"O\n" +
 	"\x12RecordStepResponse\x129\n" +
 	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\x94\x01\n" +
 	"\x16FinishOperationRequest\x12K\n" +
