@@ -113,6 +113,26 @@ func (p *peer) create(ctx context.Context, n int) (took time.Duration, err error
 	return time.Since(began), err
 }
 
+// spared returns when the plane has copied a database for its next tenant: that it does is not to be the peer's burden.
+func (p *peer) spared(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, giveUp)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var there bool
+		err := p.server.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database d WHERE starts_with(datname, 'spare_a3_') AND starts_with(shobj_description(d.oid, 'pg_database'), 'a3 spare, whole'))").Scan(&there)
+		if err != nil || there {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the plane copied no database for its next tenant: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
 // minimal is a minimal server that runs.
 type minimal struct {
 	cmd     *exec.Cmd
