@@ -112,7 +112,7 @@ type Handler func(ctx context.Context, job Job) error
 
 // DeadLetter is a message that will not be delivered again.
 type DeadLetter struct {
-	// JobID in the driver.
+	// JobID in the driver, more than 0. A message that has no job has a number of its own, which is no job's.
 	JobID int64
 	// Attempt that was the last.
 	Attempt int

@@ -1,6 +1,7 @@
 package systemtest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,13 +13,19 @@ import (
 	"connectrpc.com/connect"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
+	"google.golang.org/protobuf/proto"
 
+	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
+	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/ministacktest"
+	"a3os.app/libs/queue"
+	"a3os.app/libs/queue/queuetest"
 	"a3os.app/libs/queue/sqs"
 )
 
@@ -51,7 +58,8 @@ func (p *plane) toldMore(t *testing.T) (tell func(component, script string)) {
 }
 
 // Rows F1 and F2 over SQS, with real processes and real signals: a run whose slices SQS carries, with each service's own role there. The
-// worker is killed in the middle, and discovery too, and what is published is what a run over the database's own queue publishes.
+// worker is killed in the middle, and discovery too, and what is published is what a run over the database's own queue publishes. Rows Q28 and
+// Q30, over SQS, see below.
 func TestRunOverSQSIsKilledAndPublishesTheSame(t *testing.T) {
 	full(t)
 	t.Parallel()
@@ -113,6 +121,80 @@ func TestRunOverSQSIsKilledAndPublishesTheSame(t *testing.T) {
 	if n := count("SELECT max(attempt) FROM queue.sqs_jobs"); n < 2 {
 		t.Errorf("no slice was delivered again: nothing was killed in the middle")
 	}
+	x.refusesOverSQS(t, server)
+}
+
+// refusesOverSQS has somebody who may write to the tenant's queue, and for some of it holds the key, put messages there that nobody enqueued.
+// Rows Q28 and Q30, over SQS: each is a dead letter with its event, which an admin sees, brings back in no way, and throws away.
+func (x *tenant) refusesOverSQS(t *testing.T, server *ministacktest.Server) {
+	t.Helper()
+	p, root := x.parties(t), awssqs.NewFromConfig(server.Root())
+	workspace := id.NewWorkspace()
+	raw, err := proto.Marshal(&queuev1.SlicePayload{RunId: id.NewRun().String(), WorkspaceId: id.NewWorkspace().String(), TenantId: x.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := []queue.Message{{Envelope: queuetest.SignBlindly(t, p, workspace, raw), Payload: raw}, p.Message(t)}
+	for i, bad := range queuetest.BadMessages(t, p) {
+		if (bad.Name == "cut" || bad.Name == "bit flipped") && i%4 > 0 || len(bad.Envelope)+len(bad.Payload) > queue.MostEnvelope {
+			continue // libs/queue plays each
+		}
+		messages = append(messages, queue.Message{Envelope: bad.Envelope, Payload: bad.Payload})
+	}
+	url := x.queueURL(t, server)
+	for _, m := range messages {
+		text, err := json.Marshal(map[string]any{"key": id.NewMessage().String(), "envelope": m.Envelope, "payload": m.Payload})
+		if err == nil {
+			_, err = root.SendMessage(t.Context(), &awssqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String(string(text))})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var letters map[int64]*discoveryv1.DeadLetter
+	var recorded map[string]*auditv1.Event
+	within(t, time.Minute, func() error {
+		if letters = x.letters(t); len(letters) < len(messages) {
+			return fmt.Errorf("of %d messages %d are dead letters", len(messages), len(letters))
+		}
+		recorded = x.recordedOf(t, "queue.message.refused")
+		for _, l := range letters {
+			if recorded[l.GetId()] == nil {
+				return fmt.Errorf("that %s was refused is not sealed yet", l.GetId())
+			}
+		}
+		return nil
+	})
+	admin := client(x.admin(t), "", discoveryv1connect.NewAdminDeadLetterServiceClient)
+	for _, l := range letters {
+		if l.GetReason() == "" || recorded[l.GetId()].GetOutcome() != auditv1.Outcome_OUTCOME_DENIED {
+			t.Errorf("the letter is %v", l)
+		}
+		if s := refused(t, fault.FailedPrecondition, admin.RetryDeadLetter, &discoveryv1.RetryDeadLetterRequest{DeadLetterId: l.GetId(), Reason: "to see whether it comes back"}); !strings.Contains(s, "can't be retried") {
+			t.Errorf("%v comes back: %s", l, s)
+		}
+		if s := x.plane.tryA3(t, x.slug+"-admin", "dead-letter", "drop", l.GetId(), "--reason", "planted by a test"); s.code != 0 || !strings.Contains(s.out, "dropped") {
+			t.Errorf("a3 dead-letter drop: %s", s)
+		}
+	}
+	within(t, time.Minute, func() error {
+		if no, gone := len(x.recordedOf(t, "queue.dead_letter.retry_refused")), len(x.recordedOf(t, "queue.dead_letter.dropped")); no < len(letters) || gone < len(letters) {
+			return fmt.Errorf("of %d letters the record has %d refusals to retry and %d drops", len(letters), no, gone)
+		}
+		return nil
+	})
+	t.Attr("row", "Q28 1")
+	t.Attr("row", fmt.Sprintf("Q30 %d", len(letters)-1))
+}
+
+// queueURL is where the tenant's queue is.
+func (x *tenant) queueURL(t *testing.T, server *ministacktest.Server) string {
+	t.Helper()
+	out, err := awssqs.NewFromConfig(server.Root()).GetQueueUrl(t.Context(), &awssqs.GetQueueUrlInput{QueueName: aws.String(x.id + "-queue")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aws.ToString(out.QueueUrl)
 }
 
 // queueOfSQS makes the tenant's queue, its mark and the roles that its services call it as, and tells them.

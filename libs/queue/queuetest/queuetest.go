@@ -48,7 +48,7 @@ type Worker struct {
 type Queue struct {
 	// Insert enqueues in a transaction of its own.
 	Insert func(ctx context.Context, m queue.Message, opts queue.InsertOpts) error
-	// InsertAndRollBack enqueues in a transaction that is rolled back; nil where a driver has no transactions.
+	// InsertAndRollBack enqueues in a transaction that is rolled back.
 	InsertAndRollBack func(ctx context.Context, m queue.Message) error
 	// Plant puts bytes in that no signer made.
 	Plant func(ctx context.Context, envelope, payload []byte) error
@@ -198,9 +198,6 @@ func arrives(t *testing.T, b *bench) {
 }
 
 func rolledBack(t *testing.T, b *bench) {
-	if b.InsertAndRollBack == nil {
-		t.Skip("this driver has no transactions")
-	}
 	must(t, b.InsertAndRollBack(t.Context(), b.Message(t)))
 	b.work(t, done)
 	b.flush(t)

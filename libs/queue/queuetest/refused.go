@@ -180,7 +180,8 @@ func refused(t *testing.T, b *bench) {
 		want[digest(bad.Envelope, bad.Payload)] = bad
 	}
 	b.work(t, done)
-	seen := make(map[[sha256.Size]byte]bool)
+	// A letter is kept by its number: two of a number would be one, and one of two would be two.
+	seen, numbers := make(map[[sha256.Size]byte]bool), make(map[int64]bool)
 	for len(want) > 0 {
 		l := next(t, b.letters)
 		sum := digest(l.Envelope, l.Payload)
@@ -197,7 +198,10 @@ func refused(t *testing.T, b *bench) {
 		case bad.Want != nil && bad.Said != (l.Said != nil):
 			t.Errorf("%s: the letter says what the message said: %v", bad.Name, l.Said != nil)
 		}
-		seen[sum] = true
+		if l.JobID <= 0 || numbers[l.JobID] {
+			t.Errorf("%s: the letter has the number %d, of none or of another message", bad.Name, l.JobID)
+		}
+		seen[sum], numbers[l.JobID] = true, true
 		delete(want, sum)
 	}
 	b.flush(t)

@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS sqs_jobs (
 );
 CREATE INDEX IF NOT EXISTS sqs_jobs_to_send ON sqs_jobs (run_at) WHERE ended_at IS NULL;
 CREATE INDEX IF NOT EXISTS sqs_jobs_ended ON sqs_jobs (ended_at) WHERE ended_at IS NOT NULL;
+-- Dead letters are known by their jobs' numbers: those of a set that moved to SQS go on where the database's own queue never comes to.
+SELECT setval(ids, 1::bigint << 48) FROM pg_get_serial_sequence('sqs_jobs', 'id') AS ids WHERE coalesce(pg_sequence_last_value(ids::regclass), 0) < 1::bigint << 48;
 `
 
 // Migrate makes the jobs' table in a schema that is there, as its owner. Done again it changes nothing.

@@ -2,6 +2,8 @@ package sqs
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -32,6 +34,9 @@ func (w *Worker) work(ctx context.Context, m types.Message) {
 	b, err := readBody(aws.ToString(m.Body))
 	if err == nil {
 		_, err = w.cfg.Verifier.Verify(b.Envelope, b.Payload)
+	} else {
+		// It is no message of ours: what is kept of it says which bytes it was.
+		b.Envelope = []byte(aws.ToString(m.Body))
 	}
 	if err != nil {
 		w.refuse(ctx, m, b, received, err)
@@ -53,9 +58,18 @@ func (w *Worker) work(ctx context.Context, m types.Message) {
 	}
 }
 
+// nobodysJob is where the numbers begin by which messages are known that have no job: past those of all jobs that there will be.
+const nobodysJob = 1 << 62
+
+// number is one that a message without a job has to itself, the same each time that SQS delivers it.
+func number(m types.Message) int64 {
+	sum := sha256.Sum256([]byte(aws.ToString(m.MessageId)))
+	return nobodysJob | int64(binary.BigEndian.Uint64(sum[:])>>2) //nolint:gosec // 62 bits
+}
+
 // refuse ends a message that can't be believed, which has no job.
 func (w *Worker) refuse(ctx context.Context, m types.Message, b body, received int, cause error) {
-	out := w.deliverer.Deliver(ctx, queue.Delivery{Attempt: received, Deliveries: received, Envelope: b.Envelope, Payload: b.Payload, Unreadable: cause})
+	out := w.deliverer.Deliver(ctx, queue.Delivery{JobID: number(m), Attempt: received, Deliveries: received, Envelope: b.Envelope, Payload: b.Payload, Unreadable: cause})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
 	defer cancel()
 	if out.Ended {

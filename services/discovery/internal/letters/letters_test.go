@@ -20,6 +20,7 @@ import (
 	"a3os.app/libs/queue"
 	queuepg "a3os.app/libs/queue/postgres"
 	"a3os.app/libs/queue/queuetest"
+	"a3os.app/libs/queue/sqs"
 	"a3os.app/libs/scope"
 	"a3os.app/libs/scope/scopetest"
 	"a3os.app/services/discovery/internal/discoverytest"
@@ -42,6 +43,14 @@ func newEnv(t *testing.T) env {
 	must(t, err)
 	admin := scopetest.With(t.Context(), scope.Scope{Plane: "dev", Tenant: e.ID, Principal: scope.Principal(id.NewUser().String())})
 	return env{e, letters.New(letters.Config{Wide: e.Wide, Verifier: e.Verifier, Queue: inserter}), admin}
+}
+
+// overSQS has the tenant's messages go back over SQS.
+func (e env) overSQS(t *testing.T) env {
+	t.Helper()
+	inserter, err := sqs.NewInserter("queue")
+	must(t, err)
+	return env{e.Env, letters.New(letters.Config{Wide: e.Wide, Verifier: e.Verifier, Queue: inserter}), e.admin}
 }
 
 // waiting is the message of a run's slice, taken off the queue as a worker that refuses it would.
@@ -214,6 +223,33 @@ func TestRetriedMessageIsWorkedOnOnceMore(t *testing.T) {
 	}
 	events := e.events(t)
 	if len(events) != 2 || events[1].GetAction() != "queue.dead_letter.retried" || events[1].GetReason() != why || events[1].GetTarget() != letter || events[1].GetWorkspaceId() != w.String() {
+		t.Errorf("on the record: %v", events)
+	}
+}
+
+// Over SQS it is the same: the job that a worker finds has the message as it was signed, and its attempts go on.
+func TestRetriedMessageIsWorkedOnOnceMoreOverSQS(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	_, _, m := e.waiting(t, 11)
+	letter := e.newest(t).GetId()
+	over := e.overSQS(t)
+	for range 2 {
+		if l, err := over.Retry(e.admin, letter, why); err != nil || l.GetState() != discoveryv1.DeadLetterState_DEAD_LETTER_STATE_RETRIED {
+			t.Errorf("retried as %v, %v", l, err)
+		}
+	}
+	var job queue.Message
+	var before, jobs int
+	must(t, e.Super.QueryRow(t.Context(), "SELECT envelope, payload, before, (SELECT count(*) FROM queue.sqs_jobs) FROM queue.sqs_jobs WHERE key = $1", "dead-letter/"+letter).
+		Scan(&job.Envelope, &job.Payload, &before, &jobs))
+	if string(job.Envelope) != string(m.Envelope) || string(job.Payload) != string(m.Payload) || before != 3 || jobs != 1 {
+		t.Errorf("%d jobs, of which one begins after attempt %d, want the message as it was, whose attempts go on", jobs, before)
+	}
+	if _, err := over.Drop(e.admin, letter, why); fault.KindOf(err) != fault.FailedPrecondition {
+		t.Errorf("a letter that was retried is dropped: %v", err)
+	}
+	if events := e.events(t); len(events) != 2 || events[1].GetAction() != "queue.dead_letter.retried" || events[1].GetTarget() != letter {
 		t.Errorf("on the record: %v", events)
 	}
 }

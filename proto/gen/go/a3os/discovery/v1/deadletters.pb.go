@@ -160,7 +160,7 @@ type DeadLetter struct {
 	Cause DeadLetterCause `protobuf:"varint,3,opt,name=cause,proto3,enum=a3os.discovery.v1.DeadLetterCause" json:"cause,omitempty"`
 	// Why, in one sentence.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Job of the queue that carried it.
+	// Job of the queue that carried it; from 2^62 on the number of a message that has no job, as whoever puts one into SQS by hand makes.
 	JobId int64 `protobuf:"varint,5,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Attempt that was the last.
 	Attempt uint32 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
@@ -442,7 +442,7 @@ func (x *DeadLetterMessage) GetSlice() uint32 {
 // ReportDeadLetterRequest carries the message.
 type ReportDeadLetterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the job in the queue.
+	// Id of the job in the queue, or a number of the message's own: what is reported again under it is kept once.
 	JobId int64 `protobuf:"varint,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// Why it was given up.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
