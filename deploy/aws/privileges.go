@@ -15,8 +15,8 @@ var privilegesYAML []byte
 type Privileges struct {
 	// Start is what ECS starts any component with.
 	Start []string `yaml:"start"`
-	// Custodian is what fleet marks and exports a tenant's stores as.
-	Custodian []string `yaml:"custodian"`
+	// Keepers are what fleet does in a tenant's stores, by the role that it does it as.
+	Keepers map[string][]string `yaml:"keepers"`
 	// Tasks is what each component's task calls AWS as, by blueprint and component.
 	Tasks map[string]map[string][]string `yaml:"tasks"`
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,4 +172,21 @@ func (r *LocalReader) Get(ctx context.Context, path Path) (config.Secret, int64,
 	return r.open.Open(path, file)
 }
 
-func fileOf(p Path) string { return "secrets/" + p.String() + ".sealed" }
+// Where a store has its files, below its directory, and how their names end.
+const (
+	filesDir = "secrets/"
+	fileEnd  = ".sealed"
+)
+
+func fileOf(p Path) string { return filesDir + p.String() + fileEnd }
+
+// FileOf is where a store that is a directory has what is sealed for a path; PathOf the path by it.
+func FileOf(p Path) string { return fileOf(p) }
+
+// PathOf is false of a file that no path has.
+func PathOf(file string) (Path, bool) {
+	name, is := strings.CutPrefix(file, filesDir)
+	name, ends := strings.CutSuffix(name, fileEnd)
+	p, err := ParsePath(name)
+	return p, is && ends && err == nil
+}

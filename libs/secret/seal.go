@@ -71,6 +71,14 @@ func (o *Opener) Open(path Path, sealed []byte) (config.Secret, int64, error) {
 	return config.NewSecret(string(value)), version, nil
 }
 
+// CheckSealed refuses what no Sealer made, as far as who has no key can tell.
+func CheckSealed(sealed []byte) error {
+	if _, ok := versionOf(sealed); !ok || len(sealed) > mostFile {
+		return ErrUnreadable
+	}
+	return nil
+}
+
 func versionOf(file []byte) (int64, bool) {
 	if len(file) < headerSize || string(file[:len(magic)]) != magic {
 		return 0, false

@@ -237,10 +237,19 @@ func OpenWriter(ctx context.Context, cfg aws.Config, where string, owner *bindin
 	return &Writer{place: p, most: mostBytes}, nil
 }
 
-// Put implements blob.Writer. What is small goes in one call, what is large in parts that become an object together, or not at all.
+// Put implements blob.Writer.
 func (w *Writer) Put(ctx context.Context, key string, content io.Reader) (blob.Info, error) {
-	if err := errors.Join(ctx.Err(), blob.CheckKey(key)); err != nil {
+	if err := w.Store(ctx, key, content); err != nil {
 		return blob.Info{}, err
+	}
+	return w.stat(ctx, key)
+}
+
+// Store is Put of a role that may not look at what it wrote. What is small goes in one call, what is large in parts that become an object
+// together, or not at all.
+func (w *Writer) Store(ctx context.Context, key string, content io.Reader) error {
+	if err := errors.Join(ctx.Err(), blob.CheckKey(key)); err != nil {
+		return err
 	}
 	bounded := blob.Bounded(ctx, content, w.most)
 	var first bytes.Buffer
@@ -255,12 +264,12 @@ func (w *Writer) Put(ctx context.Context, key string, content io.Reader) (blob.I
 		_, err = manager.NewUploader(w.client).Upload(ctx, in)
 	}
 	if why := bounded.Err(); why != nil {
-		return blob.Info{}, why
+		return why
 	}
 	if err != nil {
-		return blob.Info{}, failed("store", key, err)
+		return failed("store", key, err)
 	}
-	return w.stat(ctx, key)
+	return nil
 }
 
 // Delete implements blob.Writer.

@@ -209,11 +209,13 @@ func (w *Writer) version() int64 {
 }
 
 // Delete implements secret.Writer. Nothing of it can be brought back: a credential that was taken away is not to lie around for a month.
-func (w *Writer) Delete(ctx context.Context, path secret.Path) error {
-	if err := errors.Join(ctx.Err(), path.Check(w.tenant)); err != nil {
+func (w *Writer) Delete(ctx context.Context, path secret.Path) error { return w.remove(ctx, path) }
+
+func (p *place) remove(ctx context.Context, path secret.Path) error {
+	if err := errors.Join(ctx.Err(), path.Check(p.tenant)); err != nil {
 		return err
 	}
-	_, err := w.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{SecretId: w.name(path), ForceDeleteWithoutRecovery: aws.Bool(true)})
+	_, err := p.client.DeleteSecret(ctx, &secretsmanager.DeleteSecretInput{SecretId: p.name(path), ForceDeleteWithoutRecovery: aws.Bool(true)})
 	if err != nil && !absent(err) {
 		return failed("delete", path, err)
 	}

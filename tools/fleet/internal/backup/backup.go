@@ -86,7 +86,7 @@ type Manifest struct {
 	Tables   []Table `json:"tables,omitempty"`
 	// Checkpoint is the newest of the set's log at that moment, a signed note; empty where it has none.
 	Checkpoint string `json:"checkpoint,omitempty"`
-	// Elsewhere are the set's stores that are not in it: the platform keeps them where they outlive the set's machine.
+	// Elsewhere are the set's stores that are not in it, of a release that left those that the platform keeps where they are.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 	// Gone are files that were removed while they were copied.
 	Gone int `json:"gone,omitempty"`

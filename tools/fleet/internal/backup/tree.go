@@ -3,6 +3,7 @@ package backup
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Tree packs directories into one tar. A directory may be packed more than once: the second time it takes what is new or changed since,
@@ -29,6 +31,8 @@ type version struct {
 	inode uint64
 	size  int64
 	mtime int64
+	// sum is of what no moment tells apart.
+	sum [sha256.Size]byte
 }
 
 // NewTree packs into w.
@@ -44,6 +48,46 @@ func (t *Tree) Bytes(name string, content []byte) error {
 	}
 	_, err := t.tar.Write(content)
 	return err
+}
+
+// Content packs a file that is whole in memory, unless it was packed before and is the same.
+func (t *Tree) Content(name string, content []byte) error {
+	sum := sha256.Sum256(content)
+	v := version{size: int64(len(content)), sum: sum}
+	if t.seen[name] == v {
+		return nil
+	}
+	t.seen[name] = v
+	return t.Bytes(name, content)
+}
+
+// Object packs one that is read from elsewhere, of a size and changed last at a moment, unless that was packed before. Where it is gone open
+// answers nil.
+func (t *Tree) Object(name string, size int64, modified time.Time, open func() (io.ReadCloser, error)) error {
+	v := version{size: size, mtime: modified.UnixNano()}
+	if t.seen[name] == v {
+		return nil
+	}
+	content, err := open()
+	if err != nil {
+		return err
+	}
+	if content == nil {
+		t.Gone++
+		return nil
+	}
+	defer content.Close()
+	// A store tells moments in seconds, in one of which there may be two changes: what is younger than a minute is packed again.
+	if time.Since(modified) > time.Minute {
+		t.seen[name] = v
+	}
+	if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: secretMode, ModTime: modified}); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(t.tar, content, size); err != nil {
+		return fmt.Errorf("%s changed while it was read: %w", name, err)
+	}
+	return nil
 }
 
 // Dir packs what lies in dir under a prefix. skip, if set, names directories, relative to dir, that aren't. The process that owns dir is not
@@ -134,6 +178,28 @@ func versionOf(info fs.FileInfo) version {
 		v.inode = st.Ino
 	}
 	return v
+}
+
+// Each hands the files of a tar of Tree on, in the order in which they were packed: of one that was packed twice the second is the newer one.
+// It is an error where r isn't whole, and what was handed on then is not to be believed.
+func Each(r io.Reader, file func(name string, content io.Reader) error) error {
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			_, err = io.Copy(io.Discard, r)
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("read files from the backup: %w", err)
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		if err := file(path.Clean(h.Name), tr); err != nil {
+			return fmt.Errorf("take %s from the backup: %w", h.Name, err)
+		}
+	}
 }
 
 // Unpack writes a tar of Tree below dir, which is made. No name leads out of it, and nothing but files and directories is made. only, if

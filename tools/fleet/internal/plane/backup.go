@@ -17,6 +17,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -39,6 +40,9 @@ type BackedUp struct {
 	Verified    time.Time     `json:"verified,omitzero"`
 	RestoreTook time.Duration `json:"restore_took_ns"`
 	Rows        int64         `json:"rows"`
+	// Files of stores that were restored, Credentials how many of them are credentials that the backup's key opens.
+	Files       int `json:"files"`
+	Credentials int `json:"credentials"`
 	// Elsewhere are stores that are not in it, and stay as they are when it is restored.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 	Said      string   `json:"said,omitempty"`
@@ -183,9 +187,15 @@ func (p *Plane) rehearse(ctx context.Context, s platform.Set, out *BackedUp) err
 	if err != nil {
 		return err
 	}
-	out.Verified, out.RestoreTook, out.Rows, out.Said = time.Now().UTC(), r.Took, r.Rows, r.Said
-	p.report.Done(fmt.Sprintf("%s: restored into a throwaway server: %d tables, %d rows, %s", out.Slug, r.Tables, r.Rows, cmp.Or(r.Said, "no log")), r.Took)
+	out.tried(r)
+	p.report.Done(fmt.Sprintf("%s: restored into a throwaway server: %d tables, %d rows, %d files, %d credentials that open, %s", out.Slug, r.Tables, r.Rows, r.Files, r.Credentials,
+		cmp.Or(r.Said, "no log")), r.Took)
 	return nil
+}
+
+// tried notes that a backup was restored for real.
+func (b *BackedUp) tried(r local.Rehearsal) {
+	b.Verified, b.RestoreTook, b.Rows, b.Files, b.Credentials, b.Said = time.Now().UTC(), r.Took, r.Rows, r.Files, r.Credentials, r.Said
 }
 
 // builtFor is what was built here of a set's programs.

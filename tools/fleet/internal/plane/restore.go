@@ -96,7 +96,7 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err != nil {
 		return nil, fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
 	}
-	out.Verified, out.RestoreTook, out.Rows, out.Said = time.Now().UTC(), tried.Took, tried.Rows, tried.Said
+	out.tried(tried)
 	p.report.Done(s.Slug+": the backup is whole, tried out in a throwaway server", tried.Took)
 	if err := p.putBack(ctx, s, b, key, r); err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func (p *Plane) tryOut(ctx context.Context, r RestoreRequest, b *backup.Backup, 
 	if err != nil {
 		return fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
 	}
-	out.Verified, out.RestoreTook, out.Rows, out.Said = time.Now().UTC(), tried.Took, tried.Rows, tried.Said
+	out.tried(tried)
 	return nil
 }
 

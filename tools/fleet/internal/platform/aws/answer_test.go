@@ -27,12 +27,7 @@ import (
 func (p *plane) explains(server *ministacktest.Server, slug, said string) {
 	p.t.Helper()
 	tenant := p.tenant(slug).GetTenant().GetId()
-	_, login, _ := strings.Cut(said, "bin/a3 --profile "+slug+"-admin login ")
-	login, _, is := strings.Cut(login, "\n")
-	if !is {
-		p.t.Fatalf("plane up does not say how the first admin of %s gets in: %s", slug, said)
-	}
-	p.a3(slug, append([]string{"login"}, strings.Fields(login)...)...)
+	p.signsIn(slug, said)
 	p.licensed(slug)
 	p.a3(slug, "workspace", "create", "people")
 

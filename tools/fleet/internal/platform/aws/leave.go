@@ -259,7 +259,10 @@ func (t *tenant) leftServices(ctx context.Context) (out []string, err error) {
 
 func (t *tenant) leftRoles(ctx context.Context) (out []string, err error) {
 	client := iam.NewFromConfig(t.cfg)
-	names := []string{t.place.CustodianName(t.id)}
+	var names []string
+	for keeper := range stack.Keepers {
+		names = append(names, t.place.KeeperName(keeper, t.id))
+	}
 	for _, c := range t.set.Blueprint.Components {
 		names = append(names, t.place.TaskRole(t.id, c.Name))
 	}

@@ -151,8 +151,13 @@ func (p *Platform) Zone() string { return stack.Place{Plane: p.State.Plane}.Zone
 // Installed implements local.Places: those of this machine, by which databases are exported.
 func (p *Platform) Installed() pgserver.Binaries { return p.Machine.Postgres.Binaries() }
 
-// KeepsStores implements local.Places: those of tenants are buckets and secrets at AWS.
-func (p *Platform) KeepsStores(s platform.Set) bool { return !s.Tenant.IsZero() }
+// Stores implements local.Places: those of tenants are buckets and secrets at AWS.
+func (p *Platform) Stores(s platform.Set) local.Stores {
+	if s.Tenant.IsZero() {
+		return nil
+	}
+	return &keptStores{p: p, set: s}
+}
 
 // Address implements local.Places: a tenant's components have names in the set's zone, the plane's own are on this machine where tasks reach
 // it.

@@ -59,7 +59,7 @@ func (t *tenant) markStores(ctx context.Context, signer *binding.Signer, key str
 	if len(t.set.Blueprint.Stores) == 0 {
 		return false, nil
 	}
-	custodian, err := session.AsCustodian(ctx, t.cfg, t.place, t.id)
+	custodian, err := session.AsKeeper(ctx, t.cfg, t.place, stack.Custodian, t.id)
 	if err != nil {
 		return false, err
 	}
@@ -80,7 +80,7 @@ func (t *tenant) markStores(ctx context.Context, signer *binding.Signer, key str
 	return changed, nil
 }
 
-// Export implements platform.Farewell: the objects of the set's stores, read as their custodian, and what local exports.
+// Export implements platform.Farewell: the objects of the set's stores, and what local exports.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
 	if err := p.useServer(ctx, s); err != nil {
 		return false, err
@@ -96,19 +96,11 @@ func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (chan
 
 // exportObjects copies the objects of a store into a directory that is not there.
 func (t *tenant) exportObjects(ctx context.Context, name, to string) error {
-	custodian, err := session.AsCustodian(ctx, t.cfg, t.place, t.id)
+	keeper, owner, err := t.keeper(ctx, stack.Backup)
 	if err != nil {
 		return err
 	}
-	keys, err := t.Machine.MarkKeys()
-	if err != nil {
-		return err
-	}
-	owner, err := binding.NewOwner(keys, t.place.Plane, t.set.Tenant)
-	if err != nil {
-		return err
-	}
-	reader, err := s3.OpenReader(ctx, custodian, t.place.Store(t.set.Blueprint, t.id, name, ""), owner)
+	reader, err := s3.OpenReader(ctx, keeper, t.place.Store(t.set.Blueprint, t.id, name, ""), owner)
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 // Installed implements local.Places.
 func (p *Platform) Installed() pgserver.Binaries { return p.Binaries }
 
-// KeepsStores implements local.Places: stores lie on this machine.
-func (p *Platform) KeepsStores(platform.Set) bool { return false }
+// Stores implements local.Places: they lie on this machine.
+func (p *Platform) Stores(platform.Set) local.Stores { return nil }
 
 // Export implements platform.Farewell: what local exports, from the set's server.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {

@@ -118,7 +118,6 @@ func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Wri
 	if err := p.packFiles(ctx, s, w); err != nil {
 		return err
 	}
-	w.Manifest.Elsewhere = p.storesElsewhere(s)
 	part, err := w.Part(partStores)
 	if err != nil {
 		return err
@@ -135,6 +134,9 @@ func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Wri
 }
 
 func (p *Platform) packStores(ctx context.Context, s platform.Set, t *backup.Tree) error {
+	if elsewhere := p.storesElsewhere(s); elsewhere != nil {
+		return elsewhere.Pack(ctx, t)
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.storesHere(s))) {
 		err := t.Dir(ctx, name, p.store(s, name), func(rel string) bool { return rel == "tmp" })
 		if err != nil {
@@ -153,6 +155,12 @@ func (p *Platform) writeDatabase(ctx context.Context, s platform.Set, w *backup.
 	programs := dump.Programs{Dir: p.binaries().Dir}
 	if err := programs.Find(); err != nil {
 		return err
+	}
+	if p.Places != nil {
+		// Where the server is, a platform of servers of somebody else's finds out so.
+		if _, err := p.Places.Serve(ctx, s); err != nil {
+			return err
+		}
 	}
 	url, done, err := p.reader(ctx, s)
 	if err != nil {

@@ -3,9 +3,8 @@ package local
 import (
 	"context"
 	"fmt"
-	"maps"
+	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +12,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
 	"a3os.app/libs/pgserver"
+	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -43,10 +43,18 @@ type Places interface {
 	OneOff(ctx context.Context, s platform.Set, r platform.Release, program blueprint.OneOff, facts blueprint.Facts) (said string, err error)
 	// Zone is the zone of names that sets have their addresses in; empty where they are at IP addresses.
 	Zone() string
-	// KeepsStores says that the set's stores lie elsewhere than on this machine, where the platform makes, marks and exports them.
-	KeepsStores(s platform.Set) bool
+	// Stores are the set's where they lie elsewhere than on this machine, where the platform makes, marks and exports them; else nil.
+	Stores(s platform.Set) Stores
 	// Installed are the PostgreSQL programs that the servers are made of.
 	Installed() pgserver.Binaries
+}
+
+// Stores are those of a set that a platform keeps, as a backup has them: each in a directory of its name, laid out as a store on this machine is.
+type Stores interface {
+	// Pack packs what is there; again into the same tree, what is new since.
+	Pack(ctx context.Context, t *backup.Tree) error
+	// Unpack makes the stores what they were, and ends what is on its way to the set.
+	Unpack(ctx context.Context, packed io.Reader) error
 }
 
 // binaries are the programs of the sets' servers.
@@ -70,16 +78,18 @@ func (p *Platform) databases(s platform.Set) (Databases, error) {
 
 // storesHere are the set's stores that lie on this machine.
 func (p *Platform) storesHere(s platform.Set) map[string]blueprint.Store {
-	if p.Places != nil && p.Places.KeepsStores(s) {
+	if p.storesElsewhere(s) != nil {
 		return nil
 	}
 	return s.Blueprint.Stores
 }
 
-// storesElsewhere are the names of those that don't.
-func (p *Platform) storesElsewhere(s platform.Set) []string {
-	here := p.storesHere(s)
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.Blueprint.Stores)), func(name string) bool { _, is := here[name]; return is })
+// storesElsewhere are they where they don't; else nil.
+func (p *Platform) storesElsewhere(s platform.Set) Stores {
+	if p.Places == nil {
+		return nil
+	}
+	return p.Places.Stores(s)
 }
 
 // connect connects to a database of a set's server, as the superuser.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/pgserver"
+	"a3os.app/libs/secret"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/dump"
 	"a3os.app/tools/fleet/internal/platform"
@@ -31,6 +33,8 @@ type Rehearsal struct {
 	// Tables and Rows that were counted, and were as many as in the manifest.
 	Tables int
 	Rows   int64
+	// Files are those of stores, and Credentials how many of them are credentials, each of which its key opened.
+	Files, Credentials int
 	// Said is what the blueprint's own verification said.
 	Said string
 }
@@ -52,6 +56,9 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 		if err := unpack(ctx, b, part, filepath.Join(dir, part)); err != nil {
 			return r, err
 		}
+	}
+	if r.Files, r.Credentials, err = storesOpen(s, filepath.Join(dir, partStores), filepath.Join(dir, partFiles, "keys")); err != nil {
+		return r, err
 	}
 	if b.Has(partDatabase) {
 		if err := p.rehearseDatabase(ctx, s, with, b, dir, &r); err != nil {
@@ -112,6 +119,55 @@ func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
 		return err
 	}
 	return errors.Join(backup.Unpack(r, dir), r.Close())
+}
+
+// storesOpen opens every credential that a backup's stores have with the key that it has for it, and counts the files. What they say is let go
+// at once.
+func storesOpen(s platform.Set, stores, keys string) (files, opened int, err error) {
+	for name, store := range s.Blueprint.Stores {
+		opener, err := openerOf(store, keys)
+		if err != nil {
+			return 0, 0, err
+		}
+		root := os.DirFS(stores)
+		err = fs.WalkDir(root, name, func(file string, d fs.DirEntry, err error) error {
+			if file == name && errors.Is(err, fs.ErrNotExist) {
+				return fs.SkipAll // a store that nothing was ever put into
+			}
+			if err != nil || d.IsDir() {
+				return err
+			}
+			files++
+			at, is := secret.PathOf(strings.TrimPrefix(file, name+"/"))
+			if opener == nil || !is {
+				return nil
+			}
+			sealed, err := fs.ReadFile(root, file)
+			if err == nil {
+				_, _, err = opener.Open(at, sealed)
+			}
+			if err != nil {
+				return fmt.Errorf("the backup's key doesn't open the credential of %s: %w", at, err)
+			}
+			opened++
+			return nil
+		})
+		if err != nil {
+			return 0, 0, fmt.Errorf("look at store %s of the backup: %w", name, err)
+		}
+	}
+	return files, opened, nil
+}
+
+func openerOf(store blueprint.Store, keys string) (*secret.Opener, error) {
+	if store.Kind != blueprint.StoreSecret {
+		return nil, nil
+	}
+	text, err := os.ReadFile(filepath.Join(keys, store.Key+".secret"))
+	if err != nil {
+		return nil, fmt.Errorf("the backup lacks the key of its credentials: %w", err)
+	}
+	return secret.NewOpener(config.NewSecret(strings.TrimSpace(string(text))))
 }
 
 func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, r *Rehearsal) (err error) {

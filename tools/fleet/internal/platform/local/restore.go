@@ -122,8 +122,14 @@ func (p *Platform) restoreFiles(ctx context.Context, s platform.Set, b *backup.B
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := errors.Join(unpack(ctx, b, partFiles, dir), unpack(ctx, b, partStores, filepath.Join(dir, "stores"))); err != nil {
+	if err := unpack(ctx, b, partFiles, dir); err != nil {
 		return err
+	}
+	elsewhere := p.storesElsewhere(s)
+	if elsewhere == nil {
+		if err := unpack(ctx, b, partStores, filepath.Join(dir, "stores")); err != nil {
+			return err
+		}
 	}
 	if err := writeFile(p.keyFile(s, s.Blueprint.Backup.Key), strings.TrimSpace(key.Text().Reveal())); err != nil {
 		return err
@@ -132,7 +138,15 @@ func (p *Platform) restoreFiles(ctx context.Context, s platform.Set, b *backup.B
 	if err == nil {
 		_, err = p.KeysAndStores(s)
 	}
-	return err
+	// A backup of before the platform's stores were in it leaves them as they are.
+	if err != nil || elsewhere == nil || len(b.Manifest.Elsewhere) > 0 {
+		return err
+	}
+	packed, err := b.Part(ctx, partStores)
+	if err != nil {
+		return err
+	}
+	return errors.Join(elsewhere.Unpack(ctx, packed), packed.Close())
 }
 
 func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with platform.Release, b *backup.Backup, r Restoring) error {

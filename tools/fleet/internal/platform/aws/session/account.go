@@ -25,11 +25,11 @@ func InAccount(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 	return out, nil
 }
 
-// AsCustodian is the custodian of a tenant's stores, whom the provisioner, whose credentials cfg has, becomes to mark and export them.
-func AsCustodian(ctx context.Context, cfg aws.Config, place stack.Place, tenant string) (aws.Config, error) {
-	out, err := become(ctx, cfg, place.Custodian(tenant), place.ExternalID(tenant), tenant)
+// AsKeeper is a keeper of a tenant's stores, whom the provisioner, whose credentials cfg has, becomes for what that one does there.
+func AsKeeper(ctx context.Context, cfg aws.Config, place stack.Place, k stack.Keeper, tenant string) (aws.Config, error) {
+	out, err := become(ctx, cfg, place.Keeper(k, tenant), place.ExternalID(tenant), tenant)
 	if err != nil {
-		return cfg, fmt.Errorf("become the custodian of the stores of %s: %w: see that its stack has this role, and the plane's stack lets the provisioner take it", tenant, err)
+		return cfg, fmt.Errorf("become %s, a keeper of the stores of %s: %w: see that its stack and the plane's are of this release, which have this role and let the provisioner take it", k, tenant, err)
 	}
 	return out, nil
 }

@@ -31,11 +31,11 @@ func (p Place) TaskRole(tenant, component string) string {
 	return roleName(p.of(tenant).taskRole(component))
 }
 
-// Custodian is the role that fleet becomes for what lies in a tenant's stores, CustodianName its name.
-func (p Place) Custodian(tenant string) string { return p.of(tenant).custodianARN() }
+// Keeper is a role that fleet becomes for what lies in a tenant's stores, KeeperName its name.
+func (p Place) Keeper(k Keeper, tenant string) string { return p.of(tenant).keeperARN(k) }
 
-// CustodianName is the last part of its ARN.
-func (p Place) CustodianName(tenant string) string { return roleName(p.Custodian(tenant)) }
+// KeeperName is the last part of its ARN.
+func (p Place) KeeperName(k Keeper, tenant string) string { return roleName(p.Keeper(k, tenant)) }
 
 // ComponentSecret is the secret with what a component is given.
 func (p Place) ComponentSecret(tenant, component string) string {

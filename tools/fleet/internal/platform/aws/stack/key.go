@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"iter"
 	"maps"
 	"slices"
@@ -91,8 +92,8 @@ func (st statement) called(sid string) statement {
 }
 
 // sorted goes over a map in the order of its names.
-func sorted[V any](m map[string]V) iter.Seq2[string, V] {
-	return func(yield func(string, V) bool) {
+func sorted[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
 		for _, name := range slices.Sorted(maps.Keys(m)) {
 			if !yield(name, m[name]) {
 				return

@@ -85,7 +85,7 @@ func (s *set) boundary() []statement {
 		tagged(allow("ListObjects", []string{"s3:ListBucket"}, []string{bucket}).under("StringLike", when{"s3:prefix": ofTenant + "/*"})),
 		tagged(allow("Secrets", []string{"secretsmanager:GetSecretValue", "secretsmanager:CreateSecret", "secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "secretsmanager:TagResource"},
 			[]string{p.arn("secretsmanager", "secret:tenant/"+ofTenant+"/*")})),
-		tagged(allow("Messages", []string{"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:ListQueueTags"}, []string{p.arn("sqs", ofTenant+"-*")})),
+		tagged(allow("Messages", []string{"sqs:SendMessage", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:ListQueueTags", "sqs:PurgeQueue"}, []string{p.arn("sqs", ofTenant+"-*")})),
 		tagged(allow("Keys", []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"}, []string{p.arn("kms", "key/*")}).under("StringEquals", when{"aws:ResourceTag/tenant": ofTenant})),
 		tagged(allow("LogInToTheDatabase", []string{"rds-db:connect"}, []string{p.arn("rds-db", "dbuser:*/"+ofTenant+"_*")})),
 		tagged(allow("Logs", []string{"logs:CreateLogStream", "logs:PutLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/"+ofTenant+"/*")})),
@@ -133,7 +133,7 @@ func (s *set) provisioner() []statement {
 			[]string{p.arn("secretsmanager", "secret:tenant/*/component/*"), p.arn("secretsmanager", "secret:tenant/*/"+custodySecret+"-??????"), p.arn("secretsmanager", "secret:tenant/*/"+custodySecret)}),
 		allow("DeleteSecretsOfStores", []string{"secretsmanager:DescribeSecret", "secretsmanager:DeleteSecret"}, []string{p.arn("secretsmanager", "secret:tenant/*/store/*")}),
 		allow("ListSecrets", []string{"secretsmanager:ListSecrets"}, []string{"*"}),
-		allow("BecomeCustodians", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{p.iam("role/" + string(blueprint.ScopeTenant) + "/*-" + custodianRole)}).
+		allow("BecomeKeepersOfStores", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, keeperARNs(p)).
 			under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}),
 		// The first user of a server of the tenant's own, which RDS makes.
 		allow("ServersUsers", []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource", "secretsmanager:GetSecretValue"}, []string{p.arn("secretsmanager", "secret:rds!db-*")}),

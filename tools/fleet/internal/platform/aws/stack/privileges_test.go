@@ -9,6 +9,7 @@ import (
 	"a3os.app/deploy/aws"
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
 )
 
@@ -52,8 +53,13 @@ func TestRolesMayWhatIsWrittenDownAndNoMore(t *testing.T) {
 	}{{set.Blueprint, texts["dedicated"]}, {set.Blueprint, texts["database"]}, {plane.Blueprint, texts["plane"]}} {
 		s, tasks := read(t, c.text), written.Tasks[c.blueprint.Name]
 		if c.blueprint.Scope == blueprint.ScopeTenant {
-			if got := actions(roleOf(t, s, "custodian")); !slices.Equal(got, slices.Sorted(slices.Values(written.Custodian))) {
-				t.Errorf("the custodian of stores may %q, written down is %q", got, written.Custodian)
+			for keeper := range stack.Keepers {
+				if got, want := actions(roleOf(t, s, string(keeper))), written.Keepers[string(keeper)]; !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+					t.Errorf("the %s of stores may %q, written down is %q", keeper, got, want)
+				}
+			}
+			if len(written.Keepers) != len(stack.Keepers) {
+				t.Errorf("%d keepers are written down, and a stack has %d", len(written.Keepers), len(stack.Keepers))
 			}
 		}
 		if len(tasks) != len(c.blueprint.Components) {
@@ -145,16 +151,16 @@ func TestEveryPrivilegeWorksOnTheSetsOwn(t *testing.T) {
 	}
 }
 
-// Of what lies in a tenant's stores the custodian writes the marks alone, and reads marks and objects; the provisioner, who becomes it, reads
-// and writes none of it.
-func TestStoresAreMarkedAndExportedByTheirCustodianAlone(t *testing.T) {
+// Of what lies in a tenant's stores the custodian writes marks alone, who backs up reads all of it and writes nothing, and who restores writes
+// all of it and reads the marks alone; the provisioner, who becomes each of them, reads and writes none of it.
+func TestKeepersOfStoresDoEachItsOwn(t *testing.T) {
 	tenant := id.NewTenant()
 	s, plane, bound := read(t, rendered(t, tenant)["dedicated"]), read(t, rendered(t, tenant)["plane"]), boundary(t)
 	targets, err := s.Targets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	custodian, provisioner := roleOf(t, s, "custodian"), roleOf(t, plane, "provisioner")
+	provisioner := roleOf(t, plane, "provisioner")
 	tried := 0
 	may := func(role stacktest.Role, bound []stacktest.Statement, target stacktest.Target, action, name string) bool {
 		for _, context := range contexts(s, targets, tenant.String()) {
@@ -172,16 +178,25 @@ func TestStoresAreMarkedAndExportedByTheirCustodianAlone(t *testing.T) {
 	for _, target := range targets {
 		for _, name := range target.Names {
 			mark := strings.HasSuffix(name, "/MARK") || strings.HasSuffix(name, "/MARK-AbCdEf")
-			inside := strings.Contains(name, "/store/") || target.Type == "AWS::S3::Bucket" && strings.Contains(name, "/"+tenant.String()+"/")
-			object := inside && target.Type == "AWS::S3::Bucket"
-			for action, want := range map[string]bool{
-				"s3:PutObject": object && mark, "s3:GetObject": object, "s3:DeleteObject": false,
-				"secretsmanager:PutSecretValue": mark && !object, "secretsmanager:GetSecretValue": mark && !object, "secretsmanager:DeleteSecret": false,
+			object := target.Type == "AWS::S3::Bucket" && strings.Contains(name, "/"+tenant.String()+"/")
+			credential := strings.Contains(name, ":secret:") && strings.Contains(name, "/store/")
+			queue := target.Type == "AWS::SQS::Queue" && strings.HasSuffix(name, "-queue")
+			for keeper, want := range map[stack.Keeper]struct{ reads, writes, deletes, purges bool }{
+				stack.Custodian: {reads: mark, writes: mark}, stack.Backup: {reads: true}, stack.Restore: {reads: mark, writes: true, deletes: true, purges: true},
 			} {
-				if got := may(custodian, bound, target, action, name); got != want {
-					t.Errorf("the custodian may %s on %s: %t, want %t", action, name, got, want)
+				role := roleOf(t, s, string(keeper))
+				for action, want := range map[string]bool{
+					"s3:GetObject": object && want.reads, "s3:PutObject": object && want.writes, "s3:DeleteObject": object && want.deletes,
+					"secretsmanager:GetSecretValue": credential && want.reads, "secretsmanager:PutSecretValue": credential && want.writes, "secretsmanager:DeleteSecret": credential && want.deletes,
+					"sqs:PurgeQueue": queue && want.purges, "sqs:ReceiveMessage": false, "sqs:SendMessage": false,
+				} {
+					if got := may(role, bound, target, action, name); got != want {
+						t.Errorf("the %s may %s on %s: %t, want %t", keeper, action, name, got, want)
+					}
 				}
-				if inside && !strings.Contains(action, "Delete") && may(provisioner, provisioner.Statements, target, action, name) {
+			}
+			for _, action := range []string{"s3:GetObject", "s3:PutObject", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"} {
+				if (object || credential) && may(provisioner, provisioner.Statements, target, action, name) {
 					t.Errorf("the provisioner itself may %s on %s", action, name)
 				}
 			}

@@ -81,7 +81,7 @@ func tenant(in Input, name string) (*Template, error) {
 	s.tenant, s.slug = name, in.Set.Slug
 	s.Description = fmt.Sprintf("Set %s of tenant %s on plane %s", s.blueprint.Name, s.tenant, s.place.Plane)
 	s.key()
-	s.custodian()
+	s.keepers()
 	s.stores()
 	s.messages()
 	s.network()
