@@ -113,7 +113,7 @@ func New() *cobra.Command {
 	f.StringSliceVar(&o.only, "only", nil, "measure these alone: "+strings.Join(names(), ", "))
 	f.IntVar(&o.rounds, "rounds", 30, "how often each side is measured, at least 10")
 	f.IntVar(&o.calls, "calls", 4000, "calls a round and side")
-	c.AddCommand(newServe(), newFlood())
+	c.AddCommand(newServe(), newFlood(), newAsk())
 	return c
 }
 
@@ -123,7 +123,7 @@ func measureNeighbour(ctx context.Context, o options, tier string) (figure.Figur
 	if err != nil {
 		return figure.Figure{}, err
 	}
-	return tenancy.MeasureNeighbour(ctx, tenancy.Config{Root: o.root, Rounds: figure.Rounds, Flood: []string{self, "flood"}}, tier)
+	return tenancy.MeasureNeighbour(ctx, tenancy.Config{Root: o.root, Rounds: figure.Rounds, Self: self}, tier)
 }
 
 func newFlood() *cobra.Command {
@@ -132,6 +132,16 @@ func newFlood() *cobra.Command {
 		Use: "flood URL CA ADDRESS", Short: "Send a tenant a hundred times its share", Hidden: true, Args: cobra.ExactArgs(places),
 		RunE: func(c *cobra.Command, args []string) error {
 			return tenancy.Flood(c.Context(), args[0], args[1], args[2], c.InOrStdin(), c.OutOrStdout())
+		},
+	}
+}
+
+func newAsk() *cobra.Command {
+	const places = 3
+	return &cobra.Command{
+		Use: "ask URL CA ADDRESS", Short: "Ask a tenant its share", Hidden: true, Args: cobra.ExactArgs(places),
+		RunE: func(c *cobra.Command, args []string) error {
+			return tenancy.Ask(c.Context(), args[0], args[1], args[2], c.OutOrStdout())
 		},
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -59,16 +61,16 @@ func MeasureNeighbour(ctx context.Context, cfg Config, tier string) (f figure.Fi
 	var measured, against []float64
 	sent, took := 0, time.Duration(0)
 	for range cfg.Rounds {
-		without, err := quiet.ninetyNinth(ctx)
+		without, err := quiet.asks(ctx, cfg.Self)
 		if err != nil {
 			return f, err
 		}
 		began := time.Now()
-		stop, err := loud.flood(ctx, cfg.Flood)
+		stop, err := loud.flood(ctx, cfg.Self)
 		if err != nil {
 			return f, err
 		}
-		with, err := quiet.ninetyNinth(ctx)
+		with, err := quiet.asks(ctx, cfg.Self)
 		n, stopped := stop()
 		if err := errors.Join(err, stopped); err != nil {
 			return f, err
@@ -76,7 +78,7 @@ func MeasureNeighbour(ctx context.Context, cfg Config, tier string) (f figure.Fi
 		sent, took = sent+n, took+time.Since(began)
 		measured, against = append(measured, with), append(against, without)
 	}
-	f.Note = fmt.Sprintf("platform local; the tenant asks %d times a second who it is, its neighbour was answered %.0f times a second of %d that it would have been, by a process of the lowest priority that stands for callers elsewhere; none of the tenant's own calls failed",
+	f.Note = fmt.Sprintf("platform local; the tenant asks %d times a second who it is, its neighbour was answered %.0f times a second of %d that it would have been; callers are processes that stand for machines elsewhere, the tenant's of the highest priority and its neighbour's of the lowest; none of the tenant's own calls failed",
 		share, float64(sent)/took.Seconds(), share*times)
 	return f, f.Fill(measured, against)
 }
@@ -135,17 +137,73 @@ func (c *caller) ask(ctx context.Context) (int, error) {
 	return res.StatusCode, errors.Join(err, res.Body.Close())
 }
 
+// asks starts a process that asks, and answers the 99th percentile that it saw.
+func (c *caller) asks(ctx context.Context, program string) (float64, error) {
+	out, err := c.command(ctx, program, "ask").Output()
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		return 0, fmt.Errorf("ask: %w: %s", err, failed.Stderr)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask: %w", err)
+	}
+	return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+}
+
+func (c *caller) command(ctx context.Context, program string, does string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, does, c.URL, c.CA, c.Dial) //nolint:gosec // it is this program
+	cmd.Env = []string{tokenVariable + "=" + c.Token}
+	return cmd
+}
+
+// Ask is the life of the process that asks, as often as is measured, and says what the 99th percentile was, in milliseconds. What it waits for
+// a processor itself would be counted as the tenant's, so it takes the highest priority, where it may.
+func Ask(ctx context.Context, url, ca, dial string, out io.Writer) error {
+	const highest, warm = -20, 10
+	if err := priority(highest); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	c := &caller{URL: url, Token: os.Getenv(tokenVariable), CA: ca, Dial: dial}
+	if err := c.open(); err != nil {
+		return err
+	}
+	for range warm {
+		if _, err := c.ask(ctx); err != nil {
+			return err
+		}
+	}
+	p99, err := c.ninetyNinth(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, p99)
+	return err
+}
+
+// priority gives all threads of this process the same, and through them those that they start: setpriority(2) of a process is that of
+// one thread alone.
+func priority(nice int) error {
+	if err := syscall.Setpgid(0, 0); err != nil {
+		return fmt.Errorf("lead a group of processes: %w", err)
+	}
+	if err := syscall.Setpriority(syscall.PRIO_PGRP, 0, nice); err != nil {
+		return fmt.Errorf("take the priority %d: %w", nice, err)
+	}
+	return nil
+}
+
 // ninetyNinth is the 99th percentile, in milliseconds, of calls that begin at their times whether or not those before were answered: the second
-// slowest of a hundred. One that fails is a failure of all.
+// slowest of a hundred. Each begins at a random moment of its time, so that no beat of the flood falls on all of them, or on none. One that
+// fails is a failure of all.
 func (c *caller) ninetyNinth(ctx context.Context) (float64, error) {
 	var mu sync.Mutex
 	var calls sync.WaitGroup
 	var latencies []float64
 	var failed error
-	tick := time.NewTicker(time.Second / share)
-	defer tick.Stop()
-	for range asked {
-		<-tick.C
+	const slot = time.Second / share
+	start := time.Now()
+	for n := range asked {
+		moment := time.Duration(n)*slot + rand.N(slot) //nolint:gosec // nobody guesses it
+		<-time.After(time.Until(start.Add(moment)))
 		calls.Go(func() {
 			began := time.Now()
 			status, err := c.ask(ctx)
@@ -163,9 +221,8 @@ func (c *caller) ninetyNinth(ctx context.Context) (float64, error) {
 }
 
 // flood starts a process that floods until stop is called, which says how often it was answered.
-func (c *caller) flood(ctx context.Context, command []string) (stop func() (int, error), err error) {
-	cmd := exec.CommandContext(ctx, command[0], append(slices.Clone(command[1:]), c.URL, c.CA, c.Dial)...) //nolint:gosec // it is this program
-	cmd.Env = []string{tokenVariable + "=" + c.Token}
+func (c *caller) flood(ctx context.Context, program string) (stop func() (int, error), err error) {
+	cmd := c.command(ctx, program, "flood")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -194,8 +251,8 @@ const tokenVariable = "BENCH_FLOOD_TOKEN"
 // what was asked for or with a refusal. At most so many are in flight that what isn't answered doesn't pile up here.
 func Flood(ctx context.Context, url, ca, dial string, in io.Reader, out io.Writer) error {
 	const most, lowest = 256, 19
-	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, lowest); err != nil {
-		return fmt.Errorf("take the lowest priority: %w", err)
+	if err := priority(lowest); err != nil {
+		return err
 	}
 	c := &caller{URL: url, Token: os.Getenv(tokenVariable), CA: ca, Dial: dial}
 	if err := c.open(); err != nil {

@@ -23,8 +23,8 @@ type Config struct {
 	Rounds int
 	// Tenants of a rollout.
 	Tenants int
-	// Flood is the command of the process that runs Flood, to which it adds where.
-	Flood []string
+	// Self is this program, which runs Ask and Flood where it is told to.
+	Self string
 }
 
 // processes of a set.
