@@ -39,6 +39,8 @@ type Facts struct {
 	AllowedAddresses string
 	// Domain is the name below which tenants have their hosts, ApexSlug whom the bare name leads to.
 	Domain, ApexSlug string
+	// TenantRate is how many requests of one tenant begin in a second while others call; `0` is what the gateway holds for right.
+	TenantRate string
 	// SetNetworks are where sets may be, ReservedAddresses what no set may name; both joined by commas.
 	SetNetworks, ReservedAddresses string
 	// SetZone is the zone of names that the platform keeps for sets; empty where they are at addresses.

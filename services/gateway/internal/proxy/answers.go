@@ -73,6 +73,7 @@ func (p *Proxy) answered(res *http.Response) error {
 // begin waits for the request's turn. It answers false where it was answered instead.
 func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, load *routes.Load) bool {
 	ctx := r.Context()
+	p.metrics.known(ctx, load)
 	waited, err := p.turns.Take(ctx, &load.Lane, r.RemoteAddr)
 	switch {
 	case err == nil:

@@ -55,6 +55,15 @@ func (m metrics) answered(ctx context.Context, load *routes.Load, status int) {
 	m.requests.Add(ctx, 1, load.Counted(status)...)
 }
 
+// known has a tenant's counters told from its first request on: what is first told as 1 never rose, to whoever watches.
+func (m metrics) known(ctx context.Context, load *routes.Load) {
+	load.Once.Do(func() {
+		m.waited.Add(ctx, 0, load.Tenant())
+		m.wait.Add(ctx, 0, load.Tenant())
+		m.refused.Add(ctx, 0, load.Tenant())
+	})
+}
+
 // began counts a request that waited for its turn.
 func (m metrics) began(ctx context.Context, load *routes.Load, waited time.Duration) {
 	m.waited.Add(ctx, 1, load.Tenant())

@@ -20,7 +20,10 @@ const classes = 5
 type Load struct {
 	Places
 	// Lane is where its calls wait for each other.
-	Lane   turns.Lane
+	Lane turns.Lane
+	// Once is when the tenant is first called.
+	Once sync.Once
+
 	tenant id.Tenant
 	// services are those of the set, *Service by name; they outlive changes of the route too.
 	services sync.Map

@@ -47,6 +47,8 @@ type Settings struct {
 	ReleaseKeys string
 	// LicenceKeys are public keys that licences may be signed with beside the plane's own, joined by commas.
 	LicenceKeys string
+	// TenantRate is how many requests of one tenant begin in a second while other tenants call; 0 is what the gateway holds for right.
+	TenantRate float64
 	// LogLevel of every process.
 	LogLevel string
 	// BackupDir is where backups are written, absolute; BackupEvery how often a running plane makes one of each set, 0 for never;
@@ -82,6 +84,7 @@ const (
 	defaultEvery   = "24h"
 	defaultKeep    = "7"
 	defaultNets    = "10.83.0.0/16"
+	mostRate       = 1e6
 )
 
 // others are variables that belong to other tools of the repository, or to parts that read them themselves.
@@ -153,6 +156,10 @@ func Load(environ []string, root string) (Settings, error) {
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)
+	}
+	rate := take("A3_TENANT_RATE", "0")
+	if s.TenantRate, err = strconv.ParseFloat(rate, 64); err != nil || !(s.TenantRate >= 0 && s.TenantRate <= mostRate) {
+		fault("A3_TENANT_RATE is %q: it is how many requests of a tenant begin in a second, up to %d, or 0 for as many as fit the processors", rate, int(mostRate))
 	}
 	s.Plane = take("A3_PLANE", "")
 	if !slices.Contains([]string{"", "dev", "prod"}, s.Plane) {

@@ -34,7 +34,7 @@ func TestEachFaultIsNamedByItsVariable(t *testing.T) {
 	for kv, says := range map[string]string{
 		"A3_PORT=0": "1 to 65535", "A3_PORT=https": "1 to 65535", "A3_LISTEN=localhost": "IP address", "A3_DOMAIN=exa mple.com": "domain name",
 		"A3_TENANTS=Acme": "lower-case", "A3_TENANTS=acme,acme": "twice", "A3_TENANTS=none": "at least one", "A3_UNIX_TENANTS=a_b": "lower-case",
-		"A3_TLS_CERT=x.pem": "belong together", "A3_LOG_LEVEL=loud": "debug", "A3_TENANT=acme": "not known",
+		"A3_TLS_CERT=x.pem": "belong together", "A3_LOG_LEVEL=loud": "debug", "A3_TENANT_RATE=-1": "in a second", "A3_TENANT_RATE=NaN": "in a second", "A3_TENANT=acme": "not known",
 	} {
 		variable, _, _ := strings.Cut(kv, "=")
 		_, err := settings.Load([]string{kv}, "/")
