@@ -30,7 +30,7 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 	globex.serve("iam", nil, "/")
 	h.publish(acme, globex)
 	// One turn in two seconds: all but the burst waits for as long as this takes, or is refused.
-	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m")
+	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m", "A3_MAX_IN_FLIGHT_PER_TENANT=120")
 	c := p.client(false)
 	p.until("acme", "/", http.StatusOK, "")
 	p.until("globex", "/", http.StatusOK, "globex/iam") // from now on two tenants call

@@ -25,9 +25,10 @@ type Config struct {
 	Rate float64
 	// Burst is how many begin at once where the tenant has not called for a while.
 	Burst int
-	// Within is how long a call waits for its turn at most.
+	// Within is how long a call waits for its turn at most. One whose turn won't come waits as well before it is refused, so that whoever
+	// calls again once it was answered calls no more often for it.
 	Within time.Duration
-	// Waiting is how many of a tenant wait at most, besides that no more do than have their turn in time.
+	// Waiting is how many of a tenant wait at most. Those beyond are refused at once.
 	Waiting int
 }
 
@@ -37,8 +38,6 @@ const lately = time.Minute
 // Turns are those of all tenants.
 type Turns struct {
 	cfg Config
-	// most is how many calls of a tenant wait at most.
-	most int
 
 	mu sync.Mutex
 	// period is the last one in which somebody called. callers is how many tenants did in it, before how many in the one before it.
@@ -49,9 +48,7 @@ type Turns struct {
 }
 
 // New makes turns.
-func New(cfg Config) *Turns {
-	return &Turns{cfg: cfg, most: max(1, min(cfg.Waiting, int(cfg.Rate*cfg.Within.Seconds())))}
-}
+func New(cfg Config) *Turns { return &Turns{cfg: cfg} }
 
 // Lane is one tenant's place to wait. The zero Lane is ready.
 type Lane struct {
@@ -126,7 +123,7 @@ func (l *Lane) enter(t *Turns, address string) *call {
 		return nil
 	}
 	c := l.queue.push(sourceOf(address))
-	if l.queue.waiting > t.most {
+	if l.queue.waiting > t.cfg.Waiting {
 		l.queue.shed().turn <- ErrCrowded
 	}
 	l.await()
