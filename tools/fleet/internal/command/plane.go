@@ -168,7 +168,7 @@ func (a *app) planeStatus(c *cobra.Command, _ []string) error {
 
 func uptime(s supervise.Status) string {
 	switch {
-	case s.State == supervise.BackingOff:
+	case s.State == supervise.BackingOff && !s.NextStart.IsZero(): // the engine of containers does not tell when
 		return "starts in " + time.Until(s.NextStart).Truncate(time.Second).String()
 	case s.PID == 0:
 		return "-"

@@ -153,8 +153,11 @@ func (p *Plane) processes(ctx context.Context) ([]supervise.Status, error) {
 		platform.Failing: supervise.BackingOff, platform.Stopping: supervise.Stopping}
 	for _, c := range all {
 		st := states[docker.StateOf(c)]
-		if c.PID != 0 && st == supervise.BackingOff {
+		switch {
+		case c.PID != 0 && st == supervise.BackingOff:
 			st = "not answering"
+		case c.State == "exited": // the engine starts again what ended by itself, and leaves what somebody ended through it
+			st = supervise.Stopped
 		}
 		out = append(out, supervise.Status{Name: c.Name, Group: c.Group, State: st, PID: c.PID, Since: c.Since, Restarts: c.Restarts,
 			LastExit: c.LastExit, Log: "docker logs " + p.docker.Engine.Thing(c.Name)})
