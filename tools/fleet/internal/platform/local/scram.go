@@ -10,10 +10,17 @@ import (
 )
 
 // scramVerifier is what a PostgreSQL server keeps of a password (RFC 5803, as PostgreSQL writes it). Given that, it never hears the
-// password, and its statistics and its log can't hold it. Passwords are of this program's making, plain ASCII: there is nothing to prepare.
+// password, and its statistics and its log can't hold it.
+//
+// Passwords are of this program's making, 26 letters and digits of 130 random bits (rand.Text). The thousands of rounds that RFC 7677 asks for are
+// to make the guessing of what people choose dear; nobody guesses 130 bits, and of such a secret one round of an approved hash is to be kept
+// (NIST SP 800-63B §5.1.2.2). Each round is paid by the server when a role is made, to see that its password isn't empty, and by a
+// service at each connection.
 func scramVerifier(password string) (string, error) {
-	// What PostgreSQL takes itself (common/scram-common.h).
-	const iterations, saltLength = 4096, 16
+	const fewest, iterations, saltLength = 26, 1, 16
+	if len(password) < fewest {
+		return "", fmt.Errorf("a role's password has %d letters, and by one round of a hash are kept those of %d random ones alone: remove the file of its connection string, and it gets another", len(password), fewest)
+	}
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // it never fails
 	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
