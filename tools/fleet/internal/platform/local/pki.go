@@ -8,18 +8,24 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sync/errgroup"
+
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/workload"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Identity implements platform.Platform.
-func (p *Platform) Identity(_ context.Context, s platform.Set) (changed bool, err error) {
-	if changed, err = p.Authorities(s); err != nil {
-		return changed, err
+// Identity implements platform.Platform. Certificates, keys and what is chosen for a set need nothing of one another.
+func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, err error) {
+	var certified, keyed bool
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() (err error) { certified, err = p.Authorities(s); return err })
+	all.Go(func() (err error) { keyed, err = p.KeysAndStores(s); return err })
+	if p.Places == nil {
+		all.Go(func() error { return p.choose(ctx, s) })
 	}
-	did, err := p.KeysAndStores(s)
-	return changed || did, err
+	err = all.Wait()
+	return certified || keyed, err
 }
 
 // Authorities makes what is missing of a set's authorities and its components' first certificates, and renews those that nobody else

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/tools/fleet/internal/platform"
@@ -72,13 +73,24 @@ func (p *Platform) takeSpare(ctx context.Context, s platform.Set, r platform.Rel
 // spareBecomes is the statements that make a spare a set's database.
 func (p *Platform) spareBecomes(spare string, s platform.Set) (statements []string, err error) {
 	roles := databaseRoles(s.Blueprint.Database)
-	for _, name := range slices.Sorted(maps.Keys(roles)) {
-		made, _, err := p.role(s, name, roles[name])
-		if err != nil {
-			return nil, fmt.Errorf("make role %s: %w", realRole(s, name), err)
-		}
+	names := slices.Sorted(maps.Keys(roles))
+	made := make([][]string, len(names))
+	// At once, for each password is on disk before it is used.
+	var all errgroup.Group
+	for i, name := range names {
+		all.Go(func() (err error) {
+			if made[i], _, err = p.role(s, name, roles[name]); err != nil {
+				return fmt.Errorf("make role %s: %w", realRole(s, name), err)
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return nil, err
+	}
+	for i, name := range names {
 		statements = append(statements, "ALTER ROLE "+quoted(spareRole(spare, name))+" RENAME TO "+quoted(realRole(s, name)))
-		statements = append(statements, made...)
+		statements = append(statements, made[i]...)
 	}
 	db := quoted(databaseName(s))
 	statements = append(statements, "ALTER DATABASE "+quoted(spare)+" RENAME TO "+db, "COMMENT ON DATABASE "+db+" IS NULL")
