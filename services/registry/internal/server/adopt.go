@@ -49,7 +49,7 @@ func (s *tenantWrites) AdoptTenant(ctx context.Context, req *registryv1.AdoptTen
 			return err
 		}
 		t, err := s.newTenant(ctx, ch, store.InsertTenantParams{
-			ID: tenant, Slug: req.GetSlug(), DisplayName: req.GetDisplayName(), IsolationTier: word(tierPrefix, req.GetIsolationTier()), Region: req.GetRegion(),
+			ID: tenant, Slug: req.GetSlug(), DisplayName: req.GetDisplayName(), IsolationTier: word(tierPrefix, req.GetIsolationTier()), Region: req.GetRegion(), Account: req.GetAccount(),
 		}, nil)
 		if err != nil {
 			return err

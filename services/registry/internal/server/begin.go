@@ -116,7 +116,7 @@ func (s *operationWrites) subject(ctx context.Context, ch change, plan *registry
 			return id.Tenant{}, err
 		}
 		made, err := s.newTenant(ctx, ch, store.InsertTenantParams{
-			Slug: t.GetSlug(), DisplayName: t.GetDisplayName(), IsolationTier: word(tierPrefix, t.GetIsolationTier()), Region: plan.GetRegion(),
+			Slug: t.GetSlug(), DisplayName: t.GetDisplayName(), IsolationTier: word(tierPrefix, t.GetIsolationTier()), Region: plan.GetRegion(), Account: t.GetAccount(),
 		}, t.GetLabels())
 		if err != nil {
 			return id.Tenant{}, err

@@ -84,6 +84,10 @@ func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
 		!slices.Contains(plan.GetAcceptedTiers(), t.GetIsolationTier()):
 		return fault.New(fault.FailedPrecondition, "in plane %s a tenant gets a database server of its own: plan %s with tier dedicated, or accept the tier %s by name",
 			c.Plane, t.GetSlug(), word(tierPrefix, t.GetIsolationTier()))
+	case t.GetAccount() != "" && t.GetIsolationTier() != registryv1.IsolationTier_ISOLATION_TIER_DEDICATED:
+		return fault.New(fault.InvalidArgument, "a tenant with an account of its own shares no database server: plan %s with tier dedicated", t.GetSlug())
+	case t.GetAccount() != "" && t.GetAccount() == plan.GetAccount():
+		return fault.New(fault.InvalidArgument, "account %s is the plane's own: tenant %s is there without being told so", t.GetAccount(), t.GetSlug())
 	case makes && t.GetDisplayName() == "":
 		return fault.New(fault.InvalidArgument, "tenant %s has no display name", t.GetSlug())
 	case (t.GetReleaseTo() == "") != (to == offboarded):
@@ -206,6 +210,7 @@ func tenantDifferences(plan *registryv1.Plan, want *registryv1.TenantChange, hav
 	differ("state", stateWord(want.GetStateFrom()), stateWord(t.GetState()))
 	differ("release", want.GetReleaseFrom(), have.GetServiceSet().GetRelease())
 	differ("last operation", want.GetAfterOperation(), t.GetLastOperation())
+	differ("account", want.GetAccount(), t.GetAccount())
 	return out
 }
 
@@ -216,6 +221,12 @@ func (c Config) slugDifferences(ctx context.Context, q *store.Queries, want *reg
 			return []string{f.Message}, nil
 		}
 		return nil, err
+	}
+	switch other, err := q.SlugOfAccount(ctx, want.GetAccount()); {
+	case err == nil:
+		return []string{fmt.Sprintf("account %s is tenant %s's own", want.GetAccount(), other)}, nil
+	case !errors.Is(err, pgx.ErrNoRows):
+		return nil, fmt.Errorf("look whose account it is: %w", err)
 	}
 	last, err := q.LastOperationOfSlug(ctx, want.GetSlug())
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {

@@ -187,6 +187,7 @@ type Tenant struct {
 	CreatedAt     time.Time
 	Labels        []byte
 	RoutesVersion int64
+	Account       string
 }
 
 type UsageReport struct {

@@ -21,9 +21,9 @@ func (q *Queries) FreeSlug(ctx context.Context, tenantID id.Tenant) error {
 }
 
 const insertTenant = `-- name: InsertTenant :one
-INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels)
-VALUES ($1, $2, $3, $4, $5, $6)
-RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version
+INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels, account)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account
 `
 
 type InsertTenantParams struct {
@@ -33,6 +33,7 @@ type InsertTenantParams struct {
 	IsolationTier string
 	Region        string
 	Labels        []byte
+	Account       string
 }
 
 func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Tenant, error) {
@@ -43,6 +44,7 @@ func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Ten
 		arg.IsolationTier,
 		arg.Region,
 		arg.Labels,
+		arg.Account,
 	)
 	var i Tenant
 	err := row.Scan(
@@ -55,12 +57,13 @@ func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Ten
 		&i.CreatedAt,
 		&i.Labels,
 		&i.RoutesVersion,
+		&i.Account,
 	)
 	return i, err
 }
 
 const listTenants = `-- name: ListTenants :many
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
 `
 
 type ListTenantsParams struct {
@@ -87,6 +90,7 @@ func (q *Queries) ListTenants(ctx context.Context, arg ListTenantsParams) ([]Ten
 			&i.CreatedAt,
 			&i.Labels,
 			&i.RoutesVersion,
+			&i.Account,
 		); err != nil {
 			return nil, err
 		}
@@ -109,7 +113,7 @@ func (q *Queries) LockSlugs(ctx context.Context) error {
 }
 
 const lockTenant = `-- name: LockTenant :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -125,6 +129,7 @@ func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.CreatedAt,
 		&i.Labels,
 		&i.RoutesVersion,
+		&i.Account,
 	)
 	return i, err
 }
@@ -149,7 +154,7 @@ func (q *Queries) LookAlike(ctx context.Context, arg LookAlikeParams) (string, e
 }
 
 const setTenantLabels = `-- name: SetTenantLabels :one
-UPDATE registry.tenants SET labels = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version
+UPDATE registry.tenants SET labels = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account
 `
 
 type SetTenantLabelsParams struct {
@@ -170,12 +175,13 @@ func (q *Queries) SetTenantLabels(ctx context.Context, arg SetTenantLabelsParams
 		&i.CreatedAt,
 		&i.Labels,
 		&i.RoutesVersion,
+		&i.Account,
 	)
 	return i, err
 }
 
 const setTenantState = `-- name: SetTenantState :one
-UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version
+UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account
 `
 
 type SetTenantStateParams struct {
@@ -196,6 +202,7 @@ func (q *Queries) SetTenantState(ctx context.Context, arg SetTenantStateParams) 
 		&i.CreatedAt,
 		&i.Labels,
 		&i.RoutesVersion,
+		&i.Account,
 	)
 	return i, err
 }
@@ -216,6 +223,17 @@ func (q *Queries) SlugHeld(ctx context.Context, arg SlugHeldParams) (bool, error
 	var held bool
 	err := row.Scan(&held)
 	return held, err
+}
+
+const slugOfAccount = `-- name: SlugOfAccount :one
+SELECT slug FROM registry.tenants WHERE account = $1 AND account <> '' AND state <> 'offboarded'
+`
+
+func (q *Queries) SlugOfAccount(ctx context.Context, account string) (string, error) {
+	row := q.db.QueryRow(ctx, slugOfAccount, account)
+	var slug string
+	err := row.Scan(&slug)
+	return slug, err
 }
 
 const takeSlug = `-- name: TakeSlug :execrows
@@ -239,7 +257,7 @@ func (q *Queries) TakeSlug(ctx context.Context, arg TakeSlugParams) (int64, erro
 }
 
 const tenantByID = `-- name: TenantByID :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE id = $1
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE id = $1
 `
 
 func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -255,12 +273,13 @@ func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.CreatedAt,
 		&i.Labels,
 		&i.RoutesVersion,
+		&i.Account,
 	)
 	return i, err
 }
 
 const tenantBySlug = `-- name: TenantBySlug :one
-SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at, t.labels, t.routes_version FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
+SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at, t.labels, t.routes_version, t.account FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
 `
 
 func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error) {
@@ -276,12 +295,13 @@ func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error)
 		&i.CreatedAt,
 		&i.Labels,
 		&i.RoutesVersion,
+		&i.Account,
 	)
 	return i, err
 }
 
 const tenantsByID = `-- name: TenantsByID :many
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version FROM registry.tenants WHERE id = ANY ($1::uuid[]) ORDER BY id
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE id = ANY ($1::uuid[]) ORDER BY id
 `
 
 func (q *Queries) TenantsByID(ctx context.Context, ids []id.Tenant) ([]Tenant, error) {
@@ -303,6 +323,7 @@ func (q *Queries) TenantsByID(ctx context.Context, ids []id.Tenant) ([]Tenant, e
 			&i.CreatedAt,
 			&i.Labels,
 			&i.RoutesVersion,
+			&i.Account,
 		); err != nil {
 			return nil, err
 		}

@@ -136,7 +136,7 @@ func (w *work) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the registry answered a tenant without an id: %w", err)
 	}
-	w.set = platform.Set{Blueprint: w.Blueprint, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier()}
+	w.set = platform.Set{Blueprint: w.Blueprint, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier(), Account: t.GetAccount()}
 	if w.set.Planned, err = w.planned(ctx); err != nil {
 		return err
 	}

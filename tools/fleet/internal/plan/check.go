@@ -90,7 +90,7 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 			r.Release = t.GetReleaseTo()
 		}
 		if t.GetTenantId() == "" {
-			r.Tier, r.Labels = t.GetIsolationTier(), t.GetLabels()
+			r.Tier, r.Labels, r.Account = t.GetIsolationTier(), t.GetLabels(), t.GetAccount()
 			// One that is called as its slug was given no name: each of several is called as its own.
 			if t.GetDisplayName() != t.GetSlug() {
 				r.DisplayName = t.GetDisplayName()
@@ -162,6 +162,7 @@ func tenantDifferences(was, is *registryv1.TenantChange) []string {
 	}
 	differ("slug", was.GetSlug(), is.GetSlug())
 	differ("isolation tier", tierWord(was.GetIsolationTier()), tierWord(is.GetIsolationTier()))
+	differ("account", was.GetAccount(), is.GetAccount())
 	differ("state", word(was.GetStateFrom()), word(is.GetStateFrom()))
 	differ("present release", was.GetReleaseFrom(), is.GetReleaseFrom())
 	differ("release to come", was.GetReleaseTo(), is.GetReleaseTo())

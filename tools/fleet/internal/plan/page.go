@@ -56,6 +56,9 @@ func (w *writer) tenant(t *registryv1.TenantChange) {
 		id = "new, its id is made with it"
 	}
 	w.line("%s (%s), tier %s", t.GetSlug(), id, tierWord(t.GetIsolationTier()))
+	if t.GetAccount() != "" {
+		w.field("account", "%s, which it has to itself", t.GetAccount())
+	}
 	if t.GetDisplayName() != "" {
 		w.field("name", "%s", t.GetDisplayName())
 	}

@@ -68,6 +68,8 @@ type Request struct {
 	DisplayName string
 	Tier        registryv1.IsolationTier
 	Labels      map[string]string
+	// Account of the cloud that the tenant which is made has to itself; empty for the plane's.
+	Account string
 	// AcceptedTiers below the plane's own, by name.
 	AcceptedTiers []registryv1.IsolationTier
 }
@@ -188,7 +190,7 @@ func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantSta
 	t := s.GetTenant()
 	c := p.withSteps(r.Kind, &registryv1.TenantChange{
 		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), StateFrom: t.GetState(), StateTo: kinds[r.Kind].to,
-		ReleaseFrom: s.GetServiceSet().GetRelease(), AfterOperation: t.GetLastOperation(),
+		ReleaseFrom: s.GetServiceSet().GetRelease(), AfterOperation: t.GetLastOperation(), Account: t.GetAccount(),
 	})
 	switch r.Kind {
 	case offboard:
@@ -216,7 +218,7 @@ func (p *Planner) newTenant(r Request, slug, last string, to *target) *registryv
 	}
 	return p.withSteps(r.Kind, &registryv1.TenantChange{
 		Slug: slug, DisplayName: cmp.Or(r.DisplayName, slug), IsolationTier: tier, StateTo: active, ReleaseTo: to.name,
-		AfterOperation: last, Labels: r.Labels, Migrations: to.migrations(),
+		AfterOperation: last, Labels: r.Labels, Migrations: to.migrations(), Account: r.Account,
 	})
 }
 

@@ -77,7 +77,7 @@ func (p *Plane) adoption(ctx context.Context, t *state.Tenant, set platform.Set)
 	if err != nil {
 		return nil, err
 	}
-	return &registryv1.AdoptTenantRequest{TenantId: set.Tenant.String(), Slug: t.Slug, DisplayName: t.Name, IsolationTier: set.Tier, Region: where.Region,
+	return &registryv1.AdoptTenantRequest{TenantId: set.Tenant.String(), Slug: t.Slug, DisplayName: t.Name, IsolationTier: set.Tier, Account: set.Account, Region: where.Region,
 		ServiceSet: placed, Mark: mark}, nil
 }
 

@@ -69,7 +69,7 @@ func (p *Plane) identified(ctx context.Context, conn *grpc.ClientConn, s platfor
 		if t, known = p.state.Tenant(s.Slug); !known || !t.ID.IsZero() {
 			t = p.addTenant(s.Slug)
 		}
-		t.ID, t.Dedicated = s.Tenant, s.Dedicated()
+		t.ID, t.Dedicated, t.Account = s.Tenant, s.Dedicated(), s.Account
 		if err := p.state.Save(); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -41,6 +42,9 @@ func (p *Plane) Plan(ctx context.Context, r plan.Request) (*registryv1.StoredPla
 		return nil, nil, err
 	}
 	defer done()
+	if r.Account != "" && p.carrier().Name() != aws.Name {
+		return nil, nil, fault.New(fault.InvalidArgument, "--account is of a plane on AWS, and this one is on %s", p.carrier().Name())
+	}
 	planner, err := p.planner(conn)
 	if err != nil {
 		return nil, nil, err

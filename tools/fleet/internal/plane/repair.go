@@ -62,7 +62,7 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 			return false, err
 		}
 		err = p.step(&changed, t.GetSlug()+": stopped, for it is suspended", func() (bool, error) {
-			return p.carrier().Stop(ctx, platform.Set{Blueprint: p.blueprint, Tenant: tenantID, Slug: t.GetSlug(), Tier: t.GetIsolationTier()})
+			return p.carrier().Stop(ctx, platform.Set{Blueprint: p.blueprint, Tenant: tenantID, Slug: t.GetSlug(), Tier: t.GetIsolationTier(), Account: t.GetAccount()})
 		})
 		return changed, err
 	default:

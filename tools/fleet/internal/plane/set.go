@@ -30,7 +30,7 @@ func (p *Plane) setOf(t *state.Tenant) platform.Set {
 	if t.Dedicated {
 		tier = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
 	}
-	return platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: tier}
+	return platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: tier, Account: t.Account}
 }
 
 // addTenant remembers a tenant that is to be made.
@@ -139,7 +139,7 @@ func unfinished(ctx context.Context, conn *grpc.ClientConn, tenant string) (*reg
 func changeOf(s *registryv1.TenantStatus) *registryv1.TenantChange {
 	t := s.GetTenant()
 	return &registryv1.TenantChange{
-		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), StateFrom: t.GetState(),
+		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), Account: t.GetAccount(), StateFrom: t.GetState(),
 		ReleaseFrom: s.GetServiceSet().GetRelease(), AfterOperation: t.GetLastOperation(),
 	}
 }

@@ -22,7 +22,7 @@ type stacks struct {
 
 func (s *stacks) setOfChange(c *registryv1.TenantChange) (platform.Set, error) {
 	tenant, err := id.ParseTenant(c.GetTenantId())
-	return platform.Set{Blueprint: s.blueprint, Tenant: tenant, Slug: c.GetSlug(), Tier: c.GetIsolationTier()}, err
+	return platform.Set{Blueprint: s.blueprint, Tenant: tenant, Slug: c.GetSlug(), Tier: c.GetIsolationTier(), Account: c.GetAccount()}, err
 }
 
 // Foresee implements plan.Stacks. What provisioning makes is not there to be changed.

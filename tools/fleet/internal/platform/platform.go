@@ -139,6 +139,8 @@ type Set struct {
 	// Tier says what its database shares; unspecified is that of a plane's own set, and of what was made before there were tiers: a
 	// database in the shared server.
 	Tier registryv1.IsolationTier
+	// Account of the cloud that the tenant has to itself; empty where it is in the plane's.
+	Account string
 	// Planned is the change that the operation in hand may make of the set's stack, as its plan names it; nil where no plan does.
 	Planned *registryv1.StackChange
 }

@@ -64,5 +64,5 @@ func SetOf(b *blueprint.Blueprint, status *registryv1.TenantStatus) (platform.Se
 		return platform.Set{}, platform.Release{}, err
 	}
 	r, err := platform.ParseRelease(status.GetServiceSet().GetRelease())
-	return platform.Set{Blueprint: b, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier()}, r, err
+	return platform.Set{Blueprint: b, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier(), Account: t.GetAccount()}, r, err
 }

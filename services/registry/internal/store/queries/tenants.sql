@@ -1,6 +1,6 @@
 -- name: InsertTenant :one
-INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels)
-VALUES (@id, @slug, @display_name, @isolation_tier, @region, @labels)
+INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels, account)
+VALUES (@id, @slug, @display_name, @isolation_tier, @region, @labels, @account)
 RETURNING *;
 
 -- name: TakeSlug :execrows
@@ -20,6 +20,9 @@ LIMIT 1;
 
 -- name: FreeSlug :exec
 UPDATE registry.slugs SET freed_at = clock_timestamp() WHERE tenant_id = @tenant_id AND freed_at IS NULL;
+
+-- name: SlugOfAccount :one
+SELECT slug FROM registry.tenants WHERE account = @account AND account <> '' AND state <> 'offboarded';
 
 -- name: TenantByID :one
 SELECT * FROM registry.tenants WHERE id = @id;

@@ -3,10 +3,12 @@ package aws_test
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,6 +36,9 @@ const (
 	// tasksReach is where tasks find the emulator, and hubAddress where the plane's services and its database server.
 	tasksReach = "169.254.170.2"
 	hubAddress = "10.99.0.1"
+	// sharedPort is the plane's database server's, ownPort that of a tenant's own.
+	sharedPort = 15432
+	ownPort    = 15433
 )
 
 func run(t testing.TB, name string, args ...string) string {
@@ -61,9 +66,15 @@ func account(t testing.TB) *ministacktest.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount("/etc/hosts", syscall.MNT_DETACH) })
-	server := ministacktest.StartTasks(t, tasksReach, hosts, func(template []byte) ([]byte, error) { return stacktest.Emulated(template, false) })
+	server := ministacktest.StartTasks(t, tasksReach, hosts, func(template []byte) ([]byte, error) {
+		text, err := stacktest.Emulated(template, false)
+		if err != nil {
+			return nil, err
+		}
+		return onTheServer(text)
+	})
 
-	at, user := database(t)
+	at, user := database(t, sharedPort)
 	made, err := secretsmanager.NewFromConfig(server.Root()).CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: sdk.String("rds!db-shared"), SecretString: &user})
 	if err != nil {
 		t.Fatal(err)
@@ -111,13 +122,12 @@ func account(t testing.TB) *ministacktest.Server {
 }
 
 // database is a PostgreSQL server that tasks reach, and its first user as RDS keeps one.
-func database(t testing.TB) (at, user string) {
+func database(t testing.TB, port int) (at, user string) {
 	t.Helper()
 	binaries, err := pgserver.Find(t.Context(), pgserver.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const port = 15432
 	dir, err := pgserver.DirFor(filepath.Join(t.TempDir(), "rds"), "")
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +165,7 @@ func database(t testing.TB) (at, user string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at = hubAddress + ":15432"
+	at = net.JoinHostPort(hubAddress, strconv.Itoa(port))
 	u.Host = at
 	within, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

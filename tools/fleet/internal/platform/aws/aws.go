@@ -103,9 +103,17 @@ func (p *Platform) of(ctx context.Context, s platform.Set) (*tenant, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Account != "" {
+		place.Account, place.Hub = s.Account, place.Account
+	}
 	t := &tenant{Platform: p, set: s, id: s.Tenant.String(), place: place}
 	t.cfg, err = p.session(ctx, t)
 	return t, err
+}
+
+// at is the account and Region that the set is in, which is the plane's or the tenant's own.
+func (t *tenant) at() platform.Where {
+	return platform.Where{Account: t.place.Account, Region: t.place.Region}
 }
 
 // stackName is what the tenant's stack is called.

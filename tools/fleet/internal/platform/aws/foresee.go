@@ -59,7 +59,7 @@ func (p *Platform) Stands(ctx context.Context, s platform.Set, c *registryv1.Sta
 	if c.GetChangeSet() == "" {
 		return nil
 	}
-	d, err := changeset.Open(ctx, t.cfg, t.where, t.place.Templates())
+	d, err := changeset.Open(ctx, t.cfg, t.at(), t.place.Templates())
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (t *tenant) changeAsPlanned(ctx context.Context, in stack.Input) (changed b
 		return false, fault.New(fault.FailedPrecondition, "the plan changes stack %s, and that of tenant %s is %s: nothing was changed", c.GetStack(), t.id, t.stackName())
 	}
 	if c.GetChangeSet() != "" {
-		d, err := changeset.Open(ctx, t.cfg, t.where, t.place.Templates())
+		d, err := changeset.Open(ctx, t.cfg, t.at(), t.place.Templates())
 		if err != nil {
 			return false, err
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // session is who works on a tenant's set: the provisioner, in a session that reaches that tenant's alone. It is taken once for each tenant, and
-// anew when it ends.
+// anew when it ends. In an account of the tenant's own it is that account's provisioner, whom the plane's becomes.
 func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	cfg, err := p.config(ctx)
 	if err != nil {
@@ -19,6 +19,11 @@ func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	defer p.mu.Unlock()
 	if known, is := p.sessions[t.id]; is {
 		return known, nil
+	}
+	if t.place.Hub != "" {
+		if cfg, err = session.InAccount(ctx, cfg, t.place, t.id); err != nil {
+			return cfg, err
+		}
 	}
 	if cfg, err = session.ForTenant(ctx, cfg, t.place, t.id); err != nil {
 		return cfg, err

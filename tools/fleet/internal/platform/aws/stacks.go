@@ -46,7 +46,7 @@ func (t *tenant) planned(ctx context.Context, in stack.Input) (*changeset.Driver
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := changeset.Open(ctx, t.cfg, t.where, t.place.Templates())
+	d, err := changeset.Open(ctx, t.cfg, t.at(), t.place.Templates())
 	if err != nil {
 		return nil, nil, err
 	}

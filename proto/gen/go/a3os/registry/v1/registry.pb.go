@@ -219,6 +219,8 @@ type Tenant struct {
 	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Last operation on it, `opr_…`; empty where there was none.
 	LastOperation string `protobuf:"bytes,9,opt,name=last_operation,json=lastOperation,proto3" json:"last_operation,omitempty"`
+	// Account of the cloud that the tenant has to itself, chosen when it is made; empty where it is in the plane's.
+	Account       string `protobuf:"bytes,10,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -312,6 +314,13 @@ func (x *Tenant) GetLabels() map[string]string {
 func (x *Tenant) GetLastOperation() string {
 	if x != nil {
 		return x.LastOperation
+	}
+	return ""
+}
+
+func (x *Tenant) GetAccount() string {
+	if x != nil {
+		return x.Account
 	}
 	return ""
 }
@@ -791,7 +800,9 @@ type AdoptTenantRequest struct {
 	// Mark on that database, as it stands there.
 	Mark string `protobuf:"bytes,7,opt,name=mark,proto3" json:"mark,omitempty"`
 	// Why, for the record.
-	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Account of the cloud that it has to itself; empty where it is in the plane's.
+	Account       string `protobuf:"bytes,9,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -878,6 +889,13 @@ func (x *AdoptTenantRequest) GetMark() string {
 func (x *AdoptTenantRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *AdoptTenantRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
 	}
 	return ""
 }
@@ -2241,7 +2259,7 @@ var File_a3os_registry_v1_registry_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1ea3os/registry/v1/licence.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x03\n" +
+	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1ea3os/registry/v1/licence.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x03\n" +
 	"\x06Tenant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12!\n" +
@@ -2252,7 +2270,9 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12<\n" +
 	"\x06labels\x18\b \x03(\v2$.a3os.registry.v1.Tenant.LabelsEntryR\x06labels\x12%\n" +
-	"\x0elast_operation\x18\t \x01(\tR\rlastOperation\x1a9\n" +
+	"\x0elast_operation\x18\t \x01(\tR\rlastOperation\x12\x18\n" +
+	"\aaccount\x18\n" +
+	" \x01(\tR\aaccount\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
@@ -2293,7 +2313,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\risolationTier\x12!\n" +
 	"\x06region\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18(R\x06region\"H\n" +
 	"\x14CreateTenantResponse\x120\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xca\x03\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xfb\x03\n" +
 	"\x12AdoptTenantRequest\x12E\n" +
 	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
 	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12-\n" +
@@ -2308,7 +2328,8 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04mark\x12\"\n" +
 	"\x06reason\x18\b \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\n" +
-	"\x18\xf4\x03R\x06reason\"G\n" +
+	"\x18\xf4\x03R\x06reason\x12/\n" +
+	"\aaccount\x18\t \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\r2\v^[0-9]{12}$R\aaccount\"G\n" +
 	"\x13AdoptTenantResponse\x120\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xd3\x01\n" +
 	"\x15SetTenantStateRequest\x12E\n" +
