@@ -3,8 +3,6 @@ package postgres_test
 import (
 	"context"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,11 +97,11 @@ func signedSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var left turn
+	var left queuetest.Turn
 	worker, err := postgres.NewWorker(postgres.WorkerConfig{
 		Pool: pool, Schema: schema, Name: "bench", Verifier: p.Verifier, Concurrency: benchAtOnce, Logger: slog.New(slog.DiscardHandler),
 		Handlers: map[string]queue.Handler{queuetest.Kind: func(_ context.Context, j queue.Job) error {
-			defer left.done()
+			defer left.Done()
 			return j.Message.Decode(new(queuev1.SlicePayload))
 		}},
 		DeadLetter: func(_ context.Context, l queue.DeadLetter) error { b.Error(l.Reason); return nil },
@@ -116,7 +114,7 @@ func signedSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
 	go func() { ended <- worker.Run(ctx) }()
 	b.Cleanup(func() { stop(); <-ended })
 	return func() time.Duration {
-		return left.take(func() error {
+		return left.Take(b, benchJobs, benchAtOnce, func() error {
 			workspace := id.NewWorkspace()
 			m, err := p.Signer.Sign(&queuev1.SlicePayload{RunId: id.NewRun().String(), IntegrationId: id.NewIntegration().String(), Slice: 3,
 				WorkspaceId: workspace.String(), TenantId: p.Tenant.String()}, workspace, queuetest.Kind, queue.BySchedule, time.Hour)
@@ -124,15 +122,15 @@ func signedSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
 				return err
 			}
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return inserter.InsertTx(ctx, tx, m, queue.InsertOpts{}) })
-		}, b)
+		})
 	}
 }
 
 func bareSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
 	b.Helper()
-	var left turn
+	var left queuetest.Turn
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &bareWorker{done: left.done})
+	river.AddWorker(workers, &bareWorker{done: left.Done})
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: schema, Workers: workers, PollOnly: true, FetchCooldown: 5 * time.Millisecond,
 		FetchPollInterval: 500 * time.Millisecond, Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: benchAtOnce}}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -145,46 +143,12 @@ func bareSide(b *testing.B, pool *pgxpool.Pool) func() time.Duration {
 	tenant := id.NewTenant().String()
 	once := &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: rivertype.JobStates()}}
 	return func() time.Duration {
-		return left.take(func() error {
+		return left.Take(b, benchJobs, benchAtOnce, func() error {
 			args := bareArgs{Run: id.NewRun().String(), Integration: id.NewIntegration().String(), Slice: 3, Workspace: id.NewWorkspace().String(), Tenant: tenant}
 			return pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error {
 				_, err := client.InsertTx(b.Context(), tx, args, once)
 				return err
 			})
-		}, b)
-	}
-}
-
-// turn counts the jobs of a turn that are not done.
-type turn struct {
-	left atomic.Int64
-	over chan struct{}
-}
-
-func (t *turn) done() {
-	if t.left.Add(-1) == 0 {
-		close(t.over)
-	}
-}
-
-// take enqueues a turn's jobs by as many producers as there are jobs at once, and answers how long it was until the last was done.
-func (t *turn) take(enqueue func() error, b *testing.B) time.Duration {
-	b.Helper()
-	t.over = make(chan struct{})
-	t.left.Store(benchJobs)
-	var next atomic.Int64
-	began := time.Now()
-	var wg sync.WaitGroup
-	for range benchAtOnce {
-		wg.Go(func() {
-			for next.Add(1) <= benchJobs {
-				if err := enqueue(); err != nil {
-					b.Error(err)
-				}
-			}
 		})
 	}
-	wg.Wait()
-	<-t.over
-	return time.Since(began)
 }

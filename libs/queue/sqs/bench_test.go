@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,11 +50,11 @@ func driverSide(b *testing.B, at *bench) func() time.Duration {
 	b.Helper()
 	p := queuetest.NewParties(b, id.NewTenant(), "dev")
 	at.send(b)
-	var left turn
+	var left queuetest.Turn
 	worker, err := sqs.NewWorker(sqs.WorkerConfig{
 		Place: at.place(b, at.working), Pool: at.db.PoolAs(b, at.workers), Verifier: p.Verifier, Concurrency: benchAtOnce, Logger: slog.New(slog.DiscardHandler),
 		Handlers: map[string]queue.Handler{queuetest.Kind: func(_ context.Context, j queue.Job) error {
-			defer left.done()
+			defer left.Done()
 			return j.Message.Decode(new(queuev1.SlicePayload))
 		}},
 		DeadLetter: func(_ context.Context, l queue.DeadLetter) error { b.Error(l.Reason); return nil },
@@ -68,14 +67,14 @@ func driverSide(b *testing.B, at *bench) func() time.Duration {
 	go func() { ended <- worker.Run(ctx) }()
 	b.Cleanup(func() { stop(); <-ended })
 	return func() time.Duration {
-		return left.take(b, func() error { return at.insert(b.Context(), p.Message(b), queue.InsertOpts{}) })
+		return left.Take(b, benchMessages, benchAtOnce, func() error { return at.insert(b.Context(), p.Message(b), queue.InsertOpts{}) })
 	}
 }
 
 // bareSide is the loop that somebody with nothing but the SDK would write.
 func bareSide(b *testing.B, at *bench) func() time.Duration {
 	b.Helper()
-	var left turn
+	var left queuetest.Turn
 	ctx, stop := context.WithCancel(b.Context())
 	var running sync.WaitGroup
 	b.Cleanup(func() { stop(); running.Wait() })
@@ -92,7 +91,7 @@ func bareSide(b *testing.B, at *bench) func() time.Duration {
 				running.Go(func() {
 					defer func() { <-free }()
 					if _, err := client.DeleteMessage(ctx, &awssqs.DeleteMessageInput{QueueUrl: &at.url, ReceiptHandle: m.ReceiptHandle}); err == nil {
-						left.done()
+						left.Done()
 					}
 				})
 			}
@@ -102,47 +101,9 @@ func bareSide(b *testing.B, at *bench) func() time.Duration {
 	m := queuetest.NewParties(b, id.NewTenant(), "dev").Message(b)
 	text := queue.EncodeHeader(m)
 	return func() time.Duration {
-		return left.take(b, func() error {
+		return left.Take(b, benchMessages, benchAtOnce, func() error {
 			_, err := sender.SendMessage(b.Context(), &awssqs.SendMessageInput{QueueUrl: &at.url, MessageBody: aws.String(text)})
 			return err
 		})
 	}
-}
-
-// turn counts the messages of a turn that are not handled.
-type turn struct {
-	left atomic.Int64
-	over chan struct{}
-}
-
-func (t *turn) done() {
-	if t.left.Add(-1) == 0 {
-		close(t.over)
-	}
-}
-
-// take enqueues a turn's messages by as many producers as there are messages at once, and answers how long it was until the last was handled.
-func (t *turn) take(b *testing.B, enqueue func() error) time.Duration {
-	b.Helper()
-	t.over = make(chan struct{})
-	t.left.Store(benchMessages)
-	var next atomic.Int64
-	began := time.Now()
-	var producers sync.WaitGroup
-	for range benchAtOnce {
-		producers.Go(func() {
-			for next.Add(1) <= benchMessages {
-				if err := enqueue(); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	producers.Wait()
-	select {
-	case <-t.over:
-	case <-time.After(5 * time.Minute):
-		b.Fatalf("%d messages were not handled", t.left.Load())
-	}
-	return time.Since(began)
 }

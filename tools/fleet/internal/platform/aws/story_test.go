@@ -90,7 +90,7 @@ func (p *plane) fleet(args ...string) string {
 // A fleet of two tenants as tasks of ECS on an emulator, each in its own stack: a bad release fails on its canary, which goes back, with no task
 // of the other one touched, and a good one goes through; an admin is let in again, no role of one reaches anything of the other's; one is
 // suspended and resumed, leaves, and nothing of it is found but a key that waits for its end; the other one answers all the while, and comes back
-// from a backup with its objects and credentials. A plan is
+// from a backup with its objects and credentials, and a third one is made in an account of its own. A plan is
 // carried out where it was made, by the change set that it names and no other. Row F28, of the platform: CloudFormation, ECS and Secrets Manager
 // throttle fleet all the while, which is waited for, and said.
 func TestStoryOfAFleetOnAWS(t *testing.T) {
@@ -133,6 +133,7 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 		t.Errorf("the other one left and acme answers %d", got)
 	}
 	p.restored(server, "acme")
+	p.inItsOwnAccount(server, "initech")
 }
 
 // tasks are those of a tenant that run.

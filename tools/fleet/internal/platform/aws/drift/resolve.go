@@ -3,6 +3,8 @@ package drift
 import (
 	"fmt"
 	"strings"
+
+	"a3os.app/tools/fleet/internal/platform/aws/intrinsic"
 )
 
 // exportPrefix tells what other stacks export from parameters.
@@ -12,48 +14,24 @@ const exportPrefix = "export "
 type unknown struct{}
 
 // value puts in the place of functions what they come out as.
-func (d *deployed) value(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		if len(v) == 1 {
-			for name, argument := range v {
-				if name == "Ref" || strings.HasPrefix(name, "Fn::") {
-					return d.function(name, argument)
-				}
-			}
-		}
-		out := map[string]any{}
-		for k, e := range v {
-			out[k] = d.value(e)
-		}
-		return out
-	case []any:
-		out := make([]any, 0, len(v))
-		for _, e := range v {
-			out = append(out, d.value(e))
-		}
-		return out
-	default:
-		return v
-	}
-}
+func (d *deployed) value(v any) any { return intrinsic.Resolve(v, d.function) }
 
-func (d *deployed) function(name string, argument any) any {
+func (d *deployed) function(name string, argument any) (any, bool) {
 	switch name {
 	case "Ref":
-		return d.reference(fmt.Sprint(argument))
+		return d.reference(fmt.Sprint(argument)), true
 	case "Fn::GetAtt":
 		parts, _ := argument.([]any)
 		if len(parts) != 2 {
-			return unknown{}
+			return unknown{}, true
 		}
-		return d.attribute(fmt.Sprint(parts[0]), fmt.Sprint(parts[1]))
+		return d.attribute(fmt.Sprint(parts[0]), fmt.Sprint(parts[1])), true
 	case "Fn::ImportValue":
-		return d.lookUp(exportPrefix + fmt.Sprint(argument))
+		return d.lookUp(exportPrefix + fmt.Sprint(argument)), true
 	case "Fn::Sub":
-		return d.filled(fmt.Sprint(argument))
+		return d.filled(fmt.Sprint(argument)), true
 	default:
-		return unknown{}
+		return unknown{}, strings.HasPrefix(name, "Fn::")
 	}
 }
 

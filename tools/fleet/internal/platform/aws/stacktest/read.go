@@ -10,6 +10,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"a3os.app/tools/fleet/internal/platform/aws/intrinsic"
 )
 
 // Place is where a template is deployed: what functions in it come out as.
@@ -93,31 +95,7 @@ func (at Place) arn(id, kind string, properties map[string]any) string {
 }
 
 // resolve puts in the place of functions what they come out as.
-func (s *Stack) resolve(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		if len(v) == 1 {
-			for name, argument := range v {
-				if out, is := s.function(name, argument); is {
-					return out
-				}
-			}
-		}
-		out := map[string]any{}
-		for k, e := range v {
-			out[k] = s.resolve(e)
-		}
-		return out
-	case []any:
-		out := make([]any, 0, len(v))
-		for _, e := range v {
-			out = append(out, s.resolve(e))
-		}
-		return out
-	default:
-		return v
-	}
-}
+func (s *Stack) resolve(v any) any { return intrinsic.Resolve(v, s.function) }
 
 func (s *Stack) function(name string, argument any) (any, bool) {
 	switch name {
