@@ -44,7 +44,7 @@ type Config struct {
 	MaxInFlight    int64         `env:"MAX_IN_FLIGHT" envDefault:"8192" desc:"requests in flight at most"`
 	MaxPerTenant   int64         `env:"MAX_IN_FLIGHT_PER_TENANT" envDefault:"1024" desc:"requests in flight at most for one tenant"`
 	TenantRate     float64       `env:"TENANT_RATE" envDefault:"0" desc:"requests of one tenant that begin in a second while other tenants call too; what comes faster waits for its turn; 0: 100 for each processor"`
-	TenantBurst    int           `env:"TENANT_BURST" envDefault:"50" desc:"of those, how many begin at once"`
+	TenantBurst    int           `env:"TENANT_BURST" envDefault:"20" desc:"of those, how many begin at once"`
 	TurnWithin     time.Duration `env:"TURN_WITHIN" envDefault:"2s" desc:"how long a request waits for its turn; it is refused after that"`
 	MaxHeaderBytes int           `env:"MAX_HEADER_BYTES" envDefault:"32768" desc:"octets of a request's headers at most"`
 	HeaderTimeout  time.Duration `env:"HEADER_TIMEOUT" envDefault:"10s" desc:"how long a handshake, or reading a request's headers, may take"`

@@ -26,11 +26,14 @@ func databases() []mutation {
 // doors takes what stands at the doors out: at the gateway, at the registry, on the worker's way out, at the stores.
 func doors() []mutation {
 	gateway := these("services", "./gateway/...", "TestNoClientSpeaks|TestHeaders|TestUpstreamSees|TestHosts|TestPath|TestSlug|TestHost|TestBadSnapshot|TestAddress")
+	turns := these("services", "./gateway/...", "TestNeighbourIsAnswered|TestSourceThatFloods")
 	return []mutation{
 		one("the stripping of headers at the gateway", "services/gateway/internal/proxy/headers.go", "		if name == \"\" || isIdentity(name) {", "		if name == \"\" {", gateway),
 		one("the end of the host at the gateway", "services/gateway/internal/routes/host.go", " || host[n+1:] != d.name", "", gateway),
 		one("the refusal of ambiguous paths at the gateway", "services/gateway/internal/proxy/proxy.go", " || ambiguousPath(r.URL.Path, r.URL.RawPath)", "", gateway),
 		one("the end of connections with ambiguous lengths", "services/gateway/internal/proxy/proxy.go", "(r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect)", "r.Method == http.MethodConnect", gateway),
+		one("the turns of tenants at the gateway", "services/gateway/internal/proxy/proxy.go", "	if !p.begin(w, r, route.Load) {", "	if start.IsZero() {", turns),
+		one("the turns of a tenant's sources", "services/gateway/internal/turns/queue.go", "	q.round.MoveToBack(first)\n", "", turns),
 		one("the signature of snapshots", "libs/snapshot/snapshot.go", " || !ed25519.Verify(key, encode(payloadType, raw), signature)", " || key == nil", in("libs", "./snapshot")),
 		one("the version of snapshots", "libs/snapshot/snapshot.go", "	if snap.GetVersion() < have {", "	if have < 0 {", in("libs", "./snapshot")),
 		one("the plane of snapshots", "libs/snapshot/snapshot.go", "	if snap.GetPlane() != v.plane {", "	if v.plane == \"\" {", in("libs", "./snapshot")),

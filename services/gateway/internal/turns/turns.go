@@ -85,9 +85,7 @@ func (t *Turns) Take(ctx context.Context, l *Lane, address string) (waited time.
 		}
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-		if !l.quit(c) && <-c.turn == nil {
-			l.begin()
-		}
+		l.leave(c)
 	}
 	return time.Since(began), err
 }
@@ -153,6 +151,13 @@ func (l *Lane) begin() {
 	defer l.mu.Unlock()
 	if c := l.queue.pop(); c != nil {
 		c.turn <- nil
+	}
+}
+
+// leave gives up a call's place; a turn that has come to it meanwhile goes to the next.
+func (l *Lane) leave(c *call) {
+	if !l.quit(c) && <-c.turn == nil {
+		l.begin()
 	}
 }
 

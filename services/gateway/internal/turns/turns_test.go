@@ -99,56 +99,74 @@ func TestSourceThatFloodsKeepsTheTenantsOthersWaitingForOneTurn(t *testing.T) {
 		turns, loud, _ := two(t, Config{Rate: 10, Burst: 1, Within: time.Minute, Waiting: 30})
 		burst(t, turns, loud, 1)
 		var o order
-		for n := range 30 {
+		o.take(t.Context(), turns, loud, "a0", "192.0.2.1:1")
+		for n := range 29 {
 			// A host of version 6 has a whole network of addresses.
-			o.take(t.Context(), turns, loud, "flood", fmt.Sprintf("[2001:db8::%x]:443", n))
+			o.take(t.Context(), turns, loud, fmt.Sprint("flood", n), fmt.Sprintf("[2001:db8::%x]:443", n))
 		}
-		o.take(t.Context(), turns, loud, "a", "192.0.2.1:1")
-		o.take(t.Context(), turns, loud, "b", "192.0.2.2:1")
-		o.take(t.Context(), turns, loud, "a", "192.0.2.1:2")
+		o.take(t.Context(), turns, loud, "a1", "192.0.2.1:2")
+		o.take(t.Context(), turns, loud, "b0", "192.0.2.2:1")
+		o.take(t.Context(), turns, loud, "b1", "192.0.2.2:2")
 		o.calls.Wait()
-		if want := []string{"flood", "a", "b", "flood", "a", "flood"}; !slices.Equal(o.began[:6], want) {
+		if want := []string{"a0", "flood0", "b0", "a1", "flood1", "b1", "flood2"}; !slices.Equal(o.began[:len(want)], want) {
 			t.Errorf("calls began as %v, want %v first", o.began, want)
 		}
-		// There was room for 30, and of 33 those that were refused are the flood's.
-		flooded := slices.DeleteFunc(slices.Clone(o.began), func(s string) bool { return s != "flood" })
-		if len(o.errs) != 3 || !errors.Is(errors.Join(o.errs...), ErrCrowded) || len(flooded) != 27 {
-			t.Errorf("%d calls of the flood began and %v were refused, want 27 and three crowded out", len(flooded), o.errs)
+		// There was room for 30, and of 33 those that were refused are the flood's newest.
+		if len(o.errs) != 3 || !errors.Is(errors.Join(o.errs...), ErrCrowded) || len(o.began) != 30 || o.began[29] != "flood25" {
+			t.Errorf("%v were refused and %v began, want three of the flood crowded out, after flood25", o.errs, o.began)
 		}
 	})
 }
 
 func TestCallThatGoesAwayTakesNobodysTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns, loud, _ := two(t, Config{Rate: 10, Burst: 1, Within: time.Minute, Waiting: 1000})
+		turns, loud, _ := two(t, Config{Rate: 10, Burst: 1, Within: time.Minute, Waiting: 10})
 		burst(t, turns, loud, 1)
 		var o order
+		for n := range 3 {
+			ctx, leave := context.WithCancel(t.Context())
+			o.take(ctx, turns, loud, fmt.Sprint("leaves", n), "192.0.2.1:1")
+			leave()
+		}
+		o.take(t.Context(), turns, loud, "stays", "192.0.2.1:1")
 		start := time.Now()
-		const calls = 60
-		for n := range calls {
-			ctx, cancel := context.WithCancel(t.Context())
-			switch n % 3 {
-			case 0:
-				defer cancel()
-			case 1:
-				cancel() // before it came
-			default:
-				// At the very moment at which a turn is given.
-				time.AfterFunc(time.Duration(1+n%7)*100*time.Millisecond, cancel)
-			}
-			o.take(ctx, turns, loud, fmt.Sprint(n), "192.0.2.1:1")
-		}
 		o.calls.Wait()
-		if len(o.began)+len(o.errs) != calls || len(o.began) < calls/3 {
-			t.Errorf("of %d calls %d began and %d gave up", calls, len(o.began), len(o.errs))
+		if !slices.Equal(o.began, []string{"stays"}) || time.Since(start) > 100*time.Millisecond {
+			t.Errorf("%v began after %s, want stays at the next turn", o.began, time.Since(start))
 		}
-		// A turn that nobody was there for is not paid for by those who were.
-		if most := time.Duration(len(o.began)+1) * 100 * time.Millisecond; time.Since(start) > most {
-			t.Errorf("%d calls took %s, want at most %s", len(o.began), time.Since(start), most)
+		for _, err := range o.errs {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("a call that left learnt %v", err)
+			}
 		}
-		burst(t, turns, loud, 0)
+		// A turn that comes while a call leaves is the next one's.
+		leaves, stays := loud.enter(turns, "192.0.2.1:1"), loud.enter(turns, "192.0.2.1:1")
+		loud.begin()
+		loud.leave(leaves)
+		select {
+		case err := <-stays.turn:
+			if err != nil {
+				t.Errorf("the next one learnt %v", err)
+			}
+		default:
+			t.Error("a turn was lost with the call that left")
+		}
+		// So is nobody's, where one leaves that was refused.
+		crowded := loud.enter(turns, "192.0.2.1:1")
+		loud.mu.Lock()
+		loud.queue.shed().turn <- ErrCrowded
+		loud.mu.Unlock()
+		waits := loud.enter(turns, "192.0.2.1:1")
+		loud.leave(crowded)
+		select {
+		case <-waits.turn:
+			t.Error("a refusal was taken for a turn")
+		default:
+		}
 		time.Sleep(time.Second) //nolint:forbidigo // the bubble's clock
-		burst(t, turns, loud, 1)
+		if err := <-waits.turn; err != nil {
+			t.Errorf("the last one learnt %v", err)
+		}
 	})
 }
 
