@@ -43,7 +43,7 @@ type Config struct {
 	MaxConnections int           `env:"MAX_CONNECTIONS" envDefault:"10000" desc:"open connections at most"`
 	MaxInFlight    int64         `env:"MAX_IN_FLIGHT" envDefault:"8192" desc:"requests in flight at most"`
 	MaxPerTenant   int64         `env:"MAX_IN_FLIGHT_PER_TENANT" envDefault:"1024" desc:"requests in flight at most for one tenant"`
-	TenantRate     float64       `env:"TENANT_RATE" envDefault:"0" desc:"requests of one tenant that begin in a second while other tenants call too; what comes faster waits for its turn; 0: 100 for each processor"`
+	TenantRate     float64       `env:"TENANT_RATE" envDefault:"0" desc:"requests of one tenant that begin in a second while other tenants call too; what comes faster waits for its turn; 0: 50 for each processor"`
 	TenantBurst    int           `env:"TENANT_BURST" envDefault:"20" desc:"of those, how many begin at once"`
 	TurnWithin     time.Duration `env:"TURN_WITHIN" envDefault:"2s" desc:"how long a request waits for its turn; it is refused after that"`
 	MaxHeaderBytes int           `env:"MAX_HEADER_BYTES" envDefault:"32768" desc:"octets of a request's headers at most"`
@@ -120,7 +120,7 @@ func Run(ctx context.Context, cfg Config) error {
 // share is what one tenant may take of the gateway while others call.
 func (c Config) share() (turns.Config, error) {
 	// Those that wait take places that others of the tenant's calls need.
-	const ofEachProcessor, ofPlaces = 100, 4
+	const ofEachProcessor, ofPlaces = 50, 4
 	t := turns.Config{Rate: c.TenantRate, Burst: c.TenantBurst, Within: c.TurnWithin, Waiting: int(max(1, c.MaxPerTenant/ofPlaces))}
 	if t.Rate == 0 {
 		t.Rate = float64(ofEachProcessor * runtime.GOMAXPROCS(0))

@@ -390,7 +390,7 @@ func (h *harness) start(more ...string) *process {
 	p := &process{h: h, addr: freeAddress(h.t)}
 	_, dir := source(h.t, h.issuer, workload.Identity{Plane: "dev", Service: "gateway"})
 	environ := []string{
-		"A3_PLANE=dev", "A3_LISTEN=" + p.addr, "A3_CERT_DIR=" + dir, "A3_LOG_LEVEL=error", "A3_LEAVE_WITHIN=50ms", "A3_DOMAIN=" + domain, "A3_REGISTRY=" + h.registry.addr,
+		"A3_PLANE=dev", "A3_LISTEN=" + p.addr, "A3_CERT_DIR=" + dir, "A3_LOG_LEVEL=error", "A3_LEAVE_WITHIN=50ms", "A3_TENANT_RATE=10000", "A3_DOMAIN=" + domain, "A3_REGISTRY=" + h.registry.addr,
 		"A3_PLANE_ROOTS=" + write(h.t, filepath.Join(h.t.TempDir(), "roots.pem"), h.root.CertificatePEM()),
 		"A3_TLS_CERT=" + h.certFile, "A3_TLS_KEY=" + h.keyFile, "A3_SNAPSHOT=" + h.snapshotFile, "A3_SNAPSHOT_KEYS=" + snapshot.FormatPublicKey(h.public),
 	}

@@ -32,7 +32,7 @@ What is there already is left alone, so that the command can be repeated, and re
   A3_BLUEPRINT      file that says what another product's tenants have; its program stands beside it; default AccessOS
   A3_PG_BIN         bin directory of the PostgreSQL to use; default the newest on the machine
   A3_LOG_LEVEL      debug, info, warn or error; default info
-  A3_TENANT_RATE    requests of one tenant that begin in a second while others call; default 100 for each processor of the gateway
+  A3_TENANT_RATE    requests of one tenant that begin in a second while others call; default 50 for each processor of the gateway
   A3_BACKUP_DIR     directory of backups; default backups/ of the home. Name one on another disk.
   A3_BACKUP_EVERY   how often a running plane backs each set up and tries the backup out, or none; default 24h
   A3_BACKUP_KEEP    how many backups of a set are kept; default 7`
