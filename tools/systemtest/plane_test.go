@@ -53,14 +53,16 @@ func newPlane(home string, environ ...string) (*plane, error) {
 	p.environ = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + cmp.Or(os.Getenv("HOME"), "/"), "LC_ALL=C.UTF-8",
 		"A3_HOME=" + home, "A3_PORT=" + strconv.Itoa(port),
-		// A tenant of the tests is called by many of them at once.
-		"A3_TENANT_RATE=1000",
+		"A3_TENANT_RATE=" + testsRate,
 	}, environ...)
 	if bin := os.Getenv("A3_PG_BIN"); bin != "" {
 		p.environ = append(p.environ, "A3_PG_BIN="+bin)
 	}
 	return p, nil
 }
+
+// testsRate is how many requests of a tenant begin in a second: one of the tests' is called by many of them at once.
+const testsRate = "1000"
 
 // walkable is a new directory through which PostgreSQL's own user can walk. It is removed when the test ends.
 func walkable(t *testing.T) string {
