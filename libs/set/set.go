@@ -276,9 +276,6 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 			return err
 		})
 	}
-	run(func(ctx context.Context) error {
-		return rpc.ServeOps(ctx, m.Config.OpsListen, m.telemetry.Metrics, what.Ready)
-	})
 	if recorder != nil {
 		run(func(ctx context.Context) error { recorder.Run(ctx); return nil })
 	}
@@ -293,6 +290,10 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 		run(fn)
 	}
 	m.awaitIssuer(sctx)
+	// Whoever hears from it that this process serves sends people here: not before it listens.
+	run(func(ctx context.Context) error {
+		return rpc.ServeOps(ctx, m.Config.OpsListen, m.telemetry.Metrics, what.Ready)
+	})
 	slog.InfoContext(ctx, "serving", "address", m.Config.Listen, "release", m.Config.Release)
 	err = server.Serve(sctx, m.Config.Listen)
 	stopBackground()

@@ -279,6 +279,89 @@ func TestMemberServesNothingUnproven(t *testing.T) {
 	}
 }
 
+// Nobody is told that a member is ready while it waits for its issuer and does not listen yet.
+func TestMemberIsReadyNoEarlierThanItListens(t *testing.T) {
+	p := newPlatform(t)
+	intermediate, err := p.root.NewIntermediate(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := intermediate.IssueKeypair(workload.Identity{Plane: "dev", Tenant: p.tenant, Service: "audit"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pair.Save(p.cfg.Certificates); err != nil {
+		t.Fatal(err)
+	}
+	owner, err := p.cfg.Owner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner.Hold(held{})
+	cfg := p.cfg
+	cfg.Listen, cfg.OpsListen = address(t), address(t)
+	m, err := set.Join(t.Context(), cfg, "audit", owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- m.Serve(ctx, set.Serving{Ready: func(context.Context) error { return nil }})
+	}()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	const most = 30 * time.Second
+	end := time.After(most)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var d net.Dialer
+		if c, err := d.DialContext(t.Context(), "tcp", cfg.OpsListen); err == nil {
+			_ = c.Close()
+			break
+		}
+		select {
+		case err := <-ended:
+			ended <- nil
+			t.Fatal(err)
+		case <-end:
+			t.Fatalf("after %s it tells nobody whether it is ready", most)
+		case <-tick.C:
+		}
+	}
+	// The server's own socket is opened right after; a moment is its, and the two seconds that it waits for an issuer are not.
+	const moment = time.Second
+	late := time.After(moment)
+	for {
+		var d net.Dialer
+		if c, err := d.DialContext(t.Context(), "tcp", cfg.Listen); err == nil {
+			_ = c.Close()
+			return
+		}
+		select {
+		case <-late:
+			t.Fatalf("it says that it is ready and does not listen %s later", moment)
+		case <-tick.C:
+		}
+	}
+}
+
+// address is one of this machine that is free.
+func address(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 func TestCertificateThatExpiredIsNoReasonNotToStart(t *testing.T) {
 	p := newPlatform(t)
 	intermediate, err := p.root.NewIntermediate(time.Now())
