@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -84,4 +85,5 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 	if n := open.Load(); n > answered.Load()+1 {
 		t.Errorf("%d calls reached the service, %d were answered", n, answered.Load())
 	}
+	t.Attr("row", fmt.Sprint("F25 ", refused.Load()+gone.Load()))
 }
