@@ -62,7 +62,7 @@ func RunChild(ctx context.Context, in io.Reader, out io.Writer, open Opener) err
 	if err != nil {
 		return err
 	}
-	c.set = platform.Set{Blueprint: c.Blueprint, Tenant: tenant, Slug: c.Slug, Tier: c.Tier}
+	c.set = platform.Set{Blueprint: c.Blueprint, Tenant: tenant, Slug: c.Slug, Tier: c.Tier, Account: c.Account, Planned: c.Planned}
 	if err := confine(c.Delegation); err != nil {
 		return fmt.Errorf("keep this process to what is %s's: %w", tenant, err)
 	}

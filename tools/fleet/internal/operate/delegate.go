@@ -29,12 +29,12 @@ type carrying struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  io.Reader
-	said bytes.Buffer
+	said heard
 }
 
 // startCarrying starts the process. It has nothing of a tenant's, and does nothing, until it is told what is to be done.
 func (w *work) startCarrying(ctx context.Context) (*carrying, error) {
-	c := &carrying{cmd: exec.CommandContext(ctx, w.Command[0], w.Command[1:]...)} //nolint:gosec // it is this program
+	c := &carrying{cmd: exec.CommandContext(ctx, w.Command[0], w.Command[1:]...), said: heard{note: w.Report.Note}} //nolint:gosec // it is this program
 	c.cmd.Env, c.cmd.Dir = []string{}, "/"
 	// A group of its own: an interrupt that is typed at a terminal is for this process, which asks it to stop.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -78,15 +78,32 @@ func (w *work) delegate(ctx context.Context, c *carrying, steps []string) error 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	for line := range strings.Lines(c.said.String()) {
-		if strings.Contains(line, "WARN") {
-			w.Report.Note(strings.TrimSpace(line))
-		}
-	}
 	if ended != nil {
 		return fmt.Errorf("%s", lastWord(c.said.String(), ended))
 	}
 	return err
+}
+
+// heard keeps what the process says on its standard error, and passes its warnings on as they come.
+type heard struct {
+	strings.Builder
+	note func(text string)
+	line []byte
+}
+
+// Write implements io.Writer.
+func (h *heard) Write(text []byte) (int, error) {
+	h.line = append(h.line, text...)
+	for {
+		line, rest, whole := bytes.Cut(h.line, []byte("\n"))
+		if !whole {
+			return h.Builder.Write(text)
+		}
+		if bytes.Contains(line, []byte("WARN")) {
+			h.note(string(bytes.TrimSpace(line)))
+		}
+		h.line = rest
+	}
 }
 
 // lastWord is what the process said last, which is why it failed, or how it ended.
@@ -117,8 +134,8 @@ func (w *work) told(ctx context.Context, steps []string) ([]byte, error) {
 func (w *work) job(ctx context.Context, steps []string) (*job, error) {
 	j := &job{
 		Operation: w.op.GetId(), LeaseToken: w.lease.token, Steps: steps, Begun: w.begun,
-		Blueprint: w.set.Blueprint, Tenant: w.set.Tenant.String(), Slug: w.set.Slug, Tier: w.set.Tier,
-		StateFrom: w.tenant.GetTenant().GetState(), Release: w.release,
+		Blueprint: w.set.Blueprint, Tenant: w.set.Tenant.String(), Slug: w.set.Slug, Tier: w.set.Tier, Account: w.set.Account,
+		StateFrom: w.tenant.GetTenant().GetState(), Release: w.release, Planned: w.set.Planned,
 		Registry: w.Registry, Platform: w.Platform.Name(), Front: w.Front(w.set), Failpoint: failpoint.Given(),
 	}
 	var err error

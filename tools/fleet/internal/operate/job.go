@@ -23,9 +23,12 @@ type job struct {
 	Tenant    string
 	Slug      string
 	Tier      registryv1.IsolationTier
+	Account   string
 	// StateFrom is where the tenant stood before.
 	StateFrom registryv1.TenantState
 	Release   platform.Release
+	// Planned is the change of the set's stack that the plan names; nil where it names none.
+	Planned *registryv1.StackChange
 	// Registry, and the keypair of the tenant's provisioner; empty where the tenant's authority is gone already, at the end of its life.
 	Registry Registry
 	Keypair  string

@@ -15,6 +15,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -264,6 +265,8 @@ func OpenDelegated(name string, config json.RawMessage, door platform.Door) (pla
 		return local.Open(config)
 	case docker.Name:
 		return docker.Open(config, door)
+	case aws.Name:
+		return aws.OpenDelegated(config)
 	}
 	return nil, errors.New("platform " + name + " delegates nothing to a process of its own")
 }

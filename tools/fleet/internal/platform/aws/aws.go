@@ -55,6 +55,9 @@ type Platform struct {
 	// toPush are the digests of images that were made for a plan, and not pushed yet.
 	toPush map[string]string
 
+	// lent says that this process is a tenant's session at AWS, and nobody else.
+	lent bool
+
 	// emulated answers a template as an emulator carried it out, by which drift is looked for there; nil at AWS.
 	emulated func(template []byte) ([]byte, error)
 }
@@ -67,7 +70,9 @@ func (p *Platform) config(ctx context.Context) (sdk.Config, error) {
 	p.login.Do(func() {
 		if p.cfg, p.fault = session.Load(ctx, p.Settings.AWS.Region); p.fault == nil {
 			p.cfg = session.Patient(p.cfg, p.Note)
-			p.where, p.fault = changeset.Where(ctx, p.cfg)
+			if !p.lent {
+				p.where, p.fault = changeset.Where(ctx, p.cfg)
+			}
 		}
 	})
 	return p.cfg, p.fault
@@ -85,6 +90,15 @@ func (p *Platform) place(ctx context.Context) (stack.Place, error) {
 	return stack.Place{Account: where.Account, Region: where.Region, Plane: p.State.Plane, Domain: p.Settings.Domain}, err
 }
 
+// placeOf is where a tenant's stack is: with the plane's, or in an account of its own.
+func (p *Platform) placeOf(ctx context.Context, s platform.Set) (stack.Place, error) {
+	place, err := p.place(ctx)
+	if s.Account != "" {
+		place.Account, place.Hub = s.Account, place.Account
+	}
+	return place, err
+}
+
 // tenant is who works on one set: where it is, by which names, with which credentials.
 type tenant struct {
 	*Platform
@@ -99,12 +113,9 @@ func (p *Platform) of(ctx context.Context, s platform.Set) (*tenant, error) {
 	if s.Tenant.IsZero() {
 		return nil, fmt.Errorf("the plane's own set is no tenant's")
 	}
-	place, err := p.place(ctx)
+	place, err := p.placeOf(ctx, s)
 	if err != nil {
 		return nil, err
-	}
-	if s.Account != "" {
-		place.Account, place.Hub = s.Account, place.Account
 	}
 	t := &tenant{Platform: p, set: s, id: s.Tenant.String(), place: place}
 	t.cfg, err = p.session(ctx, t)

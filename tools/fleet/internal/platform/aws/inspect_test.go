@@ -16,6 +16,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
 	"a3os.app/tools/fleet/internal/settings"
@@ -60,19 +61,26 @@ func ofPlane(t *testing.T, tier registryv1.IsolationTier) (*ministacktest.Server
 		State: st, Own: platform.Set{Blueprint: own}, Tenants: tenants}
 	p.Emulate(func(template []byte) ([]byte, error) { return stacktest.Emulated(template, false) })
 	s := platform.Set{Blueprint: tenants, Tenant: id.NewTenant(), Slug: "acme", Tier: tier}
+	deployed(t, server, d, p, s)
+	return server, p, s
+}
+
+// deployed has a set's stack be there as Start has it.
+func deployed(t *testing.T, server *ministacktest.Server, d *changeset.Driver, p *aws.Platform, s platform.Set) {
+	t.Helper()
 	at := map[string]string{}
-	for _, c := range own.Components {
+	for _, c := range p.Own.Blueprint.Components {
+		var err error
 		if at[c.Name], err = p.Address(p.Own, c.Name, "api"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	made, err := stack.Tenant(stack.Input{Place: awstest.Place, Set: s, Release: r, Image: awstest.Digest, Running: true, URL: p.Settings.URL(s.Slug), Plane: at})
+	made, err := stack.Tenant(stack.Input{Place: awstest.Place, Set: s, Release: awstest.Release(t), Image: awstest.Digest, Running: true, URL: p.Settings.URL(s.Slug), Plane: at})
 	if err != nil {
 		t.Fatal(err)
 	}
 	awstest.Change(t, d, awstest.Place.StackOf(s.Tenant.String()), awstest.Emulated(t, made, false), awstest.Parameters)
 	awstest.Bound(t, server, s.Tenant)
-	return server, p, s
 }
 
 // What fleet status --inspect and fleet repair ask of the platform: a set as its release has it differs in nothing, one that was suspended and

@@ -6,13 +6,14 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 
 	"a3os.app/tools/fleet/internal/platform/aws/session"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
 // session is who works on a tenant's set: the provisioner, in a session that reaches that tenant's alone. It is taken once for each tenant, and
 // anew when it ends. In an account of the tenant's own it is that account's provisioner, whom the plane's becomes.
 func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	cfg, err := p.config(ctx)
-	if err != nil {
+	if err != nil || p.lent {
 		return cfg, err
 	}
 	p.mu.Lock()
@@ -20,12 +21,7 @@ func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	if known, is := p.sessions[t.id]; is {
 		return known, nil
 	}
-	if t.place.Hub != "" {
-		if cfg, err = session.InAccount(ctx, cfg, t.place, t.id); err != nil {
-			return cfg, err
-		}
-	}
-	if cfg, err = session.ForTenant(ctx, cfg, t.place, t.id); err != nil {
+	if cfg, err = taken(ctx, cfg, t.place, t.id); err != nil {
 		return cfg, err
 	}
 	if p.sessions == nil {
@@ -33,4 +29,15 @@ func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	}
 	p.sessions[t.id] = cfg
 	return cfg, nil
+}
+
+// taken is a session that begins now.
+func taken(ctx context.Context, cfg sdk.Config, place stack.Place, tenant string) (sdk.Config, error) {
+	var err error
+	if place.Hub != "" {
+		if cfg, err = session.InAccount(ctx, cfg, place, tenant); err != nil {
+			return cfg, err
+		}
+	}
+	return session.ForTenant(ctx, cfg, place, tenant)
 }

@@ -130,6 +130,9 @@ func (f Files) Key(name string) string { return f.p.keyFile(f.s, name) }
 // URL is the file with the connection string of a role; OwnerRole's is for migrations.
 func (f Files) URL(role string) string { return f.p.urlFile(f.s, role) }
 
+// PublicKey is the public half of a key.
+func (f Files) PublicKey(name string) string { return f.p.publicFile(f.s, name) }
+
 // Certificate is the directory of a component's keypair, Authority the file that it issues others with.
 func (f Files) Certificate(component string) string {
 	return f.p.dir(f.s, "components", component, "certificate")

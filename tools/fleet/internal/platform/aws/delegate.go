@@ -1,0 +1,174 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
+)
+
+// delegation is what the process that works on a set opens the platform with.
+type delegation struct {
+	Settings settings.Settings
+	// State holds the plane's own places, and one set's.
+	State *state.State
+	// Where the plane is, which a tenant in an account of its own is not.
+	Where platform.Where
+	// Environ is how AWS is reached, and who it is there: the provisioner, in a session that ends and reaches one tenant's alone.
+	Environ map[string]string
+}
+
+// reach is what of an operator's environment says how AWS is reached, and nothing of who the operator is.
+var reach = []string{"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", bundle, "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"}
+
+// endpoint begins the variables that name one for one service of AWS's, or for all.
+const endpoint = "AWS_ENDPOINT_URL"
+
+// bundle names a file of authorities that AWS's endpoints are believed by.
+const bundle = "AWS_CA_BUNDLE"
+
+// resolves is what names and certificates are looked up by.
+var resolves = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"}
+
+// Delegate implements platform.Delegator: the tenant's session, which is taken anew for it, and what of this machine's files is the set's. The
+// operator's own login stays here.
+func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, _ time.Time) (platform.Delegation, error) {
+	var none platform.Delegation
+	if err := p.Machine.NotRestoring(s); err != nil {
+		return none, err
+	}
+	place, err := p.placeOf(ctx, s)
+	if err != nil {
+		return none, err
+	}
+	own, err := taken(ctx, p.cfg, place, s.Tenant.String())
+	if err != nil {
+		return none, err
+	}
+	keys, err := own.Credentials.Retrieve(ctx)
+	if err != nil {
+		return none, err
+	}
+	d := delegation{Settings: p.Settings, State: p.State.Part(string(blueprint.ScopePlane), s.Name()), Where: p.where, Environ: map[string]string{
+		"AWS_ACCESS_KEY_ID": keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY": keys.SecretAccessKey, "AWS_SESSION_TOKEN": keys.SessionToken, "AWS_REGION": place.Region,
+		// It is somebody by these alone.
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+	}}
+	if d.State.Images, err = p.imagesOf(s, r); err != nil {
+		return none, err
+	}
+	out := platform.Delegation{Steps: []string{platform.StepMigrate, platform.StepStart, platform.StepStop, platform.StepShred}, Writes: []string{p.Machine.Files(s).Dir()}}
+	for name := range p.Own.Blueprint.Keys {
+		out.Reads = append(out.Reads, p.Machine.Files(p.Own).PublicKey(name))
+	}
+	out.Reads = append(out.Reads, p.Machine.Files(s).PlaneRoots(), p.Settings.AWS.DatabaseCA)
+	if err := reaches(&out, d.Environ); err != nil {
+		return none, err
+	}
+	if out.Config, err = json.Marshal(d); err != nil {
+		return none, err
+	}
+	if len(d.State.Images) == 0 {
+		return out, nil
+	}
+	// Known before it runs: a set that is stopped is rendered with what it ran last.
+	return out, p.State.SetRuns(s.Name(), r.String())
+}
+
+// imagesOf are those that the process may have the set run: the release's, and what the set ran last.
+func (p *Platform) imagesOf(s platform.Set, r platform.Release) (map[string]string, error) {
+	out := map[string]string{}
+	if ran, err := platform.ParseRelease(p.State.Runs[s.Name()]); err == nil {
+		if key := imageKey(s.Blueprint, ran); p.State.Images[key] != "" {
+			out[key] = p.State.Images[key]
+		}
+	}
+	key := imageKey(s.Blueprint, r)
+	if key == "" {
+		return out, nil
+	}
+	var err error
+	out[key], err = p.imageOf(s.Blueprint, r)
+	return out, err
+}
+
+// reaches adds to what a process may how it reaches AWS, and to its environment what says so.
+func reaches(d *platform.Delegation, environ map[string]string) error {
+	const tls, names = 443, 53
+	d.Ports = append(d.Ports, tls, names)
+	d.Reads = append(d.Reads, resolves...)
+	for _, kv := range os.Environ() {
+		name, value, _ := strings.Cut(kv, "=")
+		if value == "" || !slices.Contains(reach, name) && !strings.HasPrefix(name, endpoint) {
+			continue
+		}
+		environ[name] = value
+		switch {
+		case name == bundle, strings.HasPrefix(name, "SSL_CERT_"):
+			d.Reads = append(d.Reads, filepath.SplitList(value)...)
+		case strings.HasPrefix(name, endpoint), strings.HasSuffix(strings.ToUpper(name), "_PROXY") && !strings.EqualFold(name, "NO_PROXY"):
+			port, err := portOf(value)
+			if err != nil {
+				return fmt.Errorf("%s names no place that can be connected to: %w", name, err)
+			}
+			d.Ports = append(d.Ports, port)
+		}
+	}
+	return nil
+}
+
+// portOf is the port that a URL leads to, or a host and port, as a proxy may be named.
+func portOf(text string) (uint16, error) {
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no URL", text)
+	}
+	port := map[string]string{"https": "443", "http": "80", "socks5": "1080"}[u.Scheme]
+	n, err := strconv.ParseUint(cmp.Or(u.Port(), port), 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("%s has no port", u.Redacted())
+	}
+	return uint16(n), nil
+}
+
+// Delegated implements platform.Delegator.
+func (p *Platform) Delegated(s platform.Set, r platform.Release, step string) error {
+	return p.Machine.Delegated(s, r, step)
+}
+
+// OpenDelegated opens the platform in a process that got it delegated: it is the tenant's session at AWS, and has one set's files.
+func OpenDelegated(config json.RawMessage) (*Platform, error) {
+	var d delegation
+	if err := json.Unmarshal(config, &d); err != nil {
+		return nil, fmt.Errorf("read what was delegated: %w", err)
+	}
+	for name, value := range d.Environ {
+		if err := os.Setenv(name, value); err != nil {
+			return nil, err
+		}
+	}
+	machine, err := local.OpenLent(d.Settings, d.State)
+	if err != nil {
+		return nil, err
+	}
+	p := &Platform{Settings: d.Settings, State: d.State, Own: machine.Own, Machine: machine, where: d.Where, lent: true, Note: func(text string) { slog.Warn(text) }}
+	machine.Places = p
+	return p, nil
+}

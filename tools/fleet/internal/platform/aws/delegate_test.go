@@ -1,0 +1,85 @@
+package aws_test
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws"
+	"a3os.app/tools/fleet/internal/platform/aws/awstest"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/local"
+)
+
+// The process that works on one tenant is that tenant's session at AWS and nobody else: it is told nothing of who the operator is, and what it
+// takes another tenant's set for is refused by AWS. Its own it sees: the control.
+func TestProcessOfOneTenantIsItsSessionAlone(t *testing.T) {
+	server, p, mine := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	d, err := changeset.Open(t.Context(), server.Root(), awstest.Where, awstest.Place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := mine
+	theirs.Tenant, theirs.Slug = id.NewTenant(), "globex"
+	deployed(t, server, d, p, theirs)
+	p.Machine = &local.Platform{Settings: p.Settings, State: p.State, Own: p.Own, Places: p, Now: time.Now}
+	operator := []string{os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), os.Getenv("AWS_SESSION_TOKEN")}
+
+	t.Setenv("HTTPS_PROXY", "http://proxy.example:3128")
+	t.Setenv("NO_PROXY", "127.0.0.1")
+	lent, err := p.Delegate(t.Context(), mine, awstest.Release(t), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Delegate(t.Context(), theirs, awstest.Release(t), time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range operator {
+		if secret == "" || strings.Contains(string(lent.Config), secret) {
+			t.Error("it is told the operator's own credentials")
+		}
+	}
+	if lent.Sockets || !slices.Contains(lent.Ports, 3128) || slices.ContainsFunc(lent.Writes, func(dir string) bool { return dir != p.Machine.Files(mine).Dir() }) {
+		t.Errorf("it reaches sockets (%v), ports %v, and changes %v", lent.Sockets, lent.Ports, lent.Writes)
+	}
+
+	// As that process begins: without an environment. What the opened platform sets is put back at the test's end.
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, "")
+		}
+	}
+	t.Setenv("AWS_REGION", "")
+	child, err := aws.OpenDelegated(lent.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if where, err := child.Where(t.Context()); err != nil || where != awstest.Where {
+		t.Fatalf("it is at %v, %v", where, err)
+	}
+	if got, err := child.Components(t.Context(), mine); err != nil || len(got) != len(mine.Blueprint.Components) {
+		t.Errorf("of its own it sees %v, %v", got, err)
+	}
+	for what, do := range map[string]func(platform.Set) error{
+		"look":  func(s platform.Set) error { _, err := child.Components(t.Context(), s); return err },
+		"stop":  func(s platform.Set) error { _, err := child.Stop(t.Context(), s); return err },
+		"shred": func(s platform.Set) error { _, err := child.Shred(t.Context(), s); return err },
+	} {
+		if err := do(theirs); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+			t.Errorf("%s at another tenant's: %v", what, err)
+		}
+	}
+	if got, err := p.Components(t.Context(), theirs); err != nil || len(got) != len(theirs.Blueprint.Components) {
+		t.Errorf("the other one's are now %v, %v", got, err)
+	}
+	// What the environment says may not make it somebody else.
+	if os.Getenv("AWS_SESSION_TOKEN") == "" || slices.Contains(operator, os.Getenv("AWS_SESSION_TOKEN")) {
+		t.Error("it is not its session")
+	}
+}
