@@ -24,6 +24,14 @@ ADDRESS, HOSTS, PORT = os.environ["A3_TASKS_ADDRESS"], os.environ["A3_TASKS_HOST
 URI, TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
 
 
+def place(family):
+    """Whose network a task stands in and which component it is: of a tenant's set, or of the plane's own."""
+    owner, _, component = family.partition("-")
+    if owner == "plane":
+        component = component.partition("-")[2]
+    return owner.replace("_", "-"), component
+
+
 def field(thing, name, otherwise=None):
     """A field in either spelling: what comes from a template begins with a capital."""
     return thing.get(name, thing.get(name[0].upper() + name[1:], otherwise))
@@ -89,6 +97,9 @@ def remove(client, container):
 
 ecs._remove_docker_container = remove
 
+# Registry and gateway stand in every network, where security groups would let each pass to what it serves.
+PLANE, PLANES_OWN = "plane", "a3.plane"
+
 # Containers as a task definition says.
 build_kwargs = ecs._build_run_kwargs
 networks = threading.Lock()
@@ -100,11 +111,11 @@ def kwargs_of(cdef, td, env, ports, network, host_mode, task_id, arn, ip, cluste
     for volume in td.get("volumes", []):
         sources[field(volume, "name")] = field(field(volume, "host") or {}, "sourcePath") or f"{task_id}-{field(volume, 'name')}"
     out["volumes"] = [f"{sources[field(m, 'sourceVolume')]}:{field(m, 'containerPath')}:{'ro' if field(m, 'readOnly') else 'rw'}" for m in cdef.get("mountPoints", [])]
-    tenant, _, component = td["family"].partition("-")
+    network, component = place(td["family"])
     out.update(user=cdef.get("user"), read_only=bool(cdef.get("readonlyRootFilesystem")), cap_drop=["ALL"], security_opt=["no-new-privileges"],
-               extra_hosts={"host.docker.internal": ADDRESS}, network=tenant.replace("_", "-"))
+               extra_hosts={"host.docker.internal": ADDRESS}, network=network)
     out.pop("platform", None)
-    out["_task"], out["_name"] = task_id, f"{component}.{tenant.replace('_', '-')}.{cluster.rsplit('/', 1)[1]}.internal"
+    out["_task"], out["_name"] = task_id, f"{component}.{network}.{cluster.rsplit('/', 1)[1]}.internal"
     return out
 
 
@@ -117,12 +128,22 @@ def run(client, cdef, kwargs, **_):
     image = f"127.0.0.1:{PORT}/{rest}"
     with networks:
         if not client.networks.list(names=[f"^{kwargs['network']}$"]):
-            client.networks.create(kwargs["network"], driver="bridge")
+            made = client.networks.create(kwargs["network"], driver="bridge")
+            for serving in client.containers.list(filters={"label": PLANES_OWN}):
+                made.connect(serving, aliases=[serving.labels[PLANES_OWN]])
         try:
             client.images.get(image)
         except Exception:
             client.api.pull(image)
-    container = client.containers.run(image, networking_config={kwargs["network"]: client.api.create_endpoint_config(aliases=[name] if cdef.get("portMappings") else [])}, **kwargs)
+    serves = bool(cdef.get("portMappings"))
+    if serves and kwargs["network"] == PLANE:
+        kwargs["labels"] = {**(kwargs.get("labels") or {}), PLANES_OWN: name}
+    container = client.containers.run(image, networking_config={kwargs["network"]: client.api.create_endpoint_config(aliases=[name] if serves else [])}, **kwargs)
+    if serves and kwargs["network"] == PLANE:
+        with networks:
+            for network in client.networks.list(filters={"driver": "bridge"}):
+                if network.name not in (PLANE, "bridge"):
+                    network.connect(container, aliases=[name])
     if not cdef.get("portMappings"):
         return container
     try:

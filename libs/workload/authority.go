@@ -93,7 +93,7 @@ func (a Authority) IssueLeaf(csrDER []byte, identity Identity, now time.Time) ([
 	if err := request.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("the signing request doesn't prove that its sender holds the key: %w", err)
 	}
-	leaf, err := a.issue(request.PublicKey, identity, now)
+	leaf, err := a.issue(request.PublicKey, identity, now, LeafLife)
 	if err != nil {
 		return nil, err
 	}
@@ -102,18 +102,24 @@ func (a Authority) IssueLeaf(csrDER []byte, identity Identity, now time.Time) ([
 
 // IssueKeypair makes a key and a certificate for it: a workload's first, before it can ask for its own.
 func (a Authority) IssueKeypair(identity Identity, now time.Time) (Keypair, error) {
+	return a.IssueKeypairFor(identity, now, LeafLife)
+}
+
+// IssueKeypairFor makes one that lives for as long as a workload may be started with it, where it is handed over long before. A Renewer replaces it
+// when it would replace one of LeafLife.
+func (a Authority) IssueKeypairFor(identity Identity, now time.Time, life time.Duration) (Keypair, error) {
 	key, err := newKey()
 	if err != nil {
 		return Keypair{}, err
 	}
-	leaf, err := a.issue(key.Public(), identity, now)
+	leaf, err := a.issue(key.Public(), identity, now, life)
 	if err != nil {
 		return Keypair{}, err
 	}
 	return newKeypair(key, []*x509.Certificate{leaf, a.certificate})
 }
 
-func (a Authority) issue(public crypto.PublicKey, identity Identity, now time.Time) (*x509.Certificate, error) {
+func (a Authority) issue(public crypto.PublicKey, identity Identity, now time.Time, life time.Duration) (*x509.Certificate, error) {
 	if err := identity.Validate(); err != nil {
 		return nil, fmt.Errorf("issue a certificate: %w", err)
 	}
@@ -138,7 +144,7 @@ func (a Authority) issue(public crypto.PublicKey, identity Identity, now time.Ti
 		URIs:                  []*url.URL{uri},
 		DNSNames:              []string{identity.ServerName()},
 		NotBefore:             now.Add(-clockSkew),
-		NotAfter:              earlier(now.Add(LeafLife), a.certificate.NotAfter),
+		NotAfter:              earlier(now.Add(life), a.certificate.NotAfter),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,

@@ -152,9 +152,10 @@ func (r Renewer) renew(ctx context.Context) error {
 	return r.Source.Store(renewed) // which refuses another identity
 }
 
-// renewAt is two thirds into a certificate's life, give or take 5 % of the life.
+// renewAt is two thirds into a certificate's life, give or take 5 % of the life. One that lives longer, so that a workload can still be started with
+// it, is to be used no longer for that.
 func renewAt(leaf *x509.Certificate) time.Time {
-	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	life := min(leaf.NotAfter.Sub(leaf.NotBefore), LeafLife+clockSkew)
 	jitter := time.Duration((rand.Float64()*2 - 1) * 0.05 * float64(life)) //nolint:gosec // G404: spreads load, guards nothing
 	return leaf.NotBefore.Add(life*2/3 + jitter)
 }

@@ -19,9 +19,10 @@ import (
 const renderHelp = `Print the CloudFormation template of a tenant's stack, or of the plane's where no tenant is named, made from its blueprint.
 The same set has the same template, byte for byte. Nothing is called and nothing is made.
 
-  fleet aws render --account 123456789012 --region eu-central-1 --domain a3os.example --release 1.2.3@sha256:… --image sha256:… > plane.json
+  fleet aws render --account 123456789012 --region eu-central-1 --domain a3os.example > plane.json
   fleet aws render … --first > first.json        what is deployed first, with a bucket for the rest
-  fleet aws render … --tenant tnt_… --slug acme --tier dedicated > tenant.json
+  fleet aws render … --release 1.2.3@sha256:… --image sha256:… --control > control.json        the plane's own set at a release
+  fleet aws render … --release … --image … --tenant tnt_… --slug acme --tier dedicated > tenant.json
   fleet aws render --account 210987654321 --account-per-tenant 123456789012 --first … > account.json
   fleet aws render --account 210987654321 --account-per-tenant 123456789012 … > tenant.json`
 
@@ -29,7 +30,7 @@ The same set has the same template, byte for byte. Nothing is called and nothing
 type renderFlags struct {
 	place                               stack.Place
 	tenant, slug, tier, release, digest string
-	stopped, first                      bool
+	stopped, first, control             bool
 }
 
 func (a *app) awsCommand() *cobra.Command {
@@ -46,20 +47,31 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().StringVar(&f.digest, "image", "", "digest of the release's image in the plane's repository, sha256:…")
 	c.Flags().BoolVar(&f.stopped, "stopped", false, "have services be there and run nothing")
 	c.Flags().StringVar(&f.place.Hub, "account-per-tenant", "", "the plane's account, where --account is the tenant's own; with --first what that needs before the tenant's stack")
+	c.Flags().BoolVar(&f.control, "control", false, "of the plane's, its own set at a release: registry and gateway, which fleet plane up deploys")
 	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what comes first in an account: the rest is read from a bucket that this makes")
 	return group("aws", "The platform aws", c, a.acceptanceCommand())
 }
 
 func (a *app) awsRender(f renderFlags) error {
-	r, err := platform.ParseRelease(f.release)
-	if err != nil {
-		return usageError{fmt.Errorf("--release: %w", err)}
+	var r platform.Release
+	var err error
+	// Of the plane, the part that lasts knows no release.
+	if f.tenant != "" || f.control {
+		if r, err = platform.ParseRelease(f.release); err != nil {
+			return usageError{fmt.Errorf("--release: %w", err)}
+		}
+	}
+	if f.control && (f.first || f.tenant != "") {
+		return usageError{errors.New("--control is the plane's own set: name neither --tenant nor --first with it")}
 	}
 	if f.first && f.tenant != "" && f.place.Hub == "" {
 		return usageError{errors.New("--first is of the plane's stack, or of an account of a tenant's own: name no --tenant, or --account-per-tenant")}
 	}
 	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped, First: f.first}
 	render := stack.Plane
+	if f.control {
+		render = stack.Control
+	}
 	if f.tenant == "" {
 		in.Set.Blueprint, err = blueprint.Plane()
 	} else {

@@ -12,8 +12,8 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// machine is what every process reads, of which nothing is a tenant's: its libraries, and what the clock shows here.
-var machine = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/sys/net/core/somaxconn", "/sys/kernel/mm/transparent_hugepage"}
+// machine is what every process reads, of which nothing is a tenant's: its libraries, what the clock shows here, and how names are looked up.
+var machine = []string{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/proc/self", "/proc/sys/net/core/somaxconn", "/sys/kernel/mm/transparent_hugepage"}
 
 // changes are what steps do below the directories that they write. A link is none of it, nor a device or a pipe: who works with the engine's or
 // with root's power at such a path would be led elsewhere by one. One that is there can be removed, and neither moved nor renamed.

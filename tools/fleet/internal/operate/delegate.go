@@ -8,9 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
+	"net"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -149,8 +150,16 @@ func (w *work) job(ctx context.Context, steps []string) (*job, error) {
 	}
 	// Where nothing is delegated it speaks to the registry and asks the gateway all the same.
 	for _, addr := range []string{j.Registry.Address, j.Front.Dial} {
-		if at, err := netip.ParseAddrPort(addr); err == nil && !slices.Contains(j.Delegation.Ports, at.Port()) {
-			j.Delegation.Ports = append(j.Delegation.Ports, at.Port())
+		_, text, err := net.SplitHostPort(addr)
+		if err != nil {
+			continue // there is none
+		}
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("%s is no address: %w", addr, err)
+		}
+		if !slices.Contains(j.Delegation.Ports, uint16(port)) {
+			j.Delegation.Ports = append(j.Delegation.Ports, uint16(port))
 		}
 	}
 	return j, nil

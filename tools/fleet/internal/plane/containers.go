@@ -91,6 +91,9 @@ func (p *Plane) useServers(ctx context.Context, binaries pgserver.Binaries) (err
 
 // groundIs is what sets stand on, for whoever watches.
 func (p *Plane) groundIs() string {
+	if p.aws != nil {
+		return "the plane's stack at AWS"
+	}
 	if p.docker != nil {
 		return "networks, packet filter and PostgreSQL " + p.docker.Binaries.Version
 	}
@@ -100,6 +103,9 @@ func (p *Plane) groundIs() string {
 func (p *Plane) ground(ctx context.Context) (changed bool, err error) {
 	if p.docker != nil {
 		return p.docker.Ground(ctx)
+	}
+	if p.aws != nil {
+		return false, nil // an administrator deployed it, and Identity looked for it
 	}
 	return p.platform.Serve(ctx, p.platform.Postgres)
 }
@@ -139,6 +145,9 @@ func (p *Plane) sampleAddress(t *state.Tenant) (host string, port int) {
 // processes are those of the supervisor, or the plane's containers told in the same words.
 func (p *Plane) processes(ctx context.Context) ([]supervise.Status, error) {
 	out, err := p.supervisor.Status(ctx)
+	if err == nil && p.aws != nil {
+		return p.tasks(ctx, out)
+	}
 	if err != nil || p.docker == nil {
 		return out, err
 	}

@@ -40,7 +40,11 @@ func (p *Plane) Down(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return changed, err
 	}
-	if changed = changed || left || gone; changed {
+	ended, err := p.tasksDown(ctx)
+	if err != nil {
+		return changed, err
+	}
+	if changed = changed || left || gone || ended; changed {
 		p.report.Done("every process of the plane has ended", time.Since(began))
 	}
 	return changed, nil
@@ -109,6 +113,9 @@ func endProcess(ctx context.Context, id process.ID) error {
 func (p *Plane) Remove(ctx context.Context) (changed bool, err error) {
 	if changed, err = p.Down(ctx); err != nil {
 		return changed, err
+	}
+	if gone, err := p.forgetTasks(ctx); err != nil {
+		return changed || gone, err
 	}
 	dirs := append(p.forgetContainers(ctx), p.dataDirs()...)
 	for _, dir := range dirs {

@@ -53,7 +53,7 @@ func (p *Plane) front(s platform.Set) operate.Front {
 	if s.Blueprint.Answers == "" {
 		return operate.Front{}
 	}
-	f := operate.Front{URL: p.Settings.URL(s.Slug) + s.Blueprint.Answers, Dial: p.Settings.Dial()}
+	f := operate.Front{URL: p.Settings.URL(s.Slug) + s.Blueprint.Answers, Dial: p.frontDoor()}
 	if ca := p.WebCA(); ca != "" {
 		// Without it the machine's own list is asked, and the failure says so.
 		if text, err := os.ReadFile(ca); err == nil {
@@ -79,7 +79,7 @@ func (p *Plane) identified(ctx context.Context, conn *grpc.ClientConn, s platfor
 	for _, other := range p.state.Tenants {
 		slugs = append(slugs, other.Slug)
 	}
-	if _, err := p.platform.Web(slugs); err != nil {
+	if _, err := p.platform.Web(p.hosts(slugs)); err != nil {
 		return err
 	}
 	admin := t.Admin

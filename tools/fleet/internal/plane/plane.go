@@ -232,6 +232,9 @@ func (p *Plane) check(ctx context.Context) error {
 
 // checkPort sees that the gateway's address is free, or the gateway's.
 func (p *Plane) checkPort(ctx context.Context) error {
+	if p.isAtAWS() {
+		return nil // its gateway listens there
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", p.Settings.Address())
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"a3os.app/deploy/observability"
+	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/standing"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -36,6 +37,9 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 func (p *Plane) Targets() ([]observability.Target, error) {
 	if err := p.openState(); err != nil {
 		return nil, err
+	}
+	if p.aws != nil {
+		return nil, fault.New(fault.FailedPrecondition, "the figures of a plane at AWS are told within its tasks alone: see fleet status, and the alarms of its stack")
 	}
 	var out []observability.Target
 	for _, c := range p.own.Blueprint.Components {

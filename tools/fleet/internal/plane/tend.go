@@ -56,7 +56,7 @@ func (p *Plane) renew(ctx context.Context) error {
 		}
 		slugs = append(slugs, t.Slug)
 	}
-	_, err = p.platform.Web(slugs)
+	_, err = p.platform.Web(p.hosts(slugs))
 	errs = append(errs, p.handOverRenewed(ctx))
 	return errors.Join(append(errs, err)...)
 }

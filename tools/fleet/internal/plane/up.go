@@ -156,7 +156,7 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 	}{
 		{"certificates of the plane", sequence(
 			func() (bool, error) { return sets.Identity(ctx, p.own) },
-			func() (bool, error) { return pf.Web(slugs) })},
+			func() (bool, error) { return pf.Web(p.hosts(slugs)) })},
 		{"supervisor", func() (bool, error) {
 			return p.supervisor.Ensure(ctx, p.Programs())
 		}},

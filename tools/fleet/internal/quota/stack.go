@@ -29,7 +29,7 @@ type Resource struct {
 	Zones     int
 }
 
-// Stack is what the template of a set's stack holds, as it is rendered for a plane of `prod`. What it is rendered with besides doesn't count.
+// Stack is what the templates of a set's stacks hold, as they are rendered for a plane of `prod`. What they are rendered with besides doesn't count.
 func Stack(b *blueprint.Blueprint, dedicated bool) ([]Resource, error) {
 	const any64 = "0000000000000000000000000000000000000000000000000000000000000000"
 	r, err := platform.ParseRelease("0.0.0@sha256:" + any64)
@@ -41,19 +41,28 @@ func Stack(b *blueprint.Blueprint, dedicated bool) ([]Resource, error) {
 	if dedicated {
 		in.Set.Tier = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
 	}
-	render := stack.Plane
+	// The plane's own set has one for what lasts and one for what a release changes.
+	renders := []func(stack.Input) (*stack.Template, error){stack.Plane, stack.Control}
 	if b.Scope == blueprint.ScopeTenant {
-		in.Set.Tenant, render = id.NewTenant(), stack.Tenant
+		in.Set.Tenant, renders = id.NewTenant(), []func(stack.Input) (*stack.Template, error){stack.Tenant}
 	}
-	template, err := render(in)
-	if err != nil {
-		return nil, fmt.Errorf("render the stack of %s: %w", b.Name, err)
+	var all []Resource
+	for _, render := range renders {
+		template, err := render(in)
+		if err != nil {
+			return nil, fmt.Errorf("render the stack of %s: %w", b.Name, err)
+		}
+		text, err := template.JSON()
+		if err != nil {
+			return nil, err
+		}
+		resources, err := read(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, resources...)
 	}
-	text, err := template.JSON()
-	if err != nil {
-		return nil, err
-	}
-	return read(text)
+	return all, nil
 }
 
 // read counts a template.

@@ -66,8 +66,6 @@ type Settings struct {
 type AWS struct {
 	// Region, as eu-central-1.
 	Region string
-	// PlaneAddress is the address of this machine by which tenants' tasks reach the plane's services.
-	PlaneAddress string
 	// DatabaseCA is a file with the authorities that vouch for the certificates of RDS's servers, PEM; empty for an emulator, which has none.
 	DatabaseCA string
 	// DatabaseTokens has components log in to their database by tokens of IAM in place of passwords.
@@ -169,7 +167,7 @@ func Load(environ []string, root string) (Settings, error) {
 	if !slices.Contains([]string{"", "local", "docker", "aws"}, s.Platform) {
 		fault("A3_PLATFORM is %q: it is local, docker or aws", s.Platform)
 	}
-	s.aws(take("A3_AWS_REGION", ""), take("A3_AWS_PLANE_ADDRESS", "127.0.0.1"), fault)
+	s.aws(take("A3_AWS_REGION", ""), fault)
 	s.awsDatabase(take("A3_AWS_DATABASE_CA", ""), take("A3_AWS_DATABASE_LOGIN", "password"), fault)
 	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS", defaultNets), fault)
 	const smallest = 24
@@ -188,13 +186,10 @@ func Load(environ []string, root string) (Settings, error) {
 }
 
 // aws reads where platform aws works.
-func (s *Settings) aws(region, address string, fault func(string, ...any)) {
-	s.AWS = AWS{Region: region, PlaneAddress: address}
+func (s *Settings) aws(region string, fault func(string, ...any)) {
+	s.AWS = AWS{Region: region}
 	if s.Platform == "aws" && region == "" {
 		fault("A3_AWS_REGION is empty: name the Region that the plane's tenants are in, as eu-central-1")
-	}
-	if net.ParseIP(address) == nil {
-		fault("A3_AWS_PLANE_ADDRESS is %q: it is the IP address of this machine by which tasks reach the plane's services", address)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -50,8 +49,8 @@ func run(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// account is an emulated account whose tasks are containers, with a plane's stack: its roles, its bucket and its repository as fleet renders
-// them, names of a network that the emulator hasn't, and a real PostgreSQL server in the place of RDS.
+// account is an emulated account whose tasks are containers, with a plane's stack as fleet renders it, but for a real PostgreSQL server in the
+// place of RDS.
 func account(t testing.TB) *ministacktest.Server {
 	t.Helper()
 	enginetest.Need(t)
@@ -83,41 +82,29 @@ func account(t testing.TB) *ministacktest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := platform.ParseRelease("1.2.3@" + awstest.Digest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := stack.Plane(stack.Input{Place: awstest.Place, Release: r, Image: awstest.Digest, Set: platform.Set{Blueprint: b}, First: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := first.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var template map[string]any
-	if err := json.Unmarshal(text, &template); err != nil {
-		t.Fatal(err)
-	}
-	outputs, resources := template["Outputs"].(map[string]any), template["Resources"].(map[string]any)
-	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", "PlaneClients", "Gateway", "S3PrefixList", "DatabaseClients"} {
-		value := any("x-" + strings.ToLower(name))
-		if name == "Vpc" || name == "Cluster" {
-			value = map[string]string{"Ref": name}
-		}
-		outputs[name] = map[string]any{"Value": value, "Export": map[string]string{"Name": "a3-dev-" + name}}
-	}
-	resources["Vpc"] = map[string]any{"Type": "AWS::EC2::VPC", "Properties": map[string]any{"CidrBlock": "10.64.0.0/16"}}
-	resources["Cluster"] = map[string]any{"Type": "AWS::ECS::Cluster", "Properties": map[string]any{"ClusterName": "a3-dev"}}
-	outputs["DatabaseHost"], outputs["DatabaseUser"] = map[string]any{"Value": at}, map[string]any{"Value": sdk.ToString(made.ARN)}
-	if text, err = json.Marshal(template); err != nil {
-		t.Fatal(err)
-	}
 	d, err := changeset.Open(t.Context(), server.Root(), awstest.Where, awstest.Place.Templates())
 	if err != nil {
 		t.Fatal(err)
 	}
-	awstest.Change(t, d, awstest.Place.PlaneStack(), text, map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"})
+	parameters := map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"}
+	for _, first := range []bool{true, false} {
+		template, err := stack.Plane(stack.Input{Place: awstest.Place, Set: platform.Set{Blueprint: b}, First: first})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !first {
+			parameters["S3PrefixList"], parameters["AlarmTopic"] = "pl-1", "arn:aws:sns:"+ministacktest.Region+":"+ministacktest.Account+":alarms"
+			// The emulator has no RDS.
+			delete(template.Resources, "Database")
+			delete(template.Resources, "DatabaseFull")
+			template.Outputs["DatabaseHost"], template.Outputs["DatabaseUser"] = stack.Output{Value: at}, stack.Output{Value: sdk.ToString(made.ARN)}
+		}
+		text, err := template.JSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		awstest.Change(t, d, awstest.Place.PlaneStack(), text, parameters)
+	}
 	return server
 }
 

@@ -1,6 +1,6 @@
-// Package aws carries tenants' sets out as tasks of ECS: one CloudFormation stack for each tenant, changed by change sets, with the tenant's own
-// roles, key, secrets and database. The plane's own set, the authorities and the keys are kept on the machine that fleet works from, as
-// platform local keeps them; a task is given its part of them by Secrets Manager. It promises what local promises, and that nothing is called
+// Package aws carries sets out as tasks of ECS: one CloudFormation stack for each tenant, changed by change sets, with the tenant's own roles,
+// key, secrets and database, and one for the plane's own set at a release. Authorities and keys are kept on the machine that fleet works from,
+// as platform local keeps them; a task is given its part of them by Secrets Manager. It promises what local promises, and that nothing is called
 // with credentials of another account or Region than the plane's. It relies on package stack for what a set is.
 package aws
 
@@ -32,11 +32,11 @@ type Platform struct {
 	// Settings and State of the plane.
 	Settings settings.Settings
 	State    *state.State
-	// Own is the plane's own set, which stands on this machine.
+	// Own is the plane's own set.
 	Own platform.Set
 	// Tenants is the blueprint of tenants' sets.
 	Tenants *blueprint.Blueprint
-	// Machine keeps the plane's files and carries its own set out; its Places are this platform.
+	// Machine keeps the plane's files and makes its databases; its Places are this platform.
 	Machine *local.Platform
 
 	// Note is told what is waited for; nil for nobody.
@@ -99,10 +99,11 @@ func (p *Platform) placeOf(ctx context.Context, s platform.Set) (stack.Place, er
 	return place, err
 }
 
-// tenant is who works on one set: where it is, by which names, with which credentials.
+// tenant is who works on one set, a tenant's or, which has none, the plane's own: where it is, by which names, with which credentials.
 type tenant struct {
 	*Platform
-	set   platform.Set
+	set platform.Set
+	// id is the tenant's, or the name of the plane's own set.
 	id    string
 	place stack.Place
 	cfg   sdk.Config
@@ -110,14 +111,11 @@ type tenant struct {
 
 // of takes what it needs to work on a set.
 func (p *Platform) of(ctx context.Context, s platform.Set) (*tenant, error) {
-	if s.Tenant.IsZero() {
-		return nil, fmt.Errorf("the plane's own set is no tenant's")
-	}
 	place, err := p.placeOf(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	t := &tenant{Platform: p, set: s, id: s.Tenant.String(), place: place}
+	t := &tenant{Platform: p, set: s, id: s.Name(), place: place}
 	t.cfg, err = p.session(ctx, t)
 	return t, err
 }
@@ -127,16 +125,24 @@ func (t *tenant) at() platform.Where {
 	return platform.Where{Account: t.place.Account, Region: t.place.Region}
 }
 
-// stackName is what the tenant's stack is called.
-func (t *tenant) stackName() string { return t.place.StackOf(t.id) }
+// stackName is what the set's stack is called.
+func (t *tenant) stackName() string {
+	if t.set.Tenant.IsZero() {
+		return t.place.ControlStack()
+	}
+	return t.place.StackOf(t.id)
+}
 
 // Identity implements platform.Platform: what is the set's own on this machine, and the stack with nothing that runs.
 func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if changed, err = p.Machine.Identity(ctx, s); err != nil || s.Tenant.IsZero() {
+	if changed, err = p.Machine.Identity(ctx, s); err != nil {
 		return changed, err
 	}
 	t, err := p.of(ctx, s)
 	if err != nil {
+		return changed, err
+	}
+	if err := t.stands(ctx); err != nil {
 		return changed, err
 	}
 	there, err := t.outputs(ctx, t.stackName())
@@ -153,9 +159,6 @@ const nothing = "sha256:00000000000000000000000000000000000000000000000000000000
 
 // Database implements platform.Platform.
 func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Database(ctx, s)
-	}
 	if err := p.useServer(ctx, s); err != nil {
 		return false, err
 	}
@@ -167,13 +170,8 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 
 // Placed implements platform.Platform.
 func (p *Platform) Placed(ctx context.Context, s platform.Set, r platform.Release) (*registryv1.ServiceSet, error) {
-	if !s.Tenant.IsZero() {
-		if err := p.useServer(ctx, s); err != nil {
-			return nil, err
-		}
-		if _, err := p.place(ctx); err != nil {
-			return nil, err
-		}
+	if err := p.useServer(ctx, s); err != nil {
+		return nil, err
 	}
 	return p.Machine.Placed(ctx, s, r)
 }

@@ -21,11 +21,17 @@ func (p *Platform) Fetch(ctx context.Context, r platform.Release) (changed bool,
 	if changed, err = p.Machine.Fetch(ctx, r); err != nil {
 		return changed, err
 	}
-	if _, err := r.DigestOf(p.Tenants.Artefact); err != nil {
-		return changed, nil //nolint:nilerr // it is a release of the plane's own, which runs on this machine
+	// Of the plane's own and of tenants' it is the image of whose artefact the release holds; where both have one artefact, of both.
+	for _, b := range []*blueprint.Blueprint{p.Tenants, p.Own.Blueprint} {
+		if _, none := r.DigestOf(b.Artefact); none != nil {
+			continue
+		}
+		_, did, err := p.image(ctx, b, r)
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
 	}
-	_, did, err := p.image(ctx, p.Tenants, r)
-	return changed || did, err
+	return changed, nil
 }
 
 // imageKey is what the digest of an image is remembered by.

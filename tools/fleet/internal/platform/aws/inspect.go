@@ -40,11 +40,7 @@ func (p *Platform) released(ctx context.Context, s platform.Set, r platform.Rele
 	if image == "" {
 		return nil, nil, fmt.Errorf("which image release %s was pushed as is not known here: look from the machine that it was applied from", r)
 	}
-	in, err := t.input(stack.Input{Release: r, Image: image, Running: true})
-	if err != nil {
-		return nil, nil, err
-	}
-	template, err := stack.Tenant(in)
+	template, err := t.render(t.input(stack.Input{Release: r, Image: image, Running: true}))
 	if err != nil {
 		return nil, nil, err
 	}

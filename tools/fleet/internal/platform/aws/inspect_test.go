@@ -57,7 +57,7 @@ func ofPlane(t *testing.T, tier registryv1.IsolationTier) (*ministacktest.Server
 	}
 	r := awstest.Release(t)
 	st.Images = map[string]string{aws.Name + "/" + r.Digest: awstest.Digest}
-	p := &aws.Platform{Settings: settings.Settings{Domain: awstest.Place.Domain, Port: 443, AWS: settings.AWS{Region: ministacktest.Region, PlaneAddress: "127.0.0.1"}},
+	p := &aws.Platform{Settings: settings.Settings{Domain: awstest.Place.Domain, Port: 443, AWS: settings.AWS{Region: ministacktest.Region}},
 		State: st, Own: platform.Set{Blueprint: own}, Tenants: tenants}
 	p.Emulate(func(template []byte) ([]byte, error) { return stacktest.Emulated(template, false) })
 	s := platform.Set{Blueprint: tenants, Tenant: id.NewTenant(), Slug: "acme", Tier: tier}
@@ -68,14 +68,7 @@ func ofPlane(t *testing.T, tier registryv1.IsolationTier) (*ministacktest.Server
 // deployed has a set's stack be there as Start has it.
 func deployed(t *testing.T, server *ministacktest.Server, d *changeset.Driver, p *aws.Platform, s platform.Set) {
 	t.Helper()
-	at := map[string]string{}
-	for _, c := range p.Own.Blueprint.Components {
-		var err error
-		if at[c.Name], err = p.Address(p.Own, c.Name, "api"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	made, err := stack.Tenant(stack.Input{Place: awstest.Place, Set: s, Release: awstest.Release(t), Image: awstest.Digest, Running: true, URL: p.Settings.URL(s.Slug), Plane: at})
+	made, err := stack.Tenant(stack.Input{Place: awstest.Place, Set: s, Release: awstest.Release(t), Image: awstest.Digest, Running: true, URL: p.Settings.URL(s.Slug)})
 	if err != nil {
 		t.Fatal(err)
 	}

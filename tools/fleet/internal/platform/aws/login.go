@@ -60,7 +60,8 @@ func (t *tenant) told(key, text string) (string, error) {
 		query.Set(rootsOf, stack.DatabaseRootsFile)
 		u.RawQuery = query.Encode()
 	}
-	if !t.Settings.AWS.DatabaseTokens || role == local.OwnerRole {
+	// The registry has passwords whatever tenants' components have: beside its pool it waits for notifications.
+	if !t.Settings.AWS.DatabaseTokens || role == local.OwnerRole || t.set.Tenant.IsZero() {
 		return u.String(), nil
 	}
 	u.User = url.User(u.User.Username())
@@ -69,7 +70,7 @@ func (t *tenant) told(key, text string) (string, error) {
 
 // grantTokens has a set's roles be ones that RDS lets log in by tokens, and by nothing else from then on.
 func (p *Platform) grantTokens(ctx context.Context, s platform.Set) error {
-	if !p.Settings.AWS.DatabaseTokens || s.Blueprint.Database == nil {
+	if !p.Settings.AWS.DatabaseTokens || s.Blueprint.Database == nil || s.Tenant.IsZero() {
 		return nil
 	}
 	server, err := p.Databases(s)

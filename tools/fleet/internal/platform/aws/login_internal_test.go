@@ -201,7 +201,7 @@ func TestDatabaseServerIsReachedVerified(t *testing.T) {
 func TestTaskIsToldHowItsRolesLogIn(t *testing.T) {
 	s := server{host: "db.example:5432", mode: "verify-full", roots: "/of/this/machine.pem"}
 	of := func(tokens bool) *tenant {
-		return &tenant{Platform: &Platform{Settings: settings.Settings{AWS: settings.AWS{DatabaseTokens: tokens}}}, id: "tnt_x"}
+		return &tenant{Platform: &Platform{Settings: settings.Settings{AWS: settings.AWS{DatabaseTokens: tokens}}}, id: "tnt_x", set: platform.Set{Tenant: id.NewTenant()}}
 	}
 	tail := "@db.example:5432/tnt_x?sslmode=verify-full&sslrootcert=" + url.QueryEscape(stack.DatabaseRootsFile)
 	for _, c := range []struct {

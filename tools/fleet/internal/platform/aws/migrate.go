@@ -19,7 +19,7 @@ func (t *tenant) migrate(ctx context.Context, r platform.Release) error {
 	if err != nil {
 		return err
 	}
-	_, code, err := t.run(ctx, oneOff{component: stack.Migration, image: image})
+	_, code, err := t.run(ctx, oneOff{component: stack.Migration, image: image, unheard: true})
 	if err == nil && code != 0 {
 		err = t.why(ctx, stack.Migration, fmt.Sprintf("ended with %d", code))
 	}

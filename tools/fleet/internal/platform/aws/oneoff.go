@@ -31,8 +31,9 @@ type oneOff struct {
 	// role that it calls AWS as, an ARN; empty for the component's own. bare leaves out what the component is given.
 	role string
 	bare bool
-	// lines that it says at least; none where nobody knows.
-	lines int
+	// lines that it says at least; none where nobody knows. unheard is one whose end says all.
+	lines   int
+	unheard bool
 }
 
 // run runs a one-off program, and answers what it said, by lines, and how it ended.
@@ -62,7 +63,9 @@ func (t *tenant) run(ctx context.Context, o oneOff) (said []string, code int, er
 	if code, err = t.ended(ctx, client, task, o.component); err != nil {
 		return nil, 0, err
 	}
-	said, err = t.saidBy(ctx, o, task)
+	if !o.unheard {
+		said, err = t.saidBy(ctx, o, task)
+	}
 	return said, code, err
 }
 
@@ -103,11 +106,20 @@ func (t *tenant) definitionOf(ctx context.Context, o oneOff) (string, error) {
 	}
 	made, err := client.RegisterTaskDefinition(ctx, &ecs.RegisterTaskDefinitionInput{Family: sdk.String(t.place.Service(t.id, stack.OneOff)), ContainerDefinitions: containers, Cpu: d.Cpu, Memory: d.Memory,
 		ExecutionRoleArn: d.ExecutionRoleArn, TaskRoleArn: role, NetworkMode: d.NetworkMode, RequiresCompatibilities: d.RequiresCompatibilities, RuntimePlatform: d.RuntimePlatform, Volumes: d.Volumes,
-		Tags: []types.Tag{{Key: sdk.String("plane"), Value: &t.place.Plane}, {Key: sdk.String("tenant"), Value: &t.id}}})
+		Tags: t.tags()})
 	if err != nil {
 		return "", fmt.Errorf("register a task of %s: %w", t.id, err)
 	}
 	return sdk.ToString(made.TaskDefinition.TaskDefinitionArn), nil
+}
+
+// tags are those of what is the set's.
+func (t *tenant) tags() []types.Tag {
+	tags := []types.Tag{{Key: sdk.String("plane"), Value: &t.place.Plane}}
+	if !t.set.Tenant.IsZero() {
+		tags = append(tags, types.Tag{Key: sdk.String("tenant"), Value: &t.id})
+	}
+	return tags
 }
 
 // replace has the component's container run the program: nobody calls it, and nothing waits until it serves. What migrates is one itself.
@@ -241,7 +253,7 @@ func (p *Platform) OneOff(ctx context.Context, s platform.Set, r platform.Releas
 	if err != nil {
 		return "", err
 	}
-	if _, err := t.give(ctx); err != nil {
+	if _, _, err := t.give(ctx); err != nil {
 		return "", err
 	}
 	said, code, err := t.program(ctx, r, program, facts)

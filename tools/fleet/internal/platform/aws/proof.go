@@ -15,6 +15,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/prove"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/local"
 )
 
 // Figures of asking doors.
@@ -70,16 +71,16 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 	return w, ctx.Err()
 }
 
-// servedDatabases has those databases be tried that are on the server that sets share: the plane's own is on none that a tenant's role can log in to.
+// servedDatabases has those databases be tried that are on the server that sets share, the registry's among them.
 func (p *Platform) servedDatabases(w *isolation.World, sets []platform.Set) {
 	w.Databases = nil
-	w.Gaps = append(w.Gaps, "The registry's database is in a server of the machine that fleet works from, where no role of a tenant has a login: it was not tried.",
-		"That a service refuses to start with another's store at AWS was not tried: a store's mark is read by roles of its own set alone.")
+	w.Gaps = append(w.Gaps, "That a service refuses to start with another's store at AWS was not tried: a store's mark is read by roles of its own set alone.")
 	i := slices.IndexFunc(sets, func(s platform.Set) bool { return !s.Dedicated() })
 	if i < 0 {
+		w.Gaps = append(w.Gaps, "The registry's database is in the server that tenants of tier database share: without one it was not tried.")
 		return
 	}
-	w.Databases = []string{"postgres", "template1"}
+	w.Databases = []string{"postgres", "template1", local.DatabaseName(p.Own)}
 	w.AdminURL = func(database string) (config.Secret, error) {
 		server, err := p.Databases(sets[i])
 		if err != nil {

@@ -14,49 +14,49 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
-// give has the secret of each component, and of what migrates the database, hold what its tasks are given, and nothing else.
-func (t *tenant) give(ctx context.Context) (changed bool, err error) {
-	in, err := t.input(stack.Input{})
-	if err != nil {
-		return false, err
-	}
+// give has the secret of each component, and of what migrates the database, hold what its tasks are given, and nothing else. It answers the
+// version of each.
+func (t *tenant) give(ctx context.Context) (versions map[string]string, changed bool, err error) {
 	client := secretsmanager.NewFromConfig(t.cfg)
-	for component, keys := range stack.Given(in) {
+	versions = map[string]string{}
+	for component, keys := range stack.Given(t.input(stack.Input{})) {
 		values := map[string]string{}
 		for _, key := range keys {
 			text, err := os.ReadFile(t.fileOf(component, key))
 			if err != nil {
-				return changed, fmt.Errorf("read what %s of %s is given: %w", component, t.id, err)
+				return nil, changed, fmt.Errorf("read what %s of %s is given: %w", component, t.id, err)
 			}
 			if values[key], err = t.told(key, string(text)); err != nil {
-				return changed, err
+				return nil, changed, err
 			}
 		}
 		text, err := json.Marshal(values) // keys are in order
 		if err != nil {
-			return changed, err
+			return nil, changed, err
 		}
-		did, err := put(ctx, client, t.place.ComponentSecret(t.id, component), string(text))
+		version, did, err := put(ctx, client, t.place.ComponentSecret(t.id, component), string(text))
 		if changed = changed || did; err != nil {
-			return changed, err
+			return nil, changed, err
 		}
+		versions[component] = version
 	}
-	return changed, nil
+	return versions, changed, nil
 }
 
-// put has a secret hold a text; one that does already gets no new version.
-func put(ctx context.Context, client *secretsmanager.Client, name, text string) (changed bool, err error) {
+// put has a secret hold a text, and answers the version that does; one that does already gets no new version.
+func put(ctx context.Context, client *secretsmanager.Client, name, text string) (version string, changed bool, err error) {
 	got, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name})
 	switch {
 	case err == nil && sdk.ToString(got.SecretString) == text:
-		return false, nil
+		return sdk.ToString(got.VersionId), false, nil
 	case err != nil && !gone(err):
-		return false, fmt.Errorf("look at secret %s: %w", name, err)
+		return "", false, fmt.Errorf("look at secret %s: %w", name, err)
 	}
-	if _, err := client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &name, SecretString: &text}); err != nil {
-		return false, fmt.Errorf("write secret %s: %w", name, err)
+	made, err := client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &name, SecretString: &text})
+	if err != nil {
+		return "", false, fmt.Errorf("write secret %s: %w", name, err)
 	}
-	return true, nil
+	return sdk.ToString(made.VersionId), true, nil
 }
 
 // fileOf is the file of this machine with what a key of a component's secret holds.
@@ -73,6 +73,10 @@ func (t *tenant) fileOf(component, key string) string {
 		return t.Settings.AWS.DatabaseCA
 	case "plane-roots":
 		return files.PlaneRoots()
+	case "front-certificate":
+		return files.Front().Certificate
+	case "front-key":
+		return files.Front().Key
 	case "tenant-roots":
 		return files.Roots()
 	case "authority":

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strconv"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -118,9 +118,6 @@ func (s *server) Address() string { return s.host }
 
 // Databases implements local.Places.
 func (p *Platform) Databases(s platform.Set) (local.Databases, error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Postgres, nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if found := p.servers[serverOf(s)]; found != nil {
@@ -131,22 +128,23 @@ func (p *Platform) Databases(s platform.Set) (local.Databases, error) {
 
 // Serve implements local.Places: AWS keeps servers; the set's is looked up.
 func (p *Platform) Serve(ctx context.Context, s platform.Set) (bool, error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Serve(ctx, p.Machine.Postgres)
-	}
 	return false, p.useServer(ctx, s)
 }
 
-// StopHolders stops the components of the plane's own set that use its database; for a tenant's, that is all of them.
+// StopHolders stops the set, whose components use its database.
 func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (bool, error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.StopHolders(ctx, s)
-	}
 	return p.Stop(ctx, s)
 }
 
 // Zone implements local.Places.
 func (p *Platform) Zone() string { return stack.Place{Plane: p.State.Plane}.Zone() }
+
+// CertificateLife implements local.Places: ECS starts tasks whenever it has to, with what was handed over last, and nobody of this machine is there
+// then. Tenants' components replace what they started with; the plane's own are started anew with another by who brings the plane up.
+func (p *Platform) CertificateLife() time.Duration {
+	const days = 90
+	return days * 24 * time.Hour
+}
 
 // Installed implements local.Places: those of this machine, by which databases are exported.
 func (p *Platform) Installed() pgserver.Binaries { return p.Machine.Postgres.Binaries() }
@@ -159,23 +157,15 @@ func (p *Platform) Stores(s platform.Set) local.Stores {
 	return &keptStores{p: p, set: s}
 }
 
-// Address implements local.Places: a tenant's components have names in the set's zone, the plane's own are on this machine where tasks reach
-// it.
+// Address implements local.Places: components have names in the set's zone.
 func (p *Platform) Address(s platform.Set, component, port string) (string, error) {
-	if !s.Tenant.IsZero() {
-		c, ok := s.Blueprint.Component(component)
-		if !ok {
-			return "", fmt.Errorf("%s has no component %q", s.Blueprint.Name, component)
-		}
-		return stack.Place{Plane: p.State.Plane}.Address(s.Tenant.String(), c, port), nil
+	b := s.Blueprint
+	if s.Tenant.IsZero() {
+		b = p.Own.Blueprint
 	}
-	n, err := p.State.Port(p.Own.Name() + "/" + component + "/" + port)
-	if err != nil {
-		return "", err
+	c, ok := b.Component(component)
+	if !ok {
+		return "", fmt.Errorf("%s has no component %q", b.Name, component)
 	}
-	host := "127.0.0.1"
-	if port == "api" {
-		host = p.Settings.AWS.PlaneAddress
-	}
-	return net.JoinHostPort(host, strconv.Itoa(n)), nil
+	return stack.Place{Plane: p.State.Plane}.Address(s.Name(), c, port), nil
 }

@@ -9,8 +9,8 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
-// session is who works on a tenant's set: the provisioner, in a session that reaches that tenant's alone. It is taken once for each tenant, and
-// anew when it ends. In an account of the tenant's own it is that account's provisioner, whom the plane's becomes.
+// session is who works on a set: the provisioner, in a session that reaches that one alone. It is taken once for each, and anew when it ends. In an
+// account of the tenant's own it is that account's provisioner, whom the plane's becomes.
 func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	cfg, err := p.config(ctx)
 	if err != nil || p.lent {
@@ -21,7 +21,12 @@ func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	if known, is := p.sessions[t.id]; is {
 		return known, nil
 	}
-	if cfg, err = taken(ctx, cfg, t.place, t.id); err != nil {
+	if t.set.Tenant.IsZero() {
+		cfg, err = session.ForPlane(ctx, cfg, t.place)
+	} else {
+		cfg, err = taken(ctx, cfg, t.place, t.id)
+	}
+	if err != nil {
 		return cfg, err
 	}
 	if p.sessions == nil {

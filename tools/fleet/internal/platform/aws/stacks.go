@@ -15,26 +15,27 @@ import (
 )
 
 // input completes what a stack is rendered from.
-func (t *tenant) input(in stack.Input) (stack.Input, error) {
-	in.Place, in.Set, in.URL, in.DatabaseRoots = t.place, t.set, t.Settings.URL(t.set.Slug), t.Settings.AWS.DatabaseCA != ""
-	in.Plane = map[string]string{}
-	for _, c := range t.Own.Blueprint.Components {
-		at, err := t.Address(t.Own, c.Name, "api")
-		if err != nil {
-			return in, err
-		}
-		in.Plane[c.Name] = at
+func (t *tenant) input(in stack.Input) stack.Input {
+	in.Place, in.Set, in.DatabaseRoots = t.place, t.set, t.Settings.AWS.DatabaseCA != ""
+	if t.set.Tenant.IsZero() {
+		in.Apex = t.Settings.Apex()
+	} else {
+		in.URL = t.Settings.URL(t.set.Slug)
 	}
-	return in, nil
+	return in
+}
+
+// render renders the set's stack.
+func (t *tenant) render(in stack.Input) (*stack.Template, error) {
+	if t.set.Tenant.IsZero() {
+		return stack.Control(in)
+	}
+	return stack.Tenant(in)
 }
 
 // planned is a change set of the set's stack, which nobody has carried out yet.
 func (t *tenant) planned(ctx context.Context, in stack.Input) (*changeset.Driver, *changeset.Plan, error) {
-	in, err := t.input(in)
-	if err != nil {
-		return nil, nil, err
-	}
-	template, err := stack.Tenant(in)
+	template, err := t.render(t.input(in))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,6 +100,8 @@ func (t *tenant) parameters(template *stack.Template) (map[string]string, error)
 			value, err = t.Machine.MarkKeys()
 		case "LicenceKeys":
 			value, err = t.Machine.LicenceKeys()
+		case "ReleaseKeys":
+			value, err = t.Machine.ReleaseKeys()
 		case "FirstAdminEmail":
 			if facts.FirstAdmin != nil {
 				value = facts.FirstAdmin.Email
@@ -137,15 +140,16 @@ func gone(err error) bool {
 
 // Start implements platform.Platform: the stack with its services running a release, and each component's deployment come to its end.
 func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Start(ctx, s, r)
-	}
 	t, err := p.of(ctx, s)
 	if err != nil {
 		return false, err
 	}
-	if changed, err = t.give(ctx); err != nil {
+	given, changed, err := t.give(ctx)
+	if err != nil {
 		return changed, err
+	}
+	if !s.Tenant.IsZero() {
+		given = nil // a tenant's components renew their certificates themselves
 	}
 	image, did, err := p.image(ctx, s.Blueprint, r)
 	if changed = changed || did; err != nil {
@@ -154,7 +158,7 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
 		return changed, err
 	}
-	did, err = t.change(ctx, stack.Input{Release: r, Image: image}, true)
+	did, err = t.change(ctx, stack.Input{Release: r, Image: image, Given: given}, true)
 	if changed = changed || did; err != nil {
 		return changed, err
 	}
@@ -174,9 +178,6 @@ func (t *tenant) stopped() stack.Input {
 
 // Stop implements platform.Platform: the stack with its services running nothing. What its roles were handed before works no more.
 func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Stop(ctx, s)
-	}
 	t, err := p.of(ctx, s)
 	if err != nil {
 		return false, err
@@ -187,7 +188,7 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	if changed, err = t.change(ctx, t.stopped(), false); err != nil {
 		return changed, err
 	}
-	if err := t.awaitNothing(ctx); err != nil {
+	if err := t.awaitNothing(ctx); err != nil || s.Tenant.IsZero() {
 		return changed, err
 	}
 	return changed, t.revoke(ctx)

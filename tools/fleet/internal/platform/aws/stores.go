@@ -25,13 +25,10 @@ import (
 
 // Mark implements platform.Platform: on the database as local puts it, on the set's queue, and on its stores as their custodian.
 func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Mark(ctx, s)
-	}
 	if err := p.useServer(ctx, s); err != nil {
 		return false, err
 	}
-	if changed, err = p.Machine.Mark(ctx, s); err != nil {
+	if changed, err = p.Machine.Mark(ctx, s); err != nil || s.Tenant.IsZero() {
 		return changed, err
 	}
 	t, err := p.of(ctx, s)

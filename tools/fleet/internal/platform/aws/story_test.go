@@ -37,9 +37,13 @@ type plane struct {
 
 func newPlane(t testing.TB, server *ministacktest.Server, tenants string) *plane {
 	t.Helper()
-	p := &plane{t: t, bin: os.Getenv("A3_BIN"), home: filepath.Join(t.TempDir(), "home")}
-	if p.bin == "" {
-		p.bin = filepath.Join(t.TempDir(), "bin")
+	p := &plane{t: t, bin: filepath.Join(t.TempDir(), "bin"), home: filepath.Join(t.TempDir(), "home")}
+	if built := os.Getenv("A3_BIN"); built != "" {
+		// The plane is upgraded by another program in its place.
+		if err := os.CopyFS(p.bin, os.DirFS(built)); err != nil {
+			t.Fatal(err)
+		}
+	} else {
 		build := exec.CommandContext(t.Context(), "go", "build", "-o", p.bin+string(filepath.Separator), "a3os.app/services/accessos", "a3os.app/tools/fleet", "a3os.app/tools/a3")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -52,11 +56,12 @@ func newPlane(t testing.TB, server *ministacktest.Server, tenants string) *plane
 		t.Fatal(err)
 	}
 	p.environ = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "A3_") || strings.HasPrefix(kv, "AWS_") })
-	p.environ = append(p.environ, "A3_HOME="+p.home, "A3_PLATFORM=aws", "A3_AWS_REGION="+ministacktest.Region, "A3_AWS_PLANE_ADDRESS="+hubAddress,
+	p.environ = append(p.environ, "A3_HOME="+p.home, "A3_PLATFORM=aws", "A3_AWS_REGION="+ministacktest.Region,
 		"A3_DOMAIN="+awstest.Place.Domain, "A3_PORT=443", "A3_TENANTS="+tenants, "A3_UNIX_TENANTS=none",
 		"AWS_ENDPOINT_URL="+server.URL, "AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent",
 		"AWS_ACCESS_KEY_ID="+keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+keys.SecretAccessKey, "AWS_SESSION_TOKEN="+keys.SessionToken)
 	t.Cleanup(func() {
+		p.calls(server) // whoever throttles has ended
 		if out, err := p.command("plane", "down").CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
@@ -87,7 +92,8 @@ func (p *plane) fleet(args ...string) string {
 	return string(out)
 }
 
-// A fleet of two tenants as tasks of ECS on an emulator, each in its own stack: a bad release fails on its canary, which goes back, with no task
+// A fleet of two tenants as tasks of ECS on an emulator, each in its own stack, and so the plane's registry and gateway, through which they answer: a
+// registry that ends comes back, the plane is upgraded and taken down. A bad release fails on its canary, which goes back, with no task
 // of the other one touched, and a good one goes through; an admin is let in again, no role of one reaches anything of the other's; one is
 // suspended and resumed, leaves, and nothing of it is found but a key that waits for its end; the other one answers all the while, and comes back
 // from a backup with its objects and credentials, and a third one is made in an account of its own. A plan is
@@ -101,6 +107,7 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	p := newPlane(t, server, "acme,globex")
 	busy := awstest.Throttle(t, server)
 	p.calls(busy.Server)
+	balance(t)
 	said := p.fleet("plane", "up")
 	if !strings.Contains(said, "AWS is asked too often") {
 		t.Errorf("nobody is told what is waited for: %s", said)
@@ -113,6 +120,7 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 		ids[slug] = p.tenant(slug).GetTenant().GetId()
 		p.explains(server, slug, said)
 	}
+	p.standsAtAWS(server)
 	p.fleet("tenant", "label", "acme", "ring=canary")
 	p.fleet("tenant", "label", "globex", "ring=general")
 	p.badRelease(server, ids)
@@ -120,6 +128,7 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	p.goodRelease(server, ids)
 	t.Attr("row", fmt.Sprint("F28 ", busy.Refusals(t)))
 	p.elsewhereOrGone(server, "globex", ids["globex"])
+	p.renewed(server, ids["acme"])
 	p.proven()
 	// It ends the admin's sessions, one of which the proof has for a control.
 	p.letInAgain("acme")
@@ -134,6 +143,7 @@ func TestStoryOfAFleetOnAWS(t *testing.T) {
 	}
 	p.restored(server, "acme")
 	p.inItsOwnAccount(server, "initech")
+	p.down(server, ids["acme"])
 }
 
 // tasks are those of a tenant that run.
@@ -204,7 +214,9 @@ func (p *plane) leaves(server *ministacktest.Server, slug, tenant string) {
 	if got := p.answers(slug); got != http.StatusNotFound {
 		p.t.Errorf("it left and answers %d", got)
 	}
-	if left := run(p.t, "docker", "ps", "--format", "{{.Names}} {{.Networks}}"); strings.Contains(left, strings.ReplaceAll(tenant, "_", "-")) {
+	// The plane's own stand in every network of the emulator's.
+	left := strings.Join(slices.DeleteFunc(strings.Split(run(p.t, "docker", "ps", "--format", `{{.Label "a3.plane"}} {{.Names}} {{.Networks}}`), "\n"), func(line string) bool { return !strings.HasPrefix(line, " ") }), "\n")
+	if strings.Contains(left, strings.ReplaceAll(tenant, "_", "-")) {
 		p.t.Errorf("the engine runs still of it: %s", left)
 	}
 }

@@ -178,14 +178,11 @@ func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Relea
 	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == r.String() {
 		return false, nil
 	}
-	if s.Tenant.IsZero() {
-		return p.Machine.Migrate(ctx, s, r)
-	}
 	t, err := p.of(ctx, s)
 	if err != nil {
 		return false, err
 	}
-	if _, err := t.give(ctx); err != nil {
+	if _, _, err := t.give(ctx); err != nil {
 		return false, err
 	}
 	if err := t.migrate(ctx, r); err != nil {
@@ -196,9 +193,6 @@ func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Relea
 
 // Components implements platform.Platform.
 func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.ComponentStatus, error) {
-	if s.Tenant.IsZero() {
-		return p.Machine.Components(ctx, s)
-	}
 	t, err := p.of(ctx, s)
 	if err != nil {
 		return nil, err

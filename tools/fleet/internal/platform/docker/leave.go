@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"a3os.app/libs/pgserver"
+	"a3os.app/libs/workload"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 )
@@ -17,6 +19,9 @@ func (p *Platform) Installed() pgserver.Binaries { return p.Binaries }
 
 // Stores implements local.Places: they lie on this machine.
 func (p *Platform) Stores(platform.Set) local.Stores { return nil }
+
+// CertificateLife implements local.Places: what is renewed on this machine is handed over.
+func (p *Platform) CertificateLife() time.Duration { return workload.LeafLife }
 
 // Export implements platform.Farewell: what local exports, from the set's server.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {

@@ -70,7 +70,7 @@ func (p *Platform) operators(plane platform.Set, issuing workload.Authority) (ch
 		return false, err
 	}
 	for _, name := range names {
-		did, err := p.leaf(plane, issuing, operatorService(name), p.served("pki", operatorService(name)))
+		did, err := p.leaf(plane, issuing, operatorService(name), p.served("pki", operatorService(name)), workload.LeafLife)
 		if err != nil {
 			return changed, fmt.Errorf("operator %q: %w", name, err)
 		}
@@ -92,6 +92,6 @@ func (p *Platform) AddOperator(name string) (dir string, changed bool, err error
 		return "", false, err
 	}
 	dir = p.served("pki", operatorService(name))
-	changed, err = p.leaf(platform.Set{}, issuing, operatorService(name), dir)
+	changed, err = p.leaf(platform.Set{}, issuing, operatorService(name), dir, workload.LeafLife)
 	return dir, changed, err
 }

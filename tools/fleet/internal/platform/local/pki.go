@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -52,7 +53,7 @@ func (p *Platform) Authorities(s platform.Set) (changed bool, err error) {
 		names = append(names, c.Name)
 	}
 	for _, name := range names {
-		if did, err = p.leaf(s, issuing, name, p.dir(s, "components", name, "certificate")); err != nil {
+		if did, err = p.leaf(s, issuing, name, p.dir(s, "components", name, "certificate"), p.certificateLife()); err != nil {
 			return false, err
 		}
 		changed = changed || did
@@ -114,20 +115,28 @@ func (p *Platform) intermediate(s platform.Set, root workload.Authority, file st
 	return a, true, a.Save(file)
 }
 
+// certificateLife is how long a component's certificate lives that is made here.
+func (p *Platform) certificateLife() time.Duration {
+	if p.Places != nil {
+		return p.Places.CertificateLife()
+	}
+	return workload.LeafLife
+}
+
 // leaf makes a service's certificate. Services of a tenant renew theirs at two thirds of its life; it is made anew here when less than
 // a quarter is left, for those who can't.
-func (p *Platform) leaf(s platform.Set, issuing workload.Authority, service, dir string) (changed bool, err error) {
+func (p *Platform) leaf(s platform.Set, issuing workload.Authority, service, dir string, life time.Duration) (changed bool, err error) {
 	identity := workload.Identity{Plane: p.State.Plane, Tenant: s.Tenant, Service: service}
 	if _, err := os.Stat(filepath.Join(dir, "workload.pem")); err == nil {
 		source, err := workload.OpenSource(dir, identity)
 		if err != nil {
 			return false, err
 		}
-		if source.NotAfter().Sub(p.Now()) > workload.LeafLife/4 {
+		if source.NotAfter().Sub(p.Now()) > life/4 {
 			return false, nil
 		}
 	}
-	pair, err := issuing.IssueKeypair(identity, p.Now())
+	pair, err := issuing.IssueKeypairFor(identity, p.Now(), life)
 	if err != nil {
 		return false, err
 	}

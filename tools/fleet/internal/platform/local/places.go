@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,6 +46,8 @@ type Places interface {
 	Zone() string
 	// Stores are the set's where they lie elsewhere than on this machine, where the platform makes, marks and exports them; else nil.
 	Stores(s platform.Set) Stores
+	// CertificateLife is how long a certificate lives that components are started with: as long as they may be, before somebody hands over another.
+	CertificateLife() time.Duration
 	// Installed are the PostgreSQL programs that the servers are made of.
 	Installed() pgserver.Binaries
 }
@@ -140,6 +143,9 @@ func (f Files) Certificate(component string) string {
 
 // Authority is the file that a component issues its siblings' certificates with.
 func (f Files) Authority(c blueprint.Component) string { return f.p.issuingAuthority(f.s, c) }
+
+// Front is the certificate that the plane's gateway shows to clients, and its key.
+func (f Files) Front() *blueprint.Front { return f.p.frontOf() }
 
 // Store is the directory of a store, State one of a component's own.
 func (f Files) Store(name string) string { return f.p.store(f.s, name) }

@@ -18,12 +18,25 @@ func ForTenant(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 	if err != nil {
 		return cfg, err
 	}
+	return narrowed(ctx, cfg, place, tenant, policy)
+}
+
+// ForPlane is the provisioner in a session whose policy names the plane's own set.
+func ForPlane(ctx context.Context, cfg aws.Config, place stack.Place) (aws.Config, error) {
+	policy, err := stack.PlaneSession(place)
+	if err != nil {
+		return cfg, err
+	}
+	return narrowed(ctx, cfg, place, "plane-"+place.Plane, policy)
+}
+
+func narrowed(ctx context.Context, cfg aws.Config, place stack.Place, of, policy string) (aws.Config, error) {
 	out := cfg.Copy()
 	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
-		o.Policy, o.RoleSessionName = &policy, tenant
+		o.Policy, o.RoleSessionName = &policy, of
 	}))
 	if _, err := out.Credentials.Retrieve(ctx); err != nil {
-		return cfg, fmt.Errorf("take a session of %s for tenant %s alone: %w: log in as that role, and see that the plane's stack is of this release, by which the role may take itself", place.Provisioner(), tenant, err)
+		return cfg, fmt.Errorf("take a session of %s for %s alone: %w: log in as that role, and see that the plane's stack is of this release, by which the role may take itself", place.Provisioner(), of, err)
 	}
 	return out, nil
 }

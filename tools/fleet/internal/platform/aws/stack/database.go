@@ -64,7 +64,7 @@ func (s *set) server() {
 
 // databaseClients is the group by which a task reaches the set's database.
 func (s *set) databaseClients() string {
-	if s.dedicated {
+	if s.dedicated && !s.standing {
 		return ref(clientsID)
 	}
 	return s.of(clientsID)

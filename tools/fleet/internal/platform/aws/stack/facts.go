@@ -22,7 +22,7 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	file("keypair", "certificate/workload.pem")
 	f := blueprint.Facts{
 		Plane: s.place.Plane, Release: s.release, LogLevel: "info", Certificates: certificateDir, StateDir: stateDir, PlaneRoots: file("plane-roots", "plane-roots.pem"),
-		TenantRate: "0", Domain: s.place.Domain, SetNetworks: network, SetZone: s.place.Zone(), MarkKeys: s.said("MarkKeys", "Public keys of the plane's marks"),
+		TenantRate: "0", Domain: s.place.Domain, ApexSlug: s.apex, SetNetworks: network, SetZone: s.place.Zone(), MarkKeys: s.said("MarkKeys", "Public keys of the plane's marks"),
 		LicenceKeys: s.said("LicenceKeys", "Public keys of licences"),
 		Addresses:   map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
 		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},
@@ -95,7 +95,7 @@ func (s *set) addresses(f *blueprint.Facts, c blueprint.Component) {
 	}
 	control := set{place: s.place}
 	for _, name := range c.Needs.Plane {
-		f.PlaneAddresses[name] = cmp.Or(s.plane[name], control.address(blueprint.Component{Name: name, Ports: []string{apiPort}}, apiPort))
+		f.PlaneAddresses[name] = control.address(blueprint.Component{Name: name, Ports: []string{apiPort}}, apiPort)
 	}
 }
 
@@ -104,13 +104,21 @@ func (s *set) migrationFacts() (blueprint.Facts, map[string]string) {
 	owner := path.Join(secretsDir, "database/owner.url")
 	f := blueprint.Facts{Plane: s.place.Plane, Tenant: s.tenant, Release: s.release, OwnerURL: owner, RoleNames: map[string]string{}}
 	for role := range maps.Keys(s.blueprint.Database.Roles) {
-		f.RoleNames[role] = s.name() + "_" + role
+		f.RoleNames[role] = s.databaseRole(role)
 	}
 	given := map[string]string{owner: "database-owner"}
 	if s.databaseRoots {
 		given[DatabaseRootsFile] = DatabaseRootsKey
 	}
 	return f, given
+}
+
+// databaseRole is the name of one of the set's roles in the database server. Of the plane's own there is one set in a server.
+func (s *set) databaseRole(role string) string {
+	if s.tenant == "" {
+		return role
+	}
+	return s.tenant + "_" + role
 }
 
 // storeURL is where a driver finds a store, and the key that it writes under.

@@ -11,8 +11,13 @@ import (
 
 // Names of what a set has, for who works on it beside CloudFormation.
 
-// of is a set by the names that it has alone.
-func (p Place) of(tenant string) *set { return &set{place: p, tenant: tenant} }
+// of is a set by the names that it has alone: a tenant's, by its id, or the plane's own, by the name of that scope.
+func (p Place) of(name string) *set {
+	if name == string(blueprint.ScopePlane) {
+		name = ""
+	}
+	return &set{place: p, tenant: name}
+}
 
 // Cluster is the plane's, and how all begins that is the plane's.
 func (p Place) Cluster() string { return p.cluster() }
@@ -100,7 +105,9 @@ func databaseFile(role string) string { return "database/" + role + ".url" }
 func Given(in Input) map[string][]string {
 	out := map[string][]string{}
 	s := newSet(in)
-	s.tenant, s.slug = in.Set.Tenant.String(), in.Set.Slug
+	if !in.Set.Tenant.IsZero() {
+		s.tenant, s.slug = in.Set.Tenant.String(), in.Set.Slug
+	}
 	for _, c := range s.blueprint.Components {
 		_, given := s.facts(c)
 		out[c.Name] = slices.Sorted(maps.Values(given))

@@ -60,36 +60,43 @@ type set struct {
 	// tenant is the tenant's id; empty for the plane's own set.
 	tenant, slug string
 	// guest is the id of the tenant whose account it is, where the account is one's alone.
-	guest     string
+	guest string
+	// standing says that what lasts of the set is another stack's, which exports it.
+	standing  bool
 	dedicated bool
 	release   string
 	image     string
 	running   bool
-	// url, databaseRoots and plane are Input's.
-	url           string
+	// url, apex, databaseRoots and given are Input's.
+	url, apex     string
 	databaseRoots bool
-	plane         map[string]string
+	given         map[string]string
 	*Template
 }
 
-// name is the tenant's id, or `plane`.
+// name is the tenant's id, or `plane-` and which: roles and secrets are the account's, where another plane may have its own.
 func (s *set) name() string {
 	if s.tenant == "" {
-		return string(blueprint.ScopePlane)
+		return s.label() + "-" + s.place.Plane
 	}
 	return s.tenant
 }
 
-// path is where its roles and secrets are: `tenant/tnt_…/`.
+// path is where its roles and secrets are: `tenant/tnt_…/`, `plane/dev/`.
 func (s *set) path() string {
 	if s.tenant == "" {
-		return "plane/"
+		return s.label() + "/" + s.place.Plane + "/"
 	}
 	return "tenant/" + s.tenant + "/"
 }
 
-// label is its name where an underscore can't be: in DNS, in a bucket's name.
-func (s *set) label() string { return dashed(s.name()) }
+// label is its name below what says which plane it is, and where an underscore can't be: in DNS, in a bucket's name.
+func (s *set) label() string {
+	if s.tenant == "" {
+		return string(blueprint.ScopePlane)
+	}
+	return dashed(s.tenant)
+}
 
 func dashed(name string) string { return strings.ReplaceAll(name, "_", "-") }
 

@@ -31,7 +31,7 @@ func (s *set) network() {
 		DestinationSecurityGroupId: new(ref(peersID)), Description: new("The set itself")})
 	for _, c := range s.blueprint.Components {
 		s.componentNetwork(c, vpc)
-		s.add(logical(c.Name, "name"), &servicediscovery.Service{Name: new(c.Name), NamespaceId: new(ref(namespace)), Tags: s.tags(),
+		s.add(nameID(c.Name), &servicediscovery.Service{Name: new(c.Name), NamespaceId: new(ref(namespace)), Tags: s.tags(),
 			DnsConfig: &servicediscovery.Service_DnsConfig{NamespaceId: new(ref(namespace)), RoutingPolicy: new("MULTIVALUE"),
 				DnsRecords: []servicediscovery.Service_DnsRecord{{Type: "A", TTL: 10}}},
 			HealthCheckCustomConfig: &servicediscovery.Service_HealthCheckCustomConfig{FailureThreshold: new(1.0)}})
@@ -80,9 +80,11 @@ func nowhere() []ec2.SecurityGroup_Egress {
 
 func groupID(component string) string { return logical(component, "network") }
 
+func nameID(component string) string { return logical(component, "name") }
+
 // groups are a task's: its own, its set's, and those by which the plane's parts that it needs let it in.
 func (s *set) groups(c blueprint.Component) []string {
-	out := []string{ref(groupID(c.Name)), ref(peersID)}
+	out := []string{s.held(groupID(c.Name)), s.held(peersID)}
 	if len(c.Needs.Database) > 0 {
 		out = append(out, s.databaseClients())
 	}
@@ -92,9 +94,9 @@ func (s *set) groups(c blueprint.Component) []string {
 	return out
 }
 
-// of is something of the plane's stack: of this one where it is the plane's own.
+// of is something of the plane's stack: of this one where it is that.
 func (s *set) of(name string) string {
-	if s.tenant == "" {
+	if s.tenant == "" && !s.standing {
 		if name == "S3PrefixList" {
 			return ref(name)
 		}

@@ -101,6 +101,7 @@ func (s *set) provisioner() []statement {
 	roles := []string{p.iam("role/" + string(blueprint.ScopeTenant) + "/*")}
 	var out []statement
 	if p.Hub == "" {
+		out = s.control()
 		// Into accounts that tenants have to themselves, and of the same organization alone.
 		out = append(out, allow("AccountsOfTenants", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{strings.Replace(p.Provisioner(), p.Account, "*", 1)}).
 			under("StringEquals", when{"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}).under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}))
@@ -158,4 +159,27 @@ func (s *set) provisioner() []statement {
 		allow("PushImages", []string{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"},
 			[]string{p.arn("ecr", "repository/"+p.cluster()+"/*")}),
 	}...)
+}
+
+// control is what the provisioner may of the plane's own set: change the tasks of it and the services that keep them, say what they are given, and
+// look. Its roles, network, server and secrets are administrators' to make.
+func (s *set) control() []statement {
+	p := s.place
+	own, stack := p.of(string(blueprint.ScopePlane)), p.arn("cloudformation", "stack/"+p.ControlStack()+"/*")
+	secrets := p.arn("secretsmanager", "secret:"+own.secretName("*"))
+	return []statement{
+		allow("StackOfThePlanesSet", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
+			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:GetStackPolicy",
+			"cloudformation:UpdateTerminationProtection", "cloudformation:DeleteStack"}, []string{stack}),
+		allow("TemplatesOfThePlanesSet", []string{"s3:PutObject", "s3:GetObject"}, []string{bucketARN(p.Templates()) + "/" + p.ControlStack() + "/*"}),
+		allow("SecretsOfThePlanesSet", []string{"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"}, []string{secrets}),
+		allow("KeyOfThePlanesSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{attribute(keyID, "Arn")}).
+			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": secrets}),
+		allow("LogsOfThePlanesSet", []string{"logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:"+own.logGroup("*"))}),
+		allow("ServicesOfThePlanesSet", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:TagResource"},
+			[]string{p.arn("ecs", "service/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "task-definition/"+own.called("*"))}),
+		allow("TasksOfThePlanesSet", []string{"ecs:RegisterTaskDefinition"}, []string{"*"}).
+			under("StringEquals", when{"aws:RequestTag/plane": p.Plane}).under("Null", when{"aws:RequestTag/tenant": "true"}),
+		allow("PassToThePlanesTasks", []string{"iam:PassRole"}, []string{p.iam("role/" + own.path() + "*")}).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
+	}
 }

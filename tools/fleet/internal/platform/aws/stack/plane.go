@@ -12,13 +12,14 @@ import (
 	"a3os.app/deploy/blueprint"
 )
 
-// Plane renders the stack that all tenants' stand on: the network, the plane's own set with the database server of tier `database`, the front
-// door, and the roles that bound everybody. What comes first of it is small enough for a call, and has the bucket that the rest is read from.
+// Plane renders the stack that all tenants' and the plane's own set stand on: the network, the database server of tier `database`, the front
+// door, what lasts of the plane's set, and the roles that bound everybody. No release of the product is in it: administrators deploy it. What comes
+// first of it is small enough for a call, and has the bucket that the rest is read from.
 func Plane(in Input) (*Template, error) {
-	if !in.Set.Tenant.IsZero() || in.Set.Blueprint.Scope != blueprint.ScopePlane {
-		return nil, fmt.Errorf("blueprint %s with tenant %q is not the plane's: name neither a tenant nor a tenant's blueprint", in.Set.Blueprint.Name, in.Set.Tenant)
+	if err := in.ofThePlane(); err != nil {
+		return nil, err
 	}
-	if err := in.check(); err != nil {
+	if err := in.checkPlace(); err != nil {
 		return nil, err
 	}
 	s := newSet(in)
@@ -36,14 +37,23 @@ func Plane(in Input) (*Template, error) {
 	s.database()
 	s.exports(clientsID, s.own(clientsID))
 	s.frontDoor()
-	if err := s.components(); err != nil {
-		return nil, err
-	}
+	s.lasting()
 	s.alarms()
+	s.exportsLasting()
 	return s.Template, nil
 }
 
-const balancerID = "Balancer"
+func (in Input) ofThePlane() error {
+	if !in.Set.Tenant.IsZero() || in.Set.Blueprint.Scope != blueprint.ScopePlane {
+		return fmt.Errorf("blueprint %s with tenant %q is not the plane's: name neither a tenant nor a tenant's blueprint", in.Set.Blueprint.Name, in.Set.Tenant)
+	}
+	return nil
+}
+
+const (
+	balancerID = "Balancer"
+	targetsID  = "Targets"
+)
 
 // frontDoor is the one place that the internet reaches: a load balancer that ends TLS with the certificate of all tenants' names and speaks TLS
 // to the gateway.
@@ -55,7 +65,7 @@ func (s *set) frontDoor() {
 	balancer := s.add("LoadBalancer", &elb.LoadBalancer{Name: new(s.place.cluster()), Type: new("network"), Scheme: new("internet-facing"), SecurityGroups: []string{ref(balancerID)},
 		Subnets: []string{ref("PublicSubnetA"), ref("PublicSubnetB")}, Tags: s.tags(),
 		LoadBalancerAttributes: []elb.LoadBalancer_LoadBalancerAttribute{{Key: new("deletion_protection.enabled"), Value: new("true")}}})
-	targets := s.add("Targets", &elb.TargetGroup{Name: new(s.place.cluster() + "-gateway"), TargetType: new("ip"), Protocol: new("TLS"), Port: new(s.api()), VpcId: new(s.vpc()), Tags: s.tags(),
+	targets := s.add(targetsID, &elb.TargetGroup{Name: new(s.place.cluster() + "-gateway"), TargetType: new("ip"), Protocol: new("TLS"), Port: new(s.api()), VpcId: new(s.vpc()), Tags: s.tags(),
 		HealthCheckProtocol:   new("TCP"),
 		TargetGroupAttributes: []elb.TargetGroup_TargetGroupAttribute{{Key: new("deregistration_delay.timeout_seconds"), Value: new("30")}, {Key: new("preserve_client_ip.enabled"), Value: new("false")}}})
 	s.add("Listener", &elb.Listener{LoadBalancerArn: ref(balancer), Port: new(https), Protocol: new("TLS"), SslPolicy: new("ELBSecurityPolicy-TLS13-1-2-2021-06"), AlpnPolicy: []string{"HTTP2Preferred"},
@@ -65,8 +75,7 @@ func (s *set) frontDoor() {
 
 // behindTheBalancer has the load balancer send to a service.
 func (s *set) behindTheBalancer(c blueprint.Component, service *ecs.Service) {
-	service.LoadBalancers = []ecs.Service_LoadBalancer{{ContainerName: new(c.Name), ContainerPort: new(s.api()), TargetGroupArn: new(ref("Targets"))}}
-	service.AWSCloudFormationDependsOn = append(service.AWSCloudFormationDependsOn, "Listener")
+	service.LoadBalancers = []ecs.Service_LoadBalancer{{ContainerName: new(c.Name), ContainerPort: new(s.api()), TargetGroupArn: new(s.held(targetsID))}}
 }
 
 // alarms are what wakes somebody up where the plane itself can't say it any more; what it says of itself is in deploy/observability.

@@ -69,6 +69,8 @@ func rendered(t *testing.T, tenant id.Tenant) map[string][]byte {
 	in := input(t, planeSet(t))
 	made, err := stack.Plane(in)
 	out["plane"] = text(t, made, err)
+	made, err = stack.Control(in)
+	out["control"] = text(t, made, err)
 	in.First = true
 	made, err = stack.Plane(in)
 	out["plane-first"] = text(t, made, err)

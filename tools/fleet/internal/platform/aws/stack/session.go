@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"a3os.app/deploy/blueprint"
 )
 
 // mostSession is how long the policy of a session may be, in characters.
@@ -30,7 +32,7 @@ func Session(p Place, tenant string) (string, error) {
 		arn("rds", "db:"+ours), arn("rds", "snapshot:"+ours+"-*"), arn("rds", "subgrp:*"),
 		arn("cloudwatch", "alarm:"+tenant+"-*"),
 	}
-	text, err := json.Marshal(document(
+	return short(tenant, document(
 		allow("", all, named),
 		allow("", []string{"kms:*", "ec2:*", "servicediscovery:*"}, all).under("StringEquals", when{"aws:ResourceTag/tenant": tenant}),
 		// What isn't there yet has no name and no tag but what it is to have. What is there and another's is not to be given this tenant's.
@@ -42,13 +44,36 @@ func Session(p Place, tenant string) (string, error) {
 			under("StringLikeIfExists", when{"aws:ResourceTag/aws:rds:primaryDBInstanceArn": "*:db:" + ours}),
 		allow("", []string{"ec2:Describe*", "ecs:DescribeTask*", "ecs:ListTasks", "ecs:Deregister*", "secretsmanager:ListSecrets", "rds:Describe*", "servicediscovery:Get*", "servicediscovery:List*",
 			"logs:DescribeLogGroups", "cloudwatch:Describe*", "cloudformation:ListExports", "cloudformation:*DetectionStatus"}, all)))
+}
+
+// PlaneSession is the policy of a session of the provisioner's that works on the plane's own set, and reaches nothing of a tenant.
+func PlaneSession(p Place) (string, error) {
+	own, all := p.of(string(blueprint.ScopePlane)), []string{"*"}
+	arn := func(service, resource string) string { return "arn:aws:" + service + ":*:*:" + resource }
+	return short(own.name(), document(
+		allow("", all, []string{
+			arn("cloudformation", "stack/"+p.ControlStack()+"/*"), arn("cloudformation", "stack/"+p.PlaneStack()+"/*"),
+			bucketARN(p.Templates()) + "/" + p.ControlStack() + "/*",
+			"arn:aws:iam::*:role/" + own.path() + "*",
+			arn("secretsmanager", "secret:"+own.path()+"*"),
+			arn("logs", "log-group:/a3/"+own.path()+"*"),
+			arn("ecs", "*/"+own.called("*")),
+		}),
+		allow("", []string{"ecs:RegisterTaskDefinition"}, all).under("StringEquals", when{"aws:RequestTag/plane": p.Plane}).under("Null", when{"aws:RequestTag/tenant": "true"}),
+		allow("", []string{"kms:*"}, all).under("StringEquals", when{"aws:ResourceTag/plane": p.Plane}).under("Null", when{"aws:ResourceTag/tenant": "true"}),
+		allow("", []string{"ecs:DescribeTask*", "ecs:ListTasks", "ecs:Deregister*", "logs:DescribeLogGroups", "cloudformation:ListExports"}, all)))
+}
+
+// short writes a policy in as few characters as it takes, and refuses one that AWS doesn't take.
+func short(of string, d *policy) (string, error) {
+	text, err := json.Marshal(d)
 	if err != nil {
 		return "", fmt.Errorf("write the policy of a session: %w", err)
 	}
 	// A list of one says the same without brackets, in fewer characters.
-	short := strings.ReplaceAll(string(text), `["*"]`, `"*"`)
-	if len(short) > mostSession {
-		return "", fmt.Errorf("the policy of the provisioner's session for %s has %d characters, and AWS takes %d", tenant, len(short), mostSession)
+	out := strings.ReplaceAll(string(text), `["*"]`, `"*"`)
+	if len(out) > mostSession {
+		return "", fmt.Errorf("the policy of the provisioner's session for %s has %d characters, and AWS takes %d", of, len(out), mostSession)
 	}
-	return short, nil
+	return out, nil
 }

@@ -24,8 +24,10 @@ type Input struct {
 	Running bool
 	// URL is where the tenant's people reach it; empty for https and the slug below the place's domain.
 	URL string
-	// Plane is where components of the plane are, by name, host:port, where they don't stand in the plane's own stack.
-	Plane map[string]string
+	// Given says of components of the plane which version of what they are given their tasks start with, by name: another has them started anew.
+	Given map[string]string
+	// Apex is the slug of the tenant whom the bare domain leads to; empty for none.
+	Apex string
 	// DatabaseRoots has components be given the authorities of the database server's certificate.
 	DatabaseRoots bool
 	// First has the plane's template hold only what comes first in an account: operators, key, and the bucket for templates.
@@ -41,6 +43,14 @@ var (
 )
 
 func (in Input) check() error {
+	faults := []error{in.checkPlace()}
+	if !digest.MatchString(in.Image) {
+		faults = append(faults, fmt.Errorf("image is %q: it is a digest as sha256:<64 hexadecimal digits>", in.Image))
+	}
+	return errors.Join(faults...)
+}
+
+func (in Input) checkPlace() error {
 	var faults []error
 	for _, c := range []struct {
 		what, value, form string
@@ -48,7 +58,6 @@ func (in Input) check() error {
 	}{
 		{"account", in.Place.Account, "twelve digits", account}, {"region", in.Place.Region, "a Region as eu-central-1", region},
 		{"plane", in.Place.Plane, "dev or prod", plane}, {"domain", in.Place.Domain, "a name as a3os.app", domain},
-		{"image", in.Image, "a digest as sha256:<64 hexadecimal digits>", digest},
 	} {
 		if !c.want.MatchString(c.value) {
 			faults = append(faults, fmt.Errorf("%s is %q: it is %s", c.what, c.value, c.form))
@@ -94,6 +103,6 @@ func tenant(in Input, name string) (*Template, error) {
 
 func newSet(in Input) *set {
 	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running,
-		url: in.URL, plane: in.Plane, databaseRoots: in.DatabaseRoots,
+		url: in.URL, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }

@@ -20,8 +20,35 @@ const (
 	nobody      = "65534:65534"
 )
 
-// components are what runs: for each a log, two roles, a secret, a definition of its task and a service that keeps it.
+// components are what a set has, and what runs of it.
 func (s *set) components() error {
+	s.lasting()
+	return s.tasks()
+}
+
+// lasting is what components have whatever release they run: for each two roles, a log and a secret.
+func (s *set) lasting() {
+	for _, c := range s.blueprint.Components {
+		uses := s.uses(c)
+		s.role(logical(c.Name, "task-role"), s.taskRole(c.Name), "What "+c.Name+" of "+s.name()+" calls AWS as", s.trust(), s.used(uses, s.taskRole(c.Name)))
+		s.starter(c.Name, uses)
+	}
+	if s.migrates() {
+		s.starter(migration, []use{s.started(migration)})
+	}
+}
+
+// starter is what ECS starts a component with.
+func (s *set) starter(name string, uses []use) {
+	s.role(logical(name, "start-role"), s.startRole(name), "What ECS starts "+name+" of "+s.name()+" with", s.trust(), s.starts(name, uses))
+	s.add(logical(name, "log"), &logs.LogGroup{LogGroupName: new(s.logGroup(name)), KmsKeyId: new(attribute(keyID, "Arn")), RetentionInDays: new(logDays), Tags: s.tags()})
+	s.secret(secretID(name), s.secretName(name), "What "+name+" of "+s.name()+" is given", s.startRole(name))
+}
+
+func secretID(component string) string { return logical(component, "secret") }
+
+// tasks are what runs: for each component a definition of its task and a service that keeps it.
+func (s *set) tasks() error {
 	for _, c := range s.blueprint.Components {
 		definition, err := s.component(c)
 		if err != nil {
@@ -39,14 +66,12 @@ func (s *set) components() error {
 }
 
 func (s *set) component(c blueprint.Component) (string, error) {
-	uses := s.uses(c)
-	role := s.role(logical(c.Name, "task-role"), s.taskRole(c.Name), "What "+c.Name+" of "+s.name()+" calls AWS as", s.trust(), s.used(uses, s.taskRole(c.Name)))
 	facts, given := s.facts(c)
 	env, err := facts.Environ(s.blueprint.Env, c.Env)
 	if err != nil {
 		return "", err
 	}
-	t := task{name: c.Name, command: c.Command, env: env, given: given, resources: c.Resources, role: attribute(role, "Arn"), uses: uses}
+	t := task{name: c.Name, command: c.Command, env: env, given: given, resources: c.Resources, role: s.roleARN(logical(c.Name, "task-role"), s.taskRole(c.Name))}
 	if len(c.Ports) > 0 {
 		t.port = portOf(c, apiPort)
 	}
@@ -63,7 +88,7 @@ func (s *set) migration() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	id := s.task(task{name: migration, command: s.blueprint.Database.Migrate.Command, env: env, given: given, resources: blueprint.DefaultResources, uses: []use{s.started(migration)}})
+	id := s.task(task{name: migration, command: s.blueprint.Database.Migrate.Command, env: env, given: given, resources: blueprint.DefaultResources})
 	s.Outputs[MigrationOutput] = Output{Description: "The task that migrates the set's database", Value: ref(id)}
 	return id, nil
 }
@@ -78,7 +103,6 @@ type task struct {
 	resources blueprint.Resources
 	// role that it calls AWS as; empty where it doesn't.
 	role    string
-	uses    []use
 	port    int
 	healthy []string
 }
@@ -100,17 +124,18 @@ const (
 	placer         = "place-files"
 )
 
-// task has a definition and all that it names be there.
+// task has a definition be there.
 func (s *set) task(t task) string {
-	start := s.role(logical(t.name, "start-role"), s.startRole(t.name), "What ECS starts "+t.name+" of "+s.name()+" with", s.trust(), s.starts(t.name, t.uses))
-	log := s.add(logical(t.name, "log"), &logs.LogGroup{LogGroupName: new(s.logGroup(t.name)), KmsKeyId: new(attribute(keyID, "Arn")), RetentionInDays: new(logDays), Tags: s.tags()})
-	secret := s.secret(logical(t.name, "secret"), s.secretName(t.name), "What "+t.name+" of "+s.name()+" is given", s.startRole(t.name))
+	log := ref(logical(t.name, "log"))
+	if s.standing {
+		log = s.logGroup(t.name)
+	}
 	size := fargateSize(t.resources)
-	containers := []ecs.TaskDefinition_ContainerDefinition{s.placerOf(t, ref(secret), ref(log)), s.container(t, ref(log))}
+	containers := []ecs.TaskDefinition_ContainerDefinition{s.placerOf(t, s.held(secretID(t.name)), log), s.container(t, log)}
 	definition := &ecs.TaskDefinition{
 		Family: new(s.called(t.name)), RequiresCompatibilities: []string{"FARGATE"}, NetworkMode: new("awsvpc"), Cpu: new(strconv.Itoa(size.cpu)), Memory: new(strconv.Itoa(size.mib)),
 		RuntimePlatform:  &ecs.TaskDefinition_RuntimePlatform{CpuArchitecture: new("X86_64"), OperatingSystemFamily: new("LINUX")},
-		ExecutionRoleArn: new(attribute(start, "Arn")), ContainerDefinitions: containers, Tags: s.tags(),
+		ExecutionRoleArn: new(s.roleARN(logical(t.name, "start-role"), s.startRole(t.name))), ContainerDefinitions: containers, Tags: s.tags(),
 		Volumes: []ecs.TaskDefinition_Volume{{Name: new("secrets")}, {Name: new("state")}},
 	}
 	if t.role != "" {
@@ -135,6 +160,9 @@ func (s *set) bare(name, log string) ecs.TaskDefinition_ContainerDefinition {
 func (s *set) placerOf(t task, secret, log string) ecs.TaskDefinition_ContainerDefinition {
 	c := s.bare(placer, log)
 	c.Command, c.Essential = []string{placer}, new(false)
+	if version := s.given[t.name]; version != "" {
+		c.DockerLabels = map[string]string{"a3.given": version}
+	}
 	c.MountPoints = []ecs.TaskDefinition_MountPoint{{SourceVolume: new("secrets"), ContainerPath: new(secretsDir), ReadOnly: new(false)}}
 	for i, file := range slices.Sorted(maps.Keys(t.given)) {
 		variable := "A3_FILE_" + strconv.Itoa(i+1)
@@ -176,11 +204,17 @@ func (s *set) service(c blueprint.Component, definition string) {
 			DeploymentCircuitBreaker: &ecs.Service_DeploymentCircuitBreaker{Enable: true, Rollback: true}},
 		NetworkConfiguration: &ecs.Service_NetworkConfiguration{AwsvpcConfiguration: &ecs.Service_AwsVpcConfiguration{AssignPublicIp: new("DISABLED"),
 			SecurityGroups: s.groups(c), Subnets: s.subnets()}},
-		ServiceRegistries:    []ecs.Service_ServiceRegistry{{RegistryArn: new(attribute(logical(c.Name, "name"), "Arn"))}},
+		ServiceRegistries:    []ecs.Service_ServiceRegistry{{RegistryArn: new(s.heldARN(nameID(c.Name)))}},
 		EnableExecuteCommand: new(false), EnableECSManagedTags: new(true), PropagateTags: new("SERVICE"), Tags: s.tags(),
 	}
 	if c.Needs.FrontDoor {
 		s.behindTheBalancer(c, service)
+	}
+	if s.standing {
+		// What serves nobody without another is not to be given up while that starts.
+		for _, before := range c.After {
+			service.AWSCloudFormationDependsOn = append(service.AWSCloudFormationDependsOn, logical(before))
+		}
 	}
 	s.add(logical(c.Name), service)
 }

@@ -21,6 +21,9 @@ func (p Place) StackOf(tenant string) string { return p.cluster() + "-" + dashed
 // PlaneStack is what the plane's stack is called.
 func (p Place) PlaneStack() string { return p.cluster() + "-plane" }
 
+// ControlStack is what the stack of the plane's own set at a release is called.
+func (p Place) ControlStack() string { return p.cluster() + "-control" }
+
 // templates is the bucket that CloudFormation reads templates from, with the credentials of who asked it to: the provisioner for tenants, the
 // administrators for the plane. A template is what roles are made by, so nobody else writes one, and none is written over without a trace.
 func (s *set) templates() {

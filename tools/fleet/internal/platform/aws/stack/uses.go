@@ -67,7 +67,7 @@ func (s *set) wrap(role string) use {
 func (s *set) logIn(role string, as []string) use {
 	u := use{role: role, sid: "LogInToTheDatabase", actions: []string{"rds-db:connect"}}
 	for _, name := range as {
-		u.resources = append(u.resources, s.place.arn("rds-db", "dbuser:*/"+s.name()+"_"+name))
+		u.resources = append(u.resources, s.place.arn("rds-db", "dbuser:*/"+s.databaseRole(name)))
 	}
 	return u
 }

@@ -103,6 +103,9 @@ var (
 	numeric  = regexp.MustCompile(`^[1-9][0-9]*:[1-9][0-9]*$`)
 )
 
+// secretOfASet is one of the stack, or one that the plane's stack exports.
+var secretOfASet = regexp.MustCompile(`^(arn:aws:secretsmanager:|import a3-[a-z0-9]+-[A-Za-z]+Secret:)`)
+
 // tasks looks at what runs.
 func tasks(s *Stack) ([]string, error) {
 	var found []string
@@ -127,7 +130,7 @@ func tasks(s *Stack) ([]string, error) {
 				}
 			}
 			for _, secret := range list(at(c, "Secrets")) {
-				if field(c, "Name") != "place-files" || !strings.HasPrefix(field(secret, "ValueFrom"), "arn:aws:secretsmanager:") {
+				if field(c, "Name") != "place-files" || !secretOfASet.MatchString(field(secret, "ValueFrom")) {
 					say(field(secret, "Name") + " is in its environment")
 				}
 			}

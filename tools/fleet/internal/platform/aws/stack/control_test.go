@@ -1,0 +1,144 @@
+package stack_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
+)
+
+// Of what lasts of the plane's own set the provisioner says what components are given, and passes their roles to tasks; all else that its stack
+// holds is administrators' to make and to change.
+func TestProvisionerChangesNothingThatLastsOfThePlane(t *testing.T) {
+	plane := read(t, planeText(t))
+	provisioner := roleOf(t, plane, "provisioner")
+	targets, err := plane.Targets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	via := map[string]string{"aws:SecureTransport": "true", "iam:PassedToService": "ecs-tasks.amazonaws.com"}
+	var given, passed []string
+	tried := 0
+	for _, target := range targets {
+		for _, action := range []string{
+			"secretsmanager:PutSecretValue", "secretsmanager:DeleteSecret", "secretsmanager:PutResourcePolicy", "secretsmanager:UpdateSecret", "iam:PassRole", "iam:PutRolePolicy", "iam:AttachRolePolicy",
+			"iam:UpdateAssumeRolePolicy", "iam:DeleteRole", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "s3:DeleteBucket", "s3:PutBucketPolicy", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:DisableKey",
+			"rds:ModifyDBInstance", "rds:DeleteDBInstance",
+		} {
+			tried++
+			is, err := plane.May(provisioner, provisioner.Statements, target, stacktest.Request{Action: action, Resource: target.Names[0], Context: via})
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch {
+			case !is:
+			case action == "secretsmanager:PutSecretValue":
+				given = append(given, target.ID)
+			case action == "iam:PassRole":
+				passed = append(passed, target.ID)
+			default:
+				t.Errorf("the provisioner may %s on %s of the plane's stack", action, target.ID)
+			}
+		}
+	}
+	slices.Sort(given)
+	slices.Sort(passed)
+	if want := []string{"GatewaySecret", "MigrateSecret", "RegistrySecret"}; !slices.Equal(given, want) {
+		t.Errorf("the provisioner writes %q, want %q", given, want)
+	}
+	if want := []string{"GatewayStartRole", "GatewayTaskRole", "MigrateStartRole", "RegistryStartRole", "RegistryTaskRole"}; !slices.Equal(passed, want) {
+		t.Errorf("the provisioner passes %q to tasks, want %q", passed, want)
+	}
+	if tried < 100 {
+		t.Errorf("only %d calls were tried", tried)
+	}
+}
+
+// What a release changes is tasks and what keeps them: a stack that held more would need a provisioner who may more.
+func TestReleaseOfThePlaneChangesTasksAlone(t *testing.T) {
+	var control struct {
+		Resources map[string]struct{ Type string }
+	}
+	if err := json.Unmarshal(rendered(t, id.NewTenant())["control"], &control); err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range control.Resources {
+		if r.Type != "AWS::ECS::TaskDefinition" && r.Type != "AWS::ECS::Service" {
+			t.Errorf("%s is a %s", name, r.Type)
+		}
+	}
+	if len(control.Resources) != 5 {
+		t.Errorf("it holds %d resources", len(control.Resources))
+	}
+}
+
+// What the stack of a release names of the plane's is there, and two planes of one account have nothing of one name.
+func TestPlanesOfOneAccountMeetNowhere(t *testing.T) {
+	names := map[string]map[string]bool{}
+	for _, which := range []string{"dev", "prod"} {
+		in := input(t, planeSet(t))
+		in.Place.Plane = which
+		made, err := stack.Plane(in)
+		whole := text(t, made, err)
+		made, err = stack.Control(in)
+		control := text(t, made, err)
+		names[which] = namesIn(t, whole, control)
+		var told struct {
+			Outputs map[string]struct{ Export *struct{ Name string } }
+		}
+		if err := json.Unmarshal(whole, &told); err != nil {
+			t.Fatal(err)
+		}
+		exports := map[string]bool{}
+		for _, o := range told.Outputs {
+			if o.Export != nil {
+				exports[o.Export.Name] = true
+			}
+		}
+		for _, part := range strings.Split(string(control), `{"Fn::ImportValue":"`)[1:] {
+			if name, _, _ := strings.Cut(part, `"`); !exports[name] {
+				t.Errorf("the release's stack names %s, which the plane's does not export", name)
+			}
+		}
+	}
+	for name := range names["dev"] {
+		if names["prod"][name] {
+			t.Errorf("both have a %s", name)
+		}
+	}
+	if len(names["dev"]) < 20 {
+		t.Errorf("only %d names were compared", len(names["dev"]))
+	}
+}
+
+// namesIn are the names that resources are given in the account.
+func namesIn(t *testing.T, templates ...[]byte) map[string]bool {
+	t.Helper()
+	out := map[string]bool{}
+	for _, text := range templates {
+		var read struct {
+			Resources map[string]struct {
+				Type       string
+				Properties map[string]any
+			}
+		}
+		if err := json.Unmarshal(text, &read); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range read.Resources {
+			for _, field := range []string{"RoleName", "ManagedPolicyName", "LogGroupName", "Family", "AlarmName", "BucketName", "ClusterName", "RepositoryName", "DBInstanceIdentifier"} {
+				if name, is := r.Properties[field].(string); is {
+					out[r.Type+" "+name] = true
+				}
+			}
+			if name, is := r.Properties["Name"].(string); is && r.Type != "AWS::ServiceDiscovery::Service" {
+				out[r.Type+" "+name] = true // a service's name is within its namespace's
+			}
+		}
+	}
+	return out
+}
