@@ -184,6 +184,25 @@ func (x mixedUp) try(t *testing.T) string {
 	return string(out)
 }
 
+// judge has it all tried, and holds each line of what came of it against whether that is done or refused.
+func (x mixedUp) judge(t *testing.T, all int, done func(line string) bool) {
+	t.Helper()
+	out, tried := x.try(t), 0
+	for line := range strings.Lines(out) {
+		want := "refused"
+		if done(line) {
+			want = "done"
+		}
+		if !strings.HasSuffix(strings.TrimSpace(line), ": "+want) {
+			t.Errorf("%s, want %s", strings.TrimSpace(line), want)
+		}
+		tried++
+	}
+	if tried != all {
+		t.Errorf("%d of %d were tried: %s", tried, all, out)
+	}
+}
+
 // Whoever speaks to a Docker engine is root, and its socket lets in whoever is root already: the kernel keeps the process from every socket
 // of the machine, where its platform needs none. Where one does, as local needs the supervisor's, it gets in: the control.
 func TestProcessOfOneTenantReachesNoSocketOfTheMachine(t *testing.T) {
@@ -260,22 +279,8 @@ func TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.Delegation = platform.Delegation{Writes: []string{x.Mine}, Ports: []uint16{mine}}
-	out := x.try(t)
-	tried := 0
-	for line := range strings.Lines(out) {
-		want := "done"
-		if strings.Contains(line, "theirs:") {
-			want = "refused"
-		}
-		if !strings.HasSuffix(strings.TrimSpace(line), ": "+want) {
-			t.Errorf("%s, want %s", strings.TrimSpace(line), want)
-		}
-		tried++
-	}
 	const all = 14
-	if tried != all {
-		t.Errorf("%d of %d were tried: %s", tried, all, out)
-	}
+	x.judge(t, all, func(line string) bool { return !strings.Contains(line, "theirs:") })
 	if text, err := os.ReadFile(filepath.Join(x.Theirs, "key")); err != nil || string(text) != "secret" {
 		t.Errorf("the other one's key is now %q, %v", text, err)
 	}
@@ -300,21 +305,8 @@ func TestProcessOfOneTenantLeadsNobodyElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.Delegation = platform.Delegation{Writes: []string{x.Mine}}
-	tried := 0
-	for line := range strings.Lines(x.try(t)) {
-		want := "refused"
-		if strings.HasPrefix(line, "+") {
-			want = "done"
-		}
-		if !strings.HasSuffix(strings.TrimSpace(line), ": "+want) {
-			t.Errorf("%s, want %s", strings.TrimSpace(line), want)
-		}
-		tried++
-	}
 	const all = 20
-	if tried != all {
-		t.Errorf("%d of %d were tried", tried, all)
-	}
+	x.judge(t, all, func(line string) bool { return strings.HasPrefix(line, "+") })
 }
 
 // Who works on one tenant starts the programs that it may run as their users, and where it may run none it has no right to become anybody.
