@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,9 +260,10 @@ func TestFollowerThatStartsBesideTheIssuerHearsOfItAtOnce(t *testing.T) {
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		const there = 400 * time.Millisecond
-		began, opened := time.Now(), 0
+		began := time.Now()
+		var opened atomic.Int64
 		go r.Follow(ctx, func(_ context.Context, _ int64, apply func([]*iamv1.Revocation, int64)) error {
-			opened++
+			opened.Add(1)
 			if time.Since(began) < there {
 				return errAway
 			}
@@ -272,10 +274,10 @@ func TestFollowerThatStartsBesideTheIssuerHearsOfItAtOnce(t *testing.T) {
 		if late := time.Since(began) - there; late > 20*time.Millisecond {
 			t.Errorf("it heard of the issuer %s after that was there", late)
 		}
-		before := opened
+		before := opened.Load()
 		time.Sleep(200 * time.Millisecond) //nolint:forbidigo // the bubble's clock: nobody waits
-		if opened > before+4 {
-			t.Errorf("once it had heard of the issuer it asked %d times in 200 ms", opened-before)
+		if now := opened.Load(); now > before+4 {
+			t.Errorf("once it had heard of the issuer it asked %d times in 200 ms", now-before)
 		}
 	})
 }
