@@ -53,6 +53,13 @@ func (o *order) take(ctx context.Context, turns *Turns, l *Lane, name, address s
 	synctest.Wait()
 }
 
+// sofar are those that began until now.
+func (o *order) sofar() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.began)
+}
+
 func TestNeighbourOfAFloodBeginsAtOnceAndTheFloodEvenly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns, loud, quiet := two(t, Config{Rate: 10, Burst: 2, Within: time.Minute, Waiting: 1000})
@@ -64,14 +71,14 @@ func TestNeighbourOfAFloodBeginsAtOnceAndTheFloodEvenly(t *testing.T) {
 			o.take(t.Context(), turns, loud, fmt.Sprint(n), "192.0.2.1:1")
 		}
 		burst(t, turns, quiet, 2)
-		if since := time.Since(start); since != 0 || len(o.began) != 0 {
-			t.Errorf("the neighbour waited %s, %d calls of the flood began meanwhile", since, len(o.began))
+		if since, began := time.Since(start), o.sofar(); since != 0 || len(began) != 0 {
+			t.Errorf("the neighbour waited %s, %d calls of the flood began meanwhile", since, len(began))
 		}
 		for n := range calls {
 			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the bubble's clock
 			synctest.Wait()
-			if len(o.began) != n+1 || o.began[n] != fmt.Sprint(n) {
-				t.Fatalf("after %s %v of the flood had begun", time.Since(start), o.began)
+			if began := o.sofar(); len(began) != n+1 || began[n] != fmt.Sprint(n) {
+				t.Fatalf("after %s %v of the flood had begun", time.Since(start), began)
 			}
 		}
 		o.calls.Wait()
