@@ -41,8 +41,8 @@ const endpoint = "AWS_ENDPOINT_URL"
 // bundle names a file of authorities that AWS's endpoints are believed by.
 const bundle = "AWS_CA_BUNDLE"
 
-// resolves is what names and certificates are looked up by.
-var resolves = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"}
+// authorities are where systems keep those that the world's certificates are believed by.
+var authorities = []string{"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"}
 
 // Delegate implements platform.Delegator: the tenant's session, which is taken anew for it, and what of this machine's files is the set's. The
 // operator's own login stays here.
@@ -110,7 +110,7 @@ func (p *Platform) imagesOf(s platform.Set, r platform.Release) (map[string]stri
 func reaches(d *platform.Delegation, environ map[string]string) error {
 	const tls, names = 443, 53
 	d.Ports = append(d.Ports, tls, names)
-	d.Reads = append(d.Reads, resolves...)
+	d.Reads = append(d.Reads, authorities...)
 	for _, kv := range os.Environ() {
 		name, value, _ := strings.Cut(kv, "=")
 		if value == "" || !slices.Contains(reach, name) && !strings.HasPrefix(name, endpoint) {
