@@ -183,6 +183,19 @@ func versionOf(info fs.FileInfo) version {
 // Each hands the files of a tar of Tree on, in the order in which they were packed: of one that was packed twice the second is the newer one.
 // It is an error where r isn't whole, and what was handed on then is not to be believed.
 func Each(r io.Reader, file func(name string, content io.Reader) error) error {
+	return entries(r, func(h *tar.Header, content io.Reader) error {
+		if h.Typeflag != tar.TypeReg {
+			return nil
+		}
+		if err := file(path.Clean(h.Name), content); err != nil {
+			return fmt.Errorf("take %s from the backup: %w", h.Name, err)
+		}
+		return nil
+	})
+}
+
+// entries hands each entry of a tar on, and reads what follows its end too: only then is the part known to be whole.
+func entries(r io.Reader, entry func(h *tar.Header, content io.Reader) error) error {
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
@@ -193,11 +206,8 @@ func Each(r io.Reader, file func(name string, content io.Reader) error) error {
 		if err != nil {
 			return fmt.Errorf("read files from the backup: %w", err)
 		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		if err := file(path.Clean(h.Name), tr); err != nil {
-			return fmt.Errorf("take %s from the backup: %w", h.Name, err)
+		if err := entry(h, tr); err != nil {
+			return err
 		}
 	}
 }
@@ -213,25 +223,16 @@ func Unpack(r io.Reader, dir string, only ...string) error {
 		return fmt.Errorf("unpack into %s: %w", dir, err)
 	}
 	defer root.Close()
-	tr := tar.NewReader(r)
-	for {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			// What follows the tar's end has to be read too: only then is the part known to be whole.
-			_, err = io.Copy(io.Discard, r)
-			return err
-		}
-		if err != nil {
-			return fmt.Errorf("unpack into %s: %w", dir, err)
-		}
+	return entries(r, func(h *tar.Header, content io.Reader) error {
 		first, _, _ := strings.Cut(h.Name, "/")
 		if len(only) > 0 && !slices.Contains(only, first) {
-			continue
+			return nil
 		}
-		if err := unpackOne(root, h, tr); err != nil {
+		if err := unpackOne(root, h, content); err != nil {
 			return fmt.Errorf("unpack %s into %s: %w", h.Name, dir, err)
 		}
-	}
+		return nil
+	})
 }
 
 func unpackOne(root *os.Root, h *tar.Header, r io.Reader) error {
