@@ -64,12 +64,14 @@ type TransportConfig struct {
 type Transport struct {
 	config TransportConfig
 
-	mu    sync.RWMutex
-	pools map[Identity]pool
+	mu sync.RWMutex
+	// pools are by pseudo-host, so that who is wanted is read once and not for each request.
+	pools map[string]pool
 }
 
 // pool is the connections to one identity at one address, under one certificate of our own and the roots that proved the other's.
 type pool struct {
+	want  Identity
 	addr  string
 	leaf  *x509.Certificate
 	roots *x509.CertPool
@@ -85,7 +87,7 @@ func NewTransport(config TransportConfig) (*Transport, error) {
 	if config.Source == nil || config.Anchors == nil || config.Resolver == nil {
 		return nil, errors.New("make a transport: it needs a keypair, the roots to trust and a resolver")
 	}
-	return &Transport{config: config, pools: make(map[Identity]pool)}, nil
+	return &Transport{config: config, pools: make(map[string]pool)}, nil
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -114,50 +116,52 @@ func (t *Transport) route(request *http.Request) (*http.Transport, error) {
 	if request.URL == nil || request.URL.Scheme != "https" || request.URL.Port() != "" {
 		return nil, errors.New("workloads are called at https://<pseudo-host>, without a port")
 	}
-	want, err := ParseServerName(request.URL.Hostname())
-	if err != nil {
-		return nil, err
+	host := request.URL.Hostname()
+	t.mu.RLock()
+	p, known := t.pools[host]
+	t.mu.RUnlock()
+	if !known {
+		var err error
+		if p.want, err = ParseServerName(host); err != nil {
+			return nil, err
+		}
 	}
-	addr, err := t.config.Resolver.Resolve(request.Context(), want)
+	addr, err := t.config.Resolver.Resolve(request.Context(), p.want)
 	if err != nil {
-		t.forget(want)
-		return nil, fmt.Errorf("find %s: %w", want, err)
+		t.forget(host)
+		return nil, fmt.Errorf("find %s: %w", p.want, err)
 	}
-	roots, err := anchored(t.config.Anchors, want)
+	roots, err := anchored(t.config.Anchors, p.want)
 	if err != nil {
-		t.forget(want)
+		t.forget(host)
 		return nil, err
 	}
 	leaf := t.config.Source.Leaf()
-
-	t.mu.RLock()
-	p := t.pools[want]
-	t.mu.RUnlock()
 	if p.serves(addr, leaf, roots) {
 		return p.http, nil
 	}
-	return t.renew(want, addr, leaf, roots), nil
+	return t.renew(host, pool{want: p.want, addr: addr, leaf: leaf, roots: roots}), nil
 }
 
-// renew replaces an identity's pool. The old one isn't closed: requests may be under way on it; its connections close when they
+// renew replaces a pseudo-host's pool. The old one isn't closed: requests may be under way on it; its connections close when they
 // were idle for a minute.
-func (t *Transport) renew(want Identity, addr string, leaf *x509.Certificate, roots *x509.CertPool) *http.Transport {
+func (t *Transport) renew(host string, p pool) *http.Transport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p := t.pools[want]; p.serves(addr, leaf, roots) {
-		return p.http
+	if other := t.pools[host]; other.serves(p.addr, p.leaf, p.roots) {
+		return other.http
 	}
-	p := pool{addr: addr, leaf: leaf, roots: roots, http: t.connections(want, addr)}
-	t.pools[want] = p
+	p.http = t.connections(p.want, p.addr)
+	t.pools[host] = p
 	return p.http
 }
 
-func (t *Transport) forget(want Identity) {
+func (t *Transport) forget(host string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p, ok := t.pools[want]; ok {
+	if p, ok := t.pools[host]; ok {
 		p.http.CloseIdleConnections()
-		delete(t.pools, want)
+		delete(t.pools, host)
 	}
 }
 
