@@ -263,6 +263,9 @@ type Needs struct {
 	Licence bool `yaml:"licence"`
 	// FrontDoor is for the component that listens on the plane's public address, with the certificate that clients see.
 	FrontDoor bool `yaml:"front_door"`
+	// Copied is the name of what a component keeps in its state directory and has to have after that ended: where a platform's do, it is told
+	// where a copy of it is kept, which it keeps itself.
+	Copied string `yaml:"copied"`
 	// Outside is for a component that calls systems which are nobody's of the plane; a platform that closes networks opens a way out for
 	// it, and for no other.
 	Outside bool `yaml:"outside"`

@@ -89,6 +89,7 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		"not a number of them":     {"routes: [/]", "resources: {cpu: .nan}", "components[1].resources.cpu", "between"},
 		"processes without end":    {"routes: [/]", "resources: {pids: 1000000}", "components[1].resources.pids", "between"},
 		"answers at no path":       {"artefact: tiny", "artefact: tiny\nanswers: up", "answers", "not a path"},
+		"copy of a tenant's":       {"needs: {keys: [cookie]}", "needs: {keys: [cookie], copied: x}", "components[1].needs.copied", "name a store"},
 		"front door of a tenant":   {"needs: {keys: [cookie]}", "needs: {keys: [cookie], front_door: true}", "components[1].needs.front_door", "belongs to the plane"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,6 +33,9 @@ type Facts struct {
 	Queue string
 	// StateDir is a directory of the component's own.
 	StateDir string
+	// Copy is where a component keeps a copy of what has to outlive that directory, as `s3://bucket/key`; empty where the directory stays, and for
+	// who needs none.
+	Copy string
 	// MachineAllowed says that the tenant may read the machine that the platform runs on.
 	MachineAllowed bool
 	// AllowedAddresses are those of the platform's own machine that the tenant's work may reach, `host:port`, joined by commas.

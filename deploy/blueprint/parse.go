@@ -395,6 +395,12 @@ func (c *checker) needs(at func(...any) []any, n Needs) {
 	if c.b.Scope == ScopeTenant && n.FrontDoor {
 		c.at(at("needs", "front_door"), "the front door belongs to the plane")
 	}
+	if n.Copied != "" && c.b.Scope == ScopeTenant {
+		c.at(at("needs", "copied"), "what is a tenant's is kept in its stores: name a store")
+	}
+	if n.Copied != "" && !label.MatchString(n.Copied) {
+		c.at(at("needs", "copied"), "%q is not a name: it has lower-case letters, digits and hyphens, and begins with a letter", n.Copied)
+	}
 }
 
 func (c *checker) env(path []any, env map[string]string, f Facts) {

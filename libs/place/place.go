@@ -161,3 +161,12 @@ func Queue(ctx context.Context, where, schema string, owner *binding.Owner) (*sq
 	}
 	return sqs.OpenPlace(ctx, cfg, where, schema, owner)
 }
+
+// Object opens one object of a plane's, at a place of AWS's, which is opened as the process's role.
+func Object(ctx context.Context, where, plane string) (*s3.Object, error) {
+	cfg, err := awssession.Load(ctx, "", awssession.Of(plane))
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", where, err)
+	}
+	return s3.OpenObject(cfg, where)
+}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"a3os.app/libs/drain"
+	"a3os.app/libs/place"
 	"a3os.app/libs/plane"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
@@ -40,6 +41,7 @@ type Config struct {
 	TLSKey       string   `env:"TLS_KEY" desc:"file with that certificate's key, PEM"`
 	Registry     string   `env:"REGISTRY" desc:"address of the registry, host:port"`
 	Snapshot     string   `env:"SNAPSHOT" desc:"file that the last good snapshot is kept in"`
+	SnapshotCopy string   `env:"SNAPSHOT_COPY" envDefault:"" desc:"object that a copy of it is kept in, as s3://bucket/key, where that file ends with the task; none when empty"`
 	SnapshotKeys []string `env:"SNAPSHOT_KEYS" desc:"public keys that sign snapshots, base64; several while one replaces another"`
 
 	MaxConnections int           `env:"MAX_CONNECTIONS" envDefault:"10000" desc:"open connections at most"`
@@ -116,14 +118,26 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		return snap.Ready()
 	}
+	background := []func(context.Context) error{cert.Follow, func(ctx context.Context) error { return follow.Run(ctx, cfg.Registry, creds, snap) }}
+	if cfg.SnapshotCopy != "" {
+		background = append(background, func(ctx context.Context) error { return snap.KeepCopy(ctx, cfg.copy) })
+	}
 	return p.Run(ctx, ready,
 		func(ctx context.Context) error {
 			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate,
 				MaxConnections: cfg.MaxConnections, MaxHeaderBytes: cfg.MaxHeaderBytes, HeaderTimeout: cfg.HeaderTimeout,
 				IdleTimeout: cfg.IdleTimeout, LeaveWithin: cfg.LeaveWithin, DrainWithin: cfg.DrainWithin})
 		},
-		func(ctx context.Context) error { return follow.Run(ctx, cfg.Registry, creds, snap) },
-		cert.Follow)
+		background...)
+}
+
+// copy opens where a copy of the snapshot is kept.
+func (c Config) copy(ctx context.Context) (held.Copy, error) {
+	object, err := place.Object(ctx, c.SnapshotCopy, c.Plane)
+	if err != nil {
+		return nil, fmt.Errorf("A3_SNAPSHOT_COPY: %w", err)
+	}
+	return object, nil
 }
 
 // share is what one tenant may take of the gateway while others call.

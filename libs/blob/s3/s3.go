@@ -57,12 +57,14 @@ func at(cfg aws.Config, where string, tenant id.Tenant) (*place, error) {
 	if err != nil || u.Scheme != "s3" || u.Host == "" || strings.Trim(u.Path, "/") != tenant.String() || tenant.IsZero() {
 		return nil, fmt.Errorf("%q is not the place of the objects of %s: it is s3://bucket/%s: check %s", where, tenant, tenant, setting)
 	}
-	// A custom endpoint has no names of buckets.
-	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.UsePathStyle = cfg.BaseEndpoint != nil
+	return &place{client: clientOf(cfg), bucket: u.Host, tenant: tenant, key: u.Query().Get("key")}, nil
+}
+
+func clientOf(cfg aws.Config) *s3.Client {
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.UsePathStyle = cfg.BaseEndpoint != nil // a custom endpoint has no names of buckets
 		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = tries, mostBackoff })
 	})
-	return &place{client: client, bucket: u.Host, tenant: tenant, key: u.Query().Get("key")}, nil
 }
 
 func (p *place) name(key string) *string { return aws.String(p.tenant.String() + "/" + space + key) }

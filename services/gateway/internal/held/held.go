@@ -1,6 +1,6 @@
 // Package held keeps the last good snapshot, in memory and on disk: one that came whole, and what changed of it since, each as it was
 // signed. It promises that what routes by it never sees one that was not verified, that it never goes back, and that a gateway which
-// starts with the registry away goes on from what it last held. A snapshot or a change that is refused changes nothing and raises an
+// starts with the registry away goes on from what it last held, also where its disk ended with it, if a copy is kept. A snapshot or a change that is refused changes nothing and raises an
 // alarm. It relies on libs/snapshot to tell good from bad.
 package held
 
@@ -26,7 +26,7 @@ import (
 )
 
 // ErrNone is returned while no snapshot was ever accepted.
-var ErrNone = errors.New("no snapshot is held: the registry was never reached, and none is on disk")
+var ErrNone = errors.New("no snapshot is held: the registry was never reached, and neither disk nor copy has one")
 
 // Snapshot is the snapshot held.
 type Snapshot struct {
@@ -39,12 +39,15 @@ type Snapshot struct {
 	changes  *changes
 	// whole says that the next snapshot is to come whole: a change did not fit, or there are many by now.
 	whole atomic.Bool
+	// onDisk is the version that is on disk, and changed is told of each new one.
+	onDisk  int64
+	changed chan struct{}
 }
 
 // Open makes the holder of the snapshot at path, and takes up what is there. That nothing is there is no error; that what is there
 // is not good is an alarm and no error, for the registry may have a good one.
 func Open(ctx context.Context, path string, verifier *snapshot.Verifier) (*Snapshot, error) {
-	s := &Snapshot{verifier: verifier, path: path, changes: &changes{path: path + ".changes"}}
+	s := &Snapshot{verifier: verifier, path: path, changes: &changes{path: path + ".changes"}, changed: make(chan struct{}, 1)}
 	var err error
 	if s.metrics, err = newMetrics(s.Version); err != nil { //nolint:contextcheck // what is counted is counted for as long as the process lives
 		return nil, err
@@ -70,6 +73,7 @@ func Open(ctx context.Context, path string, verifier *snapshot.Verifier) (*Snaps
 		s.whole.Store(true)
 		s.alarm(ctx, "a change of the snapshot on disk is not good, what came before it serves", err)
 	}
+	s.onDisk = s.Version()
 	slog.InfoContext(ctx, "snapshot taken up from disk", "version", s.Version(), "routes", s.Table().Len())
 	return s, nil
 }
@@ -116,10 +120,21 @@ func (s *Snapshot) Accept(ctx context.Context, signed *registryv1.SignedSnapshot
 	if err == nil {
 		err = s.changes.drop()
 	}
+	s.written(ctx, err)
+	return nil
+}
+
+// written tells who keeps a copy that what is held is on disk, or everybody that it isn't.
+func (s *Snapshot) written(ctx context.Context, err error) {
 	if err != nil {
 		slog.ErrorContext(ctx, "the snapshot could not be written: a restart would begin with the one before", "alarm", "snapshot_not_written", "error", err)
+		return
 	}
-	return nil
+	s.onDisk = s.Version()
+	select {
+	case s.changed <- struct{}{}:
+	default: // it was told of one that it did not look at yet
+	}
 }
 
 // AcceptChange takes up a change of the snapshot held, or refuses it with an alarm. After one that doesn't fit, the snapshot is wanted
@@ -136,9 +151,7 @@ func (s *Snapshot) AcceptChange(ctx context.Context, signed *registryv1.SignedSn
 	}
 	slog.InfoContext(ctx, "change of the snapshot taken up", "version", s.Version(), "routes", s.Table().Len())
 	full, err := s.changes.add(signed)
-	if err != nil {
-		slog.ErrorContext(ctx, "a change of the snapshot could not be written: a restart would begin with the one before", "alarm", "snapshot_not_written", "error", err)
-	}
+	s.written(ctx, err)
 	// A change that isn't on disk would leave a gap there before the next one.
 	s.whole.Store(full || err != nil)
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"a3os.app/deploy/blueprint"
+	blobs3 "a3os.app/libs/blob/s3"
 	"a3os.app/libs/id"
 	"a3os.app/libs/ministacktest"
 	"a3os.app/tools/fleet/internal/platform"
@@ -108,6 +109,35 @@ func TestSessionsOfThePlaneAndOfATenantReachNothingOfEachOther(t *testing.T) {
 		if err := attempts["write a template"](t.Context(), cfg, "", awstest.Place.PlaneStack()); err == nil {
 			t.Error("the provisioner writes a template of the plane's stack")
 		}
+	}
+}
+
+// With the role of its task the gateway keeps its copy where its task is told to, and the registry's role neither reads nor writes it.
+func TestGatewayKeepsItsCopyInThePlanesBucket(t *testing.T) {
+	server, _ := awstest.Account(t)
+	planeStands(t, server, awstest.Provisioner(t, server))
+	where := "s3://" + awstest.Place.Bucket("plane", "copies") + "/gateway/snapshot"
+	open := func(component string) *blobs3.Object {
+		t.Helper()
+		o, err := blobs3.OpenObject(awstest.As(t, server, awstest.Place.TaskRole("plane", component)), where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	gateway, registry := open("gateway"), open("registry")
+	const most = 10
+	if _, err := gateway.Replace(t.Context(), []byte("held"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if content, _, err := gateway.Get(t.Context(), most); err != nil || string(content) != "held" {
+		t.Errorf("the gateway reads %q, %v", content, err)
+	}
+	if _, _, err := registry.Get(t.Context(), most); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+		t.Errorf("the registry reads it: %v", err)
+	}
+	if _, err := registry.Replace(t.Context(), []byte("other"), ""); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+		t.Errorf("the registry writes it: %v", err)
 	}
 }
 

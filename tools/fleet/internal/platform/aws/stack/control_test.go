@@ -142,3 +142,43 @@ func namesIn(t *testing.T, templates ...[]byte) map[string]bool {
 	}
 	return out
 }
+
+// The gateway reads and replaces the one object that its next task goes on from; nothing else of the plane's does, and it does nothing else there.
+func TestGatewayReachesItsCopyAlone(t *testing.T) {
+	plane := read(t, planeText(t))
+	targets, err := plane.Targets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copies *stacktest.Target
+	for i := range targets {
+		if targets[i].ID == "Copies" {
+			copies = &targets[i]
+		}
+	}
+	if copies == nil {
+		t.Fatal("there is no bucket for copies")
+	}
+	own := copies.ARN + "/gateway/snapshot"
+	if told := "s3://" + strings.TrimPrefix(own, "arn:aws:s3:::"); !strings.Contains(string(rendered(t, id.NewTenant())["control"]), told) {
+		t.Errorf("its task isn't told of %s", told)
+	}
+	via := map[string]string{"aws:SecureTransport": "true"}
+	tried := 0
+	for _, suffix := range []string{"gateway-task", "registry-task", "gateway-start", "registry-start", "provisioner", "break-glass"} {
+		role := roleOf(t, plane, suffix)
+		for _, name := range []string{own, copies.ARN, copies.ARN + "/gateway/snapshot2", copies.ARN + "/gateway/", copies.ARN + "/registry/snapshot"} {
+			for _, action := range []string{"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket", "s3:PutBucketPolicy", "s3:DeleteBucket", "s3:PutObjectTagging"} {
+				tried++
+				want := suffix == "gateway-task" && name == own && (action == "s3:GetObject" || action == "s3:PutObject")
+				is, err := plane.May(role, role.Statements, *copies, stacktest.Request{Action: action, Resource: name, Context: via})
+				if err != nil || is != want {
+					t.Errorf("%s may %s on %s: %t, want %t; %v", suffix, action, name, is, want, err)
+				}
+			}
+		}
+	}
+	if tried != 6*5*7 {
+		t.Errorf("%d calls were tried", tried)
+	}
+}

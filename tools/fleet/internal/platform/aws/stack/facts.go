@@ -45,6 +45,9 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	if s.databaseRoots && len(c.Needs.Database) > 0 {
 		given[DatabaseRootsFile] = DatabaseRootsKey
 	}
+	if c.Needs.Copied != "" {
+		f.Copy = "s3://" + s.bucket(copies) + "/" + s.copied(c)
+	}
 	for _, key := range c.Needs.Keys {
 		f.KeyFiles[key] = file("key-"+key, "keys/"+key)
 	}

@@ -38,6 +38,7 @@ func Plane(in Input) (*Template, error) {
 	s.exports(clientsID, s.own(clientsID))
 	s.frontDoor()
 	s.lasting()
+	s.copyStore()
 	s.alarms()
 	s.exportsLasting()
 	return s.Template, nil

@@ -31,6 +31,32 @@ func (s *set) objectStore(name string) {
 	s.Outputs[id] = Output{Description: "The bucket of store " + name, Value: ref(id)}
 }
 
+// copies is the bucket of what the plane's components have to have after their tasks ended.
+const copies = "copies"
+
+// copied is the object of a component's copy.
+func (s *set) copied(c blueprint.Component) string { return c.Name + "/" + c.Needs.Copied }
+
+// copyOf is that a component reads and replaces its copy, and no other object.
+func (s *set) copyOf(c blueprint.Component) use {
+	bucket := bucketARN(s.bucket(copies))
+	return use{role: s.taskRole(c.Name), sid: "KeepItsCopy", actions: []string{"s3:GetObject", "s3:PutObject"}, resources: []string{bucket + "/" + s.copied(c)}, encrypts: true,
+		service: "s3", context: when{"kms:EncryptionContext:aws:s3:arn": bucket}}
+}
+
+// copyStore is the bucket, which nobody reaches but who keeps something there, and the administrators.
+func (s *set) copyStore() {
+	name := s.bucket(copies)
+	arn, keepers := bucketARN(name), []string{ref(administrator)}
+	for _, c := range s.blueprint.Components {
+		if c.Needs.Copied != "" {
+			keepers = append(keepers, s.taskRole(c.Name))
+		}
+	}
+	s.add("Copies", s.privateBucket(name))
+	s.add("CopiesPolicy", &s3.BucketPolicy{Bucket: ref("Copies"), PolicyDocument: document(append(closed([]string{"s3:*"}, []string{arn, arn + "/*"}, keepers), onlyUnderKey(arn))...)})
+}
+
 // rolesOf are the roles with a use of a kind, and the provisioner.
 func (s *set) rolesOf(is func(use) bool) []string {
 	roles := []string{s.place.Provisioner()}

@@ -45,6 +45,9 @@ func (s *set) uses(c blueprint.Component) []use {
 	if c.Needs.KeyService {
 		out = append(out, s.wrap(task))
 	}
+	if c.Needs.Copied != "" {
+		out = append(out, s.copyOf(c))
+	}
 	if s.tenant != "" && len(c.Needs.Database) > 0 {
 		out = append(out, s.logIn(task, c.Needs.Database))
 	}
