@@ -85,6 +85,48 @@ func TestExhaustedPoolLendsNoScope(t *testing.T) {
 	t.Logf("%d readings, %d shed", right.Load(), shed.Load())
 }
 
+// Callers who waited in vain for a connection are told that the service is busy, also where the connections come back in the very moment
+// in which they give up: the database is as well as before.
+func TestConnectionsThatComeBackTooLateAreNoFaultOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	b := newThings(t)
+	const callers, rounds = 200, 3
+	db := open(t, b.iam, 1)
+	for range rounds {
+		held, release, released := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		go func() {
+			released <- db.Service(t.Context(), func(context.Context, pgx.Tx) error { close(held); <-release; return nil })
+		}()
+		<-held
+		var told sync.Map
+		var late sync.Once
+		var wg sync.WaitGroup
+		for i := range callers {
+			wg.Go(func() {
+				// One after another, so that some give up while the connection goes from hand to hand among the others.
+				<-time.After(time.Duration(i) * time.Millisecond / 2)
+				err := db.Service(t.Context(), func(context.Context, pgx.Tx) error { return nil })
+				if fault.KindOf(err) == fault.ResourceExhausted {
+					late.Do(func() { close(release) })
+				}
+				if err != nil {
+					told.Store(fault.KindOf(err), err)
+				}
+			})
+		}
+		wg.Wait()
+		if err := <-released; err != nil {
+			t.Fatal(err)
+		}
+		told.Range(func(kind, err any) bool {
+			if kind != fault.ResourceExhausted {
+				t.Errorf("a caller learnt %v", err)
+			}
+			return true
+		})
+	}
+}
+
 // crowded calls with a deadline that some don't keep, and survives a panic as a server does.
 func crowded(t *testing.T, call func(ctx context.Context) error) (err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(2000)+5)*time.Millisecond)

@@ -183,8 +183,9 @@ func (db *DB) once(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.
 		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-		if stat := db.pool.Stat(); stat.AcquiredConns() < stat.MaxConns() {
-			// There was room for a connection, and the server did not give one.
+		if db.pool.Stat().ConstructingConns() > 0 {
+			// There was room for a connection, and the server did not give one: an attempt goes on for longer than a call waits. That there
+			// is room by now says nothing, for others may have given theirs back in this moment.
 			return fault.Wrap(fault.Unavailable, err, "the database does not answer; try again shortly")
 		}
 		return fault.Wrap(fault.ResourceExhausted, err, "the service is busy; try again shortly")
