@@ -283,7 +283,7 @@ func (c *Client) ask(ctx context.Context, method, path string, in, out any) (htt
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("speak to the supervisor: %w", context.Cause(ctx))
 		}
-		return nil, fmt.Errorf("%w: nobody answers at %s", ErrNotRunning, c.dir.Socket())
+		return nil, fmt.Errorf("%w: nobody answers at %s (%w)", ErrNotRunning, c.dir.Socket(), err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {

@@ -37,6 +37,9 @@ type Daemon struct {
 	keepers  map[string]*keeper
 	stopping bool
 
+	// lanes let one change of a unit begin when the one before has ended.
+	lanes lanes
+
 	// turns counts changes of how units are.
 	turns turns
 
@@ -193,6 +196,7 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 	if err := unit.validate(); err != nil {
 		return false, err
 	}
+	defer d.lanes.enter(unit.Name)()
 	d.mu.Lock()
 	if d.stopping {
 		d.mu.Unlock()
@@ -228,6 +232,7 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 
 // drop stops a unit and keeps it no longer.
 func (d *Daemon) drop(name string) (bool, error) {
+	defer d.lanes.enter(name)()
 	d.mu.Lock()
 	k := d.keepers[name]
 	delete(d.keepers, name)

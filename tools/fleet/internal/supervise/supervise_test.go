@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -410,4 +411,53 @@ func TestUnitInheritsNoDescriptorsAndNoPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
+}
+
+// A caller who is killed leaves its change behind, which waits for the old process to end; the next one asks for the same meanwhile. One
+// process runs afterwards, and none that nobody keeps.
+func TestSameChangeTwiceAtOnceLeavesOneProcess(t *testing.T) {
+	dir, c := started(t)
+	begun := filepath.Join(t.TempDir(), "begun")
+	slow := func(release string) supervise.Unit {
+		u := shell(t, dir, "slow", "echo $$ >>"+begun+"; trap 'sleep 0.3; exit 0' TERM; while :; do sleep 0.05; done")
+		u.Release = release
+		return u
+	}
+	kept(t, c, slow("r1"))
+	until(t, "the first one says that it began", func() bool { text, _ := os.ReadFile(begun); return len(text) > 0 })
+	const callers = 4
+	done := make(chan error, callers)
+	for range callers {
+		go func() { _, err := c.Apply(t.Context(), slow("r2")); done <- err }()
+	}
+	for range callers {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.Await(t.Context(), "slow"); err != nil {
+		t.Fatal(err)
+	}
+	alive := func() (n int) {
+		text, err := os.ReadFile(begun)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for pid := range strings.FieldsSeq(string(text)) {
+			if p, err := strconv.Atoi(pid); err == nil && syscall.Kill(p, 0) == nil {
+				n++
+			}
+		}
+		return n
+	}
+	until(t, "the second one says that it began", func() bool { return status(t, c, "slow").State == supervise.Serving && alive() > 0 })
+	if n := alive(); n != 1 {
+		t.Errorf("%d processes run", n)
+	}
+	if _, err := c.Drop(t.Context(), "slow"); err != nil {
+		t.Fatal(err)
+	}
+	if n := alive(); n != 0 {
+		t.Errorf("%d processes are left behind", n)
+	}
 }
