@@ -57,8 +57,8 @@ func (p *Plane) Adopt(ctx context.Context, name, reason string) (*registryv1.Ten
 }
 
 // adoption is what the set says of itself.
-func (p *Plane) adoption(ctx context.Context, t *state.Tenant, set platform.Set) (*registryv1.AdoptTenantRequest, error) {
-	r, err := platform.ParseRelease(p.state.Runs[set.Name()])
+func (p *Plane) adoption(ctx context.Context, t state.Tenant, set platform.Set) (*registryv1.AdoptTenantRequest, error) {
+	r, err := platform.ParseRelease(p.state.Runs()[set.Name()])
 	if err != nil {
 		return nil, fmt.Errorf("what the set of %s runs: %w", set.Slug, err)
 	}

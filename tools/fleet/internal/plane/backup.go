@@ -76,9 +76,9 @@ func (p *Plane) set(name string) (platform.Set, error) {
 // everySet are the plane's own and every tenant's.
 func (p *Plane) everySet() []platform.Set {
 	out := []platform.Set{p.own}
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		if !t.ID.IsZero() {
-			out = append(out, p.setOf(&t))
+			out = append(out, p.setOf(t))
 		}
 	}
 	return out

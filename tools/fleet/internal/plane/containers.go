@@ -131,7 +131,7 @@ func (p *Plane) sampleURL(database string) (string, error) {
 }
 
 // sampleAddress is where a tenant's discovery reaches the sample server.
-func (p *Plane) sampleAddress(t *state.Tenant) (host string, port int) {
+func (p *Plane) sampleAddress(t state.Tenant) (host string, port int) {
 	if p.docker == nil {
 		return "127.0.0.1", p.platform.Sample.Port()
 	}
@@ -191,9 +191,9 @@ func (p *Plane) handOverRenewed(ctx context.Context) error {
 		return nil
 	}
 	errs := []error{p.docker.HandOver(ctx, p.own)}
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		if !t.ID.IsZero() {
-			errs = append(errs, p.docker.HandOver(ctx, p.setOf(&t)))
+			errs = append(errs, p.docker.HandOver(ctx, p.setOf(t)))
 		}
 	}
 	return errors.Join(errs...)

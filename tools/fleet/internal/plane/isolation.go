@@ -89,9 +89,9 @@ func pidsOf(processes []supervise.Status) map[string]int {
 // setsOf are the sets of the tenants that are named, or of all that are served.
 func (p *Plane) setsOf(slugs []string) ([]platform.Set, error) {
 	var out []platform.Set
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		if !t.ID.IsZero() && t.Served && (len(slugs) == 0 || slices.Contains(slugs, t.Slug) || slices.Contains(slugs, t.ID.String())) {
-			out = append(out, p.setOf(&t))
+			out = append(out, p.setOf(t))
 		}
 	}
 	for _, name := range slugs {

@@ -154,9 +154,9 @@ func (p *Plane) putLicence(ctx context.Context, conn *grpc.ClientConn, file []by
 		return nil, fault.FromRPC(err)
 	}
 	// Where the set is this machine's, it finds the licence without the registry as well.
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		if t.ID.String() == res.GetLicence().GetLicence().GetTenantId() {
-			_, err = p.platform.PutLicence(ctx, p.setOf(&t), file)
+			_, err = p.platform.PutLicence(ctx, p.setOf(t), file)
 		}
 	}
 	return res.GetLicence(), err

@@ -18,6 +18,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -67,16 +68,14 @@ func (p *Plane) front(s platform.Set) operate.Front {
 func (p *Plane) identified(ctx context.Context, conn *grpc.ClientConn, s platform.Set) error {
 	t, known := p.state.Tenant(s.Name())
 	if !known {
-		if t, known = p.state.Tenant(s.Slug); !known || !t.ID.IsZero() {
-			t = p.addTenant(s.Slug)
-		}
-		t.ID, t.Dedicated, t.Account = s.Tenant, s.Dedicated(), s.Account
-		if err := p.state.Save(); err != nil {
+		var err error
+		t, err = p.state.Remember(s.Slug, s.Tenant, func(t *state.Tenant) { t.ID, t.Dedicated, t.Account = s.Tenant, s.Dedicated(), s.Account })
+		if err != nil {
 			return err
 		}
 	}
 	slugs := append([]string{s.Slug}, p.Settings.Tenants...)
-	for _, other := range p.state.Tenants {
+	for _, other := range p.state.Tenants() {
 		slugs = append(slugs, other.Slug)
 	}
 	if _, err := p.platform.Web(p.hosts(slugs)); err != nil {

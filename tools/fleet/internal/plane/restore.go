@@ -182,7 +182,7 @@ func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, k
 
 // runs is the release that a set ran last; what is built here where that isn't known, or was built on a machine that is lost.
 func (p *Plane) runs(s platform.Set) platform.Release {
-	r, err := platform.ParseRelease(p.state.Runs[s.Name()])
+	r, err := platform.ParseRelease(p.state.Runs()[s.Name()])
 	if err != nil {
 		return p.release
 	}

@@ -149,7 +149,7 @@ func (p *Plane) takeUp(ctx context.Context, r RestoreRequest) error {
 
 func (p *Plane) slugs() []string {
 	var out []string
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		out = append(out, t.Slug)
 	}
 	return out
@@ -171,19 +171,19 @@ func (p *Plane) compareTenants(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		if _, ok := known[t.ID.String()]; !ok && !t.ID.IsZero() {
 			p.report.Note(fmt.Sprintf("%s (%s) was made after the backup, and the registry does not know it: make it known again with fleet tenant adopt %s --reason '…'", t.Slug, t.ID, t.Slug))
 		}
 	}
 	for id, t := range known {
 		gone := t.GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED
-		if here := slices.ContainsFunc(p.state.Tenants, func(s state.Tenant) bool { return s.ID.String() == id }); !here && !gone {
+		if here := slices.ContainsFunc(p.state.Tenants(), func(s state.Tenant) bool { return s.ID.String() == id }); !here && !gone {
 			p.report.Note(fmt.Sprintf("%s (%s) is %s by the registry, and its set is not here: if it left after the backup, have it leave once more: fleet plan offboard --tenant %s",
 				t.GetSlug(), id, strings.ToLower(strings.TrimPrefix(t.GetState().String(), "TENANT_STATE_")), t.GetSlug()))
 		}
 	}
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		if err := p.platform.NotRestoring(platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}); err != nil {
 			p.report.Note(fmt.Sprintf("%s is still to be restored: %v", t.Slug, err))
 		}

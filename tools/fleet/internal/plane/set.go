@@ -11,6 +11,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
 	"a3os.app/libs/release"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
@@ -25,18 +26,12 @@ const (
 )
 
 // setOf is the set of a tenant that the plane remembers.
-func (p *Plane) setOf(t *state.Tenant) platform.Set {
+func (p *Plane) setOf(t state.Tenant) platform.Set {
 	tier := registryv1.IsolationTier_ISOLATION_TIER_DATABASE
 	if t.Dedicated {
 		tier = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
 	}
 	return platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: tier, Account: t.Account}
-}
-
-// addTenant remembers a tenant that is to be made.
-func (p *Plane) addTenant(slug string) *state.Tenant {
-	p.state.Tenants = append(p.state.Tenants, state.Tenant{Slug: slug, Name: slug})
-	return &p.state.Tenants[len(p.state.Tenants)-1]
 }
 
 // Tenant makes a tenant with its set, or brings what is there up to date, and says whether there was anything to do. The plane's own
@@ -154,14 +149,12 @@ func outdated(runs string, built platform.Release) bool {
 }
 
 func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name, admin, reason string, tier registryv1.IsolationTier) error {
-	t, known := p.state.Tenant(slug)
-	if !known {
-		t = p.addTenant(slug)
-	}
-	if t.Admin = admin; name != "" {
-		t.Name = name
-	}
-	if err := p.state.Save(); err != nil {
+	t, err := p.state.Remember(slug, id.Tenant{}, func(t *state.Tenant) {
+		if t.Admin = admin; name != "" {
+			t.Name = name
+		}
+	})
+	if err != nil {
 		return err
 	}
 	if tier == registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED {
@@ -193,12 +186,11 @@ func isUsage(err error) bool {
 
 // served remembers that a tenant was reached.
 func (p *Plane) served(slug string) error {
-	t, ok := p.state.Tenant(slug)
-	if !ok || t.Served && t.URL == p.Settings.URL(slug) {
+	if _, ok := p.state.Tenant(slug); !ok {
 		return nil
 	}
-	t.Served, t.URL = true, p.Settings.URL(slug)
-	return p.state.Save()
+	_, err := p.state.Change(slug, func(t *state.Tenant) { t.Served, t.URL = true, p.Settings.URL(slug) })
+	return err
 }
 
 // converge has a set be again what it is to be already: after the machine was started anew, or a file was lost. It is no change of
@@ -215,8 +207,7 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 	pf, set := p.carrier(), p.setOf(t)
 	if set.Tier = status.GetTenant().GetIsolationTier(); set.Dedicated() != t.Dedicated {
 		// It was made before its tier was remembered.
-		t.Dedicated = set.Dedicated()
-		if err := p.state.Save(); err != nil {
+		if t, err = p.state.Change(t.Slug, func(t *state.Tenant) { t.Dedicated = set.Dedicated() }); err != nil {
 			return false, err
 		}
 	}
@@ -260,7 +251,7 @@ func (p *Plane) place(ctx context.Context, conn *grpc.ClientConn, set platform.S
 }
 
 // reach returns when the tenant answers through the gateway.
-func (p *Plane) reach(ctx context.Context, t *state.Tenant, set platform.Set) (bool, error) {
+func (p *Plane) reach(ctx context.Context, t state.Tenant, set platform.Set) (bool, error) {
 	if err := p.front(set).Await(ctx); err != nil {
 		return false, err
 	}

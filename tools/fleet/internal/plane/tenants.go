@@ -49,7 +49,7 @@ func (p *Plane) Status(ctx context.Context) (Status, error) {
 		return Status{}, p.whyNot(err)
 	}
 	out := Status{Processes: processes, Tenants: []TenantStatus{}, Walls: p.walls(ctx, st)}
-	for _, t := range st.Tenants {
+	for _, t := range st.Tenants() {
 		out.Tenants = append(out.Tenants, TenantStatus{Slug: t.Slug, ID: t.ID.String(), URL: cmp.Or(t.URL, p.Settings.URL(t.Slug)), State: setState(processes, t.ID.String())})
 	}
 	return out, nil

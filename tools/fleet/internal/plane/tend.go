@@ -49,9 +49,9 @@ func (p *Plane) renew(ctx context.Context) error {
 	_, err = p.platform.Authorities(p.own)
 	errs := []error{err}
 	slugs := p.Settings.Tenants
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		if !t.ID.IsZero() {
-			_, err := p.platform.Authorities(p.setOf(&t))
+			_, err := p.platform.Authorities(p.setOf(t))
 			errs = append(errs, err)
 		}
 		slugs = append(slugs, t.Slug)

@@ -14,6 +14,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/state"
 
 	"a3os.app/libs/fault"
 )
@@ -45,7 +46,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	var slugs []string
-	for _, t := range p.state.Tenants {
+	for _, t := range p.state.Tenants() {
 		slugs = append(slugs, t.Slug)
 	}
 	for _, slug := range p.Settings.Tenants {
@@ -91,10 +92,13 @@ func (p *Plane) greet() error {
 	}
 	for _, slug := range p.Settings.Tenants {
 		if t, ok := p.state.Tenant(slug); ok && !t.Welcomed {
-			t.Welcomed, p.newcomers = true, append(p.newcomers, slug)
+			if _, err := p.state.Change(slug, func(t *state.Tenant) { t.Welcomed = true }); err != nil {
+				return err
+			}
+			p.newcomers = append(p.newcomers, slug)
 		}
 	}
-	return p.state.Save()
+	return nil
 }
 
 // Newcomers are the tenants that came with Up and whose first admins are to be handed what [Plane.Invitation] says.

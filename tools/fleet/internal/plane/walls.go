@@ -22,7 +22,7 @@ func (p *Plane) walls(ctx context.Context, st *state.State) []string {
 	if why := accounts.Possible(); why != "" {
 		out = append(out, fmt.Sprintf("Every process runs as user %d, because %s: who takes over one of them reads the files of all. A plane that root starts gives each a user of its own.",
 			os.Geteuid(), why))
-	} else if ids := slices.Sorted(maps.Values(st.Accounts)); len(ids) > 0 {
+	} else if ids := slices.Sorted(maps.Values(st.Accounts())); len(ids) > 0 {
 		out = append(out, fmt.Sprintf("Each process runs as a user of its own, of the ids %d to %d, which are nobody's: none can read another's files.", ids[0], ids[len(ids)-1]))
 	}
 	switch about, err := p.supervisor.About(ctx); {

@@ -18,7 +18,7 @@ import (
 )
 
 // welcomeTenant fills a new tenant that the settings name, as a user would.
-func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed bool, err error) {
+func (p *Plane) welcomeTenant(ctx context.Context, t state.Tenant) (changed bool, err error) {
 	if away, err := p.adminAway(t); err != nil || away {
 		return false, err
 	}
@@ -32,13 +32,13 @@ func (p *Plane) welcomeTenant(ctx context.Context, t *state.Tenant) (changed boo
 	if err := p.forgetCode(t); err != nil {
 		return changed, err
 	}
-	t.Welcomed = true
-	return true, p.state.Save()
+	_, err = p.state.Change(t.Slug, func(t *state.Tenant) { t.Welcomed = true })
+	return true, err
 }
 
 // adminAway says that a tenant is in use and its admin has no profile here, as after a lost machine: how they get in is theirs to decide, or an
 // operator's with a reason, and what the tenant has is looked at by nobody until then.
-func (p *Plane) adminAway(t *state.Tenant) (bool, error) {
+func (p *Plane) adminAway(t state.Tenant) (bool, error) {
 	if !t.Welcomed {
 		return false, nil
 	}
@@ -51,7 +51,7 @@ func (p *Plane) adminAway(t *state.Tenant) (bool, error) {
 }
 
 // forgetCode forgets a code that was redeemed. Its hash stays: without it the set would be told something new, and restart.
-func (p *Plane) forgetCode(t *state.Tenant) error {
+func (p *Plane) forgetCode(t state.Tenant) error {
 	set := p.setOf(t)
 	admin, err := p.platform.FirstAdmin(set)
 	if err != nil {
@@ -101,7 +101,7 @@ func (p *Plane) WebCA() string {
 
 // guest says what a tenant is filled with: the plane's first one discovers the sample server, those that the settings name this
 // machine, and those that have neither an upload.
-func (p *Plane) guest(t *state.Tenant) welcome.Tenant {
+func (p *Plane) guest(t state.Tenant) welcome.Tenant {
 	g := welcome.Tenant{Slug: t.Slug, URL: p.Settings.URL(t.Slug), CACert: p.WebCA(), Dial: p.Settings.Dial(),
 		Machine: p.docker == nil && p.platform.MachineIsFor(t.Slug), Member: p.platform.SampleIsFor(t.Slug)}
 	if p.platform.SampleIsFor(t.Slug) {

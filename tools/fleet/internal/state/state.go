@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,25 +27,26 @@ import (
 // version of the file's form.
 const version = 1
 
-// State of a plane.
+// State of a plane. Several goroutines work with it at once, each on sets of its own: what is chosen or noted while they do is behind
+// methods, which answer copies. What stands in Settled is written where one works alone.
 type State struct {
+	Settled
+
+	mu    sync.Mutex
+	noted noted
+	path  string
+}
+
+// Settled is what a plane is, and stays while sets of it are changed.
+type Settled struct {
 	// Version of the form.
 	Version int `json:"version"`
 	// ID of this plane, random: what it keeps outside of its home is named by it.
 	ID string `json:"id"`
 	// Plane is `dev` or `prod`.
 	Plane string `json:"plane"`
-	// Ports of what listens on loopback, by name.
-	Ports map[string]int `json:"ports"`
 	// Front is the address that the gateway was told to listen on.
 	Front string `json:"front"`
-	// Migrated is the release whose migrations a set's database has, by set.
-	Migrated map[string]string `json:"migrated"`
-	// Runs is the release that a set runs, or was to run last, by set.
-	Runs map[string]string `json:"runs,omitempty"`
-	// Accounts are the user ids that processes run as and stores are shared by, by name. An id stays its name's for as long as the
-	// plane is there, and is never used again for another. Empty where the plane can't give processes users of their own.
-	Accounts map[string]uint32 `json:"accounts,omitempty"`
 	// Served is the directory of what processes with users of their own read; empty is the plane's home.
 	Served string `json:"served,omitempty"`
 	// Platform that carries the plane's sets out; empty is local. A plane stays on the one that it was made on.
@@ -55,6 +55,21 @@ type State struct {
 	Product *Product `json:"product,omitempty"`
 	// Postgres are PostgreSQL's programs that the plane was brought up with.
 	Postgres *Programs `json:"postgres,omitempty"`
+}
+
+// noted is what is chosen and noted while sets are changed.
+type noted struct {
+	// Ports of what listens on loopback, by name.
+	Ports map[string]int `json:"ports"`
+	// Migrated is the release whose migrations a set's database has, by set.
+	Migrated map[string]string `json:"migrated"`
+	// Runs is the release that a set runs, or was to run last, by set.
+	Runs map[string]string `json:"runs,omitempty"`
+	// Accounts are the user ids that processes run as and stores are shared by, by name. An id stays its name's for as long as the
+	// plane is there, and is never used again for another. Empty where the plane can't give processes users of their own.
+	Accounts map[string]uint32 `json:"accounts,omitempty"`
+	// LastAccount is the highest user id that was ever chosen: none is used twice, also when its name is forgotten.
+	LastAccount uint32 `json:"last_account,omitempty"`
 	// Subnets of the plane's networks, by name, and Hosts the addresses in them, by network and member. Both stay for as long as the
 	// network is there.
 	Subnets map[string]netip.Prefix `json:"subnets,omitempty"`
@@ -63,12 +78,31 @@ type State struct {
 	Images map[string]string `json:"images,omitempty"`
 	// Tenants in the order in which they came.
 	Tenants []Tenant `json:"tenants"`
+}
 
-	// LastAccount is the highest user id that was ever chosen: none is used twice, also when its name is forgotten.
-	LastAccount uint32 `json:"last_account,omitempty"`
+// file is the form of both on disk, and of what a tenant's process is given.
+type file struct {
+	Settled
+	noted
+}
 
-	path string
-	mu   sync.Mutex
+// MarshalJSON writes the form that UnmarshalJSON reads.
+func (s *State) MarshalJSON() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Marshal(file{s.Settled, s.noted})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *State) UnmarshalJSON(text []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var f file
+	if err := json.Unmarshal(text, &f); err != nil {
+		return err
+	}
+	s.Settled, s.noted = f.Settled, f.noted
+	return nil
 }
 
 // Product is another product's set of services.
@@ -110,7 +144,7 @@ type Tenant struct {
 
 // Open reads the state of a home, or begins a new one there.
 func Open(home string) (*State, error) {
-	s := &State{Version: version, ID: strings.ToLower(rand.Text()[:12]), Plane: "dev", path: filepath.Join(home, "plane.json")}
+	s := &State{Settled: Settled{Version: version, ID: strings.ToLower(rand.Text()[:12]), Plane: "dev"}, path: filepath.Join(home, "plane.json")}
 	text, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -124,16 +158,32 @@ func Open(home string) (*State, error) {
 			return nil, fmt.Errorf("the plane's state in %s has form %d and this program knows %d: use the program that wrote it", s.path, s.Version, version)
 		}
 	}
-	if s.Ports == nil {
-		s.Ports = map[string]int{}
-	}
-	if s.Migrated == nil {
-		s.Migrated = map[string]string{}
-	}
-	if s.Runs == nil {
-		s.Runs = map[string]string{}
-	}
+	s.noted.fill()
 	return s, nil
+}
+
+func (n *noted) fill() {
+	if n.Ports == nil {
+		n.Ports = map[string]int{}
+	}
+	if n.Migrated == nil {
+		n.Migrated = map[string]string{}
+	}
+	if n.Runs == nil {
+		n.Runs = map[string]string{}
+	}
+	if n.Accounts == nil {
+		n.Accounts = map[string]uint32{}
+	}
+	if n.Subnets == nil {
+		n.Subnets = map[string]netip.Prefix{}
+	}
+	if n.Hosts == nil {
+		n.Hosts = map[string]netip.Addr{}
+	}
+	if n.Images == nil {
+		n.Images = map[string]string{}
+	}
 }
 
 // Reload reads what another command changed meanwhile.
@@ -144,12 +194,7 @@ func (s *State) Reload() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	into, from := reflect.ValueOf(s).Elem(), reflect.ValueOf(now).Elem()
-	for i := range into.NumField() {
-		if into.Type().Field(i).IsExported() {
-			into.Field(i).Set(from.Field(i))
-		}
-	}
+	s.Settled, s.noted = now.Settled, now.noted
 	return nil
 }
 
@@ -165,7 +210,9 @@ func (s *State) TakeUp(was []byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ID, s.Plane, s.Platform, s.Product, s.Runs, s.Tenants = old.ID, old.Plane, old.Platform, old.Product, old.Runs, old.Tenants
+	s.ID, s.Plane, s.Platform, s.Product = old.ID, old.Plane, old.Platform, old.Product
+	s.noted.Runs, s.noted.Tenants = old.noted.Runs, old.noted.Tenants
+	s.noted.fill()
 	return nil
 }
 
@@ -173,9 +220,9 @@ func (s *State) TakeUp(was []byte) error {
 func (s *State) Remove(tenant id.Tenant) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := len(s.Tenants)
-	s.Tenants = slices.DeleteFunc(s.Tenants, func(t Tenant) bool { return t.ID == tenant })
-	if len(s.Tenants) == before {
+	before := len(s.noted.Tenants)
+	s.noted.Tenants = slices.DeleteFunc(s.noted.Tenants, func(t Tenant) bool { return t.ID == tenant })
+	if len(s.noted.Tenants) == before {
 		return nil
 	}
 	return s.save()
@@ -185,7 +232,7 @@ func (s *State) Remove(tenant id.Tenant) error {
 func (s *State) Drop(slug string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Tenants = slices.DeleteFunc(s.Tenants, func(t Tenant) bool { return t.Slug == slug && t.ID.IsZero() })
+	s.noted.Tenants = slices.DeleteFunc(s.noted.Tenants, func(t Tenant) bool { return t.Slug == slug && t.ID.IsZero() })
 	return s.save()
 }
 
@@ -206,7 +253,7 @@ func (s *State) save() error {
 	if s.path == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(s, "", "  ")
+	text, err := json.MarshalIndent(file{s.Settled, s.noted}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -216,19 +263,50 @@ func (s *State) save() error {
 	return nil
 }
 
-// SetRuns remembers what a set runs from now on.
-func (s *State) SetRuns(set, release string) error { return s.note(s.Runs, set, release) }
+// Runs is the release that each set runs, or was to run last; a copy, as of each that follows.
+func (s *State) Runs() map[string]string { return copied(s, &s.noted.Runs) }
 
-// SetMigrated remembers what release's migrations a set's database has.
-func (s *State) SetMigrated(set, release string) error { return s.note(s.Migrated, set, release) }
+// Migrated is the release whose migrations each set's database has.
+func (s *State) Migrated() map[string]string { return copied(s, &s.noted.Migrated) }
 
-func (s *State) note(in map[string]string, set, release string) error {
+// Ports of what listens on loopback, by name.
+func (s *State) Ports() map[string]int { return copied(s, &s.noted.Ports) }
+
+// Accounts are the user ids that were chosen, by name.
+func (s *State) Accounts() map[string]uint32 { return copied(s, &s.noted.Accounts) }
+
+// Images that artefacts were made into, by the artefact's digest.
+func (s *State) Images() map[string]string { return copied(s, &s.noted.Images) }
+
+// Subnets of the plane's networks, by name.
+func (s *State) Subnets() map[string]netip.Prefix { return copied(s, &s.noted.Subnets) }
+
+// Hosts are the addresses in the networks, by network and member.
+func (s *State) Hosts() map[string]netip.Addr { return copied(s, &s.noted.Hosts) }
+
+func copied[V any](s *State, m *map[string]V) map[string]V {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if in[set] == release {
+	return maps.Clone(*m)
+}
+
+// SetRuns remembers what a set runs from now on.
+func (s *State) SetRuns(set, release string) error {
+	return s.note(&s.noted.Runs, set, release)
+}
+
+// SetMigrated remembers what release's migrations a set's database has.
+func (s *State) SetMigrated(set, release string) error {
+	return s.note(&s.noted.Migrated, set, release)
+}
+
+func (s *State) note(in *map[string]string, name, value string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (*in)[name] == value {
 		return nil
 	}
-	in[set] = release
+	(*in)[name] = value
 	return s.save()
 }
 
@@ -236,9 +314,10 @@ func (s *State) note(in map[string]string, set, release string) error {
 func (s *State) Part(sets ...string) *State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &State{Version: s.Version, ID: s.ID, Plane: s.Plane, Front: s.Front, Served: s.Served, LastAccount: s.LastAccount,
-		Ports: part(s.Ports, sets), Migrated: part(s.Migrated, sets), Runs: part(s.Runs, sets), Accounts: part(s.Accounts, sets),
-		Subnets: part(s.Subnets, sets), Hosts: part(s.Hosts, sets)}
+	return &State{Settled: Settled{Version: s.Version, ID: s.ID, Plane: s.Plane, Front: s.Front, Served: s.Served}, noted: noted{
+		Ports: part(s.noted.Ports, sets), Migrated: part(s.noted.Migrated, sets), Runs: part(s.noted.Runs, sets),
+		Accounts: part(s.noted.Accounts, sets), LastAccount: s.noted.LastAccount,
+		Subnets: part(s.noted.Subnets, sets), Hosts: part(s.noted.Hosts, sets), Images: map[string]string{}}}
 }
 
 // part is what of a map is about one of some sets: its name, or what begins with that.
@@ -257,14 +336,14 @@ func part[V any](of map[string]V, sets []string) map[string]V {
 func (s *State) AccountsOf(set string) []uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Values(part(s.Accounts, []string{set})))
+	return slices.Sorted(maps.Values(part(s.noted.Accounts, []string{set})))
 }
 
 // Forget forgets all that was chosen for a set.
 func (s *State) Forget(set string) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, gone := range []bool{forget(s.Ports, set), forget(s.Migrated, set), forget(s.Runs, set), forget(s.Accounts, set)} {
+	for _, gone := range []bool{forget(s.noted.Ports, set), forget(s.noted.Migrated, set), forget(s.noted.Runs, set), forget(s.noted.Accounts, set)} {
 		changed = changed || gone
 	}
 	if !changed {
@@ -286,33 +365,82 @@ func (s *State) Mentions(set string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []string
-	for name := range part(s.Ports, []string{set}) {
+	for name := range part(s.noted.Ports, []string{set}) {
 		out = append(out, "port of "+name)
 	}
-	for name := range part(s.Accounts, []string{set}) {
+	for name := range part(s.noted.Accounts, []string{set}) {
 		out = append(out, "user id of "+name)
 	}
-	for name := range part(s.Subnets, []string{set}) {
+	for name := range part(s.noted.Subnets, []string{set}) {
 		out = append(out, "subnet of "+name)
 	}
-	for name := range part(s.Hosts, []string{set}) {
+	for name := range part(s.noted.Hosts, []string{set}) {
 		out = append(out, "address of "+name)
 	}
-	if _, ok := s.Runs[set]; ok {
+	if _, ok := s.noted.Runs[set]; ok {
 		out = append(out, "release of "+set)
 	}
 	slices.Sort(out)
 	return out
 }
 
-// Tenant finds a tenant by slug or id.
-func (s *State) Tenant(name string) (*Tenant, bool) {
-	for i := range s.Tenants {
-		if t := &s.Tenants[i]; t.Slug == name || !t.ID.IsZero() && t.ID.String() == name {
-			return t, true
+// Tenant finds a tenant by slug or id, and answers a copy; see [State.Change].
+func (s *State) Tenant(name string) (Tenant, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.find(name); t != nil {
+		return *t, true
+	}
+	return Tenant{}, false
+}
+
+func (s *State) find(name string) *Tenant {
+	for i := range s.noted.Tenants {
+		if t := &s.noted.Tenants[i]; t.Slug == name || !t.ID.IsZero() && t.ID.String() == name {
+			return t
 		}
 	}
-	return nil, false
+	return nil
+}
+
+// Tenants in the order in which they came; a copy.
+func (s *State) Tenants() []Tenant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.noted.Tenants)
+}
+
+// Change changes what is remembered of a tenant, by slug or id, and answers a copy of what that is then.
+func (s *State) Change(name string, change func(t *Tenant)) (Tenant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.find(name)
+	if t == nil {
+		return Tenant{}, fmt.Errorf("the plane remembers no tenant %q", name)
+	}
+	return s.changed(t, change)
+}
+
+// Remember is Change for a tenant that may be new, by slug. One that left and whose slug another has now is not changed: an id that is
+// remembered, and isn't the given one, is another tenant's.
+func (s *State) Remember(slug string, tenant id.Tenant, change func(t *Tenant)) (Tenant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.noted.Tenants {
+		if t := &s.noted.Tenants[i]; t.Slug == slug && (tenant.IsZero() || t.ID.IsZero() || t.ID == tenant) {
+			return s.changed(t, change)
+		}
+	}
+	s.noted.Tenants = append(s.noted.Tenants, Tenant{Slug: slug, Name: slug})
+	return s.changed(&s.noted.Tenants[len(s.noted.Tenants)-1], change)
+}
+
+func (s *State) changed(t *Tenant, change func(t *Tenant)) (Tenant, error) {
+	before := *t
+	if change(t); *t == before {
+		return *t, nil
+	}
+	return *t, s.save()
 }
 
 // Account is the user id of a name, chosen once; see ChooseAccounts.
@@ -322,7 +450,7 @@ func (s *State) Account(name string, pick func(near uint32, n int) ([]uint32, er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Accounts[name], nil
+	return s.noted.Accounts[name], nil
 }
 
 // ChooseAccounts chooses the user ids of those names that have none, once and all at once. pick answers so many ids that are nobody's, from
@@ -330,12 +458,12 @@ func (s *State) Account(name string, pick func(near uint32, n int) ([]uint32, er
 func (s *State) ChooseAccounts(names []string, pick func(near uint32, n int) ([]uint32, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, ok := s.Accounts[name]; return ok })
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, ok := s.noted.Accounts[name]; return ok })
 	if len(names) == 0 {
 		return nil
 	}
-	near := s.LastAccount
-	for _, id := range s.Accounts {
+	near := s.noted.LastAccount
+	for _, id := range s.noted.Accounts {
 		near = max(near, id)
 	}
 	if near > 0 {
@@ -348,12 +476,9 @@ func (s *State) ChooseAccounts(names []string, pick func(near uint32, n int) ([]
 	if len(ids) != len(names) {
 		return fmt.Errorf("%d user ids are needed and %d were picked", len(names), len(ids))
 	}
-	if s.Accounts == nil {
-		s.Accounts = map[string]uint32{}
-	}
 	for i, name := range names {
-		s.Accounts[name] = ids[i]
-		s.LastAccount = max(s.LastAccount, ids[i])
+		s.noted.Accounts[name] = ids[i]
+		s.noted.LastAccount = max(s.noted.LastAccount, ids[i])
 	}
 	return s.save()
 }
@@ -371,7 +496,7 @@ func (s *State) Port(name string) (int, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Ports[name], nil
+	return s.noted.Ports[name], nil
 }
 
 // ChoosePorts chooses the ports of those names that have none, once and all at once; see Port.
@@ -380,14 +505,14 @@ func (s *State) ChoosePorts(names []string) error {
 	defer s.mu.Unlock()
 	chosen := false
 	for _, name := range names {
-		if _, ok := s.Ports[name]; ok {
+		if _, ok := s.noted.Ports[name]; ok {
 			continue
 		}
 		port, err := s.freePort()
 		if err != nil {
 			return err
 		}
-		s.Ports[name], chosen = port, true
+		s.noted.Ports[name], chosen = port, true
 	}
 	if !chosen {
 		return nil
@@ -396,7 +521,7 @@ func (s *State) ChoosePorts(names []string) error {
 }
 
 func (s *State) freePort() (int, error) {
-	taken := slices.Collect(maps.Values(s.Ports))
+	taken := slices.Collect(maps.Values(s.noted.Ports))
 	const tries = 200
 	for range tries {
 		n, err := rand.Int(rand.Reader, big.NewInt(portCount))
@@ -415,9 +540,9 @@ func (s *State) ForgetTaken() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	changed := false
-	for name, port := range s.Ports {
+	for name, port := range s.noted.Ports {
 		if !Free(port) {
-			delete(s.Ports, name)
+			delete(s.noted.Ports, name)
 			changed = true
 		}
 	}

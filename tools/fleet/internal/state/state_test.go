@@ -1,11 +1,16 @@
 package state_test
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"a3os.app/libs/id"
@@ -35,15 +40,15 @@ func TestWhatWasChosenStays(t *testing.T) {
 	if err != nil || other == port {
 		t.Fatalf("two names have ports %d and %d (%v)", port, other, err)
 	}
-	s.Tenants = append(s.Tenants, state.Tenant{Slug: "acme", ID: id.NewTenant()})
-	if err := s.Save(); err != nil {
+	acme := id.NewTenant()
+	if _, err := s.Remember("acme", acme, func(t *state.Tenant) { t.ID = acme }); err != nil {
 		t.Fatal(err)
 	}
 	again := open(t, home)
 	if got, err := again.Port("plane/postgres"); err != nil || got != port || again.ID != s.ID {
 		t.Errorf("later the port is %d and the plane %s (%v)", got, again.ID, err)
 	}
-	tenant, ok := again.Tenant(s.Tenants[0].ID.String())
+	tenant, ok := again.Tenant(acme.String())
 	if !ok || tenant.Slug != "acme" {
 		t.Errorf("the tenant is %+v", tenant)
 	}
@@ -54,9 +59,65 @@ func TestWhatWasChosenStays(t *testing.T) {
 
 func TestTenantWithoutAnIDIsNotFoundByNone(t *testing.T) {
 	s := open(t, t.TempDir())
-	s.Tenants = append(s.Tenants, state.Tenant{Slug: "acme"})
+	if _, err := s.Remember("acme", id.Tenant{}, func(*state.Tenant) {}); err != nil {
+		t.Fatal(err)
+	}
 	if tenant, ok := s.Tenant(""); ok {
 		t.Errorf("found %+v", tenant)
+	}
+}
+
+// Several tenants are worked on at once, and none of what is remembered of one is lost by another. The race detector looks on in CI.
+func TestWorkOnManyAtOnceLosesNothing(t *testing.T) {
+	home := t.TempDir()
+	s := open(t, home)
+	const tenants = 16
+	ids := make([]id.Tenant, tenants)
+	pool := netip.MustParsePrefix("10.0.0.0/16")
+	nobodys := func() ([]netip.Prefix, error) { return nil, nil }
+	pick := func(near uint32, n int) (ids []uint32, err error) {
+		for i := range n {
+			ids = append(ids, max(near, 1000)+uint32(i))
+		}
+		return ids, nil
+	}
+	var wg sync.WaitGroup
+	for i := range ids {
+		ids[i] = id.NewTenant()
+		wg.Go(func() {
+			slug, set := fmt.Sprintf("t%d", i), ids[i].String()
+			_, remembered := s.Remember(slug, ids[i], func(t *state.Tenant) { t.ID = ids[i] })
+			_, port := s.Port(set + "/iam")
+			_, account := s.Account(set, pick)
+			_, subnet := s.Subnet(set, pool, nobodys)
+			_, host := s.Host(set, "iam")
+			_, served := s.Change(slug, func(t *state.Tenant) { t.Served = true })
+			if err := errors.Join(remembered, port, account, subnet, host, served, s.SetMigrated(set, "r"), s.SetRuns(set, "r"), s.SetImage(set, "i")); err != nil {
+				t.Error(err)
+			}
+			for _, other := range s.Tenants() {
+				_ = s.Runs()[other.ID.String()]
+			}
+			if _, err := json.Marshal(s.Part(set)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, s := range []*state.State{s, open(t, home)} {
+		ports, accounts, subnets := map[int]bool{}, map[uint32]bool{}, map[netip.Prefix]bool{}
+		for i, tenant := range ids {
+			is, ok := s.Tenant(tenant.String())
+			if !ok || is.Slug != fmt.Sprintf("t%d", i) || !is.Served || s.Runs()[tenant.String()] != "r" || s.Migrated()[tenant.String()] != "r" {
+				t.Errorf("of %s is left %+v", tenant, is)
+			}
+			ports[s.Ports()[tenant.String()+"/iam"]] = true
+			accounts[s.Accounts()[tenant.String()]] = true
+			subnets[s.Subnets()[tenant.String()]] = true
+		}
+		if n := len(s.Tenants()); n != tenants || len(ports) != n || len(accounts) != n || len(subnets) != n {
+			t.Errorf("%d tenants have %d ports, %d accounts and %d networks, want %d", n, len(ports), len(accounts), len(subnets), tenants)
+		}
 	}
 }
 

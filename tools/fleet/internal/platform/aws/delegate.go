@@ -68,8 +68,14 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		// It is somebody by these alone.
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
 	}}
-	if d.State.Images, err = p.imagesOf(s, r); err != nil {
+	images, err := p.imagesOf(s, r)
+	if err != nil {
 		return none, err
+	}
+	for key, digest := range images {
+		if err := d.State.SetImage(key, digest); err != nil {
+			return none, err
+		}
 	}
 	out := platform.Delegation{Steps: []string{platform.StepMigrate, platform.StepStart, platform.StepStop, platform.StepShred}, Writes: []string{p.Machine.Files(s).Dir()}}
 	for name := range p.Own.Blueprint.Keys {
@@ -82,7 +88,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	if out.Config, err = json.Marshal(d); err != nil {
 		return none, err
 	}
-	if len(d.State.Images) == 0 {
+	if len(images) == 0 {
 		return out, nil
 	}
 	// Known before it runs: a set that is stopped is rendered with what it ran last.
@@ -92,9 +98,9 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 // imagesOf are those that the process may have the set run: the release's, and what the set ran last.
 func (p *Platform) imagesOf(s platform.Set, r platform.Release) (map[string]string, error) {
 	out := map[string]string{}
-	if ran, err := platform.ParseRelease(p.State.Runs[s.Name()]); err == nil {
-		if key := imageKey(s.Blueprint, ran); p.State.Images[key] != "" {
-			out[key] = p.State.Images[key]
+	if ran, err := platform.ParseRelease(p.State.Runs()[s.Name()]); err == nil {
+		if key := imageKey(s.Blueprint, ran); p.State.Images()[key] != "" {
+			out[key] = p.State.Images()[key]
 		}
 	}
 	key := imageKey(s.Blueprint, r)

@@ -47,7 +47,7 @@ func imageKey(b *blueprint.Blueprint, r platform.Release) string {
 // administrators removes images.
 func (p *Platform) image(ctx context.Context, b *blueprint.Blueprint, r platform.Release) (digest string, changed bool, err error) {
 	key := imageKey(b, r)
-	if digest = p.State.Images[key]; digest != "" {
+	if digest = p.State.Images()[key]; digest != "" {
 		return digest, false, nil
 	}
 	made, digest, err := p.build(b, r)
@@ -83,7 +83,7 @@ func (p *Platform) build(b *blueprint.Blueprint, r platform.Release) (made image
 // imageOf is the digest that a release's image has, or will have once it is pushed.
 func (p *Platform) imageOf(b *blueprint.Blueprint, r platform.Release) (string, error) {
 	key := imageKey(b, r)
-	if digest := p.State.Images[key]; digest != "" {
+	if digest := p.State.Images()[key]; digest != "" {
 		return digest, nil
 	}
 	p.mu.Lock()

@@ -36,7 +36,7 @@ func (p *Platform) released(ctx context.Context, s platform.Set, r platform.Rele
 	if err != nil {
 		return nil, nil, err
 	}
-	image := p.State.Images[imageKey(s.Blueprint, r)]
+	image := p.State.Images()[imageKey(s.Blueprint, r)]
 	if image == "" {
 		return nil, nil, fmt.Errorf("which image release %s was pushed as is not known here: look from the machine that it was applied from", r)
 	}

@@ -56,7 +56,9 @@ func ofPlane(t *testing.T, tier registryv1.IsolationTier) (*ministacktest.Server
 		t.Fatal(err)
 	}
 	r := awstest.Release(t)
-	st.Images = map[string]string{aws.Name + "/" + r.Digest: awstest.Digest}
+	if err := st.SetImage(aws.Name+"/"+r.Digest, awstest.Digest); err != nil {
+		t.Fatal(err)
+	}
 	p := &aws.Platform{Settings: settings.Settings{Domain: awstest.Place.Domain, Port: 443, AWS: settings.AWS{Region: ministacktest.Region}},
 		State: st, Own: platform.Set{Blueprint: own}, Tenants: tenants}
 	p.Emulate(func(template []byte) ([]byte, error) { return stacktest.Emulated(template, false) })

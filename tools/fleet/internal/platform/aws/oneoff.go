@@ -269,7 +269,7 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, r blueprint
 	if len(program.Command) == 0 {
 		return local.NoWayBack(s)
 	}
-	running, err := platform.ParseRelease(p.State.Runs[s.Name()])
+	running, err := platform.ParseRelease(p.State.Runs()[s.Name()])
 	if err != nil {
 		return fmt.Errorf("find what the set of %s runs: %w", s.Slug, err)
 	}

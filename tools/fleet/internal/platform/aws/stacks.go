@@ -168,9 +168,9 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 // stopped is what the stack of a set that runs nothing is rendered from: what it ran last stays, so that services alone change.
 func (t *tenant) stopped() stack.Input {
 	in := stack.Input{Image: nothing}
-	if r, err := platform.ParseRelease(t.State.Runs[t.set.Name()]); err == nil {
-		if in.Release = r; t.State.Images[imageKey(t.set.Blueprint, r)] != "" {
-			in.Image = t.State.Images[imageKey(t.set.Blueprint, r)]
+	if r, err := platform.ParseRelease(t.State.Runs()[t.set.Name()]); err == nil {
+		if in.Release = r; t.State.Images()[imageKey(t.set.Blueprint, r)] != "" {
+			in.Image = t.State.Images()[imageKey(t.set.Blueprint, r)]
 		}
 	}
 	return in

@@ -175,7 +175,7 @@ func (t *tenant) why(ctx context.Context, component, what string) error {
 // Migrate implements platform.Platform: once for each release, as a task of its own.
 func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
 	d := s.Blueprint.Database
-	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == r.String() {
+	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated()[s.Name()] == r.String() {
 		return false, nil
 	}
 	t, err := p.of(ctx, s)

@@ -94,7 +94,7 @@ func serves(ctx context.Context, url string) bool {
 
 // answers asks a container of the plane by its name, once.
 func (p *Platform) answers(ctx context.Context, name string) bool {
-	for key, at := range p.State.Hosts {
+	for key, at := range p.State.Hosts() {
 		group, member, _ := strings.Cut(key, "/")
 		switch {
 		case name == group+"/"+member:

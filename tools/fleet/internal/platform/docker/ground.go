@@ -43,7 +43,7 @@ func (p *Platform) Ground(ctx context.Context) (changed bool, err error) {
 
 // sharing says whether any tenant's database is in the shared server.
 func (p *Platform) sharing() bool {
-	for host := range p.State.Hosts {
+	for host := range p.State.Hosts() {
 		if strings.HasSuffix(host, "/"+databasesNetwork) {
 			return true
 		}
@@ -53,9 +53,9 @@ func (p *Platform) sharing() bool {
 
 // backInto puts a container that may have been made anew back into the networks of tenants that it stood in, as a member.
 func (p *Platform) backInto(ctx context.Context, unit, member string) (changed bool, err error) {
-	for _, t := range p.State.Tenants {
+	for _, t := range p.State.Tenants() {
 		for _, net := range []string{t.ID.String(), t.ID.String() + outSuffix} {
-			at, was := p.State.Hosts[net+"/"+member]
+			at, was := p.State.Hosts()[net+"/"+member]
 			if t.ID.IsZero() || !was {
 				continue
 			}
@@ -102,7 +102,7 @@ func (p *Platform) SampleFor(s platform.Set) (netip.AddrPort, error) {
 
 // HandOver gives a set's containers what was renewed on the machine since.
 func (p *Platform) HandOver(ctx context.Context, s platform.Set) error {
-	release, err := platform.ParseRelease(p.State.Runs[s.Name()])
+	release, err := platform.ParseRelease(p.State.Runs()[s.Name()])
 	if err != nil {
 		return nil //nolint:nilerr // it never ran
 	}
@@ -172,7 +172,7 @@ func (p *Platform) Down(ctx context.Context) (changed bool, err error) {
 // Forget removes the images that the plane gave the engine.
 func (p *Platform) Forget(ctx context.Context) error {
 	var errs []error
-	for _, id := range p.State.Images {
+	for _, id := range p.State.Images() {
 		errs = append(errs, p.Engine.Forget(ctx, id))
 	}
 	return errors.Join(errs...)
@@ -181,7 +181,7 @@ func (p *Platform) Forget(ctx context.Context) error {
 // DataDirs are directories outside of the plane's home that hold its data.
 func (p *Platform) DataDirs() []string {
 	places := []string{"postgres", "databases", "sample-postgres"}
-	for _, t := range p.State.Tenants {
+	for _, t := range p.State.Tenants() {
 		places = append(places, ownServer(platform.Set{Tenant: t.ID}))
 	}
 	var out []string

@@ -51,8 +51,8 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 		return nil, err
 	}
 	w.Closed = []isolation.Closed{{What: "the registry's database", Address: netip.AddrPortFrom(at, postgresPort).String()}}
-	for _, name := range slices.Sorted(maps.Keys(p.State.Subnets)) {
-		w.Machine = append(w.Machine, p.State.Subnets[name].Addr().Next().String())
+	for _, name := range slices.Sorted(maps.Keys(p.State.Subnets())) {
+		w.Machine = append(w.Machine, p.State.Subnets()[name].Addr().Next().String())
 	}
 	own, err := takenSubnets()
 	for _, n := range own {
@@ -73,7 +73,7 @@ func (p *Platform) inContainers(ctx context.Context, set *isolation.Set, s platf
 			}
 		}
 	}
-	release, err := platform.ParseRelease(p.State.Runs[s.Name()])
+	release, err := platform.ParseRelease(p.State.Runs()[s.Name()])
 	if err != nil {
 		return err
 	}

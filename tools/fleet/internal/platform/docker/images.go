@@ -29,7 +29,7 @@ func (p *Platform) image(ctx context.Context, b *blueprint.Blueprint, r platform
 // imageOf gives the engine an image that it doesn't have. What a key's image was is remembered, so that nothing is read twice; the id
 // says all the same whether the engine has those very bytes.
 func (p *Platform) imageOf(ctx context.Context, key, name, version string, spec func() (image.Spec, error)) (id string, changed bool, err error) {
-	if id = p.State.Images[key]; id != "" {
+	if id = p.State.Images()[key]; id != "" {
 		there, err := p.Engine.HasImage(ctx, id)
 		if err != nil || there {
 			return id, false, err

@@ -108,7 +108,7 @@ func (p *Platform) ownServerDir(s platform.Set) (string, error) {
 // forgetNetworks gives the set's networks back to the pool, and takes what led out of them from the packet filter.
 func (p *Platform) forgetNetworks(ctx context.Context, s platform.Set) (changed bool, err error) {
 	for _, name := range networkNames(s) {
-		if _, ok := p.State.Subnets[name]; !ok {
+		if _, ok := p.State.Subnets()[name]; !ok {
 			continue
 		}
 		changed = true

@@ -46,7 +46,7 @@ func leadsOut(name string) bool { return name == frontNetwork || strings.HasSuff
 // Rules of the plane's packet filter, from the networks that there are.
 func (p *Platform) Rules() firewall.Rules {
 	r := firewall.Rules{Plane: p.State.ID, Bridges: p.bridges()}
-	for _, name := range slices.Sorted(maps.Keys(p.State.Subnets)) {
+	for _, name := range slices.Sorted(maps.Keys(p.State.Subnets())) {
 		if leadsOut(name) {
 			r.Out = append(r.Out, firewall.Out{Bridge: p.bridge(name), Closed: name == frontNetwork, Allowed: p.Settings.Outside})
 		}
@@ -60,7 +60,7 @@ func (p *Platform) bridge(name string) string {
 	if leadsOut(name) {
 		letter = "e"
 	}
-	at := p.State.Subnets[name].Addr().As4()
+	at := p.State.Subnets()[name].Addr().As4()
 	return fmt.Sprintf("%s%s%x", p.bridges(), letter, uint32(at[1])<<11|uint32(at[2])<<3|uint32(at[3])>>5)
 }
 

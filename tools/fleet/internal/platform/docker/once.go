@@ -16,7 +16,7 @@ import (
 // Migrate implements platform.Platform: once for each release.
 func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
 	d := s.Blueprint.Database
-	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == r.String() {
+	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated()[s.Name()] == r.String() {
 		return false, nil
 	}
 	user, err := p.Machine.User(ctx, s, local.Migrator)
@@ -97,7 +97,7 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, r blueprint
 	if len(program.Command) == 0 {
 		return local.NoWayBack(s)
 	}
-	release, err := platform.ParseRelease(p.State.Runs[s.Name()])
+	release, err := platform.ParseRelease(p.State.Runs()[s.Name()])
 	if err != nil {
 		return fmt.Errorf("what %s runs: %w", s.Name(), err)
 	}

@@ -218,7 +218,7 @@ func (s *server) args(own []string) []string {
 // access says who may log in: the superuser from the machine's address in the server's own network, everybody else by the rights that
 // each database gives, with a password that is never seen on the way (SCRAM).
 func (s *server) access() string {
-	machine := s.p.State.Subnets[s.network].Addr().Next()
+	machine := s.p.State.Subnets()[s.network].Addr().Next()
 	return fmt.Sprintf("host all %[1]s %[2]s/32 scram-sha-256\nhost all %[1]s 127.0.0.1/32 scram-sha-256\nhost all %[1]s all reject\nhost all all all scram-sha-256\n", pgserver.Superuser, machine)
 }
 

@@ -10,7 +10,7 @@ import (
 // Walls says, a sentence each, how containers are kept apart, and what isn't.
 func (p *Platform) Walls(ctx context.Context) []string {
 	out := []string{"Each component is a container: read-only, without capabilities or new privileges, under the engine's seccomp filter, bounded in memory, CPU and processes."}
-	if ids := slices.Sorted(maps.Values(p.State.Accounts)); len(ids) > 0 {
+	if ids := slices.Sorted(maps.Values(p.State.Accounts())); len(ids) > 0 {
 		out = append(out, fmt.Sprintf("Each runs as a user of its own, of the ids %d to %d, which are nobody's.", ids[0], ids[len(ids)-1]))
 	}
 	if p.Rules().Standing(ctx) {

@@ -82,7 +82,7 @@ func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest
 	if err != nil {
 		return nil, fmt.Errorf("read the key that signs manifests of backups: %w", err)
 	}
-	m := &backup.Manifest{Plane: p.State.Plane, PlaneID: p.State.ID, Set: s.Name(), Slug: s.Slug, Blueprint: s.Blueprint.Name, Release: p.State.Runs[s.Name()]}
+	m := &backup.Manifest{Plane: p.State.Plane, PlaneID: p.State.ID, Set: s.Name(), Slug: s.Slug, Blueprint: s.Blueprint.Name, Release: p.State.Runs()[s.Name()]}
 	w, err := store.Begin(key, m, p.Now())
 	if err != nil {
 		return nil, err

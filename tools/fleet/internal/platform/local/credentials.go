@@ -230,7 +230,7 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, recovery bl
 	if facts.MarkKeys, err = p.markKeys(); err != nil {
 		return err
 	}
-	running, err := platform.ParseRelease(p.State.Runs[s.Name()])
+	running, err := platform.ParseRelease(p.State.Runs()[s.Name()])
 	if err != nil {
 		return fmt.Errorf("find what the set of %s runs: %w", s.Slug, err)
 	}

@@ -265,7 +265,7 @@ const migrateWithin = 10 * time.Minute
 // Migrate implements platform.Platform: once for each release.
 func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
 	d := s.Blueprint.Database
-	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated[s.Name()] == r.String() {
+	if d == nil || len(d.Migrate.Command) == 0 || p.State.Migrated()[s.Name()] == r.String() {
 		return false, nil
 	}
 	facts := blueprint.Facts{Plane: p.State.Plane, Tenant: s.Tenant.String(), Release: r.String(), LogLevel: p.Settings.LogLevel,

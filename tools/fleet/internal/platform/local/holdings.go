@@ -23,7 +23,7 @@ import (
 // World is what every set of the plane holds, for who proves that they are isolated. pids are the processes, by unit.
 func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.World, error) {
 	w := &isolation.World{
-		Plane: p.State.Plane, Release: p.State.Runs[p.Own.Name()],
+		Plane: p.State.Plane, Release: p.State.Runs()[p.Own.Name()],
 		Front: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", p.Settings.Dial())

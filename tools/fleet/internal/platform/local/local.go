@@ -327,7 +327,7 @@ func (p *Platform) reserved(s platform.Set) ([]string, error) {
 			out = append(out, server.Address())
 		}
 	}
-	for name, port := range p.State.Ports {
+	for name, port := range p.State.Ports() {
 		if strings.HasPrefix(name, string(blueprint.ScopePlane)+"/") {
 			if addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port)); !slices.Contains(out, addr) {
 				out = append(out, addr)

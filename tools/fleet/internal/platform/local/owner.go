@@ -100,12 +100,12 @@ func (p *Platform) settleUsers(ctx context.Context, s platform.Set) error {
 // data (see pgserver.DirForOthers). What an earlier release made elsewhere is moved there. Nothing of the plane runs.
 func (p *Platform) Settle(ctx context.Context) error {
 	if !p.Separated() {
-		if len(p.State.Accounts) > 0 {
+		if len(p.State.Accounts()) > 0 {
 			return fmt.Errorf("the processes of the plane in %s have users of their own and %s: work as the user who made it", p.Settings.Home, accounts.Possible())
 		}
 		return nil
 	}
-	if p.State.Served == "" && len(p.State.Accounts) == 0 {
+	if p.State.Served == "" && len(p.State.Accounts()) == 0 {
 		if dir := ServedDir(p.Settings.Home); dir != p.Settings.Home {
 			p.State.Served = dir
 			if err := p.State.Save(); err != nil {

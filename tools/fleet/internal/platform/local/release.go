@@ -169,7 +169,7 @@ func (p *Platform) removeOld(present map[string]bool) error {
 		return err
 	}
 	used := map[string]bool{}
-	for _, name := range p.State.Runs {
+	for _, name := range p.State.Runs() {
 		if n, err := release.ParseName(name); err == nil {
 			used[n.Digest] = true
 		}

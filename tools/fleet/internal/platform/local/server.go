@@ -216,7 +216,7 @@ func (p *Platform) removeOwnServer(ctx context.Context, s platform.Set) (changed
 // OwnServerDirs are the directories of tenants' own servers, for who removes the plane.
 func (p *Platform) OwnServerDirs() []string {
 	var out []string
-	for _, t := range p.State.Tenants {
+	for _, t := range p.State.Tenants() {
 		if t.ID.IsZero() {
 			continue
 		}

@@ -41,7 +41,7 @@ func (p *Platform) TakeUp(ctx context.Context, b *backup.Backup, key backup.Key,
 	if err := p.beginRestoring(p.Own, r); err != nil {
 		return err
 	}
-	for _, t := range p.State.Tenants {
+	for _, t := range p.State.Tenants() {
 		if t.ID.IsZero() {
 			continue // it never came to be
 		}
