@@ -47,10 +47,15 @@ func (p *Platform) takeSpare(ctx context.Context, s platform.Set, r platform.Rel
 		return false, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	// In a statement of its own: one that also looked would look with a snapshot from before it had the lock, and find what another just took.
+	var mine bool
+	if err := tx.QueryRow(ctx, "SELECT pg_try_advisory_xact_lock($1)", spareLock).Scan(&mine); err != nil || !mine {
+		return false, err
+	}
 	var spare string
-	err = tx.QueryRow(ctx, `SELECT datname::text FROM pg_database d WHERE pg_try_advisory_xact_lock($1) AND shobj_description(d.oid, 'pg_database') = $2 AND starts_with(datname, $3)
-		AND NOT EXISTS (SELECT FROM pg_database WHERE datname = $4) AND NOT EXISTS (SELECT FROM pg_roles WHERE starts_with(rolname, $4 || '_')) LIMIT 1`,
-		spareLock, wholeSpare+template, spareName+"_", databaseName(s)).Scan(&spare)
+	err = tx.QueryRow(ctx, `SELECT datname::text FROM pg_database d WHERE shobj_description(d.oid, 'pg_database') = $1 AND starts_with(datname, $2)
+		AND NOT EXISTS (SELECT FROM pg_database WHERE datname = $3) AND NOT EXISTS (SELECT FROM pg_roles WHERE starts_with(rolname, $3 || '_')) LIMIT 1`,
+		wholeSpare+template, spareName+"_", databaseName(s)).Scan(&spare)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
