@@ -193,7 +193,7 @@ func (s *Server) RoleAs(t testing.TB, root aws.Config, account, name string, sta
 }
 
 // Behind puts a proxy before the server. refuse answers a request itself, and says so; what it leaves alone goes on.
-func (s *Server) Behind(t *testing.T, refuse func(w http.ResponseWriter, r *http.Request) bool) *Server {
+func (s *Server) Behind(t testing.TB, refuse func(w http.ResponseWriter, r *http.Request) bool) *Server {
 	t.Helper()
 	target, err := url.Parse(s.URL)
 	if err != nil {

@@ -159,21 +159,17 @@ def run(client, cdef, kwargs, **_):
 
 def after(client, name):
     """Returns when the container of a task ended well."""
-    for _ in range(600):
-        container = client.containers.get(name)
-        if container.status == "exited":
-            if code := container.attrs["State"]["ExitCode"]:
-                raise RuntimeError(f"{name} ended with {code}: {container.logs(tail=3)}")
-            return
-        time.sleep(0.1)
-    raise RuntimeError(f"{name} does not end")
+    container = client.containers.get(name)
+    if code := container.wait(timeout=60)["StatusCode"]:
+        raise RuntimeError(f"{name} ended with {code}: {container.logs(tail=3)}")
 
 
 def healthy(container, check):
     """Returns when the container's check says so, or it ended, which is told by who watches it."""
     if not check:
         return
-    until = time.time() + float(field(check, "startPeriod", 0)) + float(field(check, "interval", 30)) * int(field(check, "retries", 3))
+    began, interval = time.time(), float(field(check, "interval", 30))
+    until = began + float(field(check, "startPeriod", 0)) + interval * int(field(check, "retries", 3))
     while time.time() < until:
         container.reload()
         if container.status == "exited":
@@ -183,7 +179,8 @@ def healthy(container, check):
                 return
         except Exception:
             pass
-        time.sleep(0.5)
+        # ECS asks each interval. Here one that is up soon is seen soon, and many that start at once don't ask each other out of the machine.
+        time.sleep(min(interval, max(0.5, (time.time() - began) / 4)))
     raise RuntimeError(f"{container.name} is unhealthy: {container.logs(tail=5)}")
 
 

@@ -47,8 +47,16 @@ func (w *work) confirm(ctx context.Context) error {
 	}
 }
 
-// unconfirmed says of each component what is missing.
+// unconfirmed says of each component what is missing. Since when one runs is asked of the platform, which may be a cloud's that counts calls, once all
+// have said that they run the release.
 func (w *work) unconfirmed(ctx context.Context, status *registryv1.TenantStatus) ([]string, error) {
+	said := map[string]*registryv1.ComponentReport{}
+	for _, r := range status.GetReports() {
+		said[r.GetName()] = r
+	}
+	if missing := w.unsaid(said); len(missing) > 0 {
+		return missing, nil
+	}
 	running, err := w.Platform.Components(ctx, w.set)
 	if err != nil {
 		return nil, err
@@ -59,23 +67,30 @@ func (w *work) unconfirmed(ctx context.Context, status *registryv1.TenantStatus)
 			since[c.Name] = c.Since
 		}
 	}
-	said := map[string]*registryv1.ComponentReport{}
-	for _, r := range status.GetReports() {
-		said[r.GetName()] = r
-	}
 	var missing []string
 	for _, c := range w.set.Blueprint.Components {
-		r, started := said[c.Name], since[c.Name]
-		switch {
+		switch started := since[c.Name]; {
 		case started.IsZero():
 			missing = append(missing, c.Name+" does not run it")
-		case r == nil || r.GetReportedAt().AsTime().Before(started):
+		case said[c.Name].GetReportedAt().AsTime().Before(started):
 			missing = append(missing, c.Name+" has not said anything since it was started")
+		}
+	}
+	return missing, nil
+}
+
+// unsaid says of each component what it hasn't said.
+func (w *work) unsaid(said map[string]*registryv1.ComponentReport) []string {
+	var missing []string
+	for _, c := range w.set.Blueprint.Components {
+		switch r := said[c.Name]; {
+		case r == nil:
+			missing = append(missing, c.Name+" has not said anything")
 		case r.GetRelease() != w.release.String():
 			missing = append(missing, fmt.Sprintf("%s says that it runs %s", c.Name, r.GetRelease()))
 		case r.GetHealth() != registryv1.Health_HEALTH_SERVING:
 			missing = append(missing, c.Name+" says that it does not serve")
 		}
 	}
-	return missing, nil
+	return missing
 }

@@ -52,6 +52,8 @@ type Platform struct {
 	servers map[string]*server
 	// sessions are those of tenants.
 	sessions map[string]sdk.Config
+	// releases are what revisions of task definitions run, by ARN.
+	releases sync.Map
 	// toPush are the digests of images that were made for a plan, and not pushed yet.
 	toPush map[string]string
 

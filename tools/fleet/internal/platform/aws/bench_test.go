@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"a3os.app/tools/fleet/internal/platform/aws/awstest"
 )
 
 // BenchmarkTenantsAtOnce has tenants taken to a new release, from the plan, which makes the change set of each stack, until every component of
@@ -28,15 +30,25 @@ func BenchmarkTenantsAtOnce(b *testing.B) {
 	for i := range n {
 		slugs = append(slugs, fmt.Sprintf("t%d", i+1))
 	}
-	p := newPlane(b, account(b), strings.Join(slugs, ","))
+	server := account(b)
+	p := newPlane(b, server, strings.Join(slugs, ","))
+	calls := awstest.Count(b, server)
+	p.calls(calls.Server)
 	p.fleet("plane", "up")
 	for round := range rounds {
 		version := fmt.Sprintf("2.%d.0", round)
 		p.release(version, func(program []byte) []byte { return append(program, version...) })
 		p.upgraded(version, slugs[:1])
 		b.Run("round", func(b *testing.B) {
+			calls.Taken()
 			alone := p.upgraded(version, slugs[1:2])
+			of, all := calls.Taken()
+			b.Logf("one alone calls AWS %d times: %v", all, of)
+			b.ReportMetric(float64(all), "calls-alone")
 			at := p.upgraded(version, slugs[2:])
+			of, all = calls.Taken()
+			b.Logf("%d at once call AWS %d times: %v", n, all, of)
+			b.ReportMetric(float64(all)/float64(n), "calls-each-at-once")
 			b.ReportMetric(alone.Seconds(), "s-alone")
 			b.ReportMetric(at.Seconds(), "s-at-once")
 		})

@@ -22,7 +22,17 @@ const (
 	startsWithin   = 15 * time.Minute
 	migratesWithin = 30 * time.Minute
 	looksEvery     = time.Second
+	// looksAfter says how often the longer it was waited: after a sixteenth of that. A hundred tenants that start at once share the rate of
+	// ECS's calls, and who waits for minutes learns nothing from another second.
+	looksAfter = 16
 )
+
+// looks ticks each looksEvery first, and less and less often after sixteen times that.
+type looks struct{ began time.Time }
+
+func (l looks) next() <-chan time.Time {
+	return time.After(max(looksEvery, time.Since(l.began)/looksAfter))
+}
 
 // services are the set's, by component; those that aren't there are missing.
 func (t *tenant) services(ctx context.Context) (map[string]types.Service, error) {
@@ -112,8 +122,7 @@ func (t *tenant) awaitNothing(ctx context.Context) error {
 func (t *tenant) until(ctx context.Context, look func(map[string]types.Service) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, startsWithin)
 	defer cancel()
-	tick := time.NewTicker(looksEvery)
-	defer tick.Stop()
+	again := looks{time.Now()}
 	for {
 		services, err := t.services(ctx)
 		if err != nil {
@@ -125,7 +134,7 @@ func (t *tenant) until(ctx context.Context, look func(map[string]types.Service) 
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the services of %s did not settle within %s: see aws ecs describe-services --cluster %s", t.id, startsWithin, t.place.Cluster())
-		case <-tick.C:
+		case <-again.next():
 		}
 	}
 }
@@ -221,8 +230,11 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 	return out, nil
 }
 
-// releaseOf is what a task definition says that it runs.
+// releaseOf is what a task definition says that it runs. A revision never changes, so that ECS is asked once.
 func (t *tenant) releaseOf(ctx context.Context, definition string) (string, error) {
+	if known, is := t.releases.Load(definition); is {
+		return known.(string), nil
+	}
 	got, err := ecs.NewFromConfig(t.cfg).DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &definition})
 	if err != nil {
 		return "", fmt.Errorf("look at what %s runs: %w", t.id, err)
@@ -230,6 +242,7 @@ func (t *tenant) releaseOf(ctx context.Context, definition string) (string, erro
 	for _, c := range got.TaskDefinition.ContainerDefinitions {
 		for _, kv := range c.Environment {
 			if sdk.ToString(kv.Name) == "A3_RELEASE" {
+				t.releases.Store(definition, sdk.ToString(kv.Value))
 				return sdk.ToString(kv.Value), nil
 			}
 		}
