@@ -24,13 +24,16 @@ The same set has the same template, byte for byte. Nothing is called and nothing
   fleet aws render … --release 1.2.3@sha256:… --image sha256:… --control > control.json        the plane's own set at a release
   fleet aws render … --release … --image … --tenant tnt_… --slug acme --tier dedicated > tenant.json
   fleet aws render --account 210987654321 --account-per-tenant 123456789012 --first … > account.json
-  fleet aws render --account 210987654321 --account-per-tenant 123456789012 … > tenant.json`
+  fleet aws render --account 210987654321 --account-per-tenant 123456789012 … > tenant.json
+  fleet aws render … --account-per-tenant 123456789012 --link … > link.json        of the plane's account: the way to that tenant's set
+  fleet aws render … --accounts 210987654321 > plane.json        a plane whose registry these accounts of tenants may reach`
 
 // renderFlags are what a template is rendered from, as it is typed.
 type renderFlags struct {
 	place                               stack.Place
 	tenant, slug, tier, release, digest string
-	stopped, first, control             bool
+	stopped, first, control, link       bool
+	accounts                            []string
 }
 
 func (a *app) awsCommand() *cobra.Command {
@@ -48,6 +51,8 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.stopped, "stopped", false, "have services be there and run nothing")
 	c.Flags().StringVar(&f.place.Hub, "account-per-tenant", "", "the plane's account, where --account is the tenant's own; with --first what that needs before the tenant's stack")
 	c.Flags().BoolVar(&f.control, "control", false, "of the plane's, its own set at a release: registry and gateway, which fleet plane up deploys")
+	c.Flags().BoolVar(&f.link, "link", false, "with --account-per-tenant, what leads to the tenant's set from the plane's account, where it is deployed")
+	c.Flags().StringSliceVar(&f.accounts, "accounts", nil, "of the plane's, the accounts that tenants have to themselves: they may reach the registry")
 	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what comes first in an account: the rest is read from a bucket that this makes")
 	return group("aws", "The platform aws", c, a.acceptanceCommand())
 }
@@ -67,7 +72,13 @@ func (a *app) awsRender(f renderFlags) error {
 	if f.first && f.tenant != "" && f.place.Hub == "" {
 		return usageError{errors.New("--first is of the plane's stack, or of an account of a tenant's own: name no --tenant, or --account-per-tenant")}
 	}
-	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped, First: f.first}
+	if f.link && (f.first || f.place.Hub == "" || f.tenant == "") {
+		return usageError{errors.New("--link leads to the set of a tenant with an account to itself: name --tenant and --account-per-tenant, and no --first")}
+	}
+	if len(f.accounts) > 0 && (f.tenant != "" || f.control || f.first) {
+		return usageError{errors.New("--accounts is of the plane's whole stack: name neither --tenant, --control nor --first with it")}
+	}
+	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped, First: f.first, Accounts: f.accounts}
 	render := stack.Plane
 	if f.control {
 		render = stack.Control
@@ -75,8 +86,13 @@ func (a *app) awsRender(f renderFlags) error {
 	if f.tenant == "" {
 		in.Set.Blueprint, err = blueprint.Plane()
 	} else {
-		if render = stack.Tenant; f.first {
+		switch {
+		case f.first:
 			render = stack.Account
+		case f.link:
+			render = stack.Link
+		default:
+			render = stack.Tenant
 		}
 		in.Set, err = f.set()
 	}

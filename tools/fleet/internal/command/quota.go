@@ -23,6 +23,7 @@ tenant takes is counted from the templates that fleet aws render prints; nothing
 
   fleet quota plan --tenants 100
   fleet quota plan --tenants 1000 --tier dedicated -o json
+  fleet quota plan --tenants 40 --tier account      what they take of the plane's account, each having one to itself
   fleet quota plan --tenants 100 --quotas mine.csv --prices ours.csv      with tables of your own, in the form of those in deploy/aws`
 
 func (a *app) quotaCommand() *cobra.Command {
@@ -31,7 +32,7 @@ func (a *app) quotaCommand() *cobra.Command {
 	c := &cobra.Command{Use: "plan", Short: "Say which quotas of AWS so many tenants meet", Long: quotaHelp, Args: exactly(),
 		RunE: func(*cobra.Command, []string) error { return a.quotaPlan(tenants, tier, file, prices) }}
 	c.Flags().IntVar(&tenants, "tenants", 0, "how many tenants")
-	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database or dedicated")
+	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database, dedicated, or account: dedicated and each in an account of its own")
 	c.Flags().StringVar(&file, "quotas", "", "a table of quotas instead of the one that fleet has")
 	c.Flags().StringVar(&prices, "prices", "", "a table of prices instead of the one that fleet has")
 	return group("quota", "Plan for the quotas of a cloud", c, a.quotaCheckCommand())
@@ -51,7 +52,7 @@ func (a *app) quotaCheckCommand() *cobra.Command {
 			return a.quotaCheck(c.Context(), tenants, tier, file, region)
 		}}
 	c.Flags().IntVar(&tenants, "tenants", 0, "how many tenants")
-	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database or dedicated")
+	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database, dedicated, or account: dedicated and each in an account of its own")
 	c.Flags().StringVar(&file, "quotas", "", "a table of quotas instead of the one that fleet has")
 	c.Flags().StringVar(&region, "region", "", "Region")
 	return c
@@ -163,7 +164,7 @@ func (a *app) quotaPlan(tenants int, tier, quotasFile, pricesFile string) error 
 	if err := a.table([]string{"A TENANT PAYS FOR", "COUNT", "USD A MONTH", "REGION", "PRICE OF", "SOURCE"}, rows); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "\nA tenant costs %.2f USD a month in tier database, %.2f in tier dedicated, and the plane %.2f once: list prices, before what is paid by use.\n",
-		p.Costs.Tenant["database"].USD, p.Costs.Tenant["dedicated"].USD, p.Costs.Plane.USD)
+	_, err = fmt.Fprintf(a.out, "\nA tenant costs %.2f USD a month in tier database, %.2f in tier dedicated, %.2f in an account of its own, and the plane %.2f once: list prices, before what is paid by use.\n",
+		p.Costs.Tenant["database"].USD, p.Costs.Tenant["dedicated"].USD, p.Costs.Tenant["account"].USD, p.Costs.Plane.USD)
 	return err
 }

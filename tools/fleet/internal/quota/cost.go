@@ -50,7 +50,7 @@ func charged(r Resource) map[string]float64 {
 		return map[string]float64{"kms key": 1}
 	case "AWS::SecretsManager::Secret":
 		return map[string]float64{"secret": 1}
-	case "AWS::ServiceDiscovery::PrivateDnsNamespace":
+	case "AWS::ServiceDiscovery::PrivateDnsNamespace", "AWS::Route53::HostedZone":
 		return map[string]float64{"hosted zone": 1}
 	case "AWS::CloudWatch::Alarm":
 		return map[string]float64{"alarm": 1}
@@ -78,7 +78,7 @@ func Price(prices map[string]aws.Price) (*Costs, error) {
 	if err != nil {
 		return nil, err
 	}
-	plane, err := Stack(control, true)
+	plane, err := Stack(control, dedicated)
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +86,21 @@ func Price(prices map[string]aws.Price) (*Costs, error) {
 	if c.Plane, err = cost(prices, items(plane)); err != nil {
 		return nil, err
 	}
-	for tier, dedicated := range map[string]bool{"database": false, "dedicated": true} {
-		resources, err := Stack(set, dedicated)
+	for _, tier := range []string{database, dedicated, account} {
+		resources, err := Stack(set, tier)
 		if err != nil {
 			return nil, err
 		}
+		if tier == account {
+			// It pays for a network of its own, and for both ends of what joins that to the plane's.
+			own, err := Stack(set, inItsAccount)
+			if err != nil {
+				return nil, err
+			}
+			resources = append(resources, own...)
+		}
 		counted := items(resources)
-		if !dedicated {
+		if tier == database {
 			part, err := share(set, plane)
 			if err != nil {
 				return nil, err

@@ -77,23 +77,28 @@ var bounds = map[string][][2]string{
 	"AWS::EC2::SubnetRouteTableAssociation": nil, "AWS::EC2::EIP": nil, "AWS::EC2::NatGateway": nil, "AWS::EC2::VPCEndpoint": nil, "AWS::RDS::DBSubnetGroup": nil, "AWS::ECS::Cluster": nil,
 	"AWS::ECR::Repository": nil, "AWS::CertificateManager::Certificate": nil, "AWS::ElasticLoadBalancingV2::LoadBalancer": nil, "AWS::ElasticLoadBalancingV2::TargetGroup": nil,
 	"AWS::ElasticLoadBalancingV2::Listener": nil,
+	// Names within a zone, and what a load balancer is offered by: none has a quota that a plane meets.
+	"AWS::Route53::RecordSet": nil, "AWS::EC2::VPCEndpointService": nil, "AWS::EC2::VPCEndpointServicePermissions": nil,
+	"AWS::Route53::HostedZone": {{"route53", "Hosted zones per account"}},
 }
 
 var (
 	servers = [2]string{"rds", "DB instances"}
-	vcpu    = [2]string{"fargate", "Fargate On-Demand vCPU resource count"}
-	stacks  = [2]string{"cloudformation", "Stacks per Region"}
-	steps   = [][2]string{{"ecs", "API: task definition modify - sustained"}, {"ecs", "API: service modify actions - sustained"}, {"fargate", "Fargate On-Demand sustained launch rate"}}
+	// endpoints stand in one network: the plane's has one for each tenant with an account to itself.
+	endpoints = [2]string{"vpc", "Interface and GWLB endpoints per VPC"}
+	vcpu      = [2]string{"fargate", "Fargate On-Demand vCPU resource count"}
+	stacks    = [2]string{"cloudformation", "Stacks per Region"}
+	steps     = [][2]string{{"ecs", "API: task definition modify - sustained"}, {"ecs", "API: service modify actions - sustained"}, {"fargate", "Fargate On-Demand sustained launch rate"}}
 )
 
-// Make plans for so many tenants of a tier, `database` or `dedicated`.
+// Make plans for so many tenants of a tier, `database`, `dedicated` or, of what these take of the plane's own account, `account`.
 func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 	const most = 1_000_000
 	if tenants < 1 || tenants > most {
 		return nil, fmt.Errorf("--tenants is %d: it is from 1 to %d", tenants, most)
 	}
-	if tier != "database" && tier != "dedicated" {
-		return nil, fmt.Errorf("--tier is %q: it is database or dedicated", tier)
+	if !slices.Contains([]string{database, dedicated, account}, tier) {
+		return nil, fmt.Errorf("--tier is %q: it is database, dedicated or account", tier)
 	}
 	set, err := blueprint.AccessOS()
 	if err != nil {
@@ -107,11 +112,11 @@ func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 	for _, q := range quotas {
 		table[[2]string{q.Service, q.Name}] = q
 	}
-	resources, err := Stack(set, tier == "dedicated")
+	resources, err := Stack(set, tier)
 	if err != nil {
 		return nil, err
 	}
-	planes, err := Stack(control, true)
+	planes, err := Stack(control, dedicated)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +125,7 @@ func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 		return nil, err
 	}
 	// The plane's stack has the server of its own database, which is the first of tier `database` too.
-	if tier == "database" {
+	if tier == database {
 		if each[servers], err = share(set, planes); err != nil {
 			return nil, err
 		}
@@ -144,7 +149,11 @@ func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 	slices.SortFunc(p.Limits, func(a, b Limit) int {
 		return cmp.Or(cmp.Compare(a.Carries, b.Carries), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Quota, b.Quota))
 	})
-	p.Rollout, err = rollout(table, tenants*len(set.Components))
+	calls := tenants * len(set.Components)
+	if tier == account {
+		calls = len(set.Components) // rates are each account's own
+	}
+	p.Rollout, err = rollout(table, calls)
 	return p, err
 }
 
@@ -158,6 +167,9 @@ func take(stack []Resource) (map[[2]string]float64, error) {
 		}
 		for _, key := range keys {
 			taken[key]++
+		}
+		if r.Interface {
+			taken[endpoints]++
 		}
 		if r.VCPU > 0 {
 			taken[vcpu] += r.VCPU

@@ -77,6 +77,22 @@ func TestDedicatedTenantTakesADatabaseServer(t *testing.T) {
 	}
 }
 
+// Of the plane's account a tenant with one to itself takes the way there: an endpoint beside those that the plane's network has for AWS's services.
+func TestTenantInItsOwnAccountTakesAnEndpointOfThePlanesNetwork(t *testing.T) {
+	if l := find(t, table(t, aws.QuotasCSV), 100, "account", "Interface and GWLB endpoints per VPC"); l.PerTenant != 1 || l.Plane != 7 || l.Carries != 43 || !l.Met {
+		t.Errorf("%+v", l)
+	}
+	p, err := quota.Make(table(t, aws.QuotasCSV), 1, "account")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range p.Limits {
+		if l.Quota == "DB instances" || l.Quota == "Roles per account" {
+			t.Errorf("it takes %v of the plane's %s, which its own account has", l.PerTenant, l.Quota)
+		}
+	}
+}
+
 func TestPlanRefusesWhatItCannotMean(t *testing.T) {
 	without := strings.ReplaceAll(aws.QuotasCSV, "iam,Roles per account,", "iam,Some roles,")
 	wordy := strings.ReplaceAll(aws.QuotasCSV, `L-FE177D64,"1,000"`, "L-FE177D64,many")
@@ -131,6 +147,10 @@ func TestCostIsTheTemplatesCountsAtTheTablesPrices(t *testing.T) {
 	d := counts["dedicated"]
 	if d["kms key"] != 1 || d["secret"] != 8 || d["fargate vcpu"] != 7 || d["fargate gb"] != 14 || d["rds db.t4g.medium"] != 2 || d["rds gp3 gb"] != 40 {
 		t.Errorf("a dedicated tenant is counted as %v", d)
+	}
+	// Seven endpoints for AWS's services and one for the registry there, one for the set here, in two zones each.
+	if a := counts["account"]; a["interface endpoint"] != 18 || a["load balancer"] != 1 || a["nat gateway"] != 2 || a["hosted zone"] != 3 || a["fargate vcpu"] != 7 {
+		t.Errorf("a tenant in an account of its own is counted as %v", a)
 	}
 	if b := counts["database"]; b["rds db.t4g.medium"] >= 0.5 || b["rds db.t4g.medium"] <= 0 {
 		t.Errorf("a tenant in a shared server takes %v of one", b["rds db.t4g.medium"])

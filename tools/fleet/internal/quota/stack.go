@@ -29,8 +29,18 @@ type Resource struct {
 	Zones     int
 }
 
+// Tiers that are planned for: in a shared database server, with a server of the tenant's own, and in an account of its own, of which the plane's
+// account has what leads there.
+const (
+	database  = "database"
+	dedicated = "dedicated"
+	account   = "account"
+	// inItsAccount is what the tenant's own account has of the tier account.
+	inItsAccount = "account, in its own"
+)
+
 // Stack is what the templates of a set's stacks hold, as they are rendered for a plane of `prod`. What they are rendered with besides doesn't count.
-func Stack(b *blueprint.Blueprint, dedicated bool) ([]Resource, error) {
+func Stack(b *blueprint.Blueprint, tier string) ([]Resource, error) {
 	const any64 = "0000000000000000000000000000000000000000000000000000000000000000"
 	r, err := platform.ParseRelease("0.0.0@sha256:" + any64)
 	if err != nil {
@@ -38,7 +48,7 @@ func Stack(b *blueprint.Blueprint, dedicated bool) ([]Resource, error) {
 	}
 	in := stack.Input{Place: stack.Place{Account: "000000000000", Region: "us-east-1", Plane: "prod", Domain: "a3os.example"}, Release: r, Image: "sha256:" + any64, Running: true,
 		Set: platform.Set{Blueprint: b, Slug: "tenant", Tier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE}}
-	if dedicated {
+	if tier != database {
 		in.Set.Tier = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
 	}
 	// The plane's own set has one for what lasts and one for what a release changes.
@@ -46,6 +56,17 @@ func Stack(b *blueprint.Blueprint, dedicated bool) ([]Resource, error) {
 	if b.Scope == blueprint.ScopeTenant {
 		in.Set.Tenant, renders = id.NewTenant(), []func(stack.Input) (*stack.Template, error){stack.Tenant}
 	}
+	switch tier {
+	case account:
+		in.Place.Hub, renders = "000000000001", []func(stack.Input) (*stack.Template, error){stack.Link}
+	case inItsAccount:
+		in.Place.Hub, renders = "000000000001", []func(stack.Input) (*stack.Template, error){stack.Account, stack.Tenant}
+	}
+	return counted(b, in, renders)
+}
+
+// counted counts what templates hold.
+func counted(b *blueprint.Blueprint, in stack.Input, renders []func(stack.Input) (*stack.Template, error)) ([]Resource, error) {
 	var all []Resource
 	for _, render := range renders {
 		template, err := render(in)

@@ -88,7 +88,7 @@ func account(t testing.TB) *ministacktest.Server {
 	}
 	parameters := map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"}
 	for _, first := range []bool{true, false} {
-		template, err := stack.Plane(stack.Input{Place: awstest.Place, Set: platform.Set{Blueprint: b}, First: first})
+		template, err := stack.Plane(stack.Input{Place: awstest.Place, Set: platform.Set{Blueprint: b}, First: first, Accounts: []string{ownAccount}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -147,6 +147,9 @@ func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, 
 	if err := t.stands(ctx); err != nil {
 		return changed, err
 	}
+	if err := t.linked(ctx); err != nil {
+		return changed, err
+	}
 	there, err := t.outputs(ctx, t.stackName())
 	if err != nil || there != nil {
 		return changed, err

@@ -57,7 +57,7 @@ func must(text []byte, err error) []byte {
 }
 
 // inItsOwnAccount makes a tenant in an account of its own: the plan names it; carried out before that account's administrators have let the plane
-// in, it says what they deploy, and it is taken up where it was. Then the set's tasks run in that account and none in the plane's, and it answers
+// in, and before the plane's have something lead there, it says what they deploy, and it is taken up where it was. Then the set's tasks run in that account and none in the plane's, and it answers
 // through the plane's gateway.
 func (p *plane) inItsOwnAccount(server *ministacktest.Server, slug string) {
 	p.t.Helper()
@@ -81,7 +81,13 @@ func (p *plane) inItsOwnAccount(server *ministacktest.Server, slug string) {
 	p.letsIn(root, slug, tenant)
 	operations := &registryv1.ListOperationsResponse{}
 	p.ask(operations, "operation", "list", "--tenant", slug)
-	p.fleet("operation", "resume", operations.GetOperations()[0].GetId())
+	operation := operations.GetOperations()[0].GetId()
+	early, err = p.command("operation", "resume", operation).CombinedOutput()
+	if err == nil || !strings.Contains(string(early), "--account-per-tenant "+awstest.Place.Account+" --link --tenant "+tenant) {
+		p.t.Fatalf("with nothing that leads to its account it is carried out, or doesn't say what is missing: %v: %s", err, early)
+	}
+	p.leadsTo(server, slug, tenant)
+	p.fleet("operation", "resume", operation)
 	if got := p.answers(slug); got != http.StatusOK {
 		p.t.Errorf("in its own account %s answers %d", slug, got)
 	}
@@ -104,7 +110,31 @@ func (p *plane) inItsOwnAccount(server *ministacktest.Server, slug string) {
 // letsIn deploys what the administrators of a tenant's account do, as fleet renders it.
 func (p *plane) letsIn(root sdk.Config, slug, tenant string) {
 	p.t.Helper()
-	text, err := p.command("aws", "render", "--account", ownAccount, "--account-per-tenant", awstest.Place.Account, "--first", "--tenant", tenant, "--slug", slug, "--tier", "dedicated",
+	text := p.rendered("--first", slug, tenant)
+	d, err := changeset.Open(p.t.Context(), root, platform.Where{Account: ownAccount, Region: ministacktest.Region}, "")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	place := awstest.Place
+	place.Account, place.Hub = ownAccount, awstest.Place.Account
+	awstest.Change(p.t, d, place.PlaneStack(), text, map[string]string{"AdministratorRole": "arn:aws:iam::" + ownAccount + ":role/administrator", "S3PrefixList": "pl-1",
+		"RegistryService": "com.amazonaws.vpce." + ministacktest.Region + ".vpce-svc-1", "ZoneA": "euc1-az1", "ZoneB": "euc1-az2"})
+}
+
+// leadsTo deploys what the administrators of the plane's account do.
+func (p *plane) leadsTo(server *ministacktest.Server, slug, tenant string) {
+	p.t.Helper()
+	d, err := changeset.Open(p.t.Context(), server.Root(), awstest.Where, "")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	awstest.Change(p.t, d, awstest.Place.LinkStack(tenant), p.rendered("--link", slug, tenant), map[string]string{"SetService": "com.amazonaws.vpce." + ministacktest.Region + ".vpce-svc-2"})
+}
+
+// rendered is what fleet prints of a tenant's own account, as the emulator makes it.
+func (p *plane) rendered(kind, slug, tenant string) []byte {
+	p.t.Helper()
+	text, err := p.command("aws", "render", "--account", ownAccount, "--account-per-tenant", awstest.Place.Account, kind, "--tenant", tenant, "--slug", slug, "--tier", "dedicated",
 		"--region", ministacktest.Region, "--domain", awstest.Place.Domain, "--release", "1.2.3@"+awstest.Digest, "--image", awstest.Digest).Output()
 	if err == nil {
 		text, err = stacktest.Emulated(text, false)
@@ -112,11 +142,5 @@ func (p *plane) letsIn(root sdk.Config, slug, tenant string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	d, err := changeset.Open(p.t.Context(), root, platform.Where{Account: ownAccount, Region: ministacktest.Region}, "")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	place := awstest.Place
-	place.Account, place.Hub = ownAccount, awstest.Place.Account
-	awstest.Change(p.t, d, place.PlaneStack(), text, map[string]string{"AdministratorRole": "arn:aws:iam::" + ownAccount + ":role/administrator", "S3PrefixList": "pl-1"})
+	return text
 }

@@ -167,5 +167,6 @@ func (p *Platform) Address(s platform.Set, component, port string) (string, erro
 	if !ok {
 		return "", fmt.Errorf("%s has no component %q", b.Name, component)
 	}
-	return stack.Place{Plane: p.State.Plane}.Address(s.Name(), c, port), nil
+	// Only whether it has an account to itself says which port that is.
+	return stack.Place{Plane: p.State.Plane, Hub: s.Account}.Address(b, s.Name(), c, port), nil
 }

@@ -35,7 +35,11 @@ func (t *tenant) render(in stack.Input) (*stack.Template, error) {
 
 // planned is a change set of the set's stack, which nobody has carried out yet.
 func (t *tenant) planned(ctx context.Context, in stack.Input) (*changeset.Driver, *changeset.Plan, error) {
-	template, err := t.render(t.input(in))
+	in, err := t.joined(ctx, t.input(in))
+	if err != nil {
+		return nil, nil, err
+	}
+	template, err := t.render(in)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -20,7 +20,7 @@ func InAccount(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 	}
 	out, err := become(ctx, cfg, place.Provisioner(), place.ExternalID(tenant), tenant)
 	if err != nil {
-		return cfg, fmt.Errorf("become the provisioner of account %s, which is tenant %s's own: %w: have the administrators of that account deploy what fleet aws render --account %s --account-per-tenant %s --first --tenant %s prints, and carry on with fleet operation resume", place.Account, tenant, err, place.Account, place.Hub, tenant)
+		return cfg, fmt.Errorf("become the provisioner of account %s, which is tenant %s's own: %w: have the administrators of that account deploy what fleet aws render --account %s --account-per-tenant %s --first --tenant %s prints, those of the plane's what it prints with --link, and carry on with fleet operation resume", place.Account, tenant, err, place.Account, place.Hub, tenant)
 	}
 	return out, nil
 }

@@ -23,6 +23,7 @@ func Account(in Input) (*Template, error) {
 	s.guest = in.Set.Tenant.String()
 	s.Description = fmt.Sprintf("Account of tenant %s on plane %s", s.guest, s.place.Plane)
 	s.foundation()
+	s.linked(in.Set.Blueprint)
 	return s.Template, nil
 }
 
@@ -35,6 +36,7 @@ func Ground(in Input) (*Template, error) {
 	s := bare(in)
 	s.Description = "What stacks are tried on, on plane " + s.place.Plane
 	s.foundation()
+	s.unlinked()
 	s.add(clientsID, &ec2.SecurityGroup{GroupDescription: "Who would reach a database", VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
 	s.exports(clientsID, s.own(clientsID))
 	return s.Template, nil
@@ -51,13 +53,11 @@ func (s *set) foundation() {
 	s.key()
 	s.templates()
 	s.ground()
-	s.links()
 }
 
-// links are the groups of what leads to the plane and of where its gateway comes from, which are in another account's network: whoever joins
-// the two networks puts the ends of what joins them into these.
-func (s *set) links() {
-	for id, description := range map[string]string{"PlaneClients": "Who calls the registry, in the account of the plane", "Gateway": "Where the gateway comes from, of the account of the plane"} {
+// unlinked are the groups of what would lead to a plane, and of where its gateway would come from.
+func (s *set) unlinked() {
+	for id, description := range map[string]string{"PlaneClients": "Who would call a registry", "Gateway": "Where a gateway would come from"} {
 		s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(),
 			SecurityGroupEgress: []ec2.SecurityGroup_Egress{{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()), CidrIp: new(network), Description: new(description)}}})
 		s.exports(id, s.own(id))

@@ -94,9 +94,9 @@ func (s *set) addresses(f *blueprint.Facts, c blueprint.Component) {
 		if port == apiPort {
 			host = "0.0.0.0:"
 		}
-		f.Addresses[port] = host + strconv.Itoa(portOf(c, port))
+		f.Addresses[port] = host + strconv.Itoa(s.portOf(c, port))
 	}
-	control := set{place: s.place}
+	control := set{place: s.place.home()}
 	for _, name := range c.Needs.Plane {
 		f.PlaneAddresses[name] = control.address(blueprint.Component{Name: name, Ports: []string{apiPort}}, apiPort)
 	}

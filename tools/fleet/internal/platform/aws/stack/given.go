@@ -4,7 +4,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 
 	"a3os.app/deploy/blueprint"
 )
@@ -73,9 +72,11 @@ func (p Place) Queues(tenant string) []string {
 // RolePath is where the roles of a tenant are.
 func (p Place) RolePath(tenant string) string { return "/" + p.of(tenant).path() }
 
-// Address is where a component of a tenant listens.
-func (p Place) Address(tenant string, c blueprint.Component, port string) string {
-	return c.Name + "." + p.of(tenant).namespace() + ":" + strconv.Itoa(portOf(c, port))
+// Address is where a component of a set listens.
+func (p Place) Address(b *blueprint.Blueprint, name string, c blueprint.Component, port string) string {
+	s := p.of(name)
+	s.blueprint = b
+	return s.address(c, port)
 }
 
 // KeyOutput is the output of a set's stack that says which key it has.

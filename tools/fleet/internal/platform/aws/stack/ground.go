@@ -69,16 +69,25 @@ func (s *set) exports(name, value string) {
 
 // zone is a private subnet, with its own way out, and a public one. It answers the private one's routes.
 func (s *set) zone(i int, zone, vpc, public, attached string) string {
-	at := function("Fn::Select", []any{i, map[string]string{"Fn::GetAZs": ""}})
-	outer := s.add("PublicSubnet"+zone, &ec2.Subnet{VpcId: ref(vpc), CidrBlock: new(fmt.Sprintf(publicNetwork, publicFrom+i)), AvailabilityZone: new(at), MapPublicIpOnLaunch: new(false), Tags: s.tags()})
+	at, byID := s.zoneOf(i, zone)
+	outer := s.add("PublicSubnet"+zone, &ec2.Subnet{VpcId: ref(vpc), CidrBlock: new(fmt.Sprintf(publicNetwork, publicFrom+i)), AvailabilityZone: at, AvailabilityZoneId: byID, MapPublicIpOnLaunch: new(false), Tags: s.tags()})
 	s.add("PublicRoutesOf"+zone, &ec2.SubnetRouteTableAssociation{SubnetId: ref(outer), RouteTableId: ref(public)})
 	address := s.add("Address"+zone, &ec2.EIP{Domain: new("vpc"), Tags: s.tags(), AWSCloudFormationDependsOn: []string{attached}})
 	nat := s.add("Nat"+zone, &ec2.NatGateway{SubnetId: ref(outer), AllocationId: new(attribute(address, "AllocationId")), Tags: s.tags()})
-	inner := s.add("Subnet"+zone, &ec2.Subnet{VpcId: ref(vpc), CidrBlock: new(fmt.Sprintf(privateNetwork, quarter*i)), AvailabilityZone: new(at), MapPublicIpOnLaunch: new(false), Tags: s.tags()})
+	inner := s.add("Subnet"+zone, &ec2.Subnet{VpcId: ref(vpc), CidrBlock: new(fmt.Sprintf(privateNetwork, quarter*i)), AvailabilityZone: at, AvailabilityZoneId: byID, MapPublicIpOnLaunch: new(false), Tags: s.tags()})
 	table := s.add("PrivateRoutes"+zone, &ec2.RouteTable{VpcId: ref(vpc), Tags: s.tags()})
 	s.add("PrivateRoute"+zone, &ec2.Route{RouteTableId: ref(table), DestinationCidrBlock: new(anywhere), NatGatewayId: new(ref(nat))})
 	s.add("PrivateRoutesOf"+zone, &ec2.SubnetRouteTableAssociation{SubnetId: ref(inner), RouteTableId: ref(table)})
 	return ref(table)
+}
+
+// zoneOf is a zone by its name or by its id. Names are each account's own: where two networks are joined, both are to stand in the same zones.
+func (s *set) zoneOf(i int, zone string) (name, byID *string) {
+	if s.place.Hub == "" {
+		return new(function("Fn::Select", []any{i, map[string]string{"Fn::GetAZs": ""}})), nil
+	}
+	s.parameter(zoneParameter+zone, "Id of a zone in which the plane offers the registry, an output of its stack, as euc1-az1", nil)
+	return nil, new(ref(zoneParameter + zone))
 }
 
 // endpoints are the ways to AWS that stay inside of the network. Their policy is a wall of its own: nobody of another account asks through

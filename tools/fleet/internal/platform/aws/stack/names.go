@@ -67,9 +67,10 @@ type set struct {
 	release   string
 	image     string
 	running   bool
-	// url, apex, databaseRoots and given are Input's.
+	// url, apex, databaseRoots, joined and given are Input's.
 	url, apex     string
 	databaseRoots bool
+	joined        bool
 	given         map[string]string
 	*Template
 }

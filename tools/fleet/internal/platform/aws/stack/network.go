@@ -25,9 +25,9 @@ func (s *set) network() {
 	namespace := s.add("Namespace", &servicediscovery.PrivateDnsNamespace{Name: s.namespace(), Vpc: vpc, Tags: s.tags()})
 	s.add(peersID, &ec2.SecurityGroup{GroupDescription: "Components of " + s.name() + " among themselves, and on their way to AWS", VpcId: new(vpc), Tags: s.tags(),
 		SecurityGroupEgress: s.toAWS()})
-	s.add(peersID+"In", &ec2.SecurityGroupIngress{GroupId: new(ref(peersID)), IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()),
+	s.add(peersID+"In", &ec2.SecurityGroupIngress{GroupId: new(ref(peersID)), IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.lastAPI()),
 		SourceSecurityGroupId: new(ref(peersID)), Description: new("The set itself")})
-	s.add(peersID+"Out", &ec2.SecurityGroupEgress{GroupId: ref(peersID), IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()),
+	s.add(peersID+"Out", &ec2.SecurityGroupEgress{GroupId: ref(peersID), IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.lastAPI()),
 		DestinationSecurityGroupId: new(ref(peersID)), Description: new("The set itself")})
 	for _, c := range s.blueprint.Components {
 		s.componentNetwork(c, vpc)
@@ -38,7 +38,7 @@ func (s *set) network() {
 	}
 }
 
-// api is the port of it that components have; it is the same for all, as each has an address of its own.
+// api is the port of it that components have; it is the same for all, as each has an address of its own, but where the set has an account to itself.
 func (s *set) api() int { return portOf(blueprint.Component{Ports: []string{apiPort}}, apiPort) }
 
 // toAWS is the way to AWS's services, by the endpoints of the network alone; what images are made of lies in S3.
@@ -53,7 +53,7 @@ func (s *set) toAWS() []ec2.SecurityGroup_Egress {
 func (s *set) componentNetwork(c blueprint.Component, vpc string) {
 	group := &ec2.SecurityGroup{GroupDescription: "Component " + c.Name + " of " + s.name(), VpcId: new(vpc), Tags: s.tags()}
 	if len(c.Routes) > 0 {
-		group.SecurityGroupIngress = append(group.SecurityGroupIngress, ec2.SecurityGroup_Ingress{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()),
+		group.SecurityGroupIngress = append(group.SecurityGroupIngress, ec2.SecurityGroup_Ingress{IpProtocol: tcp, FromPort: new(s.portOf(c, apiPort)), ToPort: new(s.portOf(c, apiPort)),
 			SourceSecurityGroupId: new(s.of("Gateway")), Description: new("The gateway")})
 	}
 	if c.Needs.Outside {
@@ -64,7 +64,7 @@ func (s *set) componentNetwork(c blueprint.Component, vpc string) {
 	if c.Needs.FrontDoor {
 		group.SecurityGroupIngress = append(group.SecurityGroupIngress, ec2.SecurityGroup_Ingress{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()),
 			SourceSecurityGroupId: new(ref(balancerID)), Description: new("The load balancer")})
-		group.SecurityGroupEgress = append(group.SecurityGroupEgress, ec2.SecurityGroup_Egress{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()), CidrIp: new(network),
+		group.SecurityGroupEgress = append(group.SecurityGroupEgress, ec2.SecurityGroup_Egress{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api() + portsApart*(mostApart-1)), CidrIp: new(network),
 			Description: new("Every set")})
 	}
 	if len(group.SecurityGroupEgress) == 0 {
@@ -109,5 +109,5 @@ func (s *set) vpc() string { return s.of("Vpc") }
 
 // address is where a component listens, as its peers find it.
 func (s *set) address(c blueprint.Component, port string) string {
-	return c.Name + "." + s.namespace() + ":" + strconv.Itoa(portOf(c, port))
+	return c.Name + "." + s.namespace() + ":" + strconv.Itoa(s.portOf(c, port))
 }

@@ -37,6 +37,7 @@ func Plane(in Input) (*Template, error) {
 	s.database()
 	s.exports(clientsID, s.own(clientsID))
 	s.frontDoor()
+	s.offersRegistry(in.Accounts)
 	s.lasting()
 	s.copyStore()
 	s.alarms()

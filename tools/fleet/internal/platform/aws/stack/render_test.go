@@ -71,6 +71,12 @@ func rendered(t *testing.T, tenant id.Tenant) map[string][]byte {
 	out["plane"] = text(t, made, err)
 	made, err = stack.Control(in)
 	out["control"] = text(t, made, err)
+	in.Accounts, in.Joined = []string{ownAccount}, true
+	made, err = stack.Plane(in)
+	out["plane-joined"] = text(t, made, err)
+	made, err = stack.Control(in)
+	out["control-joined"] = text(t, made, err)
+	in.Accounts = nil
 	in.First = true
 	made, err = stack.Plane(in)
 	out["plane-first"] = text(t, made, err)
@@ -80,6 +86,8 @@ func rendered(t *testing.T, tenant id.Tenant) map[string][]byte {
 	out["account"] = text(t, made, err)
 	made, err = stack.Tenant(in)
 	out["of-account"] = text(t, made, err)
+	made, err = stack.Link(in)
+	out["link"] = text(t, made, err)
 	return out
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/tools/fleet/internal/platform"
@@ -30,6 +31,10 @@ type Input struct {
 	Apex string
 	// DatabaseRoots has components be given the authorities of the database server's certificate.
 	DatabaseRoots bool
+	// Accounts are those that tenants have to themselves, by number, of the plane's template: they may reach the registry. Joined says of the plane's
+	// own set that the plane's stack offers the registry to some.
+	Accounts []string
+	Joined   bool
 	// First has the plane's template hold only what comes first in an account: operators, key, and the bucket for templates.
 	First bool
 }
@@ -61,6 +66,11 @@ func (in Input) checkPlace() error {
 	} {
 		if !c.want.MatchString(c.value) {
 			faults = append(faults, fmt.Errorf("%s is %q: it is %s", c.what, c.value, c.form))
+		}
+	}
+	for i, of := range in.Accounts {
+		if !account.MatchString(of) || of == in.Place.Account || slices.Contains(in.Accounts[:i], of) {
+			faults = append(faults, fmt.Errorf("an account of a tenant's own is %q: it is twelve digits, another than the plane's, and named once", of))
 		}
 	}
 	if hub := in.Place.Hub; hub != "" {
@@ -103,6 +113,6 @@ func tenant(in Input, name string) (*Template, error) {
 
 func newSet(in Input) *set {
 	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running,
-		url: in.URL, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots,
+		url: in.URL, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }

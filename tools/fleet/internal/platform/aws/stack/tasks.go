@@ -73,10 +73,10 @@ func (s *set) component(c blueprint.Component) (string, error) {
 	}
 	t := task{name: c.Name, command: c.Command, env: env, given: given, resources: c.Resources, role: s.roleARN(logical(c.Name, "task-role"), s.taskRole(c.Name))}
 	if len(c.Ports) > 0 {
-		t.port = portOf(c, apiPort)
+		t.port = s.portOf(c, apiPort)
 	}
 	if len(c.Health.Check) > 0 {
-		url := "http://127.0.0.1:" + strconv.Itoa(portOf(c, c.Health.Port)) + c.Health.Path
+		url := "http://127.0.0.1:" + strconv.Itoa(s.portOf(c, c.Health.Port)) + c.Health.Path
 		t.healthy = slices.Concat([]string{"CMD", "/" + s.blueprint.Artefact}, c.Health.Check, []string{url})
 	}
 	return s.task(t), nil
@@ -210,6 +210,7 @@ func (s *set) service(c blueprint.Component, definition string) {
 	if c.Needs.FrontDoor {
 		s.behindTheBalancer(c, service)
 	}
+	s.behindALink(c, service)
 	if s.standing {
 		// What serves nobody without another is not to be given up while that starts.
 		for _, before := range c.After {

@@ -222,6 +222,41 @@ var wrongPlanes = map[string]wrong{
 	"a subnet with addresses of everybody": {"SubnetA", with("MapPublicIpOnLaunch", true), "addresses of the internet"},
 }
 
+// wrongLinks are of the stacks that join the network of a tenant's own account to the plane's, by the kind of stack.
+var wrongLinks = map[string]map[string]wrong{
+	"plane-joined": {
+		"a registry for every account":       {"RegistryServiceAllowed", with("AllowedPrincipals", []any{"*"}), "lets * in"},
+		"a registry for roles of any name":   {"RegistryServiceAllowed", with("AllowedPrincipals", []any{"arn:aws:iam::210987654321:role/*"}), "no account by its number"},
+		"a registry for nobody by name":      {"RegistryServiceAllowed", with("AllowedPrincipals", []any{}), "RegistryService names nobody"},
+		"a registry that faces the internet": {"RegistryBalancer", with("Scheme", "internet-facing"), "has addresses of the internet"},
+		"a registry behind no group":         {"RegistryBalancer", without("SecurityGroups"), "no group that closes it"},
+		"a registry for the plane's network": {"RegistryFront", with("SecurityGroupIngress", []any{map[string]any{"IpProtocol": "tcp", "FromPort": 7443, "ToPort": 7443, "CidrIp": "10.64.0.0/16"}}), "lets somebody in besides"},
+	},
+	"account": {
+		"a set for every account":              {"SetServiceAllowed", with("AllowedPrincipals", []any{"arn:aws:iam::123456789012:root", "*"}), "lets * in"},
+		"a set for its own network":            {"Gateway", with("SecurityGroupIngress", []any{map[string]any{"IpProtocol": "tcp", "FromPort": 7443, "ToPort": 7443, "SourceSecurityGroupId": "Endpoints"}}), "lets somebody in besides"},
+		"a way to the registry for everybody":  {"PlaneClientsIn", without("SourceSecurityGroupId"), "doesn't name the group"},
+		"a way to the registry for every port": {"PlaneClientsIn", with("ToPort", 65535), "the one port"},
+	},
+	"link": {
+		"a way to a set for every port": {"SetEnd", with("SecurityGroupIngress", "0", "FromPort", 1), "the one port"},
+		"a way to a set for nobody":     {"SetEnd", without("SecurityGroupIngress"), "doesn't name the group"},
+	},
+}
+
+// Whoever comes in by a link is an account that is named, and nobody comes in beside it.
+func TestCheckerNamesWhatIsWrongWithLinks(t *testing.T) {
+	texts := rendered(t, id.NewTenant())
+	for kind, all := range wrongLinks {
+		for name, w := range all {
+			found, err := stacktest.Rules(read(t, brokenAt(t, texts[kind], w.resource, w.change)))
+			if err != nil || !strings.Contains(strings.Join(found, "\n"), w.want) {
+				t.Errorf("%s: it finds %q, %v; want %q", name, found, err, w.want)
+			}
+		}
+	}
+}
+
 // with sets what a path leads to, its last part; without takes it away. A number is a place in a list.
 func with(path ...any) func(map[string]any) {
 	return func(properties map[string]any) {

@@ -9,7 +9,8 @@ import (
 )
 
 // notMade are the types of resources that MiniStack's CloudFormation doesn't make.
-var notMade = []string{"AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy"}
+var notMade = []string{"AWS::EC2::EIP", "AWS::EC2::NatGateway", "AWS::EC2::Route", "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress", "AWS::SecretsManager::ResourcePolicy",
+	"AWS::EC2::VPCEndpointService", "AWS::EC2::VPCEndpointServicePermissions", "AWS::Route53::RecordSet"}
 
 // notKnown are keys of conditions that the emulator has no value for.
 var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:SourceIdentity", "aws:MultiFactorAuthPresent", "kms:ScheduleKeyDeletionPendingWindowInDays"}
@@ -24,10 +25,12 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 		return nil, fmt.Errorf("read the template: %w", err)
 	}
 	resources, _ := template["Resources"].(map[string]any)
+	forget(template["Outputs"], `"AvailabilityZoneId"]}`)
 	for id, r := range resources {
 		kind, _ := at(r, "Type").(string)
 		if slices.Contains(notMade, kind) {
 			delete(resources, id)
+			forget(template["Outputs"], `{"Ref":"`+id+`"}`)
 		}
 		documents := []any{at(r, "Properties", "PolicyDocument"), at(r, "Properties", "KeyPolicy"), at(r, "Properties", "AssumeRolePolicyDocument")}
 		for _, p := range list(at(r, "Properties", "Policies")) {
@@ -47,6 +50,17 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 		}
 	}
 	return json.Marshal(template)
+}
+
+// forget has outputs that name what the emulator doesn't make, or doesn't know of what it makes, say so in its place.
+func forget(outputs any, function string) {
+	all, _ := outputs.(map[string]any)
+	for _, o := range all {
+		of, _ := o.(map[string]any)
+		if text, err := json.Marshal(of["Value"]); err == nil && strings.Contains(string(text), function) {
+			of["Value"] = "not known to the emulator"
+		}
+	}
 }
 
 // aboutEverything says of an action that the emulator asks about every resource alone.

@@ -10,7 +10,7 @@ import (
 // Rules names what in a stack is open to more than it has to be, or less closed than it can be.
 func Rules(s *Stack) ([]string, error) {
 	var found []string
-	for _, rule := range []func(*Stack) ([]string, error){policies, roles, closing, storage, networks, tasks} {
+	for _, rule := range []func(*Stack) ([]string, error){policies, roles, closing, storage, networks, links, tasks} {
 		did, err := rule(s)
 		if err != nil {
 			return nil, err
