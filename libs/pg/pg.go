@@ -68,9 +68,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if pc.MaxConns == 0 {
 		pc.MaxConns = 4
 	}
-	pc.MinConns = 0
-	pc.MaxConnIdleTime = time.Minute
-	pc.HealthCheckPeriod = 30 * time.Second
+	shrinks(pc)
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
 	pc.ConnConfig.RuntimeParams["application_name"] = cfg.Service
 	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
@@ -85,6 +83,15 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	db := &DB{pool: pool, owner: cfg.Owner, setting: cfg.Setting, queue: cfg.Queue}
 	cfg.Owner.Hold(db)
 	return db, nil
+}
+
+// shrinks has a pool give back what a burst made it open: a server has connections for many sets that are at rest, and not for all that each
+// could hold. pgxpool turns the order of idle connections round whenever it looks at them, so that the one that was used least is used next.
+// Looked at more often than connections may be idle, two of them are used in turns and neither is ever idle for long enough.
+func shrinks(pc *pgxpool.Config) {
+	pc.MinConns = 0
+	pc.MaxConnIdleTime = 30 * time.Second
+	pc.HealthCheckPeriod = 45 * time.Second
 }
 
 // Close closes the pool and waits for its connections.

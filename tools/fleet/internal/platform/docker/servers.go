@@ -32,9 +32,8 @@ const (
 	databasesUnit     = "plane/databases"
 	sampleUnit        = "plane/sample-postgres"
 
-	mostConnections = 500
-	// mostMemory is what a server may hold that many share.
-	mostMemory = 2 << 30
+	// mostMemory is what a server may hold that many share: 1.6 MB for each of its connections, and what is cached.
+	mostMemory = 4 << 30
 	dataDir    = "/data"
 )
 
@@ -76,7 +75,7 @@ func (p *Platform) server(place, unit, group, network, member, callers string) (
 	if err != nil {
 		return nil, err
 	}
-	pg, err := pgserver.New(pgserver.Config{Binaries: p.Binaries, Dir: dir, Port: postgresPort, MaxConnections: mostConnections})
+	pg, err := pgserver.New(pgserver.Config{Binaries: p.Binaries, Dir: dir, Port: postgresPort, MaxConnections: local.MostConnections})
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +195,7 @@ func (p *Platform) serve(ctx context.Context, s *server) (changed bool, err erro
 		Mounts:       append(secrets.mounts(), container.Mount{From: data, To: dataDir}),
 		Links:        []container.Link{{Network: p.Engine.Thing(s.network), Address: at}},
 		Healthy:      []string{filepath.Join(p.Binaries.Dir, "pg_isready"), "-h", "127.0.0.1", "-p", strconv.Itoa(postgresPort), "-U", pgserver.Superuser, "-q"},
-		Limits:       container.Limits{Memory: s.memory, NanoCPUs: limits(blueprint.DefaultResources).NanoCPUs, PIDs: mostConnections + 100},
+		Limits:       container.Limits{Memory: s.memory, NanoCPUs: limits(blueprint.DefaultResources).NanoCPUs, PIDs: local.MostConnections + 100},
 		SharedMemory: 256 << 20, Interrupt: true, StopWithin: cmd.WaitDelay,
 	}
 	did, err = p.Engine.Apply(ctx, unit)

@@ -14,8 +14,9 @@ import (
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
-// mostConnections of the plane's server. Each role has a bound of its own far below.
-const mostConnections = 500
+// MostConnections of a server that many share, whoever keeps it: a hundred sets that nobody calls hold two thirds of them. Each role has a
+// bound of its own far below.
+const MostConnections = 1500
 
 // Server is a private PostgreSQL server that the supervisor keeps.
 type Server struct {
@@ -38,7 +39,7 @@ func (p *Platform) NewServer(binaries pgserver.Binaries, name string) (*Server, 
 	if err != nil {
 		return nil, err
 	}
-	server, err := pgserver.New(pgserver.Config{Binaries: binaries, Dir: dir, Port: port, MaxConnections: mostConnections})
+	server, err := pgserver.New(pgserver.Config{Binaries: binaries, Dir: dir, Port: port, MaxConnections: MostConnections})
 	if err != nil {
 		return nil, err
 	}
