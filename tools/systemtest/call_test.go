@@ -187,6 +187,10 @@ func (c caller) try(t testing.TB, path, contentType string, body []byte) (answer
 		return answer{}, err
 	}
 	defer res.Body.Close()
+	// A cookie would go to whoever takes a slug over.
+	if set := res.Cookies(); len(set) > 0 {
+		t.Errorf("%s sets the cookies %v", path, set)
+	}
 	const most = 64 << 20
 	raw, err := io.ReadAll(io.LimitReader(res.Body, most))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,7 +20,7 @@ import (
 
 // A tenant that leaves takes everything along, the rows of all workspaces, and nothing of it is found afterwards: not its words in any
 // file of the plane, those of the database server that others use too included, nor its id in a name. What can't be destroyed alone is named.
-// Row H20: who takes its slug later answers nothing to its tokens.
+// Row H20: who takes its slug later answers nothing to its tokens, of either kind. Cookies there are none: no answer sets one.
 func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	full(t)
 	const slug, word = "departing", "zanzibarquartz"
@@ -30,7 +31,7 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 		shared.a3(t, admin, "user", "invite", who+"@"+word+".example")
 		shared.a3(t, admin, "workspace", "create", word+"-"+who)
 	}
-	old := strings.TrimSpace(shared.a3(t, admin, "token"))
+	old, session := strings.TrimSpace(shared.a3(t, admin, "token")), shared.refreshToken(t, admin)
 	if got := shared.selfAnswers(t, slug, old); got != http.StatusOK {
 		t.Fatalf("its token is answered %d", got)
 	}
@@ -86,11 +87,44 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	if got := shared.selfAnswers(t, slug, old); got != http.StatusUnauthorized {
 		t.Errorf("a token of the slug's former holder is answered %d", got)
 	}
+	// A refresh token that is good gets another one, so that the new holder's goes last.
+	if got := shared.refreshed(t, slug, session); got != http.StatusBadRequest {
+		t.Errorf("a refresh token of the slug's former holder is answered %d", got)
+	}
 	if got := shared.selfAnswers(t, slug, strings.TrimSpace(shared.a3(t, shared.admitAdmin(t, slug), "token"))); got != http.StatusOK {
 		t.Errorf("a token of the slug's holder is answered %d", got)
 	}
+	if got := shared.refreshed(t, slug, shared.refreshToken(t, admin)); got != http.StatusOK {
+		t.Errorf("a refresh token of the slug's holder is answered %d", got)
+	}
 	shared.apply(t, shared.plan(t, offboard, slug, ""))
-	t.Attr("row", "H20 1")
+	held(t, 2, "H20")
+}
+
+// refreshToken is the one that a profile holds.
+func (p *plane) refreshToken(t *testing.T, profile string) string {
+	t.Helper()
+	session, err := p.store().Open(profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := session.Profile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept.RefreshToken
+}
+
+// refreshed is what a tenant's issuer answers to a refresh token.
+func (p *plane) refreshed(t *testing.T, slug, token string) int {
+	t.Helper()
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.urlOf(slug)+"/oauth2/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return p.statusOf(t, req)
 }
 
 // lookForIt fails for each place where something of a tenant that left is found.

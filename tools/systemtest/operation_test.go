@@ -239,6 +239,9 @@ func (p *plane) statusOf(t *testing.T, req *http.Request) int {
 	if err := res.Body.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if set := res.Cookies(); len(set) > 0 {
+		t.Errorf("%s sets the cookies %v", req.URL, set)
+	}
 	return res.StatusCode
 }
 

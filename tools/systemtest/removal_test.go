@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"syscall"
@@ -100,6 +102,40 @@ func TestDeactivatedUserIsRefusedWithinFiveSeconds(t *testing.T) {
 	if _, err := user.anew(t, ""); err == nil {
 		t.Error("a deactivated user gets a new token")
 	}
+	t.Attr("row", fmt.Sprintf("T11 %d", len(probes(t))))
+}
+
+// Row T11, of one session of somebody who goes on with another.
+func TestRevokedSessionIsRefusedWithinFiveSeconds(t *testing.T) {
+	full(t)
+	t.Parallel()
+	user := acme().invite(t)
+	ended := user.token(t, "")
+	acme().accepts(t, ended)
+	p, err := user.session.Profile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := acme().client(t).PostForm(acme().url+"/oauth2/revoke", url.Values{"token": {p.RefreshToken}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("revoke the session: %s (%v)", res.Status, err)
+	}
+	acme().refusesWithin(t, ended, endsWithin)
+	if _, err := user.anew(t, ""); err == nil {
+		t.Error("a session that was revoked gets a new token")
+	}
+	// It is the session that ended, and not the user.
+	s := shared.tryA3(t, "acme-admin", "-o", "json", "user", "reinvite", user.email, "--reason", "lost the device that was signed in")
+	var answer struct{ SetupCode string }
+	if err := json.Unmarshal([]byte(s.out), &answer); err != nil || answer.SetupCode == "" {
+		t.Fatalf("reinvite: %s", s)
+	}
+	again := name("again")
+	shared.a3(t, again, "login", "--url", acme().url, "--ca-cert", shared.store().Path(p.CACert), "--dial", shared.address(), "--setup-code", answer.SetupCode)
+	acme().accepts(t, strings.TrimSpace(shared.a3(t, again, "token")))
 	t.Attr("row", fmt.Sprintf("T11 %d", len(probes(t))))
 }
 

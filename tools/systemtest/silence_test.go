@@ -11,8 +11,8 @@ import (
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 )
 
-// Row T11, its other half: nobody hears of the issuer, so nobody can know who was removed. What changes something is refused after 10 s,
-// what reads after 60 s, and not before; with the issuer back, both go on. The issuer is stopped as it is, so that it takes connections
+// Row T11, its other half: nobody hears of the issuer, so nobody can know who was removed. What changes something, an admin's call
+// too, is refused after 10 s, what reads after 60 s, and not before; with the issuer back, both go on. The issuer is stopped as it is, so that it takes connections
 // and never answers.
 func TestServicesThatHearNothingOfTheIssuerRefuseWritesAndThenReads(t *testing.T) {
 	full(t)
@@ -22,11 +22,12 @@ func TestServicesThatHearNothingOfTheIssuerRefuseWritesAndThenReads(t *testing.T
 	owner := x.person(t, iamv1.TenantRole_TENANT_ROLE_UNSPECIFIED)
 	w := ask(t, client(x.plane.as(t, x, "silent-admin"), "", iamv1connect.NewWorkspaceWriteServiceClient).CreateWorkspace,
 		&iamv1.CreateWorkspaceRequest{Name: name("workspace"), OwnerUserId: owner.id}).GetId()
-	token := owner.token(t, w)
+	token, admins := owner.token(t, w), x.plane.as(t, x, "silent-admin").token(t, "")
 	cases := []struct {
 		component, method, body string
 		early, late             time.Duration
 	}{
+		{"discovery", "/a3os.discovery.v1.AdminDeadLetterService/DropDeadLetter", `{"deadLetterId":"dlt_01h455vb4pex5vsknk084sn02q","reason":"nobody can know who asks"}`, 5 * time.Second, 10 * time.Second},
 		{"integrations", "/a3os.integrations.v1.IntegrationWriteService/DeleteIntegration", `{"integrationId":"int_01h455vb4pex5vsknk084sn02q"}`, 5 * time.Second, 10 * time.Second},
 		{"discovery", "/a3os.discovery.v1.RunWriteService/StartRun", `{"integrationId":"int_01h455vb4pex5vsknk084sn02q"}`, 5 * time.Second, 10 * time.Second},
 		{"integrations", "/a3os.integrations.v1.IntegrationService/ListIntegrations", `{}`, 50 * time.Second, 60 * time.Second},
@@ -34,11 +35,17 @@ func TestServicesThatHearNothingOfTheIssuerRefuseWritesAndThenReads(t *testing.T
 		{"audit", "/a3os.audit.v1.AuditService/ListEvents", `{}`, 50 * time.Second, 60 * time.Second},
 	}
 	const silent = "has not been heard of"
+	as := func(component, method string) caller {
+		if strings.Contains(method, ".Admin") {
+			return past(t, x, component).bearer(admins)
+		}
+		return past(t, x, component).bearer(token)
+	}
 	resume := x.pause(t, "iam")
 	began := time.Now()
 	var wg sync.WaitGroup
 	for _, c := range cases {
-		call := past(t, x, c.component).bearer(token)
+		call := as(c.component, c.method)
 		m := methodNamed(t, c.method)
 		wg.Go(func() {
 			tick := time.NewTicker(200 * time.Millisecond)
@@ -71,7 +78,7 @@ func TestServicesThatHearNothingOfTheIssuerRefuseWritesAndThenReads(t *testing.T
 	for _, c := range cases {
 		m := methodNamed(t, c.method)
 		within(t, backWithin, func() error {
-			if a := past(t, x, c.component).bearer(token).call(t, m, nil); strings.Contains(a.message, silent) {
+			if a := as(c.component, c.method).call(t, m, nil); strings.Contains(a.message, silent) {
 				return fmt.Errorf("%s, with the issuer back: %s", c.method, a)
 			}
 			return nil

@@ -176,11 +176,12 @@ func TestTextThatIsTakenComesBackExactly(t *testing.T) {
 	held(t, cases, "D33")
 }
 
-// Row X57, through gateway and service, as JSON and as protobuf.
+// Row X57, through gateway and service, as JSON and as protobuf: what is nested deeper than the ten thousand levels that protobuf's own decoders
+// take is refused, in every field that nobody knows too.
 func TestDeepNestingIsRefused(t *testing.T) {
 	full(t)
 	t.Parallel()
-	const depth = 10_000
+	const depth = 10_010
 	const unknown = 1000
 	group := func(kind protowire.Type) []byte { return protowire.AppendTag(nil, unknown, kind) }
 	bodies := map[string][]byte{
@@ -188,7 +189,7 @@ func TestDeepNestingIsRefused(t *testing.T) {
 		"proto": append(bytes.Repeat(group(protowire.StartGroupType), depth), bytes.Repeat(group(protowire.EndGroupType), depth)...),
 	}
 	lists := []byte(`{"a":` + strings.Repeat("[", depth) + strings.Repeat("]", depth) + "}")
-	before := shared.pids(t)
+	before, cases := hold(t), 0
 	c := through(t, acme()).bearer(acme().admin(t).token(t, acme().operations(t)))
 	for _, m := range methods(t) {
 		if m.rule.GetPermission() == "" && m.rule.GetOpen() == "" {
@@ -196,18 +197,17 @@ func TestDeepNestingIsRefused(t *testing.T) {
 		}
 		for codec, body := range bodies {
 			a, err := c.try(t, m.path(), contentType(m, codec), frame(m, body))
-			if err != nil || a.status >= http.StatusInternalServerError || a.code == "internal" || a.code == "unknown" {
+			cases++
+			if err != nil || a.code == "" || a.status >= http.StatusInternalServerError || a.code == "internal" || a.code == "unknown" {
 				t.Errorf("%s, nested in %s: %s, %v", m.path(), codec, a, err)
 			}
 		}
 		a, err := c.try(t, m.path(), contentType(m, "json"), frame(m, lists))
+		cases++
 		if err != nil || a.code == "" || a.status >= http.StatusInternalServerError || a.code == "internal" {
 			t.Errorf("%s, lists in lists: %s, %v", m.path(), a, err)
 		}
 	}
-	for process, pid := range shared.pids(t) {
-		if before[process] != pid {
-			t.Errorf("%s ended of it", process)
-		}
-	}
+	before.same(t)
+	held(t, cases, "X57")
 }

@@ -75,6 +75,7 @@ func (b *bench) flush(t *testing.T, p queuetest.Parties, s seen) {
 	}
 }
 
+// Rows Q30, F28 and O40, of the queue at SQS.
 func TestRows(t *testing.T) {
 	server := ministacktest.Start(t)
 	for name, test := range map[string]func(*testing.T, *ministacktest.Server){
@@ -212,14 +213,17 @@ func keptWhileWorkedOn(t *testing.T, server *ministacktest.Server) {
 	}
 }
 
+// Row O40, of the queue: neither role of one tenant does anything at another's queue, nor one role what is the other's.
 func othersRoles(t *testing.T, server *ministacktest.Server) {
 	own, other := newBench(t, server), newBench(t, server)
+	cases := 2
 	for role, cfg := range map[string]aws.Config{"discovery": other.sending, "worker": other.working} {
 		c := awssqs.NewFromConfig(cfg)
 		_, sends := c.SendMessage(t.Context(), &awssqs.SendMessageInput{QueueUrl: &own.url, MessageBody: aws.String("x")})
 		_, receives := c.ReceiveMessage(t.Context(), &awssqs.ReceiveMessageInput{QueueUrl: &own.url})
 		_, purges := c.PurgeQueue(t.Context(), &awssqs.PurgeQueueInput{QueueUrl: &own.url})
 		for what, err := range map[string]error{"send": sends, "receive": receives, "purge": purges} {
+			cases++
 			if err == nil || !strings.Contains(err.Error(), "AccessDenied") {
 				t.Errorf("the other tenant's %s may %s: %v", role, what, err)
 			}
@@ -231,6 +235,7 @@ func othersRoles(t *testing.T, server *ministacktest.Server) {
 	if _, err := awssqs.NewFromConfig(own.working).SendMessage(t.Context(), &awssqs.SendMessageInput{QueueUrl: &own.url, MessageBody: aws.String("x")}); err == nil {
 		t.Error("who receives can send")
 	}
+	t.Attr("row", fmt.Sprint("O40 ", cases))
 }
 
 // Row F28, of the queue: one request in two is throttled or answered 503.

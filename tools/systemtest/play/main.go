@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	report := rows.report(results)
+	report := rows.report(tests, results)
 	report.print(out)
 	if *into != "" {
 		raw, err := json.MarshalIndent(report, "", "  ")

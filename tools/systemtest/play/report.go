@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -17,6 +18,8 @@ type line struct {
 	Held   int      `json:"held"`
 	Failed int      `json:"failed"`
 	Tests  []string `json:"tests"`
+	// Skipped are tests of the row that can't run here: what they try was not tried.
+	Skipped []string `json:"skipped"`
 }
 
 // report is what was played.
@@ -28,11 +31,11 @@ type report struct {
 }
 
 // report counts cases by row. A case counts as held only where its whole test passed.
-func (c rows) report(results []result) report {
+func (c rows) report(tests []test, results []result) report {
 	out := report{Failed: []string{}, Strange: []string{}}
 	lines := map[string]*line{}
 	for _, r := range c {
-		lines[r.Name] = &line{row: r, Tests: []string{}}
+		lines[r.Name] = &line{row: r, Tests: []string{}, Skipped: []string{}}
 	}
 	all, err := known()
 	if err != nil {
@@ -44,6 +47,13 @@ func (c rows) report(results []result) report {
 		failed := r.failed() || slices.ContainsFunc(results, func(o result) bool { return o.pkg == r.pkg && o.test == top && o.failed() })
 		if r.failed() {
 			out.Failed = append(out.Failed, strings.TrimSpace(r.pkg+" "+r.test))
+		}
+		if i := slices.IndexFunc(tests, func(t test) bool { return t.name == r.test && strings.HasSuffix(r.pkg, "/"+path.Join(t.module, t.pkg)) }); i >= 0 && r.action == "skip" {
+			for _, name := range tests[i].rows {
+				if l, ours := lines[name]; ours {
+					l.Skipped = append(l.Skipped, r.test)
+				}
+			}
 		}
 		for name, n := range r.cases {
 			l, ours := lines[name]
@@ -75,6 +85,8 @@ func (l line) state() string {
 		return "FAILED"
 	case l.Held > 0 && l.Later != "":
 		return "held, the rest comes with: " + l.Later
+	case l.Held > 0 && len(l.Skipped) > 0:
+		return "held, but for what was skipped: " + strings.Join(l.Skipped, ", ")
 	case l.Held > 0:
 		return "held"
 	case l.Later != "":

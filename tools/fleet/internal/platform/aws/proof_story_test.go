@@ -2,6 +2,7 @@ package aws_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"strings"
 
@@ -35,6 +36,11 @@ func (p *plane) proven() {
 			p.t.Errorf("nothing was tried at the wall %s", wall)
 		}
 	}
+	tried := 0
+	for _, refused := range at {
+		tried += refused
+	}
+	p.t.Attr("row", fmt.Sprint("O40 ", tried))
 	if left := run(p.t, "docker", "ps", "--format", "{{.Names}}"); strings.Contains(left, "one-off") {
 		p.t.Errorf("a task that asked runs still: %s", left)
 	}

@@ -98,7 +98,7 @@ func (p *plane) fleet(args ...string) string {
 // suspended and resumed, leaves, and nothing of it is found but a key that waits for its end; the other one answers all the while, and comes back
 // from a backup with its objects and credentials, and a third one is made in an account of its own. A plan is
 // carried out where it was made, by the change set that it names and no other. Row F28, of the platform: CloudFormation, ECS and Secrets Manager
-// throttle fleet all the while, which is waited for, and said.
+// throttle fleet all the while, which is waited for, and said. Row O40, at the stores of AWS: with each role of each set.
 func TestStoryOfAFleetOnAWS(t *testing.T) {
 	if os.Getenv("A3_LONG") == "" {
 		t.Skip("this takes minutes: set A3_LONG=1")
