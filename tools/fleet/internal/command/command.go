@@ -83,9 +83,12 @@ func (a *app) root() *cobra.Command {
 	root := group("fleet", "Bring planes and tenants of AccessOS up, and look after them", a.planeCommand(), a.tenantCommand(), a.repairCommand(), a.planCommand(), a.approveCommand(), a.applyCommand(), a.operationCommand(),
 		a.operatorCommand(), a.releaseCommand(), a.rolloutCommand(), a.licenceCommand(), a.statusCommand(), a.observabilityCommand(), a.isolationCommand(), a.backupCommand(), a.restoreCommand(), a.quotaCommand(), a.awsCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		if a.format != "table" && a.format != "json" {
 			return usageError{fmt.Errorf("-o is %q: it is table or json", a.format)}
+		}
+		if err := c.ValidateRequiredFlags(); err != nil {
+			return usageError{fmt.Errorf("%w: see %s --help", err, c.CommandPath())}
 		}
 		return nil
 	}

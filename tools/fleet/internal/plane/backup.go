@@ -18,6 +18,7 @@ import (
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -260,6 +261,7 @@ func (p *Plane) findBackup(name string) (string, error) {
 
 // Backups lists the backups that there are, by set, the newest first. Nobody has looked whether they are whole.
 func (p *Plane) Backups(names []string) ([]BackedUp, error) {
+	there := state.Exists(p.Settings.Home)
 	if err := p.openState(); err != nil {
 		return nil, err
 	}
@@ -267,6 +269,9 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 	sets, err := store.Sets()
 	if err != nil {
 		return nil, err
+	}
+	if len(sets) == 0 && !there {
+		return nil, fault.New(fault.NotFound, "there is no plane in %s, nor a backup: A3_HOME names a plane's directory", p.Settings.Home)
 	}
 	if len(names) > 0 {
 		sets = nil

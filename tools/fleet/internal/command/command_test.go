@@ -1,0 +1,37 @@
+package command_test
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"a3os.app/tools/fleet/internal/command"
+)
+
+// Who types nonsense is told what is wrong with it and what to do next, and gets the exit code of a mistake of theirs, or of what is not there.
+func TestNonsenseIsAnsweredWithTheNextStep(t *testing.T) {
+	const mistake, notThere = 2, 4
+	environ := []string{"A3_HOME=" + filepath.Join(t.TempDir(), "nowhere"), "A3_BACKUP_DIR="}
+	for line, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"nonsense":                    {mistake, `there is no command "fleet nonsense": see fleet --help`},
+		"tenant nonsense":             {mistake, "see fleet tenant --help"},
+		"-o yaml status":              {mistake, "table or json"},
+		"apply":                       {mistake, "it is called as: fleet apply HASH"},
+		"plan upgrade --tenant acme":  {mistake, `"reason" not set: see fleet plan upgrade --help`},
+		"restore --to acme":           {mistake, `"from", "reason" not set: see fleet restore --help`},
+		"tenant create A_B":           {mistake, "lower-case letters, digits and hyphens"},
+		"tenant create acme --tier x": {mistake, "dedicated or database"},
+		"quota plan --tenants many":   {mistake, "see fleet quota plan --help"},
+		"backup list":                 {notThere, "A3_HOME names a plane's directory"},
+	} {
+		var out, errOut bytes.Buffer
+		code := command.Run(t.Context(), strings.Fields(line), environ, &out, &errOut)
+		if code != want.code || !strings.Contains(errOut.String(), want.says) || out.Len() > 0 {
+			t.Errorf("fleet %s: exit code %d, %s%s\nwant %d, %s", line, code, &out, &errOut, want.code, want.says)
+		}
+	}
+}
