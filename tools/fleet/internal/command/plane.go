@@ -44,7 +44,8 @@ func (a *app) planeCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return a.planeDown(c, remove) }}
 	down.Flags().BoolVar(&remove, "remove-data", false, "remove everything that the plane keeps, too")
 	status := &cobra.Command{Use: "status", Short: "Show the plane's processes and tenants", Args: exactly(), RunE: a.planeStatus}
-	return group("plane", "A plane on this machine", up, down, status,
+	renew := &cobra.Command{Use: "renew", Short: "Renew certificates that end soon, as a running plane's supervisor does every hour", Args: exactly(), RunE: a.planeRenew}
+	return group("plane", "A plane on this machine", up, down, status, renew,
 		a.daemon("supervise", "Keep the plane's processes; plane up starts it", func(ctx context.Context, p *plane.Plane) error {
 			return p.Supervise(ctx, func(ctx context.Context) error {
 				return supervise.Run(ctx, plane.RunDir(p.Settings.Home), p.Programs())
@@ -120,6 +121,23 @@ func (a *app) planeDown(c *cobra.Command, remove bool) error {
 		_, _ = fmt.Fprintln(a.out, "already down: nothing changed")
 	}
 	return err
+}
+
+func (a *app) planeRenew(c *cobra.Command, _ []string) error {
+	p, err := a.plane()
+	if err != nil {
+		return err
+	}
+	changed, err := p.Renew(c.Context())
+	if err != nil {
+		return err
+	}
+	said := "no certificate ends soon: nothing changed"
+	if changed {
+		said = "certificates renewed"
+	}
+	_, _ = fmt.Fprintln(a.out, said)
+	return nil
 }
 
 func (a *app) planeStatus(c *cobra.Command, _ []string) error {

@@ -30,33 +30,39 @@ func (p *Plane) tend(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := p.renew(ctx); err != nil && ctx.Err() == nil {
+		if _, err := p.Renew(ctx); err != nil && ctx.Err() == nil {
 			slog.Error("certificates can't be renewed", "error", err)
 		}
 	}
 }
 
-// renew makes the certificates anew that end soon. Their owners take them up by themselves.
-func (p *Plane) renew(ctx context.Context) error {
+// Renew makes the certificates anew that end soon, and says whether there were any. Their owners take them up by themselves; tasks at AWS, which
+// can't, are started anew with them.
+func (p *Plane) Renew(ctx context.Context) (changed bool, err error) {
 	unlock, err := p.lock(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer unlock()
 	if err := p.openState(); err != nil {
-		return err
+		return false, err
 	}
-	_, err = p.platform.Authorities(p.own)
-	errs := []error{err}
+	var errs []error
+	did := func(changes bool, err error) {
+		changed, errs = changed || changes, append(errs, err)
+	}
+	did(p.platform.Authorities(p.own))
 	slugs := p.Settings.Tenants
 	for _, t := range p.state.Tenants() {
 		if !t.ID.IsZero() {
-			_, err := p.platform.Authorities(p.setOf(t))
-			errs = append(errs, err)
+			did(p.platform.Authorities(p.setOf(t)))
 		}
 		slugs = append(slugs, t.Slug)
 	}
-	_, err = p.platform.Web(p.hosts(slugs))
-	errs = append(errs, p.handOverRenewed(ctx))
-	return errors.Join(append(errs, err)...)
+	did(p.platform.Web(p.hosts(slugs)))
+	did(false, p.handOverRenewed(ctx))
+	if p.aws != nil && errors.Join(errs...) == nil {
+		did(p.aws.Renew(ctx, p.own))
+	}
+	return changed, errors.Join(errs...)
 }

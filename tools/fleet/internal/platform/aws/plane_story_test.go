@@ -1,7 +1,9 @@
 package aws_test
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -105,6 +107,72 @@ func (p *plane) standsAtAWS(server *ministacktest.Server) {
 	})
 	if got := p.answers("acme"); got != http.StatusOK {
 		p.t.Errorf("with the registry's new task acme answers %d", got)
+	}
+}
+
+// servesWithoutARegistry has the gateway's task end while no registry runs: its next one goes on from the copy of what it held.
+func (p *plane) servesWithoutARegistry(server *ministacktest.Server) {
+	p.t.Helper()
+	client := ecs.NewFromConfig(server.Root())
+	registries := func(n int32) {
+		p.t.Helper()
+		if _, err := client.UpdateService(p.t.Context(), &ecs.UpdateServiceInput{Cluster: sdk.String("a3-dev"), Service: sdk.String("plane-dev-registry"), DesiredCount: &n}); err != nil {
+			p.t.Fatal(err)
+		}
+		p.await("as many registries as there are to be", func() bool {
+			now, _ := p.ownTasks(server, "registry")
+			return len(now) == int(n)
+		})
+	}
+	registries(0)
+	if p.command("tenant", "list").Run() == nil {
+		p.t.Error("there is no registry, and it answers")
+	}
+	gateway, _ := p.ownTasks(server, "gateway")
+	id := gateway[0][strings.LastIndex(gateway[0], "/")+1:]
+	run(p.t, "docker", "kill", "ministack-ecs-"+id[:8]+"-gateway")
+	p.await("a gateway that answers, without a registry", func() bool {
+		now, _ := p.ownTasks(server, "gateway")
+		return len(now) == 1 && now[0] != gateway[0] && p.answered("acme") == http.StatusOK
+	})
+	registries(1)
+	p.await("a registry again", func() bool { return p.command("tenant", "list").Run() == nil })
+}
+
+// recertified has the gateway's task be started anew with another certificate, where its own is not to be used any longer, and no other task.
+func (p *plane) recertified(server *ministacktest.Server) {
+	p.t.Helper()
+	registry, _ := p.ownTasks(server, "registry")
+	gateway, _ := p.ownTasks(server, "gateway")
+	if said := p.fleet("plane", "renew"); !strings.Contains(said, "nothing changed") {
+		p.t.Errorf("no certificate ends soon: %s", said)
+	}
+	// One that is gone is made anew as one that ends soon is.
+	var state struct{ Served string }
+	text, err := os.ReadFile(filepath.Join(p.home, "plane.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &state)
+	}
+	if err == nil {
+		err = os.Remove(filepath.Join(cmp.Or(state.Served, p.home), "plane", "components", "gateway", "certificate", "workload.pem"))
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if said := p.fleet("plane", "renew"); !strings.Contains(said, "renewed") {
+		p.t.Errorf("plane renew: %s", said)
+	}
+	if now, _ := p.ownTasks(server, "registry"); !slices.Equal(now, registry) {
+		p.t.Errorf("the gateway's certificate was renewed and the registry runs %v, before that %v", now, registry)
+	}
+	if now, _ := p.ownTasks(server, "gateway"); len(now) != 1 || now[0] == gateway[0] {
+		p.t.Errorf("the gateway's certificate was renewed and it runs %v, before that %v", now, gateway)
+	}
+	if got := p.answers("acme"); got != http.StatusOK {
+		p.t.Errorf("with a renewed certificate acme answers %d", got)
+	}
+	if said := p.fleet("plane", "renew"); !strings.Contains(said, "nothing changed") {
+		p.t.Errorf("plane renew again: %s", said)
 	}
 }
 

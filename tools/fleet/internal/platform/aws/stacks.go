@@ -169,6 +169,19 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	return changed, t.await(ctx)
 }
 
+// Renew has the tasks of a set be started anew with what they are given by now, of the release that they run. A set that runs nothing stays so.
+func (p *Platform) Renew(ctx context.Context, s platform.Set) (changed bool, err error) {
+	run, err := p.Components(ctx, s)
+	if err != nil || len(run) == 0 {
+		return false, err
+	}
+	r, err := platform.ParseRelease(p.State.Runs()[s.Name()])
+	if err != nil {
+		return false, fmt.Errorf("which release %s runs is not known here: bring it up with fleet plane up: %w", s.Name(), err)
+	}
+	return p.Start(ctx, s, r)
+}
+
 // stopped is what the stack of a set that runs nothing is rendered from: what it ran last stays, so that services alone change.
 func (t *tenant) stopped() stack.Input {
 	in := stack.Input{Image: nothing}
