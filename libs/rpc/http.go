@@ -19,13 +19,12 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/callctx"
+	"a3os.app/libs/rpc/rpcclient"
 	"a3os.app/libs/workload"
 )
 
 // Headers of ours.
 const (
-	// RequestIDHeader carries the id of the request in every answer.
-	RequestIDHeader = "A3-Request-Id"
 	// EnvelopeHeader carries the signed envelope that a workload presents.
 	EnvelopeHeader = "A3-Envelope"
 	// SourceHeader carries the address of the caller, set by the gateway and believed from no one else.
@@ -118,7 +117,7 @@ func (s *Server) cors(next http.Handler) http.Handler {
 		AllowedMethods: []string{http.MethodGet, http.MethodPost},
 		AllowedHeaders: []string{"Authorization", "Content-Type", "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout",
 			"X-Grpc-Web", "X-User-Agent", "Idempotency-Key"},
-		ExposedHeaders: []string{"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin", RequestIDHeader},
+		ExposedHeaders: []string{"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin", rpcclient.RequestIDHeader},
 		MaxAge:         7200,
 	}).Handler(next)
 }
@@ -129,7 +128,7 @@ func (s *Server) trace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &callctx.Call{RequestID: id.NewRequest().String(), Procedure: r.URL.Path, SourceAddress: host(r.RemoteAddr)}
 		// The name is in canonical form already.
-		w.Header()[RequestIDHeader] = []string{c.RequestID}
+		w.Header()[rpcclient.RequestIDHeader] = []string{c.RequestID}
 		ctx := callctx.With(r.Context(), c)
 		if !s.bounds[r.URL.Path].streams {
 			var cancel context.CancelFunc

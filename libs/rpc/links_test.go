@@ -36,6 +36,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/idemctx"
+	"a3os.app/libs/rpc/rpcclient"
 	"a3os.app/libs/scope"
 	"a3os.app/libs/workload"
 )
@@ -405,7 +406,7 @@ func TestEveryAnswerHasARequestIDAndEveryCallADeadline(t *testing.T) {
 	seen := map[string]bool{}
 	for _, header := range [][]string{nil, {"Authorization", "nonsense"}} {
 		res, _ := get(t, h, "GET", "/open", nil, header...)
-		got := res.Header.Get(RequestIDHeader)
+		got := res.Header.Get(rpcclient.RequestIDHeader)
 		if got == "" || seen[got] {
 			t.Errorf("%v: the request's id is %q", header, got)
 		}

@@ -30,6 +30,7 @@ import (
 	"a3os.app/libs/licence/licencetest"
 	"a3os.app/libs/pgtest"
 	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	"a3os.app/libs/set"
 	"a3os.app/libs/workload"
 
@@ -189,7 +190,7 @@ func (p *place) exchange(token, workspace string) string {
 
 // as is a client that presents a token.
 func as[C any](p *place, token string, newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) C {
-	return rpc.ToTenant(p.http, p.url(""), func(context.Context) (string, error) { return token, nil }, newClient)
+	return rpcclient.ToTenant(p.http, p.url(""), func(context.Context) (string, error) { return token, nil }, newClient)
 }
 
 func keyed[M any](m *M, key string) *connect.Request[M] {

@@ -18,7 +18,7 @@ import (
 	"a3os.app/libs/apilint"
 	"a3os.app/libs/authz"
 	"a3os.app/libs/id"
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	"a3os.app/proto/gen/go/a3os/audit/v1/auditv1connect"
 	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
@@ -149,7 +149,7 @@ func (x *tenant) checkRecord(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log := rpc.ToTenant(session.API(""), x.url, session.TokenFor(""), auditv1connect.NewAuditServiceClient)
+	log := rpcclient.ToTenant(session.API(""), x.url, session.TokenFor(""), auditv1connect.NewAuditServiceClient)
 	if err := x.checkAttempts(ctx, log); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 	"connectrpc.com/connect"
 
 	"a3os.app/libs/fault"
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
@@ -97,7 +97,7 @@ func (x *tenant) person(t testing.TB, role iamv1.TenantRole) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	setup := rpc.ToTenant(x.newcomer(t), x.url, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewSetupServiceClient)
+	setup := rpcclient.ToTenant(x.newcomer(t), x.url, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewSetupServiceClient)
 	redeemed := ask(t, setup.RedeemSetupCode, &iamv1.RedeemSetupCodeRequest{Code: invited.GetSetupCode()})
 	store := profile.Store{Dir: t.TempDir()}
 	err = store.Save(&profile.Profile{Name: who, URL: p.URL, CACert: x.plane.store().Path(p.CACert), DialAddress: p.DialAddress, RefreshToken: redeemed.GetRefreshToken()})
@@ -148,7 +148,7 @@ func (w *person) anew(t testing.TB, workspace string) (string, error) {
 
 // client makes a client of the tenant's API that acts as a person, in the tenant or in a workspace.
 func client[C any](w *person, workspace string, newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) C {
-	return rpc.ToTenant(w.session.API(workspace), w.tenant.url, w.session.TokenFor(workspace), newClient)
+	return rpcclient.ToTenant(w.session.API(workspace), w.tenant.url, w.session.TokenFor(workspace), newClient)
 }
 
 // method is a unary method of a generated client.

@@ -8,7 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 )
@@ -25,7 +25,7 @@ func (s Store) Redeem(ctx context.Context, p *Profile, code string) (*iamv1.User
 		return nil, err
 	}
 	defer unlock()
-	setup := rpc.ToTenant(client, p.URL, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewSetupServiceClient)
+	setup := rpcclient.ToTenant(client, p.URL, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewSetupServiceClient)
 	res, err := setup.RedeemSetupCode(ctx, connect.NewRequest(&iamv1.RedeemSetupCodeRequest{Code: code}))
 	if err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func (s *Session) Token(ctx context.Context, workspace string) (string, error) {
 	return res.AccessToken, s.keep(p, workspace, res)
 }
 
-// TokenFor is Token for one workspace, in the form that rpc.ToTenant takes.
+// TokenFor is Token for one workspace, in the form that rpcclient.ToTenant takes.
 func (s *Session) TokenFor(workspace string) func(ctx context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) { return s.Token(ctx, workspace) }
 }

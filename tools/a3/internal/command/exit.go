@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"a3os.app/libs/fault"
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	"a3os.app/tools/a3/internal/show"
 )
 
@@ -132,7 +132,7 @@ func unreached(ce *connect.Error) string {
 // trail is how an operator finds the request, where the server said.
 func trail(err error) string {
 	if ce, ok := errors.AsType[*connect.Error](err); ok {
-		if r := ce.Meta().Get(rpc.RequestIDHeader); r != "" {
+		if r := ce.Meta().Get(rpcclient.RequestIDHeader); r != "" {
 			return " (request " + r + ")"
 		}
 	}

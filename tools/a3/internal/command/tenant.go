@@ -11,7 +11,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 	"a3os.app/tools/internal/profile"
@@ -31,12 +31,12 @@ type newClient[C any] = func(connect.HTTPClient, string, ...connect.ClientOption
 
 // across makes a client that acts in the tenant as a whole.
 func across[C any](t *tenant, make newClient[C]) C {
-	return rpc.ToTenant(t.API(""), t.profile.URL, t.TokenFor(""), make)
+	return rpcclient.ToTenant(t.API(""), t.profile.URL, t.TokenFor(""), make)
 }
 
 // within makes a client that acts in the chosen workspace.
 func within[C any](t *tenant, make newClient[C]) C {
-	return rpc.ToTenant(t.API(t.workspace), t.profile.URL, t.TokenFor(t.workspace), make)
+	return rpcclient.ToTenant(t.API(t.workspace), t.profile.URL, t.TokenFor(t.workspace), make)
 }
 
 // method is a generated unary method.

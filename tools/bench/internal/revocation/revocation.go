@@ -26,7 +26,7 @@ import (
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	"a3os.app/tools/bench/internal/figure"
 )
 
@@ -88,7 +88,7 @@ func p99(values []float64) float64 {
 func (s *set) revoke(ctx context.Context) (last, call float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, giveUp)
 	defer cancel()
-	accounts := rpc.ToTenant(s.client, s.url, s.session.TokenFor(""), iamv1connect.NewServiceAccountWriteServiceClient)
+	accounts := rpcclient.ToTenant(s.client, s.url, s.session.TokenFor(""), iamv1connect.NewServiceAccountWriteServiceClient)
 	account, token, err := s.program(ctx, accounts)
 	if err != nil {
 		return 0, 0, err

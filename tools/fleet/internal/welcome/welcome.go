@@ -12,7 +12,7 @@ import (
 	"connectrpc.com/connect"
 
 	"a3os.app/libs/fault"
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 	"a3os.app/tools/internal/profile"
@@ -175,11 +175,11 @@ type house struct {
 
 // tenantWide makes a client for calls about the tenant, inWorkspace one for calls about its workspace.
 func tenantWide[C any](h house, construct func(connect.HTTPClient, string, ...connect.ClientOption) C) C {
-	return rpc.ToTenant(h.client, h.url, h.session.TokenFor(""), construct)
+	return rpcclient.ToTenant(h.client, h.url, h.session.TokenFor(""), construct)
 }
 
 func inWorkspace[C any](h house, construct func(connect.HTTPClient, string, ...connect.ClientOption) C) C {
-	return rpc.ToTenant(h.client, h.url, h.session.TokenFor(h.workspaceID), construct)
+	return rpcclient.ToTenant(h.client, h.url, h.session.TokenFor(h.workspaceID), construct)
 }
 
 func (h house) workspace(ctx context.Context, name string) (*iamv1.Workspace, bool, error) {

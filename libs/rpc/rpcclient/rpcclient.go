@@ -1,4 +1,7 @@
-package rpc
+// Package rpcclient makes clients for people and programs outside of a set, and what every client of this module does with a call: it presents
+// what authorises it, bounds its time, and gives its errors kind and reason. It is apart from rpc, which needs a service's database, rules and
+// checks of messages: a command that asks a tenant one question starts without them.
+package rpcclient
 
 import (
 	"context"
@@ -9,74 +12,41 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"connectrpc.com/otelconnect"
 
 	"a3os.app/libs/fault"
-	"a3os.app/libs/internal/presentctx"
-	"a3os.app/libs/upstream"
-	"a3os.app/libs/workload"
 )
 
-const (
-	// callWithin bounds a call to another service whose caller gave no deadline.
-	callWithin = 10 * time.Second
-	// patience is how long a call waits for a service that does not listen: an ordinary restart.
-	patience = 5 * time.Second
-	// slowCall is a call that took too long. When most do, the next are refused at once for a while.
-	slowCall = 2 * time.Second
-)
+// RequestIDHeader carries the id of the request in every answer.
+const RequestIDHeader = "A3-Request-Id"
 
-// ToWorkload makes a client of another service of the set, or of the control plane. The transport reaches the target or nobody. Where
-// the work in hand was authorised by a user's token or an envelope, the call presents it; errors come back with kind and reason. A service that restarts is waited for, and one that is slow is not.
-func ToWorkload[C any](transport *workload.Transport, target workload.Identity, newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) (C, error) {
-	tracing, err := otelconnect.NewInterceptor(otelconnect.WithoutMetrics())
-	if err != nil {
-		var none C
-		return none, err
-	}
-	return newClient(&http.Client{Transport: upstream.NewPatient(transport, patience)}, "https://"+target.ServerName(),
-		connect.WithInterceptors(tracing, outgoing{present: true, breaker: upstream.NewBreaker(target.Service, slowCall)}), connect.WithReadMaxBytes(32<<20)), nil
-}
+// callWithin bounds a call whose caller gave no deadline.
+const callWithin = 10 * time.Second
 
 // ToTenant makes a client for people and programs outside of the set: it presents the token that the context's owner gets from
-// token, and maps errors as ToWorkload does.
+// token, and gives errors kind and reason.
 func ToTenant[C any](client connect.HTTPClient, baseURL string, token func(ctx context.Context) (string, error), newClient func(connect.HTTPClient, string, ...connect.ClientOption) C) C {
-	return newClient(client, baseURL, connect.WithInterceptors(outgoing{token: token}), connect.WithReadMaxBytes(64<<20))
-}
-
-// outgoing presents credentials and maps errors.
-type outgoing struct {
-	present bool
-	breaker *upstream.Breaker
-	token   func(ctx context.Context) (string, error)
-}
-
-func (o outgoing) credentials(ctx context.Context, h http.Header) error {
-	if o.present {
-		p := presentctx.From(ctx)
-		if p.Token != "" {
-			h.Set("Authorization", "Bearer "+p.Token)
-		}
-		if p.Envelope != "" {
-			h.Set(EnvelopeHeader, p.Envelope)
-		}
-	}
-	if o.token != nil {
-		t, err := o.token(ctx)
-		if err != nil {
-			return err
-		}
-		if t != "" {
+	bearer := func(ctx context.Context, h http.Header) error {
+		t, err := token(ctx)
+		if err == nil && t != "" {
 			h.Set("Authorization", "Bearer "+t)
 		}
+		return err
 	}
-	return nil
+	return newClient(client, baseURL, connect.WithInterceptors(Outgoing{Credentials: bearer}), connect.WithReadMaxBytes(64<<20))
+}
+
+// Outgoing presents credentials and maps errors; it is a connect.Interceptor.
+type Outgoing struct {
+	// Credentials puts what authorises a call into its header.
+	Credentials func(ctx context.Context, h http.Header) error
+	// Enter refuses a unary call at once where the other side has been too slow, and is told when it is done; nil refuses none.
+	Enter func() (done func(), err error)
 }
 
 // WrapUnary bounds the call's time, and refuses it at once where the other side has been too slow.
-func (o outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+func (o Outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if err := o.credentials(ctx, req.Header()); err != nil {
+		if err := o.Credentials(ctx, req.Header()); err != nil {
 			return nil, err
 		}
 		if _, ok := ctx.Deadline(); !ok {
@@ -84,8 +54,8 @@ func (o outgoing) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			ctx, cancel = context.WithTimeout(ctx, callWithin)
 			defer cancel()
 		}
-		if o.breaker != nil {
-			done, err := o.breaker.Enter()
+		if o.Enter != nil {
+			done, err := o.Enter()
 			if err != nil {
 				return nil, err
 			}
@@ -111,10 +81,10 @@ func told(ctx context.Context, err error) error {
 }
 
 // WrapStreamingClient presents credentials before the stream opens.
-func (o outgoing) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+func (o Outgoing) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		conn := next(ctx, spec)
-		if err := o.credentials(ctx, conn.RequestHeader()); err != nil {
+		if err := o.Credentials(ctx, conn.RequestHeader()); err != nil {
 			return &brokenConn{StreamingClientConn: conn, err: err}
 		}
 		return &mappedConn{conn}
@@ -134,7 +104,7 @@ func (m *mappedConn) Receive(msg any) error {
 }
 
 // WrapStreamingHandler leaves handlers alone.
-func (o outgoing) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (o Outgoing) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return next
 }
 

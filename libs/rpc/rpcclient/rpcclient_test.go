@@ -1,4 +1,4 @@
-package rpc_test
+package rpcclient_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	"a3os.app/libs/fault"
-	"a3os.app/libs/rpc"
+	"a3os.app/libs/rpc/rpcclient"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 )
@@ -38,7 +38,7 @@ func TestConnectionThatBreaksIsNotTakenForACallerWhoGaveUp(t *testing.T) {
 	defer plain.Close()
 	defer http2.Close()
 	for name, server := range map[string]*httptest.Server{"connection": plain, "stream of HTTP/2": http2} {
-		c := rpc.ToTenant(server.Client(), server.URL, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewIdentityServiceClient)
+		c := rpcclient.ToTenant(server.Client(), server.URL, func(context.Context) (string, error) { return "", nil }, iamv1connect.NewIdentityServiceClient)
 		if _, err := c.GetSelf(t.Context(), connect.NewRequest(&iamv1.GetSelfRequest{})); fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("the %s was reset: %v", name, err)
 		}
