@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +66,11 @@ func (a *app) daemon(use, short string, run func(context.Context, *plane.Plane) 
 		p, err := a.plane()
 		if err != nil {
 			return err
+		}
+		if os.Getenv("GOGC") == "" {
+			// A command may leave its garbage lie; what goes on for as long as the plane does is not to grow by it.
+			const asAlways = 100
+			debug.SetGCPercent(asAlways)
 		}
 		return run(c.Context(), p)
 	}}

@@ -25,14 +25,19 @@ func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*re
 	if err != nil {
 		return nil, fault.FromRPC(err)
 	}
+	return e.ApplyStored(ctx, res.GetPlan(), maxParallel)
+}
+
+// ApplyStored is Apply of a plan that was read this moment, or put.
+func (e *Engine) ApplyStored(ctx context.Context, stored *registryv1.StoredPlan, maxParallel int) ([]*registryv1.Operation, error) {
 	plan := &registryv1.Plan{}
-	if err := proto.Unmarshal(res.GetPlan().GetDocument(), plan); err != nil {
+	if err := proto.Unmarshal(stored.GetDocument(), plan); err != nil {
 		return nil, fmt.Errorf("read the plan: %w", err)
 	}
 	if err := e.Here(ctx, plan); err != nil {
 		return nil, err
 	}
-	if err := e.Recheck(ctx, res.GetPlan()); err != nil {
+	if err := e.Recheck(ctx, stored); err != nil {
 		return nil, err
 	}
 	var mu sync.Mutex
@@ -49,7 +54,7 @@ func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*re
 				target = t.GetSlug()
 			}
 			// What is under way is ended in good order when another one fails.
-			op, err := e.begin(ctx, res.GetPlan().GetHash(), target)
+			op, err := e.begin(ctx, stored.GetHash(), target)
 			if op != nil {
 				mu.Lock()
 				out = append(out, op)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -126,11 +127,21 @@ func (w *work) cutOff(err error) error {
 
 // look reads what the operation is about.
 func (w *work) look(ctx context.Context) error {
-	res, err := registryv1.NewTenantServiceClient(w.Conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: w.op.GetTenantId()})
-	if err != nil {
+	// The release is read, and held against its signature, while the registry looks for the tenant.
+	var unbelieved error
+	looking, lctx := errgroup.WithContext(ctx)
+	looking.Go(func() error {
+		res, err := registryv1.NewTenantServiceClient(w.Conn).GetTenant(lctx, &registryv1.GetTenantRequest{Tenant: w.op.GetTenantId()})
+		w.tenant = res.GetStatus()
 		return fault.FromRPC(err)
+	})
+	looking.Go(func() error {
+		unbelieved = w.lookForRelease(lctx)
+		return nil
+	})
+	if err := looking.Wait(); err != nil {
+		return err
 	}
-	w.tenant = res.GetStatus()
 	t := w.tenant.GetTenant()
 	tenant, err := id.ParseTenant(t.GetId())
 	if err != nil {
@@ -140,19 +151,19 @@ func (w *work) look(ctx context.Context) error {
 	if w.set.Planned, err = w.planned(ctx); err != nil {
 		return err
 	}
-	name := w.op.GetReleaseTo()
-	if name == "" {
-		name = w.op.GetReleaseFrom()
-	}
-	if name == "" {
-		return nil
-	}
-	w.release, err = Release(ctx, w.Releases, name)
 	ends := slices.Contains([]registryv1.OperationKind{suspend, offboard}, w.op.GetKind())
-	if ends && (errors.Is(err, release.ErrUnsigned) || errors.Is(err, release.ErrChanged)) {
+	if ends && (errors.Is(unbelieved, release.ErrUnsigned) || errors.Is(unbelieved, release.ErrChanged)) {
 		// Nothing of the release is started: whoever doesn't believe it must be able to stop it.
-		w.Report.Note(err.Error())
+		w.Report.Note(unbelieved.Error())
 		return nil
+	}
+	return unbelieved
+}
+
+// lookForRelease reads the release that the set runs afterwards, or has run; of a set that never ran any there is none.
+func (w *work) lookForRelease(ctx context.Context) (err error) {
+	if name := cmp.Or(w.op.GetReleaseTo(), w.op.GetReleaseFrom()); name != "" {
+		w.release, err = Release(ctx, w.Releases, name)
 	}
 	return err
 }
@@ -258,17 +269,20 @@ func (w *work) identity(ctx context.Context) (changed bool, detail string, err e
 	if changed, err = w.Platform.Identity(ctx, w.set); err != nil {
 		return changed, "", err
 	}
-	if err := w.Identified(ctx, w.set); err != nil {
-		return changed, "", err
-	}
 	placed, err := w.Platform.Placed(ctx, w.set, w.release)
 	if err != nil {
 		return changed, "", err
 	}
-	_, err = registryv1.NewTenantWriteServiceClient(w.Conn).PutServiceSet(ctx, &registryv1.PutServiceSetRequest{
-		TenantId: w.set.Tenant.String(), ServiceSet: placed, Lease: &registryv1.LeaseProof{OperationId: w.op.GetId(), LeaseToken: w.lease.token},
+	// At once, for what the plane adds is none of what the registry is told here.
+	known, ctx := errgroup.WithContext(ctx)
+	known.Go(func() error { return w.Identified(ctx, w.set) })
+	known.Go(func() error {
+		_, err := registryv1.NewTenantWriteServiceClient(w.Conn).PutServiceSet(ctx, &registryv1.PutServiceSetRequest{
+			TenantId: w.set.Tenant.String(), ServiceSet: placed, Lease: &registryv1.LeaseProof{OperationId: w.op.GetId(), LeaseToken: w.lease.token},
+		})
+		return fault.FromRPC(err)
 	})
-	return changed, "", fault.FromRPC(err)
+	return changed, "", known.Wait()
 }
 
 // remains fails when something is left.

@@ -253,7 +253,7 @@ func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.
 	if err != nil {
 		return fault.FromRPC(err)
 	}
-	_, err = e.Apply(ctx, res.GetPlan().GetHash(), 1)
+	_, err = e.ApplyStored(ctx, res.GetPlan(), 1)
 	return err
 }
 

@@ -42,15 +42,20 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string, ti
 		return false, err
 	}
 	defer conn.Close()
-	status, err := known(ctx, conn, slug)
+	return p.tenant(ctx, conn, slug, name, admin, reason, tier)
+}
+
+// tenant is Tenant over a connection that is open.
+func (p *Plane) tenant(ctx context.Context, conn *grpc.ClientConn, slug, name, admin, reason string, tier registryv1.IsolationTier) (changed bool, err error) {
+	status, err := whoever(ctx, conn, slug)
 	if err != nil {
 		return false, err
 	}
-	if status == nil {
+	if status == nil || left(status) {
 		if err := p.strange(slug); err != nil {
 			return false, err
 		}
-		return true, p.provision(ctx, conn, slug, name, admin, reason, tier)
+		return true, p.provision(ctx, conn, status.GetTenant(), slug, name, admin, reason, tier)
 	}
 	t := status.GetTenant()
 	if tier != registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED && tier != t.GetIsolationTier() {
@@ -91,19 +96,15 @@ func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string, ti
 // known is a tenant that the registry has; nil for one that it never had, or that left.
 func known(ctx context.Context, conn *grpc.ClientConn, slug string) (*registryv1.TenantStatus, error) {
 	status, err := whoever(ctx, conn, slug)
-	if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED {
+	if left(status) {
 		return nil, err
 	}
 	return status, err
 }
 
-// lastHolder is the tenant that had a slug and left; nil where none did.
-func lastHolder(ctx context.Context, conn *grpc.ClientConn, slug string) (*registryv1.Tenant, error) {
-	status, err := whoever(ctx, conn, slug)
-	if status.GetTenant().GetState() != registryv1.TenantState_TENANT_STATE_OFFBOARDED {
-		return nil, err
-	}
-	return status.GetTenant(), err
+// left says that a tenant is one that left.
+func left(s *registryv1.TenantStatus) bool {
+	return s.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED
 }
 
 // whoever is the tenant of a slug or id, also one that left; nil where there never was one.
@@ -148,7 +149,8 @@ func outdated(runs string, built platform.Release) bool {
 	return n.Version == release.Development && n != built.Name
 }
 
-func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name, admin, reason string, tier registryv1.IsolationTier) error {
+// provision makes a tenant. before is the one that had its slug and left; nil where none did.
+func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, before *registryv1.Tenant, slug, name, admin, reason string, tier registryv1.IsolationTier) error {
 	t, err := p.state.Remember(slug, id.Tenant{}, func(t *state.Tenant) {
 		if t.Admin = admin; name != "" {
 			t.Name = name
@@ -159,10 +161,6 @@ func (p *Plane) provision(ctx context.Context, conn *grpc.ClientConn, slug, name
 	}
 	if tier == registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED {
 		tier = plan.DefaultTier(p.state.Plane)
-	}
-	before, err := lastHolder(ctx, conn, slug)
-	if err != nil {
-		return err
 	}
 	err = p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
 		Slug: slug, DisplayName: t.Name, IsolationTier: tier, AfterOperation: before.GetLastOperation(),

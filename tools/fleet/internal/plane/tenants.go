@@ -110,10 +110,15 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string, tier
 	if err := p.open(ctx); err != nil {
 		return nil, false, err
 	}
-	if changed, err = p.Tenant(ctx, slug, name, admin, reasonCreate, tier); err != nil {
+	conn, err := p.patient()
+	if err != nil {
+		return nil, false, err
+	}
+	defer conn.Close()
+	if changed, err = p.tenant(ctx, conn, slug, name, admin, reasonCreate, tier); err != nil {
 		return nil, changed, err
 	}
-	status, err = p.ShowTenant(ctx, slug)
+	status, err = known(ctx, conn, slug)
 	return status, changed, err
 }
 
