@@ -189,6 +189,7 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 	for _, svc := range services {
 		path, h := svc.mount(
 			connect.WithInterceptors(interceptor{s}),
+			codecs(),
 			connect.WithReadMaxBytes(int(svc.maxBytes)),
 			connect.WithCompressMinBytes(1024))
 		mux.Handle(path, h)
