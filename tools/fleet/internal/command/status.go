@@ -151,13 +151,19 @@ func (a *app) standing(f standing.Fleet) error {
 
 var marks = map[standing.Severity]string{standing.Well: "ok", standing.Notice: "ok", standing.Warning: "!", standing.Critical: "!!"}
 
+// rateFrom is how many seconds have to be known for requests a minute to be told.
+const rateFrom = 10
+
 func row(t standing.Tenant) []string {
 	report, rate, errors, p99 := "never", "-", "-", "-"
 	if t.ReportAge >= 0 {
 		report = fmt.Sprintf("%.0f s", t.ReportAge)
 	}
 	if f := t.Figures; f != nil && f.Seconds > 0 {
-		rate = fmt.Sprintf("%.1f", 60*float64(f.Requests)/f.Seconds)
+		// Of a moment between two reports there is no rate: that of a new set would be in the ten thousands.
+		if f.Seconds >= rateFrom {
+			rate = fmt.Sprintf("%.1f", 60*float64(f.Requests)/f.Seconds)
+		}
 		if f.Requests > 0 {
 			errors, p99 = fmt.Sprintf("%.1f %%", 100*f.ErrorRatio()), fmt.Sprintf("%.0f ms", 1000*f.P99Seconds)
 		}
