@@ -49,7 +49,8 @@ func done(context.Context, queue.Job) error { return nil }
 
 func next[T any](t *testing.T, c <-chan T) (v T) {
 	t.Helper()
-	const patience = 40 * time.Second
+	// Longer than a message is held: one whose delivery was cut off comes again after that.
+	const patience = 100 * time.Second
 	select {
 	case v = <-c:
 	case <-time.After(patience):
