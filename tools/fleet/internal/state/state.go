@@ -102,6 +102,7 @@ func (s *State) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	s.Settled, s.noted = f.Settled, f.noted
+	s.noted.fill()
 	return nil
 }
 
