@@ -17,24 +17,32 @@ import (
 
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+	"a3os.app/tools/internal/profile"
 )
 
-// A person who signed out, or whose session was ended, comes back with a code of their admin's, and finds all they had.
-func TestPersonWhoSignedOutComesBack(t *testing.T) {
-	full(t)
-	t.Parallel()
-	person := acme().invite(t)
-	p, err := person.session.Profile()
+// signsOut ends the person's session (RFC 7009), and answers the profile that it was kept in.
+func (p *person) signsOut(t *testing.T) *profile.Profile {
+	t.Helper()
+	kept, err := p.session.Profile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := acme().client(t).PostForm(acme().url+"/oauth2/revoke", url.Values{"token": {p.RefreshToken}})
+	res, err := acme().client(t).PostForm(acme().url+"/oauth2/revoke", url.Values{"token": {kept.RefreshToken}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("signing out: %s (%v)", res.Status, err)
 	}
+	return kept
+}
+
+// A person who signed out, or whose session was ended, comes back with a code of their admin's, and finds all they had.
+func TestPersonWhoSignedOutComesBack(t *testing.T) {
+	full(t)
+	t.Parallel()
+	person := acme().invite(t)
+	p := person.signsOut(t)
 	if _, err := person.anew(t, ""); err == nil {
 		t.Fatal("the session goes on")
 	}

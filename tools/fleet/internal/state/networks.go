@@ -74,11 +74,6 @@ func (s *State) ForgetNetwork(name string) error {
 	return s.save()
 }
 
-// SetImage remembers what image an artefact was made into.
-func (s *State) SetImage(digest, image string) error {
-	return s.note(&s.noted.Images, digest, image)
-}
-
 // NetworkOwners are those whose networks there are: what stands before the first slash of each name.
 func (s *State) NetworkOwners() []string {
 	s.mu.Lock()

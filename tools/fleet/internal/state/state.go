@@ -8,19 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/google/renameio/v2"
 
-	"a3os.app/libs/id"
 	"a3os.app/libs/pgserver"
 )
 
@@ -120,29 +116,6 @@ type Programs struct {
 	Changed int64
 }
 
-// Tenant is what the platform remembers of a tenant. The registry is the truth about it; this is how far its making came.
-type Tenant struct {
-	// Slug and Name as they were asked for.
-	Slug string `json:"slug"`
-	Name string `json:"name"`
-	// Dedicated says that it has a database server of its own, as the registry's isolation tier does.
-	Dedicated bool `json:"dedicated,omitempty"`
-	// Account of the cloud that it has to itself, as the registry knows; empty where it is in the plane's.
-	Account string `json:"account,omitempty"`
-	// CreateKey is the idempotency key that an earlier release created it with.
-	CreateKey string `json:"create_key,omitempty"`
-	// Admin is the address of the first admin, as it was asked for.
-	Admin string `json:"admin,omitempty"`
-	// ID is zero until the registry gave it.
-	ID id.Tenant `json:"id"`
-	// URL is where the tenant was last reachable: the settings of another command may be others.
-	URL string `json:"url,omitempty"`
-	// Served says that its gateway has answered once: what follows is upkeep.
-	Served bool `json:"served"`
-	// Welcomed says that it was filled with what a newcomer wants to see.
-	Welcomed bool `json:"welcomed"`
-}
-
 // Open reads the state of a home, or begins a new one there.
 func Open(home string) (*State, error) {
 	s := &State{Settled: Settled{Version: version, ID: strings.ToLower(rand.Text()[:12]), Plane: "dev"}, path: filepath.Join(home, "plane.json")}
@@ -217,26 +190,6 @@ func (s *State) TakeUp(was []byte) error {
 	return nil
 }
 
-// Remove forgets a tenant that left.
-func (s *State) Remove(tenant id.Tenant) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := len(s.noted.Tenants)
-	s.noted.Tenants = slices.DeleteFunc(s.noted.Tenants, func(t Tenant) bool { return t.ID == tenant })
-	if len(s.noted.Tenants) == before {
-		return nil
-	}
-	return s.save()
-}
-
-// Drop forgets a tenant that never came to be.
-func (s *State) Drop(slug string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.noted.Tenants = slices.DeleteFunc(s.noted.Tenants, func(t Tenant) bool { return t.Slug == slug && t.ID.IsZero() })
-	return s.save()
-}
-
 // Exists says whether a home holds a plane.
 func Exists(home string) bool {
 	_, err := os.Stat(filepath.Join(home, "plane.json"))
@@ -301,6 +254,11 @@ func (s *State) SetMigrated(set, release string) error {
 	return s.note(&s.noted.Migrated, set, release)
 }
 
+// SetImage remembers what image an artefact was made into.
+func (s *State) SetImage(digest, image string) error {
+	return s.note(&s.noted.Images, digest, image)
+}
+
 func (s *State) note(in *map[string]string, name, value string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,13 +289,6 @@ func part[V any](of map[string]V, sets []string) map[string]V {
 		}
 	}
 	return out
-}
-
-// AccountsOf are the user ids that were chosen for a set, in order.
-func (s *State) AccountsOf(set string) []uint32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Sorted(maps.Values(part(s.noted.Accounts, []string{set})))
 }
 
 // Forget forgets all that was chosen for a set.
@@ -383,181 +334,4 @@ func (s *State) Mentions(set string) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// Tenant finds a tenant by slug or id, and answers a copy; see [State.Change].
-func (s *State) Tenant(name string) (Tenant, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.find(name); t != nil {
-		return *t, true
-	}
-	return Tenant{}, false
-}
-
-func (s *State) find(name string) *Tenant {
-	for i := range s.noted.Tenants {
-		if t := &s.noted.Tenants[i]; t.Slug == name || !t.ID.IsZero() && t.ID.String() == name {
-			return t
-		}
-	}
-	return nil
-}
-
-// Tenants in the order in which they came; a copy.
-func (s *State) Tenants() []Tenant {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.noted.Tenants)
-}
-
-// Change changes what is remembered of a tenant, by slug or id, and answers a copy of what that is then.
-func (s *State) Change(name string, change func(t *Tenant)) (Tenant, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.find(name)
-	if t == nil {
-		return Tenant{}, fmt.Errorf("the plane remembers no tenant %q", name)
-	}
-	return s.changed(t, change)
-}
-
-// Remember is Change for a tenant that may be new, by slug. One that left and whose slug another has now is not changed: an id that is
-// remembered, and isn't the given one, is another tenant's.
-func (s *State) Remember(slug string, tenant id.Tenant, change func(t *Tenant)) (Tenant, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.noted.Tenants {
-		if t := &s.noted.Tenants[i]; t.Slug == slug && (tenant.IsZero() || t.ID.IsZero() || t.ID == tenant) {
-			return s.changed(t, change)
-		}
-	}
-	s.noted.Tenants = append(s.noted.Tenants, Tenant{Slug: slug, Name: slug})
-	return s.changed(&s.noted.Tenants[len(s.noted.Tenants)-1], change)
-}
-
-func (s *State) changed(t *Tenant, change func(t *Tenant)) (Tenant, error) {
-	before := *t
-	if change(t); *t == before {
-		return *t, nil
-	}
-	return *t, s.save()
-}
-
-// Account is the user id of a name, chosen once; see ChooseAccounts.
-func (s *State) Account(name string, pick func(near uint32, n int) ([]uint32, error)) (uint32, error) {
-	if err := s.ChooseAccounts([]string{name}, pick); err != nil {
-		return 0, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.noted.Accounts[name], nil
-}
-
-// ChooseAccounts chooses the user ids of those names that have none, once and all at once. pick answers so many ids that are nobody's, from
-// near on; zero is anywhere.
-func (s *State) ChooseAccounts(names []string, pick func(near uint32, n int) ([]uint32, error)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, ok := s.noted.Accounts[name]; return ok })
-	if len(names) == 0 {
-		return nil
-	}
-	near := s.noted.LastAccount
-	for _, id := range s.noted.Accounts {
-		near = max(near, id)
-	}
-	if near > 0 {
-		near++
-	}
-	ids, err := pick(near, len(names))
-	if err != nil {
-		return err
-	}
-	if len(ids) != len(names) {
-		return fmt.Errorf("%d user ids are needed and %d were picked", len(names), len(ids))
-	}
-	for i, name := range names {
-		s.noted.Accounts[name] = ids[i]
-		s.noted.LastAccount = max(s.noted.LastAccount, ids[i])
-	}
-	return s.save()
-}
-
-// Ports below those that systems hand out by themselves (32768 on Linux), so that a connection made by chance does not sit on one.
-const (
-	firstPort = 20000
-	portCount = 10000
-)
-
-// Port is the port of a name, chosen once: free at that moment, and nobody else's in this plane.
-func (s *State) Port(name string) (int, error) {
-	if err := s.ChoosePorts([]string{name}); err != nil {
-		return 0, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.noted.Ports[name], nil
-}
-
-// ChoosePorts chooses the ports of those names that have none, once and all at once; see Port.
-func (s *State) ChoosePorts(names []string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	chosen := false
-	for _, name := range names {
-		if _, ok := s.noted.Ports[name]; ok {
-			continue
-		}
-		port, err := s.freePort()
-		if err != nil {
-			return err
-		}
-		s.noted.Ports[name], chosen = port, true
-	}
-	if !chosen {
-		return nil
-	}
-	return s.save()
-}
-
-func (s *State) freePort() (int, error) {
-	taken := slices.Collect(maps.Values(s.noted.Ports))
-	const tries = 200
-	for range tries {
-		n, err := rand.Int(rand.Reader, big.NewInt(portCount))
-		if err != nil {
-			return 0, err
-		}
-		if port := firstPort + int(n.Int64()); !slices.Contains(taken, port) && Free(port) {
-			return port, nil
-		}
-	}
-	return 0, fmt.Errorf("no free port was found between %d and %d on 127.0.0.1", firstPort, firstPort+portCount)
-}
-
-// ForgetTaken gives up ports that somebody else listens on by now. It is for a plane that is not running.
-func (s *State) ForgetTaken() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	changed := false
-	for name, port := range s.noted.Ports {
-		if !Free(port) {
-			delete(s.noted.Ports, name)
-			changed = true
-		}
-	}
-	if !changed {
-		return nil
-	}
-	return s.save()
-}
-
-// Free says whether a port of 127.0.0.1 can be listened on.
-func Free(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // loopback answers at once
-	if err != nil {
-		return false
-	}
-	return l.Close() == nil
 }

@@ -58,9 +58,13 @@ func TestWhatWasChosenStays(t *testing.T) {
 }
 
 func TestTenantWithoutAnIDIsNotFoundByNone(t *testing.T) {
-	s := open(t, t.TempDir())
+	home := t.TempDir()
+	s := open(t, home)
 	if _, err := s.Remember("acme", id.Tenant{}, func(*state.Tenant) {}); err != nil {
 		t.Fatal(err)
+	}
+	if _, ok := open(t, home).Tenant("acme"); !ok {
+		t.Error("a tenant that was remembered as it came is not on disk")
 	}
 	if tenant, ok := s.Tenant(""); ok {
 		t.Errorf("found %+v", tenant)
