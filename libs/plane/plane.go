@@ -61,7 +61,14 @@ func Open(ctx context.Context, cfg Config, service string) (*Process, error) {
 	if p.Source, err = workload.OpenSource(cfg.Certificates, p.Identity); err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, p.CollectExpiry("workload", p.Source.NotAfter)
+}
+
+// CollectExpiry has it told at /metrics when a certificate of the process ends. use says which.
+func (p *Process) CollectExpiry(use string, notAfter func() time.Time) error {
+	return p.Collect(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "a3_certificate_expires_timestamp_seconds",
+		Help: "when a certificate of the process ends, in seconds since 1970", ConstLabels: prometheus.Labels{"use": use},
+	}, func() float64 { return float64(notAfter().Unix()) }))
 }
 
 // Collect has a collector's figures told at /metrics.

@@ -137,6 +137,7 @@ func join(ctx context.Context, cfg Config, service string, owner *binding.Owner)
 	if m.Source, err = workload.OpenSource(cfg.Certificates, m.Identity); err != nil {
 		return nil, err
 	}
+	m.status.expires = m.Source.NotAfter
 	if err := m.vouched(); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 // status is what a member says of itself to the one that reports for the set.
 type status struct {
 	told    string
+	expires func() time.Time
 	started time.Time
 	ready   func(context.Context) error
 	more    func(context.Context, *setv1.Figures)
@@ -42,7 +43,7 @@ func (s *status) say(ctx context.Context) (*setv1.GetStatusResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	res := &setv1.GetStatusResponse{Serving: true, Release: own.String(), StartedAt: timestamppb.New(s.started), Figures: &setv1.Figures{}}
+	res := &setv1.GetStatusResponse{Serving: true, Release: own.String(), StartedAt: timestamppb.New(s.started), Figures: &setv1.Figures{CertificateExpiresAt: timestamppb.New(s.expires())}}
 	if s.ready != nil {
 		if err := s.ready(ctx); err != nil {
 			slog.WarnContext(ctx, "not ready", "error", err)

@@ -85,6 +85,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("A3_TLS_CERT, A3_TLS_KEY: %w", err)
 	}
+	if err := p.CollectExpiry("web", cert.NotAfter); err != nil {
+		return err
+	}
 	snap, err := held.Open(ctx, cfg.Snapshot, verifier)
 	if err != nil {
 		return err

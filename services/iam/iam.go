@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
 	"a3os.app/libs/config"
 	"a3os.app/libs/page"
@@ -111,6 +114,9 @@ func Run(ctx context.Context, cfg Config) error {
 		Routes:   routes(iss),
 		Licence:  licensed,
 		Ready:    tenantDB.Ping,
+		Figures: func(_ context.Context, f *setv1.Figures) {
+			f.AuthorityExpiresAt = timestamppb.New(authority.NotAfter())
+		},
 		Background: []func(context.Context) error{
 			feed.Run,
 			denials.Run,

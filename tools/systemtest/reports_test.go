@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"a3os.app/libs/release"
+	"a3os.app/libs/workload"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -50,6 +51,13 @@ func TestSetsReportWhatTheyAreAndWhatTheyDid(t *testing.T) {
 				return fmt.Errorf("%s started at %v", name, r.GetStartedAt())
 			case r.GetFigures().GetResidentBytes() < 1<<20:
 				return fmt.Errorf("%s has %d bytes resident", name, r.GetFigures().GetResidentBytes())
+			}
+			if left := time.Until(r.GetFigures().GetCertificateExpiresAt().AsTime()); left < time.Minute || left > workload.LeafLife {
+				t.Fatalf("%s says that its certificate ends in %s", name, left)
+			}
+			// The set's own issuer alone issues anything.
+			if authority := r.GetFigures().GetAuthorityExpiresAt(); (authority != nil) != (name == "iam") || authority != nil && time.Until(authority.AsTime()) < workload.IntermediateLife/3 {
+				t.Fatalf("%s says that its authority ends at %v", name, authority.AsTime())
 			}
 		}
 		if got.GetStatus().GetDatabaseBytes() < 1<<20 || got.GetStatus().GetDatabaseConnections() < 1 {

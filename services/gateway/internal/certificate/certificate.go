@@ -85,6 +85,9 @@ func (s *Source) Follow(ctx context.Context) error {
 	}
 }
 
+// NotAfter is when the present certificate expires.
+func (s *Source) NotAfter() time.Time { return s.current.Load().Leaf.NotAfter }
+
 // GetCertificate is the hook of tls.Config. Every name gets the same certificate, so that a handshake tells nothing of tenants.
 func (s *Source) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return s.current.Load(), nil

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -79,10 +80,12 @@ var (
 	restarts     = desc("a3_tenant_restarts_total", "starts of a component that the registry saw", byComponent)
 	failedJobs   = desc("a3_tenant_failed_jobs_total", "jobs that became dead letters", byComponent)
 	resident     = desc("a3_tenant_resident_bytes", "memory that a component has resident", byComponent)
+	certificate  = desc("a3_tenant_certificate_expires_timestamp_seconds", "when the certificate ends that a component shows its siblings, in seconds since 1970", byComponent)
+	authority    = desc("a3_tenant_authority_expires_timestamp_seconds", "when the authority ends that a component issues certificates by, in seconds since 1970", byComponent)
 	backupAge    = desc("a3_backup_age_seconds", "how old the newest backup is that could be restored, or the set where there is none", bySet)
 	backupFailed = desc("a3_backup_failed", "1 where the newest attempt at a backup came to nothing", bySet)
 	all          = []*prometheus.Desc{up, tenants, operations, info, active, reportAge, components, serving, wrongRelease, backlog, backlogAge,
-		queueDepth, queueAge, dbBytes, dbConns, requests, failures, restarts, failedJobs, resident, backupAge, backupFailed}
+		queueDepth, queueAge, dbBytes, dbConns, requests, failures, restarts, failedJobs, resident, certificate, authority, backupAge, backupFailed}
 )
 
 func desc(name, help string, labels []string) *prometheus.Desc {
@@ -170,6 +173,11 @@ func (t tenant) tell(to chan<- prometheus.Metric, now time.Time) {
 		count(failures, f.GetErrors())
 		count(failedJobs, f.GetFailedJobs())
 		gauge(to, resident, float64(f.GetResidentBytes()), id, c.GetName())
+		for d, at := range map[*prometheus.Desc]*timestamppb.Timestamp{certificate: f.GetCertificateExpiresAt(), authority: f.GetAuthorityExpiresAt()} {
+			if at != nil { // a release from before it was told
+				gauge(to, d, float64(at.GetSeconds()), id, c.GetName())
+			}
+		}
 		depth += float64(f.GetQueueDepth())
 		age = max(age, float64(f.GetQueueAgeSeconds()))
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
@@ -24,6 +26,10 @@ const (
 	sealingLost = 60
 	// queueLate is how long a job may wait that could be begun.
 	queueLate = 5 * 60
+	// certificateLate is far past when a component renews its certificate, and time enough for somebody to.
+	certificateLate = 24 * time.Hour
+	// authorityLate is far past when fleet makes the next one: with it every certificate ends that it issued.
+	authorityLate = 60 * 24 * time.Hour
 )
 
 func word(text, prefix string) string { return strings.ToLower(strings.TrimPrefix(text, prefix)) }
@@ -91,6 +97,34 @@ func health(s Seen, t Tenant) []Finding {
 			out = append(out, Finding{Kind: "not_serving", Severity: Critical, Component: r.GetName(), Reason: r.GetName() + " runs and can't serve: its log says why", Next: show})
 		default:
 			out = append(out, Finding{Kind: "unreachable", Severity: Critical, Component: r.GetName(), Reason: r.GetName() + " can't be reached by its set", Next: show})
+		}
+	}
+	return out
+}
+
+// certificates is about what a set stops with when nobody renews it.
+func certificates(s Seen) []Finding {
+	if !runs(s) {
+		return nil
+	}
+	var out []Finding
+	for _, r := range s.Status.GetReports() {
+		for _, c := range []struct {
+			kind, what string
+			at         *timestamppb.Timestamp
+			late       time.Duration
+			severity   Severity
+		}{
+			{"certificate_ends", "certificate of " + r.GetName(), r.GetFigures().GetCertificateExpiresAt(), certificateLate, Critical},
+			{"authority_ends", "authority that " + r.GetName() + " issues by", r.GetFigures().GetAuthorityExpiresAt(), authorityLate, Warning},
+		} {
+			if left := c.at.AsTime().Sub(s.Now); c.at != nil && left < c.late {
+				reason := fmt.Sprintf("the %s ends in %s", c.what, age(left.Seconds()))
+				if left < 0 {
+					reason = fmt.Sprintf("the %s ended %s ago", c.what, age(-left.Seconds()))
+				}
+				out = append(out, Finding{Kind: c.kind, Severity: c.severity, Component: r.GetName(), Reason: reason, Next: "docs/operations.md#a-certificate-ends-soon"})
+			}
 		}
 	}
 	return out

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/standing"
@@ -60,6 +61,13 @@ func saved(b standing.Backups) func(*standing.Seen) {
 	}
 }
 
+// ends has iam's certificate end in some time, and the authority that it issues by.
+func ends(certificate, authority time.Duration) func(*standing.Seen) {
+	return func(s *standing.Seen) {
+		s.Status.Reports[0].Figures = &setv1.Figures{CertificateExpiresAt: timestamppb.New(now.Add(certificate)), AuthorityExpiresAt: timestamppb.New(now.Add(authority))}
+	}
+}
+
 func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 	lease := func(until time.Duration) *registryv1.Operation {
 		return &registryv1.Operation{Id: "opr_1", Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE,
@@ -89,6 +97,10 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 		{"one of few requests fails", func(s *standing.Seen) { s.Figures.Requests, s.Figures.Errors = 10, 5 }, nil, standing.Well, ""},
 		{"one restart", func(s *standing.Seen) { s.Figures.Components[0].Restarts = 1 }, []string{"restarts"}, standing.Notice, "iam"},
 		{"restarts without end", func(s *standing.Seen) { s.Figures.Components[0].Restarts = 4 }, []string{"restarts"}, standing.Critical, "4 times"},
+		{"a certificate that nobody renewed", ends(23*time.Hour, 300*24*time.Hour), []string{"certificate_ends"}, standing.Critical, "the certificate of iam ends in 23 h"},
+		{"a certificate that ended", ends(-30*time.Minute, 0), []string{"certificate_ends", "authority_ends"}, standing.Critical, "the certificate of iam ended 30 min ago"},
+		{"an authority that nobody renewed", ends(7*24*time.Hour, 59*24*time.Hour), []string{"authority_ends"}, standing.Warning, "the authority that iam issues by ends in 59 days"},
+		{"certificates that last, and an authority", ends(25*time.Hour, 61*24*time.Hour), nil, standing.Well, ""},
 		{"dead letters", func(s *standing.Seen) { s.Figures.Components[0].FailedJobs = 2 }, []string{"failed_jobs"}, standing.Warning, "2 jobs"},
 		{"a job that waits", func(s *standing.Seen) { s.Figures.Components[0].MostQueueAgeSeconds = 600 }, []string{"queue_late"}, standing.Warning, "10 min"},
 		{"sealing is late", func(s *standing.Seen) { s.Status.AuditBacklogAgeSeconds = 30 }, []string{"audit_backlog"}, standing.Warning, "30 s"},

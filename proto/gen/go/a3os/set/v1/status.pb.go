@@ -46,8 +46,12 @@ type Figures struct {
 	QueueAgeSeconds int64 `protobuf:"varint,7,opt,name=queue_age_seconds,json=queueAgeSeconds,proto3" json:"queue_age_seconds,omitempty"`
 	// Memory that the process has resident.
 	ResidentBytes int64 `protobuf:"varint,8,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// When the certificate ends that the process shows its siblings.
+	CertificateExpiresAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=certificate_expires_at,json=certificateExpiresAt,proto3" json:"certificate_expires_at,omitempty"`
+	// When the authority ends that it issues certificates by; absent where it issues none.
+	AuthorityExpiresAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=authority_expires_at,json=authorityExpiresAt,proto3" json:"authority_expires_at,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Figures) Reset() {
@@ -134,6 +138,20 @@ func (x *Figures) GetResidentBytes() int64 {
 		return x.ResidentBytes
 	}
 	return 0
+}
+
+func (x *Figures) GetCertificateExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateExpiresAt
+	}
+	return nil
+}
+
+func (x *Figures) GetAuthorityExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AuthorityExpiresAt
+	}
+	return nil
 }
 
 // GetStatusRequest is empty.
@@ -250,7 +268,7 @@ var File_a3os_set_v1_status_proto protoreflect.FileDescriptor
 
 const file_a3os_set_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x18a3os/set/v1/status.proto\x12\va3os.set.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n" +
+	"\x18a3os/set/v1/status.proto\x12\va3os.set.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x04\n" +
 	"\aFigures\x12#\n" +
 	"\brequests\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brequests\x12\x1f\n" +
 	"\x06errors\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x06errors\x125\n" +
@@ -261,7 +279,10 @@ const file_a3os_set_v1_status_proto_rawDesc = "" +
 	"\vqueue_depth\x18\x06 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\n" +
 	"queueDepth\x123\n" +
 	"\x11queue_age_seconds\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0fqueueAgeSeconds\x12.\n" +
-	"\x0eresident_bytes\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rresidentBytes\"\x12\n" +
+	"\x0eresident_bytes\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rresidentBytes\x12P\n" +
+	"\x16certificate_expires_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x14certificateExpiresAt\x12L\n" +
+	"\x14authority_expires_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x12authorityExpiresAt\"\x12\n" +
 	"\x10GetStatusRequest\"\xb2\x01\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aserving\x18\x01 \x01(\bR\aserving\x12\x18\n" +
@@ -292,15 +313,17 @@ var file_a3os_set_v1_status_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_a3os_set_v1_status_proto_depIdxs = []int32{
-	3, // 0: a3os.set.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	0, // 1: a3os.set.v1.GetStatusResponse.figures:type_name -> a3os.set.v1.Figures
-	1, // 2: a3os.set.v1.StatusService.GetStatus:input_type -> a3os.set.v1.GetStatusRequest
-	2, // 3: a3os.set.v1.StatusService.GetStatus:output_type -> a3os.set.v1.GetStatusResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 0: a3os.set.v1.Figures.certificate_expires_at:type_name -> google.protobuf.Timestamp
+	3, // 1: a3os.set.v1.Figures.authority_expires_at:type_name -> google.protobuf.Timestamp
+	3, // 2: a3os.set.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	0, // 3: a3os.set.v1.GetStatusResponse.figures:type_name -> a3os.set.v1.Figures
+	1, // 4: a3os.set.v1.StatusService.GetStatus:input_type -> a3os.set.v1.GetStatusRequest
+	2, // 5: a3os.set.v1.StatusService.GetStatus:output_type -> a3os.set.v1.GetStatusResponse
+	5, // [5:6] is the sub-list for method output_type
+	4, // [4:5] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_a3os_set_v1_status_proto_init() }
