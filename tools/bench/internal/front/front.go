@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -44,7 +45,8 @@ func Measure(ctx context.Context, cfg Config) (figure.Figure, error) {
 		Name: "CPU of a request at the gateway ÷ HAProxy", Unit: "µs",
 		Measured: figure.Series{What: "gateway"}, Against: figure.Series{What: "HAProxy with the same duties"},
 		Bound: figure.Bound{AtMost: 3},
-		Note: fmt.Sprintf("%d requests a round and side over %d HTTP/2 connections, TLS 1.3 and HTTP/2 to the upstream with a client certificate, %d headers of which %d are stripped",
+		Note: fmt.Sprintf("%d requests a round and side over %d HTTP/2 connections, TLS 1.3 and HTTP/2 to the upstream with a client certificate, %d headers of which %d are stripped; "+
+			"HAProxy also refuses ambiguous paths, holds small bodies back to send them again, counts calls and places of a tenant, and begins a trace (haproxy.cfg)",
 			cfg.Requests, clients, len(sent), len(stripped)),
 	}
 	proxy, err := exec.LookPath("haproxy")
@@ -101,10 +103,23 @@ var (
 	sent = map[string]string{
 		"Authorization": "Bearer " + strings.Repeat("x", 600), "Content-Type": "application/json", "Connect-Protocol-Version": "1", "Accept": "*/*",
 		"Accept-Language": "en", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64)", "Origin": "https://bench.localhost", "Referer": "https://bench.localhost/",
-		"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "other.localhost", "X-Tenant-Id": "tnt_x", "Forwarded": "for=203.0.113.9",
+		"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "other.localhost", "X-Tenant-Id": "tnt_x", "Forwarded": "for=203.0.113.9", "X_workspace_id": "wsp_x",
 	}
-	stripped = []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Tenant-Id", "Forwarded"}
+	stripped = []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Tenant-Id", "Forwarded", "X_workspace_id"}
 )
+
+// refused are requests that neither side passes on: host and path.
+var refused = [][2]string{
+	{"other." + domain, "/a3os.discovery.v1.RunService/ListRuns"},
+	{host, "/a3os.audit.v1.RecordService/ListEvents"},
+	{host, "/a3os.discovery.v1.RunService//ListRuns"},
+	{host, "/a3os.discovery.v1.RunService/../x"},
+	{host, "/a3os.discovery.v1.RunService%2fListRuns"},
+	{host, `/a3os.discovery.v1.RunService\ListRuns`},
+}
+
+// traceparent is a context that the request's own span is in (W3C trace context).
+var traceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$`)
 
 // body is what the upstream answers.
 var body = []byte(`{"runs":[` + strings.Repeat(`{"id":"run_01h455vb4pex5vsknk084sn02q"},`, 10) + `{}]}`)
@@ -113,7 +128,8 @@ var body = []byte(`{"runs":[` + strings.Repeat(`{"id":"run_01h455vb4pex5vsknk084
 type upstream struct{ wrong atomic.Int64 }
 
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	good := r.Header.Get(rpc.SourceHeader) == "127.0.0.1" && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && r.ProtoMajor == 2
+	good := r.Header.Get(rpc.SourceHeader) == "127.0.0.1" && r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && r.ProtoMajor == 2 &&
+		traceparent.MatchString(r.Header.Get("Traceparent"))
 	for _, name := range stripped {
 		good = good && r.Header.Get(name) == ""
 	}
@@ -163,7 +179,10 @@ func start(ctx context.Context, name string, cmd *exec.Cmd, w *world) (*side, er
 	for {
 		err := request(ctx, s.clients[0])
 		if err == nil {
-			return s, nil
+			if err = s.refuses(ctx); err != nil {
+				s.stop()
+			}
+			return s, err
 		}
 		select {
 		case <-tick.C:
@@ -181,6 +200,28 @@ func (s *side) stop() {
 	}
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
+}
+
+// refuses says whether it refuses what the other side refuses: a proxy that does less would be cheaper for that.
+func (s *side) refuses(ctx context.Context) error {
+	for _, r := range refused {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+host+r[1], http.NoBody)
+		if err != nil {
+			return err
+		}
+		req.Host = r[0]
+		res, err := s.clients[0].Do(req)
+		if err != nil {
+			return err
+		}
+		if err := res.Body.Close(); err != nil {
+			return err
+		}
+		if res.StatusCode != http.StatusNotFound {
+			return fmt.Errorf("%s answers %s at %s with %s: it has to refuse that", s.name, r[1], r[0], res.Status)
+		}
+	}
+	return nil
 }
 
 // round sends requests and answers the CPU that the proxy used for each, in microseconds.

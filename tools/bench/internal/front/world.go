@@ -26,7 +26,6 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/id"
-	"a3os.app/libs/rpc"
 	"a3os.app/libs/snapshot"
 	"a3os.app/libs/workload"
 )
@@ -201,51 +200,6 @@ func (w *world) gatewayCommand(ctx context.Context, program string) (*exec.Cmd, 
 	cmd.Env = []string{"A3_PLANE=" + plane, "A3_LISTEN=" + w.listen["gateway"], "A3_CERT_DIR=" + w.file("gateway"), "A3_PLANE_ROOTS=" + w.file("gateway-roots.pem"),
 		"A3_DOMAIN=" + domain, "A3_TLS_CERT=" + w.file("web.pem"), "A3_TLS_KEY=" + w.file("web-key.pem"), "A3_REGISTRY=" + nowhere,
 		"A3_SNAPSHOT=" + w.file("snapshot"), "A3_SNAPSHOT_KEYS=" + strings.TrimSpace(string(key)), "A3_LOG_LEVEL=error"}
-	return cmd, nil
-}
-
-// strips are the gateway's rules for headers (services/gateway/internal/proxy/headers.go), as HAProxy writes them.
-func strips() string {
-	var out strings.Builder
-	for _, prefix := range []string{"x-forwarded", "x-tenant", "x-workspace", "x-a3-", "a3-", "x-original-", "x-rewrite-", "x-auth-", "x-authenticated-", "x-ssl-", "ssl-client",
-		"x-client-", "x-amzn-oidc", "cf-", "x-envoy-", "x-host", "x-http-"} {
-		fmt.Fprintf(&out, "  http-request del-header %s -m beg\n", prefix)
-	}
-	for _, name := range []string{"forwarded", "x-real-ip", "x-real-host", "true-client-ip", "x-cluster-client-ip", "x-remote-user", "remote-user", "x-user", "x-user-id",
-		"x-proxyuser-ip", "x-tid", "x-wid", "x-scope", "x-method-override", "proxy", "baggage", "client-cert", "client-cert-chain"} {
-		fmt.Fprintf(&out, "  http-request del-header %s\n", name)
-	}
-	return out.String()
-}
-
-func (w *world) haproxyCommand(ctx context.Context, program string) (*exec.Cmd, error) {
-	name := w.identity.ServerName()
-	config := fmt.Sprintf(`global
-  maxconn 4000
-  ssl-default-bind-options ssl-min-ver TLSv1.2
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 2m
-  timeout server 2m
-  timeout http-request 10s
-  http-reuse always
-frontend front
-  bind %s ssl crt %s alpn h2,http/1.1
-  acl known hdr(host),field(1,:) -m str %s
-  acl discovery path_beg /a3os.discovery.v1.
-%s  http-request set-header %s %%[src]
-  http-request return status 404 unless known discovery
-  default_backend set
-backend set
-  server discovery %s ssl crt %s ca-file %s verify required verifyhost %s sni str(%s) alpn h2 ssl-min-ver TLSv1.3
-`, w.listen["haproxy"], w.file("web-both.pem"), host, strips(), rpc.SourceHeader, w.address, w.file("gateway/workload.pem"), w.file(service+"-roots.pem"), name, name)
-	file := w.file("haproxy.cfg")
-	if err := os.WriteFile(file, []byte(config), private); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, program, "-db", "-f", file) //nolint:gosec // found on this machine, told what stands above
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	return cmd, nil
 }
 
