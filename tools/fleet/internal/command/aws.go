@@ -78,6 +78,9 @@ func (a *app) awsRender(f renderFlags) error {
 	if len(f.accounts) > 0 && (f.tenant != "" || f.control || f.first) {
 		return usageError{errors.New("--accounts is of the plane's whole stack: name neither --tenant, --control nor --first with it")}
 	}
+	if err := f.missing(); err != nil {
+		return err
+	}
 	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped, First: f.first, Accounts: f.accounts}
 	render := stack.Plane
 	if f.control {
@@ -113,6 +116,23 @@ func (a *app) awsRender(f renderFlags) error {
 	}
 	_, err = fmt.Fprintln(a.out, lines.String())
 	return err
+}
+
+// missing names the first flag that isn't there and without which no template is rendered.
+func (f renderFlags) missing() error {
+	image := f.digest
+	if f.tenant == "" && !f.control {
+		image = "what lasts of the plane knows none"
+	}
+	for _, flag := range []struct{ name, value, form string }{
+		{"account", f.place.Account, "the account where the stack is to be, twelve digits"}, {"region", f.place.Region, "the Region, as eu-central-1"},
+		{"domain", f.place.Domain, "the name below which tenants have their hosts, as a3os.app"}, {"image", image, "the digest of the release's image, sha256:…"},
+	} {
+		if flag.value == "" {
+			return usageError{fmt.Errorf("--%s is missing: name %s", flag.name, flag.form)}
+		}
+	}
+	return nil
 }
 
 // set is the tenant's that the flags name.

@@ -12,6 +12,7 @@ import (
 // Who types nonsense is told what is wrong with it and what to do next, and gets the exit code of a mistake of theirs, or of what is not there.
 func TestNonsenseIsAnsweredWithTheNextStep(t *testing.T) {
 	const mistake, notThere = 2, 4
+	digits := strings.Repeat("0", 64)
 	environ := []string{"A3_HOME=" + filepath.Join(t.TempDir(), "nowhere"), "A3_BACKUP_DIR="}
 	for line, want := range map[string]struct {
 		code int
@@ -26,7 +27,10 @@ func TestNonsenseIsAnsweredWithTheNextStep(t *testing.T) {
 		"tenant create A_B":           {mistake, "lower-case letters, digits and hyphens"},
 		"tenant create acme --tier x": {mistake, "dedicated or database"},
 		"quota plan --tenants many":   {mistake, "see fleet quota plan --help"},
-		"backup list":                 {notThere, "A3_HOME names a plane's directory"},
+		"aws render":                  {mistake, "--account is missing: name the account where the stack is to be, twelve digits"},
+		"aws render --account 123456789012 --region eu-central-1":                                                                  {mistake, "--domain is missing"},
+		"aws render --account 123456789012 --region eu-central-1 --domain a3os.example --control --release 1.2.3@sha256:" + digits: {mistake, "--image is missing"},
+		"backup list": {notThere, "A3_HOME names a plane's directory"},
 	} {
 		var out, errOut bytes.Buffer
 		code := command.Run(t.Context(), strings.Fields(line), environ, &out, &errOut)

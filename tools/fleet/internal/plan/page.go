@@ -24,7 +24,7 @@ func Page(out io.Writer, s *registryv1.StoredPlan, p *registryv1.Plan) error {
 		w.field("accepted", "tier %s", tierWord(tier))
 	}
 	for _, t := range p.GetTenants() {
-		w.tenant(t)
+		w.tenant(p, t)
 	}
 	w.line("")
 	w.line("plan %s, to be carried out until %s", s.GetHash(), s.GetExpiresAt().AsTime().Format(time.RFC3339))
@@ -49,7 +49,7 @@ func (w *writer) next(s *registryv1.StoredPlan) {
 	w.line("carry it out:  fleet apply %s", hash)
 }
 
-func (w *writer) tenant(t *registryv1.TenantChange) {
+func (w *writer) tenant(p *registryv1.Plan, t *registryv1.TenantChange) {
 	w.line("")
 	id := t.GetTenantId()
 	if id == "" {
@@ -58,6 +58,7 @@ func (w *writer) tenant(t *registryv1.TenantChange) {
 	w.line("%s (%s), tier %s", t.GetSlug(), id, tierWord(t.GetIsolationTier()))
 	if t.GetAccount() != "" {
 		w.field("account", "%s, which it has to itself", t.GetAccount())
+		w.link(p, t)
 	}
 	if t.GetDisplayName() != "" {
 		w.field("name", "%s", t.GetDisplayName())
@@ -87,6 +88,18 @@ func (w *writer) tenant(t *registryv1.TenantChange) {
 	w.stack(t.GetStackChange())
 	for _, n := range t.GetNotes() {
 		w.field("note", "%s", n)
+	}
+}
+
+// link is what an administrator has to do besides about the way between the plane's network and that of a tenant's own account, which fleet may
+// neither open nor take away.
+func (w *writer) link(p *registryv1.Plan, t *registryv1.TenantChange) {
+	switch p.GetKind() {
+	case registryv1.OperationKind_OPERATION_KIND_PROVISION:
+		w.field("link", "administrators of both accounts deploy it: the operation stops at identity until account %s lets the plane in and something leads there from %s, and says what to deploy", t.GetAccount(), p.GetAccount())
+	case registryv1.OperationKind_OPERATION_KIND_OFFBOARD:
+		w.field("link", "stays until administrators of account %s delete it, and take %s out of the accounts that reach the registry", p.GetAccount(), t.GetAccount())
+	default: // it stays as it is
 	}
 }
 

@@ -67,6 +67,22 @@ func made() map[string]*registryv1.Plan {
 			p.Selectors, p.AcceptedTiers = []string{"--tenant initech"}, []registryv1.IsolationTier{registryv1.IsolationTier_ISOLATION_TIER_DATABASE}
 			return p
 		}(),
+		"account": func() *registryv1.Plan {
+			p := base(registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
+				Slug: "initech", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateTo: active, ReleaseTo: newer, Account: "210987654321",
+				Restarts: []string{"iam"}, Steps: []string{"fetch", "identity", "answer"},
+			})
+			p.Platform, p.Account, p.Region = "aws", "123456789012", "eu-central-1"
+			return p
+		}(),
+		"account-left": func() *registryv1.Plan {
+			p := base(registryv1.OperationKind_OPERATION_KIND_OFFBOARD, &registryv1.TenantChange{
+				TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, Account: "210987654321",
+				StateTo: registryv1.TenantState_TENANT_STATE_OFFBOARDED, ReleaseFrom: older, ReleaseTo: older, Restarts: []string{"iam"}, Steps: []string{"unpublish", "export", "delete"},
+			})
+			p.Platform, p.Account, p.Region = "aws", "123456789012", "eu-central-1"
+			return p
+		}(),
 		"offboard": base(registryv1.OperationKind_OPERATION_KIND_OFFBOARD, &registryv1.TenantChange{
 			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active,
 			StateTo: registryv1.TenantState_TENANT_STATE_OFFBOARDED, ReleaseFrom: older, ReleaseTo: older, Restarts: []string{"iam"},
