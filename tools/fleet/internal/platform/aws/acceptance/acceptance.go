@@ -56,7 +56,9 @@ type run struct {
 	place     stack.Place
 	tenants   []id.Tenant
 	templates map[string][]byte
-	failed    int
+	// control is the blueprint of the plane's own set.
+	control *blueprint.Blueprint
+	failed  int
 	// provisioner's credentials, once its role is there.
 	provisioner aws.Config
 }
@@ -105,9 +107,13 @@ func (r *run) render() error {
 	if err != nil {
 		return err
 	}
-	in := stack.Input{Place: r.place, Release: release, Image: digest, Set: platform.Set{Blueprint: control}}
-	ground, err := stack.Ground(in)
-	made := map[string]*stack.Template{r.place.PlaneStack(): ground}
+	r.control = control
+	in := stack.Input{Place: r.place, Release: release, Image: digest, Set: platform.Set{Blueprint: control}, Unfronted: true}
+	made := map[string]*stack.Template{}
+	if made[r.place.PlaneStack()], err = stack.Ground(in); err != nil {
+		return err
+	}
+	made[r.place.ControlStack()], err = stack.Control(in)
 	for i, tenant := range r.tenants {
 		if err != nil {
 			return err
@@ -143,7 +149,8 @@ func (r *run) tell() error {
 	const hoursOfMonth = 730
 	r.say("Account %s, Region %s.\n", r.where.Account, r.where.Region)
 	r.say("It makes, and removes at its end:")
-	r.say("  stack %s: a network with two NAT gateways and %d endpoints, a cluster, a key, a bucket, roles", r.place.PlaneStack(), endpoints)
+	r.say("  stack %s: a network with two NAT gateways and %d endpoints, a cluster, a key, buckets for templates and for the copy of the gateway's snapshot, roles, secrets, logs", r.place.PlaneStack(), endpoints)
+	r.say("  stack %s: registry and gateway, of which no task runs", r.place.ControlStack())
 	for _, t := range r.tenants {
 		r.say("  stack %s: a tenant's set of which no task runs", r.stackOf(t))
 	}

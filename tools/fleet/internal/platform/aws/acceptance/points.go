@@ -48,6 +48,8 @@ func (r *run) prove(ctx context.Context) error {
 	if r.failed > before {
 		return errors.New("without two tenants' stacks nothing else can be proven")
 	}
+	r.point("the provisioner makes registry and gateway in the session for them alone, by its policy", func() error { return r.ownSet(ctx) })
+	r.point("the gateway's role writes the first copy of its snapshot, and later ones in the place of what it saw alone; the registry's reads none", func() error { return r.copies(ctx) })
 	r.point("every role of a tenant is bounded", func() error { return r.bounded(ctx) })
 	r.point("what was just made is as its template has it, to CloudFormation's detection too", func() error { return r.same(ctx) })
 	r.point("a bucket that is opened by hand is named, and mended when asked", func() error { return r.mended(ctx) })

@@ -31,6 +31,7 @@ func (r *run) remove(ctx context.Context) error {
 		faults = append(faults, shred(ctx, r.provisioner, r.keyOf(ctx, r.stackOf(t))), r.removeStack(ctx, r.provisioner, r.stackOf(t)),
 			r.removeBucket(ctx, r.provisioner, stack.BucketOf(r.place, t.String(), "objects"), false))
 	}
+	faults = append(faults, r.removeStack(ctx, r.Config, r.place.ControlStack()))
 	// Its roles go with the plane's stack, so its key is given up before.
 	if key := r.keyOf(ctx, r.place.PlaneStack()); key != "" {
 		cfg, err := r.as(ctx, r.place.BreakGlass())
@@ -39,7 +40,7 @@ func (r *run) remove(ctx context.Context) error {
 		}
 		faults = append(faults, err)
 	}
-	faults = append(faults, r.removeStack(ctx, r.Config, r.place.PlaneStack()), r.removeBucket(ctx, r.Config, r.place.Templates(), true))
+	faults = append(faults, r.removeStack(ctx, r.Config, r.place.PlaneStack()), r.removeBucket(ctx, r.Config, r.place.Templates(), true), r.removeBucket(ctx, r.Config, r.place.Bucket("plane", "copies"), true))
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("something is left, which costs: %w", err)
 	}

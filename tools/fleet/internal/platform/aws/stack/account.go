@@ -27,18 +27,24 @@ func Account(in Input) (*Template, error) {
 	return s.Template, nil
 }
 
-// Ground renders what tenants of tier `database` stand on without a plane: no registry, no gateway, no server. It is what the platform is tried
-// on in an account, at little cost.
+// Ground renders what tenants of tier `database`, and the plane's own set, stand on where nobody is served: the plane's stack without a database
+// server, a load balancer, and alarms. It is what the platform is tried on in an account, at little cost.
 func Ground(in Input) (*Template, error) {
-	if err := in.check(); err != nil {
+	if err := errors.Join(in.ofThePlane(), in.check()); err != nil {
 		return nil, err
 	}
-	s := bare(in)
+	s := newSet(in)
 	s.Description = "What stacks are tried on, on plane " + s.place.Plane
 	s.foundation()
-	s.unlinked()
-	s.add(clientsID, &ec2.SecurityGroup{GroupDescription: "Who would reach a database", VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
+	for id, description := range map[string]string{balancerID: "Where a load balancer would come from", clientsID: "Who would reach a database"} {
+		s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
+	}
 	s.exports(clientsID, s.own(clientsID))
+	s.doors()
+	s.network()
+	s.lasting()
+	s.copyStore()
+	s.exportsLasting()
 	return s.Template, nil
 }
 
@@ -53,13 +59,4 @@ func (s *set) foundation() {
 	s.key()
 	s.templates()
 	s.ground()
-}
-
-// unlinked are the groups of what would lead to a plane, and of where its gateway would come from.
-func (s *set) unlinked() {
-	for id, description := range map[string]string{"PlaneClients": "Who would call a registry", "Gateway": "Where a gateway would come from"} {
-		s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(),
-			SecurityGroupEgress: []ec2.SecurityGroup_Egress{{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()), CidrIp: new(network), Description: new(description)}}})
-		s.exports(id, s.own(id))
-	}
 }

@@ -30,7 +30,9 @@ func (s *set) exportsLasting() {
 		s.exports(secretID(migration), ref(secretID(migration)))
 	}
 	s.exports(peersID, ref(peersID))
-	s.exports(targetsID, ref(targetsID))
+	if _, fronted := s.Resources[targetsID]; fronted {
+		s.exports(targetsID, ref(targetsID))
+	}
 }
 
 // held is something that the set has whatever release it runs.

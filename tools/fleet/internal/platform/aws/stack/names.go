@@ -67,10 +67,12 @@ type set struct {
 	release   string
 	image     string
 	running   bool
-	// url, apex, databaseRoots, joined and given are Input's.
+	idle      []string
+	// url, apex, databaseRoots, joined, unfronted and given are Input's.
 	url, apex     string
 	databaseRoots bool
 	joined        bool
+	unfronted     bool
 	given         map[string]string
 	*Template
 }

@@ -146,6 +146,20 @@ func TestStoppedStackRunsNothing(t *testing.T) {
 	}
 }
 
+// While what some components use is put back, the stack differs in nothing but that these run nothing.
+func TestIdleComponentsRunNothingAndOthersGoOn(t *testing.T) {
+	in := input(t, planeSet(t))
+	made, err := stack.Control(in)
+	all := text(t, made, err)
+	in.Idle = []string{"registry"}
+	made, err = stack.Control(in)
+	idle := text(t, made, err)
+	none, one := []byte(`"DesiredCount":0`), []byte(`"DesiredCount":1`)
+	if bytes.Count(idle, none) != 1 || bytes.Count(idle, one) != bytes.Count(all, one)-1 || !bytes.Equal(bytes.ReplaceAll(idle, none, one), all) {
+		t.Error("with the registry idle the stack differs in more than that, or in nothing")
+	}
+}
+
 // CloudFormation's bounds: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html.
 func TestTemplateKeepsToTheBoundsOfCloudFormation(t *testing.T) {
 	for name, text := range rendered(t, id.NewTenant()) {

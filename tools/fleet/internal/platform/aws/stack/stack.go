@@ -23,6 +23,8 @@ type Input struct {
 	Image string
 	// Running has the set's services run; else they are there and run nothing, as before their database is, and while a tenant is suspended.
 	Running bool
+	// Idle are components that run nothing though the set runs, as while what they use is put back.
+	Idle []string
 	// URL is where the tenant's people reach it; empty for https and the slug below the place's domain.
 	URL string
 	// Given says of components of the plane which version of what they are given their tasks start with, by name: another has them started anew.
@@ -35,6 +37,8 @@ type Input struct {
 	// own set that the plane's stack offers the registry to some.
 	Accounts []string
 	Joined   bool
+	// Unfronted says of the plane's own set that no load balancer is before it, as on what Ground renders.
+	Unfronted bool
 	// First has the plane's template hold only what comes first in an account: operators, key, and the bucket for templates.
 	First bool
 }
@@ -112,7 +116,7 @@ func tenant(in Input, name string) (*Template, error) {
 }
 
 func newSet(in Input) *set {
-	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running,
-		url: in.URL, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined,
+	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running, idle: in.Idle,
+		url: in.URL, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined, unfronted: in.Unfronted,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }

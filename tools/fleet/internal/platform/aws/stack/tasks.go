@@ -195,7 +195,7 @@ func (s *set) container(t task, log string) ecs.TaskDefinition_ContainerDefiniti
 // service keeps a component running. A release that does not come up is taken back by ECS itself.
 func (s *set) service(c blueprint.Component, definition string) {
 	count := 0
-	if s.running {
+	if s.running && !slices.Contains(s.idle, c.Name) {
 		count = 1
 	}
 	service := &ecs.Service{
@@ -207,7 +207,7 @@ func (s *set) service(c blueprint.Component, definition string) {
 		ServiceRegistries:    []ecs.Service_ServiceRegistry{{RegistryArn: new(s.heldARN(nameID(c.Name)))}},
 		EnableExecuteCommand: new(false), EnableECSManagedTags: new(true), PropagateTags: new("SERVICE"), Tags: s.tags(),
 	}
-	if c.Needs.FrontDoor {
+	if c.Needs.FrontDoor && !s.unfronted {
 		s.behindTheBalancer(c, service)
 	}
 	s.behindALink(c, service)
