@@ -1,7 +1,7 @@
 package main
 
-// spares takes out what keeps the database of a new tenant its own where it was made before anybody asked for it, and what has a set at rest give
-// its connections back.
+// spares takes out what keeps the database of a new tenant its own where it was made before anybody asked for it, what has a set at rest give
+// its connections back, and what goes on while the registry of a plane at AWS is put back.
 func spares() []mutation {
 	const spare = "tools/fleet/internal/platform/local/spare.go"
 	local := these("tools", "./fleet/internal/platform/local", "TestSpare")
@@ -11,5 +11,7 @@ func spares() []mutation {
 		one("the door of a spare", spare, "\"ALTER DATABASE \"+quoted(name)+\" ALLOW_CONNECTIONS false\", ", "", local),
 		one("the roles of a spare that log nobody in", spare, "\" NOLOGIN NOINHERIT\"", "\" LOGIN NOINHERIT\"", local),
 		one("the end of connections that a burst opened", "libs/pg/pg.go", "pc.HealthCheckPeriod = 45 * time.Second", "pc.HealthCheckPeriod = 5 * time.Second", these("libs", "./pg", "TestPoolThatIsAsked")),
+		one("the components that go on beside idle ones", "tools/fleet/internal/platform/aws/stack/tasks.go", "if s.running && !slices.Contains(s.idle, c.Name) {", "if s.running && len(s.idle) == 0 {",
+			these("tools", "./fleet/internal/platform/aws/stack", "TestIdleComponents")),
 	}
 }

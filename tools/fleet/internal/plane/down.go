@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/process"
 	"a3os.app/tools/fleet/internal/state"
@@ -38,6 +39,9 @@ func (p *Plane) Down(ctx context.Context) (changed bool, err error) {
 	}
 	gone, err := p.containersDown(ctx)
 	if err != nil {
+		return changed, err
+	}
+	if err := failpoint.Here("fleet.plane.processes-ended"); err != nil {
 		return changed, err
 	}
 	ended, err := p.tasksDown(ctx)
@@ -114,8 +118,14 @@ func (p *Plane) Remove(ctx context.Context) (changed bool, err error) {
 	if changed, err = p.Down(ctx); err != nil {
 		return changed, err
 	}
+	if err := failpoint.Here("fleet.plane.is-down"); err != nil {
+		return changed, err
+	}
 	if gone, err := p.forgetTasks(ctx); err != nil {
 		return changed || gone, err
+	}
+	if err := failpoint.Here("fleet.plane.tasks-forgotten"); err != nil {
+		return changed, err
 	}
 	dirs := append(p.forgetContainers(ctx), p.dataDirs()...)
 	for _, dir := range dirs {

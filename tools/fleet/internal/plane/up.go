@@ -16,6 +16,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 )
 
@@ -119,11 +120,17 @@ func (p *Plane) replaceOutdated(ctx context.Context) error {
 
 // step does one thing, tells it when it changed something, and says what it was about when it fails.
 func (p *Plane) step(changed *bool, what string, do func() (bool, error)) error {
+	if err := failpoint.Here("fleet.plane.before-step"); err != nil {
+		return err
+	}
 	began := time.Now()
 	did, err := do()
 	*changed = *changed || did
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := failpoint.Here("fleet.plane.after-step"); err != nil {
+		return err
 	}
 	if did {
 		p.report.Done(what, time.Since(began))

@@ -150,7 +150,8 @@ func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, 
 	if err := t.linked(ctx); err != nil {
 		return changed, err
 	}
-	there, err := t.outputs(ctx, t.stackName())
+	// One whose making nobody saw the end of has no outputs yet, which the steps after this one read.
+	there, err := changeset.Settled(ctx, cloudformation.NewFromConfig(t.cfg), t.stackName())
 	if err != nil || there != nil {
 		return changed, err
 	}

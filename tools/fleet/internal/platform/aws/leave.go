@@ -20,7 +20,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
@@ -119,7 +121,8 @@ func (p *Platform) dropDatabase(ctx context.Context, s platform.Set) (bool, erro
 
 func (t *tenant) deleteStack(ctx context.Context) (changed bool, err error) {
 	name := t.stackName()
-	there, err := t.outputs(ctx, name)
+	client := cloudformation.NewFromConfig(t.cfg)
+	there, err := changeset.Settled(ctx, client, name)
 	if err != nil || there == nil {
 		return false, err
 	}
@@ -133,12 +136,17 @@ func (t *tenant) deleteStack(ctx context.Context) (changed bool, err error) {
 			return false, fmt.Errorf("take away what denied the sessions of %s: %w", c.Name, err)
 		}
 	}
-	client := cloudformation.NewFromConfig(t.cfg)
 	if _, err := client.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{StackName: &name, EnableTerminationProtection: sdk.Bool(false)}); err != nil {
 		return false, fmt.Errorf("have stack %s deletable: %w", name, err)
 	}
+	if err := failpoint.Here("fleet.stack.deletable"); err != nil {
+		return true, err
+	}
 	if _, err := client.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: &name}); err != nil {
 		return false, fmt.Errorf("delete stack %s: %w", name, err)
+	}
+	if err := failpoint.Here("fleet.stack.deleting"); err != nil {
+		return true, err
 	}
 	wait := cloudformation.NewStackDeleteCompleteWaiter(client, func(o *cloudformation.StackDeleteCompleteWaiterOptions) {
 		o.MinDelay, o.MaxDelay = looksEvery, 15*looksEvery
@@ -322,7 +330,12 @@ func (t *tenant) leftLogs(ctx context.Context) (out []string, err error) {
 
 // Shared implements platform.Farewell.
 func (p *Platform) Shared(s platform.Set) []string {
-	return append(p.Machine.Shared(p.inShared(s)),
+	out := p.Machine.Shared(p.inShared(s))
+	if s.Account != "" {
+		place := stack.Place{Plane: p.State.Plane}
+		out = append(out, fmt.Sprintf("what led to account %s, which administrators alone take away: stack %s in the plane's account, and the account's number in --accounts of the plane's stack", s.Account, place.LinkStack(s.Name())))
+	}
+	return append(out,
 		fmt.Sprintf("its key waits %d days for its deletion, disabled, and with it what is left of backups, logs and secrets that AWS keeps for a time", stack.ShredAfter),
 		"CloudTrail and CloudFormation's list of deleted stacks keep its id for as long as the account has them do")
 }

@@ -131,11 +131,6 @@ func (p *Platform) Serve(ctx context.Context, s platform.Set) (bool, error) {
 	return false, p.useServer(ctx, s)
 }
 
-// StopHolders stops the set, whose components use its database.
-func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (bool, error) {
-	return p.Stop(ctx, s)
-}
-
 // Zone implements local.Places.
 func (p *Platform) Zone() string { return stack.Place{Plane: p.State.Plane}.Zone() }
 

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/smithy-go"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
@@ -66,7 +68,7 @@ func (t *tenant) change(ctx context.Context, in stack.Input, running bool) (chan
 		return t.changeAsPlanned(ctx, in)
 	}
 	d, p, err := t.planned(ctx, in)
-	if err != nil || p.ID == "" {
+	if err != nil {
 		return false, err
 	}
 	for _, c := range p.Changes {
@@ -74,7 +76,7 @@ func (t *tenant) change(ctx context.Context, in stack.Input, running bool) (chan
 			return false, fmt.Errorf("the change of stack %s %s, which would lose what is in it: nothing was changed", p.Stack, c)
 		}
 	}
-	return true, d.Execute(ctx, p)
+	return p.ID != "" || p.Unprotected, d.Execute(ctx, p)
 }
 
 // parameters are what a template asks for: public halves of keys, and how the first admin gets in.
@@ -152,6 +154,9 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if err != nil {
 		return changed, err
 	}
+	if err := failpoint.Here("fleet.set.given"); err != nil {
+		return changed, err
+	}
 	if !s.Tenant.IsZero() {
 		given = nil // a tenant's components renew their certificates themselves
 	}
@@ -182,6 +187,38 @@ func (p *Platform) Renew(ctx context.Context, s platform.Set) (changed bool, err
 	return p.Start(ctx, s, r)
 }
 
+// StopHolders has the components of a set that use its database run nothing, and leaves the others at work: of the plane's own, the gateway, which
+// serves on from its snapshot.
+func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (changed bool, err error) {
+	t, err := p.of(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	run, err := p.Components(ctx, s)
+	if err != nil || len(run) == 0 {
+		return false, err
+	}
+	in := t.stopped()
+	if in.Image == nothing {
+		p.Note("which image the set " + s.Name() + " runs is not known here: all of it is stopped, what doesn't use its database, too")
+		return p.Stop(ctx, s)
+	}
+	if in.Given, changed, err = t.give(ctx); err != nil {
+		return changed, err
+	}
+	var holders []blueprint.Component
+	for _, c := range s.Blueprint.Components {
+		if len(c.Needs.Database) > 0 {
+			holders, in.Idle = append(holders, c), append(in.Idle, c.Name)
+		}
+	}
+	did, err := t.change(ctx, in, true)
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	return changed, t.awaitNothing(ctx, holders...)
+}
+
 // stopped is what the stack of a set that runs nothing is rendered from: what it ran last stays, so that services alone change.
 func (t *tenant) stopped() stack.Input {
 	in := stack.Input{Image: nothing}
@@ -199,13 +236,14 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	if err != nil {
 		return false, err
 	}
-	if there, err := t.outputs(ctx, t.stackName()); err != nil || there == nil {
+	// One that is being deleted is gone by then.
+	if there, err := changeset.Settled(ctx, cloudformation.NewFromConfig(t.cfg), t.stackName()); err != nil || there == nil {
 		return false, err
 	}
 	if changed, err = t.change(ctx, t.stopped(), false); err != nil {
 		return changed, err
 	}
-	if err := t.awaitNothing(ctx); err != nil || s.Tenant.IsZero() {
+	if err := t.awaitNothing(ctx, s.Blueprint.Components...); err != nil || s.Tenant.IsZero() {
 		return changed, err
 	}
 	return changed, t.revoke(ctx)

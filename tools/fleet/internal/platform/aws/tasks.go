@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/local"
@@ -107,11 +109,11 @@ func (t *tenant) await(ctx context.Context) error {
 	})
 }
 
-// awaitNothing returns when no task of the set runs.
-func (t *tenant) awaitNothing(ctx context.Context) error {
+// awaitNothing returns when no task of the components runs.
+func (t *tenant) awaitNothing(ctx context.Context, components ...blueprint.Component) error {
 	return t.until(ctx, func(services map[string]types.Service) (bool, error) {
-		for _, s := range services {
-			if s.RunningCount+s.PendingCount > 0 {
+		for _, c := range components {
+			if s := services[c.Name]; s.RunningCount+s.PendingCount > 0 {
 				return false, nil
 			}
 		}
@@ -196,6 +198,9 @@ func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Relea
 	}
 	if err := t.migrate(ctx, r); err != nil {
 		return false, fmt.Errorf("migrate database %s: %w", local.DatabaseName(s), err)
+	}
+	if err := failpoint.Here("fleet.set.migrated"); err != nil {
+		return true, err
 	}
 	return true, p.State.SetMigrated(s.Name(), r.String())
 }

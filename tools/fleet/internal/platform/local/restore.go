@@ -90,6 +90,9 @@ func (p *Platform) beginRestoring(s platform.Set, r Restoring) error {
 
 // HasDatabase says whether a set's database is there.
 func (p *Platform) HasDatabase(ctx context.Context, s platform.Set) (bool, error) {
+	if err := p.serverThere(ctx, s); err != nil {
+		return false, err
+	}
 	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
 		return false, err
@@ -200,13 +203,19 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 	return nil
 }
 
-// makeRoom takes a set's database aside, once; one that a killed restore left half full is dropped.
-func (p *Platform) makeRoom(ctx context.Context, s platform.Set) error {
+// serverThere has the server of a set's database be there, and known.
+func (p *Platform) serverThere(ctx context.Context, s platform.Set) error {
 	serve := p.serveOwn
 	if p.Places != nil {
 		serve = p.Places.Serve
 	}
-	if _, err := serve(ctx, s); err != nil {
+	_, err := serve(ctx, s)
+	return err
+}
+
+// makeRoom takes a set's database aside, once; one that a killed restore left half full is dropped.
+func (p *Platform) makeRoom(ctx context.Context, s platform.Set) error {
+	if err := p.serverThere(ctx, s); err != nil {
 		return err
 	}
 	admin, err := p.connect(ctx, s, "postgres")

@@ -22,6 +22,7 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -64,6 +65,8 @@ type Plan struct {
 	ID      string
 	Stack   string
 	Changes []Change
+	// Unprotected is a stack that is there and that one call would take away: who made it was killed before it was protected.
+	Unprotected bool
 }
 
 // Driver works on stacks of one account and Region.
@@ -97,9 +100,14 @@ func Where(ctx context.Context, cfg aws.Config) (platform.Where, error) {
 
 // Make has CloudFormation say what a template would change of a stack, which need not be there yet.
 func (d *Driver) Make(ctx context.Context, stack string, template []byte, parameters map[string]string) (*Plan, error) {
-	kind, err := d.kind(ctx, stack)
+	// CloudFormation plans nothing beside a change that is under way.
+	is, err := Settled(ctx, d.client, stack)
 	if err != nil {
 		return nil, err
+	}
+	kind := types.ChangeSetTypeCreate
+	if is != nil {
+		kind = types.ChangeSetTypeUpdate
 	}
 	sum := sha256.Sum256(template)
 	in := &cloudformation.CreateChangeSetInput{StackName: &stack, ChangeSetName: aws.String("a3-" + hex.EncodeToString(sum[:8]) + "-" + strings.ToLower(rand.Text())), ChangeSetType: kind,
@@ -116,7 +124,11 @@ func (d *Driver) Make(ctx context.Context, stack string, template []byte, parame
 	if err != nil {
 		return nil, fmt.Errorf("plan the change of stack %s: %w", stack, err)
 	}
-	return d.described(ctx, stack, aws.ToString(made.Id))
+	p, err := d.described(ctx, stack, aws.ToString(made.Id))
+	if p != nil {
+		p.Unprotected = is != nil && !aws.ToBool(is.EnableTerminationProtection)
+	}
+	return p, err
 }
 
 // kind says whether a stack is made or changed. One whose first change set was never executed is there, and still to be made.
@@ -184,18 +196,27 @@ func (d *Driver) described(ctx context.Context, stack, id string) (*Plan, error)
 	}
 }
 
-// Execute carries out the change set that was planned, and returns when the stack is what it says. A stack that was changed meanwhile has made
-// the change set void, and CloudFormation says so.
+// Execute carries out the change set that was planned, and returns when the stack is what it says, and protected. A stack that was changed
+// meanwhile has made the change set void, and CloudFormation says so.
 func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 	if p.ID == "" {
+		if p.Unprotected {
+			return d.protect(ctx, p.Stack)
+		}
 		return nil
 	}
 	kind, err := d.kind(ctx, p.Stack)
 	if err != nil {
 		return err
 	}
+	if err := failpoint.Here("fleet.stack.planned"); err != nil {
+		return err
+	}
 	if _, err := d.client.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{ChangeSetName: &p.ID, StackName: &p.Stack}); err != nil && !d.begun(ctx, p) {
 		return fmt.Errorf("change stack %s: %w: plan it anew", p.Stack, err)
+	}
+	if err := failpoint.Here("fleet.stack.begun"); err != nil {
+		return err
 	}
 	in := &cloudformation.DescribeStacksInput{StackName: &p.Stack}
 	if kind == types.ChangeSetTypeCreate {
@@ -206,9 +227,8 @@ func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 	if err != nil {
 		return fmt.Errorf("change stack %s: %w", p.Stack, errors.Join(err, d.why(ctx, p.Stack)))
 	}
-	// One call is not to take a tenant's stack away.
-	if _, err := d.client.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{StackName: &p.Stack, EnableTerminationProtection: aws.Bool(true)}); err != nil {
-		return fmt.Errorf("protect stack %s: %w", p.Stack, err)
+	if err := failpoint.Here("fleet.stack.changed"); err != nil {
+		return err
 	}
 	return d.protect(ctx, p.Stack)
 }

@@ -31,7 +31,7 @@ func policy() ([]byte, error) {
 	}})
 }
 
-// protect puts a stack's policy on it, or back.
+// protect puts a stack's policy on it, or back, and then has no single call take the stack away: one of which that is so has its policy, too.
 func (d *Driver) protect(ctx context.Context, stack string) error {
 	text, err := policy()
 	if err != nil {
@@ -39,6 +39,9 @@ func (d *Driver) protect(ctx context.Context, stack string) error {
 	}
 	if _, err := d.client.SetStackPolicy(ctx, &cloudformation.SetStackPolicyInput{StackName: &stack, StackPolicyBody: aws.String(string(text))}); err != nil {
 		return fmt.Errorf("put its policy on stack %s: %w", stack, err)
+	}
+	if _, err := d.client.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{StackName: &stack, EnableTerminationProtection: aws.Bool(true)}); err != nil {
+		return fmt.Errorf("protect stack %s: %w", stack, err)
 	}
 	return nil
 }

@@ -1,0 +1,95 @@
+package changeset_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform/aws/awstest"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+)
+
+// Who is killed over a change leaves it under way, and a stack that is made unprotected. The next one waits for its end, has nothing to change, and
+// protects the stack.
+func TestChangeThatWasBegunIsWaitedForAndItsStackProtected(t *testing.T) {
+	server, d := awstest.Account(t)
+	tenant := id.NewTenant()
+	name, template := awstest.Place.StackOf(tenant.String()), awstest.Tenant(t, tenant, false)
+	p, err := d.Make(t.Context(), name, template, awstest.Parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := cloudformation.NewFromConfig(server.Root())
+	is := func() types.Stack {
+		t.Helper()
+		out, err := client.DescribeStacks(t.Context(), &cloudformation.DescribeStacksInput{StackName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Stacks[0]
+	}
+	if _, err := client.ExecuteChangeSet(t.Context(), &cloudformation.ExecuteChangeSetInput{ChangeSetName: &p.ID, StackName: &name}); err != nil {
+		t.Fatal(err)
+	}
+	underWay := &unfinished{stack: name, left: 2}
+	d, err = changeset.Open(t.Context(), server.Behind(t, underWay.answers).As(server.Root()), awstest.Where, awstest.Place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := d.Make(t.Context(), name, template, awstest.Parameters)
+	if err != nil || again.ID != "" || !again.Unprotected {
+		t.Fatalf("planned beside a change that was under way: %+v, %v", again, err)
+	}
+	if now := is(); now.StackStatus != types.StackStatusCreateComplete || sdk.ToBool(now.EnableTerminationProtection) {
+		t.Errorf("before it is protected the stack is %s, protected %v", now.StackStatus, sdk.ToBool(now.EnableTerminationProtection))
+	}
+	if underWay.left > 0 {
+		t.Errorf("nobody looked whether a change is under way: %d answers are left", underWay.left)
+	}
+	if err := d.Execute(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := client.GetStackPolicy(t.Context(), &cloudformation.GetStackPolicyInput{StackName: &name})
+	if err != nil || !strings.Contains(sdk.ToString(policy.StackPolicyBody), "Deny") || !sdk.ToBool(is().EnableTerminationProtection) {
+		t.Errorf("the stack is protected %v by the policy %q: %v", sdk.ToBool(is().EnableTerminationProtection), sdk.ToString(policy.StackPolicyBody), err)
+	}
+	if last, err := d.Make(t.Context(), name, template, awstest.Parameters); err != nil || last.ID != "" || last.Unprotected {
+		t.Errorf("there is something left to do: %+v, %v", last, err)
+	}
+}
+
+// unfinished answers for a while as CloudFormation does while a stack is made, which takes the emulator no time: it says so, and plans nothing.
+type unfinished struct {
+	stack string
+	left  int
+}
+
+func (u *unfinished) answers(w http.ResponseWriter, r *http.Request) bool {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	form, formErr := url.ParseQuery(string(body))
+	if err != nil || formErr != nil || u.left == 0 || form.Get("StackName") != u.stack {
+		return false
+	}
+	w.Header().Set("Content-Type", "text/xml")
+	switch form.Get("Action") {
+	case "DescribeStacks":
+		u.left--
+		_, _ = fmt.Fprintf(w, `<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><DescribeStacksResult><Stacks><member><StackName>%s</StackName><CreationTime>2026-01-01T00:00:00Z</CreationTime><StackStatus>CREATE_IN_PROGRESS</StackStatus></member></Stacks></DescribeStacksResult></DescribeStacksResponse>`, u.stack)
+	case "CreateChangeSet":
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = fmt.Fprintf(w, `<ErrorResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"><Error><Type>Sender</Type><Code>ValidationError</Code><Message>Stack:%s is in CREATE_IN_PROGRESS state and can not be updated.</Message></Error></ErrorResponse>`, u.stack)
+	default:
+		return false
+	}
+	return true
+}
