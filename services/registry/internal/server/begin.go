@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +58,58 @@ func (s *operationWrites) BeginOperation(ctx context.Context, req *registryv1.Be
 		return nil, err
 	}
 	return res, nil
+}
+
+// putAndBegin stores a plan and begins what it does to its one tenant, under a lease of the caller's, and with its first step. What was begun
+// before is answered to whoever knows the secret of its lease, and left as it is.
+func (s *operationWrites) putAndBegin(ctx context.Context, ch change, req *registryv1.PutPlanRequest, document []byte, hash string, res *registryv1.PutPlanResponse) error {
+	plan := req.GetPlan()
+	if len(plan.GetTenants()) != 1 || req.GetLeaseToken() == "" {
+		return fault.New(fault.InvalidArgument, "begin_at: a plan of %d tenants can't be begun as it is put: it has to be of one, and lease_token has to come with it", len(plan.GetTenants()))
+	}
+	t := plan.GetTenants()[0]
+	o, err := ch.q.OperationOfPlan(ctx, store.OperationOfPlanParams{PlanHash: hash, PlanTarget: target(t)})
+	begun := err == nil
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("look for the plan's operation: %w", err)
+	}
+	var p store.LockPlanRow
+	if begun {
+		p, err = ch.plan(ctx, hash)
+	} else {
+		p, err = s.put(ctx, ch, plan, document, hash)
+	}
+	if err != nil {
+		return err
+	}
+	if res.Plan, err = s.stored(ctx, ch.q, p.Plan); err != nil {
+		return err
+	}
+	token := sha256.Sum256([]byte(req.GetLeaseToken()))
+	if begun && (o.State != unfinishedState || subtle.ConstantTimeCompare(token[:], o.LeaseTokenHash) != 1) {
+		return nil
+	}
+	if !begun {
+		if o, err = s.beginAt(ctx, ch, p, plan, req.GetBeginAt(), token[:]); err != nil {
+			return err
+		}
+	}
+	if res.Operation, err = whole(ctx, ch.q, o); err != nil {
+		return err
+	}
+	res.Tenant, err = statusOf(ctx, ch.q, o.TenantID)
+	return err
+}
+
+func (s *operationWrites) beginAt(ctx context.Context, ch change, p store.LockPlanRow, plan *registryv1.Plan, place string, token []byte) (store.Operation, error) {
+	o, err := s.begin(ctx, ch, p, plan, plan.GetTenants()[0], "")
+	if err != nil {
+		return o, err
+	}
+	if o, err = s.lease(ctx, ch, o, place, token); err != nil {
+		return o, err
+	}
+	return o, ch.record(ctx, o, plan.GetTenants()[0].GetSteps()[0], stepBegun, "")
 }
 
 func changeOf(plan *registryv1.Plan, name string) *registryv1.TenantChange {

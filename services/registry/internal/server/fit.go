@@ -128,9 +128,12 @@ func (c Config) fits(ctx context.Context, q *store.Queries, plan *registryv1.Pla
 		}
 		ids = append(ids, tenant)
 	}
-	rows, err := q.TenantsByID(ctx, ids)
-	if err != nil {
-		return fmt.Errorf("read the tenants: %w", err)
+	var rows []store.Tenant
+	var err error
+	if len(ids) > 0 {
+		if rows, err = q.TenantsByID(ctx, ids); err != nil {
+			return fmt.Errorf("read the tenants: %w", err)
+		}
 	}
 	present, err := statuses(ctx, q, rows)
 	if err != nil {

@@ -105,21 +105,26 @@ func (s *operationWrites) TakeLease(ctx context.Context, req *registryv1.TakeLea
 			return errLeaseHeld.With("%s works on operation %s at %s, until %s at least: wait, or ask them",
 				row.Operation.LeaseHolder, row.Operation.ID, row.Operation.LeasePlace, row.Operation.LeaseExpiresAt.UTC().Format(time.RFC3339))
 		}
-		o, err := ch.q.TakeLease(ctx, store.TakeLeaseParams{
-			ID: row.Operation.ID, Holder: ch.actor, Place: req.GetPlace(), TokenHash: hash[:], LastsSeconds: s.Lease.Seconds(),
-		})
+		o, err := s.lease(ctx, ch, row.Operation, req.GetPlace(), hash[:])
 		if err != nil {
-			return fmt.Errorf("take the lease: %w", err)
-		}
-		if res.Operation, err = whole(ctx, ch.q, o); err != nil {
 			return err
 		}
-		return ch.noteOperation(ctx, o, "lease_taken", "place", o.LeasePlace, "fence", strconv.FormatInt(o.LeaseFence, 10))
+		res.Operation, err = whole(ctx, ch.q, o)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return res, nil
+}
+
+// lease makes the caller the one who works on an operation that nobody else may work on now. token is the hash of the secret that shows it.
+func (s *operationWrites) lease(ctx context.Context, ch change, of store.Operation, place string, token []byte) (store.Operation, error) {
+	o, err := ch.q.TakeLease(ctx, store.TakeLeaseParams{ID: of.ID, Holder: ch.actor, Place: place, TokenHash: token, LastsSeconds: s.Lease.Seconds()})
+	if err != nil {
+		return o, fmt.Errorf("take the lease: %w", err)
+	}
+	return o, ch.noteOperation(ctx, o, "lease_taken", "place", o.LeasePlace, "fence", strconv.FormatInt(o.LeaseFence, 10))
 }
 
 // RenewLease keeps the lease. It is no change that anybody watches for, and no line of the log.

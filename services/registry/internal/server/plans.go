@@ -52,27 +52,14 @@ func (s *planWrites) PutPlan(ctx context.Context, req *registryv1.PutPlanRequest
 	}
 	res := &registryv1.PutPlanResponse{}
 	err = s.change(ctx, func(ctx context.Context, ch change) error {
-		if err := s.fits(ctx, ch.q, plan, plan.GetTenants()); err != nil {
+		proto.Reset(res)
+		if req.GetBeginAt() != "" {
+			begins := &operationWrites{Config: s.Config}
+			return begins.putAndBegin(ctx, ch, req, document, hash, res)
+		}
+		p, err := s.put(ctx, ch, plan, document, hash)
+		if err != nil {
 			return err
-		}
-		lasts := s.PlanLasts.Seconds()
-		stored, err := ch.q.InsertPlan(ctx, store.InsertPlanParams{Hash: hash, Document: document, Actor: ch.actor, LastsSeconds: lasts})
-		if err != nil {
-			return fmt.Errorf("store the plan: %w", err)
-		}
-		if stored == 0 {
-			if stored, err = ch.q.RenewPlan(ctx, store.RenewPlanParams{Hash: hash, Actor: ch.actor, LastsSeconds: lasts}); err != nil {
-				return fmt.Errorf("renew the plan: %w", err)
-			}
-		}
-		if stored > 0 {
-			if err := ch.log(ctx, "registry.plan.put", hash, plan.GetReason()); err != nil {
-				return err
-			}
-		}
-		p, err := ch.q.LockPlan(ctx, hash)
-		if err != nil {
-			return fmt.Errorf("read the plan: %w", err)
 		}
 		res.Plan, err = s.stored(ctx, ch.q, p.Plan)
 		return err
@@ -81,6 +68,30 @@ func (s *planWrites) PutPlan(ctx context.Context, req *registryv1.PutPlanRequest
 		return nil, err
 	}
 	return res, nil
+}
+
+// put stores a plan, or says that it lasts longer, and keeps others from changing it until the transaction ends.
+func (c Config) put(ctx context.Context, ch change, plan *registryv1.Plan, document []byte, hash string) (store.LockPlanRow, error) {
+	none := store.LockPlanRow{}
+	if err := c.fits(ctx, ch.q, plan, plan.GetTenants()); err != nil {
+		return none, err
+	}
+	lasts := c.PlanLasts.Seconds()
+	stored, err := ch.q.InsertPlan(ctx, store.InsertPlanParams{Hash: hash, Document: document, Actor: ch.actor, LastsSeconds: lasts})
+	if err != nil {
+		return none, fmt.Errorf("store the plan: %w", err)
+	}
+	if stored == 0 {
+		if stored, err = ch.q.RenewPlan(ctx, store.RenewPlanParams{Hash: hash, Actor: ch.actor, LastsSeconds: lasts}); err != nil {
+			return none, fmt.Errorf("renew the plan: %w", err)
+		}
+	}
+	if stored > 0 {
+		if err := ch.log(ctx, "registry.plan.put", hash, plan.GetReason()); err != nil {
+			return none, err
+		}
+	}
+	return ch.plan(ctx, hash)
 }
 
 // canonical is the one serialization of a plan that its hash is of. Fields that this registry doesn't know would be carried out unread.

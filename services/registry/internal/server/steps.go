@@ -22,8 +22,11 @@ const (
 	aborted   = "aborted"
 )
 
-// RecordStep says that a step begins, is done, or failed; of one that is done also which one begins then.
+// RecordStep says that a step begins, is done, or failed; of one that is done also which one begins then, or that it was the last.
 func (s *operationWrites) RecordStep(ctx context.Context, req *registryv1.RecordStepRequest) (*registryv1.RecordStepResponse, error) {
+	if req.GetThenFinish() {
+		return s.recordLast(ctx, req)
+	}
 	res := &registryv1.RecordStepResponse{}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
 		row, err := ch.leased(ctx, req.GetOperationId(), req.GetLeaseToken())
@@ -33,16 +36,8 @@ func (s *operationWrites) RecordStep(ctx context.Context, req *registryv1.Record
 		if err := open(row.Operation); err != nil {
 			return err
 		}
-		if err := ch.record(ctx, row.Operation, req.GetStep(), word(stepPrefix, req.GetState()), req.GetDetail()); err != nil {
+		if err := ch.recordAll(ctx, row.Operation, req); err != nil {
 			return err
-		}
-		if next := req.GetThenBegin(); next != "" {
-			if req.GetState() != registryv1.StepState_STEP_STATE_DONE {
-				return fault.New(fault.InvalidArgument, "step %s begins when the one before it is done, and %s is not", next, req.GetStep())
-			}
-			if err := ch.record(ctx, row.Operation, next, stepBegun, ""); err != nil {
-				return err
-			}
 		}
 		res.Operation, err = whole(ctx, ch.q, row.Operation)
 		return err
@@ -51,6 +46,52 @@ func (s *operationWrites) RecordStep(ctx context.Context, req *registryv1.Record
 		return nil, err
 	}
 	return res, nil
+}
+
+// recordLast is RecordStep of the last step, which ends the operation. To say so again under the same lease answers it.
+func (s *operationWrites) recordLast(ctx context.Context, req *registryv1.RecordStepRequest) (*registryv1.RecordStepResponse, error) {
+	if req.GetState() != registryv1.StepState_STEP_STATE_DONE || req.GetThenBegin() != "" {
+		return nil, fault.New(fault.InvalidArgument, "then_finish: an operation ends when its last step is done, and none begins then")
+	}
+	res := &registryv1.RecordStepResponse{}
+	err := s.change(ctx, func(ctx context.Context, ch change) error {
+		if !ch.tenant.IsZero() {
+			return fault.New(fault.PermissionDenied, "then_finish: a provisioner records steps, and an operator ends the operation")
+		}
+		t, row, err := ch.leasedWithTenant(ctx, req.GetOperationId(), req.GetLeaseToken())
+		if err != nil {
+			return err
+		}
+		if row.Operation.State != succeeded {
+			if err := open(row.Operation); err != nil {
+				return err
+			}
+			if err := ch.recordAll(ctx, row.Operation, req); err != nil {
+				return err
+			}
+		}
+		res.Operation, err = ch.finish(ctx, t, row.Operation)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// recordAll moves a step on, and has the one begin that is to begin then.
+func (ch change) recordAll(ctx context.Context, o store.Operation, of *registryv1.RecordStepRequest) error {
+	if err := ch.record(ctx, o, of.GetStep(), word(stepPrefix, of.GetState()), of.GetDetail()); err != nil {
+		return err
+	}
+	next := of.GetThenBegin()
+	if next == "" {
+		return nil
+	}
+	if of.GetState() != registryv1.StepState_STEP_STATE_DONE {
+		return fault.New(fault.InvalidArgument, "step %s begins when the one before it is done, and %s is not", next, of.GetStep())
+	}
+	return ch.record(ctx, o, next, stepBegun, "")
 }
 
 // record moves a step on. What is done stays done, and to say so again changes nothing.
@@ -120,40 +161,52 @@ func (ch change) endStep(ctx context.Context, o store.Operation, step store.Oper
 func (s *operationWrites) FinishOperation(ctx context.Context, req *registryv1.FinishOperationRequest) (*registryv1.FinishOperationResponse, error) {
 	res := &registryv1.FinishOperationResponse{}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
-		t, err := ch.tenantOfOperation(ctx, req.GetOperationId())
+		t, row, err := ch.leasedWithTenant(ctx, req.GetOperationId(), req.GetLeaseToken())
 		if err != nil {
 			return err
 		}
-		row, err := ch.leased(ctx, req.GetOperationId(), req.GetLeaseToken())
-		if err != nil {
-			return err
-		}
-		o := row.Operation
-		if o.State == succeeded {
-			res.Operation, err = whole(ctx, ch.q, o)
-			return err
-		}
-		if err := open(o); err != nil {
-			return err
-		}
-		if err := ch.allDone(ctx, o); err != nil {
-			return err
-		}
-		if o, err = ch.q.EndOperation(ctx, store.EndOperationParams{ID: o.ID, State: succeeded}); err != nil {
-			return fmt.Errorf("end the operation: %w", err)
-		}
-		if err := ch.noteOperation(ctx, o, succeeded); err != nil {
-			return err
-		}
-		if res.Operation, err = whole(ctx, ch.q, o); err != nil {
-			return err
-		}
-		return ch.move(ctx, t, o.StateTo)
+		res.Operation, err = ch.finish(ctx, t, row.Operation)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return res, nil
+}
+
+// finish ends an operation whose steps are all done, unless it has ended so before, and moves its tenant on, which is locked.
+func (ch change) finish(ctx context.Context, t store.Tenant, o store.Operation) (*registryv1.Operation, error) {
+	if o.State == succeeded {
+		return whole(ctx, ch.q, o)
+	}
+	if err := open(o); err != nil {
+		return nil, err
+	}
+	if err := ch.allDone(ctx, o); err != nil {
+		return nil, err
+	}
+	o, err := ch.q.EndOperation(ctx, store.EndOperationParams{ID: o.ID, State: succeeded})
+	if err != nil {
+		return nil, fmt.Errorf("end the operation: %w", err)
+	}
+	if err := ch.noteOperation(ctx, o, succeeded); err != nil {
+		return nil, err
+	}
+	ended, err := whole(ctx, ch.q, o)
+	if err != nil {
+		return nil, err
+	}
+	return ended, ch.move(ctx, t, o.StateTo)
+}
+
+// leasedWithTenant is leased, with the operation's tenant, which is locked before it.
+func (ch change) leasedWithTenant(ctx context.Context, operation, token string) (store.Tenant, store.LockOperationRow, error) {
+	t, err := ch.tenantOfOperation(ctx, operation)
+	if err != nil {
+		return t, store.LockOperationRow{}, err
+	}
+	row, err := ch.leased(ctx, operation, token)
+	return t, row, err
 }
 
 // tenantOfOperation locks the tenant of an operation. A tenant's lock comes before its operation's everywhere, so that no two callers

@@ -107,8 +107,24 @@ func tenantNow(ctx context.Context, q *store.Queries, t store.Tenant) (*registry
 	return all[0].GetTenant(), nil
 }
 
+// statusOf is one tenant with its set, report and checkpoint.
+func statusOf(ctx context.Context, q *store.Queries, tenant id.Tenant) (*registryv1.TenantStatus, error) {
+	t, err := q.TenantByID(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("read the tenant: %w", err)
+	}
+	all, err := statuses(ctx, q, []store.Tenant{t})
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
 // statuses are tenants with their sets, reports and checkpoints, in the order given.
 func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*registryv1.TenantStatus, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
 	ids := make([]id.Tenant, len(rows))
 	all := make([]*registryv1.TenantStatus, len(rows))
 	by := make(map[id.Tenant]*registryv1.TenantStatus, len(rows))

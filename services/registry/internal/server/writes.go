@@ -148,6 +148,10 @@ func (s *tenantWrites) SetTenantState(ctx context.Context, req *registryv1.SetTe
 		if o != nil && !(to == o.StateTo && to != offboarded) && !(o.StateTo == offboarded && to == suspended) {
 			return fault.New(fault.FailedPrecondition, "operation %s leads tenant %s to %s and not to %s", o.ID, t.ID, o.StateTo, to)
 		}
+		if res.Operation, err = ch.movesWith(ctx, o, req); err != nil {
+			return err
+		}
+		// Last, for it holds the lock that puts all changes of routes into one order.
 		if err := ch.move(ctx, t, to); err != nil {
 			return err
 		}
@@ -159,6 +163,20 @@ func (s *tenantWrites) SetTenantState(ctx context.Context, req *registryv1.SetTe
 		return nil, err
 	}
 	return res, nil
+}
+
+// movesWith has the step on record that a move is; nil where none was named.
+func (ch change) movesWith(ctx context.Context, o *store.Operation, req *registryv1.SetTenantStateRequest) (*registryv1.Operation, error) {
+	if req.GetStep() == "" {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	if o == nil {
+		return nil, fault.New(fault.InvalidArgument, "step: a step is one of an operation, and no lease of one was shown")
+	}
+	if err := ch.recordAll(ctx, *o, &registryv1.RecordStepRequest{Step: req.GetStep(), State: registryv1.StepState_STEP_STATE_DONE, ThenBegin: req.GetThenBegin()}); err != nil {
+		return nil, err
+	}
+	return whole(ctx, ch.q, *o)
 }
 
 // move moves a tenant on, and publishes what follows.

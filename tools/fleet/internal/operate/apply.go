@@ -1,7 +1,11 @@
 package operate
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -64,6 +68,51 @@ func (e *Engine) ApplyStored(ctx context.Context, stored *registryv1.StoredPlan,
 		})
 	}
 	return out, group.Wait()
+}
+
+// ApplyMade carries out a plan of one tenant that was made this moment, of what was read this moment: it is stored, begun and leased by one word
+// at the registry, which holds it against what it knows.
+func (e *Engine) ApplyMade(ctx context.Context, plan *registryv1.Plan) error {
+	if err := e.Here(ctx, plan); err != nil {
+		return err
+	}
+	at, err := place()
+	if err != nil {
+		return err
+	}
+	secret := make([]byte, sha256.Size)
+	_, _ = rand.Read(secret) // never fails, since Go 1.24
+	req := &registryv1.PutPlanRequest{Plan: plan, BeginAt: at, LeaseToken: base64.RawURLEncoding.EncodeToString(secret)}
+	w := &work{Engine: e}
+	var res *registryv1.PutPlanResponse
+	// What of the release is believed is looked for meanwhile.
+	var asking errgroup.Group
+	asking.Go(func() error {
+		return heardOut(ctx, func(ctx context.Context) (err error) {
+			res, err = registryv1.NewPlanWriteServiceClient(e.Conn).PutPlan(ctx, req)
+			return err
+		})
+	})
+	asking.Go(func() error {
+		t := plan.GetTenants()[0]
+		w.lookForRelease(ctx, cmp.Or(t.GetReleaseTo(), t.GetReleaseFrom()))
+		return nil
+	})
+	if err := asking.Wait(); err != nil {
+		return fault.FromRPC(err)
+	}
+	op := res.GetOperation()
+	if op == nil {
+		// Its operation is there already, or the registry is of a release before this one, which begins nothing with a plan.
+		_, err := e.ApplyStored(ctx, res.GetPlan(), 1)
+		return err
+	}
+	if w.lease, err = e.taken(op, req.GetLeaseToken()); err != nil {
+		return err
+	}
+	w.op, w.tenant, w.begun = op, res.GetTenant(), begunStep(op)
+	_, err = w.carry(ctx)
+	return err
 }
 
 func (e *Engine) begin(ctx context.Context, hash, tenant string) (*registryv1.Operation, error) {

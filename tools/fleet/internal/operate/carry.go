@@ -67,7 +67,7 @@ func (w *work) atDatabase(step string) bool {
 	return step == StepDatabase && slices.ContainsFunc(w.op.GetSteps(), func(s *registryv1.Step) bool { return s.GetName() == StepIdentity })
 }
 
-// own does a step here, on record, with that the next one begins then.
+// own does a step here, on record, with that the next one begins then. The last one is on record with the operation's end.
 func (w *work) own(ctx context.Context, step, next string) error {
 	began := time.Now()
 	if err := failpoint.Here("fleet.own.before-step"); err != nil {
@@ -88,7 +88,10 @@ func (w *work) own(ctx context.Context, step, next string) error {
 	if err := failpoint.Here("fleet.own.before-done"); err != nil {
 		return err
 	}
-	if err := w.record(ctx, recording{step: step, state: registryv1.StepState_STEP_STATE_DONE, detail: detail, next: next}); err != nil {
+	done := recording{step: step, state: registryv1.StepState_STEP_STATE_DONE, detail: detail, next: next}
+	if next == "" {
+		w.last = &done
+	} else if err := w.record(ctx, done); err != nil {
 		return err
 	}
 	if err := failpoint.Here("fleet.own.after-step"); err != nil {
@@ -108,7 +111,8 @@ func (w *work) tell(step string, changed bool, detail string, took time.Duration
 	}
 }
 
-func (w *work) record(ctx context.Context, r recording) (err error) {
-	w.begun, err = r.at(ctx, w.Conn, w.op.GetId(), w.lease.token)
+func (w *work) record(ctx context.Context, r recording) error {
+	op, err := r.at(ctx, w.Conn, w.op.GetId(), w.lease.token)
+	w.begun = begunStep(op)
 	return err
 }

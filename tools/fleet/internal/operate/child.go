@@ -34,8 +34,9 @@ type child struct {
 	platform platform.Platform
 	conn     *grpc.ClientConn
 
-	// doing is the step in hand, begun one that is on record as begun already.
-	doing, begun string
+	// doing is the step in hand, next the one after it, begun one that is on record as begun already, and moved one that is on record as done
+	// with what it did at the registry.
+	doing, next, begun, moved string
 
 	asking  sync.Mutex
 	talking sync.Mutex
@@ -119,7 +120,7 @@ func (c *child) carryOut(ctx context.Context) error {
 // step does one step, and has it on record before and after, with that the next one begins then.
 func (c *child) step(ctx context.Context, step, next string) error {
 	began := time.Now()
-	c.doing = step
+	c.doing, c.next = step, next
 	if err := failpoint.Here("fleet.carry.before-step"); err != nil {
 		return err
 	}
@@ -142,8 +143,10 @@ func (c *child) step(ctx context.Context, step, next string) error {
 	if err := failpoint.Here("fleet.carry.before-done"); err != nil {
 		return err
 	}
-	if err := c.record(ctx, recording{step: step, state: registryv1.StepState_STEP_STATE_DONE, detail: detail, next: next}); err != nil {
-		return err
+	if step != c.moved && step != c.Last {
+		if err := c.record(ctx, recording{step: step, state: registryv1.StepState_STEP_STATE_DONE, detail: detail, next: next}); err != nil {
+			return err
+		}
 	}
 	if err := failpoint.Here("fleet.carry.after-step"); err != nil {
 		return err
@@ -194,29 +197,39 @@ func (c *child) delegated(ctx context.Context, step string) (changed bool, err e
 	return false, fmt.Errorf("this process can't do it: step %s of platform %s was delegated by mistake", step, c.Platform)
 }
 
-// setState moves the tenant on, as its own provisioner.
+// setState moves the tenant on, as its own provisioner, which is all of the step in hand: that is on record as done with it, unless the registry is
+// of a release before this one.
 func (c *child) setState(ctx context.Context, to registryv1.TenantState) error {
 	if c.conn == nil {
 		return errors.New("the tenant's authority is gone, and nobody can speak for it")
 	}
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
-	_, err := registryv1.NewTenantWriteServiceClient(c.conn).SetTenantState(ctx, &registryv1.SetTenantStateRequest{
-		TenantId: c.Tenant, State: to, Lease: &registryv1.LeaseProof{OperationId: c.Operation, LeaseToken: c.LeaseToken},
-	})
-	return fault.FromRPC(err)
+	req := &registryv1.SetTenantStateRequest{TenantId: c.Tenant, State: to, Lease: &registryv1.LeaseProof{OperationId: c.Operation, LeaseToken: c.LeaseToken}}
+	if c.doing != c.Last {
+		req.Step, req.ThenBegin = c.doing, c.next
+	}
+	res, err := registryv1.NewTenantWriteServiceClient(c.conn).SetTenantState(ctx, req)
+	if err != nil {
+		return fault.FromRPC(err)
+	}
+	if op := res.GetOperation(); op != nil {
+		c.moved, c.begun = c.doing, begunStep(op)
+	}
+	return nil
 }
 
 // callWithin bounds a call at the registry, with the time that it may be away.
 const callWithin = 60 * time.Second
 
 // record has a step on record, as the tenant's provisioner: the registry takes no step of another tenant from it.
-func (c *child) record(ctx context.Context, r recording) (err error) {
+func (c *child) record(ctx context.Context, r recording) error {
 	if c.conn == nil {
-		_, err = c.ask(ctx, word{Record: r.step, State: r.state, Detail: r.detail})
+		_, err := c.ask(ctx, word{Record: r.step, State: r.state, Detail: r.detail})
 		return err
 	}
-	c.begun, err = r.at(ctx, c.conn, c.Operation, c.LeaseToken)
+	op, err := r.at(ctx, c.conn, c.Operation, c.LeaseToken)
+	c.begun = begunStep(op)
 	return err
 }
 

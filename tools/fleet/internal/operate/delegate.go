@@ -134,7 +134,7 @@ func (w *work) told(ctx context.Context, steps []string) ([]byte, error) {
 // job is what the process is told.
 func (w *work) job(ctx context.Context, steps []string) (*job, error) {
 	j := &job{
-		Operation: w.op.GetId(), LeaseToken: w.lease.token, Steps: steps, Begun: w.begun,
+		Operation: w.op.GetId(), LeaseToken: w.lease.token, Steps: steps, Begun: w.begun, Last: steps[len(steps)-1],
 		Blueprint: w.set.Blueprint, Tenant: w.set.Tenant.String(), Slug: w.set.Slug, Tier: w.set.Tier, Account: w.set.Account,
 		StateFrom: w.tenant.GetTenant().GetState(), Release: w.release, Planned: w.set.Planned,
 		Registry: w.Registry, Platform: w.Platform.Name(), Front: w.Front(w.set), Failpoint: failpoint.Given(),
@@ -197,6 +197,9 @@ func (w *work) noted(said word) error {
 		if err := d.Delegated(w.set, w.release, said.Step); err != nil {
 			return err
 		}
+	}
+	if steps := w.op.GetSteps(); said.Step == steps[len(steps)-1].GetName() {
+		w.last = &recording{step: said.Step, state: registryv1.StepState_STEP_STATE_DONE, detail: said.Detail}
 	}
 	w.tell(said.Step, said.Changed, said.Detail, said.Took)
 	return nil

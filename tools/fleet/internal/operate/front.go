@@ -20,12 +20,17 @@ func (f Front) Await(ctx context.Context) error {
 	defer cancel()
 	client := f.client()
 	defer client.CloseIdleConnections()
-	tick := time.NewTicker(50 * time.Millisecond)
+	// A gateway hears of a route within milliseconds: what takes longer than a moment takes much longer.
+	const moment, soon, later = time.Second, 5 * time.Millisecond, 50 * time.Millisecond
+	tick, began := time.NewTicker(soon), time.Now()
 	defer tick.Stop()
 	for {
 		err := ask(ctx, client, f.URL)
 		if err == nil {
 			return nil
+		}
+		if time.Since(began) > moment {
+			tick.Reset(later)
 		}
 		select {
 		case <-ctx.Done():

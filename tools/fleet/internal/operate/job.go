@@ -18,6 +18,8 @@ type job struct {
 	// Steps that are not done, in order, and the one that is on record as begun, where one is.
 	Steps []string
 	Begun string
+	// Last is the operation's last step: that it is done is on record with the operation's end, which is the word of who started the process.
+	Last string
 	// Set and Release.
 	Blueprint *blueprint.Blueprint
 	Tenant    string

@@ -31,31 +31,41 @@ type lease struct {
 	operation, token string
 }
 
-// taken is what this machine remembers of a lease: whose process took it. One that took it and is gone is replaced at once.
-type taken struct {
+// holder is what this machine remembers of a lease: whose process took it. One that took it and is gone is replaced at once.
+type holder struct {
 	Fence   int64      `json:"fence"`
 	Process process.ID `json:"process"`
 }
 
 func (e *Engine) memory(operation string) string { return filepath.Join(e.Memory, operation+".json") }
 
+// place is where the work is done, for people.
+func place() (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("ask for the host's name: %w", err)
+	}
+	return fmt.Sprintf("%s, process %d", host, os.Getpid()), nil
+}
+
 // take takes the lease.
 func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv1.Operation, error) {
-	self, err := process.Self()
+	at, err := place()
 	if err != nil {
 		return nil, nil, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, nil, fmt.Errorf("ask for the host's name: %w", err)
-	}
-	req := &registryv1.TakeLeaseRequest{OperationId: operation, Place: fmt.Sprintf("%s, process %d", host, os.Getpid()), InsteadOf: e.ended(operation)}
+	req := &registryv1.TakeLeaseRequest{OperationId: operation, Place: at, InsteadOf: e.ended(operation)}
 	client := registryv1.NewOperationWriteServiceClient(e.Conn)
 	told := false
 	for {
-		res, err := e.ask(ctx, client, req)
+		var res *registryv1.TakeLeaseResponse
+		err := heardOut(ctx, func(ctx context.Context) (err error) {
+			res, err = client.TakeLease(ctx, req)
+			return err
+		})
 		if err == nil {
-			return &lease{e, operation, res.GetLeaseToken()}, res.GetOperation(), e.remember(operation, taken{res.GetOperation().GetLease().GetFence(), self})
+			l, err := e.taken(res.GetOperation(), res.GetLeaseToken())
+			return l, res.GetOperation(), err
 		}
 		err = fault.FromRPC(err)
 		f, ok := errors.AsType[*fault.Error](err)
@@ -74,19 +84,28 @@ func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv
 	}
 }
 
-// ask asks for the lease. Who gives up meanwhile hears the answer out all the same, for a moment: a lease that nobody knows of would keep
+// heardOut asks for a lease. Who gives up meanwhile hears the answer out all the same, for a moment: a lease that nobody knows of would keep
 // others waiting until it ends.
-func (e *Engine) ask(ctx context.Context, client registryv1.OperationWriteServiceClient, req *registryv1.TakeLeaseRequest) (*registryv1.TakeLeaseResponse, error) {
+func heardOut(ctx context.Context, ask func(ctx context.Context) error) error {
 	const moment = 2 * time.Second
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(moment, cancel) })()
-	return client.TakeLease(asking, req)
+	return ask(asking)
+}
+
+// taken is a lease that this process has, which this machine remembers from now on.
+func (e *Engine) taken(op *registryv1.Operation, token string) (*lease, error) {
+	self, err := process.Self()
+	if err != nil {
+		return nil, err
+	}
+	return &lease{e, op.GetId(), token}, e.remember(op.GetId(), holder{op.GetLease().GetFence(), self})
 }
 
 // ended is the fence of a lease that a process of this machine took which is gone; 0 for none.
 func (e *Engine) ended(operation string) int64 {
-	var t taken
+	var t holder
 	text, err := os.ReadFile(e.memory(operation))
 	if err != nil || json.Unmarshal(text, &t) != nil || t.Process.Alive() {
 		return 0
@@ -94,7 +113,7 @@ func (e *Engine) ended(operation string) int64 {
 	return t.Fence
 }
 
-func (e *Engine) remember(operation string, t taken) error {
+func (e *Engine) remember(operation string, t holder) error {
 	text, err := json.Marshal(t)
 	if err != nil {
 		return err

@@ -71,7 +71,8 @@ type Engine struct {
 // work is one operation in hand.
 type work struct {
 	*Engine
-	op     *registryv1.Operation
+	op *registryv1.Operation
+	// tenant as it stood when the operation was begun or taken up; nil until it was read.
 	tenant *registryv1.TenantStatus
 	set    platform.Set
 	// release is what the set runs afterwards, or has run.
@@ -79,6 +80,11 @@ type work struct {
 	lease   *lease
 	// begun is a step that is on record as begun, by what was said of the one before it.
 	begun string
+	// looked says that the release was looked for already, and unbelieved why it isn't believed.
+	looked     bool
+	unbelieved error
+	// last is what is said of the last step, on record with the operation's end; nil where it is on record already.
+	last *recording
 }
 
 // Carry takes an operation's lease and carries out what is left of it.
@@ -87,16 +93,21 @@ func (e *Engine) Carry(ctx context.Context, operation string) (*registryv1.Opera
 	if err != nil {
 		return nil, err
 	}
-	w := &work{Engine: e, op: op, lease: l}
-	ctx, stop := l.keep(ctx)
+	return (&work{Engine: e, op: op, lease: l}).carry(ctx)
+}
+
+// carry carries out what is left of an operation under its lease.
+func (w *work) carry(ctx context.Context) (*registryv1.Operation, error) {
+	ctx, stop := w.lease.keep(ctx)
 	defer stop()
-	if err = w.locked(ctx); err == nil {
-		return w.op, l.forget()
+	err := w.locked(ctx)
+	if err == nil {
+		return w.op, w.lease.forget()
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = cause
 	}
-	return w.op, errors.Join(w.cutOff(err), l.giveBack(ctx))
+	return w.op, errors.Join(w.cutOff(err), w.lease.giveBack(ctx))
 }
 
 // locked does what is left, while no other command of this machine changes what the platform remembers.
@@ -128,15 +139,19 @@ func (w *work) cutOff(err error) error {
 // look reads what the operation is about.
 func (w *work) look(ctx context.Context) error {
 	// The release is read, and held against its signature, while the registry looks for the tenant.
-	var unbelieved error
 	looking, lctx := errgroup.WithContext(ctx)
 	looking.Go(func() error {
+		if w.tenant != nil {
+			return nil
+		}
 		res, err := registryv1.NewTenantServiceClient(w.Conn).GetTenant(lctx, &registryv1.GetTenantRequest{Tenant: w.op.GetTenantId()})
 		w.tenant = res.GetStatus()
 		return fault.FromRPC(err)
 	})
 	looking.Go(func() error {
-		unbelieved = w.lookForRelease(lctx)
+		if !w.looked {
+			w.lookForRelease(lctx, cmp.Or(w.op.GetReleaseTo(), w.op.GetReleaseFrom()))
+		}
 		return nil
 	})
 	if err := looking.Wait(); err != nil {
@@ -152,20 +167,19 @@ func (w *work) look(ctx context.Context) error {
 		return err
 	}
 	ends := slices.Contains([]registryv1.OperationKind{suspend, offboard}, w.op.GetKind())
-	if ends && (errors.Is(unbelieved, release.ErrUnsigned) || errors.Is(unbelieved, release.ErrChanged)) {
+	if ends && (errors.Is(w.unbelieved, release.ErrUnsigned) || errors.Is(w.unbelieved, release.ErrChanged)) {
 		// Nothing of the release is started: whoever doesn't believe it must be able to stop it.
-		w.Report.Note(unbelieved.Error())
+		w.Report.Note(w.unbelieved.Error())
 		return nil
 	}
-	return unbelieved
+	return w.unbelieved
 }
 
 // lookForRelease reads the release that the set runs afterwards, or has run; of a set that never ran any there is none.
-func (w *work) lookForRelease(ctx context.Context) (err error) {
-	if name := cmp.Or(w.op.GetReleaseTo(), w.op.GetReleaseFrom()); name != "" {
-		w.release, err = Release(ctx, w.Releases, name)
+func (w *work) lookForRelease(ctx context.Context, name string) {
+	if w.looked = true; name != "" {
+		w.release, w.unbelieved = Release(ctx, w.Releases, name)
 	}
-	return err
 }
 
 const (
@@ -322,15 +336,29 @@ func (w *work) finish(ctx context.Context) error {
 	if err := failpoint.Here("fleet.own.before-finish"); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
-	defer cancel()
-	res, err := registryv1.NewOperationWriteServiceClient(w.Conn).FinishOperation(ctx,
-		&registryv1.FinishOperationRequest{OperationId: w.op.GetId(), LeaseToken: w.lease.token})
-	if err != nil {
-		return fault.FromRPC(err)
+	if w.last != nil {
+		if err := w.finishWith(ctx, *w.last); err != nil {
+			return err
+		}
 	}
-	w.op = res.GetOperation()
+	if w.op.GetState() == registryv1.OperationState_OPERATION_STATE_UNFINISHED {
+		ctx, cancel := context.WithTimeout(ctx, callWithin)
+		defer cancel()
+		res, err := registryv1.NewOperationWriteServiceClient(w.Conn).FinishOperation(ctx,
+			&registryv1.FinishOperationRequest{OperationId: w.op.GetId(), LeaseToken: w.lease.token})
+		if err != nil {
+			return fault.FromRPC(err)
+		}
+		w.op = res.GetOperation()
+	}
 	return failpoint.Here("fleet.own.finished")
+}
+
+// finishWith has the last step on record with the operation's end. A registry of a release before this one records the step alone.
+func (w *work) finishWith(ctx context.Context, last recording) (err error) {
+	last.finishes = true
+	w.op, err = last.at(ctx, w.Conn, w.op.GetId(), w.lease.token)
+	return err
 }
 
 // exportDir is where what a leaving tenant takes along lies.

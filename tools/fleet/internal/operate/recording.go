@@ -17,6 +17,8 @@ type recording struct {
 	detail string
 	// next begins in the same moment where the step is done; empty for none.
 	next string
+	// finishes ends the operation in the same moment.
+	finishes bool
 }
 
 // after is the step that comes after one of steps; empty for the last.
@@ -27,9 +29,8 @@ func after(steps []string, i int) string {
 	return steps[i+1]
 }
 
-// at has it on record, under a lease, and answers the next step where that is on record as begun: a registry of a release before this one
-// begins none beside another, and is told so again.
-func (r recording) at(ctx context.Context, conn grpc.ClientConnInterface, operation, token string) (begun string, err error) {
+// at has it on record, under a lease, and answers the operation.
+func (r recording) at(ctx context.Context, conn grpc.ClientConnInterface, operation, token string) (*registryv1.Operation, error) {
 	const most = 2000
 	if len(r.detail) > most {
 		r.detail = r.detail[:most]
@@ -37,14 +38,17 @@ func (r recording) at(ctx context.Context, conn grpc.ClientConnInterface, operat
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	res, err := registryv1.NewOperationWriteServiceClient(conn).RecordStep(ctx, &registryv1.RecordStepRequest{
-		OperationId: operation, LeaseToken: token, Step: r.step, State: r.state, Detail: r.detail, ThenBegin: r.next})
-	if err != nil {
-		return "", fault.FromRPC(err)
-	}
-	for _, s := range res.GetOperation().GetSteps() {
-		if r.next != "" && s.GetName() == r.next && s.GetState() == registryv1.StepState_STEP_STATE_BEGUN {
-			return r.next, nil
+		OperationId: operation, LeaseToken: token, Step: r.step, State: r.state, Detail: r.detail, ThenBegin: r.next, ThenFinish: r.finishes})
+	return res.GetOperation(), fault.FromRPC(err)
+}
+
+// begunStep is the step of an operation that is on record as begun; empty for none. A registry of a release before this one begins none beside
+// another, and is told so by itself.
+func begunStep(op *registryv1.Operation) string {
+	for _, s := range op.GetSteps() {
+		if s.GetState() == registryv1.StepState_STEP_STATE_BEGUN {
+			return s.GetName()
 		}
 	}
-	return "", nil
+	return ""
 }

@@ -245,16 +245,11 @@ func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.
 	if err := p.foresee(ctx, conn, kind, change); err != nil {
 		return err
 	}
-	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: &registryv1.Plan{
+	return e.ApplyMade(ctx, &registryv1.Plan{
 		Plane: p.state.Plane, Platform: p.carrier().Name(), Account: where.Account, Region: where.Region,
 		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Selectors: []string{"--tenant " + change.GetSlug()},
 		Tenants: []*registryv1.TenantChange{change}, Reason: reason,
-	}})
-	if err != nil {
-		return fault.FromRPC(err)
-	}
-	_, err = e.ApplyStored(ctx, res.GetPlan(), 1)
-	return err
+	})
 }
 
 // OpenDelegated opens a platform in the process that carries out one tenant's steps.

@@ -107,14 +107,16 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string, tier
 		return nil, false, err
 	}
 	defer unlock()
-	if err := p.open(ctx); err != nil {
-		return nil, false, err
-	}
 	conn, err := p.patient()
 	if err != nil {
 		return nil, false, err
 	}
 	defer conn.Close()
+	// It connects while the plane is opened.
+	conn.Connect()
+	if err := p.open(ctx); err != nil {
+		return nil, false, err
+	}
 	if changed, err = p.tenant(ctx, conn, slug, name, admin, reasonCreate, tier); err != nil {
 		return nil, changed, err
 	}

@@ -1375,7 +1375,9 @@ type RecordStepRequest struct {
 	// What was found, or why it failed; no secret and no data of a tenant.
 	Detail string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
 	// Step that begins in the same moment, where this one is done; none when empty.
-	ThenBegin     string `protobuf:"bytes,6,opt,name=then_begin,json=thenBegin,proto3" json:"then_begin,omitempty"`
+	ThenBegin string `protobuf:"bytes,6,opt,name=then_begin,json=thenBegin,proto3" json:"then_begin,omitempty"`
+	// Ends the operation in the same moment, as FinishOperation does, where this step is done, the last one. Operators alone end one.
+	ThenFinish    bool `protobuf:"varint,7,opt,name=then_finish,json=thenFinish,proto3" json:"then_finish,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1450,6 +1452,13 @@ func (x *RecordStepRequest) GetThenBegin() string {
 		return x.ThenBegin
 	}
 	return ""
+}
+
+func (x *RecordStepRequest) GetThenFinish() bool {
+	if x != nil {
+		return x.ThenFinish
+	}
+	return false
 }
 
 // RecordStepResponse is the operation as it stands.
@@ -1806,7 +1815,7 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
 	"leaseToken\"\x16\n" +
-	"\x14ReleaseLeaseResponse\"\xe4\x02\n" +
+	"\x14ReleaseLeaseResponse\"\x85\x03\n" +
 	"\x11RecordStepRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
@@ -1816,7 +1825,9 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05state\x12 \n" +
 	"\x06detail\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xd0\x0fR\x06detail\x12?\n" +
 	"\n" +
-	"then_begin\x18\x06 \x01(\tB \xbaH\x1dr\x1b2\x19^([a-z][a-z0-9-]{0,38})?$R\tthenBegin\"O\n" +
+	"then_begin\x18\x06 \x01(\tB \xbaH\x1dr\x1b2\x19^([a-z][a-z0-9-]{0,38})?$R\tthenBegin\x12\x1f\n" +
+	"\vthen_finish\x18\a \x01(\bR\n" +
+	"thenFinish\"O\n" +
 	"\x12RecordStepResponse\x129\n" +
 	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\x94\x01\n" +
 	"\x16FinishOperationRequest\x12K\n" +

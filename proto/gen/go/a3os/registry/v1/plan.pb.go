@@ -808,7 +808,12 @@ func (x *GetPlanResponse) GetRead() *Plan {
 type PutPlanRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The plan.
-	Plan          *Plan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	Plan *Plan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	// Where the work is done, for people: host and process. What the plan does to its one tenant is begun in the same moment, as by
+	// BeginOperation, TakeLease and RecordStep of its first step, and needs lease_token; empty stores the plan alone.
+	BeginAt string `protobuf:"bytes,2,opt,name=begin_at,json=beginAt,proto3" json:"begin_at,omitempty"`
+	// Secret of the lease, 32 random bytes in base64. The caller chooses it: who did not hear the answer asks again, and gets it.
+	LeaseToken    string `protobuf:"bytes,3,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -850,11 +855,29 @@ func (x *PutPlanRequest) GetPlan() *Plan {
 	return nil
 }
 
+func (x *PutPlanRequest) GetBeginAt() string {
+	if x != nil {
+		return x.BeginAt
+	}
+	return ""
+}
+
+func (x *PutPlanRequest) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
+}
+
 // PutPlanResponse is the stored plan.
 type PutPlanResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The plan.
-	Plan          *StoredPlan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	Plan *StoredPlan `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	// The operation that was begun; absent where none was asked for, and where the plan's was there already, under another lease.
+	Operation *Operation `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
+	// Its tenant as it stands.
+	Tenant        *TenantStatus `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,6 +915,20 @@ func (*PutPlanResponse) Descriptor() ([]byte, []int) {
 func (x *PutPlanResponse) GetPlan() *StoredPlan {
 	if x != nil {
 		return x.Plan
+	}
+	return nil
+}
+
+func (x *PutPlanResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *PutPlanResponse) GetTenant() *TenantStatus {
+	if x != nil {
+		return x.Tenant
 	}
 	return nil
 }
@@ -1081,11 +1118,16 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\x04hash\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^sha256:[0-9a-f]{12,64}$R\x04hash\"o\n" +
 	"\x0fGetPlanResponse\x120\n" +
 	"\x04plan\x18\x01 \x01(\v2\x1c.a3os.registry.v1.StoredPlanR\x04plan\x12*\n" +
-	"\x04read\x18\x02 \x01(\v2\x16.a3os.registry.v1.PlanR\x04read\"D\n" +
+	"\x04read\x18\x02 \x01(\v2\x16.a3os.registry.v1.PlanR\x04read\"\xac\x01\n" +
 	"\x0ePutPlanRequest\x122\n" +
-	"\x04plan\x18\x01 \x01(\v2\x16.a3os.registry.v1.PlanB\x06\xbaH\x03\xc8\x01\x01R\x04plan\"C\n" +
+	"\x04plan\x18\x01 \x01(\v2\x16.a3os.registry.v1.PlanB\x06\xbaH\x03\xc8\x01\x01R\x04plan\x12#\n" +
+	"\bbegin_at\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\abeginAt\x12A\n" +
+	"\vlease_token\x18\x03 \x01(\tB \xbaH\x1a\xd8\x01\x01r\x152\x13^[A-Za-z0-9_-]{43}$\x80\x01\x01R\n" +
+	"leaseToken\"\xb6\x01\n" +
 	"\x0fPutPlanResponse\x120\n" +
-	"\x04plan\x18\x01 \x01(\v2\x1c.a3os.registry.v1.StoredPlanR\x04plan\"j\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1c.a3os.registry.v1.StoredPlanR\x04plan\x129\n" +
+	"\toperation\x18\x02 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\x126\n" +
+	"\x06tenant\x18\x03 \x01(\v2\x1e.a3os.registry.v1.TenantStatusR\x06tenant\"j\n" +
 	"\x12ApprovePlanRequest\x120\n" +
 	"\x04hash\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\x04hash\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
@@ -1133,6 +1175,8 @@ var file_a3os_registry_v1_plan_proto_goTypes = []any{
 	(*RolloutPolicy)(nil),         // 16: a3os.registry.v1.RolloutPolicy
 	(TenantState)(0),              // 17: a3os.registry.v1.TenantState
 	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Operation)(nil),             // 19: a3os.registry.v1.Operation
+	(*TenantStatus)(nil),          // 20: a3os.registry.v1.TenantStatus
 }
 var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
 	14, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
@@ -1153,20 +1197,22 @@ var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
 	0,  // 15: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
 	0,  // 16: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
 	4,  // 17: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	4,  // 18: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	5,  // 19: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
-	7,  // 20: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
-	9,  // 21: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
-	11, // 22: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
-	6,  // 23: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
-	8,  // 24: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
-	10, // 25: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
-	12, // 26: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	19, // 18: a3os.registry.v1.PutPlanResponse.operation:type_name -> a3os.registry.v1.Operation
+	20, // 19: a3os.registry.v1.PutPlanResponse.tenant:type_name -> a3os.registry.v1.TenantStatus
+	4,  // 20: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	5,  // 21: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
+	7,  // 22: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
+	9,  // 23: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
+	11, // 24: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
+	6,  // 25: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
+	8,  // 26: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
+	10, // 27: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
+	12, // 28: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
+	25, // [25:29] is the sub-list for method output_type
+	21, // [21:25] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_plan_proto_init() }

@@ -954,7 +954,11 @@ type SetTenantStateRequest struct {
 	// Where it stands from now on.
 	State TenantState `protobuf:"varint,2,opt,name=state,proto3,enum=a3os.registry.v1.TenantState" json:"state,omitempty"`
 	// The operation that this is a part of; absent where the tenant has none that isn't finished.
-	Lease         *LeaseProof `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	Lease *LeaseProof `protobuf:"bytes,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	// Step of the operation that is done with this, as RecordStep says; none when empty.
+	Step string `protobuf:"bytes,4,opt,name=step,proto3" json:"step,omitempty"`
+	// Step that begins then; none when empty.
+	ThenBegin     string `protobuf:"bytes,5,opt,name=then_begin,json=thenBegin,proto3" json:"then_begin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1010,11 +1014,27 @@ func (x *SetTenantStateRequest) GetLease() *LeaseProof {
 	return nil
 }
 
+func (x *SetTenantStateRequest) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *SetTenantStateRequest) GetThenBegin() string {
+	if x != nil {
+		return x.ThenBegin
+	}
+	return ""
+}
+
 // SetTenantStateResponse is the tenant.
 type SetTenantStateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The tenant.
-	Tenant        *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant *Tenant `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// The operation as it stands; absent where no step of it was named.
+	Operation     *Operation `protobuf:"bytes,2,opt,name=operation,proto3" json:"operation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1052,6 +1072,13 @@ func (*SetTenantStateResponse) Descriptor() ([]byte, []int) {
 func (x *SetTenantStateResponse) GetTenant() *Tenant {
 	if x != nil {
 		return x.Tenant
+	}
+	return nil
+}
+
+func (x *SetTenantStateResponse) GetOperation() *Operation {
+	if x != nil {
+		return x.Operation
 	}
 	return nil
 }
@@ -2331,14 +2358,18 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x18\xf4\x03R\x06reason\x12/\n" +
 	"\aaccount\x18\t \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\r2\v^[0-9]{12}$R\aaccount\"G\n" +
 	"\x13AdoptTenantResponse\x120\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xd3\x01\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xca\x02\n" +
 	"\x15SetTenantStateRequest\x12E\n" +
 	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1d.a3os.registry.v1.TenantStateB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05state\x122\n" +
-	"\x05lease\x18\x03 \x01(\v2\x1c.a3os.registry.v1.LeaseProofR\x05lease\"J\n" +
+	"\x05lease\x18\x03 \x01(\v2\x1c.a3os.registry.v1.LeaseProofR\x05lease\x124\n" +
+	"\x04step\x18\x04 \x01(\tB \xbaH\x1dr\x1b2\x19^([a-z][a-z0-9-]{0,38})?$R\x04step\x12?\n" +
+	"\n" +
+	"then_begin\x18\x05 \x01(\tB \xbaH\x1dr\x1b2\x19^([a-z][a-z0-9-]{0,38})?$R\tthenBegin\"\x85\x01\n" +
 	"\x16SetTenantStateResponse\x120\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\"\xe2\x02\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\x129\n" +
+	"\toperation\x18\x02 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xe2\x02\n" +
 	"\x16SetTenantLabelsRequest\x12E\n" +
 	"\ttenant_id\x18\x01 \x01(\tB(\xbaH%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12\x8a\x01\n" +
 	"\x03set\x18\x02 \x03(\v21.a3os.registry.v1.SetTenantLabelsRequest.SetEntryBE\xbaHB\x9a\x01?\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$*\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x03set\x12<\n" +
@@ -2517,8 +2548,9 @@ var file_a3os_registry_v1_registry_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
 	(*LicenceReport)(nil),           // 35: a3os.registry.v1.LicenceReport
 	(*LeaseProof)(nil),              // 36: a3os.registry.v1.LeaseProof
-	(*v1.Figures)(nil),              // 37: a3os.set.v1.Figures
-	(*UsageReport)(nil),             // 38: a3os.registry.v1.UsageReport
+	(*Operation)(nil),               // 37: a3os.registry.v1.Operation
+	(*v1.Figures)(nil),              // 38: a3os.set.v1.Figures
+	(*UsageReport)(nil),             // 39: a3os.registry.v1.UsageReport
 }
 var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: a3os.registry.v1.Tenant.state:type_name -> a3os.registry.v1.TenantState
@@ -2541,50 +2573,51 @@ var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	0,  // 17: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
 	36, // 18: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
 	3,  // 19: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	33, // 20: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
-	3,  // 21: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	18, // 22: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
-	17, // 23: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
-	19, // 24: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	36, // 25: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	26, // 26: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
-	24, // 27: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
-	34, // 28: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
-	28, // 29: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
-	34, // 30: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
-	28, // 31: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
-	18, // 32: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
-	2,  // 33: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
-	34, // 34: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
-	34, // 35: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
-	37, // 36: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
-	29, // 37: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
-	35, // 38: a3os.registry.v1.ReportRequest.licence:type_name -> a3os.registry.v1.LicenceReport
-	38, // 39: a3os.registry.v1.ReportRequest.usage:type_name -> a3os.registry.v1.UsageReport
-	34, // 40: a3os.registry.v1.ReportResponse.now:type_name -> google.protobuf.Timestamp
-	4,  // 41: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
-	7,  // 42: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
-	9,  // 43: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
-	13, // 44: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
-	20, // 45: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
-	11, // 46: a3os.registry.v1.TenantWriteService.AdoptTenant:input_type -> a3os.registry.v1.AdoptTenantRequest
-	15, // 47: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
-	22, // 48: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
-	30, // 49: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
-	6,  // 50: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
-	8,  // 51: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
-	10, // 52: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
-	14, // 53: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
-	21, // 54: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
-	12, // 55: a3os.registry.v1.TenantWriteService.AdoptTenant:output_type -> a3os.registry.v1.AdoptTenantResponse
-	16, // 56: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
-	23, // 57: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
-	31, // 58: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
-	50, // [50:59] is the sub-list for method output_type
-	41, // [41:50] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	37, // 20: a3os.registry.v1.SetTenantStateResponse.operation:type_name -> a3os.registry.v1.Operation
+	33, // 21: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	3,  // 22: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	18, // 23: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
+	17, // 24: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
+	19, // 25: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	36, // 26: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	26, // 27: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
+	24, // 28: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
+	34, // 29: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
+	28, // 30: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
+	34, // 31: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
+	28, // 32: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
+	18, // 33: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
+	2,  // 34: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
+	34, // 35: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
+	34, // 36: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
+	38, // 37: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
+	29, // 38: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
+	35, // 39: a3os.registry.v1.ReportRequest.licence:type_name -> a3os.registry.v1.LicenceReport
+	39, // 40: a3os.registry.v1.ReportRequest.usage:type_name -> a3os.registry.v1.UsageReport
+	34, // 41: a3os.registry.v1.ReportResponse.now:type_name -> google.protobuf.Timestamp
+	4,  // 42: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
+	7,  // 43: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
+	9,  // 44: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
+	13, // 45: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
+	20, // 46: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
+	11, // 47: a3os.registry.v1.TenantWriteService.AdoptTenant:input_type -> a3os.registry.v1.AdoptTenantRequest
+	15, // 48: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
+	22, // 49: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
+	30, // 50: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
+	6,  // 51: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
+	8,  // 52: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
+	10, // 53: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
+	14, // 54: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
+	21, // 55: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
+	12, // 56: a3os.registry.v1.TenantWriteService.AdoptTenant:output_type -> a3os.registry.v1.AdoptTenantResponse
+	16, // 57: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
+	23, // 58: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
+	31, // 59: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
+	51, // [51:60] is the sub-list for method output_type
+	42, // [42:51] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_registry_proto_init() }
