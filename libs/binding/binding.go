@@ -143,10 +143,13 @@ func (o *Owner) Prove(ctx context.Context) error {
 	if len(opened) == 0 {
 		return Refuse(ErrUnmarked, "nothing that this service works with was opened as its set's own, so nothing proves whose it is")
 	}
-	var errs []error
-	for _, r := range opened {
-		errs = append(errs, r.Prove(ctx))
+	// At once, for to connect to a database is mostly to wait.
+	errs := make([]error, len(opened))
+	var all sync.WaitGroup
+	for i, r := range opened {
+		all.Go(func() { errs[i] = r.Prove(ctx) })
 	}
+	all.Wait()
 	return errors.Join(errs...)
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"time"
@@ -25,6 +26,7 @@ import (
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/binding"
+	"a3os.app/libs/garbage"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/idle"
 	"a3os.app/libs/licence"
@@ -224,6 +226,8 @@ type Serving struct {
 	Figures func(ctx context.Context, f *setv1.Figures)
 	// Background runs beside the server until ctx ends; an error ends the process.
 	Background []func(ctx context.Context) error
+	// Upkeep is that too, from a while after the start on: it tidies up, and nobody waits for it, as people do for a set that starts.
+	Upkeep []func(ctx context.Context) error
 }
 
 // Serve proves that all the service works with is its tenant's, serves until ctx ends, and then drains. Before that proof nothing is
@@ -290,15 +294,32 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	for _, fn := range what.Background {
 		run(fn)
 	}
+	for _, fn := range what.Upkeep {
+		run(func(ctx context.Context) error { return afterAWhile(ctx, fn) })
+	}
 	m.awaitIssuer(sctx)
 	// Whoever hears from it that this process serves sends people here: not before it listens.
 	run(func(ctx context.Context) error {
 		return rpc.ServeOps(ctx, m.Config.OpsListen, m.telemetry.Metrics, what.Ready)
 	})
+	garbage.AsAlways()
 	slog.InfoContext(ctx, "serving", "address", m.Config.Listen, "release", m.Config.Release)
 	err = server.Serve(sctx, m.Config.Listen)
 	stopBackground()
 	return errors.Join(err, bg.Wait())
+}
+
+// afterAWhile does something once the set has started, and not in the same moment in which all others of a machine do.
+func afterAWhile(ctx context.Context, do func(ctx context.Context) error) error {
+	const while = 5 * time.Second
+	t := time.NewTimer(while + rand.N(while)) //nolint:gosec // jitter needs no secrecy
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return do(ctx)
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // awaitIssuer waits for the issuer's first word, for a while: asked before it, a service that was started again would refuse what the

@@ -17,6 +17,7 @@ import (
 	"a3os.app/libs/awssession"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
+	"a3os.app/libs/garbage"
 	"a3os.app/services/audit"
 	"a3os.app/services/discovery"
 	"a3os.app/services/discoveryworker"
@@ -118,6 +119,8 @@ func run(ctx context.Context, args, environ []string) int {
 // role reads a role's configuration and runs it.
 func role[C any](name string, run func(ctx context.Context, cfg C) error) func(context.Context, []string) error {
 	return func(ctx context.Context, environ []string) error {
+		// Those that go on have it collected as always once they serve.
+		garbage.Seldom()
 		cfg, err := config.Load[C](name, environ)
 		if err != nil {
 			return err

@@ -111,11 +111,10 @@ func Run(ctx context.Context, cfg Config) error {
 		Ready:     db.Ping,
 		Background: []func(context.Context) error{
 			life.Publish,
-			db.PruneKeys,
-			kept.Prune,
 			func(ctx context.Context) error { return life.Schedule(ctx, schedules) },
 			send,
 		},
+		Upkeep: []func(context.Context) error{db.PruneKeys, kept.Prune},
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"a3os.app/libs/garbage"
 	"a3os.app/services/discoveryworker/internal/machine"
 )
 
@@ -21,6 +22,7 @@ func ReadMachine(ctx context.Context, cfg MachineReaderConfig) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
+	garbage.AsAlways()
 	return machine.Reader{Socket: cfg.Socket, UID: cfg.UID, Closed: cfg.Closed, Snapshot: []string{self, "machine-snapshot"}}.Run(ctx)
 }
 

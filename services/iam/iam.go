@@ -120,9 +120,9 @@ func Run(ctx context.Context, cfg Config) error {
 		Background: []func(context.Context) error{
 			feed.Run,
 			denials.Run,
-			retention.Job{Workspace: workspaceDB, Tenant: tenantDB, Keys: keys.Maintain, Now: time.Now}.Run,
 			func(ctx context.Context) error { return follow(ctx, member, feed, keys) },
 		},
+		Upkeep: []func(context.Context) error{retention.Job{Workspace: workspaceDB, Tenant: tenantDB, Keys: keys.Maintain, Now: time.Now}.Run},
 	})
 }
 

@@ -103,9 +103,9 @@ func Run(ctx context.Context, cfg Config) error {
 			rpc.Mount(integrationsv1connect.NewUsageServiceHandler, integrationsv1connect.UsageServiceHandler(h)),
 			rpc.Mount(integrationsv1connect.NewScheduleServiceHandler, integrationsv1connect.ScheduleServiceHandler(h)),
 		},
-		Licence:    licensed,
-		Envelopes:  set.Envelopes(verifier),
-		Ready:      db.Ping,
-		Background: []func(context.Context) error{db.PruneKeys},
+		Licence:   licensed,
+		Envelopes: set.Envelopes(verifier),
+		Ready:     db.Ping,
+		Upkeep:    []func(context.Context) error{db.PruneKeys},
 	})
 }

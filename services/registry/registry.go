@@ -16,6 +16,7 @@ import (
 
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
+	"a3os.app/libs/garbage"
 	"a3os.app/libs/id"
 	"a3os.app/libs/licence"
 	"a3os.app/libs/pg"
@@ -121,6 +122,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	ready := func(ctx context.Context) error { return errors.Join(publisher.Ready(), db.Ping(ctx)) }
+	garbage.AsAlways()
 	return p.Run(ctx, ready,
 		func(ctx context.Context) error { return srv.Serve(ctx, cfg.Listen) },
 		publisher.Run,

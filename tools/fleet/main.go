@@ -5,19 +5,14 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
+	"a3os.app/libs/garbage"
 	"a3os.app/tools/fleet/internal/command"
 )
 
-// seldom is how much garbage a command makes beside what it holds, in percent, before it is collected: most end before the first time.
-const seldom = 400
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(seldom)
-	}
+	garbage.Seldom()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := command.Run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"a3os.app/libs/garbage"
 	"a3os.app/tools/fleet/internal/plane"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -67,11 +66,8 @@ func (a *app) daemon(use, short string, run func(context.Context, *plane.Plane) 
 		if err != nil {
 			return err
 		}
-		if os.Getenv("GOGC") == "" {
-			// A command may leave its garbage lie; what goes on for as long as the plane does is not to grow by it.
-			const asAlways = 100
-			debug.SetGCPercent(asAlways)
-		}
+		// A command may leave its garbage lie; what goes on for as long as the plane does is not to grow by it.
+		garbage.AsAlways()
 		return run(c.Context(), p)
 	}}
 	c.Flags().StringVar(&home, "home", "", "the plane's home")
