@@ -61,7 +61,7 @@ func Measure(ctx context.Context, cfg Config) (figure.Figure, error) {
 	}
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "minimal")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "./tools/bench/internal/minimal")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./tools/bench/internal/minimal")
 	build.Dir = cfg.Root
 	if out, err := build.CombinedOutput(); err != nil {
 		return f, fmt.Errorf("build the minimal server: %w: %s", err, out)

@@ -66,7 +66,7 @@ func (p *plane) newPeer(ctx context.Context, root string) (*peer, error) {
 	if err := copied(ctx, conn, id, template); err != nil {
 		return nil, fmt.Errorf("make the template: %w", err)
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", out.binary, "./tools/bench/internal/minimal") //nolint:gosec // the program is ours
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out.binary, "./tools/bench/internal/minimal") //nolint:gosec // the program is ours
 	build.Dir = root
 	if said, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the minimal server: %w: %s", err, said)
