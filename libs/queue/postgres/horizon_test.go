@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"a3os.app/libs/id"
 	"a3os.app/libs/queue"
@@ -27,7 +28,8 @@ const (
 	pollEvery = 500 * time.Millisecond
 )
 
-// Row F12: an old transaction keeps PostgreSQL from forgetting the versions of rows that are done, and each look for work passes them.
+// Row F12: an old transaction keeps PostgreSQL from forgetting the versions of rows that are done, and each look for work passes them. A queue
+// without any, offered the same at the same time, tells what the machine has time for.
 func TestOldTransactionDoesNotSlowTheQueue(t *testing.T) {
 	offer, made := 8*time.Second, int(10*time.Minute/time.Second)*offered
 	if s := os.Getenv(envHorizon); s != "" {
@@ -39,7 +41,7 @@ func TestOldTransactionDoesNotSlowTheQueue(t *testing.T) {
 	} else if testing.Short() {
 		t.Skip("an old transaction that holds the horizon is not tested with -short: it takes 20 s")
 	}
-	db := newDatabase(t)
+	db, young := newDatabase(t), newDatabase(t)
 	old, err := db.owner.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -50,55 +52,85 @@ func TestOldTransactionDoesNotSlowTheQueue(t *testing.T) {
 	}
 	ageBy(t, db, made)
 
-	p := queuetest.NewParties(t, id.NewTenant(), "dev")
-	var mu sync.Mutex
-	enqueued, waits := map[id.Message]time.Time{}, []time.Duration(nil)
+	var of, beside flow
+	g, ctx := errgroup.WithContext(t.Context())
+	for f, d := range map[*flow]database{&of: db, &beside: young} {
+		f.start(t, d)
+		g.Go(func() error { return f.offer(ctx, t, offer) })
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for what, f := range map[string]*flow{fmt.Sprintf("with %d old versions", 2*made): &of, "beside it, with none": &beside} {
+		if len(f.waits) == 0 {
+			t.Fatalf("%s, nothing was worked on", what)
+		}
+		t.Logf("%s, of %d jobs offered in %s %d were done; half waited up to %s, 99 of 100 up to %s", what, f.offered, offer, len(f.waits),
+			f.waited(50).Round(time.Millisecond), f.waited(99).Round(time.Millisecond))
+	}
+	if want := 0.9 * float64(min(beside.offered, len(beside.waits))); float64(len(of.waits)) < want {
+		t.Errorf("%d jobs were done, want %.0f: 90 %% of what is done where no transaction is old", len(of.waits), want)
+	}
+	if bound := max(waitBound, 2*beside.waited(99)); of.waited(99) > bound {
+		t.Errorf("99 of 100 jobs waited up to %s, want %s", of.waited(99), bound)
+	}
+	t.Attr("row", fmt.Sprintf("F12 %d", len(of.waits)))
+}
+
+// flow is jobs that are offered to a queue evenly, and worked on meanwhile.
+type flow struct {
+	parties queuetest.Parties
+	insert  func(context.Context, queue.Message, queue.InsertOpts) error
+
+	mu       sync.Mutex
+	enqueued map[id.Message]time.Time
+	begun    []time.Duration
+
+	// offered is how many were, less those of the last poll: they wait for the next one, however fast the worker is.
+	offered int
+	// waits is how long each waited that was begun while jobs were offered, sorted.
+	waits []time.Duration
+}
+
+func (f *flow) start(t *testing.T, db database) {
+	f.parties, f.enqueued, f.insert = queuetest.NewParties(t, id.NewTenant(), "dev"), map[id.Message]time.Time{}, db.insert(t)
 	w := startWorker(t, db, queuetest.WorkerConfig{
-		Verifier: p.Verifier, Timeout: time.Minute, DeadLetter: func(context.Context, queue.DeadLetter) error { return nil },
+		Verifier: f.parties.Verifier, Timeout: time.Minute, DeadLetter: func(context.Context, queue.DeadLetter) error { return nil },
 		Handler: func(_ context.Context, j queue.Job) error {
-			mu.Lock()
-			defer mu.Unlock()
-			waits = append(waits, time.Since(enqueued[j.Message.ID()]))
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.begun = append(f.begun, time.Since(f.enqueued[j.Message.ID()]))
 			return nil
 		},
 	})
-	defer w.Stop()
-	insert := db.insert(t)
+	t.Cleanup(w.Stop)
+}
+
+func (f *flow) offer(ctx context.Context, t *testing.T, lasts time.Duration) error {
 	began, n := time.Now(), 0
 	tick := time.NewTicker(time.Second / offered)
 	defer tick.Stop()
-	for time.Since(began) < offer {
+	for time.Since(began) < lasts {
 		<-tick.C
 		// A ticker drops what a slow insert missed: what is offered is by the clock.
 		for ; n < int(time.Since(began)/(time.Second/offered)); n++ {
-			m := p.Message(t)
-			mu.Lock()
-			enqueued[m.ID] = time.Now()
-			mu.Unlock()
-			if err := insert(t.Context(), m, queue.InsertOpts{}); err != nil {
-				t.Fatal(err)
+			m := f.parties.Message(t)
+			f.mu.Lock()
+			f.enqueued[m.ID] = time.Now()
+			f.mu.Unlock()
+			if err := f.insert(ctx, m, queue.InsertOpts{}); err != nil {
+				return err
 			}
 		}
 	}
-	mu.Lock()
-	done, seen := len(waits), slices.Sorted(slices.Values(waits))
-	mu.Unlock()
-	if done == 0 {
-		t.Fatal("nothing was worked on")
-	}
-	// What was offered within the last poll waits for the next one, however fast the worker is.
-	n -= int(pollEvery.Seconds() * offered)
-	p99 := seen[len(seen)*99/100]
-	t.Logf("with %d old versions, of %d jobs offered in %s %d were done (%.0f %%); half waited up to %s, 99 of 100 up to %s",
-		2*made, n, offer, done, 100*float64(done)/float64(n), seen[len(seen)/2].Round(time.Millisecond), p99.Round(time.Millisecond))
-	if float64(done) < 0.9*float64(n) {
-		t.Errorf("of %d jobs offered, %d were done: want 90 %%", n, done)
-	}
-	if p99 > waitBound {
-		t.Errorf("99 of 100 jobs waited up to %s, want %s", p99, waitBound)
-	}
-	t.Attr("row", fmt.Sprintf("F12 %d", done))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.offered, f.waits = n-int(pollEvery.Seconds()*offered), slices.Sorted(slices.Values(f.begun))
+	return nil
 }
+
+// waited is how long so many of a hundred waited at most.
+func (f *flow) waited(ofHundred int) time.Duration { return f.waits[len(f.waits)*ofHundred/100] }
 
 // ageBy leaves behind the versions of so many jobs that were enqueued, taken and done one after the other.
 func ageBy(t *testing.T, db database, jobs int) {

@@ -11,15 +11,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"a3os.app/libs/queue"
 )
 
 const (
 	pollEvery = 500 * time.Millisecond
-	// fetchCooldown is between two fetches while there is work. With few jobs at once it bounds their rate: two, and a fetch that an old
-	// transaction makes slow (20 ms), are to keep up with 50 jobs/s.
+	// fetchCooldown is between two fetches while there is work. With few jobs at once it bounds their rate.
 	fetchCooldown = 5 * time.Millisecond
 	// sweepEvery is how often jobs of dead workers are looked for.
 	sweepEvery = 2 * time.Second
@@ -106,7 +104,7 @@ func NewWorker(cfg WorkerConfig) (*Worker, error) {
 	if err := river.AddWorkerSafely(workers, &work{worker: w}); err != nil {
 		return nil, fmt.Errorf("make worker %s: %w", cfg.Name, err)
 	}
-	client, err := river.NewClient(riverpgxv5.New(cfg.Pool), &river.Config{
+	client, err := river.NewClient(newDriver(cfg.Pool), &river.Config{
 		ErrorHandler:         &strangers{worker: w},
 		FetchCooldown:        fetchCooldown,
 		FetchPollInterval:    pollEvery,
