@@ -44,7 +44,7 @@ test: check-go ## run every test, on real parts that the tests start themselves
 
 # The tests of whole planes wait more than they compute: the others run beside them.
 test-of-planes:
-	@cd tools && $(GO) test -timeout 30m ./systemtest
+	@cd tools && $(GO) test -timeout 40m ./systemtest
 
 test-of-packages:
 	@failed=; for m in $(MODULES); do \
