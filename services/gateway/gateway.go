@@ -127,7 +127,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	return p.Run(ctx, ready,
 		func(ctx context.Context) error {
-			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate, Welcome: handler.Welcome,
+			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate,
 				MaxConnections: cfg.MaxConnections, MaxHeaderBytes: cfg.MaxHeaderBytes, HeaderTimeout: cfg.HeaderTimeout,
 				IdleTimeout: cfg.IdleTimeout, LeaveWithin: cfg.LeaveWithin, DrainWithin: cfg.DrainWithin})
 		},

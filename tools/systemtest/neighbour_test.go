@@ -89,12 +89,6 @@ func flood(t *testing.T, slug, token string) (stop func() (served, refused int))
 	t.Helper()
 	const callers = 400
 	client := acme().client(t)
-	// Over this connection all of them come: each new one would take a turn too, and fail where a call would be refused.
-	if res, err := client.Get(shared.urlOf(slug)); err != nil {
-		t.Errorf("the flood learnt %v", err)
-	} else {
-		_ = res.Body.Close()
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var served, refused atomic.Int64
 	var wg sync.WaitGroup

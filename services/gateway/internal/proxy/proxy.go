@@ -6,7 +6,6 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/tls"
 	"io"
 	"log/slog"
 	"net/http"
@@ -46,15 +45,13 @@ type Config struct {
 
 // Proxy is the handler behind the gateway's listener.
 type Proxy struct {
-	cfg     Config
-	reverse *httputil.ReverseProxy
-	metrics metrics
-	spans   spans
-	turns   *turns.Turns
-	// strangers is where handshakes wait that name no tenant.
-	strangers turns.Lane
-	inFlight  atomic.Int64
-	draining  atomic.Bool
+	cfg      Config
+	reverse  *httputil.ReverseProxy
+	metrics  metrics
+	spans    spans
+	turns    *turns.Turns
+	inFlight atomic.Int64
+	draining atomic.Bool
 }
 
 // maxBuffered is up to which size a body of known length is held back whole. It makes a request repeatable when the connection
@@ -123,21 +120,6 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer span.End()
 	p.reverse.ServeHTTP(w, r.WithContext(withTarget(ctx, target{upstream: up, route: route, last: last})))
 	p.metrics.took(r.Context(), time.Since(start))
-}
-
-// Welcome has a handshake wait for its turn: it costs more than a call does, and whoever makes many would keep everybody's calls waiting.
-// It is its tenant's, as a call is; those that name none share one tenant's rate. The name is the client's word, as the host of a call is.
-func (p *Proxy) Welcome(hello *tls.ClientHelloInfo) error {
-	address := hello.Conn.RemoteAddr().String()
-	if table := p.cfg.Table(); table != nil {
-		if slug, ok := p.cfg.Domain.Slug(hello.ServerName); ok {
-			if route, ok := table.Route(slug); ok {
-				return p.turn(hello.Context(), route.Load, address)
-			}
-		}
-	}
-	_, err := p.turns.TakeAmongMany(hello.Context(), &p.strangers, address)
-	return err
 }
 
 // find answers no upstream for a host that leads nowhere, a path that no component serves, and a request that isn't to be routed at

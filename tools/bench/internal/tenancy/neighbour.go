@@ -260,10 +260,6 @@ func Flood(ctx context.Context, url, ca, dial string, in io.Reader, out io.Write
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	// Over this call's connection the others go: each new one would take a turn too.
-	if _, err := c.ask(ctx); err != nil {
-		return err
-	}
 	go func() {
 		_, _ = io.Copy(io.Discard, in)
 		stop()
