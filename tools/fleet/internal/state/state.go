@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -213,6 +214,26 @@ func (s *State) save() error {
 	}
 	if err := renameio.WriteFile(s.path, append(text, '\n'), 0o600, renameio.WithTempDir(filepath.Dir(s.path))); err != nil {
 		return fmt.Errorf("write the plane's state: %w", err)
+	}
+	return s.sweep()
+}
+
+// sweep removes what a process left that was killed while it wrote: a tenant that is gone would be found in it. One that is new may be somebody's
+// who writes now.
+func (s *State) sweep() error {
+	const writing = 10 * time.Second
+	dir, name := filepath.Split(s.path)
+	left, err := filepath.Glob(filepath.Join(dir, "."+name+"[0-9]*"))
+	if err != nil {
+		return fmt.Errorf("look for what is left of the plane's state: %w", err)
+	}
+	for _, file := range left {
+		if info, err := os.Stat(file); err != nil || time.Since(info.ModTime()) < writing {
+			continue
+		}
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove what is left of the plane's state: %w", err)
+		}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/state"
@@ -54,6 +55,31 @@ func TestWhatWasChosenStays(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(home, "plane.json")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file has mode %v (%v)", info.Mode(), err)
+	}
+}
+
+// A process that is killed while it writes leaves a part of the state, in which tenants are found that are gone.
+func TestWhatAKilledProcessLeftIsRemoved(t *testing.T) {
+	home := t.TempDir()
+	s := open(t, home)
+	left, fresh := filepath.Join(home, ".plane.json980412236735400249"), filepath.Join(home, ".plane.json123")
+	for _, name := range []string{left, fresh} {
+		if err := os.WriteFile(name, []byte(`{"tenants":`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ago := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(left, ago, ago); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left is still there (%v)", err)
+	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Errorf("what somebody writes now was taken away: %v", err)
 	}
 }
 
