@@ -311,6 +311,10 @@ func (r *rolling) mentionsOfServer(word string) (found []string) {
 
 // mentions are the plane's files that have a word in their name or in their content, but for what is kept of purpose: the export that is
 // handed over, what the gateway holds, signed, of who left, and the server's data, which mentionsOfServer looks through.
+// sessionOf is what a line of the database server's log begins with, so that an operator knows whose session was cut off (log_line_prefix in
+// libs/pgserver). The operation says that the plane's own logs keep a tenant's id; what a session was about is not to be there.
+var sessionOf = regexp.MustCompile(`(?m)(^\S+ \S+ \S+ \[\d+\] )tnt_[0-9a-z_]+@tnt_[0-9a-z]+ `)
+
 func (r *rolling) mentions(word string) (found []string) {
 	r.t.Helper()
 	for _, dir := range r.dirs() {
@@ -323,8 +327,6 @@ func (r *rolling) mentions(word string) (found []string) {
 			case d.IsDir() && (strings.HasPrefix(d.Name(), "export-") || d.Name() == "data" && strings.Contains(path, "postgres") ||
 				strings.HasSuffix(path, filepath.Join("components", "gateway", "state"))):
 				return fs.SkipDir
-			case d.IsDir() && strings.HasSuffix(path, filepath.Join("log", "plane")):
-				return fs.SkipDir // the operation says that the plane's own logs keep its id: a line of the server names whose session it is about
 			case strings.Contains(path, word):
 				found = append(found, path)
 			case d.Type().IsRegular():
@@ -332,7 +334,11 @@ func (r *rolling) mentions(word string) (found []string) {
 				if info, err := d.Info(); err != nil || info.Size() > most {
 					return nil //nolint:nilerr // it came and went
 				}
-				if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), word) {
+				text, err := os.ReadFile(path)
+				if strings.HasSuffix(path, filepath.Join("log", "plane", "postgres.log")) {
+					text = sessionOf.ReplaceAll(text, nil)
+				}
+				if err == nil && strings.Contains(string(text), word) {
 					found = append(found, path)
 				}
 			}
