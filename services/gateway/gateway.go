@@ -10,12 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"a3os.app/libs/drain"
+	"a3os.app/libs/garbage"
 	"a3os.app/libs/place"
 	"a3os.app/libs/plane"
 	"a3os.app/libs/snapshot"
@@ -60,15 +59,11 @@ type Config struct {
 	DrainWithin    time.Duration `env:"DRAIN_WITHIN" envDefault:"20s" desc:"at the end: how long requests in flight may take after that"`
 }
 
-// garbage is how much may gather before it is collected, in percent of what is in use. What each request leaves is many times what the
-// gateway keeps: by Go's default of 100 it would collect after every few hundred requests, and spend a tenth of its time on that.
-const garbage = 400
-
 // Run serves until ctx ends.
 func Run(ctx context.Context, cfg Config) error {
-	if os.Getenv("GOGC") == "" { // what the operator chose stands
-		debug.SetGCPercent(garbage)
-	}
+	// Also while it serves: what each request leaves is many times what the gateway keeps. By Go's own choice it would collect after every few
+	// hundred requests, and spend a tenth of its time on that.
+	garbage.Seldom()
 	p, err := plane.Open(ctx, cfg.Config, "gateway")
 	if err != nil {
 		return err
