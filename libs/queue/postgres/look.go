@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 const (
 	// wholeShare is the part of the time that whole looks for work may take, as its inverse.
 	wholeShare = 20
-	// wholeAtLeast is how long a whole look is put off at most, whatever it takes, and then once more where newer jobs never end.
-	wholeAtLeast = 2 * time.Second
+	// putOff is how long a whole look is put off at most, whatever it takes, and then once more where newer jobs never end.
+	putOff = 2 * time.Second
 	// usualPriority is that of all jobs that are enqueued here.
 	usualPriority = 1
 )
@@ -51,7 +52,11 @@ func (e executor) JobGetAvailable(ctx context.Context, of *riverdriver.JobGetAva
 	out := &riverdriver.JobGetAvailableResult{}
 	if !overdue && of.Kind == nil && of.Now == nil {
 		jobs, err := e.looks.recent(ctx, of, from)
-		// Where it failed nothing was taken. A row that can't be read, say, is River's to deal with.
+		// Where it failed it took nothing, or all that was lost is the answer, as it may be to River's own look: its rescuer finds what nobody works
+		// on. A row that can't be read is River's to deal with.
+		if err != nil && ctx.Err() == nil {
+			slog.WarnContext(ctx, "the newest jobs could not be looked for, and all are", "error", err)
+		}
 		if err == nil && (len(jobs) == of.MaxToLock || !due) {
 			e.looks.found(jobs)
 			out.Jobs = jobs
@@ -89,7 +94,7 @@ type looks struct {
 func (l *looks) next(now time.Time) (from time.Time, due, overdue bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.from, !now.Before(l.whole), l.from.IsZero() || !now.Before(l.whole.Add(wholeAtLeast))
+	return l.from, !now.Before(l.whole), l.from.IsZero() || !now.Before(l.whole.Add(putOff))
 }
 
 func (l *looks) found(jobs []*rivertype.JobRow) {
@@ -105,7 +110,7 @@ func (l *looks) found(jobs []*rivertype.JobRow) {
 func (l *looks) tookWhole(began, ended time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.whole = ended.Add(min(wholeShare*ended.Sub(began), wholeAtLeast))
+	l.whole = ended.Add(min(wholeShare*ended.Sub(began), putOff))
 }
 
 // recent takes jobs that were due at a time or later, as River's own look does (JobGetAvailable in river_job.sql of its driver).
