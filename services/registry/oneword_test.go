@@ -155,6 +155,21 @@ func TestMoveIsOnRecordAsItsStep(t *testing.T) {
 	if s := ann.status("acme").GetTenant().GetState(); s != registryv1.TenantState_TENANT_STATE_ACTIVE {
 		t.Errorf("the tenant is %s after moves that were refused", s)
 	}
+	// Another tenant's provisioner that came by the lease moves neither this tenant nor, with its step, its own.
+	globex := h.create(ann.conn, "globex")
+	who, _ := source(t, globex.issuer, workload.Identity{Plane: "dev", Tenant: globex.id, Service: workload.Provisioner})
+	stranger := registryv1.NewTenantWriteServiceClient(h.dial(addr, who))
+	for _, tenant := range []string{acme.id.String(), globex.id.String()} {
+		if _, err := stranger.SetTenantState(t.Context(), &registryv1.SetTenantStateRequest{TenantId: tenant, State: registryv1.TenantState_TENANT_STATE_SUSPENDED,
+			Lease: proof(lease), Step: "unpublish", ThenBegin: "stop"}); err == nil {
+			t.Errorf("a stranger's provisioner moved %s with the step of another's operation", tenant)
+		}
+	}
+	for _, slug := range []string{"acme", "globex"} {
+		if s := ann.status(slug).GetTenant().GetState(); s != registryv1.TenantState_TENANT_STATE_ACTIVE {
+			t.Errorf("%s is %s after a stranger's word", slug, s)
+		}
+	}
 	res, err := move("unpublish", "stop", proof(lease))
 	if err != nil || res.GetTenant().GetState() != registryv1.TenantState_TENANT_STATE_SUSPENDED {
 		t.Fatalf("it was moved to %v, %v", res, err)
