@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,7 +31,11 @@ func (p *process) exchange(octets string) (statuses []int, closed bool) {
 		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {
-			return statuses, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+			closed = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+			if !closed && !errors.Is(err, os.ErrDeadlineExceeded) {
+				p.h.t.Errorf("after %v comes neither an answer nor the end: %v", statuses, err)
+			}
+			return statuses, closed
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		if res.StatusCode >= http.StatusOK {
@@ -130,6 +135,45 @@ func TestUpstreamSeesOneRequestOrNone(t *testing.T) {
 		delete(cases, r.URL.Path)
 	}
 	t.Attr("row", fmt.Sprintf("H17 %d", tried))
+}
+
+// Who waits for a 100 has it once, and whole beside what the service says before its answer.
+func TestContinueAndInterimAnswersComeOneByOne(t *testing.T) {
+	h := newHarness(t)
+	acme := h.tenant("acme")
+	acme.serve("iam", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		_, _ = io.Copy(io.Discard, r.Body)
+	}), "/")
+	h.publish(acme)
+	p := h.start()
+	p.until("acme", "/ready", http.StatusOK, "")
+	const times = 200
+	for i := range times {
+		conn := p.raw()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.WriteString(conn, "POST /one HTTP/1.1\r\nHost: acme.a3.test\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		var statuses []int
+		for len(statuses) == 0 || statuses[len(statuses)-1] < http.StatusOK {
+			res, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatalf("exchange %d, after %v: %v", i, statuses, err)
+			}
+			statuses = append(statuses, res.StatusCode)
+			if res.StatusCode == http.StatusContinue {
+				if _, err := io.WriteString(conn, "5\r\nhello\r\n0\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if fmt.Sprint(statuses) != "[100 103 200]" {
+			t.Fatalf("exchange %d was answered %v", i, statuses)
+		}
+		conn.Close()
+	}
 }
 
 func TestHonestPipelineIsStillServed(t *testing.T) {

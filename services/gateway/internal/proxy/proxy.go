@@ -118,6 +118,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Upgrade")
 	ctx, span := p.spans.start(r.Context(), r, route, up)
 	defer span.End()
+	if waitsToSend(r) {
+		// net/http writes an interim answer (103, say) and the 100 that a first read of the body brings at the same time, one into the other.
+		w.WriteHeader(http.StatusContinue)
+	}
 	p.reverse.ServeHTTP(w, r.WithContext(withTarget(ctx, target{upstream: up, route: route, last: last})))
 	p.metrics.took(r.Context(), time.Since(start))
 }
@@ -171,6 +175,11 @@ func endsItsConnection(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect)
 }
 
+// waitsToSend says whether the client waits for a 100 until it sends its body, of which nothing was read.
+func waitsToSend(r *http.Request) bool {
+	return r.Header.Get("Expect") != "" && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && r.ContentLength != 0 && r.GetBody == nil
+}
+
 // repeatable reads a small body of known length, so that the transport can send it again. It answers false where the body ends early.
 func repeatable(r *http.Request) bool {
 	if r.ContentLength <= 0 || r.ContentLength > maxBuffered || r.Body == nil {
@@ -195,7 +204,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	out.Host = strings.ToLower(pr.In.Host)
 	// Trailers of requests are used by none of our protocols, and would come after the headers were cleaned.
 	out.Trailer = nil
-	// Whoever waits for a 100 gets it from here, as soon as the upstream takes the body.
+	// Whoever waits for a 100 gets it from here.
 	delete(out.Header, "Expect")
 	clean(out.Header, pr.In.RemoteAddr)
 	p.spans.pass(out.Context(), out.Header)
