@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -362,9 +363,14 @@ func (p *plane) running() []string {
 	return out
 }
 
+// complaint is a line of a log that says why something failed: of ours, of Go's runtime, of PostgreSQL.
+var complaint = regexp.MustCompile(`"ERROR"|panic|PANIC|^fatal error: |^runtime(/cgo)?: |^SIG[A-Z]+: |could not fork|out of memory`)
+
 // complaints writes what the processes' logs say of errors, the last of each, for whoever looks at a failed test.
 func (p *plane) complaints(w io.Writer) {
 	const most = 5
+	load, _ := os.ReadFile("/proc/loadavg")
+	fmt.Fprintf(w, "load and tasks of the machine: %s", load)
 	logs, _ := filepath.Glob(filepath.Join(p.home, "log", "*", "*.log"))
 	for _, path := range logs {
 		text, err := os.ReadFile(path)
@@ -373,7 +379,7 @@ func (p *plane) complaints(w io.Writer) {
 		}
 		var lines []string
 		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, `"ERROR"`) || strings.Contains(line, "panic") || strings.Contains(line, "PANIC") {
+			if complaint.MatchString(line) {
 				lines = append(lines, line)
 			}
 		}

@@ -220,7 +220,7 @@ func pending(all []Status, names []string) ([]string, error) {
 			continue
 		}
 		if s.Failures >= hopeless {
-			return nil, fmt.Errorf("%s keeps ending: %s; its log %s ends with: %s", n, s.LastExit, s.Log, lastLine(s.Log))
+			return nil, fmt.Errorf("%s keeps ending: %s; its log %s ends with: %s", n, s.LastExit, s.Log, lastWords(s.Log))
 		}
 		waiting = append(waiting, n)
 	}
@@ -234,22 +234,6 @@ func logOf(all []Status, name string) string {
 		}
 	}
 	return ""
-}
-
-// lastLine is the last line of a file, cut short.
-func lastLine(path string) string {
-	const most = 2 << 10
-	f, err := os.Open(path)
-	if err != nil {
-		return "(unreadable)"
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > most {
-		_, _ = f.Seek(-most, io.SeekEnd)
-	}
-	text, _ := io.ReadAll(f)
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return lines[len(lines)-1]
 }
 
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
