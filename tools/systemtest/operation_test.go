@@ -276,6 +276,31 @@ func TestOperationsKilledAtEveryStepEndAsIfNever(t *testing.T) {
 	t.Attr("row", fmt.Sprintf("F33 %d", kills))
 }
 
+// A tenant that one command makes, which is killed wherever it may leave the registry with a word of it that nobody else knows, is made by the same
+// command, at once and once.
+func TestTenantIsMadeByACommandThatIsKilled(t *testing.T) {
+	full(t)
+	const slug = "put-and-killed"
+	p := *shared
+	p.programs = fleetWithFailpoints(t, "")
+	for _, point := range []string{"fleet.own.put", "fleet.own.leased", "fleet.own.before-step", "fleet.own.before-done", "fleet.own.before-finish", "fleet.own.finished"} {
+		killed := p
+		killed.environ = append(slices.Clone(p.environ), "A3_FAILPOINT="+point+" kill")
+		if s := killed.fleet(t, "tenant", "create", slug); s.code != -1 && !strings.Contains(s.err, "signal: killed") {
+			t.Fatalf("to be killed at %s it ended with: %s", point, s)
+		}
+	}
+	if s := p.fleet(t, "tenant", "create", slug); s.code != 0 {
+		t.Fatal(s)
+	}
+	if got := p.hostAnswers(t, slug); got != http.StatusOK {
+		t.Errorf("the host of the tenant answers %d", got)
+	}
+	if said := p.must(t, "operation", "list", "--tenant", slug); strings.Count(said, "opr_") != 1 || !strings.Contains(said, "succeeded") {
+		t.Errorf("the operations of the tenant are:\n%s", said)
+	}
+}
+
 // disturbance carries a plan out while it is disturbed, and answers how often it was.
 type disturbance func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) (kills int)
 
@@ -361,6 +386,8 @@ func (p *plane) killedThrough(t *testing.T, kind registryv1.OperationKind, hash 
 		}
 		kills++
 	}
+	// Its lease was taken and nothing done: whoever is next need not wait for its end, or would fail.
+	kill("fleet.own.leased")
 	for _, at := range passages(kind, 0) {
 		// The deed done and not on record, and on record and not gone on from; the rest takes minutes.
 		telling := strings.HasSuffix(at.point, ".before-done") || strings.HasSuffix(at.point, ".after-step")

@@ -16,6 +16,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 )
 
@@ -76,7 +77,7 @@ func (e *Engine) ApplyMade(ctx context.Context, plan *registryv1.Plan) error {
 	if err := e.Here(ctx, plan); err != nil {
 		return err
 	}
-	at, err := place()
+	at, err := e.Memory.Place()
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,8 @@ func (e *Engine) ApplyMade(ctx context.Context, plan *registryv1.Plan) error {
 		_, err := e.ApplyStored(ctx, res.GetPlan(), 1)
 		return err
 	}
-	if w.lease, err = e.taken(op, req.GetLeaseToken()); err != nil {
+	w.lease = &lease{e, op.GetId(), req.GetLeaseToken()}
+	if err := failpoint.Here("fleet.own.put"); err != nil {
 		return err
 	}
 	w.op, w.tenant, w.begun = op, res.GetTenant(), begunStep(op)

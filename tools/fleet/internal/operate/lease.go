@@ -2,20 +2,15 @@ package operate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
-	"a3os.app/tools/fleet/internal/process"
 )
 
 const (
@@ -31,30 +26,13 @@ type lease struct {
 	operation, token string
 }
 
-// holder is what this machine remembers of a lease: whose process took it. One that took it and is gone is replaced at once.
-type holder struct {
-	Fence   int64      `json:"fence"`
-	Process process.ID `json:"process"`
-}
-
-func (e *Engine) memory(operation string) string { return filepath.Join(e.Memory, operation+".json") }
-
-// place is where the work is done, for people.
-func place() (string, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("ask for the host's name: %w", err)
-	}
-	return fmt.Sprintf("%s, process %d", host, os.Getpid()), nil
-}
-
-// take takes the lease.
+// take takes the lease. That of a process of this machine which is gone is replaced at once.
 func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv1.Operation, error) {
-	at, err := place()
+	at, err := e.Memory.Place()
 	if err != nil {
 		return nil, nil, err
 	}
-	req := &registryv1.TakeLeaseRequest{OperationId: operation, Place: at, InsteadOf: e.ended(operation)}
+	req := &registryv1.TakeLeaseRequest{OperationId: operation, Place: at}
 	client := registryv1.NewOperationWriteServiceClient(e.Conn)
 	told := false
 	for {
@@ -64,12 +42,18 @@ func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv
 			return err
 		})
 		if err == nil {
-			l, err := e.taken(res.GetOperation(), res.GetLeaseToken())
-			return l, res.GetOperation(), err
+			return &lease{e, operation, res.GetLeaseToken()}, res.GetOperation(), failpoint.Here("fleet.own.leased")
 		}
 		err = fault.FromRPC(err)
 		f, ok := errors.AsType[*fault.Error](err)
-		if !e.Wait || !ok || f.Reason != "LEASE_HELD" {
+		if !ok || f.Reason != "LEASE_HELD" {
+			return nil, nil, err
+		}
+		if fence := e.ended(ctx, operation); fence != 0 && fence != req.GetInsteadOf() {
+			req.InsteadOf = fence
+			continue
+		}
+		if !e.Wait {
 			return nil, nil, err
 		}
 		if !told {
@@ -84,6 +68,17 @@ func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv
 	}
 }
 
+// ended is the fence of an operation's lease where a process of this machine took it which is gone; 0 where that isn't known.
+func (e *Engine) ended(ctx context.Context, operation string) int64 {
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	res, err := registryv1.NewOperationServiceClient(e.Conn).GetOperation(ctx, &registryv1.GetOperationRequest{OperationId: operation})
+	if l := res.GetOperation().GetLease(); err == nil && l != nil && e.Memory.Ended(l.GetPlace()) {
+		return l.GetFence()
+	}
+	return 0
+}
+
 // heardOut asks for a lease. Who gives up meanwhile hears the answer out all the same, for a moment: a lease that nobody knows of would keep
 // others waiting until it ends.
 func heardOut(ctx context.Context, ask func(ctx context.Context) error) error {
@@ -92,43 +87,6 @@ func heardOut(ctx context.Context, ask func(ctx context.Context) error) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(moment, cancel) })()
 	return ask(asking)
-}
-
-// taken is a lease that this process has, which this machine remembers from now on.
-func (e *Engine) taken(op *registryv1.Operation, token string) (*lease, error) {
-	self, err := process.Self()
-	if err != nil {
-		return nil, err
-	}
-	return &lease{e, op.GetId(), token}, e.remember(op.GetId(), holder{op.GetLease().GetFence(), self})
-}
-
-// ended is the fence of a lease that a process of this machine took which is gone; 0 for none.
-func (e *Engine) ended(operation string) int64 {
-	var t holder
-	text, err := os.ReadFile(e.memory(operation))
-	if err != nil || json.Unmarshal(text, &t) != nil || t.Process.Alive() {
-		return 0
-	}
-	return t.Fence
-}
-
-func (e *Engine) remember(operation string, t holder) error {
-	text, err := json.Marshal(t)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(e.Memory, 0o700); err != nil {
-		return fmt.Errorf("make the directory of operations: %w", err)
-	}
-	return renameio.WriteFile(e.memory(operation), text, 0o600, renameio.WithTempDir(e.Memory))
-}
-
-func (l *lease) forget() error {
-	if err := os.Remove(l.memory(l.operation)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // keep renews the lease until stop; the context ends when somebody else has it. A registry that is away takes no lease from anybody,
@@ -158,7 +116,7 @@ func (l *lease) keep(ctx context.Context) (context.Context, func()) {
 }
 
 // giveBack gives the lease back, so that whoever takes the operation up need not wait. Where that fails it ends by itself.
-func (l *lease) giveBack(ctx context.Context) error {
+func (l *lease) giveBack(ctx context.Context) {
 	const most = 5 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	defer cancel()
@@ -166,7 +124,5 @@ func (l *lease) giveBack(ctx context.Context) error {
 		&registryv1.ReleaseLeaseRequest{OperationId: l.operation, LeaseToken: l.token})
 	if err != nil {
 		l.Report.Note("the lease could not be given back and ends by itself: " + fault.FromRPC(err).Error())
-		return nil
 	}
-	return l.forget()
 }

@@ -10,7 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +25,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/holder"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
 )
@@ -61,8 +62,10 @@ type Engine struct {
 	Lock func(ctx context.Context) (unlock func(), err error)
 	// Command starts the process that carries out a tenant's steps.
 	Command []string
-	// Memory is a directory that remembers the leases that this machine took.
-	Memory string
+	// Memory knows the processes of this machine that took leases.
+	Memory holder.Memory
+	// Exports is the directory that what leaving tenants take along lies in.
+	Exports string
 	// Wait has somebody else's lease waited for.
 	Wait   bool
 	Report Reporter
@@ -102,12 +105,13 @@ func (w *work) carry(ctx context.Context) (*registryv1.Operation, error) {
 	defer stop()
 	err := w.locked(ctx)
 	if err == nil {
-		return w.op, w.lease.forget()
+		return w.op, nil
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = cause
 	}
-	return w.op, errors.Join(w.cutOff(err), w.lease.giveBack(ctx))
+	w.lease.giveBack(ctx)
+	return w.op, w.cutOff(err)
 }
 
 // locked does what is left, while no other command of this machine changes what the platform remembers.
@@ -363,5 +367,5 @@ func (w *work) finishWith(ctx context.Context, last recording) (err error) {
 
 // exportDir is where what a leaving tenant takes along lies.
 func (w *work) exportDir() string {
-	return strings.TrimSuffix(w.Memory, string(os.PathSeparator)) + string(os.PathSeparator) + "export-" + w.set.Slug + "-" + w.op.GetId()
+	return filepath.Join(w.Exports, "export-"+w.set.Slug+"-"+w.op.GetId())
 }

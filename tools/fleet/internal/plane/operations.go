@@ -13,6 +13,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/holder"
 	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
@@ -45,8 +46,13 @@ func (p *Plane) operations(conn *grpc.ClientConn) (*operate.Engine, error) {
 		Provisioner: p.platform.Provisioner, Front: p.front,
 		Recheck:    func(ctx context.Context, plan *registryv1.StoredPlan) error { return p.Recheck(ctx, conn, plan) },
 		Identified: func(ctx context.Context, s platform.Set) error { return p.identified(ctx, conn, s) }, Answered: func(s platform.Set) error { return p.served(s.Slug) }, Gone: p.gone, Lock: p.lockAndLook,
-		Command: []string{p.Self, "operation", "carry"}, Memory: filepath.Join(p.Settings.Home, "operations"), Report: p.report,
+		Command: []string{p.Self, "operation", "carry"}, Memory: p.holders(), Exports: filepath.Join(p.Settings.Home, "operations"), Report: p.report,
 	}, nil
+}
+
+// holders knows who of this machine works under a lease.
+func (p *Plane) holders() holder.Memory {
+	return holder.Memory(filepath.Join(p.Settings.Home, "leases"))
 }
 
 // front is where a set's people reach it.

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -278,7 +277,7 @@ func (p *Plane) CarryRollout(ctx context.Context, id string) (*registryv1.Rollou
 func (p *Plane) carryRollout(ctx context.Context, e *operate.Engine, id string) (*registryv1.Rollout, error) {
 	p.report.Note(fmt.Sprintf("rollout %s: see fleet rollout status %s", id, id))
 	engine := &rollout.Engine{
-		Conn: e.Conn, Operator: &operator{Plane: p, engine: e, conn: e.Conn}, Report: p.report, Memory: filepath.Join(p.Settings.Home, "rollouts"),
+		Conn: e.Conn, Operator: &operator{Plane: p, engine: e, conn: e.Conn}, Report: p.report, Memory: p.holders(),
 		Probe: func(ctx context.Context, slug string) error {
 			return p.front(platform.Set{Blueprint: p.blueprint, Slug: slug}).Ask(ctx)
 		},

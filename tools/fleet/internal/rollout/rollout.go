@@ -20,6 +20,7 @@ import (
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/rollout"
+	"a3os.app/tools/fleet/internal/holder"
 )
 
 // States in short.
@@ -57,8 +58,8 @@ type Engine struct {
 	Report Reporter
 	// Within is how long bringing one tenant to a release may take; 0 is ten minutes. What takes longer has failed.
 	Within time.Duration
-	// Memory is a directory that remembers the leases that this machine took.
-	Memory string
+	// Memory knows the processes of this machine that took leases.
+	Memory holder.Memory
 	// Detach ends when nothing is left to do but to wait for an operator.
 	Detach bool
 }
@@ -103,7 +104,8 @@ func (e *Engine) Carry(ctx context.Context, id string) (r *registryv1.Rollout, e
 	if errors.Is(err, context.Canceled) {
 		err = fmt.Errorf("rollout %s was interrupted: what is done stays done; take it up with fleet rollout carry %s", id, id)
 	}
-	return r, errors.Join(err, c.giveBack(ctx))
+	c.giveBack(ctx)
+	return r, err
 }
 
 // loop looks, does what may be done, and waits. When it ends, nothing is under way here any more.
