@@ -369,8 +369,13 @@ var complaint = regexp.MustCompile(`"ERROR"|panic|PANIC|^fatal error: |^runtime(
 // complaints writes what the processes' logs say of errors, the last of each, for whoever looks at a failed test.
 func (p *plane) complaints(w io.Writer) {
 	const most = 5
-	load, _ := os.ReadFile("/proc/loadavg")
-	fmt.Fprintf(w, "load and tasks of the machine: %s", load)
+	// A machine that is at its end breaks what is right.
+	for _, of := range []string{"/proc/loadavg", "/proc/meminfo"} {
+		text, _ := os.ReadFile(of)
+		lines := strings.SplitAfter(string(text), "\n")
+		fmt.Fprintf(w, "%s: %s", of, strings.ReplaceAll(strings.Join(lines[:min(3, len(lines))], ""), "\n", "; "))
+		fmt.Fprintln(w)
+	}
 	logs, _ := filepath.Glob(filepath.Join(p.home, "log", "*", "*.log"))
 	for _, path := range logs {
 		text, err := os.ReadFile(path)
