@@ -72,6 +72,15 @@ type Server struct {
 	port int
 }
 
+// MostProcesses is how many processes a server may have that takes so many connections. Before somebody has logged in they are no session, and
+// one that is refused has a process that says so: PostgreSQL makes two for each that it could need (MaxLivePostmasterChildren of
+// postmaster.c, of the settings that [New] leaves as they are). Who bounds a server more tightly has its clients hear nothing that they
+// understand when they all come at once, as they do where a slow server starts.
+func MostProcesses(connections int) int {
+	const autovacuum, workers, own, spare = 3 + 1, 8, 8, 16
+	return 2*(connections+autovacuum+workers) + own + spare
+}
+
 // New checks the configuration and that the user which runs the server can execute the binaries. It touches nothing.
 func New(cfg Config) (*Server, error) {
 	if !filepath.IsAbs(cfg.Dir) {

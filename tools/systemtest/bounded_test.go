@@ -3,7 +3,9 @@ package systemtest
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // tooMuch makes a session hold some 2 GB.
@@ -101,4 +105,33 @@ func killedForMemory(t *testing.T, pid int) (n int, bounded bool) {
 		}
 	}
 	return 0, false
+}
+
+// crowdsItsServer has as many come to a tenant's own server, who say nothing yet, as its sessions and a few more: who comes after them is served,
+// as they would not be by a server that may make no more processes.
+func crowdsItsServer(t *testing.T, x *tenant) {
+	t.Helper()
+	own := shared.superuserURL(t, "postgres-"+x.id, "postgres")
+	at, err := url.Parse(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const silent = 100
+	for range silent {
+		conn, err := net.Dial("tcp", at.Host) //nolint:noctx // it is this machine
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	const times = 5
+	for range times {
+		conn, err := pgx.Connect(t.Context(), own)
+		if err != nil {
+			t.Fatalf("%d came to the server of %s and said nothing; who comes next is told: %v", silent, x.slug, err)
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }

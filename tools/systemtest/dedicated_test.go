@@ -36,6 +36,7 @@ func TestDedicatedTenantHasADatabaseServerToItself(t *testing.T) {
 	ownServerIsApart(t, x)
 	sameSchema(t, x, acme())
 	isolationHolds(t, "acme", slug)
+	crowdsItsServer(t, x)
 	outgrowsItsServer(t, x, "acme")
 	if s := shared.fleet(t, "tenant", "create", slug, "--tier", "database"); s.code == 0 || !strings.Contains(s.err, "another isolation tier") {
 		t.Errorf("another tier for who is there: %s", s)

@@ -195,7 +195,7 @@ func (p *Platform) serve(ctx context.Context, s *server) (changed bool, err erro
 		Mounts:       append(secrets.mounts(), container.Mount{From: data, To: dataDir}),
 		Links:        []container.Link{{Network: p.Engine.Thing(s.network), Address: at}},
 		Healthy:      []string{filepath.Join(p.Binaries.Dir, "pg_isready"), "-h", "127.0.0.1", "-p", strconv.Itoa(postgresPort), "-U", pgserver.Superuser, "-q"},
-		Limits:       container.Limits{Memory: s.memory, NanoCPUs: limits(blueprint.DefaultResources).NanoCPUs, PIDs: local.MostConnections + 100},
+		Limits:       container.Limits{Memory: s.memory, NanoCPUs: limits(blueprint.DefaultResources).NanoCPUs, PIDs: int64(pgserver.MostProcesses(local.MostConnections))},
 		SharedMemory: 256 << 20, Interrupt: true, StopWithin: cmd.WaitDelay,
 	}
 	did, err = p.Engine.Apply(ctx, unit)

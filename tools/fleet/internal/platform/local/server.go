@@ -84,8 +84,6 @@ const (
 	ownCPU          = 1
 	// Connections that are no service's: the superuser's, and a reader's while a backup is made.
 	ownSpareConnections = 16
-	// Processes that are no session's.
-	ownSpareProcesses = 40
 )
 
 // ownServer describes the server of a tenant's own (tier dedicated): with a user, a port and data of its own. Its data lie outside of the
@@ -115,7 +113,7 @@ func (p *Platform) ownServer(s platform.Set) (*Server, error) {
 		return nil, err
 	}
 	return &Server{Server: server, unit: unitName(s, postgresUnit), group: s.Name(), log: p.home("log", s.Name(), postgresUnit+".log"),
-		bounds: supervise.Resources{Memory: OwnServerMemory, CPU: ownCPU, PIDs: int64(connections + ownSpareProcesses)}}, nil
+		bounds: supervise.Resources{Memory: OwnServerMemory, CPU: ownCPU, PIDs: int64(pgserver.MostProcesses(connections))}}, nil
 }
 
 // ownServerUser is the id that a set's own server runs as; zero where none was chosen.
