@@ -2,7 +2,6 @@ package operate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -18,30 +17,39 @@ const confirmWithin = 2 * time.Minute
 // confirm returns when each component of the set itself says that it runs the release, healthy, and said so since it was started with
 // it. What it said before the change counts for nothing.
 func (w *work) confirm(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
+	within, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
+	missing, err := w.awaitWord(within)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case within.Err() == nil:
+		return err
+	}
+	return fmt.Errorf("the set did not say within %s that it runs %s: %s", confirmWithin, w.release, strings.Join(missing, "; "))
+}
+
+// awaitWord is confirm for as long as the context lasts. When that ends it answers what was missing when it was known last.
+func (w *work) awaitWord(ctx context.Context) (missing []string, err error) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	tenants := registryv1.NewTenantServiceClient(w.Conn)
-	var missing []string
+	missing = []string{"nobody could be asked"}
 	for {
 		res, err := tenants.GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: w.set.Tenant.String()})
-		if err == nil {
-			if missing, err = w.unconfirmed(ctx, res.GetStatus()); err != nil {
-				return err
+		switch {
+		case err == nil:
+			if missing, err = w.unconfirmed(ctx, res.GetStatus()); len(missing) == 0 || err != nil {
+				return missing, err
 			}
-			if len(missing) == 0 {
-				return nil
-			}
-		} else {
+		case ctx.Err() == nil: // or it was asked too late to be answered, and what was missing before is
 			missing = []string{fault.FromRPC(err).Error()}
 		}
 		select {
 		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), context.Canceled) {
-				return ctx.Err()
-			}
-			return fmt.Errorf("the set did not say within %s that it runs %s: %s", confirmWithin, w.release, strings.Join(missing, "; "))
+			return missing, ctx.Err()
 		case <-tick.C:
 		}
 	}
@@ -59,7 +67,7 @@ func (w *work) unconfirmed(ctx context.Context, status *registryv1.TenantStatus)
 	}
 	running, err := w.Platform.Components(ctx, w.set)
 	if err != nil {
-		return nil, err
+		return []string{"all say so, and the platform did not say what runs"}, err
 	}
 	since := map[string]time.Time{}
 	for _, c := range running {
