@@ -97,7 +97,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	handler, err := proxy.New(proxy.Config{Domain: domain, Table: snap.Table, Transport: transport,
-		Turns:       share,
+		Turns: share, Handshakes: cfg.handshakes(share.Rate),
 		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant, Patience: cfg.Patience, SlowAnswer: cfg.SlowAnswer, AnswerWithin: cfg.AnswerWithin})
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	return p.Run(ctx, ready,
 		func(ctx context.Context) error {
-			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate,
+			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate, Welcome: handler.Welcome,
 				MaxConnections: cfg.MaxConnections, MaxHeaderBytes: cfg.MaxHeaderBytes, HeaderTimeout: cfg.HeaderTimeout,
 				IdleTimeout: cfg.IdleTimeout, LeaveWithin: cfg.LeaveWithin, DrainWithin: cfg.DrainWithin})
 		},
@@ -150,6 +150,12 @@ func (c Config) share() (turns.Config, error) {
 		return t, fmt.Errorf("A3_TENANT_RATE is %v, A3_TENANT_BURST %d, A3_TURN_WITHIN %s: the first must not be negative, the second at least 1, and the third more than 0", c.TenantRate, c.TenantBurst, c.TurnWithin)
 	}
 	return t, nil
+}
+
+// handshakes is how many connections may come for one tenant while others call: as many in a second as calls, and many more at once, for all of
+// its people come back when a gateway starts anew. What is left of the time for a handshake when it has waited is for the handshake.
+func (c Config) handshakes(rate float64) turns.Config {
+	return turns.Config{Rate: rate, Burst: int(max(1, c.MaxPerTenant)), Within: c.HeaderTimeout / 2, Waiting: int(max(1, c.MaxPerTenant))}
 }
 
 func (c Config) listen(ctx context.Context) (net.Listener, error) {

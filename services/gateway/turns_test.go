@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"sync"
@@ -86,4 +87,57 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 		t.Errorf("%d calls reached the service, %d were answered", n, answered.Load())
 	}
 	t.Attr("row", fmt.Sprint("F25 ", refused.Load()+gone.Load()))
+}
+
+// Row F25, before any call: who makes connections without end, to a tenant's host or to nobody's, has them wait or fail, and whoever comes to
+// another tenant meanwhile is let in and answered.
+func TestNeighbourIsAnsweredWhileHandshakesWait(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	acme.serve("iam", nil, "/")
+	globex.serve("iam", nil, "/")
+	h.publish(acme, globex)
+	const places, flood = 40, 120 // as many are let in at once, and as many wait
+	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m", "A3_HEADER_TIMEOUT=2m", "A3_MAX_IN_FLIGHT_PER_TENANT=40")
+	p.until("acme", "/", http.StatusOK, "")
+	p.until("globex", "/", http.StatusOK, "globex/iam") // from now on two tenants call
+	held := 0
+	for _, name := range []string{"acme." + domain, "nobody." + domain} {
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		var clients sync.WaitGroup
+		var in, refused, gone atomic.Int64
+		for range flood {
+			clients.Go(func() {
+				dialer := tls.Dialer{Config: &tls.Config{ServerName: name, RootCAs: h.clientRoots, MinVersion: tls.VersionTLS13}}
+				c, err := dialer.DialContext(ctx, "tcp", p.addr)
+				switch {
+				case err == nil:
+					in.Add(1)
+					_ = c.Close()
+				case ctx.Err() != nil:
+					gone.Add(1)
+				default:
+					refused.Add(1)
+				}
+			})
+		}
+		deadline := time.Now().Add(30 * time.Second)
+		for refused.Load() < flood-2*places-10 || in.Load() < places-10 {
+			if time.Now().After(deadline) {
+				t.Fatalf("of %d handshakes with %s %d ended well and %d were refused, want about %d and %d", flood, name, in.Load(), refused.Load(), places, flood-2*places)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+		if a := do(t, p.client(false), request(t, "POST", "https://globex.a3.test/", "{}")); a.StatusCode != http.StatusOK {
+			t.Errorf("who comes to the neighbour of a flood is answered %d", a.StatusCode)
+		}
+		if stay := flood - in.Load() - refused.Load(); stay < places/2 {
+			t.Errorf("%d handshakes with %s wait, want about %d", stay, name, places)
+		}
+		leave()
+		clients.Wait()
+		held += int(refused.Load() + gone.Load())
+	}
+	t.Attr("row", fmt.Sprint("F25 ", held))
 }

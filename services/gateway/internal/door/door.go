@@ -26,6 +26,8 @@ type Config struct {
 	Handler Handler
 	// Certificate is shown to every client.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Welcome says whether a handshake goes on, once the client has said whom it wants and before anything is computed. It may wait.
+	Welcome func(*tls.ClientHelloInfo) error
 	// MaxConnections bounds open connections; more wait in the kernel's queue.
 	MaxConnections int
 	// MaxHeaderBytes bounds the headers of a request.
@@ -60,6 +62,9 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 			MinVersion:     tls.VersionTLS12,
 			NextProtos:     []string{"h2", "http/1.1"},
 			GetCertificate: cfg.Certificate,
+			GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				return nil, cfg.Welcome(hello)
+			},
 		},
 		ReadHeaderTimeout: cfg.HeaderTimeout,
 		IdleTimeout:       cfg.IdleTimeout,

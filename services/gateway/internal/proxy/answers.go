@@ -73,24 +73,32 @@ func (p *Proxy) answered(res *http.Response) error {
 // begin waits for the request's turn. It answers false where it was answered instead.
 func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, load *routes.Load) bool {
 	ctx := r.Context()
-	p.metrics.known(ctx, load)
-	waited, err := p.turns.Take(ctx, &load.Lane, r.RemoteAddr)
+	err := p.turn(ctx, p.turns, &load.Lane, load, r.RemoteAddr)
 	switch {
 	case err == nil:
-		if waited > 0 {
-			p.metrics.began(ctx, load, waited)
-		}
 		return true
 	case errors.Is(err, turns.ErrCrowded):
 		w.Header().Set("Retry-After", "1")
 		p.metrics.answered(ctx, load, http.StatusTooManyRequests)
-		p.metrics.crowded(ctx, load)
 		refuse(w, r, errShare)
 		return false
 	default:
 		// The client gave up: nobody reads an answer.
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// turn waits in a lane of the tenant, and counts that it did and what came of it.
+func (p *Proxy) turn(ctx context.Context, t *turns.Turns, lane *turns.Lane, load *routes.Load, address string) error {
+	p.metrics.known(ctx, load)
+	waited, err := t.Take(ctx, lane, address)
+	switch {
+	case errors.Is(err, turns.ErrCrowded):
+		p.metrics.crowded(ctx, load)
+	case err == nil && waited > 0:
+		p.metrics.began(ctx, load, waited)
+	}
+	return err
 }
 
 // fail answers for an upstream that did not. The client learns that, and nothing of addresses.

@@ -31,13 +31,13 @@ func newMetrics(inFlight func() int64) (metrics, error) {
 		metric.WithExplicitBucketBoundaries(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)); err != nil {
 		return m, fmt.Errorf("make the proxy's metrics: %w", err)
 	}
-	if m.waited, err = meter.Int64Counter("gateway.turns.waited", metric.WithDescription("requests that waited since their tenant calls more often than its share, by tenant")); err != nil {
+	if m.waited, err = meter.Int64Counter("gateway.turns.waited", metric.WithDescription("requests and handshakes that waited since their tenant calls more often than its share, by tenant")); err != nil {
 		return m, fmt.Errorf("make the proxy's metrics: %w", err)
 	}
 	if m.wait, err = meter.Float64Counter("gateway.turns.wait", metric.WithUnit("s"), metric.WithDescription("how long those waited, by tenant")); err != nil {
 		return m, fmt.Errorf("make the proxy's metrics: %w", err)
 	}
-	if m.refused, err = meter.Int64Counter("gateway.turns.refused", metric.WithDescription("requests that were refused since too many of their tenant's wait, by tenant")); err != nil {
+	if m.refused, err = meter.Int64Counter("gateway.turns.refused", metric.WithDescription("requests and handshakes that were refused since too many of their tenant's wait, by tenant")); err != nil {
 		return m, fmt.Errorf("make the proxy's metrics: %w", err)
 	}
 	_, err = meter.Int64ObservableGauge("gateway.in_flight", metric.WithDescription("requests in flight"),
@@ -64,13 +64,13 @@ func (m metrics) known(ctx context.Context, load *routes.Load) {
 	})
 }
 
-// began counts a request that waited for its turn.
+// began counts what waited for its turn.
 func (m metrics) began(ctx context.Context, load *routes.Load, waited time.Duration) {
 	m.waited.Add(ctx, 1, load.Tenant())
 	m.wait.Add(ctx, waited.Seconds(), load.Tenant())
 }
 
-// crowded counts a request whose tenant has used its share up.
+// crowded counts what came when its tenant had used its share up.
 func (m metrics) crowded(ctx context.Context, load *routes.Load) {
 	m.refused.Add(ctx, 1, load.Tenant())
 }

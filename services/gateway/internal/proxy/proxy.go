@@ -6,6 +6,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net/http"
@@ -39,19 +40,24 @@ type Config struct {
 	SlowAnswer time.Duration
 	// Turns keep a tenant's calls from standing before its neighbours'.
 	Turns turns.Config
+	// Handshakes keep a tenant's new connections from standing before its neighbours' calls.
+	Handshakes turns.Config
 	// AnswerWithin is when a request whose answer did not begin is given up.
 	AnswerWithin time.Duration
 }
 
 // Proxy is the handler behind the gateway's listener.
 type Proxy struct {
-	cfg      Config
-	reverse  *httputil.ReverseProxy
-	metrics  metrics
-	spans    spans
-	turns    *turns.Turns
-	inFlight atomic.Int64
-	draining atomic.Bool
+	cfg     Config
+	reverse *httputil.ReverseProxy
+	metrics metrics
+	spans   spans
+	// turns are those of calls, handshakes those of new connections.
+	turns, handshakes *turns.Turns
+	// strangers is where handshakes wait that name no tenant.
+	strangers turns.Lane
+	inFlight  atomic.Int64
+	draining  atomic.Bool
 }
 
 // maxBuffered is up to which size a body of known length is held back whole. It makes a request repeatable when the connection
@@ -60,7 +66,7 @@ const maxBuffered = 64 << 10
 
 // New makes a proxy.
 func New(cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, spans: newSpans(), turns: turns.New(cfg.Turns)}
+	p := &Proxy{cfg: cfg, spans: newSpans(), turns: turns.New(cfg.Turns), handshakes: turns.New(cfg.Handshakes)}
 	var err error
 	if p.metrics, err = newMetrics(p.inFlight.Load); err != nil {
 		return nil, err
@@ -124,6 +130,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.reverse.ServeHTTP(w, r.WithContext(withTarget(ctx, target{upstream: up, route: route, last: last})))
 	p.metrics.took(r.Context(), time.Since(start))
+}
+
+// Welcome has a handshake wait for its turn: it costs more than a call does, and whoever makes many would keep everybody's calls waiting.
+// It is its tenant's, as a call is; those that name none share one tenant's rate. The name is the client's word, as the host of a call is. What is
+// refused here its client sees as a broken handshake, which no client of ours waits after, so that more may come, and wait for longer, than of calls.
+func (p *Proxy) Welcome(hello *tls.ClientHelloInfo) error {
+	address := hello.Conn.RemoteAddr().String()
+	if table := p.cfg.Table(); table != nil {
+		if slug, ok := p.cfg.Domain.Slug(hello.ServerName); ok {
+			if route, ok := table.Route(slug); ok {
+				return p.turn(hello.Context(), p.handshakes, &route.Load.Door, route.Load, address)
+			}
+		}
+	}
+	_, err := p.handshakes.TakeAmongMany(hello.Context(), &p.strangers, address)
+	return err
 }
 
 // find answers no upstream for a host that leads nowhere, a path that no component serves, and a request that isn't to be routed at
