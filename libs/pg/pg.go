@@ -73,9 +73,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	pc.ConnConfig.RuntimeParams["application_name"] = cfg.Service
 	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	pc.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithDisableSQLStatementInAttributes())
-	// A connection goes back only when nothing is left on it.
-	pc.AfterRelease = func(c *pgx.Conn) bool { return c.PgConn().TxStatus() == 'I' }
 	pc.AfterConnect = marked(cfg)
+	// No hook for what is released: pgxpool closes by itself what a transaction was left on, and with a hook gives each connection back a moment
+	// later, in which whoever asks next has another one made.
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("make the pool: %w", err)
