@@ -44,7 +44,8 @@ func (w *work) awaitWord(ctx context.Context) (missing []string, err error) {
 			if missing, err = w.unconfirmed(ctx, res.GetStatus()); len(missing) == 0 || err != nil {
 				return missing, err
 			}
-		case ctx.Err() == nil: // or it was asked too late to be answered, and what was missing before is
+		// What was asked too late to be answered says nothing: what was missing before is. Who is asked may find that out a moment before we do.
+		case fault.KindOf(fault.FromRPC(err)) != fault.DeadlineExceeded:
 			missing = []string{fault.FromRPC(err).Error()}
 		}
 		select {
