@@ -20,6 +20,7 @@ import (
 
 	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/process"
 )
 
 // delegationLasts is more than any operation takes: a token of it that leaked is worth nothing the day after.
@@ -109,17 +110,11 @@ func (h *heard) Write(text []byte) (int, error) {
 
 // lastWord is what the process said last, which is why it failed, or how it ended.
 func lastWord(said string, ended error) string {
-	lines := strings.Split(strings.TrimSpace(said), "\n")
-	if last, ok := strings.CutPrefix(lines[len(lines)-1], "fleet: "); ok {
-		return last
+	last := process.LastWords(said)
+	if own, ok := strings.CutPrefix(last, "fleet: "); ok {
+		return own
 	}
-	// What a program says that broke down comes before where it did.
-	for _, line := range lines {
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
-			return fmt.Sprintf("the process that carries the steps out: %v: %s", ended, line)
-		}
-	}
-	return fmt.Sprintf("the process that carries the steps out: %v %s", ended, lines[len(lines)-1])
+	return fmt.Sprintf("the process that carries the steps out: %v: %s", ended, last)
 }
 
 // told is what the process is told, as it reads it.

@@ -7,11 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
+
+	"a3os.app/tools/fleet/internal/process"
 )
 
 const (
@@ -95,12 +94,9 @@ func (l *logFile) Close() error {
 	return err
 }
 
-// whyGo is how a Go process begins to say why it ends without being asked to; its stacks and registers follow.
-var whyGo = regexp.MustCompile(`^(panic: |fatal error: |runtime: |runtime/cgo: |SIG[A-Z]+: |unexpected fault )`)
-
-// lastWords is what the process said last into a log, cut short: its last line, or where it printed its stacks, why.
+// lastWords is what the process said last into a log, cut short.
 func lastWords(path string) string {
-	const stacks, most, reasons = 256 << 10, 2 << 10, 3
+	const stacks, most = 256 << 10, 2 << 10
 	f, err := os.Open(path)
 	if err != nil {
 		return "(unreadable)"
@@ -110,20 +106,6 @@ func lastWords(path string) string {
 		_, _ = f.Seek(-stacks, io.SeekEnd)
 	}
 	text, _ := io.ReadAll(f)
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	said := lines[len(lines)-1]
-	var why []string
-	for _, line := range slices.Backward(lines) {
-		if strings.HasPrefix(line, "{") { // an entry of the log: what came before it isn't of this end
-			break
-		}
-		if whyGo.MatchString(line) {
-			why = append(why, line)
-		}
-	}
-	if len(why) > 0 {
-		slices.Reverse(why)
-		said = strings.Join(why[:min(reasons, len(why))], "; ")
-	}
+	said := process.LastWords(string(text))
 	return said[:min(most, len(said))]
 }
