@@ -87,22 +87,11 @@ func (s *Server) initIn(ctx context.Context, making string) error {
 	if s.cfg.Throwaway {
 		args = append(args, "--no-sync")
 	}
-	cmd := exec.CommandContext(ctx, s.cfg.Binaries.path("initdb"), args...)
-	cmd.Dir = data
-	cmd.Env = environment()
-	// A group of its own: initdb starts servers, and an interrupt ends all of them together.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account.credential(), Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("initdb was interrupted: %w", context.Cause(ctx))
-		}
-		if strings.Contains(said.String(), "No space left on device") {
-			return fmt.Errorf("%w: initdb could not write to %s, free %d MB there", ErrDiskFull, making, minFree>>20)
-		}
-		return fmt.Errorf("%s failed (%w) and said: %s", s.cfg.Binaries.path("initdb"), err, lastLines(said.String(), 5))
+	if err := s.make(ctx, data, "", "initdb", args...); err != nil {
+		return err
+	}
+	if err := s.reserve(ctx, data); err != nil {
+		return err
 	}
 	if err := s.handOver(data); err != nil {
 		return fmt.Errorf("give the data to the server's user: %w", err)
@@ -116,6 +105,45 @@ func (s *Server) initIn(ctx context.Context, making string) error {
 		if err := s.account.own(making); err != nil {
 			return fmt.Errorf("hand the throwaway cluster to its guard: %w", err)
 		}
+	}
+	return nil
+}
+
+// walSize is what the write-ahead log of a private server takes on its disk, and keeps. PostgreSQL begins a checkpoint when half of it is written
+// since the last one (max_wal_size ÷ (1 + checkpoint_completion_target)), and has ended it before the rest is.
+const walSize = 128 << 20
+
+// reserve has a new cluster's log written to the size that it keeps: from then on it is written into files that are there, again and again, and
+// needs no room. Without that, a disk that others fill ends the server as soon as the file that it writes is full, and keeps it from coming back:
+// reads would end with writes.
+func (s *Server) reserve(ctx context.Context, data string) error {
+	if s.cfg.Throwaway {
+		return nil
+	}
+	const piece = 1 << 20
+	// No checkpoint may come before all of it is written: what is written after one goes into the files before it.
+	return s.make(ctx, data, fmt.Sprintf("SELECT count(pg_logical_emit_message(false, 'reserve', repeat('0', %d))) FROM generate_series(1, %d)", piece, walSize/piece),
+		"postgres", "--single", "-D", data, "-c", fmt.Sprintf("min_wal_size=%dMB", walSize>>20), "-c", fmt.Sprintf("max_wal_size=%dMB", 4*walSize>>20), "postgres")
+}
+
+// make runs one of PostgreSQL's programs, which works on data that are being made.
+func (s *Server) make(ctx context.Context, data, input, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, s.cfg.Binaries.path(program), args...)
+	cmd.Dir = data
+	cmd.Env = environment()
+	// A group of its own: initdb starts servers, and an interrupt ends all of them together.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account.credential(), Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &said, &said
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s was interrupted: %w", program, context.Cause(ctx))
+		}
+		if strings.Contains(said.String(), "No space left on device") {
+			return fmt.Errorf("%w: %s could not write to %s, free %d MB there", ErrDiskFull, program, filepath.Dir(data), minFree>>20)
+		}
+		return fmt.Errorf("%s failed (%w) and said: %s", cmd.Path, err, lastLines(said.String(), 5))
 	}
 	return nil
 }

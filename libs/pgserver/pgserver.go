@@ -197,7 +197,8 @@ func (s *Server) settings() []string {
 		"max_connections=" + strconv.Itoa(s.cfg.MaxConnections),
 		"password_encryption=scram-sha-256",
 		"shared_buffers=32MB",
-		"max_wal_size=256MB",
+		fmt.Sprintf("max_wal_size=%dMB", walSize>>20),
+		fmt.Sprintf("min_wal_size=%dMB", walSize>>20), // see reserve
 		"log_line_prefix=%m [%p] %q%u@%d ",
 		"log_timezone=UTC",
 		"timezone=UTC",
@@ -205,6 +206,8 @@ func (s *Server) settings() []string {
 		// below it, a sequence made in the transaction that first uses it falls back when the server is killed, and hands out
 		// numbers twice (seen on PostgreSQL 15).
 		"max_wal_senders=0",
+		// With a slot to be had, each checkpoint makes a file, and ends the server where there is no room for it.
+		"max_replication_slots=0",
 	}
 	if s.cfg.Throwaway && !s.cfg.Synced {
 		// Commits still wait for the write-ahead log to be written: what is acknowledged outlives a killed server, as

@@ -3,7 +3,6 @@ package pgserver_test
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,15 +45,7 @@ func TestRootNeedsAPlaceThatTheServersUserCanReach(t *testing.T) {
 
 func TestFullDiskIsNamedBeforeAnythingIsMade(t *testing.T) {
 	t.Parallel()
-	small := reachableDir(t)
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "tmpfs", small).CombinedOutput(); err != nil {
-		t.Skipf("a small disk can't be mounted here, so a full one is not tested: %v: %s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", small).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v: %s", err, out)
-		}
-	})
+	small := smallDisk(t, "32m")
 	err := newServer(t, pgserver.Config{Dir: filepath.Join(small, "pg")}).Init(t.Context())
 	if !errors.Is(err, pgserver.ErrDiskFull) || !strings.Contains(err.Error(), "free some") {
 		t.Errorf("got %v, want ErrDiskFull and what to do", err)

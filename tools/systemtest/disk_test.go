@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +36,11 @@ func TestDatabaseStopsTakingWritesOnAFullDisk(t *testing.T) {
 	l.healed(t, "the load began")
 	before := p.pids(t)
 
+	conn := p.superuser(t, "postgres", x.id)
+	// A database that was just made is given its place on the disk by the next checkpoint, within five minutes.
+	if _, err := conn.Exec(t.Context(), "CHECKPOINT"); err != nil {
+		t.Fatal(err)
+	}
 	ballast := filepath.Join(dir, "ballast")
 	fillUp(t, ballast)
 	refused := 0
@@ -52,6 +58,20 @@ func TestDatabaseStopsTakingWritesOnAFullDisk(t *testing.T) {
 		}
 		return nil
 	})
+	// Whatever writes there still are go on for hours: the log needs no room.
+	for range 3 {
+		for range 8 {
+			if _, err := conn.Exec(t.Context(), "SELECT pg_logical_emit_message(false, 'test', repeat('0', 8 << 20))"); err != nil {
+				t.Fatalf("its log ended the server: %v", err)
+			}
+		}
+		if _, err := conn.Exec(t.Context(), "CHECKPOINT"); err != nil {
+			t.Fatalf("no checkpoint comes to its end on a full disk: %v", err)
+		}
+	}
+	if said := p.fleet(t, "status").String(); !strings.Contains(said, "0 MiB free") || !strings.Contains(said, "a-disk-fills") {
+		t.Errorf("fleet status says nothing of a full disk:\n%s", said)
+	}
 	reads, _ := l.progress()
 	const some = 50
 	within(t, time.Minute, func() error {

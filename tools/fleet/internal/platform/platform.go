@@ -220,6 +220,20 @@ type Census interface {
 	Census(ctx context.Context) (map[string][]ComponentStatus, error)
 }
 
+// Disks is a platform whose data lie on disks of this machine.
+type Disks interface {
+	// Disks are those that it writes to, each once.
+	Disks() ([]Disk, error)
+}
+
+// Disk is where something is written.
+type Disk struct {
+	// Path is a directory on it.
+	Path string
+	// Free and Total bytes of it, as an ordinary user may write them.
+	Free, Total uint64
+}
+
 // Inspector is a platform that can look at more of a set than whether it runs: at whom it lets in, and whether that is as the release has it.
 type Inspector interface {
 	// Inspect names what of a set was changed by hand. It changes nothing.

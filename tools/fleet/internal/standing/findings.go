@@ -30,6 +30,10 @@ const (
 	certificateLate = 24 * time.Hour
 	// authorityLate is far past when fleet makes the next one: with it every certificate ends that it issued.
 	authorityLate = 60 * 24 * time.Hour
+	// diskSome and diskLittle are bytes that are free; diskShare of a disk is enough, however small it is.
+	diskSome   = 8 << 30
+	diskLittle = 1 << 30
+	diskShare  = 0.1
 )
 
 func word(text, prefix string) string { return strings.ToLower(strings.TrimPrefix(text, prefix)) }

@@ -101,6 +101,11 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	} else {
 		blind("the platform could not be asked what runs", errors.New("it can't count what it has"))
 	}
+	if d, ok := s.Platform.(platform.Disks); ok {
+		all, err := d.Disks()
+		blind("the disks could not be asked", err)
+		f.Findings = append(f.Findings, disks(all)...)
+	}
 	changed, failed := inspect(ctx, s, statuses)
 	f.Blind = append(f.Blind, failed...)
 	for _, status := range statuses {

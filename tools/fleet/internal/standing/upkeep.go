@@ -7,6 +7,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/licence"
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // Backups is what is known of a set's backups.
@@ -40,6 +41,24 @@ func backups(b Backups, since, now time.Time, every time.Duration, slug string) 
 	case !b.Good.IsZero() && now.Sub(b.Good) > overdueAfter(every):
 		out = append(out, Finding{Kind: "backup_overdue", Severity: Warning, Next: next,
 			Reason: fmt.Sprintf("its newest backup that could be restored is %s old, and one is made every %s", age(now.Sub(b.Good).Seconds()), age(every.Seconds()))})
+	}
+	return out
+}
+
+// disks is about those that are almost full: what can't be written is refused, for every tenant whose data lie there.
+func disks(all []platform.Disk) []Finding {
+	const runbook = "docs/operations.md#a-disk-fills"
+	var out []Finding
+	for _, d := range all {
+		if d.Free >= diskSome || float64(d.Free) >= diskShare*float64(d.Total) {
+			continue
+		}
+		severity := Warning
+		if d.Free < diskLittle {
+			severity = Critical
+		}
+		out = append(out, Finding{Kind: "disk_fills", Severity: severity, Next: runbook,
+			Reason: fmt.Sprintf("the disk of %s has %d MiB free of %d: once there are none, changes are refused and reads go on", d.Path, d.Free>>20, d.Total>>20)})
 	}
 	return out
 }

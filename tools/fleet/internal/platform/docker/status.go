@@ -7,6 +7,7 @@ import (
 
 	"a3os.app/tools/fleet/internal/container"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
 )
 
 // Components implements platform.Platform.
@@ -36,6 +37,9 @@ func statusOf(name string, c container.Status) platform.ComponentStatus {
 	}
 	return status
 }
+
+// Disks implements platform.Disks. What the engine writes is its own.
+func (p *Platform) Disks() ([]platform.Disk, error) { return local.DisksOf(p.Settings) }
 
 // Census implements platform.Census. Database servers are the platform's own.
 func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
