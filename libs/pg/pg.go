@@ -100,6 +100,16 @@ func (db *DB) Close() { db.pool.Close() }
 // Pool is the pool itself, for drivers that need one (River). Nothing read or written through it is in anyone's scope.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
+// Detached is a connection of its own, made and looked at as the pool's are, for who waits for notifications. Nothing read or written through it is
+// in anyone's scope; whoever asked closes it.
+func (db *DB) Detached(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return conn.Hijack(), nil
+}
+
 // Ping says whether the database answers.
 func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 

@@ -89,8 +89,8 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := owner.Prove(ctx); err != nil {
 		return err
 	}
-	publisher := publish.New(db, cfg.DatabaseURL.Reveal(), cfg.Plane, signer)
-	hub := changes.New(cfg.DatabaseURL.Reveal())
+	publisher := publish.New(db, cfg.Plane, signer)
+	hub := changes.New(db)
 	anchors := publisher.Anchors(p.Trust)
 	peers, err := workload.NewVerifier(anchors)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
-	"github.com/jackc/pgx/v5"
+
+	"a3os.app/libs/pg"
 )
 
 // channel carries the ids of what changed.
@@ -31,15 +32,15 @@ const (
 
 // Hub hands notifications on to watchers.
 type Hub struct {
-	url string
+	db *pg.DB
 
 	mu       sync.Mutex
 	watchers map[string]map[chan struct{}]struct{}
 }
 
-// New makes a hub. url is the connection string that it listens on, with a connection of its own.
-func New(url string) *Hub {
-	return &Hub{url: url, watchers: map[string]map[chan struct{}]struct{}{}}
+// New makes a hub, which listens with a connection of its own.
+func New(db *pg.DB) *Hub {
+	return &Hub{db: db, watchers: map[string]map[chan struct{}]struct{}{}}
 }
 
 // Subscribe answers a channel that holds a value when what has this id may have changed since it was last received from. cancel ends
@@ -92,7 +93,7 @@ func (h *Hub) Run(ctx context.Context) error {
 }
 
 func (h *Hub) listen(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, h.url)
+	conn, err := h.db.Detached(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to listen: %w", err)
 	}

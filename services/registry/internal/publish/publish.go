@@ -42,7 +42,6 @@ const (
 // Publisher keeps what is published.
 type Publisher struct {
 	db     *pg.DB
-	url    string
 	plane  string
 	signer *snapshot.Signer
 
@@ -52,9 +51,9 @@ type Publisher struct {
 	lastVersion int64
 }
 
-// New makes a publisher. url is the connection string that it listens on, with a connection of its own.
-func New(db *pg.DB, url, plane string, signer *snapshot.Signer) *Publisher {
-	p := &Publisher{db: db, url: url, plane: plane, signer: signer}
+// New makes a publisher, which listens with a connection of its own.
+func New(db *pg.DB, plane string, signer *snapshot.Signer) *Publisher {
+	p := &Publisher{db: db, plane: plane, signer: signer}
 	p.present.Store(&Published{replaced: make(chan struct{})})
 	return p
 }
@@ -83,7 +82,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 }
 
 func (p *Publisher) follow(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, p.url)
+	conn, err := p.db.Detached(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to listen: %w", err)
 	}

@@ -60,8 +60,7 @@ func (t *tenant) told(key, text string) (string, error) {
 		query.Set(rootsOf, stack.DatabaseRootsFile)
 		u.RawQuery = query.Encode()
 	}
-	// The registry has passwords whatever tenants' components have: beside its pool it waits for notifications.
-	if !t.Settings.AWS.DatabaseTokens || role == local.OwnerRole || t.set.Tenant.IsZero() {
+	if !t.Settings.AWS.DatabaseTokens || role == local.OwnerRole {
 		return u.String(), nil
 	}
 	u.User = url.User(u.User.Username())
@@ -70,7 +69,7 @@ func (t *tenant) told(key, text string) (string, error) {
 
 // grantTokens has a set's roles be ones that RDS lets log in by tokens, and by nothing else from then on.
 func (p *Platform) grantTokens(ctx context.Context, s platform.Set) error {
-	if !p.Settings.AWS.DatabaseTokens || s.Blueprint.Database == nil || s.Tenant.IsZero() {
+	if !p.Settings.AWS.DatabaseTokens || s.Blueprint.Database == nil {
 		return nil
 	}
 	server, err := p.Databases(s)

@@ -217,6 +217,11 @@ func TestTaskIsToldHowItsRolesLogIn(t *testing.T) {
 			t.Errorf("%s, by tokens %t: %q, %v", c.key, c.tokens, got, err)
 		}
 	}
+	registry := of(true)
+	registry.set.Tenant = id.Tenant{}
+	if got, err := registry.told("database-registry", s.url("registry", "secret", "registry")); err != nil || !strings.HasPrefix(got, "postgres+iam://registry@") {
+		t.Errorf("the registry is told %q, %v", got, err)
+	}
 	if got, err := of(true).told("key-kek", "a key\n"); err != nil || got != "a key\n" {
 		t.Errorf("a key: %q, %v", got, err)
 	}

@@ -182,3 +182,23 @@ func TestGatewayReachesItsCopyAlone(t *testing.T) {
 		t.Errorf("%d calls were tried", tried)
 	}
 }
+
+// On each plane the registry's role in the database has the same name, so its role of AWS names the server as well.
+func TestRegistryLogsInAtTheServerOfItsPlaneAlone(t *testing.T) {
+	plane := read(t, planeText(t))
+	at := func(server, user string) string {
+		return "arn:aws:rds-db:" + plane.Place.Region + ":" + plane.Place.Account + ":dbuser:" + server + "/" + user
+	}
+	const own = "Database.DbiResourceId"
+	for _, suffix := range []string{"gateway-task", "registry-task", "gateway-start", "registry-start", "provisioner", "break-glass"} {
+		role := roleOf(t, plane, suffix)
+		for _, name := range []string{at(own, "registry"), at(own, "owner"), at(own, "a3"), at(own, "registry2"), at("db-ABCDEFGHIJKLMNOPQRSTUVWXYZ", "registry"), at("*", "registry")} {
+			target := stacktest.Target{Resource: stacktest.Resource{ID: "login", Type: "AWS::RDS::DBUser", ARN: name}}
+			want := suffix == "registry-task" && name == at(own, "registry")
+			is, err := plane.May(role, role.Statements, target, stacktest.Request{Action: "rds-db:connect", Resource: name})
+			if err != nil || is != want {
+				t.Errorf("%s may log in at %s: %t, want %t; %v", suffix, name, is, want, err)
+			}
+		}
+	}
+}

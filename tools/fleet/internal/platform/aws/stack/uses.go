@@ -48,7 +48,7 @@ func (s *set) uses(c blueprint.Component) []use {
 	if c.Needs.Copied != "" {
 		out = append(out, s.copyOf(c))
 	}
-	if s.tenant != "" && len(c.Needs.Database) > 0 {
+	if len(c.Needs.Database) > 0 {
 		out = append(out, s.logIn(task, c.Needs.Database))
 	}
 	if s.sends(c) {
@@ -65,11 +65,15 @@ func (s *set) wrap(role string) use {
 	return use{role: role, sid: "WrapItsKeys", wraps: true, context: when{"kms:EncryptionContext:tenant": s.name()}}
 }
 
-// logIn is that a component makes tokens that it logs in to the database with, as roles of its own and no other. Their names carry the tenant's
-// id, whichever server they are in.
+// logIn is that a component makes tokens that it logs in to the database with, as roles of its own and no other. Those of a tenant's carry its id in
+// their names, whichever server they are in; the plane's are called the same on each plane, and are those of its own server.
 func (s *set) logIn(role string, as []string) use {
 	u := use{role: role, sid: "LogInToTheDatabase", actions: []string{"rds-db:connect"}}
 	for _, name := range as {
+		if s.tenant == "" {
+			u.resources = append(u.resources, fill(s.place.arn("rds-db", "dbuser:${"+databaseID+".DbiResourceId}/"+s.databaseRole(name))))
+			continue
+		}
 		u.resources = append(u.resources, s.place.arn("rds-db", "dbuser:*/"+s.databaseRole(name)))
 	}
 	return u

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -107,15 +108,17 @@ func (s *Stack) function(name string, argument any) (any, bool) {
 		return id, true
 	case "Fn::GetAtt":
 		parts := list(argument)
-		id, _ := parts[0].(string)
-		if r := s.Resources[id]; r.ARN != "" && parts[1] == "Arn" {
-			return r.ARN, true
-		}
-		return fmt.Sprint(id, ".", parts[1]), true
+		return s.attribute(fmt.Sprint(parts[0]), fmt.Sprint(parts[1])), true
 	case "Fn::ImportValue":
 		return fmt.Sprint("import ", argument), true
 	case "Fn::Sub":
-		return argument, true
+		return mentioned.ReplaceAllStringFunc(fmt.Sprint(argument), func(text string) string {
+			part := mentioned.FindStringSubmatch(text)
+			if _, is := s.Resources[part[1]]; !is {
+				return text
+			}
+			return s.attribute(part[1], part[2])
+		}), true
 	case "Fn::Join":
 		parts := list(argument)
 		var out []string
@@ -128,6 +131,17 @@ func (s *Stack) function(name string, argument any) (any, bool) {
 	default:
 		return nil, false
 	}
+}
+
+// mentioned is an attribute of a resource within a text.
+var mentioned = regexp.MustCompile(`\$\{(\w+)\.(\w+)\}`)
+
+// attribute is an ARN where it is known; any other has a name of its own.
+func (s *Stack) attribute(id, name string) string {
+	if r := s.Resources[id]; r.ARN != "" && name == "Arn" {
+		return r.ARN
+	}
+	return id + "." + name
 }
 
 // of are the resources of a type, in the order of their ids.
