@@ -3,8 +3,11 @@ package gateway_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -90,18 +93,31 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 }
 
 // Row F25, before any call: who makes connections without end, to a tenant's host or to nobody's, has them wait or fail, and whoever comes to
-// another tenant meanwhile is let in and answered.
+// another tenant meanwhile is let in and answered. Rows H15, F25: among those that are kept out nobody can tell a tenant that is suspended from one that
+// never was.
 func TestNeighbourIsAnsweredWhileHandshakesWait(t *testing.T) {
 	h := newHarness(t)
-	acme, globex := h.tenant("acme"), h.tenant("globex")
+	acme, globex, suspended := h.tenant("acme"), h.tenant("globex"), h.tenant("suspended")
 	acme.serve("iam", nil, "/")
 	globex.serve("iam", nil, "/")
-	h.publish(acme, globex)
+	suspended.serve("iam", nil, "/")
+	h.publish(acme, globex, suspended)
 	const places, flood = 40, 120 // as many are let in at once, and as many wait
 	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m", "A3_HEADER_TIMEOUT=2m", "A3_MAX_IN_FLIGHT_PER_TENANT=40")
 	p.until("acme", "/", http.StatusOK, "")
 	p.until("globex", "/", http.StatusOK, "globex/iam") // from now on two tenants call
-	held := 0
+	p.until("suspended", "/", http.StatusOK, "suspended/iam")
+	h.publish(acme, globex) // the snapshot holds active tenants only
+	p.until("suspended", "/", http.StatusNotFound, "")
+	dial := func(ctx context.Context, name string) error {
+		dialer := tls.Dialer{Config: &tls.Config{ServerName: name, RootCAs: h.clientRoots, MinVersion: tls.VersionTLS13}}
+		c, err := dialer.DialContext(ctx, "tcp", p.addr)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err
+	}
+	held, told := 0, map[bool][]string{}
 	for _, name := range []string{"acme." + domain, "nobody." + domain} {
 		ctx, leave := context.WithCancel(t.Context())
 		defer leave()
@@ -109,12 +125,10 @@ func TestNeighbourIsAnsweredWhileHandshakesWait(t *testing.T) {
 		var in, refused, gone atomic.Int64
 		for range flood {
 			clients.Go(func() {
-				dialer := tls.Dialer{Config: &tls.Config{ServerName: name, RootCAs: h.clientRoots, MinVersion: tls.VersionTLS13}}
-				c, err := dialer.DialContext(ctx, "tcp", p.addr)
+				err := dial(ctx, name)
 				switch {
 				case err == nil:
 					in.Add(1)
-					_ = c.Close()
 				case ctx.Err() != nil:
 					gone.Add(1)
 				default:
@@ -135,9 +149,30 @@ func TestNeighbourIsAnsweredWhileHandshakesWait(t *testing.T) {
 		if stay := flood - in.Load() - refused.Load(); stay < places/2 {
 			t.Errorf("%d handshakes with %s wait, want about %d", stay, name, places)
 		}
+		// Of acme's flood its own people alone know; of nobody's all do who come to no tenant.
+		full := name != "acme."+domain
+		for _, none := range []string{"suspended." + domain, "never." + domain, domain} {
+			told[full] = append(told[full], reason(dial(t.Context(), none)))
+		}
 		leave()
 		clients.Wait()
 		held += int(refused.Load() + gone.Load())
 	}
-	t.Attr("row", fmt.Sprint("F25 ", held))
+	for full, all := range told {
+		if some := slices.Compact(slices.Clone(all)); len(some) != 1 || (some[0] == "") == full {
+			t.Errorf("where the way in for hosts of no tenant is full (%t), they are told %q, want all the same", full, all)
+		}
+	}
+	t.Attr("row", fmt.Sprintf("F25 %d, H15 %d", held, len(told[true])+len(told[false])))
+}
+
+// reason is why a handshake failed, without what differs from one connection to the next; empty where it didn't.
+func reason(err error) string {
+	if op, is := errors.AsType[*net.OpError](err); is {
+		err = op.Err
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
