@@ -87,7 +87,7 @@ func (s *Server) initIn(ctx context.Context, making string) error {
 	if s.cfg.Throwaway {
 		args = append(args, "--no-sync")
 	}
-	if err := s.make(ctx, data, "", "initdb", args...); err != nil {
+	if _, err := s.make(ctx, data, "", "initdb", args...); err != nil {
 		return err
 	}
 	if err := s.reserve(ctx, data); err != nil {
@@ -122,12 +122,30 @@ func (s *Server) reserve(ctx context.Context, data string) error {
 	}
 	const piece = 1 << 20
 	// No checkpoint may come before all of it is written: what is written after one goes into the files before it.
-	return s.make(ctx, data, fmt.Sprintf("SELECT count(pg_logical_emit_message(false, 'reserve', repeat('0', %d))) FROM generate_series(1, %d)", piece, walSize/piece),
+	said, err := s.make(ctx, data, fmt.Sprintf("SELECT count(pg_logical_emit_message(false, 'reserve', repeat('0', %d))) FROM generate_series(1, %d)", piece, walSize/piece),
 		"postgres", "--single", "-D", data, "-c", fmt.Sprintf("min_wal_size=%dMB", walSize>>20), "-c", fmt.Sprintf("max_wal_size=%dMB", 4*walSize>>20), "postgres")
+	if err != nil {
+		return err
+	}
+	// It ends well whatever became of the statement.
+	files, err := filepath.Glob(filepath.Join(data, "pg_wal", strings.Repeat("[0-9A-F]", 24)))
+	if err != nil {
+		return err
+	}
+	var kept int64
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			kept += info.Size()
+		}
+	}
+	if kept < walSize {
+		return fmt.Errorf("the new cluster's log takes %d MB of its disk and is to keep %d; PostgreSQL said: %s", kept>>20, walSize>>20, lastLines(said, 5))
+	}
+	return nil
 }
 
-// make runs one of PostgreSQL's programs, which works on data that are being made.
-func (s *Server) make(ctx context.Context, data, input, program string, args ...string) error {
+// make runs one of PostgreSQL's programs, which works on data that are being made, and answers what it said.
+func (s *Server) make(ctx context.Context, data, input, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.cfg.Binaries.path(program), args...)
 	cmd.Dir = data
 	cmd.Env = environment()
@@ -138,14 +156,14 @@ func (s *Server) make(ctx context.Context, data, input, program string, args ...
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &said, &said
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("%s was interrupted: %w", program, context.Cause(ctx))
+			return "", fmt.Errorf("%s was interrupted: %w", program, context.Cause(ctx))
 		}
 		if strings.Contains(said.String(), "No space left on device") {
-			return fmt.Errorf("%w: %s could not write to %s, free %d MB there", ErrDiskFull, program, filepath.Dir(data), minFree>>20)
+			return "", fmt.Errorf("%w: %s could not write to %s, free %d MB there", ErrDiskFull, program, filepath.Dir(data), minFree>>20)
 		}
-		return fmt.Errorf("%s failed (%w) and said: %s", cmd.Path, err, lastLines(said.String(), 5))
+		return "", fmt.Errorf("%s failed (%w) and said: %s", cmd.Path, err, lastLines(said.String(), 5))
 	}
-	return nil
+	return said.String(), nil
 }
 
 func checkSpace(dir string) error {
