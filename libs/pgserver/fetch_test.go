@@ -43,6 +43,13 @@ func TestFetchedServerRuns(t *testing.T) {
 			if err := server.Remove(t.Context()); err != nil {
 				t.Error(err)
 			}
+			lasting, err := New(Config{Binaries: found, Dir: filepath.Join(cache, "lasting")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := lasting.Init(t.Context()); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
