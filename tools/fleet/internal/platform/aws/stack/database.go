@@ -58,6 +58,7 @@ func (s *set) server() {
 		BackupRetentionPeriod: new(backupDays), CopyTagsToSnapshot: new(true), DeleteAutomatedBackups: new(true), DeletionProtection: new(true), AutoMinorVersionUpgrade: new(false), Tags: s.tags(),
 		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Snapshot"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Snapshot"),
 	})
+	s.fullDatabase()
 	s.Outputs["DatabaseHost"] = Output{Description: "The set's database server", Value: attribute(databaseID, "Endpoint.Address")}
 	s.Outputs["DatabaseUser"] = Output{Description: "The secret with the server's first user, which fleet alone uses", Value: attribute(databaseID, "MasterUserSecret.SecretArn")}
 }

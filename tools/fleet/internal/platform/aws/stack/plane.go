@@ -53,8 +53,9 @@ func (in Input) ofThePlane() error {
 }
 
 const (
-	balancerID = "Balancer"
-	targetsID  = "Targets"
+	topicParameter = "AlarmTopic"
+	balancerID     = "Balancer"
+	targetsID      = "Targets"
 )
 
 // frontDoor is the one place that the internet reaches: a load balancer that ends TLS with the certificate of all tenants' names and speaks TLS
@@ -82,20 +83,24 @@ func (s *set) behindTheBalancer(c blueprint.Component, service *ecs.Service) {
 
 // alarms are what wakes somebody up where the plane itself can't say it any more; what it says of itself is in deploy/observability.
 func (s *set) alarms() {
-	s.parameter("AlarmTopic", "ARN of the SNS topic that alarms are told to", nil)
+	s.parameter(topicParameter, "ARN of the SNS topic that alarms are told to", nil)
+	s.exports(topicParameter, ref(topicParameter))
 	for _, c := range s.blueprint.Components {
 		s.alarm(logical(c.Name, "down"), cloudwatch.Alarm{AlarmDescription: new("No task of " + c.Name + " runs: see what ECS says of its last one"), Namespace: new("ECS/ContainerInsights"),
 			MetricName: new("RunningTaskCount"), Dimensions: []cloudwatch.Alarm_Dimension{{Name: "ClusterName", Value: s.place.cluster()}, {Name: "ServiceName", Value: s.called(c.Name)}},
-			ComparisonOperator: "LessThanThreshold", Threshold: new(1.0), Statistic: new("Minimum"), Period: new(60), EvaluationPeriods: 3, TreatMissingData: new("breaching"),
-			AlarmActions: []string{ref("AlarmTopic")}})
+			ComparisonOperator: "LessThanThreshold", Threshold: new(1.0), Statistic: new("Minimum"), Period: new(60), EvaluationPeriods: 3, TreatMissingData: new("breaching")})
 	}
-	const tenth = storageGiB << 30 / 10
-	s.alarm("DatabaseFull", cloudwatch.Alarm{AlarmDescription: new("The plane's database server has less than a tenth of its first disk free"), Namespace: new("AWS/RDS"), MetricName: new("FreeStorageSpace"),
-		Dimensions: []cloudwatch.Alarm_Dimension{{Name: "DBInstanceIdentifier", Value: ref(databaseID)}}, ComparisonOperator: "LessThanThreshold", Threshold: new(float64(tenth)), Statistic: new("Minimum"),
-		Period: new(300), EvaluationPeriods: 2, TreatMissingData: new("breaching"), AlarmActions: []string{ref("AlarmTopic")}})
 }
 
-// deepQueue says that messages could not be handled. It wakes nobody by itself: fleet status names it.
+// fullDatabase says that a server's disk is almost full: it grows by itself, and not without end.
+func (s *set) fullDatabase() {
+	const tenth = storageGiB << 30 / 10
+	s.alarm("DatabaseFull", cloudwatch.Alarm{AlarmDescription: new("The database server of " + s.name() + " has less than a tenth of its first disk free"), Namespace: new("AWS/RDS"), MetricName: new("FreeStorageSpace"),
+		Dimensions: []cloudwatch.Alarm_Dimension{{Name: "DBInstanceIdentifier", Value: ref(databaseID)}}, ComparisonOperator: "LessThanThreshold", Threshold: new(float64(tenth)), Statistic: new("Minimum"),
+		Period: new(300), EvaluationPeriods: 2, TreatMissingData: new("missing")})
+}
+
+// deepQueue says that messages could not be handled.
 func (s *set) deepQueue(queue string) {
 	s.alarm("DeadLettersWait", cloudwatch.Alarm{AlarmDescription: new("Messages of " + s.name() + " could not be handled: see the dead letters"), Namespace: new("AWS/SQS"),
 		MetricName: new("ApproximateNumberOfMessagesVisible"), Dimensions: []cloudwatch.Alarm_Dimension{{Name: "QueueName", Value: attribute(queue, "QueueName")}},
@@ -103,6 +108,17 @@ func (s *set) deepQueue(queue string) {
 }
 
 func (s *set) alarm(id string, a cloudwatch.Alarm) {
-	a.AlarmName, a.Tags = new(s.called(id)), s.tags()
+	a.AlarmName, a.Tags, a.AlarmActions = new(s.called(id)), s.tags(), s.alarmed()
 	s.add(id, &a)
+}
+
+// alarmed are who is told of alarms: the plane's topic, which those of its own account reach.
+func (s *set) alarmed() []string {
+	switch {
+	case s.tenant == "":
+		return []string{ref(topicParameter)}
+	case s.place.Hub != "":
+		return nil
+	}
+	return []string{s.place.imported(topicParameter)}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -257,5 +258,44 @@ func TestAuthoritiesOfTheDatabaseAreGivenToWhoLogsIn(t *testing.T) {
 		if placed != given || roots != (given > 1) {
 			t.Errorf("with authorities %t, %d are given them and %d place them", roots, given, placed)
 		}
+	}
+}
+
+// Whatever alarms, somebody hears it: those of a tenant's are told to the topic of the plane's stack, which exports it. A topic of another account is
+// none that an alarm reaches.
+func TestAlarmsAreTold(t *testing.T) {
+	const topic = "AlarmTopic"
+	texts := rendered(t, id.NewTenant())
+	seen := map[string][]string{}
+	for name, want := range map[string]any{"plane": map[string]any{"Ref": topic}, "database": map[string]any{"Fn::ImportValue": "a3-dev-" + topic}, "dedicated": map[string]any{"Fn::ImportValue": "a3-dev-" + topic},
+		"of-account": nil} {
+		var made struct {
+			Resources map[string]struct {
+				Type       string
+				Properties struct{ AlarmActions []any }
+			}
+			Outputs map[string]struct{ Export *struct{ Name string } }
+		}
+		if err := json.Unmarshal(texts[name], &made); err != nil {
+			t.Fatal(err)
+		}
+		for id, r := range made.Resources {
+			if r.Type != "AWS::CloudWatch::Alarm" {
+				continue
+			}
+			seen[name] = append(seen[name], id)
+			if told := r.Properties.AlarmActions; (want == nil) != (len(told) == 0) || want != nil && !reflect.DeepEqual(told, []any{want}) {
+				t.Errorf("%s of %s is told to %v, want %v", id, name, told, want)
+			}
+		}
+		slices.Sort(seen[name])
+		if name == "plane" && (made.Outputs[topic].Export == nil || made.Outputs[topic].Export.Name != "a3-dev-"+topic) {
+			t.Error("the plane's stack does not export who is told")
+		}
+	}
+	want := map[string][]string{"plane": {"DatabaseFull", "GatewayDown", "RegistryDown"}, "database": {"DeadLettersWait"}, "dedicated": {"DatabaseFull", "DeadLettersWait"},
+		"of-account": {"DatabaseFull", "DeadLettersWait"}}
+	if !reflect.DeepEqual(seen, want) {
+		t.Errorf("the alarms are %v, want %v", seen, want)
 	}
 }
