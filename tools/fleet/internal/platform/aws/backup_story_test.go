@@ -148,7 +148,11 @@ func (p *plane) ruined(server *ministacktest.Server, tenant string, had map[stri
 			_, err = client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: &name, SecretBinary: []byte("spoiled")})
 			changed++
 			if err == nil {
-				other := name[:len(name)-1] + "0"
+				last := "0"
+				if strings.HasSuffix(name, last) {
+					last = "1"
+				}
+				other := name[:len(name)-1] + last
 				_, err = client.CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: &other, SecretBinary: []byte("of later")})
 			}
 		}
