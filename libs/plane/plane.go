@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -73,6 +74,9 @@ func (p *Process) CollectExpiry(use string, notAfter func() time.Time) error {
 
 // Collect has a collector's figures told at /metrics.
 func (p *Process) Collect(c prometheus.Collector) error { return p.telemetry.Collect(c) }
+
+// Metrics answers what is told at /metrics.
+func (p *Process) Metrics() http.Handler { return p.telemetry.Metrics }
 
 // Run runs serve until ctx ends, and background work until serve has drained. ready says why the process can't serve, or nil. What
 // ends by itself takes the process along: a supervisor starts it anew, whole.

@@ -1,15 +1,21 @@
 package registry_test
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
 	"a3os.app/libs/workload"
 )
 
@@ -80,6 +86,45 @@ func TestFiguresAreOfTheWindowAndTheTenantAskedFor(t *testing.T) {
 	_, err = r.BatchGetFigures(t.Context(), &registryv1.BatchGetFiguresRequest{TenantIds: []string{acme.id.String()}, From: timestamppb.New(began), Until: timestamppb.New(began)})
 	wantKind(t, err, fault.InvalidArgument, "an empty window")
 	_, err = registryv1.NewFigureServiceClient(h.dial(addr, s)).BatchGetFigures(t.Context(), &registryv1.BatchGetFiguresRequest{TenantIds: []string{acme.id.String()}, From: timestamppb.New(began)})
+	wantKind(t, err, fault.PermissionDenied, "figures asked for by a set")
+}
+
+// What the registry tells at /metrics it tells an operator too, whole, however much it is.
+func TestOperatorIsToldTheFigures(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme := h.create(operator, "acme")
+	tell := func(conn grpc.ClientConnInterface) (text string, parts int, err error) {
+		stream, err := registryv1.NewFigureServiceClient(conn).GetMetrics(t.Context(), &registryv1.GetMetricsRequest{})
+		for err == nil {
+			var part *registryv1.GetMetricsResponse
+			if part, err = stream.Recv(); err == nil {
+				text, parts = text+string(part.GetText()), parts+1
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return text, parts, err
+	}
+	const many = 300
+	pool := h.db.Pool(t)
+	for i := range many {
+		if _, err := pool.Exec(t.Context(), `insert into registry.tenants select (jsonb_populate_record(t, jsonb_build_object('id', $2::text, 'slug', $3::text))).* from registry.tenants t where id = $1`,
+			acme.id, id.NewTenant(), fmt.Sprint("many", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, parts, err := tell(operator)
+	if err != nil || !strings.Contains(text, "a3_fleet_up 1\n") || !strings.HasSuffix(text, "\n") {
+		t.Fatalf("an operator is told %d octets, %v", len(text), err)
+	}
+	if tenants := strings.Count(text, "\na3_tenant_info{"); tenants != many+1 || parts < 2 {
+		t.Errorf("it tells of %d tenants in %d parts, want %d in several", tenants, parts, many+1)
+	}
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: "dev", Tenant: acme.id, Service: "audit"})
+	_, _, err = tell(h.dial(addr, s))
 	wantKind(t, err, fault.PermissionDenied, "figures asked for by a set")
 }
 

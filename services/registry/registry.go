@@ -116,7 +116,7 @@ func Run(ctx context.Context, cfg Config) error {
 			DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,
 			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved, Zone: cfg.Zone},
 			Releases:  releases, Licences: licences, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
-			Intake: reports, MarkKeys: cfg.MarkKeys,
+			Intake: reports, MarkKeys: cfg.MarkKeys, Metrics: p.Metrics(),
 		}))
 	if err != nil {
 		return err

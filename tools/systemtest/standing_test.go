@@ -1,10 +1,13 @@
 package systemtest
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -254,4 +257,56 @@ func TestAlertsAndDashboardAreMadeOfFiguresThatThereAre(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Who doesn't stand beside the registry has its figures by fleet: once, or where a Prometheus of this machine scrapes them, and where nobody else
+// reads them.
+func TestFiguresComeThroughFleet(t *testing.T) {
+	t.Parallel()
+	line := fmt.Sprintf("a3_tenant_active{tenant=%q} 1", acme().id)
+	within(t, time.Minute, func() error {
+		s, err := shared.command(t.Context(), "fleet", "metrics")
+		if err != nil || s.code != 0 || !strings.Contains(s.out, line) {
+			return fmt.Errorf("fleet metrics doesn't tell %s: %v %s", line, err, s)
+		}
+		return nil
+	})
+	for _, open := range []string{"0.0.0.0:0", ":0", "a3.example:80", "9464"} {
+		if s, err := shared.command(t.Context(), "fleet", "metrics", "--listen", open); err != nil || s.code != 2 || !strings.Contains(s.err, "loopback") {
+			t.Errorf("at %s: %v %s", open, err, s)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "fleet"), "metrics", "--listen", "127.0.0.1:0")
+	cmd.Env = shared.environ
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := bufio.NewReader(out).ReadString('\n')
+	address, _, told := strings.Cut(strings.TrimPrefix(first, "Figures are told at http://"), "/metrics")
+	if err != nil || !told {
+		t.Fatalf("it says %q, %v", first, err)
+	}
+	if names, text := scraped(t, address); !names["a3_fleet_up"] || !strings.Contains(text, line) {
+		t.Errorf("at %s there is told: %s", address, text)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "rebound.example:80"
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusForbidden {
+		t.Errorf("a page of another name is answered %s", res.Status)
+	}
+	if err := errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait()); err != nil {
+		t.Errorf("it was interrupted and ended with %v", err)
+	}
 }

@@ -7,6 +7,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -56,6 +57,8 @@ type Config struct {
 	Releases *release.Verifier
 	// Intake keeps what sets report.
 	Intake *intake.Intake
+	// Metrics answers what the process tells at /metrics.
+	Metrics http.Handler
 	// Stopping is closed when the process is asked to end: open streams end then.
 	Stopping <-chan struct{}
 }

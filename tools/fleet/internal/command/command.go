@@ -81,7 +81,7 @@ func exitCode(err error) int {
 
 func (a *app) root() *cobra.Command {
 	root := group("fleet", "Bring planes and tenants of AccessOS up, and look after them", a.planeCommand(), a.tenantCommand(), a.repairCommand(), a.planCommand(), a.approveCommand(), a.applyCommand(), a.operationCommand(),
-		a.operatorCommand(), a.releaseCommand(), a.rolloutCommand(), a.licenceCommand(), a.statusCommand(), a.observabilityCommand(), a.isolationCommand(), a.backupCommand(), a.restoreCommand(), a.quotaCommand(), a.awsCommand())
+		a.operatorCommand(), a.releaseCommand(), a.rolloutCommand(), a.licenceCommand(), a.statusCommand(), a.observabilityCommand(), a.metricsCommand(), a.isolationCommand(), a.backupCommand(), a.restoreCommand(), a.quotaCommand(), a.awsCommand())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		if a.format != "table" && a.format != "json" {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"a3os.app/deploy/observability"
+	"a3os.app/tools/fleet/internal/plane"
 )
 
 func (a *app) observabilityCommand() *cobra.Command {
@@ -23,6 +24,11 @@ func (a *app) observability(dir string) error {
 	targets, err := p.Targets()
 	if err != nil {
 		return err
+	}
+	for _, t := range targets {
+		if t.Address == plane.MetricsAddress {
+			_, _ = fmt.Fprintf(a.errOut, "Prometheus goes to %[1]s for the registry's figures: have fleet metrics --listen %[1]s tell them there.\n", plane.MetricsAddress)
+		}
 	}
 	scrape, err := observability.Scrape(targets)
 	if err != nil {

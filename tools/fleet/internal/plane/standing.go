@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"a3os.app/deploy/observability"
-	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/standing"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -33,13 +32,14 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 		Blueprint: p.blueprint, Inspect: inspect})
 }
 
-// Targets are the processes of the control plane that tell figures, and where.
+// Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.
 func (p *Plane) Targets() ([]observability.Target, error) {
 	if err := p.openState(); err != nil {
 		return nil, err
 	}
 	if p.aws != nil {
-		return nil, fault.New(fault.FailedPrecondition, "the figures of a plane at AWS are told within its tasks alone: see fleet status, and the alarms of its stack")
+		// Those of its tasks are told within them; the registry's come by fleet metrics.
+		return []observability.Target{{Job: "registry", Address: MetricsAddress}}, nil
 	}
 	var out []observability.Target
 	for _, c := range p.own.Blueprint.Components {

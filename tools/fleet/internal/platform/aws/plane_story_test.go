@@ -108,6 +108,10 @@ func (p *plane) standsAtAWS(server *ministacktest.Server) {
 	if got := p.answers("acme"); got != http.StatusOK {
 		p.t.Errorf("with the registry's new task acme answers %d", got)
 	}
+	p.await("the registry's figures", func() bool {
+		out, err := p.command("metrics").Output()
+		return err == nil && strings.Contains(string(out), "a3_fleet_up 1\n") && strings.Count(string(out), "\na3_tenant_info{") == 2
+	})
 }
 
 // servesWithoutARegistry has the gateway's task end while no registry runs: its next one goes on from the copy of what it held.

@@ -146,6 +146,11 @@ func (p *Platform) makeSpare(ctx context.Context, admin *pgx.Conn, b *blueprint.
 	if err := p.copyTo(ctx, admin, template, platform.Set{}, name, roles); err != nil {
 		return err
 	}
+	// PostgreSQL gives a copy its place on the disk when it is written back, which may be minutes later: on a disk that is full by then no checkpoint
+	// would come to its end, and who reads from another database would fail for want of a buffer.
+	if _, err := admin.Exec(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("have the copy written: %w", err)
+	}
 	return batch(ctx, admin, "ALTER DATABASE "+quoted(name)+" ALLOW_CONNECTIONS false", "COMMENT ON DATABASE "+quoted(name)+" IS "+literal(wholeSpare+template))
 }
 

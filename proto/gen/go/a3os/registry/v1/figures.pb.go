@@ -353,6 +353,89 @@ func (x *TenantFigures) GetComponents() []*ComponentFigures {
 	return nil
 }
 
+// GetMetricsRequest asks for all of them.
+type GetMetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsRequest) Reset() {
+	*x = GetMetricsRequest{}
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsRequest) ProtoMessage() {}
+
+func (x *GetMetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsRequest.ProtoReflect.Descriptor instead.
+func (*GetMetricsRequest) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_figures_proto_rawDescGZIP(), []int{2}
+}
+
+// GetMetricsResponse is a part of them.
+type GetMetricsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What follows on the part before, in the text format of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
+	Text          []byte `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMetricsResponse) Reset() {
+	*x = GetMetricsResponse{}
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMetricsResponse) ProtoMessage() {}
+
+func (x *GetMetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMetricsResponse.ProtoReflect.Descriptor instead.
+func (*GetMetricsResponse) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_figures_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetMetricsResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
 // BatchGetFiguresRequest names tenants and a window.
 type BatchGetFiguresRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -368,7 +451,7 @@ type BatchGetFiguresRequest struct {
 
 func (x *BatchGetFiguresRequest) Reset() {
 	*x = BatchGetFiguresRequest{}
-	mi := &file_a3os_registry_v1_figures_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +463,7 @@ func (x *BatchGetFiguresRequest) String() string {
 func (*BatchGetFiguresRequest) ProtoMessage() {}
 
 func (x *BatchGetFiguresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_figures_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +476,7 @@ func (x *BatchGetFiguresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetFiguresRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetFiguresRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_figures_proto_rawDescGZIP(), []int{2}
+	return file_a3os_registry_v1_figures_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BatchGetFiguresRequest) GetTenantIds() []string {
@@ -428,7 +511,7 @@ type BatchGetFiguresResponse struct {
 
 func (x *BatchGetFiguresResponse) Reset() {
 	*x = BatchGetFiguresResponse{}
-	mi := &file_a3os_registry_v1_figures_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +523,7 @@ func (x *BatchGetFiguresResponse) String() string {
 func (*BatchGetFiguresResponse) ProtoMessage() {}
 
 func (x *BatchGetFiguresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_figures_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_figures_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +536,7 @@ func (x *BatchGetFiguresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetFiguresResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetFiguresResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_figures_proto_rawDescGZIP(), []int{3}
+	return file_a3os_registry_v1_figures_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BatchGetFiguresResponse) GetFigures() []*TenantFigures {
@@ -505,16 +588,21 @@ const file_a3os_registry_v1_figures_proto_rawDesc = "" +
 	"\x19most_database_connections\x18\x10 \x01(\x03R\x17mostDatabaseConnections\x12B\n" +
 	"\n" +
 	"components\x18\x11 \x03(\v2\".a3os.registry.v1.ComponentFiguresR\n" +
-	"components\"\xd7\x01\n" +
+	"components\"\x13\n" +
+	"\x11GetMetricsRequest\"(\n" +
+	"\x12GetMetricsResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\"\xd7\x01\n" +
 	"\x16BatchGetFiguresRequest\x12S\n" +
 	"\n" +
 	"tenant_ids\x18\x01 \x03(\tB4\xbaH1\x92\x01.\b\x01\x10\xf4\x03\x18\x01\"%r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\ttenantIds\x126\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x04from\x120\n" +
 	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"T\n" +
 	"\x17BatchGetFiguresResponse\x129\n" +
-	"\afigures\x18\x01 \x03(\v2\x1f.a3os.registry.v1.TenantFiguresR\afigures2\x8b\x01\n" +
+	"\afigures\x18\x01 \x03(\v2\x1f.a3os.registry.v1.TenantFiguresR\afigures2\xfa\x01\n" +
 	"\rFigureService\x12z\n" +
-	"\x0fBatchGetFigures\x12(.a3os.registry.v1.BatchGetFiguresRequest\x1a).a3os.registry.v1.BatchGetFiguresResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperatorB3Z1a3os.app/proto/gen/go/a3os/registry/v1;registryv1b\x06proto3"
+	"\x0fBatchGetFigures\x12(.a3os.registry.v1.BatchGetFiguresRequest\x1a).a3os.registry.v1.BatchGetFiguresResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator\x12m\n" +
+	"\n" +
+	"GetMetrics\x12#.a3os.registry.v1.GetMetricsRequest\x1a$.a3os.registry.v1.GetMetricsResponse\"\x12\xca\xf3\x18\x0e\b\x01\x10\x01\"\boperator0\x01B3Z1a3os.app/proto/gen/go/a3os/registry/v1;registryv1b\x06proto3"
 
 var (
 	file_a3os_registry_v1_figures_proto_rawDescOnce sync.Once
@@ -528,25 +616,29 @@ func file_a3os_registry_v1_figures_proto_rawDescGZIP() []byte {
 	return file_a3os_registry_v1_figures_proto_rawDescData
 }
 
-var file_a3os_registry_v1_figures_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_a3os_registry_v1_figures_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_a3os_registry_v1_figures_proto_goTypes = []any{
 	(*ComponentFigures)(nil),        // 0: a3os.registry.v1.ComponentFigures
 	(*TenantFigures)(nil),           // 1: a3os.registry.v1.TenantFigures
-	(*BatchGetFiguresRequest)(nil),  // 2: a3os.registry.v1.BatchGetFiguresRequest
-	(*BatchGetFiguresResponse)(nil), // 3: a3os.registry.v1.BatchGetFiguresResponse
-	(*timestamppb.Timestamp)(nil),   // 4: google.protobuf.Timestamp
+	(*GetMetricsRequest)(nil),       // 2: a3os.registry.v1.GetMetricsRequest
+	(*GetMetricsResponse)(nil),      // 3: a3os.registry.v1.GetMetricsResponse
+	(*BatchGetFiguresRequest)(nil),  // 4: a3os.registry.v1.BatchGetFiguresRequest
+	(*BatchGetFiguresResponse)(nil), // 5: a3os.registry.v1.BatchGetFiguresResponse
+	(*timestamppb.Timestamp)(nil),   // 6: google.protobuf.Timestamp
 }
 var file_a3os_registry_v1_figures_proto_depIdxs = []int32{
-	4, // 0: a3os.registry.v1.TenantFigures.from:type_name -> google.protobuf.Timestamp
-	4, // 1: a3os.registry.v1.TenantFigures.until:type_name -> google.protobuf.Timestamp
+	6, // 0: a3os.registry.v1.TenantFigures.from:type_name -> google.protobuf.Timestamp
+	6, // 1: a3os.registry.v1.TenantFigures.until:type_name -> google.protobuf.Timestamp
 	0, // 2: a3os.registry.v1.TenantFigures.components:type_name -> a3os.registry.v1.ComponentFigures
-	4, // 3: a3os.registry.v1.BatchGetFiguresRequest.from:type_name -> google.protobuf.Timestamp
-	4, // 4: a3os.registry.v1.BatchGetFiguresRequest.until:type_name -> google.protobuf.Timestamp
+	6, // 3: a3os.registry.v1.BatchGetFiguresRequest.from:type_name -> google.protobuf.Timestamp
+	6, // 4: a3os.registry.v1.BatchGetFiguresRequest.until:type_name -> google.protobuf.Timestamp
 	1, // 5: a3os.registry.v1.BatchGetFiguresResponse.figures:type_name -> a3os.registry.v1.TenantFigures
-	2, // 6: a3os.registry.v1.FigureService.BatchGetFigures:input_type -> a3os.registry.v1.BatchGetFiguresRequest
-	3, // 7: a3os.registry.v1.FigureService.BatchGetFigures:output_type -> a3os.registry.v1.BatchGetFiguresResponse
-	7, // [7:8] is the sub-list for method output_type
-	6, // [6:7] is the sub-list for method input_type
+	4, // 6: a3os.registry.v1.FigureService.BatchGetFigures:input_type -> a3os.registry.v1.BatchGetFiguresRequest
+	2, // 7: a3os.registry.v1.FigureService.GetMetrics:input_type -> a3os.registry.v1.GetMetricsRequest
+	5, // 8: a3os.registry.v1.FigureService.BatchGetFigures:output_type -> a3os.registry.v1.BatchGetFiguresResponse
+	3, // 9: a3os.registry.v1.FigureService.GetMetrics:output_type -> a3os.registry.v1.GetMetricsResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
 	6, // [6:6] is the sub-list for extension type_name
 	6, // [6:6] is the sub-list for extension extendee
 	0, // [0:6] is the sub-list for field type_name
@@ -563,7 +655,7 @@ func file_a3os_registry_v1_figures_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_figures_proto_rawDesc), len(file_a3os_registry_v1_figures_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

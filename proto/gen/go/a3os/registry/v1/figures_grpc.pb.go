@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	FigureService_BatchGetFigures_FullMethodName = "/a3os.registry.v1.FigureService/BatchGetFigures"
+	FigureService_GetMetrics_FullMethodName      = "/a3os.registry.v1.FigureService/GetMetrics"
 )
 
 // FigureServiceClient is the client API for FigureService service.
@@ -32,6 +33,8 @@ const (
 type FigureServiceClient interface {
 	// BatchGetFigures answers what each of some tenants' sets did within a window, in the order asked for.
 	BatchGetFigures(ctx context.Context, in *BatchGetFiguresRequest, opts ...grpc.CallOption) (*BatchGetFiguresResponse, error)
+	// GetMetrics answers what the registry tells at /metrics, for who does not stand beside it.
+	GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetMetricsResponse], error)
 }
 
 type figureServiceClient struct {
@@ -52,6 +55,25 @@ func (c *figureServiceClient) BatchGetFigures(ctx context.Context, in *BatchGetF
 	return out, nil
 }
 
+func (c *figureServiceClient) GetMetrics(ctx context.Context, in *GetMetricsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetMetricsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FigureService_ServiceDesc.Streams[0], FigureService_GetMetrics_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetMetricsRequest, GetMetricsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FigureService_GetMetricsClient = grpc.ServerStreamingClient[GetMetricsResponse]
+
 // FigureServiceServer is the server API for FigureService service.
 // All implementations must embed UnimplementedFigureServiceServer
 // for forward compatibility.
@@ -60,6 +82,8 @@ func (c *figureServiceClient) BatchGetFigures(ctx context.Context, in *BatchGetF
 type FigureServiceServer interface {
 	// BatchGetFigures answers what each of some tenants' sets did within a window, in the order asked for.
 	BatchGetFigures(context.Context, *BatchGetFiguresRequest) (*BatchGetFiguresResponse, error)
+	// GetMetrics answers what the registry tells at /metrics, for who does not stand beside it.
+	GetMetrics(*GetMetricsRequest, grpc.ServerStreamingServer[GetMetricsResponse]) error
 	mustEmbedUnimplementedFigureServiceServer()
 }
 
@@ -72,6 +96,9 @@ type UnimplementedFigureServiceServer struct{}
 
 func (UnimplementedFigureServiceServer) BatchGetFigures(context.Context, *BatchGetFiguresRequest) (*BatchGetFiguresResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchGetFigures not implemented")
+}
+func (UnimplementedFigureServiceServer) GetMetrics(*GetMetricsRequest, grpc.ServerStreamingServer[GetMetricsResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetMetrics not implemented")
 }
 func (UnimplementedFigureServiceServer) mustEmbedUnimplementedFigureServiceServer() {}
 func (UnimplementedFigureServiceServer) testEmbeddedByValue()                       {}
@@ -112,6 +139,17 @@ func _FigureService_BatchGetFigures_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FigureService_GetMetrics_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetMetricsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(FigureServiceServer).GetMetrics(m, &grpc.GenericServerStream[GetMetricsRequest, GetMetricsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FigureService_GetMetricsServer = grpc.ServerStreamingServer[GetMetricsResponse]
+
 // FigureService_ServiceDesc is the grpc.ServiceDesc for FigureService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +162,12 @@ var FigureService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _FigureService_BatchGetFigures_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "GetMetrics",
+			Handler:       _FigureService_GetMetrics_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "a3os/registry/v1/figures.proto",
 }

@@ -37,12 +37,17 @@ const (
 	// FigureServiceBatchGetFiguresProcedure is the fully-qualified name of the FigureService's
 	// BatchGetFigures RPC.
 	FigureServiceBatchGetFiguresProcedure = "/a3os.registry.v1.FigureService/BatchGetFigures"
+	// FigureServiceGetMetricsProcedure is the fully-qualified name of the FigureService's GetMetrics
+	// RPC.
+	FigureServiceGetMetricsProcedure = "/a3os.registry.v1.FigureService/GetMetrics"
 )
 
 // FigureServiceClient is a client for the a3os.registry.v1.FigureService service.
 type FigureServiceClient interface {
 	// BatchGetFigures answers what each of some tenants' sets did within a window, in the order asked for.
 	BatchGetFigures(context.Context, *connect.Request[v1.BatchGetFiguresRequest]) (*connect.Response[v1.BatchGetFiguresResponse], error)
+	// GetMetrics answers what the registry tells at /metrics, for who does not stand beside it.
+	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest]) (*connect.ServerStreamForClient[v1.GetMetricsResponse], error)
 }
 
 // NewFigureServiceClient constructs a client for the a3os.registry.v1.FigureService service. By
@@ -62,12 +67,19 @@ func NewFigureServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(figureServiceMethods.ByName("BatchGetFigures")),
 			connect.WithClientOptions(opts...),
 		),
+		getMetrics: connect.NewClient[v1.GetMetricsRequest, v1.GetMetricsResponse](
+			httpClient,
+			baseURL+FigureServiceGetMetricsProcedure,
+			connect.WithSchema(figureServiceMethods.ByName("GetMetrics")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // figureServiceClient implements FigureServiceClient.
 type figureServiceClient struct {
 	batchGetFigures *connect.Client[v1.BatchGetFiguresRequest, v1.BatchGetFiguresResponse]
+	getMetrics      *connect.Client[v1.GetMetricsRequest, v1.GetMetricsResponse]
 }
 
 // BatchGetFigures calls a3os.registry.v1.FigureService.BatchGetFigures.
@@ -75,10 +87,17 @@ func (c *figureServiceClient) BatchGetFigures(ctx context.Context, req *connect.
 	return c.batchGetFigures.CallUnary(ctx, req)
 }
 
+// GetMetrics calls a3os.registry.v1.FigureService.GetMetrics.
+func (c *figureServiceClient) GetMetrics(ctx context.Context, req *connect.Request[v1.GetMetricsRequest]) (*connect.ServerStreamForClient[v1.GetMetricsResponse], error) {
+	return c.getMetrics.CallServerStream(ctx, req)
+}
+
 // FigureServiceHandler is an implementation of the a3os.registry.v1.FigureService service.
 type FigureServiceHandler interface {
 	// BatchGetFigures answers what each of some tenants' sets did within a window, in the order asked for.
 	BatchGetFigures(context.Context, *connect.Request[v1.BatchGetFiguresRequest]) (*connect.Response[v1.BatchGetFiguresResponse], error)
+	// GetMetrics answers what the registry tells at /metrics, for who does not stand beside it.
+	GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest], *connect.ServerStream[v1.GetMetricsResponse]) error
 }
 
 // NewFigureServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -94,10 +113,18 @@ func NewFigureServiceHandler(svc FigureServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(figureServiceMethods.ByName("BatchGetFigures")),
 		connect.WithHandlerOptions(opts...),
 	)
+	figureServiceGetMetricsHandler := connect.NewServerStreamHandler(
+		FigureServiceGetMetricsProcedure,
+		svc.GetMetrics,
+		connect.WithSchema(figureServiceMethods.ByName("GetMetrics")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/a3os.registry.v1.FigureService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case FigureServiceBatchGetFiguresProcedure:
 			figureServiceBatchGetFiguresHandler.ServeHTTP(w, r)
+		case FigureServiceGetMetricsProcedure:
+			figureServiceGetMetricsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -109,4 +136,8 @@ type UnimplementedFigureServiceHandler struct{}
 
 func (UnimplementedFigureServiceHandler) BatchGetFigures(context.Context, *connect.Request[v1.BatchGetFiguresRequest]) (*connect.Response[v1.BatchGetFiguresResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.FigureService.BatchGetFigures is not implemented"))
+}
+
+func (UnimplementedFigureServiceHandler) GetMetrics(context.Context, *connect.Request[v1.GetMetricsRequest], *connect.ServerStream[v1.GetMetricsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("a3os.registry.v1.FigureService.GetMetrics is not implemented"))
 }
