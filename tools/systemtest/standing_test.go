@@ -267,7 +267,7 @@ func TestFiguresComeThroughFleet(t *testing.T) {
 	within(t, time.Minute, func() error {
 		s, err := shared.command(t.Context(), "fleet", "metrics")
 		if err != nil || s.code != 0 || !strings.Contains(s.out, line) {
-			return fmt.Errorf("fleet metrics doesn't tell %s: %v %s", line, err, s)
+			return errors.Join(err, fmt.Errorf("fleet metrics doesn't tell %s: %s", line, s))
 		}
 		return nil
 	})
