@@ -100,14 +100,24 @@ func (db *DB) Close() { db.pool.Close() }
 // Pool is the pool itself, for drivers that need one (River). Nothing read or written through it is in anyone's scope.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
-// Detached is a connection of its own, made and looked at as the pool's are, for who waits for notifications. Nothing read or written through it is
-// in anyone's scope; whoever asked closes it.
+// Detached is a connection of its own, made and looked at as the pool's are, for who waits for notifications. None of the pool's, for where the
+// server was started anew those that are there are of the one before. Nothing read or written through it is in anyone's scope; whoever asked closes
+// it.
 func (db *DB) Detached(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := db.pool.Acquire(ctx)
+	cfg := db.pool.Config()
+	if cfg.BeforeConnect != nil {
+		if err := cfg.BeforeConnect(ctx, cfg.ConnConfig); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
 	if err != nil {
 		return nil, err
 	}
-	return conn.Hijack(), nil
+	if err := cfg.AfterConnect(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
+	}
+	return conn, nil
 }
 
 // Ping says whether the database answers.

@@ -163,7 +163,10 @@ func (c *child) do(ctx context.Context, step string) (changed bool, detail strin
 		if c.StateFrom == registryv1.TenantState_TENANT_STATE_PROVISIONING {
 			return false, "it was never published", nil
 		}
-		return true, "", c.setState(ctx, registryv1.TenantState_TENANT_STATE_SUSPENDED)
+		if err := c.setState(ctx, registryv1.TenantState_TENANT_STATE_SUSPENDED); err != nil {
+			return true, "", err
+		}
+		return true, c.Front.Withdrawn(ctx), nil
 	case StepAnswer:
 		return true, "", c.Front.Await(ctx)
 	}

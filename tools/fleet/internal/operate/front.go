@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -35,6 +36,32 @@ func (f Front) Await(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not answer: %w; see `fleet plane status`", f.URL, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Withdrawn returns when the gateway leads nobody to the set any more, or after a moment, and then says what people are told meanwhile: a registry or
+// a database that was just started anew takes one to publish. Nobody gets in to what is stopped, so nothing depends on it.
+func (f Front) Withdrawn(ctx context.Context) (detail string) {
+	const most, every = 5 * time.Second, 20 * time.Millisecond
+	if f.URL == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	client := f.client()
+	defer client.CloseIdleConnections()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		err := ask(ctx, client, f.URL)
+		if answered, is := errors.AsType[answer](err); is && answered == http.StatusNotFound {
+			return ""
+		}
+		select {
+		case <-ctx.Done():
+			return "the gateway has not heard of it yet: until then people are told that the set does not answer"
 		case <-tick.C:
 		}
 	}
@@ -83,7 +110,14 @@ func ask(ctx context.Context, client *http.Client, url string) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", res.Status)
+		return answer(res.StatusCode)
 	}
 	return nil
+}
+
+// answer is the status of one that isn't well.
+type answer int
+
+func (a answer) Error() string {
+	return fmt.Sprintf("it answers %d %s", int(a), http.StatusText(int(a)))
 }
