@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/awslabs/goformation/v7/cloudformation/ec2"
+	"github.com/awslabs/goformation/v7/cloudformation/sns"
 
 	"a3os.app/deploy/blueprint"
 )
@@ -40,6 +41,8 @@ func Ground(in Input) (*Template, error) {
 		s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
 	}
 	s.exports(clientsID, s.own(clientsID))
+	// Nobody is subscribed to it: where it is tried nobody is to be woken up.
+	s.exports(topicParameter, ref(s.add("Alarms", &sns.Topic{TopicName: new(s.place.cluster() + "-alarms"), KmsMasterKeyId: new(ref(keyID)), Tags: s.tags()})))
 	s.doors()
 	s.network()
 	s.lasting()
