@@ -114,8 +114,10 @@ func (v *visitor) send(t testing.TB, m rpcMethod, msg proto.Message, header ...s
 	call := dynamicCall{ctx: ctx, client: connect.NewClient[dynamicpb.Message, dynamicpb.Message](way, base+m.path(), options...), msg: msg, header: header}
 	body, err := call.do(m)
 	// A stream that is refused before it is read is closed after the answer, and by HTTP/1.1 the client may be told that it can't write
-	// on before it is told why: then it is asked again.
+	// on before it is told why: then it is asked again. A moment later, for a client that has no time to read doesn't see either which other of
+	// its connections are closed, and takes one after the other.
 	for again := 0; again < 20 && m.IsStreamingClient() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)); again++ {
+		time.Sleep(time.Duration(again) * 10 * time.Millisecond)
 		body, err = call.do(m)
 	}
 	a := answer{status: http.StatusOK, body: body}
