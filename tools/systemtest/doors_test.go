@@ -117,7 +117,7 @@ func (v *visitor) send(t testing.TB, m rpcMethod, msg proto.Message, header ...s
 	// on before it is told why: then it is asked again. A moment later, for a client that has no time to read doesn't see either which other of
 	// its connections are closed, and takes one after the other.
 	for again := 0; again < 20 && m.IsStreamingClient() && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)); again++ {
-		time.Sleep(time.Duration(again) * 10 * time.Millisecond)
+		<-time.After(time.Duration(again) * 10 * time.Millisecond)
 		body, err = call.do(m)
 	}
 	a := answer{status: http.StatusOK, body: body}
