@@ -176,7 +176,7 @@ func (d *Driver) described(ctx context.Context, stack, id string) (*Plan, error)
 			_, err := d.client.DeleteChangeSet(ctx, &cloudformation.DeleteChangeSetInput{ChangeSetName: &id, StackName: &stack})
 			return &Plan{Stack: stack}, err
 		}
-		return nil, fmt.Errorf("CloudFormation can't plan the change of stack %s: %s", stack, reason)
+		return nil, fmt.Errorf("CloudFormation can't plan the change of stack %s: %s", stack, withNext(reason))
 	}
 	p := &Plan{ID: id, Stack: stack}
 	for {
@@ -247,8 +247,16 @@ func (d *Driver) why(ctx context.Context, stack string) error {
 	}
 	for _, e := range slices.Backward(out.StackEvents) {
 		if strings.HasSuffix(string(e.ResourceStatus), "FAILED") {
-			return fmt.Errorf("%s (%s): %s", aws.ToString(e.LogicalResourceId), aws.ToString(e.ResourceType), aws.ToString(e.ResourceStatusReason))
+			return fmt.Errorf("%s (%s): %s", aws.ToString(e.LogicalResourceId), aws.ToString(e.ResourceType), withNext(aws.ToString(e.ResourceStatusReason)))
 		}
 	}
 	return nil
+}
+
+// withNext is a reason of CloudFormation's with what to do about it, where it names what the plane's stack of an earlier release doesn't have.
+func withNext(reason string) string {
+	if strings.Contains(reason, "xport") && (strings.Contains(reason, "No export named") || strings.Contains(reason, "not found")) {
+		return reason + ": the plane's stack is of an earlier release; have administrators deploy this one's first (fleet aws render), and run this again"
+	}
+	return reason
 }

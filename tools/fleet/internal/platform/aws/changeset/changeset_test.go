@@ -208,3 +208,17 @@ func TestLostAnswerIsNoFailure(t *testing.T) {
 		t.Errorf("%d answers were lost", lost)
 	}
 }
+
+// A tenant's stack of a release that names more of the plane's than that has is refused with what to do.
+func TestStackThatNamesWhatThePlanesDoesNotHaveSaysWhatToDeployFirst(t *testing.T) {
+	_, d := awstest.Account(t)
+	tenant := id.NewTenant()
+	template := bytes.ReplaceAll(awstest.Tenant(t, tenant, false), []byte("a3-dev-AlarmTopic"), []byte("a3-dev-OfLater"))
+	p, err := d.Make(t.Context(), awstest.Place.StackOf(tenant.String()), template, awstest.Parameters)
+	if err == nil {
+		err = d.Execute(t.Context(), p)
+	}
+	if err == nil || !strings.Contains(err.Error(), "a3-dev-OfLater") || !strings.Contains(err.Error(), "fleet aws render") {
+		t.Errorf("it is told %v", err)
+	}
+}
