@@ -310,3 +310,21 @@ func TestFiguresComeThroughFleet(t *testing.T) {
 		t.Errorf("it was interrupted and ended with %v", err)
 	}
 }
+
+// What a platform keeps for a set besides its components is no drift: a new plane says of no tenant that there is too much of it.
+func TestWhatAPlatformKeepsItselfIsNoDrift(t *testing.T) {
+	t.Parallel()
+	kept := slices.ContainsFunc(shared.running(), func(name string) bool { return strings.Contains(name, "machine-reader") })
+	t.Logf("a machine reader runs: %t", kept)
+	for _, x := range shared.tenants {
+		found, err := x.found(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range found {
+			if strings.HasPrefix(kind, "drift: extra") {
+				t.Errorf("of %s the page says %q", x.slug, kind)
+			}
+		}
+	}
+}

@@ -130,7 +130,7 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 }
 
 // ownUnits are what this platform runs for a set besides its components.
-var ownUnits = []string{postgresUnit}
+var ownUnits = []string{postgresUnit, machineReader}
 
 // Census implements platform.Census.
 func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
