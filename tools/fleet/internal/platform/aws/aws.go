@@ -171,7 +171,8 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 	if changed, err = p.Machine.Database(ctx, s); err != nil {
 		return changed, err
 	}
-	return changed, p.grantTokens(ctx, s)
+	did, err := p.settleLogins(ctx, s)
+	return changed || did, err
 }
 
 // Placed implements platform.Platform.

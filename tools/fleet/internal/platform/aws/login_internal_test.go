@@ -31,6 +31,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
 )
 
 // certified is a PostgreSQL server on localhost with a certificate, that lets nobody in without TLS; and the file with the authority of it.
@@ -155,7 +156,7 @@ func TestDatabaseServerIsReachedVerified(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	grants(t, good)
+	settles(t, good)
 	others := filepath.Join(t.TempDir(), "others.pem")
 	authorityOf(t, "localhost", others, filepath.Join(t.TempDir(), "key"))
 	bad := *s
@@ -196,13 +197,18 @@ func TestDatabaseServerIsReachedVerified(t *testing.T) {
 	}
 }
 
-// What a task is told of its database names the authorities where the task has them, and has no password where roles log in by tokens; who
-// migrates has one.
+// What a task is told of its database names the authorities where the task has them, and has no password where the set's roles log in by tokens;
+// who migrates has one.
 func TestTaskIsToldHowItsRolesLogIn(t *testing.T) {
 	s := server{host: "db.example:5432", mode: "verify-full", roots: "/of/this/machine.pem"}
-	of := func(tokens bool) *tenant {
-		return &tenant{Platform: &Platform{Settings: settings.Settings{AWS: settings.AWS{DatabaseTokens: tokens}}}, id: "tnt_x", set: platform.Set{Tenant: id.NewTenant()}}
+	of := func(set platform.Set, tokens bool) *tenant {
+		p := &Platform{Machine: &local.Platform{Settings: settings.Settings{Home: t.TempDir()}, State: &state.State{}}}
+		if tokens {
+			byTokens(t, p, set)
+		}
+		return &tenant{Platform: p, id: "tnt_x", set: set}
 	}
+	acme := platform.Set{Tenant: id.NewTenant()}
 	tail := "@db.example:5432/tnt_x?sslmode=verify-full&sslrootcert=" + url.QueryEscape(stack.DatabaseRootsFile)
 	for _, c := range []struct {
 		tokens    bool
@@ -212,30 +218,44 @@ func TestTaskIsToldHowItsRolesLogIn(t *testing.T) {
 		{true, "database-iam", "postgres+iam://tnt_x_iam" + tail},
 		{true, "database-" + local.OwnerRole, "postgres://tnt_x_iam:secret" + tail},
 	} {
-		got, err := of(c.tokens).told(c.key, s.url("tnt_x_iam", "secret", "tnt_x")+"\n")
+		got, err := of(acme, c.tokens).told(c.key, s.url("tnt_x_iam", "secret", "tnt_x")+"\n")
 		if err != nil || got != c.want {
 			t.Errorf("%s, by tokens %t: %q, %v", c.key, c.tokens, got, err)
 		}
 	}
-	registry := of(true)
-	registry.set.Tenant = id.Tenant{}
-	if got, err := registry.told("database-registry", s.url("registry", "secret", "registry")); err != nil || !strings.HasPrefix(got, "postgres+iam://registry@") {
+	if got, err := of(platform.Set{}, true).told("database-registry", s.url("registry", "secret", "registry")); err != nil || !strings.HasPrefix(got, "postgres+iam://registry@") {
 		t.Errorf("the registry is told %q, %v", got, err)
 	}
-	if got, err := of(true).told("key-kek", "a key\n"); err != nil || got != "a key\n" {
+	if got, err := of(acme, true).told("key-kek", "a key\n"); err != nil || got != "a key\n" {
 		t.Errorf("a key: %q, %v", got, err)
 	}
 }
 
-// grants sees roles of a set become ones that RDS lets in by tokens, where the server knows what that is.
-func grants(t *testing.T, s server) {
+// byTokens says on file that the roles of a set log in by tokens.
+func byTokens(t *testing.T, p *Platform, s platform.Set) {
+	t.Helper()
+	file := p.Machine.Files(s).ByTokens()
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settles sees roles of a set become ones that RDS lets in by tokens, where the server knows what that is, and go back; and that a set which was
+// made before the plane's settings changed is told what its roles log in by, whatever the settings say by then.
+func settles(t *testing.T, s server) {
 	t.Helper()
 	b, err := blueprint.AccessOS()
 	if err != nil {
 		t.Fatal(err)
 	}
 	set := platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
-	p := &Platform{Settings: settings.Settings{AWS: settings.AWS{DatabaseTokens: true}}, servers: map[string]*server{serverOf(set): &s}}
+	p := &Platform{Machine: &local.Platform{Settings: settings.Settings{Home: t.TempDir()}, State: &state.State{}}, servers: map[string]*server{serverOf(set): &s}}
+	if err := os.MkdirAll(filepath.Dir(p.Machine.Files(set).ByTokens()), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	at, err := s.URL("postgres")
 	if err != nil {
 		t.Fatal(err)
@@ -250,19 +270,58 @@ func grants(t *testing.T, s server) {
 			t.Fatal(err)
 		}
 	}
-	if err := p.grantTokens(t.Context(), set); err == nil || !strings.Contains(err.Error(), "A3_AWS_DATABASE_LOGIN=password") {
+	told := func() string {
+		t.Helper()
+		got, err := (&tenant{Platform: p, id: set.Name(), set: set}).told("database-iam", s.url("tnt_x_iam", "secret", "tnt_x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		scheme, _, _ := strings.Cut(got, ":")
+		return scheme
+	}
+	members := func() (count int) {
+		t.Helper()
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_auth_members WHERE roleid = to_regrole('rds_iam')").Scan(&count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	if changed, err := p.settleLogins(t.Context(), set); err != nil || changed {
+		t.Errorf("by passwords, as it is: %t, %v", changed, err)
+	}
+	p.Settings.AWS.DatabaseTokens = true
+	if got := told(); got != "postgres" {
+		t.Errorf("what was made before is told %s:// though nobody granted tokens", got)
+	}
+	if _, err := p.settleLogins(t.Context(), set); err == nil || !strings.Contains(err.Error(), "A3_AWS_DATABASE_LOGIN=password") {
 		t.Errorf("a server that knows no tokens: %v", err)
+	}
+	if got := told(); got != "postgres" {
+		t.Errorf("where nothing was granted a task is told %s://", got)
 	}
 	if _, err := conn.Exec(t.Context(), "CREATE ROLE rds_iam"); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		if err := p.grantTokens(t.Context(), set); err != nil {
-			t.Fatal(err)
+	for _, c := range []struct {
+		tokens  bool
+		members int
+		told    string
+	}{{true, len(b.Database.Roles), "postgres+iam"}, {false, 0, "postgres"}} {
+		before := told()
+		p.Settings.AWS.DatabaseTokens = c.tokens
+		if got := told(); got != before {
+			t.Errorf("an upgrade hands the roles %s:// once the settings changed, and they log in by %s://", got, before)
 		}
-	}
-	var members int
-	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_auth_members WHERE roleid = 'rds_iam'::regrole").Scan(&members); err != nil || members != len(b.Database.Roles) {
-		t.Errorf("%d of %d roles log in by tokens: %v", members, len(b.Database.Roles), err)
+		for round := range 2 {
+			if changed, err := p.settleLogins(t.Context(), set); err != nil || changed == (round == 1) {
+				t.Errorf("tokens %t, time %d: changed %t, %v", c.tokens, round, changed, err)
+			}
+		}
+		if got := members(); got != c.members {
+			t.Errorf("tokens %t: %d of %d roles log in by tokens", c.tokens, got, len(b.Database.Roles))
+		}
+		if got := told(); got != c.told {
+			t.Errorf("tokens %t: a task is told %s://", c.tokens, got)
+		}
 	}
 }

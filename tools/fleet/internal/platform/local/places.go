@@ -133,6 +133,9 @@ func (f Files) Key(name string) string { return f.p.keyFile(f.s, name) }
 // URL is the file with the connection string of a role; OwnerRole's is for migrations.
 func (f Files) URL(role string) string { return f.p.urlFile(f.s, role) }
 
+// ByTokens is there where the set's roles log in by tokens of where its database is, and not by their passwords.
+func (f Files) ByTokens() string { return f.p.dir(f.s, "database", "by-tokens") }
+
 // PublicKey is the public half of a key.
 func (f Files) PublicKey(name string) string { return f.p.publicFile(f.s, name) }
 
