@@ -17,7 +17,7 @@ def resource(service, method, path, headers, body, params, region, account):
         name = asked.get("service") or asked.get("serviceName") or next(iter(asked.get("services", [])), "")
         if name:
             return f"arn:aws:ecs:{region}:{account}:service/{cluster}/{name.rsplit('/', 1)[-1]}"
-        if definition := asked.get("taskDefinition"):
+        if definition := asked.get("taskDefinition") or next(iter(asked.get("taskDefinitions", [])), ""):
             return definition if definition.startswith("arn:") else f"arn:aws:ecs:{region}:{account}:task-definition/{definition}"
         return "*"
     if service == "iam" and (role := iam._roles.get(iam_actions._query_param(params, "RoleName"))):

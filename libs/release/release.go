@@ -136,10 +136,14 @@ func repeated[T any](of []T, name func(T) string) (string, bool) {
 	return "", false
 }
 
-// CanUpgrade says why a set that runs one release can't be brought to another, or nil.
+// CanUpgrade says why a set that runs one release can't be brought to another, or nil. The database is migrated while the earlier programs
+// serve, and they are what is gone back to: both need them to work with what it becomes.
 func CanUpgrade(from Name, to *registryv1.ReleaseManifest) error {
 	if lowest := to.GetMinimumVersion(); lowest != "" && Compare(from.Version, lowest) < 0 {
 		return fmt.Errorf("release %s is upgraded to from %s or later, and the set runs %s: bring it to %s first", to.GetVersion(), lowest, from.Version, lowest)
+	}
+	if oldest := to.GetOldestCompatible(); oldest != "" && Compare(from.Version, oldest) < 0 {
+		return fmt.Errorf("release %s, which the set runs, can't work with the database of %s, nor be gone back to: the oldest that can is %s, bring it to that first", from.Version, to.GetVersion(), oldest)
 	}
 	if Compare(from.Version, to.GetVersion()) > 0 {
 		return fmt.Errorf("release %s is earlier than %s, which the set runs: that would be a downgrade", to.GetVersion(), from.Version)

@@ -218,7 +218,7 @@ func TestAReleaseSaysFromWhereAndHowFarBack(t *testing.T) {
 		m.Version, m.MinimumVersion, m.OldestCompatible = "1.4.0", "1.2.0", "1.3.0"
 	})
 	for version, want := range map[string]struct{ up, down bool }{
-		"1.1.9": {false, false}, "1.2.0-rc.1": {false, false}, "1.2.0": {true, false}, "1.3.0": {true, true}, "1.4.0-rc.1": {true, true},
+		"1.1.9": {false, false}, "1.2.0-rc.1": {false, false}, "1.2.0": {false, false}, "1.2.9": {false, false}, "1.3.0": {true, true}, "1.4.0-rc.1": {true, true},
 		"1.4.0": {true, true}, "1.4.1": {false, false}, release.Development: {false, false},
 	} {
 		n := release.Name{Version: version}

@@ -324,3 +324,68 @@ func TestWatcherSeesEachChangeAlsoAfterTheListeningConnectionIsLost(t *testing.T
 	_, err = ann.reads.GetOperation(t.Context(), &registryv1.GetOperationRequest{OperationId: "opr_01h455vb4pex5vsknk084sn02q"})
 	wantKind(t, err, fault.NotFound, "an operation that never was")
 }
+
+// An upgrade that was given up before anything was started anew leaves the set at what it runs, and one that was given up later at what it was
+// brought to: what repairs a set brings it to what the registry says.
+func TestGivenUpUpgradeLeavesTheSetAtWhatItRuns(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	ann := h.person(addr, "operator-ann")
+	h.put(registryv1.NewTenantWriteServiceClient(ann.conn), h.create(ann.conn, "acme"))
+	ann.registerNewer()
+	for _, c := range []struct {
+		done, begun []string
+		runs        string
+	}{
+		{nil, nil, older},
+		{nil, []string{"fetch"}, older},
+		{[]string{"fetch"}, []string{"migrate"}, older},
+		{[]string{"fetch", "migrate"}, []string{"start"}, newer},
+	} {
+		change := ann.change("acme", registryv1.TenantState_TENANT_STATE_ACTIVE, newer, "fetch", "migrate", "start", "confirm")
+		lease := ann.take(ann.begin(ann.put(h.planned(registryv1.OperationKind_OPERATION_KIND_UPGRADE, change)).GetHash(), change.GetTenantId()).GetId())
+		for _, step := range c.done {
+			ann.step(lease, step)
+		}
+		for _, step := range c.begun {
+			for _, state := range []registryv1.StepState{registryv1.StepState_STEP_STATE_BEGUN, registryv1.StepState_STEP_STATE_FAILED} {
+				if err := ann.record(lease, step, state); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := ann.ops.AbortOperation(t.Context(), &registryv1.AbortOperationRequest{OperationId: lease.GetOperation().GetId(), LeaseToken: lease.GetLeaseToken(), Reason: "it fails again and again"}); err != nil {
+			t.Fatal(err)
+		}
+		if is := ann.status("acme").GetServiceSet().GetRelease(); is != c.runs {
+			t.Errorf("given up after %v, in %v, it is to run %s, not %s", c.done, c.begun, is, c.runs)
+		}
+	}
+}
+
+// A tenant whose keys were destroyed can't be resumed: nobody is let believe so.
+func TestOffboardingIsNotGivenUpOnceTheKeysAreDestroyed(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	ann := h.person(addr, "operator-ann")
+	x := h.create(ann.conn, "acme")
+	h.setState(registryv1.NewTenantWriteServiceClient(ann.conn), x, registryv1.TenantState_TENANT_STATE_SUSPENDED)
+	change := ann.change("acme", registryv1.TenantState_TENANT_STATE_OFFBOARDED, "", "stop", "shred", "delete")
+	lease := ann.take(ann.begin(ann.put(h.planned(registryv1.OperationKind_OPERATION_KIND_OFFBOARD, change)).GetHash(), change.GetTenantId()).GetId())
+	ann.step(lease, "stop")
+	for _, state := range []registryv1.StepState{registryv1.StepState_STEP_STATE_BEGUN, registryv1.StepState_STEP_STATE_FAILED} {
+		if err := ann.record(lease, "shred", state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := ann.ops.AbortOperation(t.Context(), &registryv1.AbortOperationRequest{OperationId: lease.GetOperation().GetId(), LeaseToken: lease.GetLeaseToken(), Reason: "the customer stays"})
+	wantKind(t, err, fault.FailedPrecondition, "giving up after the keys")
+	if err == nil || !strings.Contains(err.Error(), "fleet operation resume "+lease.GetOperation().GetId()) {
+		t.Errorf("it does not say how to go on: %v", err)
+	}
+	ann.step(lease, "shred")
+	ann.step(lease, "delete")
+	if _, err := ann.finish(lease); err != nil {
+		t.Error(err)
+	}
+}

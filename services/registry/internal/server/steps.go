@@ -236,7 +236,16 @@ func (ch change) allDone(ctx context.Context, o store.Operation) error {
 	return nil
 }
 
-// AbortOperation gives an operation up. What was done stays done, and the tenant stays where it stands.
+// Steps of which the registry knows more than the name.
+const (
+	// stepStart is the one from which on programs of another release run.
+	stepStart = "start"
+	// stepShred destroys a tenant's keys.
+	stepShred = "shred"
+)
+
+// AbortOperation gives an operation up. What was done stays done, and the tenant stays where it stands: a set of which nothing was started anew
+// is to run what it runs. A tenant whose keys were destroyed can only leave.
 func (s *operationWrites) AbortOperation(ctx context.Context, req *registryv1.AbortOperationRequest) (*registryv1.AbortOperationResponse, error) {
 	res := &registryv1.AbortOperationResponse{}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
@@ -257,6 +266,9 @@ func (s *operationWrites) AbortOperation(ctx context.Context, req *registryv1.Ab
 				return err
 			}
 		}
+		if err := ch.giveUp(ctx, o); err != nil {
+			return err
+		}
 		o, err = ch.q.EndOperation(ctx, store.EndOperationParams{ID: o.ID, State: aborted, AbortedBy: ch.actor, AbortReason: req.GetReason()})
 		if err != nil {
 			return fmt.Errorf("end the operation: %w", err)
@@ -270,4 +282,25 @@ func (s *operationWrites) AbortOperation(ctx context.Context, req *registryv1.Ab
 		return nil, err
 	}
 	return res, nil
+}
+
+// giveUp looks how far an operation came: whether there is a way but on, and what its set is to run.
+func (ch change) giveUp(ctx context.Context, o store.Operation) error {
+	steps, err := ch.q.StepsBetween(ctx, store.StepsBetweenParams{Lowest: o.ID, Highest: o.ID})
+	if err != nil {
+		return fmt.Errorf("read the steps: %w", err)
+	}
+	begun := func(name string) bool {
+		return slices.ContainsFunc(steps, func(s store.OperationStep) bool { return s.Attempts > 0 && (name == "" || s.Name == name) })
+	}
+	if begun(stepShred) {
+		return fault.New(fault.FailedPrecondition, "operation %s began to destroy the tenant's keys, and without them nothing can be read that is left: go on with fleet operation resume %s", o.ID, o.ID)
+	}
+	if o.ReleaseFrom == "" || o.ReleaseFrom == o.ReleaseTo || !begun("") || begun(stepStart) {
+		return nil
+	}
+	if err := ch.q.SetRelease(ctx, store.SetReleaseParams{TenantID: o.TenantID, Release: o.ReleaseFrom}); err != nil {
+		return fmt.Errorf("set the release: %w", err)
+	}
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +98,7 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 	for _, step := range []func() (bool, error){
 		func() (bool, error) { return p.dropDatabase(ctx, s) },
 		func() (bool, error) { return t.deleteStack(ctx) },
+		func() (bool, error) { return t.deleteDefinitions(ctx) },
 		func() (bool, error) { return t.deleteBuckets(ctx) },
 		func() (bool, error) { return t.deleteStoreSecrets(ctx) },
 		func() (bool, error) { return p.Machine.Clear(s) },
@@ -215,7 +215,7 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 		return nil, err
 	}
 	var out []string
-	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftServices, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
+	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
 	for _, look := range looks {
 		left, err := look(ctx)
 		if err != nil {
@@ -254,8 +254,8 @@ func (t *tenant) leftServices(ctx context.Context) (out []string, err error) {
 		return nil, err
 	}
 	// What runs is the set's, whoever started it.
-	for _, c := range append(slices.Clone(t.set.Blueprint.Components), blueprint.Component{Name: stack.Migration}, blueprint.Component{Name: stack.OneOff}) {
-		got, err := ecs.NewFromConfig(t.cfg).ListTasks(ctx, &ecs.ListTasksInput{Cluster: sdk.String(t.place.Cluster()), Family: sdk.String(t.place.Service(t.id, c.Name))})
+	for _, family := range t.families() {
+		got, err := ecs.NewFromConfig(t.cfg).ListTasks(ctx, &ecs.ListTasksInput{Cluster: sdk.String(t.place.Cluster()), Family: &family})
 		if err != nil && !gone(err) {
 			return nil, fmt.Errorf("look for tasks of %s: %w", t.id, err)
 		}

@@ -17,6 +17,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -205,7 +206,18 @@ func (p *plane) leaves(server *ministacktest.Server, slug, tenant string) {
 			key = sdk.ToString(o.OutputValue)
 		}
 	}
+	// What a fleet that was killed while a program ran leaves.
+	definitions := ecs.NewFromConfig(server.Root())
+	if _, err := definitions.RegisterTaskDefinition(p.t.Context(), &ecs.RegisterTaskDefinitionInput{Family: sdk.String(tenant + "-one-off"), ContainerDefinitions: []ecstypes.ContainerDefinition{{Name: sdk.String("iam"), Image: sdk.String("none")}}}); err != nil {
+		p.t.Fatal(err)
+	}
 	p.does("offboard", slug)
+	for _, status := range []ecstypes.TaskDefinitionStatus{ecstypes.TaskDefinitionStatusActive, ecstypes.TaskDefinitionStatusInactive} {
+		left, err := definitions.ListTaskDefinitions(p.t.Context(), &ecs.ListTaskDefinitionsInput{FamilyPrefix: &tenant, Status: status})
+		if err != nil || len(left.TaskDefinitionArns) > 0 {
+			p.t.Errorf("task definitions of it that are %s: %v, %v", status, left, err)
+		}
+	}
 	if _, err := stacks.DescribeStacks(p.t.Context(), &cloudformation.DescribeStacksInput{StackName: sdk.String(awstest.Place.StackOf(tenant))}); err == nil {
 		p.t.Error("its stack is still there")
 	}

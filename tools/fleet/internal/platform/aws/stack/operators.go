@@ -143,7 +143,7 @@ func (s *set) provisioner() []statement {
 			"s3:GetLifecycleConfiguration", "s3:PutBucketTagging", "s3:GetBucketTagging"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*", "arn:aws:s3:::" + p.cluster() + "-tnt-*/*"}),
 		allow("Queues", []string{"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:SetQueueAttributes", "sqs:GetQueueUrl", "sqs:TagQueue", "sqs:ListQueueTags"}, []string{p.arn("sqs", "tnt_*")}),
 		allow("Logs", []string{"logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource", "logs:ListTagsForResource", "logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
-		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:ListTasks", "ecs:TagResource"},
+		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:ListTasks", "ecs:TagResource", "ecs:DeleteTaskDefinitions"},
 			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task/"+p.cluster()+"/*"), p.arn("ecs", "task-definition/tnt_*")}),
 		allow("Databases", []string{"rds:CreateDBInstance", "rds:ModifyDBInstance", "rds:DeleteDBInstance", "rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:ListTagsForResource"},
 			[]string{p.arn("rds", "db:"+p.cluster()+"-tnt-*"), p.arn("rds", "snapshot:*"), p.arn("rds", "subgrp:*")}),
@@ -153,7 +153,7 @@ func (s *set) provisioner() []statement {
 			under("Null", when{"aws:RequestTag/tenant": "false"}),
 		allow("ChangeTagged", []string{"ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress", "ec2:CreateTags",
 			"servicediscovery:DeleteNamespace", "servicediscovery:DeleteService", "servicediscovery:TagResource"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
-		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ecs:DescribeTaskDefinition", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters",
+		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters",
 			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups",
 			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota", "ecr:GetAuthorizationToken"}, []string{"*"}),
 		allow("PushImages", []string{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"},
@@ -176,7 +176,7 @@ func (s *set) control() []statement {
 		allow("KeyOfThePlanesSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{attribute(keyID, "Arn")}).
 			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": secrets}),
 		allow("LogsOfThePlanesSet", []string{"logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:"+own.logGroup("*"))}),
-		allow("ServicesOfThePlanesSet", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:TagResource"},
+		allow("ServicesOfThePlanesSet", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:TagResource", "ecs:DeleteTaskDefinitions"},
 			[]string{p.arn("ecs", "service/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "task-definition/"+own.called("*"))}),
 		allow("TasksOfThePlanesSet", []string{"ecs:RegisterTaskDefinition"}, []string{"*"}).
 			under("StringEquals", when{"aws:RequestTag/plane": p.Plane}).under("Null", when{"aws:RequestTag/tenant": "true"}),

@@ -42,7 +42,7 @@ func Session(p Place, tenant string) (string, error) {
 		// RDS gives the first user of a server of the tenant's own a secret that is named by chance, with a tag that nobody else can give.
 		allow("", []string{"secretsmanager:*"}, []string{arn("secretsmanager", "secret:rds!db-*")}).
 			under("StringLikeIfExists", when{"aws:ResourceTag/aws:rds:primaryDBInstanceArn": "*:db:" + ours}),
-		allow("", []string{"ec2:Describe*", "ecs:DescribeTask*", "ecs:ListTasks", "ecs:Deregister*", "secretsmanager:ListSecrets", "rds:Describe*", "servicediscovery:Get*", "servicediscovery:List*",
+		allow("", []string{"ec2:Describe*", "ecs:DescribeTask*", "ecs:ListTask*", "ecs:Deregister*", "secretsmanager:ListSecrets", "rds:Describe*", "servicediscovery:Get*", "servicediscovery:List*",
 			"logs:DescribeLogGroups", "cloudwatch:Describe*", "cloudformation:ListExports", "cloudformation:*DetectionStatus"}, all)))
 }
 
@@ -61,7 +61,7 @@ func PlaneSession(p Place) (string, error) {
 		}),
 		allow("", []string{"ecs:RegisterTaskDefinition"}, all).under("StringEquals", when{"aws:RequestTag/plane": p.Plane}).under("Null", when{"aws:RequestTag/tenant": "true"}),
 		allow("", []string{"kms:*"}, all).under("StringEquals", when{"aws:ResourceTag/plane": p.Plane}).under("Null", when{"aws:ResourceTag/tenant": "true"}),
-		allow("", []string{"ecs:DescribeTask*", "ecs:ListTasks", "ecs:Deregister*", "logs:DescribeLogGroups", "cloudformation:ListExports"}, all)))
+		allow("", []string{"ecs:DescribeTask*", "ecs:ListTask*", "ecs:Deregister*", "logs:DescribeLogGroups", "cloudformation:ListExports"}, all)))
 }
 
 // short writes a policy in as few characters as it takes, and refuses one that AWS doesn't take.
