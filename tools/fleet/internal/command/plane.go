@@ -12,34 +12,17 @@ import (
 
 	"a3os.app/libs/garbage"
 	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
-const upHelp = `Bring up a plane on this machine: PostgreSQL, the control plane, and the tenants it is told of, each with a service set of its own.
+const upHelp = `Bring up a plane on this machine: PostgreSQL, the control plane, and the tenants that A3_TENANTS names, each with a service set of its own.
 What is there already is left alone, so that the command can be repeated, and resumes where it was interrupted.
 
-  A3_HOME           directory of all state; default .a3
-  A3_LISTEN         address that the gateway listens on; default 127.0.0.1
-  A3_PORT           port of it; default 7443
-  A3_DOMAIN         name below which tenants have their hosts; default localhost
-  A3_TENANTS        slugs of the tenants; default acme,globex
-  A3_TLS_CERT       file with a certificate of your own, PEM; default one of a local authority
-  A3_TLS_KEY        file with its key, PEM
-  A3_PLATFORM       local, or docker for containers; stays what the plane was made on; default local
-  A3_NETWORKS       docker: where the plane's networks are cut from; default 10.83.0.0/16
-  A3_PLANE          dev, or prod: changes are planned and approved by a second operator; fixed when the plane is made
-  A3_OUTSIDE_NETWORKS docker: private networks that every tenant's discovery may reach; default none
-  A3_UNIX_TENANTS   slugs of tenants that may discover this machine, or none; default acme
-  A3_BLUEPRINT      file that says what another product's tenants have; its program stands beside it; default AccessOS
-  A3_PG_BIN         bin directory of the PostgreSQL to use; default the newest on the machine
-  A3_LOG_LEVEL      debug, info, warn or error; default info
-  A3_TENANT_RATE    requests of one tenant that begin in a second while others call; default 50 for each processor of the gateway
-  A3_BACKUP_DIR     directory of backups; default backups/ of the home. Name one on another disk.
-  A3_BACKUP_EVERY   how often a running plane backs each set up and tries the backup out, or none; default 24h
-  A3_BACKUP_KEEP    how many backups of a set are kept; default 7`
+`
 
 func (a *app) planeCommand() *cobra.Command {
-	up := &cobra.Command{Use: "up", Short: "Bring the plane up", Long: upHelp, Args: exactly(), RunE: a.planeUp}
+	up := &cobra.Command{Use: "up", Short: "Bring the plane up", Long: upHelp + settings.Help(), Args: exactly(), RunE: a.planeUp}
 	var remove bool
 	down := &cobra.Command{Use: "down", Short: "Stop every process that the plane started, and keep its data", Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error { return a.planeDown(c, remove) }}

@@ -72,21 +72,11 @@ type AWS struct {
 	DatabaseTokens bool
 }
 
-// The values where a variable is not set.
 const (
-	defaultListen  = "127.0.0.1"
-	defaultPort    = 7443
-	defaultDomain  = "localhost"
-	defaultTenants = "acme,globex"
-	defaultMachine = "acme"
-	defaultEvery   = "24h"
-	defaultKeep    = "7"
-	defaultNets    = "10.83.0.0/16"
-	mostRate       = 1e6
+	// defaultDomain is what a plane under a name of one's own has not.
+	defaultDomain = "localhost"
+	mostRate      = 1e6
 )
-
-// others are variables that belong to other tools of the repository, or to parts that read them themselves.
-var others = []string{"A3_PG_BIN", "A3_PROFILE"}
 
 // OperatorName is how operators may be called: what follows `operator-` in a certificate's 32 octets.
 var OperatorName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,21}[a-z0-9])?$`)
@@ -96,30 +86,38 @@ var hostLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // Load reads the settings from environ, in the form of os.Environ. root is the directory that a relative home is below of, and that
 // holds `.a3` where A3_HOME is not set.
 func Load(environ []string, root string) (Settings, error) {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	values := map[string]string{}
-	for _, kv := range environ {
-		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "A3_") && value != "" {
-			values[name] = value
-		}
+	for _, v := range Variables {
+		values[v.Name] = v.Default
 	}
-	take := func(name, otherwise string) string {
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "A3_") || value == "" || slices.Contains(others, name) {
+			continue
+		}
+		if _, known := values[name]; !known {
+			fault("%s is not known: take it away, or see `fleet plane up --help` for the variables there are", name)
+			continue
+		}
+		values[name] = value
+	}
+	take := func(name string) string {
 		v, ok := values[name]
-		delete(values, name)
 		if !ok {
-			return otherwise
+			fault("%s is read and stands in no table: add it to settings.Variables", name)
 		}
 		return v
 	}
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	s := Settings{
-		Home: take("A3_HOME", ".a3"), Listen: take("A3_LISTEN", defaultListen), Domain: strings.ToLower(take("A3_DOMAIN", defaultDomain)),
-		TLSCert: take("A3_TLS_CERT", ""), TLSKey: take("A3_TLS_KEY", ""), LogLevel: take("A3_LOG_LEVEL", "info"),
-		BackupDir:   take("A3_BACKUP_DIR", ""),
-		Blueprint:   take("A3_BLUEPRINT", ""),
-		Operator:    take("A3_OPERATOR", ""),
-		ReleaseKeys: take("A3_RELEASE_KEYS", ""),
-		LicenceKeys: take("A3_LICENCE_KEYS", ""),
+		Home: take("A3_HOME"), Listen: take("A3_LISTEN"), Domain: strings.ToLower(take("A3_DOMAIN")),
+		TLSCert: take("A3_TLS_CERT"), TLSKey: take("A3_TLS_KEY"), LogLevel: take("A3_LOG_LEVEL"),
+		BackupDir:   take("A3_BACKUP_DIR"),
+		Blueprint:   take("A3_BLUEPRINT"),
+		Operator:    take("A3_OPERATOR"),
+		ReleaseKeys: take("A3_RELEASE_KEYS"),
+		LicenceKeys: take("A3_LICENCE_KEYS"),
 	}
 	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir, &s.Blueprint} {
 		if *path != "" && !filepath.IsAbs(*path) {
@@ -129,8 +127,8 @@ func Load(environ []string, root string) (Settings, error) {
 	if s.BackupDir == "" {
 		s.BackupDir = filepath.Join(s.Home, "backups")
 	}
-	s.backups(take("A3_BACKUP_EVERY", defaultEvery), take("A3_BACKUP_KEEP", defaultKeep), fault)
-	port := take("A3_PORT", strconv.Itoa(defaultPort))
+	s.backups(take("A3_BACKUP_EVERY"), take("A3_BACKUP_KEEP"), fault)
+	port := take("A3_PORT")
 	var err error
 	if s.Port, err = strconv.Atoi(port); err != nil || s.Port < 1 || s.Port > 65535 {
 		fault("A3_PORT is %q: it is a port, 1 to 65535", port)
@@ -141,11 +139,11 @@ func Load(environ []string, root string) (Settings, error) {
 	if len(s.Domain) > 200 || slices.ContainsFunc(strings.Split(s.Domain, "."), func(l string) bool { return !hostLabel.MatchString(l) }) {
 		fault("A3_DOMAIN is %q: it is a domain name, as localhost or access.example.com", s.Domain)
 	}
-	s.Tenants = slugs("A3_TENANTS", take("A3_TENANTS", defaultTenants), fault)
+	s.Tenants = slugs("A3_TENANTS", take("A3_TENANTS"), fault)
 	if len(s.Tenants) == 0 {
 		fault("A3_TENANTS is empty: name at least one tenant, as acme,globex")
 	}
-	s.MachineTenants = slugs("A3_UNIX_TENANTS", take("A3_UNIX_TENANTS", defaultMachine), fault)
+	s.MachineTenants = slugs("A3_UNIX_TENANTS", take("A3_UNIX_TENANTS"), fault)
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		fault("A3_TLS_CERT and A3_TLS_KEY belong together: set both, or neither")
 	}
@@ -155,33 +153,28 @@ func Load(environ []string, root string) (Settings, error) {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)
 	}
-	rate := take("A3_TENANT_RATE", "0")
+	rate := take("A3_TENANT_RATE")
 	if s.TenantRate, err = strconv.ParseFloat(rate, 64); err != nil || !(s.TenantRate >= 0 && s.TenantRate <= mostRate) {
 		fault("A3_TENANT_RATE is %q: it is how many requests of a tenant begin in a second, up to %d, or 0 for as many as fit the processors", rate, int(mostRate))
 	}
-	s.Plane = take("A3_PLANE", "")
+	s.Plane = take("A3_PLANE")
 	if !slices.Contains([]string{"", "dev", "prod"}, s.Plane) {
 		fault("A3_PLANE is %q: it is dev or prod", s.Plane)
 	}
-	s.Platform = take("A3_PLATFORM", "")
+	s.Platform = take("A3_PLATFORM")
 	if !slices.Contains([]string{"", "local", "docker", "aws"}, s.Platform) {
 		fault("A3_PLATFORM is %q: it is local, docker or aws", s.Platform)
 	}
-	s.aws(take("A3_AWS_REGION", ""), fault)
-	s.awsDatabase(take("A3_AWS_DATABASE_CA", ""), take("A3_AWS_DATABASE_LOGIN", "password"), fault)
-	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS", defaultNets), fault)
+	s.aws(take("A3_AWS_REGION"), fault)
+	s.awsDatabase(take("A3_AWS_DATABASE_CA"), take("A3_AWS_DATABASE_LOGIN"), fault)
+	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS"), fault)
 	const smallest = 24
 	if len(nets) == 1 && nets[0].Bits() <= smallest {
 		s.Networks = nets[0]
 	} else {
-		fault("A3_NETWORKS is one network of /%d or larger, as %s", smallest, defaultNets)
+		fault("A3_NETWORKS is one network of /%d or larger, as 10.83.0.0/16", smallest)
 	}
-	s.Outside = prefixes("A3_OUTSIDE_NETWORKS", take("A3_OUTSIDE_NETWORKS", ""), fault)
-	for name := range values {
-		if !slices.Contains(others, name) {
-			fault("%s is not known: take it away, or see `fleet plane up --help` for the variables there are", name)
-		}
-	}
+	s.Outside = prefixes("A3_OUTSIDE_NETWORKS", take("A3_OUTSIDE_NETWORKS"), fault)
 	return s, errors.Join(faults...)
 }
 

@@ -1,6 +1,9 @@
 package settings_test
 
 import (
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,5 +44,42 @@ func TestEachFaultIsNamedByItsVariable(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), variable) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s gives %v, want the variable and %q", kv, err, says)
 		}
+	}
+}
+
+// Who works with both command lines has a3's variables set as well.
+func TestVariablesOfA3StopNobody(t *testing.T) {
+	if _, err := settings.Load([]string{"A3_PROFILE=acme-admin", "A3_WORKSPACE=finance"}, "/"); err != nil {
+		t.Errorf("they give %v", err)
+	}
+}
+
+func TestTheReadmeListsTheVariablesThatThereAre(t *testing.T) {
+	readme, err := os.ReadFile("../../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(readme), "| variable |")
+	if !ok {
+		t.Fatal("the README has no table of variables")
+	}
+	var said, known []string
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			break
+		}
+		said = append(said, regexp.MustCompile("A3_[A-Z0-9_]+").FindAllString(cells[1], -1)...)
+	}
+	for _, v := range settings.Variables {
+		known = append(known, v.Name)
+		if !strings.Contains(settings.Help(), "  "+v.Name+" ") {
+			t.Errorf("the help lacks %s", v.Name)
+		}
+	}
+	slices.Sort(said)
+	slices.Sort(known)
+	if !slices.Equal(said, known) {
+		t.Errorf("the README has %v\nand there are %v", said, known)
 	}
 }
