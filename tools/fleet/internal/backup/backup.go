@@ -183,7 +183,7 @@ func (s Store) Keep(set string, keep int) (gone []string, err error) {
 		return nil, err
 	}
 	for _, name := range names[:len(names)-keep] {
-		if err := s.remove(set, name); err != nil {
+		if err := s.Discard(set, name); err != nil {
 			return gone, err
 		}
 		gone = append(gone, name)
@@ -191,10 +191,11 @@ func (s Store) Keep(set string, keep int) (gone []string, err error) {
 	return gone, nil
 }
 
-// remove takes a backup's name from it before its files go, so that half a backup never has one.
-func (s Store) remove(set, name string) error {
+// Discard removes one backup, if it is there: its name is taken from it before its files go, so that half a backup never has one. The caller
+// holds the lock.
+func (s Store) Discard(set, name string) error {
 	aside := s.Path(set, unfinished+name)
-	if err := os.Rename(s.Path(set, name), aside); err != nil {
+	if err := os.Rename(s.Path(set, name), aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove backup %s: %w", name, err)
 	}
 	return os.RemoveAll(aside)

@@ -271,6 +271,19 @@ func TestOldestBackupsGoFirst(t *testing.T) {
 	}
 }
 
+func TestOneBackupIsDiscardedAlsoTwice(t *testing.T) {
+	w := newWorld(t)
+	bad, good := filepath.Base(w.write(t, set)), filepath.Base(w.write(t, set))
+	for range 2 {
+		if err := w.store.Discard(set, bad); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := w.store.Names(set); err != nil || len(left) != 1 || left[0] != good {
+			t.Errorf("of %s and %s are left %q: %v", bad, good, left, err)
+		}
+	}
+}
+
 func TestSecondCommandIsToldOfTheFirst(t *testing.T) {
 	w := newWorld(t)
 	unlock, err := w.store.Lock(set)

@@ -111,7 +111,7 @@ func (p *Plane) BackUp(ctx context.Context, names []string, all, verify bool, ke
 	var out []BackedUp
 	var errs []error
 	for _, s := range sets {
-		one, err := p.backUp(ctx, s, verify, keep)
+		one, err := p.backUp(ctx, s, verify, keep, "")
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", cmp.Or(s.Slug, s.Name()), err))
 			continue
@@ -122,8 +122,9 @@ func (p *Plane) BackUp(ctx context.Context, names []string, all, verify bool, ke
 }
 
 // backUp backs one set up, and tells the registry what came of it. The plane's own can be restored while the registry is away, so that
-// its silence makes no backup a failed one.
-func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep int) (*BackedUp, error) {
+// its silence makes no backup a failed one. It answers what was made also where that could not be restored. instead is one before it that could
+// not be restored either and goes now, so that tries again and again neither fill the disk nor push good ones out; empty for none.
+func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep int, instead string) (*BackedUp, error) {
 	if err := p.platform.NotRestoring(s); err != nil {
 		return nil, err
 	}
@@ -131,15 +132,21 @@ func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep in
 	if told := p.recordBackup(ctx, s, out, err); told != nil {
 		p.report.Note(told.Error())
 	}
-	if err != nil {
+	if out == nil {
 		return nil, err
 	}
-	unlock, err := p.platform.Backups().Lock(s.Name())
-	if err != nil {
-		return nil, err
+	store := p.platform.Backups()
+	unlock, lerr := store.Lock(s.Name())
+	if lerr != nil {
+		return out, errors.Join(err, lerr)
 	}
 	defer unlock()
-	_, err = p.platform.Backups().Keep(s.Name(), keep)
+	if instead != "" {
+		err = errors.Join(err, store.Discard(s.Name(), instead))
+	}
+	if err == nil {
+		_, err = store.Keep(s.Name(), keep)
+	}
 	return out, err
 }
 

@@ -24,27 +24,32 @@ type schedule struct {
 	every time.Duration
 	// began is when the plane's supervisor started.
 	began time.Time
-	// failed is when a set's last attempt came to nothing, by set.
-	failed map[string]time.Time
+	// failed is the last attempt of a set, by set, where it came to nothing.
+	failed map[string]failure
+}
+
+// failure is an attempt that came to nothing.
+type failure struct {
+	at time.Time
+	// made is the backup that was made and could not be restored; empty where none was made.
+	made string
 }
 
 // due is when a set with its newest backup is to be backed up again. Sets are spread over a fifth of the pace, each always by the same
-// share of it, so that not all are copied at once.
+// share of it, so that not all are copied at once. A backup that could not be restored is none, however new it is; one that was made by hand
+// after a failure is.
 func (s schedule) due(set string, newest time.Time) time.Time {
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, set)
 	const parts = 1000
 	spread := time.Duration(float64(s.every) / 5 * float64(h.Sum32()%parts) / parts)
-	at := newest.Add(s.every - spread)
+	if failed, ok := s.failed[set]; ok && !newest.After(failed.at) {
+		return failed.at.Add(min(retryBackup, s.every))
+	}
 	if newest.IsZero() {
-		at = s.began.Add(min(firstBackup, s.every) + spread)
+		return s.began.Add(min(firstBackup, s.every) + spread)
 	}
-	if failed, ok := s.failed[set]; ok {
-		if again := failed.Add(min(retryBackup, s.every)); again.After(at) {
-			return again
-		}
-	}
-	return at
+	return newest.Add(s.every - spread)
 }
 
 // backUpAlways backs every set up at its time, until ctx ends.
@@ -52,7 +57,7 @@ func (p *Plane) backUpAlways(ctx context.Context) {
 	if p.Settings.BackupEvery == 0 {
 		return
 	}
-	s := schedule{every: p.Settings.BackupEvery, began: time.Now(), failed: map[string]time.Time{}}
+	s := schedule{every: p.Settings.BackupEvery, began: time.Now(), failed: map[string]failure{}}
 	const look = time.Minute
 	tick := time.NewTicker(min(look, s.every/4))
 	defer tick.Stop()
@@ -98,10 +103,15 @@ func (p *Plane) backUpDue(ctx context.Context, s schedule) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the supervisor ends: what is due is due when it is back
 		}
+		before := s.failed[set.Name()]
 		delete(s.failed, set.Name())
-		made, err := q.backUp(ctx, set, true, q.Settings.BackupKeep)
+		made, err := q.backUp(ctx, set, true, q.Settings.BackupKeep, before.made)
 		if err != nil {
-			s.failed[set.Name()] = time.Now()
+			failed := failure{at: time.Now(), made: before.made}
+			if made != nil {
+				failed.made = made.Name
+			}
+			s.failed[set.Name()] = failed
 			slog.Error("a set was not backed up", "alarm", "backup_failed", "set", set.Name(), "tenant", set.Tenant.String(), "error", err)
 			continue
 		}
