@@ -1,8 +1,6 @@
 package command
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -110,11 +108,8 @@ func (a *app) awsRender(f renderFlags) error {
 	if err != nil {
 		return err
 	}
-	var lines bytes.Buffer
-	if err := json.Indent(&lines, text, "", "  "); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(a.out, lines.String())
+	// As it is deployed: spaces would make what comes first larger than what goes in a call.
+	_, err = fmt.Fprintln(a.out, string(text))
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/command"
 )
 
@@ -36,6 +37,23 @@ func TestNonsenseIsAnsweredWithTheNextStep(t *testing.T) {
 		code := command.Run(t.Context(), strings.Fields(line), environ, &out, &errOut)
 		if code != want.code || !strings.Contains(errOut.String(), want.says) || out.Len() > 0 {
 			t.Errorf("fleet %s: exit code %d, %s%s\nwant %d, %s", line, code, &out, &errOut, want.code, want.says)
+		}
+	}
+}
+
+// What administrators deploy before there is a bucket, and what they deploy with no bucket named, goes in one call of CloudFormation's as it is printed, on either plane, in the
+// Region with the longest name, and with names as long as they come.
+func TestWhatIsDeployedByHandGoesInACall(t *testing.T) {
+	const most = 51200
+	digest := "sha256:" + strings.Repeat("0", 64)
+	tenant := "--account 210987654321 --account-per-tenant 123456789012 --tenant " + id.NewTenant().String() + " --slug " + strings.Repeat("a", 40) + " --release 1.2.3@" + digest + " --image " + digest
+	for _, plane := range []string{"dev", "prod"} {
+		for name, of := range map[string]string{"first": "--account 123456789012 --first", "account": tenant + " --first", "link": tenant + " --link"} {
+			line := "aws render --region ap-southeast-1 --plane " + plane + " --domain " + strings.Repeat("a", 60) + ".example " + of
+			var out, errOut bytes.Buffer
+			if code := command.Run(t.Context(), strings.Fields(line), nil, &out, &errOut); code != 0 || out.Len() > most || out.Len() < 1000 {
+				t.Errorf("%s of %s is printed in %d bytes, a call takes %d: %d %s", name, plane, out.Len(), most, code, &errOut)
+			}
 		}
 	}
 }

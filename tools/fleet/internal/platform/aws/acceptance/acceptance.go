@@ -56,6 +56,8 @@ type run struct {
 	place     stack.Place
 	tenants   []id.Tenant
 	templates map[string][]byte
+	// first is of the plane's stack what comes before the bucket that the whole is read from.
+	first []byte
 	// control is the blueprint of the plane's own set.
 	control *blueprint.Blueprint
 	failed  int
@@ -113,6 +115,15 @@ func (r *run) render() error {
 	if made[r.place.PlaneStack()], err = stack.Ground(in); err != nil {
 		return err
 	}
+	first := in
+	first.First = true
+	begun, err := stack.Ground(first)
+	if err == nil {
+		r.first, err = r.text(begun)
+	}
+	if err != nil {
+		return err
+	}
 	made[r.place.ControlStack()], err = stack.Control(in)
 	for i, tenant := range r.tenants {
 		if err != nil {
@@ -126,16 +137,19 @@ func (r *run) render() error {
 	}
 	r.templates = map[string][]byte{}
 	for name, t := range made {
-		if r.templates[name], err = t.JSON(); err != nil {
+		if r.templates[name], err = r.text(t); err != nil {
 			return err
-		}
-		if r.Emulated != nil {
-			if r.templates[name], err = r.Emulated(r.templates[name]); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+func (r *run) text(t *stack.Template) ([]byte, error) {
+	text, err := t.JSON()
+	if err == nil && r.Emulated != nil {
+		text, err = r.Emulated(text)
+	}
+	return text, err
 }
 
 func (r *run) stackOf(tenant id.Tenant) string { return r.place.StackOf(tenant.String()) }

@@ -36,10 +36,11 @@ func (r *run) unused(ctx context.Context) error {
 
 // prove makes everything and proves each point. It goes no further where the next points have nothing to stand on.
 func (r *run) prove(ctx context.Context) error {
-	if err := r.ground(ctx); err != nil {
-		return fmt.Errorf("make stack %s: %w", r.place.PlaneStack(), err)
-	}
 	before := r.failed
+	r.point("the plane's stack is made as its administrators make it, first its bucket and from there the whole", func() error { return r.ground(ctx) })
+	if r.failed > before {
+		return errors.New("without the plane's stack nothing else can be made")
+	}
 	r.point("an administrator with a second factor becomes the provisioner, under a name", func() error { return r.become(ctx) })
 	if r.failed > before {
 		return errors.New("without the provisioner nothing else can be made")
@@ -57,12 +58,23 @@ func (r *run) prove(ctx context.Context) error {
 	return nil
 }
 
+// ground makes the plane's stack as its administrators do: first the bucket for templates, and from there the whole, which is larger than a call takes.
 func (r *run) ground(ctx context.Context) error {
-	d, err := changeset.Open(ctx, r.Config, r.where, "")
+	parameters := map[string]string{"AdministratorRole": r.Administrator}
+	if err := r.makeOf(ctx, "", r.first, parameters); err != nil {
+		return err
+	}
+	parameters["S3PrefixList"] = r.PrefixList
+	return r.makeOf(ctx, r.place.Templates(), r.templates[r.place.PlaneStack()], parameters)
+}
+
+// makeOf has the plane's stack be a template, which is read from a bucket where it is large.
+func (r *run) makeOf(ctx context.Context, bucket string, template []byte, parameters map[string]string) error {
+	d, err := changeset.Open(ctx, r.Config, r.where, bucket)
 	if err != nil {
 		return err
 	}
-	p, err := d.Make(ctx, r.place.PlaneStack(), r.templates[r.place.PlaneStack()], map[string]string{"AdministratorRole": r.Administrator, "S3PrefixList": r.PrefixList})
+	p, err := d.Make(ctx, r.place.PlaneStack(), template, parameters)
 	if err != nil {
 		return err
 	}

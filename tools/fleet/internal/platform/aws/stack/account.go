@@ -24,12 +24,13 @@ func Account(in Input) (*Template, error) {
 	s.guest = in.Set.Tenant.String()
 	s.Description = fmt.Sprintf("Account of tenant %s on plane %s", s.guest, s.place.Plane)
 	s.foundation()
+	s.ground()
 	s.linked(in.Set.Blueprint)
 	return s.Template, nil
 }
 
 // Ground renders what tenants of tier `database`, and the plane's own set, stand on where nobody is served: the plane's stack without a database
-// server, a load balancer, and alarms. It is what the platform is tried on in an account, at little cost.
+// server, a load balancer, and alarms. It is what the platform is tried on in an account, at little cost. What comes first of it is as of the plane's.
 func Ground(in Input) (*Template, error) {
 	if err := errors.Join(in.ofThePlane(), in.check()); err != nil {
 		return nil, err
@@ -37,6 +38,10 @@ func Ground(in Input) (*Template, error) {
 	s := newSet(in)
 	s.Description = "What stacks are tried on, on plane " + s.place.Plane
 	s.foundation()
+	if in.First {
+		return s.Template, nil
+	}
+	s.ground()
 	for id, description := range map[string]string{balancerID: "Where a load balancer would come from", clientsID: "Who would reach a database"} {
 		s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
 	}
@@ -57,9 +62,9 @@ func bare(in Input) *set {
 	return newSet(in)
 }
 
+// foundation is what comes first in an account: small enough for a call, with the bucket that what is larger is read from.
 func (s *set) foundation() {
 	s.operators()
 	s.key()
 	s.templates()
-	s.ground()
 }

@@ -25,9 +25,7 @@ func Plane(in Input) (*Template, error) {
 	s := newSet(in)
 	s.dedicated = true
 	s.Description = "Plane " + s.place.Plane
-	s.operators()
-	s.key()
-	s.templates()
+	s.foundation()
 	if in.First {
 		return s.Template, nil
 	}

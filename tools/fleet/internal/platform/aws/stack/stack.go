@@ -39,7 +39,7 @@ type Input struct {
 	Joined   bool
 	// Unfronted says of the plane's own set that no load balancer is before it, as on what Ground renders.
 	Unfronted bool
-	// First has the plane's template hold only what comes first in an account: operators, key, and the bucket for templates.
+	// First has the template of Plane or Ground hold only what comes first in an account: operators, key, and the bucket for templates.
 	First bool
 }
 

@@ -102,8 +102,12 @@ func emulate(condition any) {
 	}
 }
 
-// session is every session of a role, where a text names one.
+// session is every session of a role, where a text names one, or a parameter.
 func session(role any) any {
+	if parameter, is := at(role, "Ref").(string); is {
+		after := map[string]any{"Fn::Select": []any{1, map[string]any{"Fn::Split": []any{":role/", map[string]any{"Ref": parameter}}}}}
+		return map[string]any{"Fn::Join": []any{"", []any{"arn:aws:sts::*:assumed-role/", after, "/*"}}}
+	}
 	arn, _ := role.(string)
 	before, name, is := strings.Cut(arn, ":role/")
 	if !is {
