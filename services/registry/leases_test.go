@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -27,6 +28,51 @@ func (o operator) suspending(slug string) *registryv1.Operation {
 	o.h.t.Helper()
 	change := o.change(slug, registryv1.TenantState_TENANT_STATE_SUSPENDED, o.status(slug).GetServiceSet().GetRelease(), "unpublish", "stop")
 	return o.begin(o.put(o.h.planned(registryv1.OperationKind_OPERATION_KIND_SUSPEND, change)).GetHash(), change.GetTenantId())
+}
+
+// Who did not hear the answer asks again, with the secret that it brought: it is told of the lease that it has, and nobody else is.
+func TestLeaseWhoseAnswerWasLostIsAnsweredAgain(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	ann, ben := h.person(addr, "operator-ann"), h.person(addr, "operator-ben")
+	h.create(ann.conn, "acme")
+	op, secret := ann.suspending("acme"), strings.Repeat("a", 43)
+	take := func(o operator, secret string, insteadOf int64) (*registryv1.TakeLeaseResponse, error) {
+		return o.ops.TakeLease(t.Context(), &registryv1.TakeLeaseRequest{OperationId: op.GetId(), Place: "host-1, process 1", LeaseToken: secret, InsteadOf: insteadOf})
+	}
+	first, err := take(ann, secret, 0)
+	if err != nil || first.GetLeaseToken() != secret {
+		t.Fatalf("the secret that was brought is %q, %v", first.GetLeaseToken(), err)
+	}
+	again, err := take(ann, secret, 0)
+	if err != nil || !proto.Equal(first, again) {
+		t.Errorf("asked again, the answer is %v, %v, and was %v", again, err, first)
+	}
+	_, err = take(ann, strings.Repeat("b", 43), 0)
+	wantReason(t, err, "LEASE_HELD", "a lease that lasts, to who brings another secret")
+	_, err = take(ann, "", 0)
+	wantReason(t, err, "LEASE_HELD", "a lease that lasts, to who brings none")
+	_, err = take(ann, "short", 0)
+	wantKind(t, err, fault.InvalidArgument, "a secret that can be guessed")
+
+	// As much where it was taken in place of that of a process that is gone.
+	fence, other := first.GetOperation().GetLease().GetFence(), strings.Repeat("c", 43)
+	instead, err := take(ann, other, fence)
+	if err != nil || instead.GetOperation().GetLease().GetFence() != fence+1 {
+		t.Fatalf("the lease in place of another is %v, %v", instead, err)
+	}
+	if again, err := take(ann, other, fence); err != nil || !proto.Equal(instead, again) {
+		t.Errorf("asked again, the answer is %v, %v, and was %v", again, err, instead)
+	}
+	// What somebody took over is not given back.
+	h.db.Exec(t, "UPDATE registry.operations SET lease_expires_at = now() - interval '1 second'")
+	ben.take(op.GetId())
+	_, err = take(ann, other, 0)
+	wantReason(t, err, "LEASE_HELD", "a lease that was lost, to who had it")
+	taken := column(t, h, "SELECT actor FROM registry.operations_log WHERE action = 'registry.operation.lease_taken' ORDER BY id")
+	if len(taken) != 3 {
+		t.Errorf("the operations log has leases of %q, want two of ann and one of ben", taken)
+	}
 }
 
 func TestOfTwoOperatorsOneWorksAndTheOtherIsToldWho(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -357,6 +358,28 @@ func TestRolloutIsCarriedOutByOneAndNothingGoesAroundIt(t *testing.T) {
 	w.lease = fresh
 	if _, err := w.move("acme", toFailed, "it is time"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLeaseOfARolloutWhoseAnswerWasLostIsAnsweredAgain(t *testing.T) {
+	w := newWaved(t, "acme")
+	r, err := w.roll(w.planned(newer, "acme"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	take := func(secret string) (*registryv1.TakeRolloutLeaseResponse, error) {
+		return w.rolls.TakeRolloutLease(t.Context(), &registryv1.TakeRolloutLeaseRequest{RolloutId: r.GetId(), Place: "host-1, process 1", LeaseToken: secret})
+	}
+	first, err := take(strings.Repeat("a", 43))
+	if err != nil || first.GetLeaseToken() != strings.Repeat("a", 43) {
+		t.Fatalf("the secret that was brought is %q, %v", first.GetLeaseToken(), err)
+	}
+	if again, err := take(strings.Repeat("a", 43)); err != nil || !proto.Equal(first, again) {
+		t.Errorf("asked again, the answer is %v, %v, and was %v", again, err, first)
+	}
+	for what, secret := range map[string]string{"another secret": strings.Repeat("b", 43), "none": ""} {
+		_, err = take(secret)
+		wantReason(t, err, "LEASE_HELD", "a lease that lasts, to who brings "+what)
 	}
 }
 

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,12 +83,11 @@ func (s *operationWrites) putAndBegin(ctx context.Context, ch change, req *regis
 	if res.Plan, err = s.stored(ctx, ch.q, p.Plan); err != nil {
 		return err
 	}
-	token := sha256.Sum256([]byte(req.GetLeaseToken()))
-	if begun && (o.State != unfinishedState || subtle.ConstantTimeCompare(token[:], o.LeaseTokenHash) != 1) {
+	if begun && (o.State != unfinishedState || !(held{token: o.LeaseTokenHash}).is(req.GetLeaseToken())) {
 		return nil
 	}
 	if !begun {
-		if o, err = s.beginAt(ctx, ch, p, plan, req.GetBeginAt(), token[:]); err != nil {
+		if o, err = s.beginAt(ctx, ch, p, plan, req.GetBeginAt(), tokenHash(req.GetLeaseToken())); err != nil {
 			return err
 		}
 	}

@@ -56,22 +56,70 @@ func (ch change) leased(ctx context.Context, text, token string) (store.LockOper
 	if err != nil {
 		return row, err
 	}
-	sum := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(sum[:], row.Operation.LeaseTokenHash) != 1 {
-		return row, lost(row)
-	}
-	return row, nil
+	return row, operationLease(row).proven(token)
 }
 
-func lost(row store.LockOperationRow) error {
+// held is the lease of an operation or a rollout, as it is kept.
+type held struct {
+	// of what it is, for people.
+	of string
+	// lasts says that it has not ended.
+	lasts         bool
+	holder, place string
+	fence         int64
+	// token is the hash of its secret; nil where nobody took it, or it was given back.
+	token []byte
+	until *time.Time
+}
+
+func operationLease(row store.LockOperationRow) held {
 	o := row.Operation
+	return held{"operation " + o.ID.String(), row.Leased, o.LeaseHolder, o.LeasePlace, o.LeaseFence, o.LeaseTokenHash, o.LeaseExpiresAt}
+}
+
+// is says whether a secret is the lease's.
+func (l held) is(secret string) bool {
+	return subtle.ConstantTimeCompare(tokenHash(secret), l.token) == 1
+}
+
+// proven refuses who doesn't work under the lease.
+func (l held) proven(secret string) error {
 	switch {
-	case o.LeaseFence == 0:
-		return errLeaseLost.With("nobody took the lease of operation %s: take it first", o.ID)
-	case o.LeaseTokenHash == nil:
-		return errLeaseLost.With("the lease of operation %s was given back: take it anew", o.ID)
+	case l.is(secret):
+		return nil
+	case l.fence == 0:
+		return errLeaseLost.With("nobody took the lease of %s: take it first", l.of)
+	case l.token == nil:
+		return errLeaseLost.With("the lease of %s was given back: take it anew", l.of)
 	}
-	return errLeaseLost.With("the lease of operation %s is not this one: %s took it at %s (fence %d)", o.ID, o.LeaseHolder, o.LeasePlace, o.LeaseFence)
+	return errLeaseLost.With("the lease of %s is not this one: %s took it at %s (fence %d)", l.of, l.holder, l.place, l.fence)
+}
+
+// takes refuses who may not take the lease now. taken says that the caller has: the answer was lost, and this is the same call again.
+func (l held) takes(secret, actor string, insteadOf int64) (taken bool, err error) {
+	switch {
+	case !l.lasts, insteadOf != 0 && insteadOf == l.fence && l.holder == actor:
+		return false, nil
+	case l.is(secret):
+		return true, nil
+	}
+	return false, errLeaseHeld.With("%s works on %s at %s, until %s at least: wait, or ask them", l.holder, l.of, l.place, l.until.UTC().Format(time.RFC3339))
+}
+
+// tokenHash is what is kept of the secret of a lease.
+func tokenHash(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
+// leaseSecret is the secret of a lease that is taken: the caller's own, and where it brings none one that is made here.
+func leaseSecret(brought string) string {
+	if brought != "" {
+		return brought
+	}
+	secret := make([]byte, sha256.Size)
+	_, _ = rand.Read(secret) // never fails, since Go 1.24
+	return base64.RawURLEncoding.EncodeToString(secret)
 }
 
 // open refuses an operation that has ended.
@@ -86,12 +134,7 @@ const unfinishedState = "unfinished"
 
 // TakeLease makes the caller the one who works on an operation.
 func (s *operationWrites) TakeLease(ctx context.Context, req *registryv1.TakeLeaseRequest) (*registryv1.TakeLeaseResponse, error) {
-	const tokenBytes = 32
-	secret := make([]byte, tokenBytes)
-	_, _ = rand.Read(secret) // never fails, since Go 1.24
-	token := base64.RawURLEncoding.EncodeToString(secret)
-	hash := sha256.Sum256([]byte(token))
-	res := &registryv1.TakeLeaseResponse{LeaseToken: token}
+	res := &registryv1.TakeLeaseResponse{LeaseToken: leaseSecret(req.GetLeaseToken())}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
 		row, err := ch.operation(ctx, req.GetOperationId())
 		if err != nil {
@@ -100,12 +143,11 @@ func (s *operationWrites) TakeLease(ctx context.Context, req *registryv1.TakeLea
 		if err := open(row.Operation); err != nil {
 			return err
 		}
-		instead := req.GetInsteadOf() != 0 && req.GetInsteadOf() == row.Operation.LeaseFence && row.Operation.LeaseHolder == ch.actor
-		if row.Leased && !instead {
-			return errLeaseHeld.With("%s works on operation %s at %s, until %s at least: wait, or ask them",
-				row.Operation.LeaseHolder, row.Operation.ID, row.Operation.LeasePlace, row.Operation.LeaseExpiresAt.UTC().Format(time.RFC3339))
+		o := row.Operation
+		taken, err := operationLease(row).takes(res.GetLeaseToken(), ch.actor, req.GetInsteadOf())
+		if err == nil && !taken {
+			o, err = s.lease(ctx, ch, o, req.GetPlace(), tokenHash(res.GetLeaseToken()))
 		}
-		o, err := s.lease(ctx, ch, row.Operation, req.GetPlace(), hash[:])
 		if err != nil {
 			return err
 		}

@@ -168,7 +168,7 @@ func (s *rolloutWrites) BeginRollout(ctx context.Context, req *registryv1.BeginR
 // RecordRolloutTenant moves a tenant on, where the rules allow it.
 func (s *rolloutWrites) RecordRolloutTenant(ctx context.Context, req *registryv1.RecordRolloutTenantRequest) (*registryv1.RecordRolloutTenantResponse, error) {
 	r, err := s.onRollout(ctx, req.GetRolloutId(), func(ctx context.Context, h *heldRollout) error {
-		if err := h.proven(req.GetLeaseToken()); err != nil {
+		if err := h.lease().proven(req.GetLeaseToken()); err != nil {
 			return err
 		}
 		t, tenant, err := h.tenant(req.GetTenantId())

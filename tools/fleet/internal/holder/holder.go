@@ -5,6 +5,8 @@ package holder
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,6 +64,14 @@ func (m Memory) Place() (string, error) {
 		return "", err
 	}
 	return s.Place, renameio.WriteFile(m.file(s.Process.PID), text, 0o600, renameio.WithTempDir(string(m)))
+}
+
+// Secret is what shows a lease to be this process's. Whoever asks for the lease brings it: one that did not hear the answer asks again, and is
+// told of the lease that it has.
+func Secret() string {
+	secret := make([]byte, sha256.Size)
+	_, _ = rand.Read(secret) // never fails, since Go 1.24
+	return base64.RawURLEncoding.EncodeToString(secret)
 }
 
 // Ended says whether a place is that of a process of this machine which is gone. Of a place that nobody here showed nothing is known.

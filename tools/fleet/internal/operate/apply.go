@@ -3,9 +3,6 @@ package operate
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,6 +15,7 @@ import (
 
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/holder"
 )
 
 // Apply carries a stored plan out: an operation for each of its tenants, some at once. Where one fails, no other is begun any more. To
@@ -81,9 +79,7 @@ func (e *Engine) ApplyMade(ctx context.Context, plan *registryv1.Plan) error {
 	if err != nil {
 		return err
 	}
-	secret := make([]byte, sha256.Size)
-	_, _ = rand.Read(secret) // never fails, since Go 1.24
-	req := &registryv1.PutPlanRequest{Plan: plan, BeginAt: at, LeaseToken: base64.RawURLEncoding.EncodeToString(secret)}
+	req := &registryv1.PutPlanRequest{Plan: plan, BeginAt: at, LeaseToken: holder.Secret()}
 	w := &work{Engine: e}
 	var res *registryv1.PutPlanResponse
 	// What of the release is believed is looked for meanwhile.

@@ -11,6 +11,7 @@ import (
 
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/holder"
 )
 
 const (
@@ -32,7 +33,7 @@ func (e *Engine) take(ctx context.Context, operation string) (*lease, *registryv
 	if err != nil {
 		return nil, nil, err
 	}
-	req := &registryv1.TakeLeaseRequest{OperationId: operation, Place: at}
+	req := &registryv1.TakeLeaseRequest{OperationId: operation, Place: at, LeaseToken: holder.Secret()}
 	client := registryv1.NewOperationWriteServiceClient(e.Conn)
 	told := false
 	for {

@@ -11,6 +11,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/holder"
 )
 
 // renewEvery is a third of how long a lease lasts, and how old what is said to be waited for may be.
@@ -22,7 +23,7 @@ func (e *Engine) take(ctx context.Context, id string) (token string, err error) 
 	if err != nil {
 		return "", err
 	}
-	req := &registryv1.TakeRolloutLeaseRequest{RolloutId: id, Place: at}
+	req := &registryv1.TakeRolloutLeaseRequest{RolloutId: id, Place: at, LeaseToken: holder.Secret()}
 	client := registryv1.NewRolloutWriteServiceClient(e.Conn)
 	for {
 		res, err := client.TakeRolloutLease(ctx, req, grpc.WaitForReady(true))

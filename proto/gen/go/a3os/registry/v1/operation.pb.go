@@ -1057,7 +1057,10 @@ type TakeLeaseRequest struct {
 	// Where the work is done, for people: host and process.
 	Place string `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
 	// Fence of a lease of the caller's own whose process the caller knows to have ended: it is replaced at once. 0 for none.
-	InsteadOf     int64 `protobuf:"varint,3,opt,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
+	InsteadOf int64 `protobuf:"varint,3,opt,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
+	// Secret of the lease, 32 random bytes in base64. The caller chooses it: who did not hear the answer asks again, and gets it. Empty has
+	// the registry choose it.
+	LeaseToken    string `protobuf:"bytes,4,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1111,6 +1114,13 @@ func (x *TakeLeaseRequest) GetInsteadOf() int64 {
 		return x.InsteadOf
 	}
 	return 0
+}
+
+func (x *TakeLeaseRequest) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
 }
 
 // TakeLeaseResponse carries the lease.
@@ -1794,13 +1804,15 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\n" +
 	"rollout_id\x18\x03 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\"S\n" +
 	"\x16BeginOperationResponse\x129\n" +
-	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xa9\x01\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xec\x01\n" +
 	"\x10TakeLeaseRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12 \n" +
 	"\x05place\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05place\x12&\n" +
 	"\n" +
-	"instead_of\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tinsteadOf\"t\n" +
+	"instead_of\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tinsteadOf\x12A\n" +
+	"\vlease_token\x18\x04 \x01(\tB \xbaH\x1a\xd8\x01\x01r\x152\x13^[A-Za-z0-9_-]{43}$\x80\x01\x01R\n" +
+	"leaseToken\"t\n" +
 	"\x11TakeLeaseResponse\x129\n" +
 	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\x12$\n" +
 	"\vlease_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +

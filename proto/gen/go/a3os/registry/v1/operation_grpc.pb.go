@@ -232,7 +232,8 @@ type OperationWriteServiceClient interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(ctx context.Context, in *BeginOperationRequest, opts ...grpc.CallOption) (*BeginOperationResponse, error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts. Who brings the
+	// secret of the one that lasts is answered that one.
 	TakeLease(ctx context.Context, in *TakeLeaseRequest, opts ...grpc.CallOption) (*TakeLeaseResponse, error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
@@ -334,7 +335,8 @@ type OperationWriteServiceServer interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(context.Context, *BeginOperationRequest) (*BeginOperationResponse, error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts. Who brings the
+	// secret of the one that lasts is answered that one.
 	TakeLease(context.Context, *TakeLeaseRequest) (*TakeLeaseResponse, error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)

@@ -1351,7 +1351,10 @@ type TakeRolloutLeaseRequest struct {
 	// Where the work is done, for people: host and process.
 	Place string `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
 	// Fence of a lease of the caller's own whose process the caller knows to have ended: it is replaced at once. 0 for none.
-	InsteadOf     int64 `protobuf:"varint,3,opt,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
+	InsteadOf int64 `protobuf:"varint,3,opt,name=instead_of,json=insteadOf,proto3" json:"instead_of,omitempty"`
+	// Secret of the lease, 32 random bytes in base64. The caller chooses it: who did not hear the answer asks again, and gets it. Empty has
+	// the registry choose it.
+	LeaseToken    string `protobuf:"bytes,4,opt,name=lease_token,json=leaseToken,proto3" json:"lease_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1405,6 +1408,13 @@ func (x *TakeRolloutLeaseRequest) GetInsteadOf() int64 {
 		return x.InsteadOf
 	}
 	return 0
+}
+
+func (x *TakeRolloutLeaseRequest) GetLeaseToken() string {
+	if x != nil {
+		return x.LeaseToken
+	}
+	return ""
 }
 
 // TakeRolloutLeaseResponse carries the lease.
@@ -2441,14 +2451,16 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"\x13BeginRolloutRequest\x129\n" +
 	"\tplan_hash\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\bplanHash\"K\n" +
 	"\x14BeginRolloutResponse\x123\n" +
-	"\arollout\x18\x01 \x01(\v2\x19.a3os.registry.v1.RolloutR\arollout\"\xac\x01\n" +
+	"\arollout\x18\x01 \x01(\v2\x19.a3os.registry.v1.RolloutR\arollout\"\xef\x01\n" +
 	"\x17TakeRolloutLeaseRequest\x12G\n" +
 	"\n" +
 	"rollout_id\x18\x01 \x01(\tB(\xbaH%r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\x12 \n" +
 	"\x05place\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\x05place\x12&\n" +
 	"\n" +
-	"instead_of\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tinsteadOf\"u\n" +
+	"instead_of\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\tinsteadOf\x12A\n" +
+	"\vlease_token\x18\x04 \x01(\tB \xbaH\x1a\xd8\x01\x01r\x152\x13^[A-Za-z0-9_-]{43}$\x80\x01\x01R\n" +
+	"leaseToken\"u\n" +
 	"\x18TakeRolloutLeaseResponse\x123\n" +
 	"\arollout\x18\x01 \x01(\v2\x19.a3os.registry.v1.RolloutR\arollout\x12$\n" +
 	"\vlease_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +

@@ -234,7 +234,8 @@ type RolloutWriteServiceClient interface {
 	// BeginRollout begins what a plan with a rollout policy says, once: the same plan answers the rollout there is. Every tenant must be
 	// where the plan says, and in no other unfinished rollout.
 	BeginRollout(ctx context.Context, in *BeginRolloutRequest, opts ...grpc.CallOption) (*BeginRolloutResponse, error)
-	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts.
+	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts. Who
+	// brings the secret of the one that lasts is answered that one.
 	TakeRolloutLease(ctx context.Context, in *TakeRolloutLeaseRequest, opts ...grpc.CallOption) (*TakeRolloutLeaseResponse, error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(ctx context.Context, in *RenewRolloutLeaseRequest, opts ...grpc.CallOption) (*RenewRolloutLeaseResponse, error)
@@ -374,7 +375,8 @@ type RolloutWriteServiceServer interface {
 	// BeginRollout begins what a plan with a rollout policy says, once: the same plan answers the rollout there is. Every tenant must be
 	// where the plan says, and in no other unfinished rollout.
 	BeginRollout(context.Context, *BeginRolloutRequest) (*BeginRolloutResponse, error)
-	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts.
+	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts. Who
+	// brings the secret of the one that lasts is answered that one.
 	TakeRolloutLease(context.Context, *TakeRolloutLeaseRequest) (*TakeRolloutLeaseResponse, error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(context.Context, *RenewRolloutLeaseRequest) (*RenewRolloutLeaseResponse, error)

@@ -201,7 +201,8 @@ type OperationWriteServiceClient interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(context.Context, *connect.Request[v1.BeginOperationRequest]) (*connect.Response[v1.BeginOperationResponse], error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts. Who brings the
+	// secret of the one that lasts is answered that one.
 	TakeLease(context.Context, *connect.Request[v1.TakeLeaseRequest]) (*connect.Response[v1.TakeLeaseResponse], error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(context.Context, *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error)
@@ -323,7 +324,8 @@ type OperationWriteServiceHandler interface {
 	// BeginOperation begins what a plan says for one of its tenants, once: the same plan and tenant answer the operation there is. A
 	// tenant has one unfinished operation at most.
 	BeginOperation(context.Context, *connect.Request[v1.BeginOperationRequest]) (*connect.Response[v1.BeginOperationResponse], error)
-	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts.
+	// TakeLease makes the caller the one who works on an operation; refused, naming the holder, while another lease lasts. Who brings the
+	// secret of the one that lasts is answered that one.
 	TakeLease(context.Context, *connect.Request[v1.TakeLeaseRequest]) (*connect.Response[v1.TakeLeaseResponse], error)
 	// RenewLease keeps the lease. A tenant's own provisioner may, for that tenant's operations.
 	RenewLease(context.Context, *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error)

@@ -210,7 +210,8 @@ type RolloutWriteServiceClient interface {
 	// BeginRollout begins what a plan with a rollout policy says, once: the same plan answers the rollout there is. Every tenant must be
 	// where the plan says, and in no other unfinished rollout.
 	BeginRollout(context.Context, *connect.Request[v1.BeginRolloutRequest]) (*connect.Response[v1.BeginRolloutResponse], error)
-	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts.
+	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts. Who
+	// brings the secret of the one that lasts is answered that one.
 	TakeRolloutLease(context.Context, *connect.Request[v1.TakeRolloutLeaseRequest]) (*connect.Response[v1.TakeRolloutLeaseResponse], error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(context.Context, *connect.Request[v1.RenewRolloutLeaseRequest]) (*connect.Response[v1.RenewRolloutLeaseResponse], error)
@@ -377,7 +378,8 @@ type RolloutWriteServiceHandler interface {
 	// BeginRollout begins what a plan with a rollout policy says, once: the same plan answers the rollout there is. Every tenant must be
 	// where the plan says, and in no other unfinished rollout.
 	BeginRollout(context.Context, *connect.Request[v1.BeginRolloutRequest]) (*connect.Response[v1.BeginRolloutResponse], error)
-	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts.
+	// TakeRolloutLease makes the caller the one who works on a rollout; refused, naming the holder, while somebody else's lease lasts. Who
+	// brings the secret of the one that lasts is answered that one.
 	TakeRolloutLease(context.Context, *connect.Request[v1.TakeRolloutLeaseRequest]) (*connect.Response[v1.TakeRolloutLeaseResponse], error)
 	// RenewRolloutLease keeps the lease, and says what is waited for.
 	RenewRolloutLease(context.Context, *connect.Request[v1.RenewRolloutLeaseRequest]) (*connect.Response[v1.RenewRolloutLeaseResponse], error)
