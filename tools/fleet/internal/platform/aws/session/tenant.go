@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
@@ -18,7 +19,7 @@ func ForTenant(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 	if err != nil {
 		return cfg, err
 	}
-	return narrowed(ctx, cfg, place, tenant, policy)
+	return narrowed(ctx, cfg, place, tenant, policy, place.SessionPolicy())
 }
 
 // ForPlane is the provisioner in a session whose policy names the plane's own set.
@@ -30,10 +31,13 @@ func ForPlane(ctx context.Context, cfg aws.Config, place stack.Place) (aws.Confi
 	return narrowed(ctx, cfg, place, "plane-"+place.Plane, policy)
 }
 
-func narrowed(ctx context.Context, cfg aws.Config, place stack.Place, of, policy string) (aws.Config, error) {
+func narrowed(ctx context.Context, cfg aws.Config, place stack.Place, of, policy string, besides ...string) (aws.Config, error) {
 	out := cfg.Copy()
 	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
 		o.Policy, o.RoleSessionName = &policy, of
+		for _, arn := range besides {
+			o.PolicyARNs = append(o.PolicyARNs, types.PolicyDescriptorType{Arn: &arn})
+		}
 	}))
 	if _, err := out.Credentials.Retrieve(ctx); err != nil {
 		return cfg, fmt.Errorf("take a session of %s for %s alone: %w: log in as that role, and see that the plane's stack is of this release, by which the role may take itself", place.Provisioner(), of, err)

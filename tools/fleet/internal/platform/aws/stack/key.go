@@ -19,21 +19,31 @@ const ShredAfter = 30
 // key is what all data of the set is encrypted under: destroyed, it takes every copy along. A stack that is deleted leaves it, for its
 // deletion is a step of its own.
 func (s *set) key() {
-	p := s.place
+	p, keepers := s.place, append(s.makers(), s.place.BreakGlass())
+	given := []string{p.arn("secretsmanager", "secret:"+s.path()+"component/*"), s.secretARN(s.path() + custodySecret)}
+	if s.dedicated {
+		given = append(given, serversUsers(p))
+	}
 	statements := []statement{
-		allow("Look", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags"}, []string{"*"}).by(p, p.Provisioner(), p.BreakGlass()),
+		allow("Look", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags"}, []string{"*"}).by(p, keepers...),
 		allow("Keep", []string{"kms:PutKeyPolicy", "kms:EnableKeyRotation", "kms:TagResource", "kms:UpdateKeyDescription", "kms:DisableKey", "kms:EnableKey", "kms:CancelKeyDeletion"},
-			[]string{"*"}).by(p, p.Provisioner(), p.BreakGlass()),
-		allow("Shred", []string{"kms:ScheduleKeyDeletion"}, []string{"*"}).by(p, p.Provisioner(), p.BreakGlass()).
+			[]string{"*"}).by(p, keepers...),
+		allow("Shred", []string{"kms:ScheduleKeyDeletion"}, []string{"*"}).by(p, keepers...).
 			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": ShredAfter}),
 		allow("WriteSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, p.Provisioner()).
 			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).
-			under("StringLike", when{"kms:EncryptionContext:SecretARN": []string{p.arn("secretsmanager", "secret:"+s.path()+"component/*"), s.secretARN(s.path() + custodySecret)}}),
+			under("StringLike", when{"kms:EncryptionContext:SecretARN": given}),
 		s.logsKey(),
 	}
 	if s.dedicated {
-		statements = append(statements, allow("EncryptItsDatabase", []string{"kms:CreateGrant"}, []string{"*"}).by(p, p.Provisioner()).
-			under("StringEquals", when{"kms:ViaService": p.service("rds")}).under("Bool", when{"kms:GrantIsForAWSResource": "true"}))
+		// RDS encrypts the server, and keeps its first user's password, in the name of who makes it.
+		// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-secrets-manager.html
+		by := []string{p.service("rds"), p.service("secretsmanager")}
+		statements = append(statements,
+			allow("EncryptItsDatabase", []string{"kms:CreateGrant"}, []string{"*"}).by(p, s.makers()...).
+				under("StringEquals", when{"kms:ViaService": by}).under("Bool", when{"kms:GrantIsForAWSResource": "true"}),
+			allow("KeepItsFirstUser", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, s.makers()...).
+				under("StringEquals", when{"kms:ViaService": by}).under("StringLike", when{"kms:EncryptionContext:SecretARN": serversUsers(p)}))
 	}
 	roles := []string{p.Provisioner(), p.BreakGlass()}
 	if s.tenant == "" {
@@ -57,6 +67,14 @@ func (s *set) key() {
 	s.Outputs["Key"] = Output{Description: "What all data of the set is encrypted under", Value: attribute(keyID, "Arn")}
 }
 
+// makers are who deploys the stack, and keeps what it makes: the provisioner a tenant's, and the administrators the plane's.
+func (s *set) makers() []string {
+	if s.tenant == "" {
+		return []string{ref(administrator)}
+	}
+	return []string{s.place.Provisioner()}
+}
+
 // closedKey denies the key to all other principals of the account. Those of other accounts, where AWS's services keep what a grant lets them
 // use the key for, have nothing else that allows it.
 func (s *set) closedKey(roles []string) statement {
@@ -65,11 +83,10 @@ func (s *set) closedKey(roles []string) statement {
 			"StringEquals": when{"aws:PrincipalAccount": s.place.Account}}}
 }
 
-// logsKey has CloudWatch Logs encrypt the set's own groups.
+// logsKey has CloudWatch Logs encrypt the set's own groups, which are named with their account.
 func (s *set) logsKey() statement {
 	st := allow("EncryptItsLogs", []string{"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey"}, []string{"*"}).
-		under("ArnLike", when{"kms:EncryptionContext:aws:logs:arn": s.place.arn("logs", "log-group:"+s.logGroup("*"))}).
-		under("StringEquals", when{"aws:SourceAccount": s.place.Account})
+		under("ArnLike", when{"kms:EncryptionContext:aws:logs:arn": s.place.arn("logs", "log-group:"+s.logGroup("*"))})
 	st.Principal = map[string]string{"Service": s.place.service("logs")}
 	return st
 }

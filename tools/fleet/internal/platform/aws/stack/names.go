@@ -50,6 +50,9 @@ func (p Place) BreakGlass() string { return p.iam("role/a3/" + p.cluster() + "-b
 // Boundary bounds the roles of all tenants.
 func (p Place) Boundary() string { return p.iam("policy/a3/" + p.cluster() + "-tenant-boundary") }
 
+// SessionPolicy is what every session of the provisioner's for one tenant is given besides its own policy.
+func (p Place) SessionPolicy() string { return p.iam("policy/a3/" + p.cluster() + "-session") }
+
 // service is the name under which a service of AWS's is asked in the Region, in conditions.
 func (p Place) service(name string) string { return name + "." + p.Region + ".amazonaws.com" }
 

@@ -23,14 +23,21 @@ func (s *set) operators() {
 	s.add("TenantBoundary", &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-tenant-boundary"), Path: new("/a3/"), Description: new("The most that a role of any tenant may"),
 		PolicyDocument: document(s.boundary()...)})
 	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
-	s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", []statement{s.provisionerTrust(), s.itself()}, s.provisioner())
-	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", []statement{s.administrators()}, []statement{
+	s.add("SessionPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.SessionPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may, whichever tenant it is for"),
+		PolicyDocument: document(s.session()...)})
+	provisioner := s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", []statement{s.provisionerTrust(), s.itself()})
+	// A role takes 10,240 characters of policies of its own, and a policy apart 6,144.
+	for _, part := range s.provisioner() {
+		provisioner.ManagedPolicyArns = append(provisioner.ManagedPolicyArns, ref(s.add("Provisioner"+logical(part.name), &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-provisioner-" + part.name),
+			Path: new("/a3/"), Description: new("What the provisioner may: " + part.name), PolicyDocument: document(part.statements...)})))
+	}
+	s.operator("BreakGlass", s.place.BreakGlass(), "For people, where nothing else helps", []statement{s.administrators()},
 		allow("RescueKeys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:CancelKeyDeletion", "kms:EnableKey"}, []string{s.place.arn("kms", "key/*")}).
 			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane}),
 		// Of the plane's own key, which is no tenant's: a plane that is given up has nobody else.
 		allow("ShredThePlanesKey", []string{"kms:ScheduleKeyDeletion"}, []string{s.place.arn("kms", "key/*")}).
 			under("StringEquals", when{"aws:ResourceTag/plane": s.place.Plane}).under("Null", when{"aws:ResourceTag/tenant": "true"}).
-			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": ShredAfter})})
+			under("NumericGreaterThanEquals", when{"kms:ScheduleKeyDeletionPendingWindowInDays": ShredAfter}))
 	if s.place.Hub != "" {
 		return
 	}
@@ -44,15 +51,21 @@ func (s *set) operators() {
 // pull are the actions that get an image.
 var pull = []string{"ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"}
 
-func (s *set) operator(id, arn, description string, trust, statements []statement) {
-	s.add(id, &iam.Role{RoleName: new(roleName(arn)), Path: new("/a3/"), Description: new(description), MaxSessionDuration: new(3600), Tags: s.tags(),
-		AssumeRolePolicyDocument: document(trust...), Policies: []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(statements...)}}})
+func (s *set) operator(id, arn, description string, trust []statement, own ...statement) *iam.Role {
+	r := &iam.Role{RoleName: new(roleName(arn)), Path: new("/a3/"), Description: new(description), MaxSessionDuration: new(3600), Tags: s.tags(), AssumeRolePolicyDocument: document(trust...)}
+	if len(own) > 0 {
+		r.Policies = []iam.Role_Policy{{PolicyName: "own", PolicyDocument: document(own...)}}
+	}
+	s.add(id, r)
+	return r
 }
 
-// administrators are people, each under a name.
+// administrators are people, each under a name. Their second factor is for who lets them become administrators to demand: a session of a role, as
+// they have, says nothing of it, so that a condition on it here would let nobody in.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_configure-api-require.html
 func (s *set) administrators() statement {
-	return statement{Sid: "AdministratorsWithASecondFactor", Effect: "Allow", Principal: map[string]string{"AWS": ref(administrator)}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
-		Condition: map[string]any{"Bool": when{"aws:MultiFactorAuthPresent": "true"}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
+	return statement{Sid: "AdministratorsUnderAName", Effect: "Allow", Principal: map[string]string{"AWS": ref(administrator)}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
+		Condition: map[string]any{"StringLike": when{"sts:SourceIdentity": "?*"}}}
 }
 
 // provisionerTrust is who becomes the provisioner: in the plane's account its administrators; in a tenant's own account the plane's provisioner,
@@ -94,19 +107,27 @@ func (s *set) boundary() []statement {
 	}
 }
 
+// part is some of what a role may, under the name that its policy has.
+type part struct {
+	name       string
+	statements []statement
+}
+
 // provisioner may make and change what tenants' stacks hold, and read none of their data. Each tenant's steps run in a session whose policy
 // names that tenant alone.
-func (s *set) provisioner() []statement {
+func (s *set) provisioner() []part {
+	out := []part{{"stacks", s.stacksOfTenants()}, {"data", s.dataOfTenants()}, {"tasks", s.tasksOfTenants()}}
+	if s.place.Hub == "" {
+		out = append(out, part{"plane", s.control()})
+	}
+	return out
+}
+
+// stacksOfTenants are the stacks themselves, and the roles in them.
+func (s *set) stacksOfTenants() []statement {
 	p := s.place
 	roles := []string{p.iam("role/" + string(blueprint.ScopeTenant) + "/*")}
-	var out []statement
-	if p.Hub == "" {
-		out = s.control()
-		// Into accounts that tenants have to themselves, and of the same organization alone.
-		out = append(out, allow("AccountsOfTenants", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{strings.Replace(p.Provisioner(), p.Account, "*", 1)}).
-			under("StringEquals", when{"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}).under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}))
-	}
-	return append(out, []statement{
+	return []statement{
 		allow("OneTenant", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{p.Provisioner()}),
 		allow("Stacks", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
 			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:GetStackPolicy", "cloudformation:UpdateTerminationProtection",
@@ -122,9 +143,17 @@ func (s *set) provisioner() []statement {
 		allow("LookForRoles", []string{"iam:GetRole"}, []string{p.iam("role/tnt_*")}),
 		allow("PassToTasks", []string{"iam:PassRole"}, roles).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
 		{Sid: "KeepTheBoundary", Effect: "Deny", Action: []string{"iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary", "iam:UntagRole"}, Resource: []string{"*"}},
-		{Sid: "KeepTheBoundaryAsItIs", Effect: "Deny", Action: []string{"iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"}, Resource: []string{p.Boundary()}},
-		allow("MakeKeys", []string{"kms:CreateKey"}, []string{"*"}).under("Null", when{"aws:RequestTag/tenant": "false"}),
-		allow("Keys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:GetKeyRotationStatus", "kms:EnableKeyRotation", "kms:ListResourceTags", "kms:TagResource", "kms:UpdateKeyDescription",
+		{Sid: "KeepTheBoundaryAsItIs", Effect: "Deny", Action: []string{"iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"}, Resource: []string{p.Boundary(), p.SessionPolicy()}},
+		allow("BecomeKeepersOfStores", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, keeperARNs(p)).
+			under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}),
+	}
+}
+
+// dataOfTenants is what keeps data: it is made, changed and deleted, and what components are given is written.
+func (s *set) dataOfTenants() []statement {
+	p := s.place
+	return []statement{
+		allow("Keys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:GetKeyRotationStatus", "kms:EnableKeyRotation", "kms:ListResourceTags", "kms:UpdateKeyDescription",
 			"kms:DisableKey", "kms:EnableKey", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion", "kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant"}, []string{p.arn("kms", "key/*")}).
 			under("Null", when{"aws:ResourceTag/tenant": "false"}),
 		// What components are given. Of the secrets that a tenant keeps it deletes what is left, and reads none.
@@ -133,32 +162,77 @@ func (s *set) provisioner() []statement {
 			// Asked about one that is not there, AWS knows its name and no letters after it.
 			[]string{p.arn("secretsmanager", "secret:tenant/*/component/*"), p.arn("secretsmanager", "secret:tenant/*/"+custodySecret+"-??????"), p.arn("secretsmanager", "secret:tenant/*/"+custodySecret)}),
 		allow("DeleteSecretsOfStores", []string{"secretsmanager:DescribeSecret", "secretsmanager:DeleteSecret"}, []string{p.arn("secretsmanager", "secret:tenant/*/store/*")}),
-		allow("ListSecrets", []string{"secretsmanager:ListSecrets"}, []string{"*"}),
-		allow("BecomeKeepersOfStores", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, keeperARNs(p)).
-			under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}),
-		// The first user of a server of the tenant's own, which RDS makes.
-		allow("ServersUsers", []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource", "secretsmanager:GetSecretValue"}, []string{p.arn("secretsmanager", "secret:rds!db-*")}),
+		// The first user of a server, which RDS makes.
+		allow("ServersUsers", []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource", "secretsmanager:GetSecretValue"}, []string{serversUsers(p)}),
 		allow("Buckets", []string{"s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:DeleteObject", "s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutEncryptionConfiguration",
 			"s3:GetEncryptionConfiguration", "s3:PutBucketPublicAccessBlock", "s3:GetBucketPublicAccessBlock", "s3:PutBucketOwnershipControls", "s3:GetBucketOwnershipControls", "s3:PutLifecycleConfiguration",
 			"s3:GetLifecycleConfiguration", "s3:PutBucketTagging", "s3:GetBucketTagging"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*", "arn:aws:s3:::" + p.cluster() + "-tnt-*/*"}),
 		allow("Queues", []string{"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:SetQueueAttributes", "sqs:GetQueueUrl", "sqs:TagQueue", "sqs:ListQueueTags"}, []string{p.arn("sqs", "tnt_*")}),
-		allow("Logs", []string{"logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource", "logs:ListTagsForResource", "logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
-		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:ListTasks", "ecs:TagResource", "ecs:DeleteTaskDefinitions"},
-			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task/"+p.cluster()+"/*"), p.arn("ecs", "task-definition/tnt_*")}),
 		allow("Databases", []string{"rds:CreateDBInstance", "rds:ModifyDBInstance", "rds:DeleteDBInstance", "rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:ListTagsForResource"},
-			[]string{p.arn("rds", "db:"+p.cluster()+"-tnt-*"), p.arn("rds", "snapshot:*"), p.arn("rds", "subgrp:*")}),
+			append([]string{p.arn("rds", "db:"+p.cluster()+"-tnt-*"), p.arn("rds", "snapshot:*")}, standardsOfServers(p)...)),
+		s.rdsServesItself(),
+	}
+}
+
+// tasksOfTenants is what runs, and what it needs of the network.
+func (s *set) tasksOfTenants() []statement {
+	p := s.place
+	return append([]statement{
+		allow("Logs", []string{"logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource", "logs:ListTagsForResource", "logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
+		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:TagResource", "ecs:DeleteTaskDefinitions"},
+			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task-definition/tnt_*")}),
 		allow("Alarms", []string{"cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "cloudwatch:TagResource"}, []string{p.arn("cloudwatch", "alarm:tnt_*")}),
-		// Of these AWS knows no resource before they are made, or none at all; what is made carries the tenant's tag, and is changed by it.
-		allow("MakeTagged", []string{"ec2:CreateSecurityGroup", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService"}, []string{"*"}).
-			under("Null", when{"aws:RequestTag/tenant": "false"}),
-		allow("ChangeTagged", []string{"ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress", "ec2:CreateTags",
-			"servicediscovery:DeleteNamespace", "servicediscovery:DeleteService", "servicediscovery:TagResource"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
-		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters",
-			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups",
-			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota", "ecr:GetAuthorizationToken"}, []string{"*"}),
+		// Of these AWS knows no resource before they are made, or none at all. What is made is given the tenant's tag, which some services do in a
+		// call of its own, and is changed by it; what has another tenant's is not given this one's.
+		allow("MakeTagged", []string{"kms:CreateKey", "kms:TagResource", "ec2:CreateTags", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService", "servicediscovery:TagResource"}, []string{"*"}).
+			under("Null", when{"aws:RequestTag/tenant": "false"}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}),
+		allow("ChangeTagged", []string{"ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress",
+			"servicediscovery:DeleteNamespace", "servicediscovery:DeleteService"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
+		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),
+		allow("Quotas", []string{"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota"}, []string{"*"}),
 		allow("PushImages", []string{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"},
 			[]string{p.arn("ecr", "repository/"+p.cluster()+"/*")}),
-	}...)
+	}, s.ofNobody()...)
+}
+
+// ofNobody is what takes no tenant's name: to look, and what services do in the caller's name when they are asked for something of a tenant's.
+func (s *set) ofNobody() []statement {
+	p := s.place
+	return []statement{
+		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ec2:DescribeRegions",
+			"ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks",
+			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups", "secretsmanager:ListSecrets",
+			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus"}, []string{"*"}),
+		// A task's name says nothing of whose it is.
+		allow("LookAtTasks", []string{"ecs:DescribeTasks"}, []string{p.arn("ecs", "task/"+p.cluster()+"/*")}),
+		// A group is given its tag, by which it can be changed, when it is made or after. It has no way in or out before.
+		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, []string{p.arn("ec2", "security-group/*"), p.arn("ec2", "vpc/*")}),
+		// A namespace of Cloud Map is a zone of Route 53, which Cloud Map makes and deletes in the caller's name.
+		// https://docs.aws.amazon.com/cloud-map/latest/dg/security-iam.html
+		allow("ZonesOfNamespaces", []string{"route53:CreateHostedZone", "route53:ListHostedZonesByName"}, []string{"*"}).under("Bool", when{"aws:ViaAWSService": "true"}),
+		allow("ZoneOfANamespace", []string{"route53:GetHostedZone", "route53:DeleteHostedZone"}, []string{"arn:aws:route53:::hostedzone/*"}).under("Bool", when{"aws:ViaAWSService": "true"}),
+	}
+}
+
+// session is what each session may that works on one tenant (Session), besides what that tenant's name or tag is on. It is a policy apart, since
+// what a session is given in a call is 2,048 characters long at most.
+func (s *set) session() []statement {
+	return append(s.ofNobody(), s.rdsServesItself(), allow("StandardsOfServers", []string{"rds:CreateDBInstance", "rds:ModifyDBInstance"}, standardsOfServers(s.place)))
+}
+
+// standardsOfServers are what a server of RDS's is made with that is nobody's: options and parameters of the version, and subnets.
+func standardsOfServers(p Place) []string {
+	major, _, _ := strings.Cut(engineVersion, ".")
+	return []string{p.arn("rds", "og:default:postgres-"+major), p.arn("rds", "pg:default.postgres"+major), p.arn("rds", "subgrp:*")}
+}
+
+// serversUsers are the secrets with the first users of servers, which RDS names by chance.
+func serversUsers(p Place) string { return p.arn("secretsmanager", "secret:rds!db-*") }
+
+// rdsServesItself is that the first server of an account has RDS get its role there.
+func (s *set) rdsServesItself() statement {
+	return allow("RDSServesItself", []string{"iam:CreateServiceLinkedRole"}, []string{s.place.iam("role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS")}).
+		under("StringEquals", when{"iam:AWSServiceName": "rds.amazonaws.com"})
 }
 
 // control is what the provisioner may of the plane's own set: change the tasks of it and the services that keep them, say what they are given, and
@@ -168,13 +242,16 @@ func (s *set) control() []statement {
 	own, stack := p.of(string(blueprint.ScopePlane)), p.arn("cloudformation", "stack/"+p.ControlStack()+"/*")
 	secrets := p.arn("secretsmanager", "secret:"+own.secretName("*"))
 	return []statement{
+		// Into accounts that tenants have to themselves, and of the same organization alone.
+		allow("AccountsOfTenants", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{strings.Replace(p.Provisioner(), p.Account, "*", 1)}).
+			under("StringEquals", when{"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}).under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}),
 		allow("StackOfThePlanesSet", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
 			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:GetStackPolicy",
 			"cloudformation:UpdateTerminationProtection", "cloudformation:DeleteStack"}, []string{stack}),
 		allow("TemplatesOfThePlanesSet", []string{"s3:PutObject", "s3:GetObject"}, []string{bucketARN(p.Templates()) + "/" + p.ControlStack() + "/*"}),
 		allow("SecretsOfThePlanesSet", []string{"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"}, []string{secrets}),
 		allow("KeyOfThePlanesSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{attribute(keyID, "Arn")}).
-			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": secrets}),
+			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": []string{secrets, serversUsers(p)}}),
 		allow("LogsOfThePlanesSet", []string{"logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:"+own.logGroup("*"))}),
 		allow("ServicesOfThePlanesSet", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:TagResource", "ecs:DeleteTaskDefinitions"},
 			[]string{p.arn("ecs", "service/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "task-definition/"+own.called("*"))}),

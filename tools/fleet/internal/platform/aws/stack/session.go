@@ -13,7 +13,7 @@ import (
 const mostSession = 2048
 
 // Session is the policy of a session of the provisioner's that works on one tenant: what is left of what the role may is what carries the
-// tenant's id in its name, or its tag, and looking. The role's own policy says which actions; this says on what, and so names none of them one
+// tenant's id in its name, or its tag. The role's own policy says which actions; this says on what, and so names none of them one
 // by one.
 func Session(p Place, tenant string) (string, error) {
 	s := p.of(tenant)
@@ -23,17 +23,19 @@ func Session(p Place, tenant string) (string, error) {
 	named := []string{
 		arn("cloudformation", "stack/"+ours+"/*"),
 		bucketARN(ours + "-*"), bucketARN(p.Templates()) + "/" + ours + "/*",
-		// Asked about a role that isn't there, IAM knows its name and no path. No other name has the id in it.
-		"arn:aws:iam::*:role/*" + tenant + "-*",
 		arn("secretsmanager", "secret:"+s.path()+"*"),
 		arn("sqs", tenant+"-*"),
 		arn("logs", "log-group:/a3/"+s.path()+"*"),
 		arn("ecs", "*/"+tenant+"-*"), // services, and definitions of tasks
-		arn("rds", "db:"+ours), arn("rds", "snapshot:"+ours+"-*"), arn("rds", "subgrp:*"),
+		arn("rds", "db:"+ours), arn("rds", "snapshot:"+ours+"-*"),
 		arn("cloudwatch", "alarm:"+tenant+"-*"),
 	}
 	return short(tenant, document(
 		allow("", all, named),
+		// A role of this tenant's is given no other's tags, by which its boundary says what is its own. Asked about a role that isn't there, IAM knows
+		// its name and no path.
+		allow("", all, []string{"arn:aws:iam::*:role/" + s.path() + "*", "arn:aws:iam::*:role/" + tenant + "-*"}).
+			under("StringEqualsIfExists", when{"aws:RequestTag/tenant": tenant, "aws:RequestTag/label": s.label()}),
 		allow("", []string{"kms:*", "ec2:*", "servicediscovery:*"}, all).under("StringEquals", when{"aws:ResourceTag/tenant": tenant}),
 		// What isn't there yet has no name and no tag but what it is to have. What is there and another's is not to be given this tenant's.
 		allow("", []string{"kms:CreateKey", "kms:TagResource", "ec2:Create*", "ecs:RegisterTaskDefinition", "servicediscovery:*"}, all).
@@ -41,9 +43,7 @@ func Session(p Place, tenant string) (string, error) {
 		allow("", []string{"kms:*"}, all).under("StringLike", when{"kms:EncryptionContext:aws:s3:arn": bucketARN(p.Templates()) + "*"}),
 		// RDS gives the first user of a server of the tenant's own a secret that is named by chance, with a tag that nobody else can give.
 		allow("", []string{"secretsmanager:*"}, []string{arn("secretsmanager", "secret:rds!db-*")}).
-			under("StringLikeIfExists", when{"aws:ResourceTag/aws:rds:primaryDBInstanceArn": "*:db:" + ours}),
-		allow("", []string{"ec2:Describe*", "ecs:DescribeTask*", "ecs:ListTask*", "ecs:Deregister*", "secretsmanager:ListSecrets", "rds:Describe*", "servicediscovery:Get*", "servicediscovery:List*",
-			"logs:DescribeLogGroups", "cloudwatch:Describe*", "cloudformation:ListExports", "cloudformation:*DetectionStatus"}, all)))
+			under("StringLikeIfExists", when{"aws:ResourceTag/aws:rds:primaryDBInstanceArn": "*:db:" + ours})))
 }
 
 // PlaneSession is the policy of a session of the provisioner's that works on the plane's own set, and reaches nothing of a tenant.

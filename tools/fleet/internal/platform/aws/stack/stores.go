@@ -27,7 +27,7 @@ func (s *set) objectStore(name string) {
 	statements := closed([]string{"s3:*"}, []string{arn, arn + "/*"}, s.rolesOf(func(u use) bool {
 		return slices.ContainsFunc(u.resources, func(r string) bool { return r == arn || r == arn+"/"+s.name()+"/*" })
 	}))
-	s.add(id+"Policy", &s3.BucketPolicy{Bucket: ref(id), PolicyDocument: document(append(statements, onlyUnderKey(arn))...)})
+	s.add(id+"Policy", &s3.BucketPolicy{Bucket: ref(id), PolicyDocument: document(append(statements, onlyUnderKey(arn)...)...)})
 	s.Outputs[id] = Output{Description: "The bucket of store " + name, Value: ref(id)}
 }
 
@@ -54,7 +54,7 @@ func (s *set) copyStore() {
 		}
 	}
 	s.add("Copies", s.privateBucket(name))
-	s.add("CopiesPolicy", &s3.BucketPolicy{Bucket: ref("Copies"), PolicyDocument: document(append(closed([]string{"s3:*"}, []string{arn, arn + "/*"}, keepers), onlyUnderKey(arn))...)})
+	s.add("CopiesPolicy", &s3.BucketPolicy{Bucket: ref("Copies"), PolicyDocument: document(append(closed([]string{"s3:*"}, []string{arn, arn + "/*"}, keepers), onlyUnderKey(arn)...)...)})
 }
 
 // rolesOf are the roles with a use of a kind, and the provisioner.
@@ -99,10 +99,10 @@ func (s *set) messages() {
 	s.deepQueue(dead)
 }
 
-// secret is one that fleet fills in; what a component is given, or what fleet alone keeps.
+// secret is one that fleet fills in; what a component is given, or what fleet alone keeps. Who deploys its stack may delete it again.
 func (s *set) secret(id, name, description string, readers ...string) string {
 	s.add(id, &secretsmanager.Secret{Name: new(name), Description: new(description), KmsKeyId: new(attribute(keyID, "Arn")), Tags: s.tags()})
 	s.add(id+"Policy", &secretsmanager.ResourcePolicy{SecretId: ref(id), BlockPublicPolicy: new(true),
-		ResourcePolicy: document(closed([]string{"secretsmanager:*"}, []string{"*"}, append([]string{s.place.Provisioner()}, readers...))...)})
+		ResourcePolicy: document(closed([]string{"secretsmanager:*"}, []string{"*"}, slices.Compact(append(append([]string{s.place.Provisioner()}, s.makers()...), readers...)))...)})
 	return id
 }

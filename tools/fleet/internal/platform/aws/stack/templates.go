@@ -34,7 +34,7 @@ func (s *set) templates() {
 		NoncurrentVersionExpiration: &s3.Bucket_NoncurrentVersionExpiration{NoncurrentDays: templateDays}})
 	s.add(templatesID, b)
 	arn := bucketARN(name)
-	statements := append(closed([]string{"s3:*"}, []string{arn, arn + "/*"}, s.templateRoles()), onlyUnderKey(arn))
+	statements := append(closed([]string{"s3:*"}, []string{arn, arn + "/*"}, s.templateRoles()), onlyUnderKey(arn)...)
 	s.add(templatesID+"Policy", &s3.BucketPolicy{Bucket: ref(templatesID), PolicyDocument: document(statements...)})
 	s.Outputs[templatesID] = Output{Description: "Where templates are kept for CloudFormation to read", Value: ref(templatesID)}
 }
@@ -71,10 +71,15 @@ func (s *set) privateBucket(name string) *s3.Bucket {
 	}
 }
 
-// onlyUnderKey denies to write an object under another key than the set's. The parts of a large object name no key, and one that names none is
-// encrypted under the bucket's, which is the set's.
-func onlyUnderKey(arn string) statement {
-	const keyHeader = "s3:x-amz-server-side-encryption-aws-kms-key-id"
-	return statement{Sid: "OnlyUnderItsKey", Effect: "Deny", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:PutObject"}, Resource: []string{arn + "/*"},
-		Condition: map[string]any{"Null": when{keyHeader: "false"}, "StringNotEquals": when{keyHeader: attribute(keyID, "Arn")}}}
+// onlyUnderKey denies to write an object under another key than the set's, or under none of KMS's. The parts of a large object name no key, and one
+// that names none is encrypted under the bucket's, which is the set's.
+func onlyUnderKey(arn string) []statement {
+	const how, keyHeader = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+	deny := func(sid string, condition map[string]any) statement {
+		return statement{Sid: sid, Effect: "Deny", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:PutObject"}, Resource: []string{arn + "/*"}, Condition: condition}
+	}
+	return []statement{
+		deny("OnlyUnderItsKey", map[string]any{"Null": when{keyHeader: "false"}, "StringNotEquals": when{keyHeader: attribute(keyID, "Arn")}}),
+		deny("OnlyByKMS", map[string]any{"Null": when{how: "false"}, "StringNotEquals": when{how: "aws:kms"}}),
+	}
 }

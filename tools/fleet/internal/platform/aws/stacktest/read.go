@@ -102,7 +102,7 @@ func (s *Stack) function(name string, argument any) (any, bool) {
 	switch name {
 	case "Ref":
 		id, _ := argument.(string)
-		if r := s.Resources[id]; r.Type == "AWS::SecretsManager::Secret" || r.Type == "AWS::KMS::Key" {
+		if r := s.Resources[id]; slices.Contains([]string{"AWS::SecretsManager::Secret", "AWS::KMS::Key", "AWS::IAM::ManagedPolicy"}, r.Type) {
 			return r.ARN, true
 		}
 		return id, true

@@ -1,7 +1,9 @@
 package stacktest
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,7 +12,7 @@ import (
 // Rules names what in a stack is open to more than it has to be, or less closed than it can be.
 func Rules(s *Stack) ([]string, error) {
 	var found []string
-	for _, rule := range []func(*Stack) ([]string, error){policies, roles, closing, storage, networks, links, tasks} {
+	for _, rule := range []func(*Stack) ([]string, error){policies, roles, lengths, closing, storage, networks, links, tasks} {
 		did, err := rule(s)
 		if err != nil {
 			return nil, err
@@ -22,7 +24,7 @@ func Rules(s *Stack) ([]string, error) {
 
 // unscoped are actions for which AWS knows no resource, so that `*` is all that can be said.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
-var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "rds:DescribeDBInstances", "servicediscovery:Get*",
+var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "rds:DescribeDBInstances", "servicediscovery:Get*",
 	"servicediscovery:ListNamespaces", "logs:DescribeLogGroups", "cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:Get*", "secretsmanager:ListSecrets"}
 
 // documents are the properties that hold a policy, by the type of their resource.
@@ -98,7 +100,9 @@ func (st Statement) faults(of string) []string {
 	if len(st.Principal) > 0 && of == "AWS::KMS::Key" && len(st.Principal["AWS"]) > 0 && !st.has("aws:PrincipalArn") {
 		say("is for every principal of an account")
 	}
-	if len(st.Principal["Service"]) > 0 && !st.has("aws:SourceAccount") {
+	// What CloudWatch Logs encrypts it says by the name of the group, which has the account in it, and says no account besides.
+	// https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html
+	if len(st.Principal["Service"]) > 0 && !st.has("aws:SourceAccount") && !(of == "AWS::KMS::Key" && len(st.Condition["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]) > 0) {
 		say("is for a service of AWS's, whoever has it called: it compares no aws:SourceAccount")
 	}
 	for _, r := range st.Resource {
@@ -147,14 +151,16 @@ func roles(s *Stack) ([]string, error) {
 		if tenant != "" && !strings.HasSuffix(r.Boundary, "-tenant-boundary") {
 			say("is a tenant's and has the boundary %q", r.Boundary)
 		}
-		if list(r.Properties["ManagedPolicyArns"]) != nil {
+		if len(list(r.Properties["ManagedPolicyArns"])) != len(s.apart(r.Resource)) {
 			say("has policies that are kept elsewhere")
 		}
 		for _, st := range r.Trust {
 			switch {
 			case st.chained(), st.ofItself(r):
-			case len(st.Principal["AWS"]) > 0 && (tenant != "" || !st.has("aws:MultiFactorAuthPresent")):
-				say("can be taken by %v without a second factor", st.Principal["AWS"])
+			case len(st.Principal["AWS"]) > 0 && (tenant != "" || !st.ofAdministrators()):
+				say("can be taken by %v, who are not the administrators under a name", st.Principal["AWS"])
+			case st.has("aws:MultiFactorAuthPresent"):
+				say("can be taken by nobody: it asks for a second factor, of which the session of a role says nothing")
 			case len(st.Principal["Service"]) > 0 && (!slices.Equal(st.Principal["Service"], []string{"ecs-tasks.amazonaws.com"}) || !st.has("aws:SourceAccount") || !st.has("aws:SourceArn")):
 				say("can be taken by %v for whoever asks it to", st.Principal["Service"])
 			case len(st.Principal["AWS"]) == 0 && len(st.Principal["Service"]) == 0:
@@ -165,7 +171,48 @@ func roles(s *Stack) ([]string, error) {
 	return found, nil
 }
 
-// planesProvisioner is a role that people have taken with a second factor before they are it.
+// How long policies may be, in characters without spaces.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+const (
+	mostOfARole  = 10240
+	mostOfAPart  = 6144
+	mostOfATrust = 2048
+	mostApart    = 10
+)
+
+// lengths looks at how long policies are, which IAM says when a stack is deployed, and nobody before.
+func lengths(s *Stack) ([]string, error) {
+	var found []string
+	say := func(r Resource, what string, length, most int) {
+		if length > most {
+			found = append(found, fmt.Sprintf("%s: %s has %d characters, and IAM takes %d", r.ID, what, length, most))
+		}
+	}
+	length := func(document any) int {
+		text, err := json.Marshal(document)
+		if err != nil {
+			return math.MaxInt
+		}
+		return len(text)
+	}
+	for _, r := range s.of("AWS::IAM::Role") {
+		own := 0
+		for _, p := range list(r.Properties["Policies"]) {
+			own += length(at(p, "PolicyDocument"))
+		}
+		say(r, "its own policies together", own, mostOfARole)
+		say(r, "its trust", length(r.Properties["AssumeRolePolicyDocument"]), mostOfATrust)
+		if n := len(list(r.Properties["ManagedPolicyArns"])); n > mostApart {
+			found = append(found, fmt.Sprintf("%s has %d policies apart, and IAM takes %d", r.ID, n, mostApart))
+		}
+	}
+	for _, r := range s.of("AWS::IAM::ManagedPolicy") {
+		say(r, "it", length(r.Properties["PolicyDocument"]), mostOfAPart)
+	}
+	return found, nil
+}
+
+// planesProvisioner is a role that administrators have taken under a name before they are it.
 var planesProvisioner = regexp.MustCompile(`^arn:aws:iam::[0-9]{12}:role/a3/a3-[a-z0-9]+-provisioner$`)
 
 // chained says that a trust is for a plane's provisioner alone, which says whose account it means: one tenant's, by the whole of its id.
@@ -173,6 +220,11 @@ func (st Statement) chained() bool {
 	ids := st.Condition["StringEquals"]["sts:ExternalId"]
 	return len(st.Principal) == 1 && len(st.Principal["AWS"]) == 1 && planesProvisioner.MatchString(st.Principal["AWS"][0]) &&
 		len(ids) == 1 && strings.Contains(ids[0], "/tnt_") && st.has("sts:SourceIdentity")
+}
+
+// ofAdministrators says that a trust is for the role that a parameter of the template names, each of whose people says a name.
+func (st Statement) ofAdministrators() bool {
+	return slices.Equal(st.Principal["AWS"], []string{"AdministratorRole"}) && st.has("sts:SourceIdentity")
 }
 
 // ofItself says that a trust is for a provisioner's own sessions alone, which are then bounded by a policy.

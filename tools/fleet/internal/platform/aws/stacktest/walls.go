@@ -32,6 +32,13 @@ func (s *Stack) Roles() ([]Role, error) {
 			}
 			role.Statements = append(role.Statements, st...)
 		}
+		for _, p := range s.apart(r) {
+			st, err := Policy(p.Properties["PolicyDocument"])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", p.ID, err)
+			}
+			role.Statements = append(role.Statements, st...)
+		}
 		var err error
 		if role.Trust, err = Policy(r.Properties["AssumeRolePolicyDocument"]); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.ID, err)
@@ -39,6 +46,17 @@ func (s *Stack) Roles() ([]Role, error) {
 		out = append(out, role)
 	}
 	return out, nil
+}
+
+// apart are the policies of the stack's that a role has besides its own.
+func (s *Stack) apart(role Resource) (out []Resource) {
+	names := list(role.Properties["ManagedPolicyArns"])
+	for _, p := range s.of("AWS::IAM::ManagedPolicy") {
+		if slices.Contains(names, any(p.ARN)) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // Target is a resource that holds something of its owner's, with the policy that it has itself.
