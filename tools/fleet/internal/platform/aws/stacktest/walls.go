@@ -244,6 +244,20 @@ func (t Target) tried(roles []Role) []string {
 	return out
 }
 
+// LetsIn says whether a resource's own policy leaves a request to the caller's: it doesn't deny it, and, where it is a key's, which leaves nothing
+// to others, allows it.
+func (t Target) LetsIn(r Request) (bool, error) {
+	r.ResourceTags = t.Tags
+	if _, is, err := denies(t.Policy, r); err != nil || is {
+		return false, err
+	}
+	if t.Type != "AWS::KMS::Key" {
+		return true, nil
+	}
+	_, is, err := allows(t.Policy, r)
+	return is, err
+}
+
 // May says whether a role of the stack may do something with one of its own: its policy, its boundary and the resource's policy together, in
 // exactly the context that is given.
 func (s *Stack) May(role Role, boundary []Statement, t Target, r Request) (bool, error) {

@@ -1,0 +1,210 @@
+package stack_test
+
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+	"testing"
+
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
+	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
+)
+
+// administrators are who deploys the plane's stack: what the parameter that names their role comes out as.
+var administrators = stacktest.Principal{ARN: "AdministratorRole", Account: place.Account}
+
+// Who deploys a stack is not shut out by what it makes: what has a policy of its own is changed and deleted again by whom made it, and a key that
+// didn't let its maker change its policy KMS would not make.
+func TestWhoDeploysAStackKeepsWhatItMakes(t *testing.T) {
+	tenant := id.NewTenant()
+	provisioner := stacktest.Principal{ARN: place.Provisioner(), Account: place.Account}
+	keeps := map[string][]string{
+		"AWS::S3::Bucket":             {"s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketTagging", "s3:PutLifecycleConfiguration", "s3:DeleteBucket"},
+		"AWS::SQS::Queue":             {"sqs:SetQueueAttributes", "sqs:TagQueue", "sqs:DeleteQueue"},
+		"AWS::SecretsManager::Secret": {"secretsmanager:UpdateSecret", "secretsmanager:TagResource", "secretsmanager:PutResourcePolicy", "secretsmanager:DeleteResourcePolicy", "secretsmanager:DeleteSecret"},
+		"AWS::KMS::Key":               {"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:EnableKeyRotation", "kms:GetKeyRotationStatus", "kms:TagResource", "kms:ListResourceTags", "kms:UpdateKeyDescription"},
+	}
+	seen := map[string]int{}
+	for name, by := range map[string]stacktest.Principal{"plane-first": administrators, "plane": administrators, "plane-joined": administrators, "dedicated": provisioner, "database": provisioner} {
+		s := read(t, rendered(t, tenant)[name])
+		targets, err := s.Targets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range targets {
+			if s.Resources[target.ID].Type == "" {
+				continue // what the set makes as it runs
+			}
+			for _, action := range keeps[target.Type] {
+				seen[target.Type]++
+				may(t, name, target, stacktest.Request{Principal: by, Action: action, Resource: target.ARN, Context: map[string]string{"aws:SecureTransport": "true"}})
+			}
+			if target.Type != "AWS::KMS::Key" || len(s.Resources["Database"].Type) == 0 {
+				continue
+			}
+			for _, via := range []string{"rds", "secretsmanager"} {
+				context := map[string]string{"kms:ViaService": via + "." + place.Region + ".amazonaws.com", "kms:GrantIsForAWSResource": "true",
+					"kms:EncryptionContext:SecretARN": "arn:aws:secretsmanager:" + place.Region + ":" + place.Account + ":secret:rds!db-1-AbCdEf"}
+				for _, action := range []string{"kms:CreateGrant", "kms:Decrypt", "kms:GenerateDataKey"} {
+					may(t, name, target, stacktest.Request{Principal: by, Action: action, Resource: target.ARN, Context: context})
+				}
+			}
+		}
+	}
+	for kind := range keeps {
+		if seen[kind] == 0 {
+			t.Errorf("nothing of type %s was looked at", kind)
+		}
+	}
+}
+
+// may reports where a resource's own policy denies a request, or, a key's, doesn't allow it.
+func may(t *testing.T, of string, target stacktest.Target, r stacktest.Request) {
+	t.Helper()
+	is, err := target.LetsIn(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !is {
+		t.Errorf("%s: %s doesn't let %s do %s", of, target.ID, r.Principal.ARN, r.Action)
+	}
+}
+
+// deed is one call that making, changing or taking away a tenant's stack takes, as AWS documents what the services ask; for tnt_a's with that id in it.
+type deed struct {
+	action, resource string
+	context, tags    map[string]string
+	// others says that it is one on something of another tenant's, or that makes something be: refused where the session is for another.
+	others bool
+}
+
+// deeds are for a tenant's stack.
+func deeds(tenant string) map[string]deed {
+	arn := func(service, resource string) string {
+		return "arn:aws:" + service + ":" + place.Region + ":" + place.Account + ":" + resource
+	}
+	dashed := strings.ReplaceAll(tenant, "_", "-")
+	role := "arn:aws:iam::" + place.Account + ":role/tenant/" + tenant + "/" + tenant + "-iam-task"
+	asked := map[string]string{"aws:RequestTag/tenant": tenant, "aws:RequestTag/label": dashed, "aws:RequestTag/plane": "dev"}
+	with := func(more ...string) map[string]string {
+		out := maps.Clone(asked)
+		for i := 0; i < len(more); i += 2 {
+			out[more[i]] = more[i+1]
+		}
+		return out
+	}
+	own, via := map[string]string{"tenant": tenant}, map[string]string{"aws:ViaAWSService": "true"}
+	bounded := []string{"iam:PermissionsBoundary", place.Boundary()}
+	return map[string]deed{
+		"make a role":                        {"iam:CreateRole", role, with(bounded...), nil, true},
+		"tag a role":                         {"iam:TagRole", role, asked, own, true},
+		"give a role its policy":             {"iam:PutRolePolicy", role, map[string]string{bounded[0]: bounded[1]}, own, true},
+		"say who takes a role":               {"iam:UpdateAssumeRolePolicy", role, nil, own, true},
+		"pass a role":                        {"iam:PassRole", role, map[string]string{"iam:PassedToService": "ecs-tasks.amazonaws.com"}, own, true},
+		"look for a role that isn't there":   {"iam:GetRole", "arn:aws:iam::" + place.Account + ":role/" + tenant + "-iam-task", nil, nil, true},
+		"make a key":                         {"kms:CreateKey", "*", asked, nil, true},
+		"tag a key as it is made":            {"kms:TagResource", arn("kms", "key/1"), asked, nil, true},
+		"tag a key again":                    {"kms:TagResource", arn("kms", "key/1"), asked, own, true},
+		"say a key's policy":                 {"kms:PutKeyPolicy", arn("kms", "key/1"), nil, own, true},
+		"make a group":                       {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), asked, nil, false},
+		"make a group, and tag it after":     {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), nil, nil, false},
+		"make a group in the network":        {"ec2:CreateSecurityGroup", arn("ec2", "vpc/vpc-1"), nil, map[string]string{"plane": "dev"}, false},
+		"tag a group":                        {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), asked, nil, true},
+		"let in by a group":                  {"ec2:AuthorizeSecurityGroupIngress", arn("ec2", "security-group/sg-1"), nil, own, true},
+		"delete a group":                     {"ec2:DeleteSecurityGroup", arn("ec2", "security-group/sg-1"), nil, own, true},
+		"make a namespace":                   {"servicediscovery:CreatePrivateDnsNamespace", "*", asked, nil, true},
+		"tag a namespace":                    {"servicediscovery:TagResource", arn("servicediscovery", "namespace/ns-1"), asked, nil, true},
+		"make a name":                        {"servicediscovery:CreateService", arn("servicediscovery", "namespace/ns-1"), asked, own, true},
+		"delete a namespace":                 {"servicediscovery:DeleteNamespace", arn("servicediscovery", "namespace/ns-1"), nil, own, true},
+		"make the zone of a namespace":       {"route53:CreateHostedZone", "*", via, nil, false},
+		"look for the zone of a namespace":   {"route53:ListHostedZonesByName", "*", via, nil, false},
+		"look at the zone of a namespace":    {"route53:GetHostedZone", "arn:aws:route53:::hostedzone/Z1", via, nil, false},
+		"delete the zone of a namespace":     {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", via, nil, false},
+		"look for the network of a zone":     {"ec2:DescribeRegions", "*", nil, nil, false},
+		"make a server":                      {"rds:CreateDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},
+		"make a server in subnets":           {"rds:CreateDBInstance", arn("rds", "subgrp:plane"), nil, nil, false},
+		"make a server with its options":     {"rds:CreateDBInstance", arn("rds", "og:default:postgres-17"), nil, nil, false},
+		"make a server with its parameters":  {"rds:CreateDBInstance", arn("rds", "pg:default.postgres17"), nil, nil, false},
+		"have RDS get its role":              {"iam:CreateServiceLinkedRole", "arn:aws:iam::" + place.Account + ":role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS", map[string]string{"iam:AWSServiceName": "rds.amazonaws.com"}, nil, false},
+		"take the protection off a server":   {"rds:ModifyDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},
+		"make a secret":                      {"secretsmanager:CreateSecret", arn("secretsmanager", "secret:tenant/"+tenant+"/component/iam-AbCdEf"), nil, nil, true},
+		"keep a server's first user":         {"secretsmanager:CreateSecret", arn("secretsmanager", "secret:rds!db-1-AbCdEf"), nil, nil, false},
+		"read a server's first user":         {"secretsmanager:GetSecretValue", arn("secretsmanager", "secret:rds!db-1-AbCdEf"), nil, map[string]string{"aws:rds:primaryDBInstanceArn": arn("rds", "db:a3-dev-"+dashed)}, true},
+		"make a bucket":                      {"s3:CreateBucket", "arn:aws:s3:::a3-dev-" + dashed + "-objects-" + place.Account, nil, nil, true},
+		"make a queue":                       {"sqs:CreateQueue", arn("sqs", tenant+"-queue"), nil, nil, true},
+		"make a group of logs":               {"logs:CreateLogGroup", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, true},
+		"register a task":                    {"ecs:RegisterTaskDefinition", "*", asked, nil, true},
+		"run a task":                         {"ecs:RunTask", arn("ecs", "task-definition/"+tenant+"-one-off:1"), nil, nil, true},
+		"make a service":                     {"ecs:CreateService", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true},
+		"look at tasks":                      {"ecs:DescribeTasks", arn("ecs", "task/a3-dev/0123"), nil, nil, false},
+		"look for tasks":                     {"ecs:ListTasks", "*", nil, nil, false},
+		"look for definitions":               {"ecs:ListTaskDefinitions", "*", nil, nil, false},
+		"delete definitions":                 {"ecs:DeleteTaskDefinitions", arn("ecs", "task-definition/"+tenant+"-iam:1"), nil, nil, true},
+		"make an alarm":                      {"cloudwatch:PutMetricAlarm", arn("cloudwatch", "alarm:"+tenant+"-DatabaseFull"), nil, nil, true},
+		"read a template":                    {"s3:GetObject", "arn:aws:s3:::a3-dev-templates-" + place.Account + "/a3-dev-" + dashed + "/1", nil, nil, true},
+		"change a stack":                     {"cloudformation:ExecuteChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true},
+		"look at the stack that is imported": {"cloudformation:ListExports", "*", nil, nil, false},
+	}
+}
+
+// The provisioner, in the session that it works on a tenant in, may do all that the tenant's stack takes, and nothing of that for another tenant.
+func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
+	own, other := id.NewTenant().String(), id.NewTenant().String()
+	plane := read(t, planeText(t))
+	provisioner := roleOf(t, plane, "provisioner")
+	text, err := stack.Session(place, own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document any
+	if err := json.Unmarshal([]byte(text), &document); err != nil {
+		t.Fatal(err)
+	}
+	session, err := stacktest.Policy(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, err := stacktest.Policy(plane.Resources["SessionPolicy"].Properties["PolicyDocument"])
+	if err != nil || len(shared) == 0 {
+		t.Fatal("sessions share no policy", err)
+	}
+	may := func(d deed) bool {
+		is, err := plane.May(provisioner, append(session, shared...), stacktest.Target{Resource: stacktest.Resource{Tags: d.tags}}, stacktest.Request{Action: d.action, Resource: d.resource, Context: d.context})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return is
+	}
+	for what, d := range deeds(own) {
+		if !may(d) {
+			t.Errorf("it can't %s: %s on %s", what, d.action, d.resource)
+		}
+	}
+	refused := 0
+	for what, d := range deeds(other) {
+		if refused++; d.others && may(d) {
+			t.Errorf("for another tenant it can %s: %s on %s", what, d.action, d.resource)
+		}
+	}
+	if refused < 40 {
+		t.Errorf("only %d deeds were tried", refused)
+	}
+	// What carries another tenant's tag is what the boundary takes for that tenant's, wherever it stands: a role of one's own does not become one.
+	mine, theirs := deeds(own), deeds(other)
+	for what, d := range map[string]deed{
+		"make a role of its own with another's tags":    {"iam:CreateRole", mine["make a role"].resource, theirs["make a role"].context, nil, true},
+		"make a role of its name at another's path":     {"iam:CreateRole", strings.Replace(mine["make a role"].resource, "/tenant/"+own+"/", "/tenant/"+other+"/", 1), theirs["make a role"].context, nil, true},
+		"give a role of its own another's tag":          {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/tenant": other}, mine["tag a role"].tags, true},
+		"give a role of its own another's label":        {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/label": strings.ReplaceAll(other, "_", "-")}, mine["tag a role"].tags, true},
+		"give another's key its own tag":                {"kms:TagResource", mine["tag a key again"].resource, mine["tag a key again"].context, theirs["tag a key again"].tags, true},
+		"give another's group its own tag":              {"ec2:CreateTags", mine["tag a group"].resource, mine["tag a group"].context, theirs["let in by a group"].tags, true},
+		"change the policy that bounds it":              {"iam:CreatePolicyVersion", place.SessionPolicy(), nil, nil, true},
+		"ask Route 53 itself":                           {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", nil, nil, true},
+		"become the provisioner of everybody once more": {"sts:AssumeRole", place.Provisioner(), nil, nil, true},
+	} {
+		if may(d) {
+			t.Errorf("it can %s", what)
+		}
+	}
+}
