@@ -41,12 +41,13 @@ func (s *set) database() {
 	s.server()
 }
 
-// server is a PostgreSQL server that only those with the clients' group reach.
+// server is a PostgreSQL server that only those with the clients' group reach, and the machine that fleet works from.
 func (s *set) server() {
 	vpc := s.vpc()
 	clients := s.add(clientsID, &ec2.SecurityGroup{GroupDescription: "Who reaches the database of " + s.name(), VpcId: new(vpc), Tags: s.tags(), SecurityGroupEgress: nowhere()})
 	group := s.add(databaseID+"Network", &ec2.SecurityGroup{GroupDescription: "The database of " + s.name(), VpcId: new(vpc), Tags: s.tags(), SecurityGroupEgress: nowhere(),
-		SecurityGroupIngress: []ec2.SecurityGroup_Ingress{{IpProtocol: tcp, FromPort: new(postgresPort), ToPort: new(postgresPort), SourceSecurityGroupId: new(ref(clients)), Description: new("Its clients")}}})
+		SecurityGroupIngress: []ec2.SecurityGroup_Ingress{{IpProtocol: tcp, FromPort: new(postgresPort), ToPort: new(postgresPort), SourceSecurityGroupId: new(ref(clients)), Description: new("Its clients")},
+			{IpProtocol: tcp, FromPort: new(postgresPort), ToPort: new(postgresPort), SourceSecurityGroupId: new(s.of(operatorsID)), Description: new("Fleet")}}})
 	s.add(clientsID+"Out", &ec2.SecurityGroupEgress{GroupId: ref(clients), IpProtocol: tcp, FromPort: new(postgresPort), ToPort: new(postgresPort),
 		DestinationSecurityGroupId: new(ref(group)), Description: new("The database")})
 	s.add(databaseID, &rds.DBInstance{

@@ -17,6 +17,7 @@ const (
 	quarter        = 64
 	publicFrom     = 128
 	anywhere       = "0.0.0.0/0"
+	operatorsID    = "Operators"
 )
 
 // zones are how subnets and what stands in them are told apart.
@@ -38,9 +39,13 @@ func (s *set) ground() {
 		tables = append(tables, s.zone(i, zone, vpc, public, attached))
 	}
 	s.endpoints(vpc, tables)
+	// Fleet makes databases and roles, takes dumps and asks the registry: its machine is let in by this group, wherever in the network it stands.
+	s.add(operatorsID, &ec2.SecurityGroup{GroupDescription: "The machine that fleet works from", VpcId: new(ref(vpc)), Tags: s.tags(), SecurityGroupEgress: []ec2.SecurityGroup_Egress{
+		{IpProtocol: tcp, FromPort: new(postgresPort), ToPort: new(postgresPort), CidrIp: new(network), Description: new("Every database server")},
+		{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(anywhere), Description: new("Services of AWS, and the plane's front door")}}})
 	s.add("DatabaseSubnets", &rds.DBSubnetGroup{DBSubnetGroupDescription: "Database servers of the plane", SubnetIds: s.subnets(), Tags: s.tags()})
 	s.add("Cluster", &ecs.Cluster{ClusterName: new(s.place.cluster()), ClusterSettings: []ecs.Cluster_ClusterSettings{{Name: new("containerInsights"), Value: new("enabled")}}, Tags: s.tags()})
-	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints"} {
+	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", operatorsID} {
 		s.exports(name, s.own(name))
 	}
 	s.exports("S3PrefixList", ref("S3PrefixList"))
@@ -50,6 +55,7 @@ func (s *set) ground() {
 func (s *set) doors() {
 	s.passes("PlaneClients", "Who calls the registry", groupID("registry"), s.api())
 	s.exports("PlaneClients", s.own("PlaneClients"))
+	s.lets(operatorsID, groupID("registry"), "Operators", s.api())
 	s.exports("Gateway", ref(groupID("gateway")))
 }
 
@@ -122,6 +128,11 @@ func (s *set) ofTheAccount(actions []string) statement {
 // passes is a group whose members reach another group's port; being in it is being let in.
 func (s *set) passes(id, description, to string, port int) {
 	s.add(id, &ec2.SecurityGroup{GroupDescription: description, VpcId: new(s.vpc()), Tags: s.tags(), SecurityGroupEgress: nowhere()})
+	s.lets(id, to, description, port)
+}
+
+// lets has the members of a group reach another group's port.
+func (s *set) lets(id, to, description string, port int) {
 	s.add(id+"Out", &ec2.SecurityGroupEgress{GroupId: ref(id), IpProtocol: tcp, FromPort: new(port), ToPort: new(port), DestinationSecurityGroupId: new(ref(to)), Description: new(description)})
 	s.add(id+"In", &ec2.SecurityGroupIngress{GroupId: new(ref(to)), IpProtocol: tcp, FromPort: new(port), ToPort: new(port), SourceSecurityGroupId: new(ref(id)), Description: new(description)})
 }

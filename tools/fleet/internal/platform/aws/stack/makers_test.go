@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -206,5 +207,42 @@ func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
 		if may(d) {
 			t.Errorf("it can %s", what)
 		}
+	}
+}
+
+// Fleet makes the databases of tenants as the first user of their server, the plane's shared one or a tenant's own: it reaches each server, and
+// reads that user's secret, which RDS encrypted under the key of whose server it is.
+func TestFleetReachesEachServerAsItsFirstUser(t *testing.T) {
+	tenant := id.NewTenant()
+	plane := read(t, planeText(t))
+	provisioner := roleOf(t, plane, "provisioner")
+	for name, s := range map[string]*stacktest.Stack{"plane": plane, "dedicated": read(t, rendered(t, tenant)["dedicated"])} {
+		targets, err := s.Targets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range targets {
+			if target.Type != "AWS::KMS::Key" {
+				continue
+			}
+			for secret, want := range map[string]bool{"rds!db-1-AbCdEf": true, "tenant/" + tenant.String() + "/store/secrets/wsp_1/int_1-AbCdEf": false} {
+				is, err := plane.May(provisioner, provisioner.Statements, target, stacktest.Request{Action: "kms:Decrypt", Resource: target.ARN, Context: map[string]string{
+					"kms:ViaService": "secretsmanager." + place.Region + ".amazonaws.com", "kms:EncryptionContext:SecretARN": "arn:aws:secretsmanager:" + place.Region + ":" + place.Account + ":secret:" + secret}})
+				if err != nil || is != want {
+					t.Errorf("%s: the provisioner opens secret %s: %t, want %t; %v", name, secret, is, want, err)
+				}
+			}
+		}
+		operators := "Operators.GroupId"
+		if name != "plane" {
+			operators = "import a3-dev-Operators"
+		}
+		rules, _ := s.Resources["DatabaseNetwork"].Properties["SecurityGroupIngress"].([]any)
+		if text := fmt.Sprint(rules); !strings.Contains(text, operators) || len(rules) != 2 {
+			t.Errorf("%s: its server lets in %s", name, text)
+		}
+	}
+	if in := fmt.Sprint(plane.Resources["OperatorsIn"].Properties); !strings.Contains(in, "RegistryNetwork") || !strings.Contains(in, "Operators") {
+		t.Errorf("the registry doesn't let fleet in: %s", in)
 	}
 }
