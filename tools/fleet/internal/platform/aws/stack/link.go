@@ -133,13 +133,13 @@ func Link(in Input) (*Template, error) {
 func (s *set) innerBalancer(id, name, group string) string {
 	return s.add(id, &elb.LoadBalancer{Name: new(name), Type: new("network"), Scheme: new("internal"), SecurityGroups: []string{ref(group)}, Subnets: s.subnets(), Tags: s.tags(),
 		EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic: new("off"),
-		LoadBalancerAttributes:                               []elb.LoadBalancer_LoadBalancerAttribute{{Key: new("load_balancing.cross_zone.enabled"), Value: new("true")}}})
+		LoadBalancerAttributes:                               []elb.LoadBalancer_LoadBalancerAttribute{{Key: new(crossZone), Value: new("true")}}})
 }
 
 // forwards has a load balancer pass a port on to whom a service registers, TLS and all.
 func (s *set) forwards(balancer, targets string, port int) {
 	s.add(targets, &elb.TargetGroup{TargetType: new("ip"), Protocol: new("TCP"), Port: new(port), VpcId: new(s.vpc()), Tags: s.tags(), HealthCheckProtocol: new("TCP"),
-		TargetGroupAttributes: []elb.TargetGroup_TargetGroupAttribute{{Key: new("deregistration_delay.timeout_seconds"), Value: new("30")}, {Key: new("preserve_client_ip.enabled"), Value: new("false")}}})
+		TargetGroupAttributes: []elb.TargetGroup_TargetGroupAttribute{{Key: new("deregistration_delay.timeout_seconds"), Value: new("30")}, {Key: new(clientAddresses), Value: new("false")}}})
 	s.add(targets+"Listener", &elb.Listener{LoadBalancerArn: ref(balancer), Port: new(port), Protocol: new("TCP"), DefaultActions: []elb.Listener_Action{{Type: "forward", TargetGroupArn: new(ref(targets))}}})
 }
 

@@ -56,8 +56,17 @@ const (
 	targetsID      = "Targets"
 )
 
+// Attributes of load balancers and of what they send to.
+const (
+	crossZone       = "load_balancing.cross_zone.enabled"
+	clientAddresses = "preserve_client_ip.enabled"
+)
+
 // frontDoor is the one place that the internet reaches: a load balancer that ends TLS with the certificate of all tenants' names and speaks TLS
-// to the gateway.
+// to the gateway. The gateway sees clients' own addresses, by which it gives turns and which the record of a set names, and lets in nobody but
+// through the balancer all the same, for its group names the balancer's, which holds whatever address a packet comes from.
+// https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-security-groups.html
+// No task that is behind it may be its client, then: neither is. A gateway in one zone serves who comes by the other one.
 func (s *set) frontDoor() {
 	certificate := s.add("Certificate", &certificatemanager.Certificate{DomainName: s.place.Domain, SubjectAlternativeNames: []string{"*." + s.place.Domain}, ValidationMethod: new("DNS"), Tags: s.tags()})
 	s.add(balancerID, &ec2.SecurityGroup{GroupDescription: "The load balancer", VpcId: new(s.vpc()), Tags: s.tags(),
@@ -65,10 +74,10 @@ func (s *set) frontDoor() {
 		SecurityGroupEgress:  []ec2.SecurityGroup_Egress{{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()), CidrIp: new(network), Description: new("The gateway")}}})
 	balancer := s.add("LoadBalancer", &elb.LoadBalancer{Name: new(s.place.cluster()), Type: new("network"), Scheme: new("internet-facing"), SecurityGroups: []string{ref(balancerID)},
 		Subnets: []string{ref("PublicSubnetA"), ref("PublicSubnetB")}, Tags: s.tags(),
-		LoadBalancerAttributes: []elb.LoadBalancer_LoadBalancerAttribute{{Key: new("deletion_protection.enabled"), Value: new("true")}}})
+		LoadBalancerAttributes: []elb.LoadBalancer_LoadBalancerAttribute{{Key: new("deletion_protection.enabled"), Value: new("true")}, {Key: new(crossZone), Value: new("true")}}})
 	targets := s.add(targetsID, &elb.TargetGroup{Name: new(s.place.cluster() + "-gateway"), TargetType: new("ip"), Protocol: new("TLS"), Port: new(s.api()), VpcId: new(s.vpc()), Tags: s.tags(),
 		HealthCheckProtocol:   new("TCP"),
-		TargetGroupAttributes: []elb.TargetGroup_TargetGroupAttribute{{Key: new("deregistration_delay.timeout_seconds"), Value: new("30")}, {Key: new("preserve_client_ip.enabled"), Value: new("false")}}})
+		TargetGroupAttributes: []elb.TargetGroup_TargetGroupAttribute{{Key: new("deregistration_delay.timeout_seconds"), Value: new("30")}, {Key: new(clientAddresses), Value: new("true")}}})
 	s.add("Listener", &elb.Listener{LoadBalancerArn: ref(balancer), Port: new(https), Protocol: new("TLS"), SslPolicy: new("ELBSecurityPolicy-TLS13-1-2-2021-06"), AlpnPolicy: []string{"HTTP2Preferred"},
 		Certificates: []elb.Listener_Certificate{{CertificateArn: new(ref(certificate))}}, DefaultActions: []elb.Listener_Action{{Type: "forward", TargetGroupArn: new(ref(targets))}}})
 	s.Outputs["Address"] = Output{Description: "Where the names of all tenants have to lead", Value: attribute(balancer, "DNSName")}

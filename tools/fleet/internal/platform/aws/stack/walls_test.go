@@ -223,6 +223,9 @@ var wrongPlanes = map[string]wrong{
 	"images for everybody":                 {"Repository", ofStatement("AccountsOfTenants", "Condition", map[string]any{}), "is for everybody"},
 	"a way to AWS for every account":       {"ToSqs", without("PolicyDocument", "Statement", "0", "Condition"), "more than anybody listed"},
 	"a load balancer at another port":      {"Balancer", with("SecurityGroupIngress", "0", "ToPort", 8443), "lets 0.0.0.0/0 in at 443-8443"},
+	"a gateway that the internet reaches":  {"GatewayNetwork", with("SecurityGroupIngress", "0", "CidrIp", "0.0.0.0/0"), "GatewayNetwork lets 0.0.0.0/0 in"},
+	"a front door that hides its clients":  {"Targets", with("TargetGroupAttributes", "1", "Value", "false"), "Targets hides the addresses"},
+	"a front door of one zone":             {"LoadBalancer", with("LoadBalancerAttributes", "1", "Value", "false"), "go nowhere"},
 	"a subnet with addresses of everybody": {"SubnetA", with("MapPublicIpOnLaunch", true), "addresses of the internet"},
 }
 

@@ -95,7 +95,33 @@ func networks(s *Stack) ([]string, error) {
 			found = append(found, r.ID+" gives addresses of the internet")
 		}
 	}
-	return found, nil
+	return append(found, s.fronts()...), nil
+}
+
+// fronts looks at load balancers that the internet reaches: who is behind one sees whose calls they are, and is there for each zone's clients.
+func (s *Stack) fronts() (found []string) {
+	for _, r := range s.of("AWS::ElasticLoadBalancingV2::LoadBalancer") {
+		if r.Properties["Scheme"] != "internet-facing" {
+			continue
+		}
+		if !on(r.Properties["LoadBalancerAttributes"], "load_balancing.cross_zone.enabled") {
+			found = append(found, r.ID+" has clients of a zone go nowhere while nothing of that zone is behind it")
+		}
+		for _, l := range s.of("AWS::ElasticLoadBalancingV2::Listener") {
+			for _, action := range list(l.Properties["DefaultActions"]) {
+				g := field(action, "TargetGroupArn")
+				if l.Properties["LoadBalancerArn"] == r.ID && !on(s.Resources[g].Properties["TargetGroupAttributes"], "preserve_client_ip.enabled") {
+					found = append(found, g+" hides the addresses of clients")
+				}
+			}
+		}
+	}
+	return found
+}
+
+// on says of attributes that one of them is true.
+func on(attributes any, key string) bool {
+	return slices.ContainsFunc(list(attributes), func(a any) bool { return field(a, "Key") == key && field(a, "Value") == "true" })
 }
 
 var (
