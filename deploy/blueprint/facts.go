@@ -42,6 +42,8 @@ type Facts struct {
 	AllowedAddresses string
 	// Domain is the name below which tenants have their hosts, ApexSlug whom the bare name leads to.
 	Domain, ApexSlug string
+	// CORSOrigins are the browser origins other than their own host that tenants' pages may call from, joined by commas; empty for none.
+	CORSOrigins string
 	// TenantRate is how many requests of one tenant begin in a second while others call; `0` is what the gateway holds for right.
 	TenantRate string
 	// SetNetworks are where sets may be, ReservedAddresses what no set may name; both joined by commas.

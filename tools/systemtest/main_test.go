@@ -42,7 +42,7 @@ func run(m *testing.M) (code int, err error) {
 	if programs, err = build(ctx, dir); err != nil {
 		return 1, err
 	}
-	shared, err = newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex")
+	shared, err = newPlane(filepath.Join(dir, "plane"), "A3_TENANTS=acme,globex", "A3_CORS_ORIGINS="+frontend)
 	if err != nil {
 		return 1, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,6 +48,8 @@ type Settings struct {
 	ReleaseKeys string
 	// LicenceKeys are public keys that licences may be signed with beside the plane's own, joined by commas.
 	LicenceKeys string
+	// CORSOrigins are the browser origins other than their own host that may call every tenant, as `https://app.example.com`.
+	CORSOrigins []string
 	// TenantRate is how many requests of one tenant begin in a second while other tenants call; 0 is what the gateway holds for right.
 	TenantRate float64
 	// LogLevel of every process.
@@ -153,6 +156,7 @@ func Load(environ []string, root string) (Settings, error) {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)
 	}
+	s.CORSOrigins = origins(take("A3_CORS_ORIGINS"), fault)
 	rate := take("A3_TENANT_RATE")
 	if s.TenantRate, err = strconv.ParseFloat(rate, 64); err != nil || !(s.TenantRate >= 0 && s.TenantRate <= mostRate) {
 		fault("A3_TENANT_RATE is %q: it is how many requests of a tenant begin in a second, up to %d, or 0 for as many as fit the processors", rate, int(mostRate))
@@ -212,6 +216,42 @@ func (s *Settings) backups(every, keep string, fault func(string, ...any)) {
 	if s.BackupKeep, err = strconv.Atoi(keep); err != nil || s.BackupKeep < 1 {
 		fault("A3_BACKUP_KEEP is %q: it is how many backups of a tenant are kept, 1 or more", keep)
 	}
+}
+
+// origins reads a list of browser origins. None is a pattern: whoever may call is named. What a browser says of a page without TLS is anybody's
+// on the way to it, but where the page is on the reader's own machine.
+func origins(text string, fault func(string, ...any)) []string {
+	var out []string
+	for o := range strings.SplitSeq(text, ",") {
+		if o = strings.TrimSpace(o); o == "" {
+			continue
+		}
+		if !isOrigin(o) {
+			fault("A3_CORS_ORIGINS names %q: it is an origin as browsers say it, https://app.example.com or https://app.example.com:8443, in lower case "+
+				"and without a path; http only of localhost", o)
+			continue
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme+"://"+u.Host != text || strings.HasSuffix(u.Host, ":") {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	if ip == nil && slices.ContainsFunc(strings.Split(u.Hostname(), "."), func(l string) bool { return !hostLabel.MatchString(l) }) {
+		return false
+	}
+	switch u.Scheme {
+	case "https":
+		return u.Port() != "443"
+	case "http":
+		return u.Port() != "80" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
+	}
+	return false
 }
 
 // prefixes reads a list of IPv4 networks.

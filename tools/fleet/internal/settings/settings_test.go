@@ -38,12 +38,25 @@ func TestEachFaultIsNamedByItsVariable(t *testing.T) {
 		"A3_PORT=0": "1 to 65535", "A3_PORT=https": "1 to 65535", "A3_LISTEN=localhost": "IP address", "A3_DOMAIN=exa mple.com": "domain name",
 		"A3_TENANTS=Acme": "lower-case", "A3_TENANTS=acme,acme": "twice", "A3_TENANTS=none": "at least one", "A3_UNIX_TENANTS=a_b": "lower-case",
 		"A3_TLS_CERT=x.pem": "belong together", "A3_LOG_LEVEL=loud": "debug", "A3_TENANT_RATE=-1": "in a second", "A3_TENANT_RATE=NaN": "in a second", "A3_TENANT=acme": "not known",
+		"A3_CORS_ORIGINS=*": "origin", "A3_CORS_ORIGINS=https://*.example.com": "origin", "A3_CORS_ORIGINS=https://app.example.com/": "origin",
+		"A3_CORS_ORIGINS=https://App.example.com": "origin", "A3_CORS_ORIGINS=https://app.example.com:443": "origin", "A3_CORS_ORIGINS=null": "origin",
+		"A3_CORS_ORIGINS=http://app.example.com": "http only of localhost", "A3_CORS_ORIGINS=https://me@app.example.com": "origin",
 	} {
 		variable, _, _ := strings.Cut(kv, "=")
 		_, err := settings.Load([]string{kv}, "/")
 		if err == nil || !strings.Contains(err.Error(), variable) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s gives %v, want the variable and %q", kv, err, says)
 		}
+	}
+}
+
+func TestBrowserOriginsAreNamedOneByOne(t *testing.T) {
+	s, err := settings.Load([]string{"A3_CORS_ORIGINS=https://app.example.com, https://app.example.com:8443,http://localhost:5173,http://127.0.0.1"}, "/")
+	if want := []string{"https://app.example.com", "https://app.example.com:8443", "http://localhost:5173", "http://127.0.0.1"}; err != nil || !slices.Equal(s.CORSOrigins, want) {
+		t.Errorf("they are %v, %v", s.CORSOrigins, err)
+	}
+	if s, err = settings.Load(nil, "/"); err != nil || len(s.CORSOrigins) != 0 {
+		t.Errorf("without any they are %v, %v", s.CORSOrigins, err)
 	}
 }
 

@@ -26,6 +26,7 @@ var Variables = []Variable{
 	{"A3_UNIX_TENANTS", "slugs of tenants that may discover this machine, or none", "acme"},
 	{"A3_BLUEPRINT", "file that describes another product than AccessOS; its program stands beside it, and the plane stays at it", ""},
 	{"A3_PG_BIN", "bin directory of the PostgreSQL to use; without it the newest on the machine, else one that is fetched", ""},
+	{"A3_CORS_ORIGINS", "browser origins other than their own host that may call every tenant, as https://app.example.com, separated by commas", ""},
 	{"A3_LOG_LEVEL", "debug, info, warn or error; platform aws: always info", "info"},
 	{"A3_TENANT_RATE", "requests of one tenant that begin in a second while others call; 0: 50 for each processor of the gateway; platform aws: always 0", "0"},
 	{"A3_RELEASE_KEYS", "public keys of releases that are trusted beside the plane's own, separated by commas", ""},

@@ -22,7 +22,7 @@ func (t *tenant) input(in stack.Input) stack.Input {
 	if t.set.Tenant.IsZero() {
 		in.Apex = t.Settings.Apex()
 	} else {
-		in.URL = t.Settings.URL(t.set.Slug)
+		in.URL, in.Origins = t.Settings.URL(t.set.Slug), t.Settings.CORSOrigins
 	}
 	return in
 }

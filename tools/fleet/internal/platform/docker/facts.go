@@ -20,8 +20,8 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 		Plane: p.State.Plane, Release: r.String(), LogLevel: p.Settings.LogLevel,
 		Certificates: certificateDir, StateDir: stateDir, PlaneRoots: secrets.file(files.PlaneRoots(), "plane-roots.pem"),
 		Domain: p.Settings.Domain, ApexSlug: p.Settings.Apex(), SetNetworks: p.Settings.Networks.String(),
-		TenantRate: strconv.FormatFloat(p.Settings.TenantRate, 'f', -1, 64),
-		Addresses:  map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
+		TenantRate: strconv.FormatFloat(p.Settings.TenantRate, 'f', -1, 64), CORSOrigins: strings.Join(p.Settings.CORSOrigins, ","),
+		Addresses: map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
 		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},
 	}
 	if !s.Tenant.IsZero() {

@@ -240,6 +240,7 @@ func (p *Platform) facts(s platform.Set, r platform.Release, c blueprint.Compone
 		Certificates: p.dir(s, "components", c.Name, "certificate"), StateDir: p.stateDir(s, c.Name),
 		PlaneRoots: p.served("pki", "roots.pem"), Domain: p.Settings.Domain, ApexSlug: p.Settings.Apex(),
 		TenantRate:  strconv.FormatFloat(p.Settings.TenantRate, 'f', -1, 64),
+		CORSOrigins: strings.Join(p.Settings.CORSOrigins, ","),
 		SetNetworks: "127.0.0.0/8",
 		Addresses:   map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
 		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},

@@ -71,8 +71,9 @@ type set struct {
 	image     string
 	running   bool
 	idle      []string
-	// url, apex, databaseRoots, joined, unfronted and given are Input's.
+	// url, origins, apex, databaseRoots, joined, unfronted and given are Input's.
 	url, apex     string
+	origins       []string
 	databaseRoots bool
 	joined        bool
 	unfronted     bool

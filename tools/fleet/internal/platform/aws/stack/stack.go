@@ -27,6 +27,8 @@ type Input struct {
 	Idle []string
 	// URL is where the tenant's people reach it; empty for https and the slug below the place's domain.
 	URL string
+	// Origins are the browser origins other than that which the tenant's people may call from.
+	Origins []string
 	// Given says of components of the plane which version of what they are given their tasks start with, by name: another has them started anew.
 	Given map[string]string
 	// Apex is the slug of the tenant whom the bare domain leads to; empty for none.
@@ -117,6 +119,6 @@ func tenant(in Input, name string) (*Template, error) {
 
 func newSet(in Input) *set {
 	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running, idle: in.Idle,
-		url: in.URL, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined, unfronted: in.Unfronted,
+		url: in.URL, origins: in.Origins, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined, unfronted: in.Unfronted,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }
