@@ -66,10 +66,14 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	p.remembersLog(t)
 	p.refusesBackups(t, made)
 
-	// Killed as soon as what the set had is taken aside; until it is run again, nothing starts the set.
+	// Killed as soon as what the set had is taken aside; until it is run again, nothing starts the set, and another tenant's comes up beside it.
 	p.killRestore(t, made)
-	if s := p.fleet(t, "plane", "up"); s.code == 0 || !strings.Contains(s.err, "is unfinished: run it again") {
+	p.ok(t, "plane", "down")
+	if s := p.fleet(t, "plane", "up"); s.code == 0 || !strings.Contains(s.err, "tenant acme: ") || !strings.Contains(s.err, "is unfinished: run it again") || strings.Contains(s.err, "tenant globex") {
 		t.Errorf("a plane comes up with half a restored set: %s", s)
+	}
+	if s := p.tryA3(t, "globex-admin", "user", "list"); s.code != 0 {
+		t.Errorf("half a restored set keeps another one down: %s", s)
 	}
 	s := p.fleet(t, "restore", "--from", made.Name, "--to", "acme", "--reason", "the restore was killed", "--recovery-key", recovery)
 	if s.code != 0 {

@@ -54,8 +54,17 @@ func Run(ctx context.Context, args, environ []string, out, errOut io.Writer) int
 	return exitCode(err)
 }
 
-// message is what a person reads of an error: the cause that a service kept for its log says nothing more to them.
+// message is what a person reads of an error, a line for each of several: the cause that a service kept for its log says nothing more to them.
 func message(err error) string {
+	if several, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // those that were joined, and not what one of them wraps
+		var lines []string
+		for _, one := range several.Unwrap() {
+			lines = append(lines, message(one))
+		}
+		if all := errors.Join(several.Unwrap()...); all.Error() == err.Error() {
+			return strings.Join(lines, "\n")
+		}
+	}
 	f, ok := errors.AsType[*fault.Error](err)
 	if !ok || f.Message == "" {
 		return err.Error()

@@ -64,7 +64,8 @@ func (a *app) planeUp(c *cobra.Command, _ []string) error {
 	}
 	changed, err := p.Up(c.Context())
 	if err != nil {
-		return err
+		// Those that came up all the same are told of once, now.
+		return errors.Join(a.invite(p), err)
 	}
 	if !changed {
 		return a.addresses(p, "already up: nothing changed")

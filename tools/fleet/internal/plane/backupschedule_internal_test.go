@@ -31,7 +31,7 @@ func TestBackupIsDueAtItsPaceAndSoonAfterAFailure(t *testing.T) {
 	}
 	const quick = 2 * time.Minute
 	hasty := schedule{every: quick, began: began, failed: map[string]failure{"a": {at: failedAt}}}
-	if at := hasty.due("a", time.Time{}); at != failedAt.Add(quick) {
+	if at := hasty.due("a", time.Time{}); !at.Equal(failedAt.Add(quick)) {
 		t.Errorf("at a pace of %s it is tried again at %s, which failed at %s", quick, at, failedAt)
 	}
 }
@@ -41,7 +41,7 @@ func TestBackupsOfSetsAreSpread(t *testing.T) {
 	s := schedule{every: 24 * time.Hour}
 	newest := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
 	one, other := s.due("tnt_01h455vb4pex5vsknk084sn02q", newest), s.due("tnt_01h455vb4pex5vsknk084sn02r", newest)
-	if one == other || one != s.due("tnt_01h455vb4pex5vsknk084sn02q", newest) {
+	if one.Equal(other) || !one.Equal(s.due("tnt_01h455vb4pex5vsknk084sn02q", newest)) {
 		t.Errorf("two sets with backups of the same moment are due at %s and at %s", one, other)
 	}
 }

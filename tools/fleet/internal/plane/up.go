@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,7 +22,8 @@ import (
 	"a3os.app/libs/fault"
 )
 
-// Up brings the plane and the tenants of its settings up, and says whether there was anything to do.
+// Up brings the plane and the tenants of its settings up, and says whether there was anything to do. A tenant that can't be brought up keeps
+// no other down; the error names each.
 func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 	if err := p.check(ctx); err != nil {
 		return false, err
@@ -61,37 +64,62 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 	if err := p.registerBuilt(ctx); err != nil {
 		return changed, err
 	}
-	for _, slug := range slugs {
-		did, err := p.Tenant(ctx, slug, "", "", reasonUp, registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED)
-		if err != nil {
-			return changed, err
-		}
-		changed = changed || did
+	did, up, err := p.eachTenant(ctx, slugs, func(slug string) (bool, error) {
+		return p.Tenant(ctx, slug, "", "", reasonUp, registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED)
+	})
+	changed = changed || did
+	switch {
+	case p.state.Plane != prod:
+		did, greeted := p.welcomeAll(ctx, up, changed)
+		return changed || did, errors.Join(err, greeted)
+	case len(slugs) == 0:
+		p.report.Note("a plane prod begins without tenants: register a release (fleet release register), then fleet plan provision --tenant SLUG --release VERSION --reason TEXT, fleet approve HASH --reason TEXT as another operator (fleet operator add NAME), and fleet apply HASH")
 	}
-	if p.state.Plane == prod {
-		if len(slugs) == 0 {
-			p.report.Note("a plane prod begins without tenants: register a release (fleet release register), then fleet plan provision --tenant SLUG --release VERSION --reason TEXT, fleet approve HASH as another operator (fleet operator add NAME), and fleet apply HASH")
-		}
-		return changed, nil
-	}
-	for _, slug := range p.Settings.Tenants {
-		if t, ok := p.state.Tenant(slug); ok && p.hasSample() && (changed || !t.Welcomed) {
-			did, err := p.welcomeTenant(ctx, t)
-			if err != nil {
-				return changed, err
-			}
-			changed = changed || did
-		}
-	}
-	return changed, p.greet()
+	return changed, err
 }
 
-// greet notes the tenants of the settings that fleet doesn't fill itself and whose admins were not told yet how they get in.
-func (p *Plane) greet() error {
-	if p.hasSample() {
-		return nil
+// eachTenant does something with one tenant after the other, and answers with which it came out well. What is wrong with one keeps no other
+// from its turn; what is wrong with the registry, or an interrupt, does.
+func (p *Plane) eachTenant(ctx context.Context, slugs []string, do func(slug string) (bool, error)) (changed bool, well []string, err error) {
+	var errs []error
+	for _, slug := range slugs {
+		did, err := do(slug)
+		changed = changed || did
+		if err == nil {
+			well = append(well, slug)
+			continue
+		}
+		errs = append(errs, fmt.Errorf("tenant %s: %w", slug, err))
+		if ctx.Err() != nil {
+			break
+		}
+		if err := p.awaitRegistry(ctx); err != nil {
+			errs = append(errs, err)
+			break
+		}
 	}
-	for _, slug := range p.Settings.Tenants {
+	return changed, well, errors.Join(errs...)
+}
+
+// welcomeAll fills those of some tenants that the settings name, or notes them as newcomers.
+func (p *Plane) welcomeAll(ctx context.Context, slugs []string, anew bool) (changed bool, err error) {
+	slugs = slices.DeleteFunc(slugs, func(slug string) bool { return !slices.Contains(p.Settings.Tenants, slug) })
+	if !p.hasSample() {
+		return false, p.greet(slugs)
+	}
+	changed, _, err = p.eachTenant(ctx, slugs, func(slug string) (bool, error) {
+		t, ok := p.state.Tenant(slug)
+		if !ok || !anew && t.Welcomed {
+			return false, nil
+		}
+		return p.welcomeTenant(ctx, t)
+	})
+	return changed, err
+}
+
+// greet notes the tenants that fleet doesn't fill itself and whose admins were not told yet how they get in.
+func (p *Plane) greet(slugs []string) error {
+	for _, slug := range slugs {
 		if t, ok := p.state.Tenant(slug); ok && !t.Welcomed {
 			if _, err := p.state.Change(slug, func(t *state.Tenant) { t.Welcomed = true }); err != nil {
 				return err
