@@ -15,7 +15,7 @@ const acceptanceHelp = `Prove in an account of AWS what no emulator shows. It sa
 nothing until the account's number is typed, or was given with --yes. What it makes has names of its own (plane acceptance), and is removed at
 its end, also where a point isn't proven. docs/aws.md lists the points.
 
-Log in as an administrator's role, in a session that was begun with a second factor.
+Log in as an administrator's role.
 
   fleet aws acceptance --region eu-central-1 --administrator arn:aws:iam::123456789012:role/administrator --prefix-list pl-…`
 

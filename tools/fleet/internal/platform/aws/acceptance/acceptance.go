@@ -34,7 +34,7 @@ const hours = 3
 
 // Options are what it is run with.
 type Options struct {
-	// Config has the credentials of an administrator's role, with a second factor; Administrator is the ARN of the role.
+	// Config has the credentials of an administrator's role; Administrator is the ARN of the role.
 	Config        aws.Config
 	Administrator string
 	// PrefixList is S3's in the Region.

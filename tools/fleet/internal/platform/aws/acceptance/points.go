@@ -16,6 +16,7 @@ import (
 
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/drift"
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
@@ -41,7 +42,7 @@ func (r *run) prove(ctx context.Context) error {
 	if r.failed > before {
 		return errors.New("without the plane's stack nothing else can be made")
 	}
-	r.point("an administrator with a second factor becomes the provisioner, under a name", func() error { return r.become(ctx) })
+	r.point("an administrator becomes the provisioner, under a name", func() error { return r.become(ctx) })
 	if r.failed > before {
 		return errors.New("without the provisioner nothing else can be made")
 	}
@@ -106,18 +107,23 @@ func (r *run) as(ctx context.Context, role string) (aws.Config, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return aws.Config{}, fmt.Errorf("%w: the administrator's session has to be one that was begun with a second factor", err)
+			return aws.Config{}, fmt.Errorf("take role %s as %s: %w", role, r.Administrator, err)
 		case <-tick.C:
 		}
 	}
 }
 
+// deploy makes each tenant's stack as fleet does, in the session that works on that tenant alone.
 func (r *run) deploy(ctx context.Context) error {
-	d, err := changeset.Open(ctx, r.provisioner, r.where, r.place.Templates())
-	if err != nil {
-		return err
-	}
 	for _, t := range r.tenants {
+		cfg, err := session.ForTenant(ctx, r.provisioner, r.place, t.String())
+		if err != nil {
+			return err
+		}
+		d, err := changeset.Open(ctx, cfg, r.where, r.place.Templates())
+		if err != nil {
+			return err
+		}
 		p, err := d.Make(ctx, r.stackOf(t), r.templates[r.stackOf(t)], parameters)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ var notKnown = []string{"aws:PrincipalIsAWSService", "aws:ResourceOrgID", "sts:S
 
 // Emulated is a template as MiniStack 1.5.33 can carry it out so that its policies mean there what they mean at AWS. The emulator doesn't make
 // some resources; it doesn't know whether a service of AWS's calls, so that a denial that asks would never hold, nor organizations, nor who
-// stands behind a session, nor what a call of KMS says that it is for; and it calls a principal by its session, where AWS says the role. It is
+// stands behind a session, nor what a call of KMS says that it is for, nor a request's tags where a value names them; and it calls a principal by its session, where AWS says the role. It is
 // called without TLS: unless tls says so, that isn't denied.
 func Emulated(text []byte, tls bool) ([]byte, error) {
 	var template map[string]any
@@ -86,8 +86,8 @@ func emulate(condition any) {
 	conditions, _ := condition.(map[string]any)
 	for operator, keys := range conditions {
 		asked, _ := keys.(map[string]any)
-		maps.DeleteFunc(asked, func(key string, _ any) bool {
-			return slices.Contains(notKnown, key) || strings.HasPrefix(key, "kms:EncryptionContext:")
+		maps.DeleteFunc(asked, func(key string, value any) bool {
+			return slices.Contains(notKnown, key) || strings.HasPrefix(key, "kms:EncryptionContext:") || strings.Contains(fmt.Sprint(value), "${aws:RequestTag/")
 		})
 		if len(asked) == 0 {
 			delete(conditions, operator)
