@@ -32,6 +32,6 @@ func delegates() []mutation {
 		one("the tenant of a provisioner, at operations", registry+"lease.go", "	if !ch.tenant.IsZero() && ch.tenant != row.Operation.TenantID {", "	if !ch.tenant.IsZero() && row.Operation.TenantID.IsZero() {", provisioner),
 		one("the lease that a provisioner works under", registry+"writes.go", "	if !ch.tenant.IsZero() {\n		return nil, errLeaseLost.With", "	if !ch.tenant.IsZero() && lease != nil {\n		return nil, errLeaseLost.With", provisioner),
 		one("the authority that is the operator's to put", registry+"writes.go", "!ch.tenant.IsZero() && set.GetCaCertificatesPem() != ", "ch.tenant.IsZero() && set.GetCaCertificatesPem() == \"\" && \"\" != ", provisioner),
-		one("the secret of a lease", registry+"lease.go", "	if subtle.ConstantTimeCompare(sum[:], row.Operation.LeaseTokenHash) != 1 {", "	if subtle.ConstantTimeCompare(sum[:], row.Operation.LeaseTokenHash) > 1 {", provisioner),
+		one("the secret of a lease", registry+"lease.go", "	return subtle.ConstantTimeCompare(tokenHash(secret), l.token) == 1", "	return subtle.ConstantTimeCompare(tokenHash(secret), l.token) <= 1", provisioner),
 	}
 }
