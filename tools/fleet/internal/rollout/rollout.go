@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,17 +76,20 @@ type carrying struct {
 	under map[string]bool
 	// done tells of work that ended.
 	done chan ended
-	// stopped is why no more is begun here.
-	stopped error
-	workers sync.WaitGroup
-	watched map[string]*watched
-	waits   string
-	mu      sync.Mutex // guards waits, which the lease's keeper reads
+	// stopped is why no more is begun here. Who could not go back is stuck, and unable says why: that keeps nobody else from it.
+	stopped, unable error
+	stuck           map[string]bool
+	workers         sync.WaitGroup
+	watched         map[string]*watched
+	waits           string
+	mu              sync.Mutex // guards waits, which the lease's keeper reads
 }
 
 type ended struct {
 	tenant string
 	err    error
+	// back says that it was on its way back.
+	back bool
 }
 
 // Carry takes a rollout's lease and carries it out until it has ended, or halted and gone back. It answers the rollout as it is then.
@@ -94,7 +98,7 @@ func (e *Engine) Carry(ctx context.Context, id string) (r *registryv1.Rollout, e
 	if err != nil {
 		return nil, err
 	}
-	c := &carrying{Engine: e, id: id, token: token, under: map[string]bool{}, done: make(chan ended), watched: map[string]*watched{}}
+	c := &carrying{Engine: e, id: id, token: token, under: map[string]bool{}, stuck: map[string]bool{}, done: make(chan ended), watched: map[string]*watched{}}
 	ctx, stop := c.keep(ctx)
 	defer stop()
 	r, err = c.loop(ctx)
@@ -135,7 +139,7 @@ func (c *carrying) loop(ctx context.Context) (r *registryv1.Rollout, err error) 
 		case again:
 			continue
 		case len(c.under) == 0 && c.over(r):
-			return r, c.stopped
+			return r, errors.Join(c.stopped, c.unable)
 		}
 		select {
 		case <-ctx.Done():
@@ -143,7 +147,10 @@ func (c *carrying) loop(ctx context.Context) (r *registryv1.Rollout, err error) 
 		case <-tick.C:
 		case x := <-c.done:
 			delete(c.under, x.tenant)
-			if x.err != nil {
+			switch {
+			case x.err != nil && x.back:
+				c.stuck[x.tenant], c.unable = true, errors.Join(c.unable, x.err)
+			case x.err != nil:
 				c.stopped = x.err
 			}
 		}
@@ -158,7 +165,7 @@ func (c *carrying) over(r *registryv1.Rollout) bool {
 	case r.GetEndedAt() != nil:
 		return true
 	case r.GetState() == halted:
-		return len(rollout.Back(r)) == 0
+		return len(c.back(r)) == 0
 	}
 	return c.Detach && r.GetState() == registryv1.RolloutState_ROLLOUT_STATE_PAUSED
 }
@@ -170,10 +177,10 @@ func (c *carrying) step(ctx context.Context, r *registryv1.Rollout) (again bool,
 	}
 	for _, t := range r.GetTenants() {
 		switch {
-		case c.under[t.GetTenantId()]:
-		case t.GetState() == changing:
+		case c.under[t.GetTenantId()] || c.stuck[t.GetTenantId()]:
+		case t.GetState() == changing && c.free(r):
 			c.work(ctx, r, t, r.GetRelease(), baking)
-		case t.GetState() == rollingBack:
+		case t.GetState() == rollingBack && c.free(r):
 			c.work(ctx, r, t, t.GetReleaseFrom(), rolledBack)
 		case t.GetState() == baking && r.GetEndedAt() == nil:
 			did, err := c.watch(ctx, r, t)
@@ -185,8 +192,8 @@ func (c *carrying) step(ctx context.Context, r *registryv1.Rollout) (again bool,
 	if again {
 		return true, nil
 	}
-	for _, t := range rollout.Back(r) {
-		if t.GetState() != rollingBack {
+	for _, t := range c.back(r) {
+		if t.GetState() != rollingBack && c.free(r) {
 			return true, c.record(ctx, t, rollingBack, what{detail: "the rollout halted: " + r.GetDetail()})
 		}
 	}
@@ -206,10 +213,21 @@ func (c *carrying) step(ctx context.Context, r *registryv1.Rollout) (again bool,
 	return err == nil, err
 }
 
+// back are the tenants that are to go back, and that nothing here kept from it.
+func (c *carrying) back(r *registryv1.Rollout) []*registryv1.RolloutTenant {
+	return slices.DeleteFunc(rollout.Back(r), func(t *registryv1.RolloutTenant) bool { return c.stuck[t.GetTenantId()] })
+}
+
+// free says that another tenant may be worked on beside those that are. Whether one may be begun, the rules say; this holds for the way back as
+// well, and for what somebody else had in hand.
+func (c *carrying) free(r *registryv1.Rollout) bool {
+	return len(c.under) < int(r.GetPolicy().GetMaxParallel())
+}
+
 // work brings a tenant to a release, beside others.
 func (c *carrying) work(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) {
 	c.under[t.GetTenantId()] = true
-	c.workers.Go(func() { c.done <- ended{t.GetTenantId(), c.bring(ctx, r, t, release, then)} })
+	c.workers.Go(func() { c.done <- ended{t.GetTenantId(), c.bring(ctx, r, t, release, then), then == rolledBack} })
 }
 
 func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) error {
