@@ -237,9 +237,9 @@ func (c *child) record(ctx context.Context, r recording) error {
 }
 
 // door asks who started this process for what only they reach, for the step in hand.
-func (c *child) door(ctx context.Context, call json.RawMessage) (changed bool, err error) {
+func (c *child) door(ctx context.Context, call json.RawMessage) (platform.Answer, error) {
 	r, err := c.ask(ctx, word{Call: call, For: c.doing})
-	return r.Changed, err
+	return platform.Answer{Changed: r.Changed, Given: r.Given}, err
 }
 
 func (c *child) ask(ctx context.Context, w word) (reply, error) {

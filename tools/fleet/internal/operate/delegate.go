@@ -206,11 +206,11 @@ func (w *work) called(ctx context.Context, said word) reply {
 	if !ok {
 		return reply{Error: fmt.Sprintf("platform %s has no door for who works on one set", w.Platform.Name())}
 	}
-	changed, err := keeper.Answer(ctx, w.set, w.release, said.For, said.Call)
+	answer, err := keeper.Answer(ctx, w.set, w.release, said.For, said.Call)
 	if err != nil {
-		return reply{Changed: changed, Error: err.Error()}
+		return reply{Changed: answer.Changed, Error: err.Error()}
 	}
-	return reply{Changed: changed}
+	return reply{Changed: answer.Changed, Given: answer.Given}
 }
 
 // answer does what the process asked for: a step of this operation that takes the plane's power, or a line on record.

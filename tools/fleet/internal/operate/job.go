@@ -75,6 +75,8 @@ type reply struct {
 	Changed bool   `json:",omitempty"`
 	Detail  string `json:",omitempty"`
 	Error   string `json:",omitempty"`
+	// Given is what the platform of who started it hands over.
+	Given json.RawMessage `json:",omitempty"`
 }
 
 func encode(v any) ([]byte, error) {

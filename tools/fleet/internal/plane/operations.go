@@ -266,7 +266,7 @@ func OpenDelegated(name string, config json.RawMessage, door platform.Door) (pla
 	case docker.Name:
 		return docker.Open(config, door)
 	case aws.Name:
-		return aws.OpenDelegated(config)
+		return aws.OpenDelegated(config, door)
 	}
 	return nil, errors.New("platform " + name + " delegates nothing to a process of its own")
 }

@@ -94,16 +94,22 @@ type Delegator interface {
 	Delegated(s Set, r Release, step string) error
 }
 
-// Doorkeeper is a delegator some of whose things can't be opened to one set alone, as a Docker engine: whoever speaks to it is root. The
-// process that works on a set asks for what it wants of them, and who has them does it for that set.
+// Doorkeeper is a delegator some of whose things can't be opened to one set alone, as a Docker engine: whoever speaks to it is root; or for as long
+// as steps may take, as a session at AWS. The process that works on a set asks for what it wants of them, and who has them does it for that set.
 type Doorkeeper interface {
 	Delegator
 	// Answer does what the process asks for while it is at a step: which set, and which release, it has no word for.
-	Answer(ctx context.Context, s Set, r Release, step string, call json.RawMessage) (changed bool, err error)
+	Answer(ctx context.Context, s Set, r Release, step string, call json.RawMessage) (Answer, error)
+}
+
+// Answer is what the process is answered: whether that changed anything, and what it is handed over, which may be a secret.
+type Answer struct {
+	Changed bool
+	Given   json.RawMessage
 }
 
 // Door is how that process asks.
-type Door func(ctx context.Context, call json.RawMessage) (changed bool, err error)
+type Door func(ctx context.Context, call json.RawMessage) (Answer, error)
 
 // Delegation is what a process may that works on one set.
 type Delegation struct {

@@ -57,8 +57,8 @@ type Platform struct {
 	// toPush are the digests of images that were made for a plan, and not pushed yet.
 	toPush map[string]string
 
-	// lent says that this process is a tenant's session at AWS, and nobody else.
-	lent bool
+	// lent are the keys of a tenant's session at AWS, which is all that this process is; nil where it is who the operator is.
+	lent sdk.CredentialsProvider
 
 	// emulated answers a template as an emulator carried it out, by which drift is looked for there; nil at AWS.
 	emulated func(template []byte) ([]byte, error)
@@ -72,9 +72,11 @@ func (p *Platform) config(ctx context.Context) (sdk.Config, error) {
 	p.login.Do(func() {
 		if p.cfg, p.fault = session.Load(ctx, p.Settings.AWS.Region); p.fault == nil {
 			p.cfg = session.Patient(p.cfg, p.Note)
-			if !p.lent {
-				p.where, p.fault = changeset.Where(ctx, p.cfg)
+			if p.lent != nil {
+				p.cfg.Credentials = p.lent
+				return
 			}
+			p.where, p.fault = changeset.Where(ctx, p.cfg)
 		}
 	})
 	return p.cfg, p.fault

@@ -14,8 +14,11 @@ import (
 	"strings"
 	"time"
 
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+
 	"a3os.app/deploy/blueprint"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
@@ -28,9 +31,18 @@ type delegation struct {
 	State *state.State
 	// Where the plane is, which a tenant in an account of its own is not.
 	Where platform.Where
-	// Environ is how AWS is reached, and who it is there: the provisioner, in a session that ends and reaches one tenant's alone.
+	// Environ is how AWS is reached, and who it is there: the provisioner, in a session that reaches one tenant's alone.
 	Environ map[string]string
+	// Ends is when that session does; by then the process has asked for another.
+	Ends time.Time
 }
+
+// Variables of the environment with the keys of a session.
+const (
+	keyVariable    = "AWS_ACCESS_KEY_ID"
+	secretVariable = "AWS_SECRET_ACCESS_KEY" //nolint:gosec // the name of one
+	tokenVariable  = "AWS_SESSION_TOKEN"     //nolint:gosec // the name of one
+)
 
 // reach is what of an operator's environment says how AWS is reached, and nothing of who the operator is.
 var reach = []string{"AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", bundle, "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"}
@@ -44,27 +56,19 @@ const bundle = "AWS_CA_BUNDLE"
 // authorities are where systems keep those that the world's certificates are believed by.
 var authorities = []string{"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"}
 
-// Delegate implements platform.Delegator: the tenant's session, which is taken anew for it, and what of this machine's files is the set's. The
-// operator's own login stays here.
+// Delegate implements platform.Delegator: the tenant's session, which is taken anew for it and whenever it asks for another (Answer), and what of
+// this machine's files is the set's. The operator's own login stays here.
 func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, _ time.Time) (platform.Delegation, error) {
 	var none platform.Delegation
 	if err := p.Machine.NotRestoring(s); err != nil {
 		return none, err
 	}
-	place, err := p.placeOf(ctx, s)
+	place, keys, err := p.keysOf(ctx, s)
 	if err != nil {
 		return none, err
 	}
-	own, err := taken(ctx, p.cfg, place, s.Tenant.String())
-	if err != nil {
-		return none, err
-	}
-	keys, err := own.Credentials.Retrieve(ctx)
-	if err != nil {
-		return none, err
-	}
-	d := delegation{Settings: p.Settings, State: p.State.Part(string(blueprint.ScopePlane), s.Name()), Where: p.where, Environ: map[string]string{
-		"AWS_ACCESS_KEY_ID": keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY": keys.SecretAccessKey, "AWS_SESSION_TOKEN": keys.SessionToken, "AWS_REGION": place.Region,
+	d := delegation{Settings: p.Settings, State: p.State.Part(string(blueprint.ScopePlane), s.Name()), Where: p.where, Ends: keys.Expires, Environ: map[string]string{
+		keyVariable: keys.AccessKeyID, secretVariable: keys.SecretAccessKey, tokenVariable: keys.SessionToken, "AWS_REGION": place.Region,
 		// It is somebody by these alone.
 		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
 	}}
@@ -154,13 +158,64 @@ func portOf(text string) (uint16, error) {
 	return uint16(n), nil
 }
 
+// keysOf are those of a session that begins now and reaches one tenant's alone.
+func (p *Platform) keysOf(ctx context.Context, s platform.Set) (stack.Place, sdk.Credentials, error) {
+	place, err := p.placeOf(ctx, s)
+	if err != nil {
+		return place, sdk.Credentials{}, err
+	}
+	own, err := taken(ctx, p.cfg, place, s.Tenant.String())
+	if err != nil {
+		return place, sdk.Credentials{}, err
+	}
+	keys, err := own.Credentials.Retrieve(ctx)
+	return place, keys, err
+}
+
+// askSession is all that the process asks for: another session, for the one that it has is about to end.
+const askSession = "session"
+
+// Answer implements platform.Doorkeeper.
+func (p *Platform) Answer(ctx context.Context, s platform.Set, _ platform.Release, _ string, call json.RawMessage) (platform.Answer, error) {
+	var none platform.Answer
+	var do string
+	if err := json.Unmarshal(call, &do); err != nil || do != askSession || s.Tenant.IsZero() {
+		return none, fmt.Errorf("refused to who works on %s: it is given another session of that tenant's, and nothing else", s.Name())
+	}
+	_, keys, err := p.keysOf(ctx, s)
+	if err != nil {
+		return none, err
+	}
+	text, err := json.Marshal(keys)
+	return platform.Answer{Given: text}, err
+}
+
+// handedOver are the keys that this process was given, and whenever they are about to end others, which it asks for.
+func (d *delegation) handedOver(door platform.Door) sdk.CredentialsProvider {
+	first := sdk.Credentials{AccessKeyID: d.Environ[keyVariable], SecretAccessKey: d.Environ[secretVariable], SessionToken: d.Environ[tokenVariable], CanExpire: true, Expires: d.Ends}
+	return sdk.NewCredentialsCache(sdk.CredentialsProviderFunc(func(ctx context.Context) (sdk.Credentials, error) {
+		if !first.Expired() {
+			return first, nil
+		}
+		var next sdk.Credentials
+		answer, err := door(ctx, json.RawMessage(`"`+askSession+`"`))
+		if err == nil {
+			err = json.Unmarshal(answer.Given, &next)
+		}
+		if err != nil {
+			return next, fmt.Errorf("the session at AWS in which this tenant is worked on ends, and there is no other: %w", err)
+		}
+		return next, nil
+	}))
+}
+
 // Delegated implements platform.Delegator.
 func (p *Platform) Delegated(s platform.Set, r platform.Release, step string) error {
 	return p.Machine.Delegated(s, r, step)
 }
 
 // OpenDelegated opens the platform in a process that got it delegated: it is the tenant's session at AWS, and has one set's files.
-func OpenDelegated(config json.RawMessage) (*Platform, error) {
+func OpenDelegated(config json.RawMessage, door platform.Door) (*Platform, error) {
 	var d delegation
 	if err := json.Unmarshal(config, &d); err != nil {
 		return nil, fmt.Errorf("read what was delegated: %w", err)
@@ -174,7 +229,7 @@ func OpenDelegated(config json.RawMessage) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Platform{Settings: d.Settings, State: d.State, Own: machine.Own, Machine: machine, where: d.Where, lent: true, Note: func(text string) { slog.Warn(text) }}
+	p := &Platform{Settings: d.Settings, State: d.State, Own: machine.Own, Machine: machine, where: d.Where, lent: d.handedOver(door), Note: func(text string) { slog.Warn(text) }}
 	machine.Places = p
 	return p, nil
 }

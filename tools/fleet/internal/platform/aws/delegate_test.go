@@ -1,6 +1,9 @@
 package aws_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -56,7 +59,12 @@ func TestProcessOfOneTenantIsItsSessionAlone(t *testing.T) {
 		}
 	}
 	t.Setenv("AWS_REGION", "")
-	child, err := aws.OpenDelegated(lent.Config)
+	asked := 0
+	door := func(ctx context.Context, call json.RawMessage) (platform.Answer, error) {
+		asked++
+		return p.Answer(ctx, mine, awstest.Release(t), platform.StepStart, call)
+	}
+	child, err := aws.OpenDelegated(lent.Config, door)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,4 +90,52 @@ func TestProcessOfOneTenantIsItsSessionAlone(t *testing.T) {
 	if os.Getenv("AWS_SESSION_TOKEN") == "" || slices.Contains(operator, os.Getenv("AWS_SESSION_TOKEN")) {
 		t.Error("it is not its session")
 	}
+	if asked > 0 {
+		t.Errorf("with a session of an hour it asked for %d others", asked)
+	}
+	another(t, lent.Config, door, func(child *aws.Platform) {
+		if got, err := child.Components(t.Context(), mine); err != nil || len(got) != len(mine.Blueprint.Components) {
+			t.Errorf("in another session it sees %v, %v", got, err)
+		}
+		if _, err := child.Components(t.Context(), theirs); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+			t.Errorf("in another session it looks at another tenant's: %v", err)
+		}
+	})
+	if asked != 1 {
+		t.Errorf("it asked %d times for another session", asked)
+	}
+	another(t, lent.Config, func(context.Context, json.RawMessage) (platform.Answer, error) {
+		return platform.Answer{}, errors.New("log in again")
+	}, func(child *aws.Platform) {
+		if _, err := child.Components(t.Context(), mine); err == nil || !strings.Contains(err.Error(), "the session at AWS in which this tenant is worked on ends, and there is no other: log in again") {
+			t.Errorf("with no other session: %v", err)
+		}
+	})
+	for call, s := range map[string]platform.Set{`"the plane's"`: mine, `{"do":"session"}`: mine, `"session"`: p.Own} {
+		if answer, err := p.Answer(t.Context(), s, awstest.Release(t), platform.StepStart, json.RawMessage(call)); err == nil || answer.Given != nil {
+			t.Errorf("asked for %s of %s it hands something over: %v", call, s.Name(), err)
+		}
+	}
+}
+
+// another opens the platform with a session that is about to end.
+func another(t *testing.T, config json.RawMessage, door platform.Door, then func(*aws.Platform)) {
+	t.Helper()
+	var told map[string]any
+	if err := json.Unmarshal(config, &told); err != nil {
+		t.Fatal(err)
+	}
+	ends, err := time.Parse(time.RFC3339, told["Ends"].(string))
+	if left := time.Until(ends); err != nil || left < 50*time.Minute || left > time.Hour {
+		t.Errorf("its first session ends in %s: %v", left, err)
+	}
+	told["Ends"] = time.Now().Add(-time.Second)
+	if config, err = json.Marshal(told); err != nil {
+		t.Fatal(err)
+	}
+	child, err := aws.OpenDelegated(config, door)
+	if err != nil {
+		t.Fatal(err)
+	}
+	then(child)
 }

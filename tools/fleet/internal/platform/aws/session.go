@@ -13,7 +13,7 @@ import (
 // account of the tenant's own it is that account's provisioner, whom the plane's becomes.
 func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	cfg, err := p.config(ctx)
-	if err != nil || p.lent {
+	if err != nil || p.lent != nil {
 		return cfg, err
 	}
 	p.mu.Lock()

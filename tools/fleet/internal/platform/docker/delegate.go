@@ -54,11 +54,17 @@ func (p *Platform) ask(ctx context.Context, do string, components ...string) (ch
 	if err != nil {
 		return false, err
 	}
-	return p.door(ctx, text)
+	answer, err := p.door(ctx, text)
+	return answer.Changed, err
 }
 
 // Answer implements platform.Doorkeeper.
-func (p *Platform) Answer(ctx context.Context, s platform.Set, r platform.Release, step string, text json.RawMessage) (changed bool, err error) {
+func (p *Platform) Answer(ctx context.Context, s platform.Set, r platform.Release, step string, text json.RawMessage) (platform.Answer, error) {
+	changed, err := p.answer(ctx, s, r, step, text)
+	return platform.Answer{Changed: changed}, err
+}
+
+func (p *Platform) answer(ctx context.Context, s platform.Set, r platform.Release, step string, text json.RawMessage) (changed bool, err error) {
 	asked, components, err := may(s, step, text)
 	if err != nil {
 		return false, err

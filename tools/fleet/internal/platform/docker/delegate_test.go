@@ -111,7 +111,9 @@ func worksOn(t *testing.T, p *docker.Platform, s platform.Set, r platform.Releas
 	if lent.Sockets || len(lent.Ports) > 0 {
 		t.Errorf("it reaches the machine's sockets (%v) and ports %v", lent.Sockets, lent.Ports)
 	}
-	child, err := docker.Open(lent.Config, func(ctx context.Context, call json.RawMessage) (bool, error) { return p.Answer(ctx, s, r, step, call) })
+	child, err := docker.Open(lent.Config, func(ctx context.Context, call json.RawMessage) (platform.Answer, error) {
+		return p.Answer(ctx, s, r, step, call)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,9 +168,9 @@ func TestProcessOfOneTenantIsRefusedWhatIsAnothers(t *testing.T) {
 		{platform.StepStart, `{"do":"prepare"}{"do":"drop",` + web + `}`, "at once"},
 	}
 	for _, a := range attempts {
-		if changed, err := p.Answer(t.Context(), mine, r, a.step, json.RawMessage(a.call)); err == nil || changed ||
+		if did, err := p.Answer(t.Context(), mine, r, a.step, json.RawMessage(a.call)); err == nil || did.Changed ||
 			!strings.Contains(err.Error(), "refused to who works on "+mine.Name()) || !strings.Contains(err.Error(), a.names) {
-			t.Errorf("at step %s it asks for %s: %v, %v; want a refusal that names %s", a.step, a.call, changed, err, a.names)
+			t.Errorf("at step %s it asks for %s: %v, %v; want a refusal that names %s", a.step, a.call, did.Changed, err, a.names)
 		}
 	}
 	if _, err := p.Answer(t.Context(), p.Own, r, platform.StepStop, json.RawMessage(`{"do":"drop"}`)); err == nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
@@ -36,10 +35,7 @@ func AsKeeper(ctx context.Context, cfg aws.Config, place stack.Place, k stack.Ke
 
 // become takes a role by its external id.
 func become(ctx context.Context, cfg aws.Config, role, external, name string) (aws.Config, error) {
-	out := cfg.Copy()
-	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, func(o *stscreds.AssumeRoleOptions) {
+	return taken(ctx, cfg, role, func(o *stscreds.AssumeRoleOptions) {
 		o.ExternalID, o.RoleSessionName = &external, name
-	}))
-	_, err := out.Credentials.Retrieve(ctx)
-	return out, err
+	})
 }

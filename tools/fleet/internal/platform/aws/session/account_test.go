@@ -54,6 +54,7 @@ func TestPlanesProvisionerTakesAnAccountForItsTenantAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lastsAnHour(t, theirs)
 	who, err := sts.NewFromConfig(theirs).GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 	if err != nil || sdk.ToString(who.Account) != account || !strings.Contains(sdk.ToString(who.Arn), "a3-dev-provisioner/"+tenant.String()) {
 		t.Fatalf("it is %v: %v", who, err)

@@ -1,9 +1,16 @@
 package session_test
 
 import (
+	"errors"
+	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/smithy-go"
+
+	"a3os.app/libs/ministacktest"
 	"a3os.app/tools/fleet/internal/platform/aws/session"
 )
 
@@ -31,5 +38,28 @@ func TestOnlyCredentialsThatEndAreUsed(t *testing.T) {
 		if err != nil && c.key != "" && strings.Contains(err.Error(), c.key) {
 			t.Errorf("%s: the error has the key", name)
 		}
+	}
+}
+
+// Whose login ends in the midst of something is told so, and what to do, whatever was being called.
+func TestEndOfASessionIsSaid(t *testing.T) {
+	server := ministacktest.Start(t)
+	over := server.Behind(t, func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Type", "text/xml")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = fmt.Fprint(w, `<ErrorResponse><Error><Type>Sender</Type><Code>ExpiredToken</Code><Message>The security token included in the request is expired</Message></Error></ErrorResponse>`)
+		return true
+	})
+	t.Setenv("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_SESSION_TOKEN", "token")
+	t.Setenv("AWS_ENDPOINT_URL", over.URL)
+	cfg, err := session.Load(t.Context(), ministacktest.Region)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = cloudformation.NewFromConfig(cfg).DescribeStacks(t.Context(), &cloudformation.DescribeStacksInput{})
+	if api, is := errors.AsType[smithy.APIError](err); !is || api.ErrorCode() != "ExpiredToken" || !strings.Contains(err.Error(), "log in again, and go on with fleet operation resume") {
+		t.Errorf("it is said: %v", err)
 	}
 }

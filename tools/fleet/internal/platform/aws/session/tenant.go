@@ -6,7 +6,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
@@ -32,14 +31,13 @@ func ForPlane(ctx context.Context, cfg aws.Config, place stack.Place) (aws.Confi
 }
 
 func narrowed(ctx context.Context, cfg aws.Config, place stack.Place, of, policy string, besides ...string) (aws.Config, error) {
-	out := cfg.Copy()
-	out.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
+	out, err := taken(ctx, cfg, place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
 		o.Policy, o.RoleSessionName = &policy, of
 		for _, arn := range besides {
 			o.PolicyARNs = append(o.PolicyARNs, types.PolicyDescriptorType{Arn: &arn})
 		}
-	}))
-	if _, err := out.Credentials.Retrieve(ctx); err != nil {
+	})
+	if err != nil {
 		return cfg, fmt.Errorf("take a session of %s for %s alone: %w: log in as that role, and see that the plane's stack is of this release, by which the role may take itself", place.Provisioner(), of, err)
 	}
 	return out, nil

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
@@ -51,6 +52,7 @@ func TestSessionOfOneTenantReachesNothingOfAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lastsAnHour(t, cfg)
 	held := 0
 	for what, err := range deeds(t, server, cfg, own) {
 		if err != nil {
@@ -90,6 +92,15 @@ func TestSessionOfOneTenantReachesNothingOfAnother(t *testing.T) {
 	everything := ministacktest.Statement{Effect: "Allow", Action: []string{"*"}, Resource: []string{"*"}}
 	if _, err := session.ForTenant(t.Context(), server.Role(t, "stranger", everything), awstest.Place, own.String()); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
 		t.Errorf("another role of the account becomes the provisioner: %v", err)
+	}
+}
+
+// lastsAnHour says that a session is as long as a step of a tenant's may take, but for the while before its end in which it is taken anew.
+func lastsAnHour(t *testing.T, cfg sdk.Config) {
+	t.Helper()
+	keys, err := cfg.Credentials.Retrieve(t.Context())
+	if left := time.Until(keys.Expires); err != nil || !keys.CanExpire || left < 50*time.Minute || left > time.Hour {
+		t.Errorf("the session is used for %s: %v", left, err)
 	}
 }
 
