@@ -12,7 +12,7 @@ import (
 	"a3os.app/proto/gen/go/a3os/audit/v1/auditv1connect"
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
-	"a3os.app/tools/a3/internal/show"
+	"a3os.app/tools/internal/show"
 )
 
 const (

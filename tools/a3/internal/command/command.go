@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
-	"a3os.app/tools/a3/internal/show"
 	"a3os.app/tools/internal/profile"
+	"a3os.app/tools/internal/show"
 )
 
 // World is what a command may touch.

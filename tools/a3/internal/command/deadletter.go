@@ -9,7 +9,7 @@ import (
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
-	"a3os.app/tools/a3/internal/show"
+	"a3os.app/tools/internal/show"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 	"a3os.app/proto/gen/go/a3os/discovery/v1/discoveryv1connect"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
-	"a3os.app/tools/a3/internal/show"
+	"a3os.app/tools/internal/show"
 )
 
 const runStatePrefix = "RUN_STATE_"

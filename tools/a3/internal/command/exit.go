@@ -13,7 +13,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/rpc/rpcclient"
-	"a3os.app/tools/a3/internal/show"
+	"a3os.app/tools/internal/show"
 )
 
 // Exit codes that scripts rely on.

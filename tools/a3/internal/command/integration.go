@@ -13,7 +13,7 @@ import (
 	"a3os.app/libs/id"
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
 	"a3os.app/proto/gen/go/a3os/integrations/v1/integrationsv1connect"
-	"a3os.app/tools/a3/internal/show"
+	"a3os.app/tools/internal/show"
 )
 
 // reachWithin is how long a system may take to answer a test, and content to be uploaded.

@@ -13,8 +13,8 @@ import (
 
 	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
-	"a3os.app/tools/a3/internal/show"
 	"a3os.app/tools/internal/profile"
+	"a3os.app/tools/internal/show"
 )
 
 // loginFlags are where to sign in, and with what.

@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
-	"a3os.app/tools/a3/internal/show"
+	"a3os.app/tools/internal/show"
 )
 
 // label is what a resource is called, so that it can be told from others and asked about: its id in the system, behind its name where

@@ -10,8 +10,8 @@ import (
 	"a3os.app/libs/tlog"
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	"a3os.app/proto/gen/go/a3os/audit/v1/auditv1connect"
-	"a3os.app/tools/a3/internal/show"
 	"a3os.app/tools/a3/internal/witness"
+	"a3os.app/tools/internal/show"
 )
 
 func (a *app) proveCommand() *cobra.Command {

@@ -14,6 +14,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/plane"
 	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/internal/show"
 )
 
 // Exit codes.
@@ -32,14 +33,14 @@ func (e usageError) Unwrap() error { return e.error }
 // app is one run of fleet.
 type app struct {
 	environ []string
-	out     io.Writer
-	errOut  io.Writer
-	format  string
+	// out and errOut show what is printed so that nothing in it steers a terminal; raw is where out leads to, for what other programs read.
+	out, errOut, raw io.Writer
+	format           string
 }
 
 // Run runs a command line and answers its exit code. Errors go to errOut, each as one sentence.
 func Run(ctx context.Context, args, environ []string, out, errOut io.Writer) int {
-	a := &app{environ: environ, out: out, errOut: errOut}
+	a := &app{environ: environ, out: show.Lines(out), errOut: show.Lines(errOut), raw: out}
 	root := a.root() //nolint:contextcheck // commands take the context that ExecuteContext gives them
 	root.SetArgs(args)
 	root.SetOut(out)
@@ -49,7 +50,7 @@ func Run(ctx context.Context, args, environ []string, out, errOut io.Writer) int
 		return 0
 	}
 	for line := range strings.SplitSeq(message(err), "\n") {
-		_, _ = fmt.Fprintln(errOut, "fleet:", line)
+		_, _ = fmt.Fprintln(a.errOut, "fleet:", line)
 	}
 	return exitCode(err)
 }

@@ -11,6 +11,7 @@ import (
 
 	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/internal/show"
 )
 
 const verifyHelp = `Try, with each set's own credentials, every door of every other set, of the plane, and of its siblings: certificates and tokens at every
@@ -102,7 +103,7 @@ func (a *app) isolationTable(r *isolation.Report, jsonFile, page, key string) er
 	const most = 20
 	failures := r.Failures()
 	for _, x := range failures[:min(len(failures), most)] {
-		_, _ = fmt.Fprintf(a.out, "\n%s: %s at %s: %s\n  answer:  %s\n  control: %s: %s\n", x.Outcome, x.From, x.At, x.Attempt, x.Answer, x.Control, x.ControlAnswer)
+		_, _ = fmt.Fprintf(a.out, "\n%s: %s at %s: %s\n  answer:  %s\n  control: %s: %s\n", x.Outcome, x.From, x.At, x.Attempt, show.Text(x.Answer), x.Control, show.Text(x.ControlAnswer))
 	}
 	if len(failures) > most {
 		_, _ = fmt.Fprintf(a.out, "\n… and %d more in the report\n", len(failures)-most)

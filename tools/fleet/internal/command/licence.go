@@ -15,6 +15,7 @@ import (
 
 	"a3os.app/libs/licence"
 	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/internal/show"
 )
 
 func (a *app) licenceCommand() *cobra.Command {
@@ -154,7 +155,7 @@ func (a *app) licenceShow(c *cobra.Command, tenant string) error {
 	if err := a.licenceTable(res.GetLicences()); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintln(a.out, "\n"+heldSentence(res.GetReport()))
+	_, _ = fmt.Fprintln(a.out, "\n"+show.Text(heldSentence(res.GetReport())))
 	if res.GetUsage() != "" {
 		_, _ = fmt.Fprintf(a.out, "\nIts newest report of use, heard %s:\n%s", since(res.GetUsageAt()), res.GetUsage())
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/internal/show"
 )
 
 const metricsHelp = `Tell what the registry knows in figures, of itself and of all tenants, in the text format of Prometheus. The alert rules of fleet observability are
@@ -38,7 +39,10 @@ func (a *app) metrics(ctx context.Context, listen string) error {
 		return err
 	}
 	if listen == "" {
-		return p.Metrics(ctx, a.out)
+		if show.Terminal(a.raw) {
+			return p.Metrics(ctx, a.out)
+		}
+		return p.Metrics(ctx, a.raw)
 	}
 	if !ofLoopback(listen) {
 		return usageError{fmt.Errorf("--listen is %q: it is an address of this machine's loopback, as %s, for nobody is asked who they are", listen, plane.MetricsAddress)}

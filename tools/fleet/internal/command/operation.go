@@ -109,7 +109,7 @@ func (a *app) operationCommand() *cobra.Command {
 	abort.Flags().StringVar(&reason, "reason", "", "why, 10 to 500 characters, on the record")
 	_ = abort.MarkFlagRequired("reason")
 	carry := &cobra.Command{Use: "carry", Short: "Carry out one tenant's steps; fleet apply starts it", Hidden: true, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		return operate.RunChild(c.Context(), os.Stdin, a.out, plane.OpenDelegated)
+		return operate.RunChild(c.Context(), os.Stdin, a.raw, plane.OpenDelegated)
 	}}
 	return group("operation", "What is being done to tenants, and was", list, show, resume, abort, carry)
 }

@@ -1,19 +1,23 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"a3os.app/tools/internal/show"
 )
 
 func (a *app) table(head []string, rows [][]string) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{head}, rows...) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t ")); err != nil {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = show.Text(cell)
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t ")); err != nil {
 			return err
 		}
 	}
@@ -22,14 +26,7 @@ func (a *app) table(head []string, rows [][]string) error {
 
 func (a *app) json(value any) error {
 	if m, ok := value.(proto.Message); ok {
-		text, err := protojson.MarshalOptions{Multiline: true, EmitDefaultValues: true}.Marshal(m)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(a.out, string(text))
-		return err
+		return show.Message(a.out, m)
 	}
-	enc := json.NewEncoder(a.out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(value)
+	return show.JSON(a.out, value)
 }

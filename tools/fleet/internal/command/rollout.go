@@ -15,6 +15,7 @@ import (
 	rolloutrules "a3os.app/libs/rollout"
 	"a3os.app/tools/fleet/internal/plane"
 	"a3os.app/tools/fleet/internal/rollout"
+	"a3os.app/tools/internal/show"
 )
 
 const rolloutHelp = `A rollout brings many tenants to a release, in waves: the rings canary, early and general (label ring), each one wave or several. A wave is
@@ -260,7 +261,7 @@ func (a *app) rollout(r *registryv1.Rollout) error {
 	}
 	_, _ = fmt.Fprintf(a.out, "%s to %s: %s", r.GetId(), r.GetRelease(), lower(r.GetState().String(), "ROLLOUT_STATE_"))
 	if r.GetDetail() != "" {
-		_, _ = fmt.Fprintf(a.out, ", %s", r.GetDetail())
+		_, _ = fmt.Fprintf(a.out, ", %s", show.Text(r.GetDetail()))
 	}
 	_, _ = fmt.Fprintln(a.out)
 	switch l := r.GetLease(); {
@@ -271,7 +272,7 @@ func (a *app) rollout(r *registryv1.Rollout) error {
 		_, _ = fmt.Fprintf(a.out, "%s works on it at %s\n", l.GetHolder(), l.GetPlace())
 	}
 	if r.GetWaitsFor() != "" {
-		_, _ = fmt.Fprintf(a.out, "waits for %s\n", r.GetWaitsFor())
+		_, _ = fmt.Fprintf(a.out, "waits for %s\n", show.Text(r.GetWaitsFor()))
 	}
 	_, _ = fmt.Fprintln(a.out)
 	var rows [][]string

@@ -2,9 +2,7 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"a3os.app/tools/fleet/internal/standing"
+	"a3os.app/tools/internal/show"
 )
 
 const statusHelp = `Show all tenants, those in trouble first: state, release, health, figures of the last five minutes, and for each thing that isn't as it
@@ -86,9 +85,9 @@ func (a *app) page(f standing.Fleet, err error, watch bool) error {
 		return err
 	case a.format == "json" && watch:
 		if err != nil {
-			return json.NewEncoder(a.out).Encode(map[string]string{"error": message(err)})
+			return show.JSONLine(a.out, map[string]string{"error": message(err)})
 		}
-		return json.NewEncoder(a.out).Encode(f)
+		return show.JSONLine(a.out, f)
 	case a.format == "json":
 		return a.json(f)
 	}
@@ -104,11 +103,9 @@ func (a *app) page(f standing.Fleet, err error, watch bool) error {
 
 // clear makes room on a terminal; elsewhere pages follow one another.
 func (a *app) clear() {
-	if f, ok := a.out.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			_, _ = fmt.Fprint(a.out, "\x1b[H\x1b[2J")
-			return
-		}
+	if show.Terminal(a.raw) {
+		_, _ = fmt.Fprint(a.raw, "\x1b[H\x1b[2J")
+		return
 	}
 	_, _ = fmt.Fprintln(a.out)
 }
@@ -131,7 +128,7 @@ func (a *app) standing(f standing.Fleet) error {
 		return err
 	}
 	for _, b := range f.Blind {
-		if _, err := fmt.Fprintf(a.out, "\nnot seen: %s\n", b); err != nil {
+		if _, err := fmt.Fprintf(a.out, "\nnot seen: %s\n", show.Text(b)); err != nil {
 			return err
 		}
 	}
@@ -197,9 +194,9 @@ func (a *app) findings(of string, all []standing.Finding) error {
 		if f.Drift {
 			what += ", drift"
 		}
-		line := fmt.Sprintf("  %s: %s", what, f.Reason)
+		line := fmt.Sprintf("  %s: %s", what, show.Text(f.Reason))
 		if f.Next != "" {
-			line += "\n      next: " + f.Next
+			line += "\n      next: " + show.Text(f.Next)
 		}
 		if _, err := fmt.Fprintln(a.out, strings.TrimRight(line, " ")); err != nil {
 			return err

@@ -1,9 +1,16 @@
 package command
 
 import (
+	"bytes"
+	"errors"
+	"strings"
 	"testing"
 
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/standing"
+	"a3os.app/tools/internal/show"
 )
 
 // A rate is told of a window that has one: two reports of a new set lie milliseconds apart.
@@ -13,5 +20,30 @@ func TestRateOfAMomentIsNotTold(t *testing.T) {
 		if got := row(standing.Tenant{Figures: &standing.Figures{Seconds: seconds, Requests: 20}})[column]; got != want {
 			t.Errorf("20 requests in %g s are shown as %s a minute, want %s", seconds, got, want)
 		}
+	}
+}
+
+// A set that was taken over says what it likes in its reports: an operator reads it, and their terminal does nothing of it.
+func TestWhatASetReportsDoesNotSteerTheOperatorsTerminal(t *testing.T) {
+	const words = "1.0\x1b[2J\x1b]0;mine\x07\nfleet: all is well"
+	var out, errOut bytes.Buffer
+	a := &app{out: show.Lines(&out), errOut: show.Lines(&errOut), raw: &out, format: "table"}
+	err := errors.Join(
+		a.table([]string{"COMPONENT", "RELEASE"}, [][]string{{"iam", words}}),
+		a.findings("acme", []standing.Finding{{Severity: standing.Critical, Reason: "iam runs " + words, Next: "fleet repair " + words}}),
+		a.rollout(&registryv1.Rollout{Detail: "acme failed: " + words, WaitsFor: words}),
+		a.isolationTable(&isolation.Report{Results: []*isolation.Result{{Outcome: isolation.Hole, Answer: words, ControlAnswer: words}}}, "", "", ""),
+		a.json(&registryv1.ComponentReport{Release: words}), a.page(standing.Fleet{Blind: []string{words}}, nil, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reporter{a.errOut}.Note(words)
+	for what, text := range map[string]string{"the answer": out.String(), "a note": errOut.String()} {
+		if strings.ContainsAny(text, "\x1b\x07") || !strings.Contains(text, `\x1b[2J`) {
+			t.Errorf("%s is %q", what, text)
+		}
+	}
+	if strings.Contains(out.String(), "\nfleet: all is well") {
+		t.Errorf("a report makes lines of its own: %s", &out)
 	}
 }

@@ -1,5 +1,5 @@
 // Package show puts answers before people and programs: tables that line up, messages as JSON, times as people say them. It promises
-// that text found in somebody's system can't move the cursor or change what a terminal shows.
+// that text of somebody else's, found in a system or reported by a service, can't move the cursor or change what a terminal shows.
 package show
 
 import (
@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -72,9 +73,10 @@ func Facts(w io.Writer, pairs ...string) error {
 	return tw.Flush()
 }
 
-// Text is s as it may be shown: what would not be seen, or would steer a terminal, is written out (`\x1b`, `\u202e`).
+// Text is s as it may be shown: what would not be seen, or would steer a terminal, is written out (`\x1b`, `\u202e`). What is no UTF-8 is
+// shown as U+FFFD.
 func Text(s string) string {
-	if !strings.ContainsFunc(s, hidden) {
+	if !strings.ContainsFunc(s, hidden) && utf8.ValidString(s) {
 		return s
 	}
 	var b strings.Builder
@@ -104,7 +106,7 @@ func Message(w io.Writer, m proto.Message) error {
 	}
 	// protojson puts in spaces at random, so that nobody relies on them: take them out and indent anew.
 	var b bytes.Buffer
-	if err := json.Indent(&b, raw, "", "  "); err != nil {
+	if err := json.Indent(&b, quoted(raw), "", "  "); err != nil {
 		return fmt.Errorf("write the answer as JSON: %w", err)
 	}
 	b.WriteByte('\n')
@@ -113,11 +115,21 @@ func Message(w io.Writer, m proto.Message) error {
 }
 
 // JSON writes a value that is no message of the API.
-func JSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+func JSON(w io.Writer, v any) error { return encode(w, v, "  ") }
+
+// JSONLine writes one on a line of its own.
+func JSONLine(w io.Writer, v any) error { return encode(w, v, "") }
+
+func encode(w io.Writer, v any, indent string) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(quoted(b.Bytes()))
+	return err
 }
 
 // Time is an instant in the reader's own zone, to the second; empty for none.
