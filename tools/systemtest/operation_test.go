@@ -35,7 +35,7 @@ var (
 		downgrade: {"fetch", "start", "confirm"},
 		suspend:   {"unpublish", "stop"},
 		resume:    {"identity", "database", "start", "publish", "answer"},
-		offboard:  {"unpublish", "export", "stop", "shred", "delete", "remains"},
+		offboard:  {"unpublish", "stop", "export", "wait", "shred", "delete", "remains"},
 	}
 )
 
@@ -339,7 +339,7 @@ var (
 	pointsCarried = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.carry.before-done", "fleet.carry.after-step"}
 	pointsAsked   = []string{"fleet.carry.before-step", "fleet.carry.step-begun", "fleet.own.before-power", "fleet.own.after-power", "fleet.carry.before-done", "fleet.carry.after-step"}
 	pointsEnd     = []string{"fleet.own.before-finish", "fleet.own.finished"}
-	asked         = []string{"fetch", "mark", "confirm", "export", "delete", "remains"}
+	asked         = []string{"fetch", "mark", "confirm", "export", "wait", "delete", "remains"}
 )
 
 // passage is a point that fleet passes in a step of an operation; at its end in none.

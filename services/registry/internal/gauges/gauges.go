@@ -62,7 +62,7 @@ var (
 
 	up           = desc("a3_fleet_up", "1 where the figures of the fleet could be read", nil)
 	tenants      = desc("a3_tenants", "tenants by state", []string{"state"})
-	operations   = desc("a3_operations_unfinished", "operations that are not finished; abandoned ones have no lease that lasts", []string{"kind", "abandoned"})
+	operations   = desc("a3_operations_unfinished", "operations that are not finished; abandoned ones have no lease that lasts, and wait for nothing", []string{"kind", "abandoned"})
 	info         = desc("a3_tenant_info", "1, with what there is to know of a tenant", []string{"tenant", "slug", "state", "tier", "ring", "release"})
 	active       = desc("a3_tenant_active", "1 where the tenant is served, 0 where it isn't", byTenant)
 	reportAge    = desc("a3_tenant_report_age_seconds", "time since the set reported last, or since the tenant was made where it never did", byTenant)

@@ -146,7 +146,7 @@ func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlan
 	o, err := ch.q.InsertOperation(ctx, store.InsertOperationParams{
 		ID: id.NewOperation(), TenantID: tenant, Kind: word(kindPrefix, plan.GetKind()), PlanHash: p.Plan.Hash, PlanTarget: target(t),
 		Actor: ch.actor, Reason: plan.GetReason(), ReleaseFrom: t.GetReleaseFrom(), ReleaseTo: t.GetReleaseTo(),
-		StateTo: stateWord(t.GetStateTo()), RolloutID: part,
+		StateTo: stateWord(t.GetStateTo()), RolloutID: part, WaitSeconds: plan.GetWait().AsDuration().Seconds(),
 	})
 	if err != nil {
 		return store.Operation{}, fmt.Errorf("insert the operation: %w", err)

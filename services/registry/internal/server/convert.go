@@ -67,6 +67,9 @@ func operationOf(o store.Operation, steps []store.OperationStep) *registryv1.Ope
 			Name: s.Name, State: registryv1.StepState(number(stepPrefix, s.State, registryv1.StepState_value)), Attempts: s.Attempts,
 			BegunAt: timeOrNone(s.BegunAt), EndedAt: timeOrNone(s.EndedAt), Detail: s.Detail,
 		})
+		if s.Name == stepExport && s.State == stepDone && s.EndedAt != nil && o.WaitSeconds > 0 {
+			out.WaitsUntil = timeOf(s.EndedAt.Add(time.Duration(o.WaitSeconds * float64(time.Second))))
+		}
 	}
 	return out
 }

@@ -112,7 +112,24 @@ func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
 		}
 		steps[s] = true
 	}
+	if plan.GetWait() != nil {
+		if err := waits(plan, t); err != nil {
+			return err
+		}
+	}
 	return checkLabels(t.GetLabels())
+}
+
+// waits refuses a plan that waits for nothing, or destroys before it has waited.
+func waits(plan *registryv1.Plan, t *registryv1.TenantChange) error {
+	export, wait, shred := slices.Index(t.GetSteps(), stepExport), slices.Index(t.GetSteps(), stepWait), slices.Index(t.GetSteps(), stepShred)
+	switch {
+	case plan.GetKind() != registryv1.OperationKind_OPERATION_KIND_OFFBOARD:
+		return fault.New(fault.InvalidArgument, "wait: %s destroys no keys, and has nothing to wait for", word(kindPrefix, plan.GetKind()))
+	case export < 0 || export > wait || wait > shred:
+		return fault.New(fault.InvalidArgument, "wait: tenant %s needs the steps %s, %s and %s, in this order", t.GetSlug(), stepExport, stepWait, stepShred)
+	}
+	return nil
 }
 
 // fits compares changes with the world, and names each difference.

@@ -2,9 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -21,6 +25,9 @@ const (
 	succeeded = "succeeded"
 	aborted   = "aborted"
 )
+
+// errWaits is an operation that waits, as its plan has it wait.
+var errWaits = fault.Declare(fault.FailedPrecondition, "OPERATION_WAITS", "the operation waits")
 
 // RecordStep says that a step begins, is done, or failed; of one that is done also which one begins then, or that it was the last.
 func (s *operationWrites) RecordStep(ctx context.Context, req *registryv1.RecordStepRequest) (*registryv1.RecordStepResponse, error) {
@@ -111,6 +118,11 @@ func (ch change) record(ctx context.Context, o store.Operation, name, to, detail
 		}
 		return fault.New(fault.FailedPrecondition, "step %s of operation %s is done, and stays done", name, o.ID)
 	}
+	if name == stepWait && to == stepDone || name == stepShred && to == stepBegun {
+		if err := ch.waited(ctx, o); err != nil {
+			return err
+		}
+	}
 	if to == stepBegun {
 		err = ch.beginStep(ctx, o, steps, at, detail)
 	} else {
@@ -120,6 +132,19 @@ func (ch change) record(ctx context.Context, o store.Operation, name, to, detail
 		return err
 	}
 	return ch.noteOperation(ctx, o, "step_"+to, "step", name, "detail", detail)
+}
+
+// waited refuses to go on while the operation's plan has it wait.
+func (ch change) waited(ctx context.Context, o store.Operation) error {
+	until, err := ch.q.WaitsUntil(ctx, o.ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look whether the operation waits: %w", err)
+	}
+	return errWaits.With("its keys are not destroyed before %s: take it up then with fleet operation resume %s, or give it up with fleet operation abort %s",
+		until.UTC().Format(time.RFC3339), o.ID, o.ID)
 }
 
 func (ch change) beginStep(ctx context.Context, o store.Operation, steps []store.OperationStep, at int, detail string) error {
@@ -240,6 +265,9 @@ func (ch change) allDone(ctx context.Context, o store.Operation) error {
 const (
 	// stepStart is the one from which on programs of another release run.
 	stepStart = "start"
+	// stepExport is the one whose end stepWait waits from.
+	stepExport = "export"
+	stepWait   = "wait"
 	// stepShred destroys a tenant's keys.
 	stepShred = "shred"
 )

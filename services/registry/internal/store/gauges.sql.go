@@ -92,8 +92,10 @@ func (q *Queries) OwnBackupsNow(ctx context.Context) (OwnBackupsNowRow, error) {
 }
 
 const unfinishedOperations = `-- name: UnfinishedOperations :many
-SELECT kind, (lease_expires_at IS NULL OR lease_expires_at < clock_timestamp())::bool AS abandoned, count(*) AS operations
-FROM registry.operations WHERE state = 'unfinished' GROUP BY 1, 2
+SELECT o.kind, ((o.lease_expires_at IS NULL OR o.lease_expires_at < clock_timestamp()) AND NOT EXISTS (
+        SELECT FROM registry.operation_steps s WHERE s.operation_id = o.id AND s.name = 'export' AND s.state = 'done'
+            AND s.ended_at + make_interval(secs => o.wait_seconds) > clock_timestamp()))::bool AS abandoned, count(*) AS operations
+FROM registry.operations o WHERE o.state = 'unfinished' GROUP BY 1, 2
 `
 
 type UnfinishedOperationsRow struct {
@@ -102,6 +104,7 @@ type UnfinishedOperationsRow struct {
 	Operations int64
 }
 
+// One that waits, as its plan has it wait, is not abandoned.
 func (q *Queries) UnfinishedOperations(ctx context.Context) ([]UnfinishedOperationsRow, error) {
 	rows, err := q.db.Query(ctx, unfinishedOperations)
 	if err != nil {

@@ -80,6 +80,7 @@ type Operation struct {
 	LeaseExpiresAt *time.Time
 	LeaseFence     int64
 	LeaseTokenHash []byte
+	WaitSeconds    float64
 }
 
 type OperationStep struct {

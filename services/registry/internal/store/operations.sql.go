@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"a3os.app/libs/id"
 )
@@ -36,7 +37,7 @@ func (q *Queries) BeginStep(ctx context.Context, arg BeginStepParams) error {
 const endOperation = `-- name: EndOperation :one
 UPDATE registry.operations
 SET state = $1, ended_at = clock_timestamp(), aborted_by = $2, abort_reason = $3, lease_expires_at = NULL
-WHERE id = $4 RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash
+WHERE id = $4 RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds
 `
 
 type EndOperationParams struct {
@@ -76,6 +77,7 @@ func (q *Queries) EndOperation(ctx context.Context, arg EndOperationParams) (Ope
 		&i.LeaseExpiresAt,
 		&i.LeaseFence,
 		&i.LeaseTokenHash,
+		&i.WaitSeconds,
 	)
 	return i, err
 }
@@ -102,9 +104,9 @@ func (q *Queries) EndStep(ctx context.Context, arg EndStepParams) error {
 }
 
 const insertOperation = `-- name: InsertOperation :one
-INSERT INTO registry.operations (id, tenant_id, kind, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash
+INSERT INTO registry.operations (id, tenant_id, kind, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, wait_seconds)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds
 `
 
 type InsertOperationParams struct {
@@ -119,6 +121,7 @@ type InsertOperationParams struct {
 	ReleaseTo   string
 	StateTo     string
 	RolloutID   id.Rollout
+	WaitSeconds float64
 }
 
 func (q *Queries) InsertOperation(ctx context.Context, arg InsertOperationParams) (Operation, error) {
@@ -134,6 +137,7 @@ func (q *Queries) InsertOperation(ctx context.Context, arg InsertOperationParams
 		arg.ReleaseTo,
 		arg.StateTo,
 		arg.RolloutID,
+		arg.WaitSeconds,
 	)
 	var i Operation
 	err := row.Scan(
@@ -158,6 +162,7 @@ func (q *Queries) InsertOperation(ctx context.Context, arg InsertOperationParams
 		&i.LeaseExpiresAt,
 		&i.LeaseFence,
 		&i.LeaseTokenHash,
+		&i.WaitSeconds,
 	)
 	return i, err
 }
@@ -218,7 +223,7 @@ func (q *Queries) LastOperations(ctx context.Context, tenantIds []id.Tenant) ([]
 }
 
 const listOperations = `-- name: ListOperations :many
-SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash FROM registry.operations
+SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds FROM registry.operations
 WHERE id < $1
   AND ($2::uuid IS NULL OR tenant_id = $2::uuid)
   AND (NOT $3::boolean OR state = 'unfinished')
@@ -271,6 +276,7 @@ func (q *Queries) ListOperations(ctx context.Context, arg ListOperationsParams) 
 			&i.LeaseExpiresAt,
 			&i.LeaseFence,
 			&i.LeaseTokenHash,
+			&i.WaitSeconds,
 		); err != nil {
 			return nil, err
 		}
@@ -283,7 +289,7 @@ func (q *Queries) ListOperations(ctx context.Context, arg ListOperationsParams) 
 }
 
 const lockOperation = `-- name: LockOperation :one
-SELECT o.id, o.tenant_id, o.kind, o.state, o.plan_hash, o.plan_target, o.actor, o.reason, o.release_from, o.release_to, o.state_to, o.rollout_id, o.created_at, o.ended_at, o.aborted_by, o.abort_reason, o.lease_holder, o.lease_place, o.lease_expires_at, o.lease_fence, o.lease_token_hash, coalesce(o.lease_expires_at > clock_timestamp(), false)::boolean AS leased FROM registry.operations o WHERE o.id = $1 FOR NO KEY UPDATE
+SELECT o.id, o.tenant_id, o.kind, o.state, o.plan_hash, o.plan_target, o.actor, o.reason, o.release_from, o.release_to, o.state_to, o.rollout_id, o.created_at, o.ended_at, o.aborted_by, o.abort_reason, o.lease_holder, o.lease_place, o.lease_expires_at, o.lease_fence, o.lease_token_hash, o.wait_seconds, coalesce(o.lease_expires_at > clock_timestamp(), false)::boolean AS leased FROM registry.operations o WHERE o.id = $1 FOR NO KEY UPDATE
 `
 
 type LockOperationRow struct {
@@ -316,6 +322,7 @@ func (q *Queries) LockOperation(ctx context.Context, argID id.Operation) (LockOp
 		&i.Operation.LeaseExpiresAt,
 		&i.Operation.LeaseFence,
 		&i.Operation.LeaseTokenHash,
+		&i.Operation.WaitSeconds,
 		&i.Leased,
 	)
 	return i, err
@@ -331,7 +338,7 @@ func (q *Queries) NotifyChange(ctx context.Context, what string) error {
 }
 
 const operationByID = `-- name: OperationByID :one
-SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash FROM registry.operations WHERE id = $1
+SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds FROM registry.operations WHERE id = $1
 `
 
 func (q *Queries) OperationByID(ctx context.Context, argID id.Operation) (Operation, error) {
@@ -359,12 +366,13 @@ func (q *Queries) OperationByID(ctx context.Context, argID id.Operation) (Operat
 		&i.LeaseExpiresAt,
 		&i.LeaseFence,
 		&i.LeaseTokenHash,
+		&i.WaitSeconds,
 	)
 	return i, err
 }
 
 const operationOfPlan = `-- name: OperationOfPlan :one
-SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash FROM registry.operations WHERE plan_hash = $1 AND plan_target = $2
+SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds FROM registry.operations WHERE plan_hash = $1 AND plan_target = $2
 `
 
 type OperationOfPlanParams struct {
@@ -397,6 +405,7 @@ func (q *Queries) OperationOfPlan(ctx context.Context, arg OperationOfPlanParams
 		&i.LeaseExpiresAt,
 		&i.LeaseFence,
 		&i.LeaseTokenHash,
+		&i.WaitSeconds,
 	)
 	return i, err
 }
@@ -411,7 +420,7 @@ func (q *Queries) ReleaseLease(ctx context.Context, argID id.Operation) error {
 }
 
 const renewLease = `-- name: RenewLease :one
-UPDATE registry.operations SET lease_expires_at = clock_timestamp() + make_interval(secs => $1::float8) WHERE id = $2 RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash
+UPDATE registry.operations SET lease_expires_at = clock_timestamp() + make_interval(secs => $1::float8) WHERE id = $2 RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds
 `
 
 type RenewLeaseParams struct {
@@ -444,6 +453,7 @@ func (q *Queries) RenewLease(ctx context.Context, arg RenewLeaseParams) (Operati
 		&i.LeaseExpiresAt,
 		&i.LeaseFence,
 		&i.LeaseTokenHash,
+		&i.WaitSeconds,
 	)
 	return i, err
 }
@@ -516,7 +526,7 @@ const takeLease = `-- name: TakeLease :one
 UPDATE registry.operations
 SET lease_holder = $1, lease_place = $2, lease_fence = lease_fence + 1, lease_token_hash = $3,
     lease_expires_at = clock_timestamp() + make_interval(secs => $4::float8)
-WHERE id = $5 RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash
+WHERE id = $5 RETURNING id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds
 `
 
 type TakeLeaseParams struct {
@@ -558,12 +568,13 @@ func (q *Queries) TakeLease(ctx context.Context, arg TakeLeaseParams) (Operation
 		&i.LeaseExpiresAt,
 		&i.LeaseFence,
 		&i.LeaseTokenHash,
+		&i.WaitSeconds,
 	)
 	return i, err
 }
 
 const unfinishedOperation = `-- name: UnfinishedOperation :one
-SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash FROM registry.operations WHERE tenant_id = $1 AND state = 'unfinished'
+SELECT id, tenant_id, kind, state, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, created_at, ended_at, aborted_by, abort_reason, lease_holder, lease_place, lease_expires_at, lease_fence, lease_token_hash, wait_seconds FROM registry.operations WHERE tenant_id = $1 AND state = 'unfinished'
 `
 
 func (q *Queries) UnfinishedOperation(ctx context.Context, tenantID id.Tenant) (Operation, error) {
@@ -591,6 +602,21 @@ func (q *Queries) UnfinishedOperation(ctx context.Context, tenantID id.Tenant) (
 		&i.LeaseExpiresAt,
 		&i.LeaseFence,
 		&i.LeaseTokenHash,
+		&i.WaitSeconds,
 	)
 	return i, err
+}
+
+const waitsUntil = `-- name: WaitsUntil :one
+SELECT (s.ended_at + make_interval(secs => o.wait_seconds))::timestamptz AS waits_until
+FROM registry.operations o JOIN registry.operation_steps s ON s.operation_id = o.id AND s.name = 'export' AND s.state = 'done'
+WHERE o.id = $1 AND s.ended_at + make_interval(secs => o.wait_seconds) > clock_timestamp()
+`
+
+// Until when an operation waits now; no row where it waits for nothing.
+func (q *Queries) WaitsUntil(ctx context.Context, argID id.Operation) (time.Time, error) {
+	row := q.db.QueryRow(ctx, waitsUntil, argID)
+	var waits_until time.Time
+	err := row.Scan(&waits_until)
+	return waits_until, err
 }

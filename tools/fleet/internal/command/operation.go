@@ -137,6 +137,9 @@ func stateOf(op *registryv1.Operation) string {
 	if l := op.GetLease(); l != nil && l.GetExpiresAt().AsTime().After(time.Now()) {
 		return state + ", " + l.GetHolder() + " works on it"
 	}
+	if until := op.GetWaitsUntil().AsTime(); until.After(time.Now()) {
+		return state + ", until " + until.Format(time.RFC3339)
+	}
 	return state + ", nobody works on it"
 }
 

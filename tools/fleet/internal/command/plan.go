@@ -28,7 +28,8 @@ var planKinds = []struct {
 	{registryv1.OperationKind_OPERATION_KIND_DOWNGRADE, "Plan an earlier release; the database stays as it is", `  fleet plan downgrade --tenant acme --release 1.3.2 --reason "1.4.0 loses sign-ins, case 4712"`},
 	{registryv1.OperationKind_OPERATION_KIND_SUSPEND, "Plan to stop a set; nothing is lost", `  fleet plan suspend --tenant acme --reason "asked for by the customer, case 4713"`},
 	{registryv1.OperationKind_OPERATION_KIND_RESUME, "Plan to start a suspended set", `  fleet plan resume --tenant acme --reason "asked for by the customer, case 4713"`},
-	{registryv1.OperationKind_OPERATION_KIND_OFFBOARD, "Plan to export, destroy and remove a set; this can't be undone", `  fleet plan offboard --tenant acme --reason "contract ended, case 4714"`},
+	{registryv1.OperationKind_OPERATION_KIND_OFFBOARD, "Plan to export, destroy and remove a set; this can't be undone", `  fleet plan offboard --tenant acme --reason "contract ended, case 4714"
+  fleet plan offboard --tenant acme --wait 336h --reason "contract ended, case 4714, they asked for two weeks"`},
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -91,11 +92,27 @@ func (a *app) planKind(kind registryv1.OperationKind, short, example string) *co
 		f.StringArrayVar(&r.Selection.Labels, "label", nil, "label that tenants have, name=value; can be given several times")
 		f.StringArrayVar(&r.Selection.Waves, "wave", nil, "ring that tenants are in: canary, early or general; can be given several times")
 	}
+	if kind == registryv1.OperationKind_OPERATION_KIND_OFFBOARD {
+		f.Var(waitFlag{&r.Wait}, "wait", "how long keys are kept after the export, and the operation can be given up: 720h; the plane's own when empty, 720h in prod and none in dev")
+	}
 	if provision || kind == registryv1.OperationKind_OPERATION_KIND_UPGRADE || kind == registryv1.OperationKind_OPERATION_KIND_DOWNGRADE {
 		f.StringVar(&r.Release, "release", "", "version, or version@sha256:…; what was built beside this program when empty, on planes for development")
 	}
 	return c
 }
+
+// waitFlag is a duration that nobody need give.
+type waitFlag struct{ to **time.Duration }
+
+func (w waitFlag) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	*w.to = &d
+	return err
+}
+
+func (w waitFlag) String() string { return "" }
+
+func (w waitFlag) Type() string { return "duration" }
 
 func tierOf(flag, word string) (registryv1.IsolationTier, error) {
 	if word == "" {

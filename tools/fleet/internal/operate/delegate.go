@@ -80,7 +80,7 @@ func (w *work) delegate(ctx context.Context, c *carrying, steps []string) error 
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if ended != nil {
+	if ended != nil && w.waits == "" {
 		return fmt.Errorf("%s", lastWord(c.said.String(), ended))
 	}
 	return err
@@ -175,7 +175,12 @@ func (w *work) attend(ctx context.Context, in io.Writer, out io.Reader) error {
 			}
 			continue
 		}
-		text, err := encode(w.answer(ctx, said))
+		answer := w.answer(ctx, said)
+		if w.waits != "" {
+			// The process ends without an answer, and does not take the wait for a failure.
+			return errWaits
+		}
+		text, err := encode(answer)
 		if err != nil {
 			return err
 		}

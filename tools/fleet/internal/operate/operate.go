@@ -86,6 +86,8 @@ type work struct {
 	// looked says that the release was looked for already, and unbelieved why it isn't believed.
 	looked     bool
 	unbelieved error
+	// waits says until when the operation waits, once it turned out that it does.
+	waits string
 	// last is what is said of the last step, on record with the operation's end; nil where it is on record already.
 	last *recording
 }
@@ -106,6 +108,10 @@ func (w *work) carry(ctx context.Context) (*registryv1.Operation, error) {
 	err := w.locked(ctx)
 	if err == nil {
 		return w.op, nil
+	}
+	if w.waits != "" {
+		w.lease.giveBack(ctx)
+		return w.waiting(ctx)
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = cause
@@ -212,16 +218,21 @@ func Release(ctx context.Context, releases registryv1.ReleaseServiceClient, name
 	return r, nil
 }
 
+// plan is the one that the operation carries out.
+func (w *work) plan(ctx context.Context) (*registryv1.Plan, error) {
+	res, err := registryv1.NewPlanServiceClient(w.Conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: w.op.GetPlanHash()})
+	if err != nil {
+		return nil, fault.FromRPC(err)
+	}
+	return plan.Open(res.GetPlan())
+}
+
 // planned is the change of the tenant's stack that the operation's plan names; nil where it names none.
 func (w *work) planned(ctx context.Context) (*registryv1.StackChange, error) {
 	if _, is := w.Platform.(platform.Foreseer); !is || w.op.GetPlanHash() == "" {
 		return nil, nil //nolint:nilnil // none is an answer
 	}
-	res, err := registryv1.NewPlanServiceClient(w.Conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: w.op.GetPlanHash()})
-	if err != nil {
-		return nil, fault.FromRPC(err)
-	}
-	read, err := plan.Open(res.GetPlan())
+	read, err := w.plan(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -263,6 +274,8 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 		dir := w.exportDir()
 		changed, err = leaving.Export(ctx, w.set, dir)
 		detail = "what is theirs is in " + dir
+	case StepWait:
+		return false, "", w.waited(ctx)
 	case StepShred:
 		changed, err = leaving.Shred(ctx, w.set)
 	case StepDelete:

@@ -24,6 +24,7 @@ const (
 	StepAnswer    = "answer"
 	StepConfirm   = "confirm"
 	StepExport    = "export"
+	StepWait      = "wait"
 	StepShred     = platform.StepShred
 	StepDelete    = platform.StepDelete
 	StepRemains   = "remains"
@@ -35,7 +36,7 @@ var steps = map[registryv1.OperationKind][]string{
 	registryv1.OperationKind_OPERATION_KIND_DOWNGRADE: {StepFetch, StepStart, StepConfirm},
 	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {StepUnpublish, StepStop},
 	registryv1.OperationKind_OPERATION_KIND_RESUME:    {StepIdentity, StepDatabase, StepStart, StepPublish, StepAnswer},
-	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {StepUnpublish, StepExport, StepStop, StepShred, StepDelete, StepRemains},
+	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {StepUnpublish, StepStop, StepExport, StepWait, StepShred, StepDelete, StepRemains},
 }
 
 // Steps of a kind of operation, in order.
@@ -43,7 +44,7 @@ func Steps(kind registryv1.OperationKind) []string { return slices.Clone(steps[k
 
 // powers are what takes the plane's own power: to make roles and databases, to sign marks, to see what another's process may not. Whoever
 // holds that power does it, for the tenant of the operation and for nobody else, when the process that carries out the steps asks for it.
-var powers = []string{StepFetch, StepIdentity, StepDatabase, StepMark, StepConfirm, StepExport, StepDelete, StepRemains}
+var powers = []string{StepFetch, StepIdentity, StepDatabase, StepMark, StepConfirm, StepExport, StepWait, StepDelete, StepRemains}
 
 // Kind is what people call a kind of operation: `provision`.
 func Kind(k registryv1.OperationKind) string {

@@ -79,7 +79,8 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 	if err != nil {
 		return nil, err
 	}
-	r := Request{Kind: planned.GetKind(), Selection: selection, Reason: planned.GetReason(), AcceptedTiers: planned.GetAcceptedTiers()}
+	wait := planned.GetWait().AsDuration()
+	r := Request{Kind: planned.GetKind(), Selection: selection, Reason: planned.GetReason(), AcceptedTiers: planned.GetAcceptedTiers(), Wait: &wait}
 	done := map[string]bool{}
 	for _, t := range planned.GetTenants() {
 		if begun[Target(t)] {

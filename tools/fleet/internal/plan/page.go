@@ -23,6 +23,9 @@ func Page(out io.Writer, s *registryv1.StoredPlan, p *registryv1.Plan) error {
 	for _, tier := range p.GetAcceptedTiers() {
 		w.field("accepted", "tier %s", tierWord(tier))
 	}
+	if p.GetKind() == offboard {
+		w.field("waits", "%s", waits(p.GetWait().AsDuration()))
+	}
 	for _, t := range p.GetTenants() {
 		w.tenant(p, t)
 	}
@@ -139,6 +142,18 @@ func sortedPairs(m map[string]string) func(func(string, string) bool) {
 			}
 		}
 	}
+}
+
+// waits is how long keys are kept after the export, in words.
+func waits(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d == 0:
+		return "not at all: keys are destroyed right after the export"
+	case d%day == 0:
+		return count(int(d/day), "day") + " between the export and the destruction of keys; until then it can be given up"
+	}
+	return d.String() + " between the export and the destruction of keys; until then it can be given up"
 }
 
 func count(n int, what string) string {

@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -70,6 +72,8 @@ type Request struct {
 	Labels      map[string]string
 	// Account of the cloud that the tenant which is made has to itself; empty for the plane's.
 	Account string
+	// Wait is how long the keys of tenants that leave are kept after their export; nil for the plane's own.
+	Wait *time.Duration
 	// AcceptedTiers below the plane's own, by name.
 	AcceptedTiers []registryv1.IsolationTier
 }
@@ -122,7 +126,7 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 	made := &Made{Plan: &registryv1.Plan{
 		Plane: p.Plane, Platform: p.Platform.Name(), Account: where.Account, Region: where.Region,
 		Blueprint: p.Blueprint.Name, BlueprintDigest: p.Blueprint.Digest, Kind: r.Kind, Selectors: r.Selection.written(),
-		Reason: r.Reason, AcceptedTiers: sorted(r.AcceptedTiers),
+		Reason: r.Reason, AcceptedTiers: sorted(r.AcceptedTiers), Wait: p.wait(r),
 	}}
 	chosen, err := p.choose(ctx, r.Kind, r.Selection)
 	if err != nil {
@@ -195,7 +199,7 @@ func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantSta
 	switch r.Kind {
 	case offboard:
 		c.Notes = []string{
-			"What the tenant may take along is exported, then its keys are destroyed and everything of it is deleted: this can't be undone.",
+			"It is stopped, and what the tenant may take along is exported; after the wait its keys are destroyed and everything of it is deleted, which can't be undone.",
 			fmt.Sprintf("Nobody else can have the slug %s until its quarantine has ended, and nobody ever has the id %s again.", t.GetSlug(), t.GetId()),
 		}
 	case provision, upgrade, downgrade:
@@ -228,6 +232,21 @@ func DefaultTier(plane string) registryv1.IsolationTier {
 		return registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
 	}
 	return registryv1.IsolationTier_ISOLATION_TIER_DATABASE
+}
+
+// wait is how long the keys of tenants that leave are kept after their export: where it is for customers, long enough for them to say that they
+// have everything. None is left out, so that a plan without a wait has one hash.
+func (p *Planner) wait(r Request) *durationpb.Duration {
+	const customers = 30 * 24 * time.Hour
+	switch {
+	case r.Kind != offboard:
+		return nil
+	case r.Wait != nil && *r.Wait != 0:
+		return durationpb.New(*r.Wait)
+	case r.Wait == nil && p.Plane == "prod":
+		return durationpb.New(customers)
+	}
+	return nil
 }
 
 func (p *Planner) withSteps(kind registryv1.OperationKind, c *registryv1.TenantChange) *registryv1.TenantChange {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -78,9 +79,9 @@ func made() map[string]*registryv1.Plan {
 		"account-left": func() *registryv1.Plan {
 			p := base(registryv1.OperationKind_OPERATION_KIND_OFFBOARD, &registryv1.TenantChange{
 				TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, Account: "210987654321",
-				StateTo: registryv1.TenantState_TENANT_STATE_OFFBOARDED, ReleaseFrom: older, ReleaseTo: older, Restarts: []string{"iam"}, Steps: []string{"unpublish", "export", "delete"},
+				StateTo: registryv1.TenantState_TENANT_STATE_OFFBOARDED, ReleaseFrom: older, ReleaseTo: older, Restarts: []string{"iam"}, Steps: []string{"unpublish", "export", "wait", "delete"},
 			})
-			p.Platform, p.Account, p.Region = "aws", "123456789012", "eu-central-1"
+			p.Platform, p.Account, p.Region, p.Wait = "aws", "123456789012", "eu-central-1", durationpb.New(30*24*time.Hour)
 			return p
 		}(),
 		"offboard": base(registryv1.OperationKind_OPERATION_KIND_OFFBOARD, &registryv1.TenantChange{
@@ -189,7 +190,7 @@ func each(m protoreflect.Message, tell func(protoreflect.FieldDescriptor, string
 // Row F52, what a plan is held against: whatever is another in the world is named, each field of a plan and of a tenant in it.
 func TestEachDifferenceOfTheWorldIsNamed(t *testing.T) {
 	same := map[protoreflect.Name]bool{
-		"kind": true, "selectors": true, "reason": true, "accepted_tiers": true, // what was asked for, from which the plan is made anew
+		"kind": true, "selectors": true, "reason": true, "accepted_tiers": true, "wait": true, // what was asked for, from which the plan is made anew
 		"tenants": true, "rollout": true, // compared part by part; rollouts have a policy of their own
 	}
 	was, held := made()["upgrade"], 0

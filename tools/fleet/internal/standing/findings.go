@@ -63,7 +63,8 @@ func operationWord(o *registryv1.Operation) string {
 	return kindWord(o) + " at " + step(o)
 }
 
-// operation is about an operation that isn't finished: one that somebody works on is worth knowing, one that nobody does is trouble.
+// operation is about an operation that isn't finished: one that somebody works on is worth knowing, one that nobody does is trouble, but
+// for one that waits.
 func operation(s Seen) []Finding {
 	o := s.Operation
 	if o == nil {
@@ -72,6 +73,10 @@ func operation(s Seen) []Finding {
 	if l := o.GetLease(); l != nil && l.GetExpiresAt().AsTime().After(s.Now) {
 		return []Finding{{Kind: "operation", Severity: Notice, Reason: fmt.Sprintf("%s works on its %s, at %s", l.GetHolder(), kindWord(o), step(o)),
 			Next: "fleet operation show " + o.GetId()}}
+	}
+	if until := o.GetWaitsUntil().AsTime(); until.After(s.Now) {
+		return []Finding{{Kind: "operation_waits", Severity: Notice, Next: fmt.Sprintf("fleet operation resume %s after that, or fleet operation abort %s before", o.GetId(), o.GetId()),
+			Reason: fmt.Sprintf("its %s waits until %s: its keys are not destroyed before", kindWord(o), until.Format(time.RFC3339))}}
 	}
 	return []Finding{{Kind: "operation_left", Severity: Warning, Reason: fmt.Sprintf("its %s was left at %s and nobody works on it", kindWord(o), step(o)),
 		Next: "fleet operation resume " + o.GetId()}}

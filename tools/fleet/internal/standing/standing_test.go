@@ -163,6 +163,14 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 			s.BackupsKnown = false
 		}, nil, standing.Well, ""},
 		{"left on its way", func(s *standing.Seen) { s.Operation = lease(-time.Minute) }, []string{"operation_left"}, standing.Warning, "was left at start"},
+		{"waiting until its keys are destroyed", func(s *standing.Seen) {
+			s.Operation = lease(-time.Minute)
+			s.Operation.WaitsUntil = timestamppb.New(now.Add(time.Hour))
+		}, []string{"operation_waits"}, standing.Notice, "waits until " + now.Add(time.Hour).UTC().Format(time.RFC3339)},
+		{"left after its wait", func(s *standing.Seen) {
+			s.Operation = lease(-time.Minute)
+			s.Operation.WaitsUntil = timestamppb.New(now.Add(-time.Second))
+		}, []string{"operation_left"}, standing.Warning, "was left at start"},
 	} {
 		got := standing.Of(well(c.change))
 		var kinds []string

@@ -10,8 +10,11 @@ LEFT JOIN registry.set_reports r ON r.tenant_id = t.id
 WHERE t.state <> 'offboarded' ORDER BY t.id;
 
 -- name: UnfinishedOperations :many
-SELECT kind, (lease_expires_at IS NULL OR lease_expires_at < clock_timestamp())::bool AS abandoned, count(*) AS operations
-FROM registry.operations WHERE state = 'unfinished' GROUP BY 1, 2;
+-- One that waits, as its plan has it wait, is not abandoned.
+SELECT o.kind, ((o.lease_expires_at IS NULL OR o.lease_expires_at < clock_timestamp()) AND NOT EXISTS (
+        SELECT FROM registry.operation_steps s WHERE s.operation_id = o.id AND s.name = 'export' AND s.state = 'done'
+            AND s.ended_at + make_interval(secs => o.wait_seconds) > clock_timestamp()))::bool AS abandoned, count(*) AS operations
+FROM registry.operations o WHERE o.state = 'unfinished' GROUP BY 1, 2;
 
 -- name: OwnBackupsNow :one
 -- The same of the registry itself, which has something to lose since the first tenant was made.

@@ -1,6 +1,6 @@
 -- name: InsertOperation :one
-INSERT INTO registry.operations (id, tenant_id, kind, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id)
-VALUES (@id, @tenant_id, @kind, @plan_hash, @plan_target, @actor, @reason, @release_from, @release_to, @state_to, @rollout_id)
+INSERT INTO registry.operations (id, tenant_id, kind, plan_hash, plan_target, actor, reason, release_from, release_to, state_to, rollout_id, wait_seconds)
+VALUES (@id, @tenant_id, @kind, @plan_hash, @plan_target, @actor, @reason, @release_from, @release_to, @state_to, @rollout_id, @wait_seconds)
 RETURNING *;
 
 -- name: InsertSteps :exec
@@ -51,6 +51,12 @@ UPDATE registry.operations SET lease_expires_at = clock_timestamp() + make_inter
 
 -- name: ReleaseLease :exec
 UPDATE registry.operations SET lease_expires_at = clock_timestamp(), lease_token_hash = NULL WHERE id = @id;
+
+-- name: WaitsUntil :one
+-- Until when an operation waits now; no row where it waits for nothing.
+SELECT (s.ended_at + make_interval(secs => o.wait_seconds))::timestamptz AS waits_until
+FROM registry.operations o JOIN registry.operation_steps s ON s.operation_id = o.id AND s.name = 'export' AND s.state = 'done'
+WHERE o.id = @id AND s.ended_at + make_interval(secs => o.wait_seconds) > clock_timestamp();
 
 -- name: BeginStep :exec
 UPDATE registry.operation_steps SET state = 'begun', attempts = attempts + 1, fence = @fence, begun_at = clock_timestamp(), ended_at = NULL, detail = @detail

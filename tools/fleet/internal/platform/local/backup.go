@@ -138,7 +138,7 @@ func (p *Platform) packStores(ctx context.Context, s platform.Set, t *backup.Tre
 		return elsewhere.Pack(ctx, t)
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.storesHere(s))) {
-		err := t.Dir(ctx, name, p.store(s, name), func(rel string) bool { return rel == "tmp" })
+		err := t.Dir(ctx, name, p.store(s, name), unwritten)
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -20,8 +22,20 @@ import (
 
 // Export implements platform.Farewell: the database as SQL, and every object.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
-	return p.ExportWith(ctx, s, dir, func(name, to string) error { return os.CopyFS(to, os.DirFS(p.store(s, name))) })
+	return p.ExportWith(ctx, s, dir, func(name, to string) error { return os.CopyFS(to, written{os.DirFS(p.store(s, name))}) })
 }
+
+// written is a store without what was never written to its end.
+type written struct{ fs.FS }
+
+// ReadDir implements fs.ReadDirFS.
+func (w written) ReadDir(name string) ([]fs.DirEntry, error) {
+	all, err := fs.ReadDir(w.FS, name)
+	return slices.DeleteFunc(all, func(e fs.DirEntry) bool { return unwritten(path.Join(name, e.Name())) }), err
+}
+
+// unwritten says of a path below a store that what lies there was begun to be written, and is nobody's object yet.
+func unwritten(rel string) bool { return rel == "tmp" }
 
 // ExportWith exports a set whose stores objects exports each to a directory that isn't there.
 func (p *Platform) ExportWith(ctx context.Context, s platform.Set, dir string, objects func(name, to string) error) (changed bool, err error) {
@@ -79,16 +93,16 @@ func (p *Platform) exportDatabase(ctx context.Context, s platform.Set, file stri
 
 // closeTree leaves what is below a directory to its owner alone.
 func closeTree(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	return filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir():
-			return os.Chmod(path, 0o700) //nolint:gosec // a directory that its owner walks
+			return os.Chmod(at, 0o700) //nolint:gosec // a directory that its owner walks
 		case d.Type().IsRegular():
-			return os.Chmod(path, 0o600) //nolint:gosec // nobody else can get into the directory
+			return os.Chmod(at, 0o600) //nolint:gosec // nobody else can get into the directory
 		}
-		return fmt.Errorf("%s is neither file nor directory", path)
+		return fmt.Errorf("%s is neither file nor directory", at)
 	})
 }
 

@@ -464,7 +464,10 @@ type Operation struct {
 	// Operator who gave it up.
 	AbortedBy string `protobuf:"bytes,16,opt,name=aborted_by,json=abortedBy,proto3" json:"aborted_by,omitempty"`
 	// The tenant as its plan names it: `tnt_…`, or the slug of one that the plan made.
-	PlanTarget    string `protobuf:"bytes,17,opt,name=plan_target,json=planTarget,proto3" json:"plan_target,omitempty"`
+	PlanTarget string `protobuf:"bytes,17,opt,name=plan_target,json=planTarget,proto3" json:"plan_target,omitempty"`
+	// Until when the tenant's keys are not destroyed, by the registry's clock: its plan's wait after the export was done. Absent before that, and
+	// where the plan has none.
+	WaitsUntil    *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=waits_until,json=waitsUntil,proto3" json:"waits_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,6 +619,13 @@ func (x *Operation) GetPlanTarget() string {
 		return x.PlanTarget
 	}
 	return ""
+}
+
+func (x *Operation) GetWaitsUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitsUntil
+	}
+	return nil
 }
 
 // GetOperationRequest names an operation.
@@ -1750,7 +1760,7 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"LeaseProof\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\x12-\n" +
 	"\vlease_token\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18d\x80\x01\x01R\n" +
-	"leaseToken\"\x83\x05\n" +
+	"leaseToken\"\xc0\x05\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x123\n" +
@@ -1774,7 +1784,9 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\n" +
 	"aborted_by\x18\x10 \x01(\tR\tabortedBy\x12\x1f\n" +
 	"\vplan_target\x18\x11 \x01(\tR\n" +
-	"planTarget\"b\n" +
+	"planTarget\x12;\n" +
+	"\vwaits_until\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"waitsUntil\"b\n" +
 	"\x13GetOperationRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\"Q\n" +
 	"\x14GetOperationResponse\x129\n" +
@@ -1946,41 +1958,42 @@ var file_a3os_registry_v1_operation_proto_depIdxs = []int32{
 	4,  // 7: a3os.registry.v1.Operation.lease:type_name -> a3os.registry.v1.Lease
 	27, // 8: a3os.registry.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
 	27, // 9: a3os.registry.v1.Operation.ended_at:type_name -> google.protobuf.Timestamp
-	6,  // 10: a3os.registry.v1.GetOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	6,  // 11: a3os.registry.v1.ListOperationsResponse.operations:type_name -> a3os.registry.v1.Operation
-	6,  // 12: a3os.registry.v1.WatchOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	6,  // 13: a3os.registry.v1.BeginOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	6,  // 14: a3os.registry.v1.TakeLeaseResponse.operation:type_name -> a3os.registry.v1.Operation
-	4,  // 15: a3os.registry.v1.RenewLeaseResponse.lease:type_name -> a3os.registry.v1.Lease
-	2,  // 16: a3os.registry.v1.RecordStepRequest.state:type_name -> a3os.registry.v1.StepState
-	6,  // 17: a3os.registry.v1.RecordStepResponse.operation:type_name -> a3os.registry.v1.Operation
-	6,  // 18: a3os.registry.v1.FinishOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	6,  // 19: a3os.registry.v1.AbortOperationResponse.operation:type_name -> a3os.registry.v1.Operation
-	7,  // 20: a3os.registry.v1.OperationService.GetOperation:input_type -> a3os.registry.v1.GetOperationRequest
-	9,  // 21: a3os.registry.v1.OperationService.ListOperations:input_type -> a3os.registry.v1.ListOperationsRequest
-	11, // 22: a3os.registry.v1.OperationService.WatchOperation:input_type -> a3os.registry.v1.WatchOperationRequest
-	13, // 23: a3os.registry.v1.OperationWriteService.BeginOperation:input_type -> a3os.registry.v1.BeginOperationRequest
-	15, // 24: a3os.registry.v1.OperationWriteService.TakeLease:input_type -> a3os.registry.v1.TakeLeaseRequest
-	17, // 25: a3os.registry.v1.OperationWriteService.RenewLease:input_type -> a3os.registry.v1.RenewLeaseRequest
-	19, // 26: a3os.registry.v1.OperationWriteService.ReleaseLease:input_type -> a3os.registry.v1.ReleaseLeaseRequest
-	21, // 27: a3os.registry.v1.OperationWriteService.RecordStep:input_type -> a3os.registry.v1.RecordStepRequest
-	23, // 28: a3os.registry.v1.OperationWriteService.FinishOperation:input_type -> a3os.registry.v1.FinishOperationRequest
-	25, // 29: a3os.registry.v1.OperationWriteService.AbortOperation:input_type -> a3os.registry.v1.AbortOperationRequest
-	8,  // 30: a3os.registry.v1.OperationService.GetOperation:output_type -> a3os.registry.v1.GetOperationResponse
-	10, // 31: a3os.registry.v1.OperationService.ListOperations:output_type -> a3os.registry.v1.ListOperationsResponse
-	12, // 32: a3os.registry.v1.OperationService.WatchOperation:output_type -> a3os.registry.v1.WatchOperationResponse
-	14, // 33: a3os.registry.v1.OperationWriteService.BeginOperation:output_type -> a3os.registry.v1.BeginOperationResponse
-	16, // 34: a3os.registry.v1.OperationWriteService.TakeLease:output_type -> a3os.registry.v1.TakeLeaseResponse
-	18, // 35: a3os.registry.v1.OperationWriteService.RenewLease:output_type -> a3os.registry.v1.RenewLeaseResponse
-	20, // 36: a3os.registry.v1.OperationWriteService.ReleaseLease:output_type -> a3os.registry.v1.ReleaseLeaseResponse
-	22, // 37: a3os.registry.v1.OperationWriteService.RecordStep:output_type -> a3os.registry.v1.RecordStepResponse
-	24, // 38: a3os.registry.v1.OperationWriteService.FinishOperation:output_type -> a3os.registry.v1.FinishOperationResponse
-	26, // 39: a3os.registry.v1.OperationWriteService.AbortOperation:output_type -> a3os.registry.v1.AbortOperationResponse
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	27, // 10: a3os.registry.v1.Operation.waits_until:type_name -> google.protobuf.Timestamp
+	6,  // 11: a3os.registry.v1.GetOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 12: a3os.registry.v1.ListOperationsResponse.operations:type_name -> a3os.registry.v1.Operation
+	6,  // 13: a3os.registry.v1.WatchOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 14: a3os.registry.v1.BeginOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 15: a3os.registry.v1.TakeLeaseResponse.operation:type_name -> a3os.registry.v1.Operation
+	4,  // 16: a3os.registry.v1.RenewLeaseResponse.lease:type_name -> a3os.registry.v1.Lease
+	2,  // 17: a3os.registry.v1.RecordStepRequest.state:type_name -> a3os.registry.v1.StepState
+	6,  // 18: a3os.registry.v1.RecordStepResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 19: a3os.registry.v1.FinishOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	6,  // 20: a3os.registry.v1.AbortOperationResponse.operation:type_name -> a3os.registry.v1.Operation
+	7,  // 21: a3os.registry.v1.OperationService.GetOperation:input_type -> a3os.registry.v1.GetOperationRequest
+	9,  // 22: a3os.registry.v1.OperationService.ListOperations:input_type -> a3os.registry.v1.ListOperationsRequest
+	11, // 23: a3os.registry.v1.OperationService.WatchOperation:input_type -> a3os.registry.v1.WatchOperationRequest
+	13, // 24: a3os.registry.v1.OperationWriteService.BeginOperation:input_type -> a3os.registry.v1.BeginOperationRequest
+	15, // 25: a3os.registry.v1.OperationWriteService.TakeLease:input_type -> a3os.registry.v1.TakeLeaseRequest
+	17, // 26: a3os.registry.v1.OperationWriteService.RenewLease:input_type -> a3os.registry.v1.RenewLeaseRequest
+	19, // 27: a3os.registry.v1.OperationWriteService.ReleaseLease:input_type -> a3os.registry.v1.ReleaseLeaseRequest
+	21, // 28: a3os.registry.v1.OperationWriteService.RecordStep:input_type -> a3os.registry.v1.RecordStepRequest
+	23, // 29: a3os.registry.v1.OperationWriteService.FinishOperation:input_type -> a3os.registry.v1.FinishOperationRequest
+	25, // 30: a3os.registry.v1.OperationWriteService.AbortOperation:input_type -> a3os.registry.v1.AbortOperationRequest
+	8,  // 31: a3os.registry.v1.OperationService.GetOperation:output_type -> a3os.registry.v1.GetOperationResponse
+	10, // 32: a3os.registry.v1.OperationService.ListOperations:output_type -> a3os.registry.v1.ListOperationsResponse
+	12, // 33: a3os.registry.v1.OperationService.WatchOperation:output_type -> a3os.registry.v1.WatchOperationResponse
+	14, // 34: a3os.registry.v1.OperationWriteService.BeginOperation:output_type -> a3os.registry.v1.BeginOperationResponse
+	16, // 35: a3os.registry.v1.OperationWriteService.TakeLease:output_type -> a3os.registry.v1.TakeLeaseResponse
+	18, // 36: a3os.registry.v1.OperationWriteService.RenewLease:output_type -> a3os.registry.v1.RenewLeaseResponse
+	20, // 37: a3os.registry.v1.OperationWriteService.ReleaseLease:output_type -> a3os.registry.v1.ReleaseLeaseResponse
+	22, // 38: a3os.registry.v1.OperationWriteService.RecordStep:output_type -> a3os.registry.v1.RecordStepResponse
+	24, // 39: a3os.registry.v1.OperationWriteService.FinishOperation:output_type -> a3os.registry.v1.FinishOperationResponse
+	26, // 40: a3os.registry.v1.OperationWriteService.AbortOperation:output_type -> a3os.registry.v1.AbortOperationResponse
+	31, // [31:41] is the sub-list for method output_type
+	21, // [21:31] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_operation_proto_init() }

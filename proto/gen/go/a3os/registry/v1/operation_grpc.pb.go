@@ -239,7 +239,8 @@ type OperationWriteServiceClient interface {
 	RenewLease(ctx context.Context, in *RenewLeaseRequest, opts ...grpc.CallOption) (*RenewLeaseResponse, error)
 	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
 	ReleaseLease(ctx context.Context, in *ReleaseLeaseRequest, opts ...grpc.CallOption) (*ReleaseLeaseResponse, error)
-	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
+	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done. Before waits_until
+	// the step `wait` is not done, and `shred` does not begin.
 	RecordStep(ctx context.Context, in *RecordStepRequest, opts ...grpc.CallOption) (*RecordStepResponse, error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
 	FinishOperation(ctx context.Context, in *FinishOperationRequest, opts ...grpc.CallOption) (*FinishOperationResponse, error)
@@ -342,7 +343,8 @@ type OperationWriteServiceServer interface {
 	RenewLease(context.Context, *RenewLeaseRequest) (*RenewLeaseResponse, error)
 	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
 	ReleaseLease(context.Context, *ReleaseLeaseRequest) (*ReleaseLeaseResponse, error)
-	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
+	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done. Before waits_until
+	// the step `wait` is not done, and `shred` does not begin.
 	RecordStep(context.Context, *RecordStepRequest) (*RecordStepResponse, error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
 	FinishOperation(context.Context, *FinishOperationRequest) (*FinishOperationResponse, error)

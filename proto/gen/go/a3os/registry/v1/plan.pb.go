@@ -14,6 +14,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -54,7 +55,10 @@ type Plan struct {
 	// Tiers below the plane's own that were accepted by name: `database`.
 	AcceptedTiers []IsolationTier `protobuf:"varint,11,rep,packed,name=accepted_tiers,json=acceptedTiers,proto3,enum=a3os.registry.v1.IsolationTier" json:"accepted_tiers,omitempty"`
 	// How it goes, where it is a rollout: it is carried out in these waves, or not at all.
-	Rollout       *RolloutPolicy `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Rollout *RolloutPolicy `protobuf:"bytes,12,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// How long the tenants' keys are kept after what they take along was exported, where they leave; absent where they are destroyed at once.
+	// Until then the operation can be given up. It has the steps `export`, `wait` and `shred`.
+	Wait          *durationpb.Duration `protobuf:"bytes,13,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +173,13 @@ func (x *Plan) GetAcceptedTiers() []IsolationTier {
 func (x *Plan) GetRollout() *RolloutPolicy {
 	if x != nil {
 		return x.Rollout
+	}
+	return nil
+}
+
+func (x *Plan) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
 	}
 	return nil
 }
@@ -1038,7 +1049,7 @@ var File_a3os_registry_v1_plan_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\n" +
-	"\x1ba3os/registry/v1/plan.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x1fa3os/registry/v1/registry.proto\x1a\x1ea3os/registry/v1/rollout.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x05\n" +
+	"\x1ba3os/registry/v1/plan.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x1fa3os/registry/v1/registry.proto\x1a\x1ea3os/registry/v1/rollout.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x05\n" +
 	"\x04Plan\x12)\n" +
 	"\x05plane\x18\x01 \x01(\tB\x13\xbaH\x10r\x0e2\f^(dev|prod)$R\x05plane\x120\n" +
 	"\bplatform\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f2\r^[a-z]{1,20}$R\bplatform\x12$\n" +
@@ -1056,7 +1067,8 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\n" +
 	"\x18\xf4\x03R\x06reason\x12Y\n" +
 	"\x0eaccepted_tiers\x18\v \x03(\x0e2\x1f.a3os.registry.v1.IsolationTierB\x11\xbaH\x0e\x92\x01\v\x10\x04\"\a\x82\x01\x04\x10\x01 \x00R\racceptedTiers\x129\n" +
-	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\"\xe8\b\n" +
+	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\x12>\n" +
+	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x8a\x8a\x0f*\x00R\x04wait\"\xe8\b\n" +
 	"\fTenantChange\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
 	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12+\n" +
@@ -1173,46 +1185,48 @@ var file_a3os_registry_v1_plan_proto_goTypes = []any{
 	(OperationKind)(0),            // 14: a3os.registry.v1.OperationKind
 	(IsolationTier)(0),            // 15: a3os.registry.v1.IsolationTier
 	(*RolloutPolicy)(nil),         // 16: a3os.registry.v1.RolloutPolicy
-	(TenantState)(0),              // 17: a3os.registry.v1.TenantState
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*Operation)(nil),             // 19: a3os.registry.v1.Operation
-	(*TenantStatus)(nil),          // 20: a3os.registry.v1.TenantStatus
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(TenantState)(0),              // 18: a3os.registry.v1.TenantState
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Operation)(nil),             // 20: a3os.registry.v1.Operation
+	(*TenantStatus)(nil),          // 21: a3os.registry.v1.TenantStatus
 }
 var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
 	14, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
 	1,  // 1: a3os.registry.v1.Plan.tenants:type_name -> a3os.registry.v1.TenantChange
 	15, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
 	16, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
-	15, // 4: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	17, // 5: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
-	17, // 6: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
-	13, // 7: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
-	2,  // 8: a3os.registry.v1.TenantChange.stack_change:type_name -> a3os.registry.v1.StackChange
-	18, // 9: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
-	18, // 10: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
-	18, // 11: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 12: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
-	4,  // 13: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
-	4,  // 14: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	0,  // 15: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
-	0,  // 16: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
-	4,  // 17: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	19, // 18: a3os.registry.v1.PutPlanResponse.operation:type_name -> a3os.registry.v1.Operation
-	20, // 19: a3os.registry.v1.PutPlanResponse.tenant:type_name -> a3os.registry.v1.TenantStatus
-	4,  // 20: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	5,  // 21: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
-	7,  // 22: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
-	9,  // 23: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
-	11, // 24: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
-	6,  // 25: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
-	8,  // 26: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
-	10, // 27: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
-	12, // 28: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
-	25, // [25:29] is the sub-list for method output_type
-	21, // [21:25] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	17, // 4: a3os.registry.v1.Plan.wait:type_name -> google.protobuf.Duration
+	15, // 5: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	18, // 6: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
+	18, // 7: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
+	13, // 8: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
+	2,  // 9: a3os.registry.v1.TenantChange.stack_change:type_name -> a3os.registry.v1.StackChange
+	19, // 10: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
+	19, // 11: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
+	19, // 12: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 13: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
+	4,  // 14: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
+	4,  // 15: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	0,  // 16: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
+	0,  // 17: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
+	4,  // 18: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	20, // 19: a3os.registry.v1.PutPlanResponse.operation:type_name -> a3os.registry.v1.Operation
+	21, // 20: a3os.registry.v1.PutPlanResponse.tenant:type_name -> a3os.registry.v1.TenantStatus
+	4,  // 21: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	5,  // 22: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
+	7,  // 23: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
+	9,  // 24: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
+	11, // 25: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
+	6,  // 26: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
+	8,  // 27: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
+	10, // 28: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
+	12, // 29: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_plan_proto_init() }

@@ -208,7 +208,8 @@ type OperationWriteServiceClient interface {
 	RenewLease(context.Context, *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error)
 	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
 	ReleaseLease(context.Context, *connect.Request[v1.ReleaseLeaseRequest]) (*connect.Response[v1.ReleaseLeaseResponse], error)
-	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
+	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done. Before waits_until
+	// the step `wait` is not done, and `shred` does not begin.
 	RecordStep(context.Context, *connect.Request[v1.RecordStepRequest]) (*connect.Response[v1.RecordStepResponse], error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
 	FinishOperation(context.Context, *connect.Request[v1.FinishOperationRequest]) (*connect.Response[v1.FinishOperationResponse], error)
@@ -331,7 +332,8 @@ type OperationWriteServiceHandler interface {
 	RenewLease(context.Context, *connect.Request[v1.RenewLeaseRequest]) (*connect.Response[v1.RenewLeaseResponse], error)
 	// ReleaseLease gives the lease back, so that the next one need not wait for its end.
 	ReleaseLease(context.Context, *connect.Request[v1.ReleaseLeaseRequest]) (*connect.Response[v1.ReleaseLeaseResponse], error)
-	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done.
+	// RecordStep says that a step begins, is done, or failed. Steps are done in their order, and what is done stays done. Before waits_until
+	// the step `wait` is not done, and `shred` does not begin.
 	RecordStep(context.Context, *connect.Request[v1.RecordStepRequest]) (*connect.Response[v1.RecordStepResponse], error)
 	// FinishOperation ends an operation whose steps are all done, and moves the tenant to the state that it leads to.
 	FinishOperation(context.Context, *connect.Request[v1.FinishOperationRequest]) (*connect.Response[v1.FinishOperationResponse], error)
