@@ -62,6 +62,7 @@ func TestTenantsOwnAccountAndWhatLeadsThereAreDeployed(t *testing.T) {
 	deploy(server.Root(), ministacktest.Account, awstest.Place.ControlStack(), stack.Control, plane, map[string]string{"MarkKeys": "m", "LicenceKeys": "l", "ReleaseKeys": "r", "PublicKeySnapshot": "s"})
 
 	parameters["RegistryService"], parameters["ZoneA"], parameters["ZoneB"] = "com.amazonaws.vpce."+ministacktest.Region+".vpce-svc-1", "euc1-az1", "euc1-az2"
+	parameters["AlarmTopic"] = first["AlarmTopic"]
 	deploy(root, ownAccount, own.PlaneStack(), stack.Account, in, parameters)
 	deploy(root, ownAccount, own.StackOf(in.Set.Tenant.String()), stack.Tenant, in, awstest.Parameters)
 	link := own.LinkStack(in.Set.Tenant.String())

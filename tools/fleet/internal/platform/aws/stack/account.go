@@ -25,6 +25,7 @@ func Account(in Input) (*Template, error) {
 	s.Description = fmt.Sprintf("Account of tenant %s on plane %s", s.guest, s.place.Plane)
 	s.foundation()
 	s.ground()
+	s.topic()
 	s.linked(in.Set.Blueprint)
 	return s.Template, nil
 }

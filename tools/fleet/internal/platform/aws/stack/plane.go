@@ -90,8 +90,7 @@ func (s *set) behindTheBalancer(c blueprint.Component, service *ecs.Service) {
 
 // alarms are what wakes somebody up where the plane itself can't say it any more; what it says of itself is in deploy/observability.
 func (s *set) alarms() {
-	s.parameter(topicParameter, "ARN of the SNS topic that alarms are told to", nil)
-	s.exports(topicParameter, ref(topicParameter))
+	s.topic()
 	for _, c := range s.blueprint.Components {
 		s.alarm(logical(c.Name, "down"), cloudwatch.Alarm{AlarmDescription: new("No task of " + c.Name + " runs: see what ECS says of its last one"), Namespace: new("ECS/ContainerInsights"),
 			MetricName: new("RunningTaskCount"), Dimensions: []cloudwatch.Alarm_Dimension{{Name: "ClusterName", Value: s.place.cluster()}, {Name: "ServiceName", Value: s.called(c.Name)}},
@@ -119,13 +118,16 @@ func (s *set) alarm(id string, a cloudwatch.Alarm) {
 	s.add(id, &a)
 }
 
-// alarmed are who is told of alarms: the plane's topic, which those of its own account reach.
+// topic has whoever deploys the ground say where alarms of what stands on it go.
+func (s *set) topic() {
+	s.parameter(topicParameter, "ARN of the SNS topic that alarms are told to", nil)
+	s.exports(topicParameter, ref(topicParameter))
+}
+
+// alarmed are who is told of alarms: the topic of the ground that the set stands on.
 func (s *set) alarmed() []string {
-	switch {
-	case s.tenant == "":
+	if s.tenant == "" {
 		return []string{ref(topicParameter)}
-	case s.place.Hub != "":
-		return nil
 	}
 	return []string{s.place.imported(topicParameter)}
 }

@@ -261,14 +261,14 @@ func TestAuthoritiesOfTheDatabaseAreGivenToWhoLogsIn(t *testing.T) {
 	}
 }
 
-// Whatever alarms, somebody hears it: those of a tenant's are told to the topic of the plane's stack, which exports it. A topic of another account is
-// none that an alarm reaches.
+// Whatever alarms, somebody hears it: those of a tenant's are told to the topic of the stack that the tenant's stands on, the plane's or that of an account of
+// the tenant's own, which exports it.
 func TestAlarmsAreTold(t *testing.T) {
 	const topic = "AlarmTopic"
 	texts := rendered(t, id.NewTenant())
 	seen := map[string][]string{}
 	for name, want := range map[string]any{"plane": map[string]any{"Ref": topic}, "database": map[string]any{"Fn::ImportValue": "a3-dev-" + topic}, "dedicated": map[string]any{"Fn::ImportValue": "a3-dev-" + topic},
-		"of-account": nil} {
+		"of-account": map[string]any{"Fn::ImportValue": "a3-dev-" + topic}, "account": map[string]any{"Ref": topic}} {
 		var made struct {
 			Resources map[string]struct {
 				Type       string
@@ -284,13 +284,13 @@ func TestAlarmsAreTold(t *testing.T) {
 				continue
 			}
 			seen[name] = append(seen[name], id)
-			if told := r.Properties.AlarmActions; (want == nil) != (len(told) == 0) || want != nil && !reflect.DeepEqual(told, []any{want}) {
+			if told := r.Properties.AlarmActions; !reflect.DeepEqual(told, []any{want}) {
 				t.Errorf("%s of %s is told to %v, want %v", id, name, told, want)
 			}
 		}
 		slices.Sort(seen[name])
-		if name == "plane" && (made.Outputs[topic].Export == nil || made.Outputs[topic].Export.Name != "a3-dev-"+topic) {
-			t.Error("the plane's stack does not export who is told")
+		if (name == "plane" || name == "account") && (made.Outputs[topic].Export == nil || made.Outputs[topic].Export.Name != "a3-dev-"+topic) {
+			t.Errorf("the stack %s does not export who is told", name)
 		}
 	}
 	want := map[string][]string{"plane": {"DatabaseFull", "GatewayDown", "RegistryDown"}, "database": {"DeadLettersWait"}, "dedicated": {"DatabaseFull", "DeadLettersWait"},
