@@ -1,7 +1,9 @@
 package rpc
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"a3os.app/libs/apilint"
@@ -28,6 +30,17 @@ func TestBothChainsStandInTheirOrder(t *testing.T) {
 	}
 	if want := []string{"span", "fault", "denials", "reads", "scope", "rule", "licence", "validate", "idempotency"}; !slices.Equal(names, want) {
 		t.Errorf("RPC chain is %v, want %v", names, want)
+	}
+	for file, between := range map[string]string{"architecture.md": " → ", "security.md": ", "} {
+		text, err := os.ReadFile("../../docs/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, chain := range [][]string{httpNames, names} {
+			if line := strings.Join(chain, between); !strings.Contains(strings.ReplaceAll(string(text), "\n", " "), line) {
+				t.Errorf("docs/%s does not say that the chain is %s", file, line)
+			}
+		}
 	}
 	names = nil
 	for _, l := range s.planeChain() {
