@@ -12,9 +12,6 @@ import (
 	"a3os.app/libs/awssession"
 )
 
-// asksDoors is no role: a proof of isolation has a task of a set run it, with a role of that set, and reads what each door answered.
-const asksDoors = "ask-doors"
-
 // Variables of ask-doors: the plane, and the doors, a JSON list.
 const (
 	doorsPlane = "A3_PLANE"

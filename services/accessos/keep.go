@@ -11,17 +11,8 @@ import (
 	"a3os.app/libs/drain"
 )
 
-// keepsSocket is no role: a platform that can't give a container a socket runs it beside the one that serves on it.
-const keepsSocket = "keep-socket"
-
-const keepSocketArgs = 3
-
 // keepSocket keeps a socket open at an address, and hands it over at a path to whoever runs as a user, until it is told to end.
 func keepSocket(ctx context.Context, args []string) int {
-	if len(args) != keepSocketArgs {
-		fmt.Fprintln(os.Stderr, "accessos: say which socket to keep, where to hand it over, and to whom: accessos keep-socket HOST:PORT PATH UID")
-		return exitUsage
-	}
 	if err := keep(ctx, args[0], args[1], args[2]); err != nil {
 		fmt.Fprintf(os.Stderr, "accessos: %v\n", err)
 		return exitFailed

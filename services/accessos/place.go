@@ -11,10 +11,6 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// placesFiles is no role: where an engine hands secrets over in variables alone, it runs this before the role, which reads files. A variable
-// is handed on to every child, stays in sight for as long as the process lives, and can't be renewed.
-const placesFiles = "place-files"
-
 // Variables of place: A3_FILE_1 is what lies at A3_FILE_1_PATH.
 const (
 	filePrefix = "A3_FILE_"

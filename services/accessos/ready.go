@@ -8,9 +8,6 @@ import (
 	"time"
 )
 
-// asksReady is no role: a container's engine runs it beside the role, where there is no other program that could ask.
-const asksReady = "ready"
-
 // ready asks a URL whether it answers 200.
 func ready(ctx context.Context, url string) int {
 	const most = 4 * time.Second
