@@ -52,10 +52,10 @@ type Engine struct {
 	Provisioner func(s platform.Set) (string, error)
 	// Front is where a set's people reach it.
 	Front func(s platform.Set) Front
-	// Identified is done once a set has its keys: what the plane adds to them. Answered is done once people reach it, Gone once nothing of
-	// it is left.
-	Identified     func(ctx context.Context, s platform.Set) error
-	Answered, Gone func(s platform.Set) error
+	// Identified is done once a set has its keys: what the plane adds to them. Answered is done once people reach it, Stopped once it was
+	// stopped, Gone once nothing of it is left.
+	Identified              func(ctx context.Context, s platform.Set) error
+	Answered, Stopped, Gone func(s platform.Set) error
 	// Recheck refuses a plan that isn't what the same words would make now.
 	Recheck func(ctx context.Context, plan *registryv1.StoredPlan) error
 	// Lock keeps other commands of this machine from changing what the platform remembers.
@@ -336,8 +336,11 @@ func (w *work) remember() error {
 				return err
 			}
 		}
-		if s.GetName() == StepAnswer {
-			if err := w.Answered(w.set); err != nil {
+		for step, remembers := range map[string]func(platform.Set) error{StepAnswer: w.Answered, StepStop: w.Stopped} {
+			if s.GetName() != step {
+				continue
+			}
+			if err := remembers(w.set); err != nil {
 				return err
 			}
 		}

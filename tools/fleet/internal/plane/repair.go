@@ -49,6 +49,9 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 	}
 	switch t.GetState() {
 	case registryv1.TenantState_TENANT_STATE_ACTIVE:
+		if err := p.upToDate(ctx, conn, status); err != nil {
+			return false, err
+		}
 		// What runs comes up as the platform has it: so that is put right first.
 		changed, err := p.mend(ctx, status)
 		if err != nil {
@@ -66,7 +69,7 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 		})
 		return changed, err
 	default:
-		return false, fault.New(fault.FailedPrecondition, "%s was never made: plan it with fleet plan provision --tenant %s", t.GetSlug(), t.GetSlug())
+		return false, fault.New(fault.FailedPrecondition, "%s was never made: plan it with fleet plan provision --tenant %s --reason '…'", t.GetSlug(), t.GetSlug())
 	}
 }
 

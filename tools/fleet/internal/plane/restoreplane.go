@@ -160,7 +160,7 @@ func (p *Plane) recordPlaneRestore(ctx context.Context, b *backup.Backup, r Rest
 	return err
 }
 
-// compareTenants says which tenants the restored registry doesn't know, or knows wrongly: what happened since the backup is not in it.
+// compareTenants says which tenants the restored registry doesn't know, or knows as they were before: what happened since the backup is not in it.
 func (p *Plane) compareTenants(ctx context.Context) error {
 	conn, err := p.registry()
 	if err != nil {
@@ -176,31 +176,61 @@ func (p *Plane) compareTenants(ctx context.Context) error {
 			p.report.Note(fmt.Sprintf("%s (%s) was made after the backup, and the registry does not know it: make it known again with fleet tenant adopt %s --reason '…'", t.Slug, t.ID, t.Slug))
 		}
 	}
-	for id, t := range known {
+	for id, status := range known {
+		t := status.GetTenant()
 		gone := t.GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED
 		if here := slices.ContainsFunc(p.state.Tenants(), func(s state.Tenant) bool { return s.ID.String() == id }); !here && !gone {
-			p.report.Note(fmt.Sprintf("%s (%s) is %s by the registry, and its set is not here: if it left after the backup, have it leave once more: fleet plan offboard --tenant %s",
+			p.report.Note(fmt.Sprintf("%s (%s) is %s by the registry, and its set is not here: if it left after the backup, have it leave once more: fleet plan offboard --tenant %s --reason '…'",
 				t.GetSlug(), id, strings.ToLower(strings.TrimPrefix(t.GetState().String(), "TENANT_STATE_")), t.GetSlug()))
 		}
 	}
 	for _, t := range p.state.Tenants() {
-		if err := p.platform.NotRestoring(platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug}); err != nil {
+		set := p.setOf(t)
+		if err := p.platform.NotRestoring(set); err != nil {
 			p.report.Note(fmt.Sprintf("%s is still to be restored: %v", t.Slug, err))
+			continue
+		}
+		if status, ok := known[t.ID.String()]; ok {
+			if err := p.compare(ctx, conn, set, status); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func everyTenant(ctx context.Context, conn *grpc.ClientConn) (map[string]*registryv1.Tenant, error) {
+// compare says what of a tenant the restored registry has otherwise than it is here.
+func (p *Plane) compare(ctx context.Context, conn *grpc.ClientConn, set platform.Set, status *registryv1.TenantStatus) error {
+	said, err := p.behind(ctx, conn, status)
+	if err != nil {
+		return err
+	}
+	if said != "" {
+		p.report.Note(said)
+	}
+	if status.GetTenant().GetState() != registryv1.TenantState_TENANT_STATE_SUSPENDED {
+		return nil
+	}
+	run, err := p.carrier().Components(ctx, set)
+	if err != nil {
+		return err
+	}
+	if len(run) > 0 {
+		p.report.Note(fmt.Sprintf("%s is suspended by the registry, and its set runs: if it was resumed after the backup, resume it once more with fleet plan resume --tenant %s --reason '…' and fleet apply HASH", set.Slug, set.Slug))
+	}
+	return nil
+}
+
+func everyTenant(ctx context.Context, conn *grpc.ClientConn) (map[string]*registryv1.TenantStatus, error) {
 	const most = 500
-	req, out := &registryv1.ListTenantsRequest{PageSize: most}, map[string]*registryv1.Tenant{}
+	req, out := &registryv1.ListTenantsRequest{PageSize: most}, map[string]*registryv1.TenantStatus{}
 	for {
 		res, err := registryv1.NewTenantServiceClient(conn).ListTenants(ctx, req)
 		if err != nil {
 			return nil, fault.FromRPC(err)
 		}
 		for _, s := range res.GetTenants() {
-			out[s.GetTenant().GetId()] = s.GetTenant()
+			out[s.GetTenant().GetId()] = s
 		}
 		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
 			return out, nil

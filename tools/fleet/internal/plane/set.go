@@ -61,9 +61,14 @@ func (p *Plane) tenant(ctx context.Context, conn *grpc.ClientConn, slug, name, a
 	if tier != registryv1.IsolationTier_ISOLATION_TIER_UNSPECIFIED && tier != t.GetIsolationTier() {
 		return false, fault.New(fault.FailedPrecondition, "%s is there already with another isolation tier, and a tenant keeps the one that it was made with: take it away first, or leave --tier out", slug)
 	}
-	if op, err := unfinished(ctx, conn, t.GetId()); err != nil {
+	op, err := unfinished(ctx, conn, t.GetId())
+	if err != nil {
 		return false, err
-	} else if op != nil {
+	}
+	if op != nil {
+		if err := p.upToDate(ctx, conn, status); err != nil {
+			return false, err
+		}
 		e, err := p.operations(conn)
 		if err != nil {
 			return false, err
@@ -82,14 +87,17 @@ func (p *Plane) tenant(ctx context.Context, conn *grpc.ClientConn, slug, name, a
 		}
 		return true, p.served(slug)
 	case registryv1.TenantState_TENANT_STATE_ACTIVE:
+		if err := p.upToDate(ctx, conn, status); err != nil {
+			return false, err
+		}
 		if outdated(status.GetServiceSet().GetRelease(), p.release) && p.state.Plane == "dev" {
 			change.StateTo, change.ReleaseTo = registryv1.TenantState_TENANT_STATE_ACTIVE, p.release.String()
 			return true, p.one(ctx, conn, registryv1.OperationKind_OPERATION_KIND_UPGRADE, change, reasonNewer)
 		}
 		return p.converge(ctx, conn, status)
 	default:
-		p.report.Note(fmt.Sprintf("%s is suspended and stays so: fleet plan resume --tenant %s", slug, slug))
-		return false, nil
+		p.report.Note(fmt.Sprintf("%s is suspended and stays so: fleet plan resume --tenant %s --reason '…'", slug, slug))
+		return false, p.stopped(slug)
 	}
 }
 
@@ -187,7 +195,7 @@ func (p *Plane) served(slug string) error {
 	if _, ok := p.state.Tenant(slug); !ok {
 		return nil
 	}
-	_, err := p.state.Change(slug, func(t *state.Tenant) { t.Served, t.URL = true, p.Settings.URL(slug) })
+	_, err := p.state.Change(slug, func(t *state.Tenant) { t.Served, t.Suspended, t.URL = true, false, p.Settings.URL(slug) })
 	return err
 }
 

@@ -26,6 +26,8 @@ type Tenant struct {
 	URL string `json:"url,omitempty"`
 	// Served says that its gateway has answered once: what follows is upkeep.
 	Served bool `json:"served"`
+	// Suspended says that an operation stopped it and none has had it served since: what a registry restored from a backup of before knows nothing of.
+	Suspended bool `json:"suspended,omitempty"`
 	// Welcomed says that it was filled with what a newcomer wants to see.
 	Welcomed bool `json:"welcomed"`
 }
