@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -50,7 +51,7 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().StringVar(&f.place.Hub, "account-per-tenant", "", "the plane's account, where --account is the tenant's own; with --first what that needs before the tenant's stack")
 	c.Flags().BoolVar(&f.control, "control", false, "of the plane's, its own set at a release: registry and gateway, which fleet plane up deploys")
 	c.Flags().BoolVar(&f.link, "link", false, "with --account-per-tenant, what leads to the tenant's set from the plane's account, where it is deployed")
-	c.Flags().StringSliceVar(&f.accounts, "accounts", nil, "of the plane's, the accounts that tenants have to themselves: they may reach the registry")
+	c.Flags().StringSliceVar(&f.accounts, "accounts", nil, "of the plane's, the accounts that tenants have to themselves: they may reach the registry; none keeps the way to it, offered to nobody, until fleet plane up took the registry's tasks from it")
 	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what comes first in an account: the rest is read from a bucket that this makes")
 	return group("aws", "The platform aws", c, a.acceptanceCommand())
 }
@@ -80,6 +81,9 @@ func (a *app) awsRender(f renderFlags) error {
 		return err
 	}
 	in := stack.Input{Place: f.place, Release: r, Image: f.digest, Running: !f.stopped, First: f.first, Accounts: f.accounts}
+	if slices.Equal(f.accounts, []string{"none"}) {
+		in.Accounts, in.Unoffered = nil, true
+	}
 	render := stack.Plane
 	if f.control {
 		render = stack.Control

@@ -48,7 +48,7 @@ func Ground(in Input) (*Template, error) {
 	}
 	s.exports(clientsID, s.own(clientsID))
 	// Nobody is subscribed to it: where it is tried nobody is to be woken up.
-	s.exports(topicParameter, ref(s.add("Alarms", &sns.Topic{TopicName: new(s.place.cluster() + "-alarms"), KmsMasterKeyId: new(ref(keyID)), Tags: s.tags()})))
+	s.exports(topicParameter, ref(s.add("Alarms", &sns.Topic{TopicName: new(s.place.cluster() + "-alarms"), Tags: s.tags()})))
 	s.doors()
 	s.network()
 	s.lasting()

@@ -7,6 +7,8 @@ import (
 	"github.com/awslabs/goformation/v7/cloudformation/ec2"
 	"github.com/awslabs/goformation/v7/cloudformation/ecs"
 	"github.com/awslabs/goformation/v7/cloudformation/rds"
+
+	"a3os.app/deploy/blueprint"
 )
 
 // The plane's network: two zones, each with a quarter for tasks, as each of them has an address, and a little for what faces the internet.
@@ -42,7 +44,7 @@ func (s *set) ground() {
 	// Fleet makes databases and roles, takes dumps and asks the registry: its machine is let in by this group, wherever in the network it stands.
 	s.add(operatorsID, &ec2.SecurityGroup{GroupDescription: "The machine that fleet works from", VpcId: new(ref(vpc)), Tags: s.tags(), SecurityGroupEgress: []ec2.SecurityGroup_Egress{
 		{IpProtocol: tcp, FromPort: new(postgresPort), ToPort: new(postgresPort), CidrIp: new(network), Description: new("Every database server")},
-		{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(anywhere), Description: new("Services of AWS, and the plane's front door")}}})
+		{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(anywhere), Description: new("Services of AWS, and the front door of the plane")}}})
 	s.add("DatabaseSubnets", &rds.DBSubnetGroup{DBSubnetGroupDescription: "Database servers of the plane", SubnetIds: s.subnets(), Tags: s.tags()})
 	s.add("Cluster", &ecs.Cluster{ClusterName: new(s.place.cluster()), ClusterSettings: []ecs.Cluster_ClusterSettings{{Name: new("containerInsights"), Value: new("enabled")}}, Tags: s.tags()})
 	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", operatorsID} {
@@ -90,7 +92,7 @@ func (s *set) zone(i int, zone, vpc, public, attached string) string {
 // zoneOf is a zone by its name or by its id. Names are each account's own: where two networks are joined, both are to stand in the same zones.
 func (s *set) zoneOf(i int, zone string) (name, byID *string) {
 	if s.place.Hub == "" {
-		return new(function("Fn::Select", []any{i, map[string]string{"Fn::GetAZs": ""}})), nil
+		return new(function("Fn::Select", []any{i, function("Fn::GetAZs", "")})), nil
 	}
 	s.parameter(zoneParameter+zone, "Id of a zone in which the plane offers the registry, an output of its stack, as euc1-az1", nil)
 	return nil, new(ref(zoneParameter + zone))
@@ -100,29 +102,45 @@ func (s *set) zoneOf(i int, zone string) (name, byID *string) {
 // them, and nothing of another account is asked for, so that data can't be carried off to a bucket of somebody's.
 func (s *set) endpoints(vpc string, tables []string) {
 	group := s.add("Endpoints", &ec2.SecurityGroup{GroupDescription: "The ways to the services of AWS", VpcId: new(ref(vpc)), Tags: s.tags(), SecurityGroupEgress: nowhere(),
-		SecurityGroupIngress: []ec2.SecurityGroup_Ingress{{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(network), Description: new("The plane's network")}}})
+		SecurityGroupIngress: []ec2.SecurityGroup_Ingress{{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(network), Description: new("The network of the plane")}}})
 	for _, name := range interfaces {
 		id := "To" + logical(strings.ReplaceAll(name, ".", "-"))
 		s.add(id, &ec2.VPCEndpoint{VpcId: ref(vpc), ServiceName: "com.amazonaws." + s.place.Region + "." + name, VpcEndpointType: new("Interface"), PrivateDnsEnabled: new(true),
-			SubnetIds: s.subnets(), SecurityGroupIds: []string{attribute(group, "GroupId")}, PolicyDocument: document(s.ofTheAccount(nil))})
+			SubnetIds: s.subnets(), SecurityGroupIds: []string{attribute(group, "GroupId")}, PolicyDocument: document(s.ofTheAccount(nil)...)})
 	}
 	// Layers of images lie in a bucket of AWS's own.
 	layers := []string{"arn:aws:s3:::prod-" + s.place.Region + "-starport-layer-bucket/*"}
 	s.add("ToS3", &ec2.VPCEndpoint{VpcId: ref(vpc), ServiceName: "com.amazonaws." + s.place.Region + ".s3", VpcEndpointType: new("Gateway"), RouteTableIds: tables,
-		PolicyDocument: document(s.ofTheAccount([]string{"s3:*"}), statement{Sid: "LayersOfImages", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:GetObject"}, Resource: layers})})
+		PolicyDocument: document(append(s.ofTheAccount([]string{"s3:*"}), statement{Sid: "LayersOfImages", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:GetObject"}, Resource: layers})...)})
 }
 
-// ofTheAccount lets the account's own principals reach the account's own resources, and the plane's images.
-func (s *set) ofTheAccount(actions []string) statement {
+// ofTheAccount lets the account's own principals reach the account's own resources, and the plane's images; and fleet's those of accounts that tenants
+// have to themselves.
+func (s *set) ofTheAccount(actions []string) []statement {
 	if actions == nil {
 		actions = []string{"*"}
 	}
-	accounts := []string{s.place.Account}
-	if s.place.Hub != "" {
-		accounts = append(accounts, s.place.Hub) // where images are
+	of := func(sid string, who any, whose any) statement {
+		return statement{Sid: sid, Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: actions, Resource: []string{"*"},
+			Condition: map[string]any{"StringEquals": when{"aws:PrincipalAccount": who, "aws:ResourceAccount": whose}}}
 	}
-	return statement{Sid: "OfTheAccount", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: actions, Resource: []string{"*"},
-		Condition: map[string]any{"StringEquals": when{"aws:PrincipalAccount": s.place.Account, "aws:ResourceAccount": accounts}}}
+	if s.place.Hub != "" {
+		return []statement{of("OfTheAccount", s.place.Account, []string{s.place.Account, s.place.Hub})} // where images are
+	}
+	out := []statement{of("OfTheAccount", s.place.Account, s.place.Account)}
+	if len(s.accounts) > 0 {
+		// The machine that fleet works from stands here, and becomes a tenant's provisioner and keepers in an account that the tenant has to itself.
+		var operators []string
+		for _, account := range s.accounts {
+			p := s.place
+			p.Account = account
+			operators = append(operators, p.Provisioner(), p.iam("role/"+string(blueprint.ScopeTenant)+"/*"))
+		}
+		theirs := of("OfAccountsOfTenants", s.accounts, s.accounts)
+		into := of("IntoAccountsOfTenants", s.place.Account, s.accounts)
+		out = append(out, theirs.under("ArnLike", when{"aws:PrincipalArn": operators}), into.under("ArnEquals", when{"aws:PrincipalArn": s.place.Provisioner()}))
+	}
+	return out
 }
 
 // passes is a group whose members reach another group's port; being in it is being let in.

@@ -42,6 +42,9 @@ func (s *set) key() {
 		statements = append(statements,
 			allow("EncryptItsDatabase", []string{"kms:CreateGrant"}, []string{"*"}).by(p, s.makers()...).
 				under("StringEquals", when{"kms:ViaService": by}).under("Bool", when{"kms:GrantIsForAWSResource": "true"}),
+			// RDS gives that user another password each week, as its own role in the account.
+			allow("RenewItsFirstUser", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, s.rdsRole()).
+				under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": serversUsers(p)}),
 			allow("KeepItsFirstUser", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, s.makers()...).
 				under("StringEquals", when{"kms:ViaService": by}).under("StringLike", when{"kms:EncryptionContext:SecretARN": serversUsers(p)}))
 	}
@@ -62,7 +65,7 @@ func (s *set) key() {
 	s.add(keyID, &kms.Key{
 		Description: new("Encrypts all that is of " + s.name()), EnableKeyRotation: new(true), PendingWindowInDays: new(ShredAfter), Tags: s.tags(),
 		KeyPolicy:                       document(append(statements, s.closedKey(roles))...),
-		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Retain"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
+		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("RetainExceptOnCreate"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
 	})
 	s.Outputs["Key"] = Output{Description: "What all data of the set is encrypted under", Value: attribute(keyID, "Arn")}
 }
@@ -78,6 +81,9 @@ func (s *set) makers() []string {
 // closedKey denies the key to all other principals of the account. Those of other accounts, where AWS's services keep what a grant lets them
 // use the key for, have nothing else that allows it.
 func (s *set) closedKey(roles []string) statement {
+	if s.dedicated {
+		roles = append(slices.Clone(roles), s.rdsRole())
+	}
 	return statement{Sid: "OnlyItsOwn", Effect: "Deny", Principal: map[string]string{"AWS": "*"}, Action: []string{"kms:*"}, Resource: []string{"*"},
 		Condition: map[string]any{"ArnNotEquals": when{"aws:PrincipalArn": roles}, "Bool": when{"aws:PrincipalIsAWSService": "false"},
 			"StringEquals": when{"aws:PrincipalAccount": s.place.Account}}}

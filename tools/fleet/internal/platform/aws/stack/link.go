@@ -60,15 +60,19 @@ func (s *set) lastAPI() int {
 	return s.api()
 }
 
-// offersRegistry is the way to the registry, of the plane's stack: there where accounts of tenants are named.
-func (s *set) offersRegistry(accounts []string) {
-	if len(accounts) == 0 {
+// offersRegistry is the way to the registry, of the plane's stack: there where accounts of tenants are named, and for as long as the plane's own set is
+// behind it, which CloudFormation does not let go of what it names.
+func (s *set) offersRegistry(accounts []string, unoffered bool) {
+	if len(accounts) == 0 && !unoffered {
 		return
 	}
 	s.passes("RegistryFront", "Sets in accounts of their own", groupID(blueprint.Registry), s.api())
 	balancer := s.innerBalancer("RegistryBalancer", s.place.cluster()+"-registry", "RegistryFront")
 	s.forwards(balancer, registryTargetsID, s.api())
 	s.exports(registryTargetsID, ref(registryTargetsID))
+	if len(accounts) == 0 {
+		return
+	}
 	s.offers(RegistryServiceOutput, "Where a tenant's own account reaches the registry", balancer, accounts)
 	for _, zone := range zones {
 		s.Outputs[zoneParameter+zone] = Output{Description: "A zone, by the id that all accounts know it by, in which the registry is offered", Value: attribute("Subnet"+zone, "AvailabilityZoneId")}

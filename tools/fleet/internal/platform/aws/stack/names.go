@@ -78,6 +78,7 @@ type set struct {
 	joined        bool
 	unfronted     bool
 	given         map[string]string
+	accounts      []string
 	*Template
 }
 

@@ -116,7 +116,7 @@ type part struct {
 // provisioner may make and change what tenants' stacks hold, and read none of their data. Each tenant's steps run in a session whose policy
 // names that tenant alone.
 func (s *set) provisioner() []part {
-	out := []part{{"stacks", s.stacksOfTenants()}, {"data", s.dataOfTenants()}, {"tasks", s.tasksOfTenants()}}
+	out := []part{{"stacks", s.stacksOfTenants()}, {"data", s.dataOfTenants()}, {"tasks", s.tasksOfTenants()}, {"looks", s.looksAtTenants()}}
 	if s.place.Hub == "" {
 		out = append(out, part{"plane", s.control()})
 	}
@@ -195,6 +195,18 @@ func (s *set) tasksOfTenants() []statement {
 	}, s.ofNobody()...)
 }
 
+// looksAtTenants is what CloudFormation reads in the caller's name of what a stack made, to compare it with the template, and fleet doesn't need besides.
+func (s *set) looksAtTenants() []statement {
+	p := s.place
+	return []statement{
+		allow("LookAtBuckets", []string{"s3:GetAccelerateConfiguration", "s3:GetAnalyticsConfiguration", "s3:GetBucketCORS", "s3:GetBucketLogging", "s3:GetBucketNotification", "s3:GetBucketVersioning", "s3:GetBucketWebsite",
+			"s3:GetBucketObjectLockConfiguration", "s3:GetIntelligentTieringConfiguration", "s3:GetInventoryConfiguration", "s3:GetMetricsConfiguration", "s3:GetReplicationConfiguration"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*"}),
+		allow("LookAtLogs", []string{"logs:GetDataProtectionPolicy", "logs:DescribeIndexPolicies"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
+		allow("LookAtAlarms", []string{"cloudwatch:ListTagsForResource"}, []string{p.arn("cloudwatch", "alarm:tnt_*")}),
+		allow("LookAtTagged", []string{"servicediscovery:ListTagsForResource"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
+	}
+}
+
 // ofNobody is what takes no tenant's name: to look, and what services do in the caller's name when they are asked for something of a tenant's.
 func (s *set) ofNobody() []statement {
 	p := s.place
@@ -229,9 +241,14 @@ func standardsOfServers(p Place) []string {
 // serversUsers are the secrets with the first users of servers, which RDS names by chance.
 func serversUsers(p Place) string { return p.arn("secretsmanager", "secret:rds!db-*") }
 
+// rdsRole is whom RDS is in the account; nobody else can take it.
+func (s *set) rdsRole() string {
+	return s.place.iam("role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS")
+}
+
 // rdsServesItself is that the first server of an account has RDS get its role there.
 func (s *set) rdsServesItself() statement {
-	return allow("RDSServesItself", []string{"iam:CreateServiceLinkedRole"}, []string{s.place.iam("role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS")}).
+	return allow("RDSServesItself", []string{"iam:CreateServiceLinkedRole"}, []string{s.rdsRole()}).
 		under("StringEquals", when{"iam:AWSServiceName": "rds.amazonaws.com"})
 }
 

@@ -35,12 +35,12 @@ func Plane(in Input) (*Template, error) {
 	s.database()
 	s.exports(clientsID, s.own(clientsID))
 	s.frontDoor()
-	s.offersRegistry(in.Accounts)
+	s.offersRegistry(in.Accounts, in.Unoffered)
 	s.lasting()
 	s.copyStore()
 	s.alarms()
 	s.exportsLasting()
-	return s.Template, nil
+	return s.Template, s.finally(databaseID, loadBalancerID)
 }
 
 func (in Input) ofThePlane() error {
@@ -53,6 +53,7 @@ func (in Input) ofThePlane() error {
 const (
 	topicParameter = "AlarmTopic"
 	balancerID     = "Balancer"
+	loadBalancerID = "LoadBalancer"
 	targetsID      = "Targets"
 )
 
@@ -72,7 +73,7 @@ func (s *set) frontDoor() {
 	s.add(balancerID, &ec2.SecurityGroup{GroupDescription: "The load balancer", VpcId: new(s.vpc()), Tags: s.tags(),
 		SecurityGroupIngress: []ec2.SecurityGroup_Ingress{{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(anywhere), Description: new("Everybody")}},
 		SecurityGroupEgress:  []ec2.SecurityGroup_Egress{{IpProtocol: tcp, FromPort: new(s.api()), ToPort: new(s.api()), CidrIp: new(network), Description: new("The gateway")}}})
-	balancer := s.add("LoadBalancer", &elb.LoadBalancer{Name: new(s.place.cluster()), Type: new("network"), Scheme: new("internet-facing"), SecurityGroups: []string{ref(balancerID)},
+	balancer := s.add(loadBalancerID, &elb.LoadBalancer{Name: new(s.place.cluster()), Type: new("network"), Scheme: new("internet-facing"), SecurityGroups: []string{ref(balancerID)},
 		Subnets: []string{ref("PublicSubnetA"), ref("PublicSubnetB")}, Tags: s.tags(),
 		LoadBalancerAttributes: []elb.LoadBalancer_LoadBalancerAttribute{{Key: new("deletion_protection.enabled"), Value: new("true")}, {Key: new(crossZone), Value: new("true")}}})
 	targets := s.add(targetsID, &elb.TargetGroup{Name: new(s.place.cluster() + "-gateway"), TargetType: new("ip"), Protocol: new("TLS"), Port: new(s.api()), VpcId: new(s.vpc()), Tags: s.tags(),

@@ -39,6 +39,8 @@ type Input struct {
 	// own set that the plane's stack offers the registry to some.
 	Accounts []string
 	Joined   bool
+	// Unoffered keeps the load balancer before the registry, offered to nobody, until the plane's own set is behind it no more.
+	Unoffered bool
 	// Unfronted says of the plane's own set that no load balancer is before it, as on what Ground renders.
 	Unfronted bool
 	// First has the template of Plane or Ground hold only what comes first in an account: operators, key, and the bucket for templates.
@@ -114,11 +116,11 @@ func tenant(in Input, name string) (*Template, error) {
 	if err := s.components(); err != nil {
 		return nil, err
 	}
-	return s.Template, nil
+	return s.Template, s.finally(databaseID)
 }
 
 func newSet(in Input) *set {
 	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running, idle: in.Idle,
-		url: in.URL, origins: in.Origins, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined, unfronted: in.Unfronted,
+		url: in.URL, origins: in.Origins, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined, unfronted: in.Unfronted, accounts: in.Accounts,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }

@@ -5,8 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
+	elb "github.com/awslabs/goformation/v7/cloudformation/elasticloadbalancingv2"
+	"github.com/awslabs/goformation/v7/cloudformation/rds"
 	"github.com/awslabs/goformation/v7/cloudformation/tags"
 	"github.com/awslabs/goformation/v7/intrinsics"
 )
@@ -72,6 +75,111 @@ func (t *Template) add(id string, r Resource) string {
 	}
 	t.Resources[id] = r
 	return id
+}
+
+// finally has resources that are protected from being deleted be made one after the other, when all else is there that doesn't need them: a creation
+// that fails CloudFormation takes back, and what it then can't delete is in the way of the next one, by its name.
+func (t *Template) finally(protected ...string) error {
+	protected = slices.DeleteFunc(protected, func(id string) bool { return t.Resources[id] == nil })
+	for i, id := range protected {
+		needs, err := t.needs()
+		if err != nil {
+			return err
+		}
+		// What needs one that comes later comes later itself.
+		later := map[string]bool{}
+		for _, p := range protected[i:] {
+			later[p] = true
+		}
+		for grown := true; grown; {
+			grown = false
+			for of, needed := range needs {
+				if !later[of] && slices.ContainsFunc(needed, func(n string) bool { return later[n] }) {
+					later[of], grown = true, true
+				}
+			}
+		}
+		// The others stand behind those that none of them needs.
+		var last []string
+		for of := range t.Resources {
+			if !later[of] && !slices.Contains(needs[id], of) && !needed(needs, of, func(by string) bool { return !later[by] || by == id }) {
+				last = append(last, of)
+			}
+		}
+		slices.Sort(last)
+		switch r := t.Resources[id].(type) {
+		case *rds.DBInstance:
+			r.AWSCloudFormationDependsOn = last
+		case *elb.LoadBalancer:
+			r.AWSCloudFormationDependsOn = last
+		default:
+			return fmt.Errorf("%s is a %s, which nobody said how to make last", id, r.AWSCloudFormationType())
+		}
+	}
+	return nil
+}
+
+// needed says whether any of some resources needs a resource.
+func needed(needs map[string][]string, id string, some func(string) bool) bool {
+	for by, all := range needs {
+		if some(by) && slices.Contains(all, id) {
+			return true
+		}
+	}
+	return false
+}
+
+// needs are the resources that each one names: CloudFormation makes those first.
+func (t *Template) needs() (map[string][]string, error) {
+	text, err := t.JSON()
+	if err != nil {
+		return nil, err
+	}
+	var read struct{ Resources map[string]any }
+	if err := json.Unmarshal(text, &read); err != nil {
+		return nil, fmt.Errorf("read the template: %w", err)
+	}
+	out := map[string][]string{}
+	for id, r := range read.Resources {
+		named(r, func(name string) {
+			if t.Resources[name] != nil && !slices.Contains(out[id], name) {
+				out[id] = append(out[id], name)
+			}
+		})
+	}
+	return out, nil
+}
+
+// named finds the names that functions are given, and those that a resource waits for.
+func named(v any, tell func(name string)) {
+	switch v := v.(type) {
+	case []any:
+		for _, x := range v {
+			named(x, tell)
+		}
+	case map[string]any:
+		for key, x := range v {
+			named(x, tell)
+			switch list, many := x.([]any); {
+			case key == "Ref":
+				tell(fmt.Sprint(x))
+			case key == "Fn::GetAtt" && many:
+				tell(fmt.Sprint(list[0]))
+			case key == "Fn::Sub":
+				for _, part := range strings.Split(fmt.Sprint(x), "${")[1:] {
+					name, _, _ := strings.Cut(part, "}")
+					name, _, _ = strings.Cut(name, ".")
+					tell(name)
+				}
+			case key == "DependsOn" && many:
+				for _, name := range list {
+					tell(fmt.Sprint(name))
+				}
+			case key == "DependsOn":
+				tell(fmt.Sprint(x))
+			}
+		}
+	}
 }
 
 // parameter has the template ask for a text, and answers its place in texts that fill reads.

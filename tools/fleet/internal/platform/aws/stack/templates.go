@@ -67,7 +67,7 @@ func (s *set) privateBucket(name string) *s3.Bucket {
 			IgnorePublicAcls: new(true), RestrictPublicBuckets: new(true)},
 		LifecycleConfiguration: &s3.Bucket_LifecycleConfiguration{Rules: []s3.Bucket_Rule{{Id: new("unfinished"), Status: "Enabled",
 			AbortIncompleteMultipartUpload: &s3.Bucket_AbortIncompleteMultipartUpload{DaysAfterInitiation: 1}}}},
-		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Retain"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
+		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("RetainExceptOnCreate"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Retain"),
 	}
 }
 

@@ -28,6 +28,9 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 	forget(template["Outputs"], `"AvailabilityZoneId"]}`)
 	for id, r := range resources {
 		kind, _ := at(r, "Type").(string)
+		if at(r, "DeletionPolicy") == kept {
+			r.(map[string]any)["DeletionPolicy"] = "Retain" // which it knows
+		}
 		if slices.Contains(notMade, kind) {
 			delete(resources, id)
 			forget(template["Outputs"], `{"Ref":"`+id+`"}`)

@@ -31,6 +31,15 @@ func allows(statements []Statement, r Request) (string, bool, error) {
 	return holds(statements, "Allow", r)
 }
 
+// Allows says whether statements, of a policy alone, allow a request and none denies it.
+func Allows(statements []Statement, r Request) (bool, error) {
+	if _, is, err := denies(statements, r); err != nil || is {
+		return false, err
+	}
+	_, is, err := allows(statements, r)
+	return is, err
+}
+
 func denies(statements []Statement, r Request) (string, bool, error) {
 	return holds(statements, "Deny", r)
 }

@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// kept is the policy of what outlives its stack, and doesn't stay where the stack was never whole, in the way of the next.
+const kept = "RetainExceptOnCreate"
+
 // storage looks at how what keeps data keeps it.
 func storage(s *Stack) ([]string, error) {
 	var found []string
@@ -14,7 +17,7 @@ func storage(s *Stack) ([]string, error) {
 	keys := s.of("AWS::KMS::Key")
 	under := func(v any) bool { return slices.ContainsFunc(keys, func(k Resource) bool { return v == k.ARN }) }
 	for _, r := range keys {
-		if r.DeletionPolicy != "Retain" || r.Properties["EnableKeyRotation"] != true {
+		if r.DeletionPolicy != kept || r.Properties["EnableKeyRotation"] != true {
 			say(r, "goes with its stack, or is never rotated")
 		}
 	}
@@ -31,8 +34,8 @@ func storage(s *Stack) ([]string, error) {
 		if owners := list(at(r.Properties, "OwnershipControls", "Rules")); len(owners) != 1 || field(owners[0], "ObjectOwnership") != "BucketOwnerEnforced" {
 			say(r, "has access lists")
 		}
-		if r.DeletionPolicy != "Retain" {
-			say(r, "goes with its stack")
+		if r.DeletionPolicy != kept {
+			say(r, "goes with its stack, or is in the way of the next one where making the first failed")
 		}
 	}
 	for kind, property := range map[string]string{"AWS::SQS::Queue": "KmsMasterKeyId", "AWS::SecretsManager::Secret": "KmsKeyId", "AWS::Logs::LogGroup": "KmsKeyId", "AWS::RDS::DBInstance": "KmsKeyId"} {

@@ -248,14 +248,11 @@ func (t Target) tried(roles []Role) []string {
 // to others, allows it.
 func (t Target) LetsIn(r Request) (bool, error) {
 	r.ResourceTags = t.Tags
-	if _, is, err := denies(t.Policy, r); err != nil || is {
-		return false, err
+	if t.Type == "AWS::KMS::Key" {
+		return Allows(t.Policy, r)
 	}
-	if t.Type != "AWS::KMS::Key" {
-		return true, nil
-	}
-	_, is, err := allows(t.Policy, r)
-	return is, err
+	_, is, err := denies(t.Policy, r)
+	return !is, err
 }
 
 // May says whether a role of the stack may do something with one of its own: its policy, its boundary and the resource's policy together, in
