@@ -1,11 +1,12 @@
 """Starts MiniStack 1.5.33 so that it asks policies about what AWS asks them about: services and definitions of tasks by their names, roles
-with their path, keys with their tags. Made of private functions of exactly that version, as tasks.py is.
+with their path, keys and snapshots with their tags; and so that RDS has the backups that it makes of a server by itself, which stay where somebody says
+so when the server is deleted. Made of private functions of exactly that version, as tasks.py is.
 """
 
 import json
 
 from ministack.core import iam_actions
-from ministack.services import iam, kms
+from ministack.services import iam, kms, rds
 
 arn_of, tags_of = iam_actions.extract_resource_arn, iam_actions.request_tag_context
 
@@ -22,6 +23,8 @@ def resource(service, method, path, headers, body, params, region, account):
         return "*"
     if service == "iam" and (role := iam._roles.get(iam_actions._query_param(params, "RoleName"))):
         return role["Arn"]
+    if service == "rds" and (snapshot := rds._snapshots.get(iam_actions._query_param(params, "DBSnapshotIdentifier"))):
+        return snapshot["DBSnapshotArn"]
     return arn_of(service, method, path, headers, body, params, region, account)
 
 
@@ -31,10 +34,36 @@ def tags(service, action, body, params):
         key = kms._keys.get(json.loads(body or b"{}").get("KeyId", "").rsplit("/", 1)[-1])
         for tag in (key or {}).get("Tags", []):
             out[f"aws:resourcetag/{tag['TagKey'].lower()}"] = tag["TagValue"]
+    if service == "rds":
+        snapshot = rds._snapshots.get(iam_actions._query_param(params, "DBSnapshotIdentifier"))
+        for tag in (snapshot or {}).get("TagList", []):
+            out[f"aws:resourcetag/{tag['Key'].lower()}"] = tag["Value"]
     return out
 
 
 iam_actions.extract_resource_arn, iam_actions.request_tag_context = resource, tags
+
+retained, delete_server = {}, rds._ACTION_MAP["DeleteDBInstance"]
+
+
+def delete(params):
+    server = dict(rds._instances.get(rds._p(params, "DBInstanceIdentifier")) or {})
+    out = delete_server(params)
+    if out[0] == 200 and rds._p(params, "DeleteAutomatedBackups") == "false":
+        retained[server["DbiResourceId"]] = server
+    return out
+
+
+def backups(params):
+    of = rds._p(params, "DBInstanceIdentifier")
+    kept = [(s, "active") for s in rds._instances.values() if int(s.get("BackupRetentionPeriod") or 0)] + [(s, "retained") for s in retained.values()]
+    members = "".join(f"<DBInstanceAutomatedBackup><DBInstanceIdentifier>{s['DBInstanceIdentifier']}</DBInstanceIdentifier><DbiResourceId>{s['DbiResourceId']}</DbiResourceId>"
+                      f"<Status>{status}</Status></DBInstanceAutomatedBackup>" for s, status in kept if not of or s["DBInstanceIdentifier"] == of)
+    name = "DescribeDBInstanceAutomatedBackups"
+    return rds._xml(200, name + "Response", f"<{name}Result><DBInstanceAutomatedBackups>{members}</DBInstanceAutomatedBackups></{name}Result>")
+
+
+rds._ACTION_MAP.update(DeleteDBInstance=delete, DescribeDBInstanceAutomatedBackups=backups)
 
 if __name__ == "__main__":
     from ministack.app import main

@@ -1,4 +1,24 @@
 package aws
 
+import (
+	"testing"
+
+	"a3os.app/tools/fleet/internal/platform"
+)
+
 // Emulate has drift be looked for by templates as an emulator carried them out.
 func (p *Platform) Emulate(template func([]byte) ([]byte, error)) { p.emulated = template }
+
+// LeftServer is what is left of a set's own server.
+func (p *Platform) LeftServer(t testing.TB, s platform.Set) []string {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := of.leftServer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
+}

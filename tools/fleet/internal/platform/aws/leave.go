@@ -56,8 +56,15 @@ func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err
 	if err != nil {
 		return false, err
 	}
+	if s.Dedicated() {
+		// RDS changes a server only for as long as that has its key.
+		if changed, err = t.unprotectServer(ctx); err != nil {
+			return changed, err
+		}
+	}
 	if key != "" {
-		if changed, err = t.shred(ctx, key); err != nil {
+		did, err := t.shred(ctx, key)
+		if changed = changed || did; err != nil {
 			return changed, err
 		}
 	}
@@ -92,11 +99,8 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 	if err != nil {
 		return false, err
 	}
-	if err := p.useServer(ctx, s); err != nil {
-		return false, err
-	}
 	for _, step := range []func() (bool, error){
-		func() (bool, error) { return p.dropDatabase(ctx, s) },
+		func() (bool, error) { return t.dropDatabase(ctx) },
 		func() (bool, error) { return t.deleteStack(ctx) },
 		func() (bool, error) { return t.deleteDefinitions(ctx) },
 		func() (bool, error) { return t.deleteBuckets(ctx) },
@@ -111,12 +115,15 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 	return changed, nil
 }
 
-// dropDatabase drops what a set has in the shared server; a server of its own goes with the stack.
-func (p *Platform) dropDatabase(ctx context.Context, s platform.Set) (bool, error) {
-	if s.Dedicated() {
-		return false, nil
+// dropDatabase drops what a set has in the shared server, or a server of its own, whose first user nobody needs for that, and knows no more.
+func (t *tenant) dropDatabase(ctx context.Context) (bool, error) {
+	if t.set.Dedicated() {
+		return t.deleteServer(ctx)
 	}
-	return p.Machine.DropDatabase(ctx, s)
+	if err := t.useServer(ctx, t.set); err != nil {
+		return false, err
+	}
+	return t.Machine.DropDatabase(ctx, t.set)
 }
 
 func (t *tenant) deleteStack(ctx context.Context) (changed bool, err error) {
@@ -215,7 +222,7 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 		return nil, err
 	}
 	var out []string
-	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
+	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftServer, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
 	for _, look := range looks {
 		left, err := look(ctx)
 		if err != nil {

@@ -138,7 +138,8 @@ func gone(err error) bool {
 		return false
 	}
 	switch api.ErrorCode() {
-	case "ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "ServiceNotFoundException", "ClusterNotFoundException":
+	case "ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "ServiceNotFoundException", "ClusterNotFoundException",
+		"DBInstanceNotFound", "DBSnapshotNotFound", "DBInstanceAutomatedBackupNotFound":
 		return true
 	}
 	return strings.Contains(api.ErrorMessage(), "does not exist")

@@ -41,6 +41,9 @@ func (p Place) iam(resource string) string { return "arn:aws:iam::" + p.Account 
 // cluster is also how all begins that is the plane's.
 func (p Place) cluster() string { return "a3-" + p.Plane }
 
+// Server is what a tenant's own database server is called.
+func (p Place) Server(tenant string) string { return p.StackOf(tenant) }
+
 // Provisioner is the role that fleet carries changes out with; BreakGlass is for people, where nothing else helps.
 func (p Place) Provisioner() string { return p.iam("role/a3/" + p.cluster() + "-provisioner") }
 

@@ -170,6 +170,8 @@ func (s *set) dataOfTenants() []statement {
 		allow("Queues", []string{"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:SetQueueAttributes", "sqs:GetQueueUrl", "sqs:TagQueue", "sqs:ListQueueTags"}, []string{p.arn("sqs", "tnt_*")}),
 		allow("Databases", []string{"rds:CreateDBInstance", "rds:ModifyDBInstance", "rds:DeleteDBInstance", "rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:ListTagsForResource"},
 			append([]string{p.arn("rds", "db:"+p.cluster()+"-tnt-*"), p.arn("rds", "snapshot:*")}, standardsOfServers(p)...)),
+		// A server gives its snapshots its own tags, whatever they are called.
+		allow("SnapshotsOfTenants", []string{"rds:DeleteDBSnapshot"}, []string{p.arn("rds", "snapshot:*")}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
 		s.rdsServesItself(),
 	}
 }
@@ -213,7 +215,7 @@ func (s *set) ofNobody() []statement {
 	return []statement{
 		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ec2:DescribeRegions",
 			"ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks",
-			"rds:DescribeDBInstances", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups", "secretsmanager:ListSecrets",
+			"rds:DescribeDBInstances", "rds:DescribeDBSnapshots", "rds:DescribeDBInstanceAutomatedBackups", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups", "secretsmanager:ListSecrets",
 			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus"}, []string{"*"}),
 		// A task's name says nothing of whose it is.
 		allow("LookAtTasks", []string{"ecs:DescribeTasks"}, []string{p.arn("ecs", "task/"+p.cluster()+"/*")}),

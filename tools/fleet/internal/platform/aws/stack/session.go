@@ -36,7 +36,7 @@ func Session(p Place, tenant string) (string, error) {
 		// its name and no path.
 		allow("", all, []string{"arn:aws:iam::*:role/" + s.path() + "*", "arn:aws:iam::*:role/" + tenant + "-*"}).
 			under("StringEqualsIfExists", when{"aws:RequestTag/tenant": tenant, "aws:RequestTag/label": s.label()}),
-		allow("", []string{"kms:*", "ec2:*", "servicediscovery:*"}, all).under("StringEquals", when{"aws:ResourceTag/tenant": tenant}),
+		allow("", []string{"kms:*", "ec2:*", "rds:*", "servicediscovery:*"}, all).under("StringEquals", when{"aws:ResourceTag/tenant": tenant}),
 		// What isn't there yet has no name and no tag but what it is to have. What is there and another's is not to be given this tenant's.
 		allow("", []string{"kms:CreateKey", "kms:TagResource", "ec2:Create*", "ecs:RegisterTaskDefinition", "servicediscovery:*"}, all).
 			under("StringEquals", when{"aws:RequestTag/tenant": tenant}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": tenant}),

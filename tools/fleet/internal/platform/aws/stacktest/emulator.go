@@ -26,6 +26,7 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 	}
 	resources, _ := template["Resources"].(map[string]any)
 	forget(template["Outputs"], `"AvailabilityZoneId"]}`)
+	forget(template["Outputs"], `"MasterUserSecret.SecretArn"]}`)
 	for id, r := range resources {
 		kind, _ := at(r, "Type").(string)
 		if at(r, "DeletionPolicy") == kept {

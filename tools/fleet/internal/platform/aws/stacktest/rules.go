@@ -24,7 +24,7 @@ func Rules(s *Stack) ([]string, error) {
 
 // unscoped are actions for which AWS knows no resource, so that `*` is all that can be said.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
-var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "rds:DescribeDBInstances", "servicediscovery:Get*",
+var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "rds:Describe*", "servicediscovery:Get*",
 	"servicediscovery:ListNamespaces", "logs:DescribeLogGroups", "cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:Get*", "secretsmanager:ListSecrets"}
 
 // documents are the properties that hold a policy, by the type of their resource.
