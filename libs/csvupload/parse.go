@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
+
+	"a3os.app/libs/clip"
 )
 
 // access is the entitlement where no column says which.
@@ -182,11 +184,8 @@ func locate(header []string, declared map[integrationsv1.CsvField]string) (colum
 
 // headerWords is a header for an error message, cut where it is long.
 func headerWords(header []string) string {
-	words := fmt.Sprintf("%q", header)
-	if len(words) > 500 {
-		words = strings.ToValidUTF8(words[:500], "") + "…"
-	}
-	return words
+	const most = 500
+	return clip.Text(fmt.Sprintf("%q", header), most)
 }
 
 // readRow takes a row's fields and checks each.

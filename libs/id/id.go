@@ -10,7 +10,12 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"go.jetify.com/typeid"
 	"go.jetify.com/typeid/base32"
+
+	"a3os.app/libs/clip"
 )
+
+// mostTold keeps errors short when the text is hostile.
+const mostTold = 64
 
 // Kind names a kind of id by its TypeID prefix.
 type Kind interface{ Prefix() string }
@@ -34,15 +39,15 @@ func New[K Kind]() ID[K] {
 func Parse[K Kind](s string) (ID[K], error) {
 	t, err := typeid.FromString(s)
 	if err != nil {
-		return ID[K]{}, fmt.Errorf("%q is not an id of the form %s_…", clip(s), prefix[K]())
+		return ID[K]{}, fmt.Errorf("%q is not an id of the form %s_…", clip.Text(s, mostTold), prefix[K]())
 	}
 	if t.Prefix() != prefix[K]() {
-		return ID[K]{}, fmt.Errorf("%q is an id of another kind, want %s_…", clip(s), prefix[K]())
+		return ID[K]{}, fmt.Errorf("%q is an id of another kind, want %s_…", clip.Text(s, mostTold), prefix[K]())
 	}
 	var i ID[K]
 	copy(i.uuid[:], t.UUIDBytes())
 	if i.IsZero() {
-		return ID[K]{}, fmt.Errorf("%q is the zero id", clip(s))
+		return ID[K]{}, fmt.Errorf("%q is the zero id", clip.Text(s, mostTold))
 	}
 	return i, nil
 }
@@ -105,13 +110,4 @@ func (i ID[K]) Value() (driver.Value, error) {
 func prefix[K Kind]() string {
 	var k K
 	return k.Prefix()
-}
-
-// clip keeps errors short when the text is hostile.
-func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
+
+	"a3os.app/libs/clip"
 )
 
 // keepLetter is how long keeping a dead letter may take. The job's own time may be up, which is why it is given up.
@@ -109,13 +110,13 @@ func (d *Deliverer) Deliver(ctx context.Context, v Delivery) Outcome {
 	case err == nil:
 		return Outcome{Ended: true, Counts: true}
 	case snoozed:
-		return Outcome{After: after, Reason: clip(err.Error())}
+		return Outcome{After: after, Reason: clip.Text(err.Error(), mostReason)}
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return Outcome{Reason: "interrupted: the worker stopped"}
 	case IsPermanent(err) || v.Try == v.MostTries:
 		return d.giveUp(ctx, v, verified, err)
 	}
-	again := Outcome{After: d.Backoff.After(v.Try), Counts: true, Reason: clip(err.Error())}
+	again := Outcome{After: d.Backoff.After(v.Try), Counts: true, Reason: clip.Text(err.Error(), mostReason)}
 	d.retried.Add(1)
 	d.Logger.WarnContext(ctx, "a job failed and will be tried again", "job", v.JobID, "attempt", v.Attempt, "after", again.After, "error", again.Reason)
 	return again
@@ -153,24 +154,16 @@ func (d *Deliverer) giveUp(ctx context.Context, v Delivery, verified Verified, c
 // bury hands the letter over. What could not be kept is offered again: where it was tried, the next try is past the bound and comes
 // straight back here.
 func (d *Deliverer) bury(ctx context.Context, v Delivery, letter DeadLetter) Outcome {
-	letter.JobID, letter.Attempt, letter.Reason = v.JobID, v.Attempt, clip(letter.Reason)
+	letter.JobID, letter.Attempt, letter.Reason = v.JobID, v.Attempt, clip.Text(letter.Reason, mostReason)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepLetter)
 	defer cancel()
 	if err := d.DeadLetter(ctx, letter); err != nil {
 		d.Logger.ErrorContext(ctx, "a dead letter could not be kept and will be offered again", "job", v.JobID, "reason", letter.Reason, "error", err)
 		const mostDoublings = 20
 		return Outcome{Counts: true, After: d.Backoff.After(min(max(v.Deliveries, 1), mostDoublings)) + time.Millisecond,
-			Reason: clip("its dead letter could not be kept: " + letter.Reason)}
+			Reason: clip.Text("its dead letter could not be kept: "+letter.Reason, mostReason)}
 	}
 	d.failed.Add(1)
 	d.Logger.WarnContext(ctx, "a job became a dead letter", "job", v.JobID, "attempt", v.Attempt, "reason", letter.Reason)
 	return Outcome{Ended: true, Dead: true, Counts: true, Reason: letter.Reason}
-}
-
-// clip cuts a text to mostReason bytes, between two characters.
-func clip(s string) string {
-	if len(s) <= mostReason {
-		return s
-	}
-	return strings.ToValidUTF8(s[:mostReason-len("…")], "") + "…"
 }

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"a3os.app/libs/clip"
 )
 
 // keyIDBytes of the public key's SHA-256 name it. The id only selects a key; the signature decides.
@@ -55,7 +57,7 @@ func ParsePublicKey(text string) (ed25519.PublicKey, error) {
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
 	// The decoder passes over line ends: a key has one form.
 	if err != nil || len(raw) != ed25519.PublicKeySize || strings.ContainsAny(text, "\r\n") {
-		return nil, fmt.Errorf("%q is not a snapshot key, want base64 of %d octets", clip(text), ed25519.PublicKeySize)
+		return nil, fmt.Errorf("%q is not a snapshot key, want base64 of %d octets", clip.Text(text, mostTold), ed25519.PublicKeySize)
 	}
 	return raw, nil
 }

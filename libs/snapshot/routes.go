@@ -7,8 +7,12 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/id"
 )
+
+// mostTold keeps errors short when the text is hostile.
+const mostTold = 64
 
 // check refuses a snapshot that two gateways could read in two ways: a tenant or a slug that comes twice, a slug that is no host
 // label, a component that can't be dialled.
@@ -30,7 +34,7 @@ func checkRoutes(routes []*registryv1.Route) (map[id.Tenant]struct{}, error) {
 	for _, r := range routes {
 		tenant, err := checkRoute(r)
 		if err != nil {
-			return nil, fmt.Errorf("%w: route of %q: %w", ErrMalformed, clip(r.GetSlug()), err)
+			return nil, fmt.Errorf("%w: route of %q: %w", ErrMalformed, clip.Text(r.GetSlug(), mostTold), err)
 		}
 		if _, twice := slugs[r.GetSlug()]; twice {
 			return nil, fmt.Errorf("%w: the slug %q comes twice", ErrMalformed, r.GetSlug())
@@ -57,7 +61,7 @@ func checkRoute(r *registryv1.Route) (id.Tenant, error) {
 	names := make(map[string]struct{}, len(r.GetComponents()))
 	for _, c := range r.GetComponents() {
 		if _, twice := names[c.GetName()]; twice || !IsLabel(c.GetName()) {
-			return id.Tenant{}, fmt.Errorf("component %q comes twice or is not a label", clip(c.GetName()))
+			return id.Tenant{}, fmt.Errorf("component %q comes twice or is not a label", clip.Text(c.GetName(), mostTold))
 		}
 		names[c.GetName()] = struct{}{}
 		if host, port, err := net.SplitHostPort(c.GetAddress()); err != nil || host == "" || port == "" {
@@ -84,13 +88,4 @@ func IsLabel(s string) bool {
 		}
 	}
 	return true
-}
-
-// clip keeps errors short when the text is hostile.
-func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"a3os.app/libs/clip"
 )
 
 const (
@@ -261,11 +263,11 @@ func authorityTemplate(domain TrustDomain, name string, pathLength int) *x509.Ce
 // constrainedTo is the one trust domain that an authority's certificate is good for.
 func constrainedTo(certificate *x509.Certificate) (TrustDomain, error) {
 	if !certificate.BasicConstraintsValid || !certificate.IsCA || certificate.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return TrustDomain{}, fmt.Errorf("the certificate of %q is not an authority's", clip(certificate.Subject.String()))
+		return TrustDomain{}, fmt.Errorf("the certificate of %q is not an authority's", clip.Text(certificate.Subject.String(), mostTold))
 	}
 	if len(certificate.PermittedURIDomains) != 1 || !certificate.PermittedDNSDomainsCritical ||
 		!slices.Equal(certificate.PermittedURIDomains, certificate.PermittedDNSDomains) {
-		return TrustDomain{}, fmt.Errorf("the authority %q is not critically constrained to one trust domain for URI and DNS names", clip(certificate.Subject.String()))
+		return TrustDomain{}, fmt.Errorf("the authority %q is not critically constrained to one trust domain for URI and DNS names", clip.Text(certificate.Subject.String(), mostTold))
 	}
 	return ParseTrustDomain(certificate.PermittedURIDomains[0])
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/google/renameio/v2"
+
+	"a3os.app/libs/clip"
 )
 
 const (
@@ -47,7 +49,7 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 			return nil, errors.New("there is text that is not PEM")
 		}
 		if block.Type != certificateBlock {
-			return nil, fmt.Errorf("there is a PEM block %q, want %s blocks alone", clip(block.Type), certificateBlock)
+			return nil, fmt.Errorf("there is a PEM block %q, want %s blocks alone", clip.Text(block.Type, mostTold), certificateBlock)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/id"
 )
 
@@ -74,7 +75,7 @@ func ParseRoots(domain TrustDomain, rootsPEM []byte) (*x509.CertPool, error) {
 			return nil, fmt.Errorf("read the roots of %s: there is the root of %s among them", domain, constrained)
 		}
 		if err := root.CheckSignatureFrom(root); err != nil {
-			return nil, fmt.Errorf("read the roots of %s: %q is not a root: %w", domain, clip(root.Subject.String()), err)
+			return nil, fmt.Errorf("read the roots of %s: %q is not a root: %w", domain, clip.Text(root.Subject.String(), mostTold), err)
 		}
 		pool.AddCert(root)
 	}

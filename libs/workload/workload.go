@@ -18,8 +18,12 @@ import (
 	"regexp"
 	"strings"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/id"
 )
+
+// mostTold keeps errors short when the text is hostile.
+const mostTold = 128
 
 const (
 	uriScheme    = "spiffe://"
@@ -70,7 +74,7 @@ func (d TrustDomain) Validate() error {
 	case "dev", "prod":
 		return nil
 	default:
-		return fmt.Errorf("%q is not a plane, want dev or prod", clip(d.Plane))
+		return fmt.Errorf("%q is not a plane, want dev or prod", clip.Text(d.Plane, mostTold))
 	}
 }
 
@@ -97,13 +101,13 @@ func ParseTrustDomain(host string) (TrustDomain, error) {
 	if ok && label != planeLabel {
 		tenant, err := id.ParseTenant(strings.Replace(label, "-", "_", 1))
 		if err != nil {
-			return TrustDomain{}, fmt.Errorf("%q is not a trust domain: %w", clip(host), err)
+			return TrustDomain{}, fmt.Errorf("%q is not a trust domain: %w", clip.Text(host, mostTold), err)
 		}
 		d.Tenant = tenant
 	}
 	// One name, one spelling: what doesn't come back the same (case, a missing suffix, more labels) was not ours.
 	if d.Host() == "" || d.Host() != host {
-		return TrustDomain{}, fmt.Errorf("%q is not a trust domain, want <tenant>.<plane>%s or %s.<plane>%s", clip(host), domainSuffix, planeLabel, domainSuffix)
+		return TrustDomain{}, fmt.Errorf("%q is not a trust domain, want <tenant>.<plane>%s or %s.<plane>%s", clip.Text(host, mostTold), domainSuffix, planeLabel, domainSuffix)
 	}
 	return d, nil
 }
@@ -117,7 +121,7 @@ func (i Identity) Validate() error {
 		return err
 	}
 	if !serviceName.MatchString(i.Service) {
-		return fmt.Errorf("%q is not a service name, want a lower-case DNS label of at most 32 octets", clip(i.Service))
+		return fmt.Errorf("%q is not a service name, want a lower-case DNS label of at most 32 octets", clip.Text(i.Service, mostTold))
 	}
 	return nil
 }
@@ -152,7 +156,7 @@ func ParseURI(uri string) (Identity, error) {
 	rest, ok := strings.CutPrefix(uri, uriScheme)
 	host, service, hasPath := strings.Cut(rest, "/")
 	if !ok || !hasPath {
-		return Identity{}, fmt.Errorf("%q is not a workload's URI, want %s<trust domain>/<service>", clip(uri), uriScheme)
+		return Identity{}, fmt.Errorf("%q is not a workload's URI, want %s<trust domain>/<service>", clip.Text(uri, mostTold), uriScheme)
 	}
 	return join(host, service, uri)
 }
@@ -161,7 +165,7 @@ func ParseURI(uri string) (Identity, error) {
 func ParseServerName(name string) (Identity, error) {
 	service, host, ok := strings.Cut(name, ".")
 	if !ok {
-		return Identity{}, fmt.Errorf("%q is not a workload's pseudo-host, want <service>.<trust domain>", clip(name))
+		return Identity{}, fmt.Errorf("%q is not a workload's pseudo-host, want <service>.<trust domain>", clip.Text(name, mostTold))
 	}
 	return join(host, service, name)
 }
@@ -169,20 +173,11 @@ func ParseServerName(name string) (Identity, error) {
 func join(host, service, whole string) (Identity, error) {
 	d, err := ParseTrustDomain(host)
 	if err != nil {
-		return Identity{}, fmt.Errorf("read workload name %q: %w", clip(whole), err)
+		return Identity{}, fmt.Errorf("read workload name %q: %w", clip.Text(whole, mostTold), err)
 	}
 	i := Identity{Plane: d.Plane, Tenant: d.Tenant, Service: service}
 	if err := i.Validate(); err != nil {
-		return Identity{}, fmt.Errorf("read workload name %q: %w", clip(whole), err)
+		return Identity{}, fmt.Errorf("read workload name %q: %w", clip.Text(whole, mostTold), err)
 	}
 	return i, nil
-}
-
-// clip keeps errors short when the text is hostile.
-func clip(s string) string {
-	const most = 128
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

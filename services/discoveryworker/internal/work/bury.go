@@ -17,7 +17,7 @@ import (
 func (w *Worker) Bury(ctx context.Context, letter queue.DeadLetter) error {
 	attempt := uint32(letter.Attempt) //nolint:gosec // bounded by the queue's tries
 	_, err := w.cfg.Letters.ReportDeadLetter(ctx, connect.NewRequest(&discoveryv1.ReportDeadLetterRequest{
-		JobId: letter.JobID, Attempt: attempt, Reason: clip(letter.Reason, 1000), Cause: causeOf(letter.Err),
+		JobId: letter.JobID, Attempt: attempt, Reason: said(letter.Reason, 1000), Cause: causeOf(letter.Err),
 		Envelope: cut(letter.Envelope), Payload: cut(letter.Payload)}))
 	if err != nil || letter.Verified == nil || letter.Verified.Kind() != Kind {
 		return err

@@ -149,14 +149,14 @@ func (s *sink) Complete(scope string) { s.completed = append(s.completed, scope)
 // Gap implements connector.Sink.
 func (s *sink) Gap(scope, reason string) {
 	const most = 1000
-	s.gaps = append(s.gaps, &discoveryv1.Gap{Scope: clip(scope, 512), Reason: clip(reason, most)})
+	s.gaps = append(s.gaps, &discoveryv1.Gap{Scope: said(scope, 512), Reason: said(reason, most)})
 }
 
 // Progress implements connector.Sink.
 func (s *sink) Progress(words string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.words = clip(words, 500)
+	s.words = said(words, 500)
 }
 
 // Due implements connector.Sink.

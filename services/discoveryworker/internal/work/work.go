@@ -4,13 +4,13 @@
 package work
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -21,6 +21,7 @@ import (
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 
 	"a3os.app/libs/blob"
+	"a3os.app/libs/clip"
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/queue"
@@ -147,11 +148,7 @@ func permanent(err error) bool {
 
 func (w *Worker) fail(ctx context.Context, attempt uint32, cause error) error {
 	const most = 2000
-	why := strings.ToValidUTF8(cause.Error(), "")
-	if len(why) > most {
-		why = strings.ToValidUTF8(why[:most-len("…")], "") + "…"
-	}
-	_, err := w.cfg.Ingest.FailRun(ctx, connect.NewRequest(&discoveryv1.FailRunRequest{Attempt: attempt, Error: why}))
+	_, err := w.cfg.Ingest.FailRun(ctx, connect.NewRequest(&discoveryv1.FailRunRequest{Attempt: attempt, Error: clip.Text(cause.Error(), most)}))
 	return err
 }
 
@@ -222,15 +219,8 @@ func (w *Worker) source(src *integrationsv1.Source) connector.Source {
 	}
 }
 
-func clip(s string, most int) string {
-	if len(s) > most {
-		s = s[:most]
-	}
-	if s = strings.ToValidUTF8(s, ""); s == "" {
-		return "no reason was given"
-	}
-	return s
-}
+// said is what somebody said, in at most so many bytes; discovery takes no text that is empty.
+func said(s string, most int) string { return cmp.Or(clip.Text(s, most), "no reason was given") }
 
 // TestSource reaches a system once. It serves ConnectorService.
 func (w *Worker) TestSource(ctx context.Context, req *connect.Request[discoveryv1.TestSourceRequest]) (*connect.Response[discoveryv1.TestSourceResponse], error) {

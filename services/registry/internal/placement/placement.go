@@ -14,10 +14,14 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/workload"
 )
+
+// mostTold keeps errors short when the text is hostile.
+const mostTold = 64
 
 // Policy is where the platform of a plane puts sets.
 type Policy struct {
@@ -51,10 +55,10 @@ func (p Policy) Check(tenant id.Tenant, set *registryv1.ServiceSet) ([]*registry
 	for _, c := range set.GetComponents() {
 		addr, err := p.place(tenant, c)
 		if err != nil {
-			return nil, fault.New(fault.InvalidArgument, "component %s can't be at %q: %v", c.GetName(), clip(c.GetAddress()), err)
+			return nil, fault.New(fault.InvalidArgument, "component %s can't be at %q: %v", c.GetName(), clip.Text(c.GetAddress(), mostTold), err)
 		}
 		if err := (workload.Identity{Plane: p.Plane, Tenant: tenant, Service: c.GetName()}).Validate(); err != nil {
-			return nil, fault.New(fault.InvalidArgument, "component %q: %v", clip(c.GetName()), err)
+			return nil, fault.New(fault.InvalidArgument, "component %q: %v", clip.Text(c.GetName(), mostTold), err)
 		}
 		if names[c.GetName()] {
 			return nil, fault.New(fault.InvalidArgument, "component %s comes twice", c.GetName())
@@ -143,25 +147,16 @@ func (p Policy) Database(d *registryv1.DatabasePlace) (*registryv1.DatabasePlace
 	}
 	host, port, err := net.SplitHostPort(d.GetServer())
 	if err != nil {
-		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q is not host:port", clip(d.GetServer()))
+		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q is not host:port", clip.Text(d.GetServer(), mostTold))
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {
-		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q has no port from 1 to 65535", clip(d.GetServer()))
+		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q has no port from 1 to 65535", clip.Text(d.GetServer(), mostTold))
 	}
 	if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" && !addr.IsUnspecified() {
 		host = addr.Unmap().String()
 	} else if host == "localhost" || !hostName.MatchString(host) {
-		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q must be an IP address or a lower-case name that is one host's", clip(d.GetServer()))
+		return nil, fault.New(fault.InvalidArgument, "service_set.database.server %q must be an IP address or a lower-case name that is one host's", clip.Text(d.GetServer(), mostTold))
 	}
 	return &registryv1.DatabasePlace{Server: net.JoinHostPort(host, strconv.FormatUint(number, 10)), Name: d.GetName()}, nil
-}
-
-// clip keeps errors short when the text is hostile.
-func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

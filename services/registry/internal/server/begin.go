@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,10 +12,14 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/services/registry/internal/store"
 )
+
+// mostTold keeps errors short when the text is hostile.
+const mostTold = 64
 
 // errUnfinished is a tenant that something is being done to already.
 var errUnfinished = fault.Declare(fault.FailedPrecondition, "OPERATION_UNFINISHED", "the tenant has an operation that isn't finished")
@@ -40,7 +43,7 @@ func (s *operationWrites) BeginOperation(ctx context.Context, req *registryv1.Be
 		}
 		t := changeOf(plan, req.GetTenant())
 		if t == nil {
-			return fault.New(fault.InvalidArgument, "the plan does nothing to %s: it names its tenants by id, and one that it makes by slug", clip(req.GetTenant()))
+			return fault.New(fault.InvalidArgument, "the plan does nothing to %s: it names its tenants by id, and one that it makes by slug", clip.Text(req.GetTenant(), mostTold))
 		}
 		begun, err := ch.q.OperationOfPlan(ctx, store.OperationOfPlanParams{PlanHash: p.Plan.Hash, PlanTarget: target(t)})
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -221,13 +224,4 @@ func (ch change) notify(ctx context.Context, what string) error {
 		return fmt.Errorf("notify of the change: %w", err)
 	}
 	return nil
-}
-
-// clip keeps errors short when the text is hostile.
-func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
 }

@@ -11,8 +11,12 @@ import (
 
 	"github.com/transparency-dev/merkle/rfc6962"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/tlog"
 )
+
+// mostTold keeps errors short when the text is hostile.
+const mostTold = 128
 
 // Why a checkpoint is refused. All but ErrInvalid mean that a valid signature stands under a log that isn't the one witnessed.
 var (
@@ -43,7 +47,7 @@ func Advance(held Held, origin, verifierKey, checkpoint string, consistency [][]
 		return Held{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if verifier.Origin() != origin {
-		return Held{}, fmt.Errorf("%w: the key is that of log %q, want %q", ErrInvalid, clip(verifier.Origin()), origin)
+		return Held{}, fmt.Errorf("%w: the key is that of log %q, want %q", ErrInvalid, clip.Text(verifier.Origin(), mostTold), origin)
 	}
 	cp, err := verifier.Open(checkpoint)
 	if err != nil {
@@ -68,13 +72,4 @@ func Advance(held Held, origin, verifierKey, checkpoint string, consistency [][]
 		return Held{}, fmt.Errorf("%w: %w", ErrFork, err)
 	}
 	return next, nil
-}
-
-// clip keeps errors short when the text is hostile.
-func clip(s string) string {
-	const most = 128
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/tlog"
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
@@ -144,7 +145,7 @@ func (t *tenant) fetchLog(ctx context.Context, path string) ([]byte, error) {
 		return nil, fault.Wrap(fault.Unavailable, err, "the connection broke")
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, fault.New(kindOfStatus(res.StatusCode), "the log answered %d: %s", res.StatusCode, show.Text(strings.TrimSpace(string(body[:min(len(body), 500)]))))
+		return nil, fault.New(kindOfStatus(res.StatusCode), "the log answered %d: %s", res.StatusCode, show.Text(clip.Text(strings.TrimSpace(string(body)), 500)))
 	}
 	return body, nil
 }

@@ -24,6 +24,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/additive"
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/pgserver"
 	"a3os.app/libs/release"
@@ -101,8 +102,7 @@ func why(findings []additive.Finding, name string) string {
 		}
 	}
 	const most = 500
-	text := strings.Join(reasons, "; ")
-	return text[:min(len(text), most)]
+	return clip.Text(strings.Join(reasons, "; "), most)
 }
 
 // oldest is the oldest release whose programs work with the database. What was accepted was accepted for the release before alone.

@@ -7,6 +7,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 )
 
@@ -32,13 +33,10 @@ func after(steps []string, i int) string {
 // at has it on record, under a lease, and answers the operation.
 func (r recording) at(ctx context.Context, conn grpc.ClientConnInterface, operation, token string) (*registryv1.Operation, error) {
 	const most = 2000
-	if len(r.detail) > most {
-		r.detail = r.detail[:most]
-	}
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	res, err := registryv1.NewOperationWriteServiceClient(conn).RecordStep(ctx, &registryv1.RecordStepRequest{
-		OperationId: operation, LeaseToken: token, Step: r.step, State: r.state, Detail: r.detail, ThenBegin: r.next, ThenFinish: r.finishes})
+		OperationId: operation, LeaseToken: token, Step: r.step, State: r.state, Detail: clip.Text(r.detail, most), ThenBegin: r.next, ThenFinish: r.finishes})
 	return res.GetOperation(), fault.FromRPC(err)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
@@ -39,25 +40,12 @@ func (p *Plane) recordBackup(ctx context.Context, s platform.Set, made *BackedUp
 	}
 	if failure != nil {
 		const most = 2000
-		b.Failure = clip(failure.Error(), most)
+		b.Failure = clip.Text(failure.Error(), most)
 	}
 	if _, err := registryv1.NewBackupWriteServiceClient(conn).RecordBackup(ctx, &registryv1.RecordBackupRequest{Backup: b}); err != nil {
 		return fmt.Errorf("tell the registry of the backup: %w", fault.FromRPC(err))
 	}
 	return nil
-}
-
-// clip keeps as many whole characters as fit.
-func clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	for i := range text {
-		if i > most-len("…") {
-			return text[:i-1] + "…"
-		}
-	}
-	return text
 }
 
 // recordRestore has the registry's witness go back with the set, and answers how many entries of the log are lost.

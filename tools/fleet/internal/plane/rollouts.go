@@ -11,6 +11,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/platform"
@@ -145,7 +146,7 @@ func (p *Plane) plan(ctx context.Context, kind registryv1.OperationKind, reason 
 	const most = 500
 	plan := &registryv1.Plan{
 		Plane: p.state.Plane, Platform: p.carrier().Name(), Account: where.Account, Region: where.Region,
-		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Tenants: changes, Reason: reason[:min(len(reason), most)],
+		Blueprint: p.blueprint.Name, BlueprintDigest: p.blueprint.Digest, Kind: kind, Tenants: changes, Reason: clip.Text(reason, most),
 	}
 	for _, c := range changes {
 		plan.Selectors = append(plan.Selectors, "--tenant "+c.GetSlug())

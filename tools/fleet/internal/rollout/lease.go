@@ -10,6 +10,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/holder"
 )
@@ -81,7 +82,7 @@ func (c *carrying) wait(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	const most = 480
-	c.waits = what[:min(len(what), most)]
+	c.waits = clip.Text(what, most)
 }
 
 func (c *carrying) waitsFor() string {

@@ -18,6 +18,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/rollout"
@@ -263,7 +264,8 @@ func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registry
 		return fmt.Errorf("%s could not go back to %s: %w", t.GetSlug(), release, err)
 	}
 	c.Report.Note(fmt.Sprintf("%s failed: %s", t.GetSlug(), fault.FromRPC(err)))
-	return c.record(ctx, t, failed, what{detail: clip(err.Error())})
+	const mostDetail = 2000
+	return c.record(ctx, t, failed, what{detail: clip.Text(err.Error(), mostDetail)})
 }
 
 // confirmed records that a tenant was brought to a release, once the registry has heard so from its set: where nothing had to be started
@@ -316,13 +318,4 @@ func (c *carrying) read(ctx context.Context) (*registryv1.Rollout, error) {
 func isNotNow(err error) bool {
 	f, ok := errors.AsType[*fault.Error](err)
 	return ok && f.Reason == "ROLLOUT_NOT_NOW"
-}
-
-// clip keeps what is recorded within its bound.
-func clip(text string) string {
-	const most = 1900
-	if len(text) > most {
-		return text[:most] + "…"
-	}
-	return text
 }

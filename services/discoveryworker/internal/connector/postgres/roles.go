@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
+
+	"a3os.app/libs/clip"
 )
 
 // Names of entitlements. Those of objects are the privileges' own names.
@@ -299,7 +301,8 @@ func roleAttributes(r *role) map[string]string {
 		out["predefined"] = "true"
 	}
 	// What administrators write beside a role is the only place where PostgreSQL says whose it is.
-	if comment := clipComment(r.comment); comment != "" && !r.predefined() {
+	const mostComment = 500
+	if comment := clip.Text(r.comment, mostComment); comment != "" && !r.predefined() {
 		out["comment"] = comment
 		if r.login {
 			if email := soleAddress(comment); email != "" {
@@ -308,16 +311,6 @@ func roleAttributes(r *role) map[string]string {
 		}
 	}
 	return out
-}
-
-// clipComment keeps a comment within what a record takes.
-func clipComment(s string) string {
-	const most = 500
-	s = strings.ToValidUTF8(s, "")
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 var addressForm = regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}`)

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
+
+	"a3os.app/libs/clip"
 )
 
 // Types of resources.
@@ -77,7 +79,7 @@ func (g *graph) records() []*discoveryv1.Record { return g.list }
 
 // gap names something that could not be read.
 func (g *graph) gap(scope, reason string) {
-	reason = clip(reason, 1000)
+	reason = clip.Text(reason, 1000)
 	if slices.Contains(g.gaps[scope], reason) {
 		return
 	}
@@ -108,13 +110,13 @@ func (g *graph) add(key string, r *discoveryv1.Record) *discoveryv1.Record {
 func (g *graph) resource(scope string, r *discoveryv1.Resource) *discoveryv1.ResourceRef {
 	name := ref(r.GetType(), r.GetExternalId())
 	r.ExternalId = name.GetExternalId()
-	r.DisplayName = clip(r.GetDisplayName(), 1024)
+	r.DisplayName = clip.Text(r.GetDisplayName(), 1024)
 	for k, v := range r.GetAttributes() {
 		if v == "" {
 			delete(r.Attributes, k)
 			continue
 		}
-		r.Attributes[k] = clip(v, 4096)
+		r.Attributes[k] = clip.Text(v, 4096)
 	}
 	g.add("r\x00"+refKey(name), &discoveryv1.Record{Scope: scope, Kind: &discoveryv1.Record_Resource{Resource: r}})
 	return name
@@ -124,7 +126,7 @@ func (g *graph) resource(scope string, r *discoveryv1.Resource) *discoveryv1.Res
 func (g *graph) entitlement(scope string, on *discoveryv1.ResourceRef, name string, purpose discoveryv1.EntitlementPurpose, description string) *discoveryv1.EntitlementRef {
 	e := &discoveryv1.EntitlementRef{Resource: on, Name: short(name, 200)}
 	g.add("e\x00"+entKey(e), &discoveryv1.Record{Scope: scope, Kind: &discoveryv1.Record_Entitlement{Entitlement: &discoveryv1.Entitlement{
-		Resource: on, Name: e.GetName(), Purpose: purpose, Description: clip(description, 1000),
+		Resource: on, Name: e.GetName(), Purpose: purpose, Description: clip.Text(description, 1000),
 	}}})
 	return e
 }
@@ -136,16 +138,16 @@ func (g *graph) grant(scope string, who *discoveryv1.ResourceRef, what *discover
 	grant := r.GetGrant()
 	switch {
 	case grant.GetReason() == "":
-		grant.Reason = clip(reason, 1000)
+		grant.Reason = clip.Text(reason, 1000)
 	case !strings.Contains(grant.GetReason(), reason):
-		grant.Reason = clip(grant.GetReason()+"; "+reason, 1000)
+		grant.Reason = clip.Text(grant.GetReason()+"; "+reason, 1000)
 	}
 }
 
 // expand makes every holder of one entitlement able to come by another, by an act.
 func (g *graph) expand(scope string, from, to *discoveryv1.EntitlementRef, reason string) {
 	g.add("x\x00"+entKey(from)+"\x00"+entKey(to), &discoveryv1.Record{Scope: scope, Kind: &discoveryv1.Record_Expansion{Expansion: &discoveryv1.Expansion{
-		From: from, To: to, Assumption: true, Reason: clip(reason, 1000),
+		From: from, To: to, Assumption: true, Reason: clip.Text(reason, 1000),
 	}}})
 }
 
@@ -167,16 +169,7 @@ func entKey(e *discoveryv1.EntitlementRef) string {
 	return refKey(e.GetResource()) + "\x00" + e.GetName()
 }
 
-// clip makes a text valid UTF-8 of at most n characters, which is how the proto counts.
-func clip(s string, n int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "…"
-}
-
-// short is clip for texts that must stay different from each other: a shortened one ends in a digest of the whole.
+// short is clip.Text for texts that must stay different from each other: a shortened one ends in a digest of the whole.
 func short(s string, n int) string {
 	if utf8.ValidString(s) && utf8.RuneCountInString(s) <= n {
 		return s

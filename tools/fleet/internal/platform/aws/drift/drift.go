@@ -17,8 +17,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 
+	"a3os.app/libs/clip"
 	"a3os.app/tools/fleet/internal/platform"
 )
+
+// mostTold is what of a value a sentence has room for, in bytes.
+const mostTold = 120
 
 // found is a difference, and what puts it right; nil where the provisioner may not.
 type found struct {
@@ -221,18 +225,9 @@ func (d *deployed) theirs(r types.StackResourceDrift) found {
 	}
 	text := fmt.Sprintf("%s (%s) was changed", id, aws.ToString(r.ResourceType))
 	for _, p := range r.PropertyDifferences {
-		text += fmt.Sprintf("; %s is %s, and the template says %s", aws.ToString(p.PropertyPath), short(aws.ToString(p.ActualValue)), short(aws.ToString(p.ExpectedValue)))
+		text += fmt.Sprintf("; %s is %s, and the template says %s", aws.ToString(p.PropertyPath), clip.Text(aws.ToString(p.ActualValue), mostTold), clip.Text(aws.ToString(p.ExpectedValue), mostTold))
 	}
 	f := d.say(id, "%s", text)
 	f.Next = "aws cloudformation create-change-set --deployment-mode REVERT_DRIFT --stack-name " + d.stack
 	return f
-}
-
-// short is a value as a sentence has room for.
-func short(text string) string {
-	const most = 120
-	if len(text) > most {
-		return text[:most] + "…"
-	}
-	return text
 }

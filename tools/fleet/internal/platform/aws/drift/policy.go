@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"a3os.app/libs/clip"
 )
 
 // normal is a value in the one form of those in which IAM and CloudFormation write the same: a list of one is the one, order in lists says
@@ -101,12 +103,12 @@ func differs(want any, have string) []string {
 		case !is:
 			out = append(out, "statement "+sid+" is gone")
 		case !holdsUnknown(wanted[sid]) && text(normal(wanted[sid])) != text(normal(st)):
-			out = append(out, "statement "+sid+" was changed to "+short(text(st)))
+			out = append(out, "statement "+sid+" was changed to "+clip.Text(text(st), mostTold))
 		}
 	}
 	for _, sid := range slices.Sorted(maps.Keys(there)) {
 		if _, is := wanted[sid]; !is {
-			out = append(out, "statement "+sid+" was added: "+short(text(there[sid])))
+			out = append(out, "statement "+sid+" was added: "+clip.Text(text(there[sid]), mostTold))
 		}
 	}
 	return out

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"a3os.app/libs/clip"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -115,7 +116,7 @@ func (l *roles) own(ctx context.Context, id, name string, r resource) ([]found, 
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, found{Difference: platform.Difference{Resource: id, Reason: fmt.Sprintf("role %s was given the policy %s, which isn't the release's: %s", name, policy, short(text(read)))},
+		all = append(all, found{Difference: platform.Difference{Resource: id, Reason: fmt.Sprintf("role %s was given the policy %s, which isn't the release's: %s", name, policy, clip.Text(text(read), mostTold))},
 			mend: func(ctx context.Context) error {
 				_, err := l.client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy})
 				return err
