@@ -25,6 +25,7 @@ import (
 	auditv1 "a3os.app/proto/gen/go/a3os/audit/v1"
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/clip"
 	"a3os.app/libs/id"
 	"a3os.app/libs/licence"
 	"a3os.app/libs/licence/held"
@@ -34,6 +35,9 @@ import (
 
 	"a3os.app/services/audit/internal/store"
 )
+
+// mostTold keeps what is told of a file short, which is anybody's.
+const mostTold = 400
 
 const (
 	// tolerance is how far the clock may be behind what the set has seen before that is told: clocks are put right by seconds.
@@ -309,7 +313,7 @@ func (k *Keeper) take(ctx context.Context, file []byte, mayBeOld bool) error {
 	case refusal != nil && mayBeOld && errors.Is(refusal, licence.ErrOlder):
 		return refusal
 	case refusal != nil:
-		k.refused = clip(refusal.Error())
+		k.refused = clip.Text(refusal.Error(), mostTold)
 		return refusal
 	}
 	k.refused = ""
@@ -323,7 +327,7 @@ func (k *Keeper) refuse(ctx context.Context, tx pgx.Tx, w store.AuditLicenceWatc
 		return nil
 	}
 	slog.ErrorContext(ctx, "a licence was refused, the last good one is kept", "alarm", "licence_refused", "error", why, "serial", have.GetSerial())
-	e := record.Event{Action: "licence.refused", Target: target(have), Reason: clip(why.Error()), Outcome: auditv1.Outcome_OUTCOME_DENIED}
+	e := record.Event{Action: "licence.refused", Target: target(have), Reason: clip.Text(why.Error(), mostTold), Outcome: auditv1.Outcome_OUTCOME_DENIED}
 	if have != nil {
 		e.Before, e.After = have, have
 	}
@@ -384,15 +388,6 @@ func target(l *registryv1.Licence) string {
 		return "no licence"
 	}
 	return l.GetId()
-}
-
-// clip keeps what is told of a file short, which is anybody's.
-func clip(s string) string {
-	const most = 400
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }
 
 func later(a, b time.Time) time.Time {

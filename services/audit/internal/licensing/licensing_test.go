@@ -340,3 +340,65 @@ func TestUsageIsOnTheRecordBeforeItIsSent(t *testing.T) {
 		t.Errorf("it reports %+v: %v", got, err)
 	}
 }
+
+// A report that is on the record and that the control plane did not take before `audit` ended is sent by the next process, without being recorded
+// once more; one that it has by then is sent once more, which changes nothing there.
+func TestReportThatIsOnTheRecordIsSentAfterARestart(t *testing.T) {
+	s := newSet(t)
+	signer := func() *tlog.Signer {
+		key, _, err := tlog.NewKey(tlog.Origin("dev", s.tenant))
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := tlog.NewSigner(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signer
+	}
+	ours := signer()
+	started := func(by *tlog.Signer) *licensing.Usage {
+		return &licensing.Usage{Keeper: s.keeper, Plane: "dev", Tenant: s.tenant, Signer: by, Every: time.Hour}
+	}
+	due := func(u *licensing.Usage) string {
+		t.Helper()
+		r, err := u.Due(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetNote()
+	}
+	s.take(t, licencetest.Whole(s.tenant, 1))
+	s.told(t)
+	made := due(started(ours))
+	s.wantTold(t, "licence.usage_reported")
+	if made == "" {
+		t.Fatal("nothing is reported")
+	}
+
+	s.now = s.now.Add(time.Minute)
+	again := started(ours)
+	if sent := due(again); sent != made {
+		t.Errorf("after a restart it sends\n%s\nand not\n%s", sent, made)
+	}
+	s.wantTold(t)
+	again.Kept()
+	if sent := due(again); sent != "" {
+		t.Errorf("once it was taken it is sent again:\n%s", sent)
+	}
+	if sent := due(started(signer())); sent != "" {
+		t.Errorf("what another key signed is sent:\n%s", sent)
+	}
+	s.now = s.now.Add(2 * time.Hour)
+	if sent := due(again); sent == "" || sent == made {
+		t.Errorf("two hours later it sends\n%s", sent)
+	}
+	s.told(t)
+
+	off := licencetest.Whole(s.tenant, 2)
+	off.UsageReports = registryv1.UsageReports_USAGE_REPORTS_OFF
+	s.take(t, off)
+	if sent := due(started(ours)); sent != "" {
+		t.Errorf("the licence says that nothing is reported, and it sends\n%s", sent)
+	}
+}

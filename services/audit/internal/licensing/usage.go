@@ -37,8 +37,9 @@ type Usage struct {
 	// Every is how often use is reported.
 	Every time.Duration
 
-	// waiting is a report that is on the record and was not handed over yet.
-	waiting string
+	// waiting is a report that is on the record and was not handed over yet. recalled says that the last one of an earlier process was asked for.
+	waiting  string
+	recalled bool
 }
 
 // Next is what the next report will say.
@@ -60,11 +61,7 @@ func (u *Usage) Next(ctx context.Context) (Next, error) {
 	if err != nil {
 		return Next{}, err
 	}
-	var w store.AuditLicenceWatch
-	err = u.Keeper.cfg.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		w, err = store.New(tx).LicenceWatch(ctx)
-		return err
-	})
+	w, err := u.watch(ctx)
 	if err != nil {
 		return Next{}, err
 	}
@@ -79,6 +76,14 @@ func (u *Usage) Next(ctx context.Context) (Next, error) {
 	}
 	n.Report, err = u.count(ctx, s, since, now)
 	return n, err
+}
+
+func (u *Usage) watch(ctx context.Context) (w store.AuditLicenceWatch, err error) {
+	err = u.Keeper.cfg.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		w, err = store.New(tx).LicenceWatch(ctx)
+		return err
+	})
+	return w, err
 }
 
 // off says why no use is reported.
@@ -106,6 +111,11 @@ func (u *Usage) count(ctx context.Context, s Standing, since, now time.Time) (us
 
 // Due answers the report that is to be handed over now; nil where none is. It is on the tenant's record before it is answered.
 func (u *Usage) Due(ctx context.Context) (*registryv1.UsageReport, error) {
+	if !u.recalled {
+		if err := u.recall(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if u.waiting == "" {
 		n, err := u.dueNow(ctx)
 		if err != nil || n == nil {
@@ -118,15 +128,28 @@ func (u *Usage) Due(ctx context.Context) (*registryv1.UsageReport, error) {
 	return &registryv1.UsageReport{Note: u.waiting, VerifierKey: u.Signer.Verifier().String()}, nil
 }
 
+// recall has the last report wait again, once after a start: the tenant's record says that it was sent, and nobody knows any more whether it was.
+// The control plane keeps one that it has already as it is. It takes none that another key signed, which would keep all later ones from it.
+func (u *Usage) recall(ctx context.Context) error {
+	s, err := u.Keeper.Look(ctx)
+	if err != nil || off(s) != "" {
+		return err
+	}
+	w, err := u.watch(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := usage.Open(u.Plane, u.Tenant, w.UsageNote, u.Signer.Verifier()); err == nil {
+		u.waiting = w.UsageNote
+	}
+	u.recalled = true
+	return nil
+}
+
 // dueNow counts when a report is due, and not before.
 func (u *Usage) dueNow(ctx context.Context) (*Next, error) {
-	due := false
-	err := u.Keeper.cfg.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		w, err := store.New(tx).LicenceWatch(ctx)
-		due = w.UsageAt == nil || !u.Keeper.cfg.Now().Before(w.UsageAt.Add(u.Every))
-		return err
-	})
-	if err != nil || !due {
+	w, err := u.watch(ctx)
+	if err != nil || w.UsageAt != nil && u.Keeper.cfg.Now().Before(w.UsageAt.Add(u.Every)) {
 		return nil, err
 	}
 	n, err := u.Next(ctx)
