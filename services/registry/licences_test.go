@@ -16,6 +16,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/licence"
+	"a3os.app/libs/usage"
 	"a3os.app/libs/workload"
 )
 
@@ -195,4 +196,29 @@ func TestLicencesAreListedWithThoseThatAreNotBelieved(t *testing.T) {
 	}
 	_, err = lists.ListLicences(t.Context(), &registryv1.ListLicencesRequest{Tenant: "nobody"})
 	wantKind(t, err, fault.NotFound, "a tenant that isn't there")
+}
+
+// A set that was started anew may hand over a report of use that the registry has already: it is kept once, and said to be kept each time.
+func TestReportOfUseIsTakenTwiceWithoutHarm(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	acme := h.create(h.as(addr, "operator"), "acme")
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: h.plane, Tenant: acme.id, Service: "audit"})
+	set, log := registryv1.NewReportServiceClient(h.dial(addr, s)), newPairLog(t, acme)
+	until := time.Now().Truncate(time.Second)
+	note, err := usage.Sign(usage.Report{Plane: h.plane, Tenant: acme.id, Serial: 1, Since: until.Add(-time.Hour), Until: until, Counts: map[string]int64{"seats": 3}}, log.signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		res, err := set.Report(t.Context(), &registryv1.ReportRequest{Licence: &registryv1.LicenceReport{State: registryv1.LicenceState_LICENCE_STATE_NONE},
+			Usage: &registryv1.UsageReport{Note: note, VerifierKey: log.signer.Verifier().String()}})
+		if err != nil || !res.GetUsageKept() {
+			t.Errorf("it is not said to be kept: %v %v", res, err)
+		}
+	}
+	var kept string
+	if err := h.db.Pool(t).QueryRow(t.Context(), "SELECT string_agg(note, '|') FROM registry.usage_reports").Scan(&kept); err != nil || kept != note {
+		t.Errorf("the registry keeps %q: %v", kept, err)
+	}
 }
