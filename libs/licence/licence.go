@@ -49,7 +49,7 @@ type Signer struct {
 func NewSigner(plane, private string) (*Signer, error) {
 	s, err := note.NewSigner(strings.TrimSpace(private))
 	if err != nil {
-		return nil, errors.New("the key that signs licences is not a signed-note key: make one with fleet licence key --new") // the library's error may repeat it
+		return nil, errors.New("the key that signs licences is not a signed-note key: its file was changed: put it back from a backup, or take it away, and fleet plane up makes another") // the library's error may repeat it
 	}
 	if s.Name() != keyName(plane) {
 		return nil, fmt.Errorf("the key %s signs no licences of plane %s: %w", s.Name(), plane, ErrPlane)

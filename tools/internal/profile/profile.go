@@ -71,7 +71,7 @@ func (p *Profile) Check() error {
 	case p.RefreshToken == "" && p.ServiceAccountID == "":
 		return fmt.Errorf("profile %q has no credential: sign in with `a3 login`", p.Name)
 	case p.ServiceAccountID != "" && p.PrivateKey == "":
-		return fmt.Errorf("profile %q is of a service account and names no key: sign in with `a3 login --service-account … --key …`", p.Name)
+		return fmt.Errorf("profile %q is of a service account and names no key: sign in with `a3 login --url URL --service-account ID --key FILE`", p.Name)
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (s *operationWrites) subject(ctx context.Context, ch change, plan *registry
 
 // unfinished tells the loser of two operators what is being done, by whom and since when.
 func unfinished(o store.Operation) error {
-	who := fmt.Sprintf("nobody works on it now: take it up with fleet operation resume %s, or give it up with fleet operation abort %s", o.ID, o.ID)
+	who := fmt.Sprintf("nobody works on it now: take it up with fleet operation resume %s, or give it up with fleet operation abort %s --reason '…'", o.ID, o.ID)
 	if o.LeaseExpiresAt != nil && o.LeaseExpiresAt.After(time.Now()) {
 		who = fmt.Sprintf("%s works on it at %s", o.LeaseHolder, o.LeasePlace)
 	}

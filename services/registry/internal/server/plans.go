@@ -273,5 +273,5 @@ func (c Config) approved(ctx context.Context, q *store.Queries, p store.Plan) er
 			return nil
 		}
 	}
-	return errNotApproved.With("plane %s wants a second person's approval: somebody other than %s must fleet approve %s", c.Plane, p.Actor, p.Hash)
+	return errNotApproved.With("plane %s wants a second person's approval: somebody other than %s must fleet approve %s --reason '…'", c.Plane, p.Actor, p.Hash)
 }

@@ -61,7 +61,7 @@ func (s *rolloutWrites) rolloutPlan(ctx context.Context, ch change, hash string)
 		return nil, err
 	}
 	if plan.GetRollout() == nil || plan.GetKind() != registryv1.OperationKind_OPERATION_KIND_UPGRADE {
-		return nil, fault.New(fault.FailedPrecondition, "plan %s is no rollout: make one with fleet plan rollout", hash)
+		return nil, fault.New(fault.FailedPrecondition, "plan %s is no rollout: make one with fleet rollout plan --release VERSION --reason '…'", hash)
 	}
 	out := &rolloutPlan{plan: plan, release: plan.GetTenants()[0].GetReleaseTo()}
 	var ids []string

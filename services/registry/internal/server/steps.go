@@ -143,7 +143,7 @@ func (ch change) waited(ctx context.Context, o store.Operation) error {
 	if err != nil {
 		return fmt.Errorf("look whether the operation waits: %w", err)
 	}
-	return errWaits.With("its keys are not destroyed before %s: take it up then with fleet operation resume %s, or give it up with fleet operation abort %s",
+	return errWaits.With("its keys are not destroyed before %s: take it up then with fleet operation resume %s, or give it up with fleet operation abort %s --reason '…'",
 		until.UTC().Format(time.RFC3339), o.ID, o.ID)
 }
 

@@ -115,7 +115,7 @@ func inner(err error) (*fault.Error, bool) {
 func unreached(ce *connect.Error) string {
 	err := error(ce)
 	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return fmt.Sprintf("the tenant's certificate is not trusted, give its authority with `a3 login --ca-cert`: %v", bad.Err)
+		return fmt.Sprintf("the tenant's certificate is not trusted, give its authority with `a3 login --url URL --ca-cert FILE`: %v", bad.Err)
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Sprintf("the host %s is not known, check the profile's URL (`a3 profile list`)", dns.Name)

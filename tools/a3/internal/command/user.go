@@ -42,7 +42,7 @@ func (a *app) userGroup() *cobra.Command {
 	invite := &cobra.Command{
 		Use: "invite ADDRESS", Short: "Invite a user and print the one-time setup code to hand over (tenant admins)",
 		Long: `invite makes a user, or a new code for one who has not come in yet. The code works once, for 15 minutes, and is shown only now: hand
-it over by a way that you trust. The invited person uses it with "a3 login --setup-code -".`,
+it over by a way that you trust. The invited person uses it with "a3 login --url URL --setup-code -".`,
 		Example: `  a3 user invite dave@acme.example --name "Dave Doe"
   a3 user invite erin@acme.example --tenant-role auditor`,
 		Args: exactly("ADDRESS"),

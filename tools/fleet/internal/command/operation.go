@@ -17,7 +17,7 @@ import (
 func (a *app) applyCommand() *cobra.Command {
 	var o plane.ApplyOptions
 	c := &cobra.Command{Use: "apply HASH", Short: "Carry a plan out, as it stands", Args: exactly("HASH"),
-		Long: `apply carries out what fleet plan printed: an operation for each tenant of the plan, each under a lease, step by step. It looks at the world
+		Long: `apply carries out what was printed by fleet plan: an operation for each tenant of the plan, each under a lease, step by step. It looks at the world
 again and refuses where that is another than the plan says. It can be interrupted at any point: apply the same hash again, or take one
 operation up with fleet operation resume; what is done is not done again.`,
 		Example: "  fleet apply sha256:9f2c41d07ab3",

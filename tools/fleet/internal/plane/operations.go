@@ -233,7 +233,7 @@ func (p *Plane) Abort(ctx context.Context, operation, reason string) (*registryv
 // one plans a change of one tenant and carries it out in one go, as planes `dev` may.
 func (p *Plane) one(ctx context.Context, conn *grpc.ClientConn, kind registryv1.OperationKind, change *registryv1.TenantChange, reason string) error {
 	if p.state.Plane != "dev" {
-		return fault.New(fault.FailedPrecondition, "tenants of this plane are changed by plan: fleet plan %s --tenant %s, then fleet approve and fleet apply", operate.Kind(kind), change.GetSlug())
+		return fault.New(fault.FailedPrecondition, "tenants of this plane are changed by plan: fleet plan %s --tenant %s --reason '…', then fleet approve and fleet apply", operate.Kind(kind), change.GetSlug())
 	}
 	e, err := p.operations(conn)
 	if err != nil {

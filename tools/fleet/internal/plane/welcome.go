@@ -146,7 +146,7 @@ func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (str
 		return admin.Code, err
 	}
 	if t.Welcomed {
-		return "", fault.New(fault.FailedPrecondition, "%s is in use and its admin's profile is gone from here: an admin makes a new code with `a3 user reinvite`, or an operator with `fleet tenant recover-admin %s`", slug, slug)
+		return "", fault.New(fault.FailedPrecondition, "%s is in use and its admin's profile is gone from here: an admin makes a new code with `a3 user reinvite`, or an operator with `fleet tenant recover-admin %s --reason '…'`", slug, slug)
 	}
 	code, hash := newCode()
 	return code, p.carrier().RecoverAdmin(ctx, set, blueprint.Recovery{Email: admin.Email, CodeHash: hash,

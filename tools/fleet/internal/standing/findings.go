@@ -75,7 +75,7 @@ func operation(s Seen) []Finding {
 			Next: "fleet operation show " + o.GetId()}}
 	}
 	if until := o.GetWaitsUntil().AsTime(); until.After(s.Now) {
-		return []Finding{{Kind: "operation_waits", Severity: Notice, Next: fmt.Sprintf("fleet operation resume %s after that, or fleet operation abort %s before", o.GetId(), o.GetId()),
+		return []Finding{{Kind: "operation_waits", Severity: Notice, Next: fmt.Sprintf("fleet operation resume %s after that, or fleet operation abort %s --reason '…' before", o.GetId(), o.GetId()),
 			Reason: fmt.Sprintf("its %s waits until %s: its keys are not destroyed before", kindWord(o), until.Format(time.RFC3339))}}
 	}
 	return []Finding{{Kind: "operation_left", Severity: Warning, Reason: fmt.Sprintf("its %s was left at %s and nobody works on it", kindWord(o), step(o)),

@@ -84,7 +84,7 @@ func licensed(s Seen, t Tenant) []Finding {
 	found := func(kind string, severity Severity, next, format string, args ...any) {
 		out = append(out, Finding{Kind: kind, Severity: severity, Reason: fmt.Sprintf(format, args...), Next: next})
 	}
-	issue := "fleet licence issue " + t.Slug
+	issue := "fleet licence issue " + t.Slug + " --plan NAME --reason '…'"
 	switch l.GetState() {
 	case registryv1.LicenceState_LICENCE_STATE_VALID, registryv1.LicenceState_LICENCE_STATE_UNSPECIFIED:
 	case registryv1.LicenceState_LICENCE_STATE_EXPIRING:

@@ -170,7 +170,7 @@ func (d *deployed) otherTemplate(ctx context.Context) ([]found, error) {
 
 // say is a difference that a change of the stack puts right.
 func (d *deployed) say(id, format string, args ...any) found {
-	return found{Difference: platform.Difference{Resource: cmp.Or(id, d.stack), Reason: fmt.Sprintf(format, args...), Next: "fleet plan upgrade: the stack is changed by a change set"}}
+	return found{Difference: platform.Difference{Resource: cmp.Or(id, d.stack), Reason: fmt.Sprintf(format, args...), Next: "fleet plan upgrade --tenant TENANT --release RELEASE --reason '…': the stack is changed by a change set"}}
 }
 
 // detectWithin is how long CloudFormation may take to look.
