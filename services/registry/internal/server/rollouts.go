@@ -157,7 +157,7 @@ func rolloutOf(row store.Rollout) (*registryv1.Rollout, error) {
 		return nil, fmt.Errorf("read the policy of %s: %w", row.ID, err)
 	}
 	r := &registryv1.Rollout{
-		Id: row.ID.String(), PlanHash: row.PlanHash, Release: row.Release, Policy: policy, Detail: row.Detail, Actor: row.Actor, Reason: row.Reason,
+		Id: row.ID.String(), PlanHash: row.PlanHash, BegunBy: row.BegunBy, Release: row.Release, Policy: policy, Detail: row.Detail, Actor: row.Actor, Reason: row.Reason,
 		State: registryv1.RolloutState(number(rolloutPrefix, row.State, registryv1.RolloutState_value)), CreatedAt: timeOf(row.CreatedAt), WaitsFor: row.WaitsFor,
 	}
 	if row.EndedAt != nil {

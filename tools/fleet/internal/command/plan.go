@@ -134,10 +134,15 @@ func (a *app) planMake(c *cobra.Command, r plan.Request) error {
 	if err != nil {
 		return err
 	}
+	a.leftOut(made)
+	return a.plan(stored, made.Plan)
+}
+
+// leftOut says whom a label chose, and the plan leaves out.
+func (a *app) leftOut(made *plan.Made) {
 	for _, why := range made.LeftOut {
 		_, _ = fmt.Fprintf(a.errOut, "· left out: %s\n", why)
 	}
-	return a.plan(stored, made.Plan)
 }
 
 // plan writes a plan: in words, or as JSON with the plan beside what the registry keeps of it.

@@ -22,6 +22,7 @@ const rolloutHelp = `A rollout brings many tenants to a release, in waves: the r
 done when every set in it says itself that it runs the release, healthy, and was watched for a time and a number of requests. The first
 tenant that fails halts everything; what the policy says goes back, and nobody else is touched.
 
+A plan of one is begun as it stands or not at all: fleet apply HASH looks at the world again, and names what is no longer as the plan says.
 Whoever steers needs no lease, and says why. fleet rollout carry takes up what was interrupted.`
 
 func (a *app) rolloutCommand() *cobra.Command {
@@ -60,9 +61,12 @@ func (a *app) rolloutCommand() *cobra.Command {
 			res, err := w.SkipRolloutTenant(ctx, &registryv1.SkipRolloutTenantRequest{RolloutId: args[0], TenantId: args[1], Reason: reason})
 			return res.GetRollout(), err
 		}),
-		a.steer("retarget ID HASH", "Give one that is paused or halted another plan, of another release", func(ctx context.Context, w registryv1.RolloutWriteServiceClient, args []string, reason string) (*registryv1.Rollout, error) {
-			res, err := w.RetargetRollout(ctx, &registryv1.RetargetRolloutRequest{RolloutId: args[0], PlanHash: args[1], Reason: reason})
-			return res.GetRollout(), err
+		a.steer("retarget ID HASH", "Give one that is paused or halted another plan, of another release", func(ctx context.Context, _ registryv1.RolloutWriteServiceClient, args []string, reason string) (*registryv1.Rollout, error) {
+			p, err := a.plane()
+			if err != nil {
+				return nil, err
+			}
+			return p.RetargetRollout(ctx, args[0], args[1], reason)
 		}),
 		a.steer("abort ID", "Give it up; what was changed stays changed", func(ctx context.Context, w registryv1.RolloutWriteServiceClient, args []string, reason string) (*registryv1.Rollout, error) {
 			res, err := w.AbortRollout(ctx, &registryv1.AbortRolloutRequest{RolloutId: args[0], Reason: reason})
@@ -122,16 +126,17 @@ func (a *app) rolloutPlan() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			stored, plan, err := p.PlanRollout(c.Context(), q)
+			stored, made, err := p.PlanRollout(c.Context(), q)
 			if err != nil {
 				return err
 			}
-			return a.plannedRollout(stored, plan)
+			a.leftOut(made)
+			return a.plannedRollout(stored, made.Plan)
 		}}
 	f := c.Flags()
 	f.StringVar(&q.Release, "release", "", "release to lead to: a version, or its whole name")
-	f.StringArrayVar(&q.Tenants, "tenant", nil, "a tenant, by slug or id")
-	f.StringArrayVar(&q.Labels, "label", nil, "tenants with a label, as ring=canary")
+	f.StringArrayVar(&q.Selection.Tenants, "tenant", nil, "a tenant, by slug or id")
+	f.StringArrayVar(&q.Selection.Labels, "label", nil, "tenants with a label, as ring=canary")
 	f.StringVar(&q.Size, "wave-size", "", "most tenants of a wave: a number, or a share of the ring as 25%; each ring is one wave when empty")
 	f.Int32Var(&q.MaxParallel, "max-parallel", 1, "how many tenants are changed at once")
 	f.DurationVar(&q.Bake, "bake", 10*time.Minute, "how long each tenant is watched")

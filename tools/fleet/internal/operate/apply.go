@@ -138,25 +138,36 @@ func (e *Engine) once(ctx context.Context, hash, tenant string) (*registryv1.Ope
 	return e.Carry(ctx, op.GetId())
 }
 
-// Here refuses a plan that was made for another place.
+// Here refuses a plan that was made for another place, or by another blueprint.
 func (e *Engine) Here(ctx context.Context, plan *registryv1.Plan) error {
+	if err := e.place(ctx, plan); err != nil {
+		return err
+	}
+	return e.blueprint(plan)
+}
+
+// elsewhere is what of a plan is of another place; nil where it is of here.
+func elsewhere(what, planned, is string) error {
+	if planned == is {
+		return nil
+	}
+	return fault.New(fault.FailedPrecondition, "the plan is for %s %s and this is %s: apply it there, or make it here", what, planned, is)
+}
+
+func (e *Engine) place(ctx context.Context, plan *registryv1.Plan) error {
 	where, err := e.Platform.Where(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	differ := func(what, planned, is string) {
-		if planned != is {
-			errs = append(errs, fault.New(fault.FailedPrecondition, "the plan is for %s %s and this is %s: apply it there, or make it here", what, planned, is))
-		}
-	}
-	differ("plane", plan.GetPlane(), e.Registry.Plane)
-	differ("platform", plan.GetPlatform(), e.Platform.Name())
-	differ("account", plan.GetAccount(), where.Account)
-	differ("region", plan.GetRegion(), where.Region)
-	differ("blueprint", plan.GetBlueprint(), e.Blueprint.Name)
-	if len(errs) == 0 {
-		differ("a blueprint with the digest", plan.GetBlueprintDigest(), e.Blueprint.Digest)
-	}
-	return errors.Join(errs...)
+	return errors.Join(
+		elsewhere("plane", plan.GetPlane(), e.Registry.Plane),
+		elsewhere("platform", plan.GetPlatform(), e.Platform.Name()),
+		elsewhere("account", plan.GetAccount(), where.Account),
+		elsewhere("region", plan.GetRegion(), where.Region),
+		elsewhere("blueprint", plan.GetBlueprint(), e.Blueprint.Name),
+	)
+}
+
+func (e *Engine) blueprint(plan *registryv1.Plan) error {
+	return elsewhere("a blueprint with the digest", plan.GetBlueprintDigest(), e.Blueprint.Digest)
 }

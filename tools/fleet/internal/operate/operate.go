@@ -176,8 +176,7 @@ func (w *work) look(ctx context.Context) error {
 	if w.set.Planned, err = w.planned(ctx); err != nil {
 		return err
 	}
-	ends := slices.Contains([]registryv1.OperationKind{suspend, offboard}, w.op.GetKind())
-	if ends && (errors.Is(w.unbelieved, release.ErrUnsigned) || errors.Is(w.unbelieved, release.ErrChanged)) {
+	if w.ends() && (errors.Is(w.unbelieved, release.ErrUnsigned) || errors.Is(w.unbelieved, release.ErrChanged)) {
 		// Nothing of the release is started: whoever doesn't believe it must be able to stop it.
 		w.Report.Note(w.unbelieved.Error())
 		return nil

@@ -81,6 +81,9 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 	}
 	wait := planned.GetWait().AsDuration()
 	r := Request{Kind: planned.GetKind(), Selection: selection, Reason: planned.GetReason(), AcceptedTiers: planned.GetAcceptedTiers(), Wait: &wait}
+	if planned.GetRollout() != nil {
+		r.Waves = rings
+	}
 	done := map[string]bool{}
 	for _, t := range planned.GetTenants() {
 		if begun[Target(t)] {
@@ -116,6 +119,27 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 	return made.Plan, nil
 }
 
+// rings are waves of one tenant each, called by its ring: how large the waves were to be a plan doesn't say, and need not be known to see that
+// a tenant is in the wrong one.
+func rings(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPolicy, error) {
+	p := &registryv1.RolloutPolicy{}
+	for _, s := range chosen {
+		p.Waves = append(p.Waves, &registryv1.Wave{Name: RingOf(s.GetTenant()), TenantIds: []string{s.GetTenant().GetId()}})
+	}
+	return p, nil
+}
+
+// ringIn is the ring by which a rollout has a tenant: a wave is called by it, or by it and a number.
+func ringIn(p *registryv1.RolloutPolicy, tenant string) string {
+	for _, w := range p.GetWaves() {
+		if slices.Contains(w.GetTenantIds(), tenant) {
+			name, _, _ := strings.Cut(w.GetName(), "-")
+			return name
+		}
+	}
+	return ""
+}
+
 // Differences says, a sentence each, what of a plan isn't so any more.
 func Differences(planned, now *registryv1.Plan, begun map[string]bool) []string {
 	var out []string
@@ -142,6 +166,7 @@ func Differences(planned, now *registryv1.Plan, begun map[string]bool) []string 
 		case !there:
 			out = append(out, fmt.Sprintf("the selectors don't choose tenant %s any more", was.GetSlug()))
 		default:
+			differ("the ring of tenant "+is.GetSlug(), ringIn(planned.GetRollout(), was.GetTenantId()), ringIn(now.GetRollout(), is.GetTenantId()))
 			out = append(out, tenantDifferences(was, is)...)
 		}
 	}

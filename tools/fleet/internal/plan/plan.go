@@ -76,6 +76,8 @@ type Request struct {
 	Wait *time.Duration
 	// AcceptedTiers below the plane's own, by name.
 	AcceptedTiers []registryv1.IsolationTier
+	// Waves says how the chosen are brought to the release one after the other; nil for a plan that is no rollout.
+	Waves func(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPolicy, error)
 }
 
 // Made is a plan with what its making found.
@@ -133,6 +135,11 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 		return nil, err
 	}
 	made.LeftOut = chosen.leftOut
+	if r.Waves != nil {
+		if made.Plan.Rollout, err = r.Waves(chosen.tenants); err != nil {
+			return nil, err
+		}
+	}
 	for _, s := range chosen.tenants {
 		t, err := p.change(ctx, r, s, to)
 		if err != nil {

@@ -218,6 +218,11 @@ func TestEachDifferenceOfTheWorldIsNamed(t *testing.T) {
 	if d := plan.Differences(was, proto.CloneOf(was), nil); len(d) > 0 {
 		t.Errorf("nothing differs, and it is said: %q", d)
 	}
+	rollout := func(wave string) *registryv1.Plan {
+		p := proto.CloneOf(was)
+		p.Rollout = &registryv1.RolloutPolicy{Waves: []*registryv1.Wave{{Name: wave, TenantIds: []string{p.GetTenants()[0].GetTenantId()}}}}
+		return p
+	}
 	more := proto.CloneOf(was)
 	more.Tenants = append(more.Tenants, &registryv1.TenantChange{TenantId: "tnt_other", Slug: "globex"})
 	for _, c := range []struct {
@@ -228,6 +233,8 @@ func TestEachDifferenceOfTheWorldIsNamed(t *testing.T) {
 		{was, more, nil, "the selectors choose tenant globex too"},
 		{more, was, nil, "the selectors don't choose tenant globex any more"},
 		{more, was, map[string]bool{"tnt_other": true}, ""},
+		{rollout("canary"), rollout("general"), nil, "the ring of tenant acme is general, the plan has canary"},
+		{rollout("canary-2"), rollout("canary"), nil, ""},
 	} {
 		if d := strings.Join(plan.Differences(c.was, c.now, c.begun), "; "); !strings.Contains(d, c.says) || c.says == "" && d != "" {
 			t.Errorf("it is said %q, want %q", d, c.says)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -23,6 +24,15 @@ type Selection struct {
 	// Waves are values of the label ring.
 	Waves []string
 }
+
+// ring is the label that says how early a tenant gets a release.
+const ring = "ring"
+
+// Rings in the order in which they are brought to a release. A tenant without the label is of the last.
+var Rings = []string{"canary", "early", "general"}
+
+// RingOf is a tenant's ring.
+func RingOf(t *registryv1.Tenant) string { return cmp.Or(t.GetLabels()[ring], Rings[len(Rings)-1]) }
 
 var label = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}=[a-z0-9][a-z0-9._-]{0,62}$`)
 
@@ -151,10 +161,18 @@ func (p *Planner) chooseByLabel(ctx context.Context, kind registryv1.OperationKi
 	}
 }
 
+// Without are the labels that it names and none of these tenants has.
+func (s Selection) Without(tenants []*registryv1.TenantStatus) []string {
+	return slices.DeleteFunc(slices.Clone(s.Labels), func(label string) bool {
+		only := Selection{Labels: []string{label}}
+		return slices.ContainsFunc(tenants, func(t *registryv1.TenantStatus) bool { return only.has(t.GetTenant().GetLabels()) })
+	})
+}
+
 // has says whether labels are among those chosen by.
 func (s Selection) has(labels map[string]string) bool {
 	for name, value := range labels {
-		if slices.Contains(s.Labels, name+"="+value) || name == "ring" && slices.Contains(s.Waves, value) {
+		if slices.Contains(s.Labels, name+"="+value) || name == ring && slices.Contains(s.Waves, value) {
 			return true
 		}
 	}

@@ -177,7 +177,7 @@ func (p *Plane) Resume(ctx context.Context, operation string, o ApplyOptions) (*
 	}
 	defer done()
 	e.Wait = o.Wait
-	return e.Carry(ctx, operation)
+	return e.Resume(ctx, operation)
 }
 
 // Operations lists operations, the newest first: of one tenant, where one is named, and only those that are not finished, where asked.

@@ -93,12 +93,7 @@ func (p *Plane) StoredPlan(ctx context.Context, hash string) (*registryv1.Stored
 		return nil, nil, err
 	}
 	defer done()
-	res, err := registryv1.NewPlanServiceClient(conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: wholeHash(hash)})
-	if err != nil {
-		return nil, nil, fault.FromRPC(err)
-	}
-	read, err := plan.Open(res.GetPlan())
-	return res.GetPlan(), read, err
+	return storedPlan(ctx, conn, hash)
 }
 
 func wholeHash(hash string) string {

@@ -1,19 +1,18 @@
 package plane
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/rollout"
 )
@@ -155,82 +154,22 @@ func (p *Plane) plan(ctx context.Context, kind registryv1.OperationKind, reason 
 }
 
 // PlanRollout makes the plan of a rollout, and stores it. Nothing is changed.
-func (p *Plane) PlanRollout(ctx context.Context, q rollout.Request) (*registryv1.StoredPlan, *registryv1.Plan, error) {
-	conn, done, err := p.connected(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer done()
+func (p *Plane) PlanRollout(ctx context.Context, q rollout.Request) (*registryv1.StoredPlan, *plan.Made, error) {
 	r, err := p.Release(ctx, q.Release)
 	if err != nil {
 		return nil, nil, err
 	}
-	tenants, err := p.Tenants(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	chosen, policy, err := q.Waves(tenants)
-	if err != nil {
-		return nil, nil, err
-	}
-	var changes []*registryv1.TenantChange
-	for _, s := range chosen {
-		c := changeOf(s)
-		c.StateTo, c.ReleaseTo = registryv1.TenantState_TENANT_STATE_ACTIVE, r.GetName()
-		c.Steps = operate.Steps(registryv1.OperationKind_OPERATION_KIND_UPGRADE)
-		for _, component := range p.blueprint.Components {
-			c.Restarts = append(c.Restarts, component.Name)
-		}
-		c.Migrations = brought(ctx, p, c.GetReleaseFrom(), r)
-		changes = append(changes, c)
-	}
-	if err := p.foresee(ctx, conn, registryv1.OperationKind_OPERATION_KIND_UPGRADE, changes...); err != nil {
-		return nil, nil, err
-	}
-	plan, err := p.plan(ctx, registryv1.OperationKind_OPERATION_KIND_UPGRADE, q.Reason, changes...)
-	if err != nil {
-		return nil, nil, err
-	}
-	plan.Selectors, plan.Rollout = q.Selectors(), policy
-	res, err := registryv1.NewPlanWriteServiceClient(conn).PutPlan(ctx, &registryv1.PutPlanRequest{Plan: plan})
-	return res.GetPlan(), plan, fault.FromRPC(err)
+	return p.Plan(ctx, plan.Request{Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE, Selection: q.Selection, Release: r.GetName(), Reason: q.Reason, Waves: q.Waves})
 }
 
-// brought are the migrations that a release brings and the one before didn't. Of one that nobody registered nothing is known, and all are
-// named.
-func brought(ctx context.Context, p *Plane, from string, to *registryv1.Release) (names []string) {
-	had := map[string]bool{}
-	if before, err := p.Release(ctx, from); err == nil {
-		for _, m := range before.GetManifest().GetMigrations() {
-			had[m.GetName()] = true
-		}
-	}
-	for _, m := range to.GetManifest().GetMigrations() {
-		if !had[m.GetName()] {
-			names = append(names, m.GetName())
-		}
-	}
-	return names
-}
-
-// storedPlan reads a plan by its hash, or by how it begins, and refuses a text that isn't the hash's.
+// storedPlan reads a plan by its hash, whole or its beginning, and refuses a text that isn't the hash's.
 func storedPlan(ctx context.Context, conn *grpc.ClientConn, hash string) (*registryv1.StoredPlan, *registryv1.Plan, error) {
-	if len(hash) < len("sha256:") || hash[:len("sha256:")] != "sha256:" {
-		hash = "sha256:" + hash
-	}
-	res, err := registryv1.NewPlanServiceClient(conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: hash})
+	res, err := registryv1.NewPlanServiceClient(conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: wholeHash(hash)})
 	if err != nil {
 		return nil, nil, fault.FromRPC(err)
 	}
-	sum := sha256.Sum256(res.GetPlan().GetDocument())
-	if res.GetPlan().GetHash() != "sha256:"+hex.EncodeToString(sum[:]) {
-		return nil, nil, fault.New(fault.FailedPrecondition, "the plan that the registry answered is not the one with the hash %s", hash)
-	}
-	plan := &registryv1.Plan{}
-	if err := proto.Unmarshal(res.GetPlan().GetDocument(), plan); err != nil {
-		return nil, nil, fmt.Errorf("read the plan: %w", err)
-	}
-	return res.GetPlan(), plan, nil
+	read, err := plan.Open(res.GetPlan())
+	return res.GetPlan(), read, err
 }
 
 // IsRollout says whether a plan is one.
@@ -244,25 +183,76 @@ func (p *Plane) IsRollout(ctx context.Context, hash string) (bool, error) {
 	return plan.GetRollout() != nil, err
 }
 
-// Rollout begins what a plan says, or takes it up, and carries it out.
+// Rollout begins what a plan says, or takes it up, and carries it out. What begins is held against the world once more.
 func (p *Plane) Rollout(ctx context.Context, hash string) (*registryv1.Rollout, error) {
 	e, done, err := p.working(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	stored, plan, err := storedPlan(ctx, e.Conn, hash)
+	stored, planned, err := storedPlan(ctx, e.Conn, hash)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Here(ctx, plan); err != nil {
+	begun, err := isBegun(ctx, e.Conn, stored.GetHash())
+	if err != nil {
 		return nil, err
+	}
+	if !begun {
+		if err := stillStands(ctx, e, stored, planned); err != nil {
+			return nil, err
+		}
 	}
 	res, err := registryv1.NewRolloutWriteServiceClient(e.Conn).BeginRollout(ctx, &registryv1.BeginRolloutRequest{PlanHash: stored.GetHash()})
 	if err != nil {
 		return nil, fault.FromRPC(err)
 	}
 	return p.carryRollout(ctx, e, res.GetRollout().GetId())
+}
+
+// isBegun says whether there is a rollout that a plan began, whatever plan it has now.
+func isBegun(ctx context.Context, conn *grpc.ClientConn, hash string) (bool, error) {
+	req := &registryv1.ListRolloutsRequest{}
+	for {
+		res, err := registryv1.NewRolloutServiceClient(conn).ListRollouts(ctx, req)
+		if err != nil {
+			return false, fault.FromRPC(err)
+		}
+		for _, r := range res.GetRollouts() {
+			if cmp.Or(r.GetBegunBy(), r.GetPlanHash()) == hash {
+				return true, nil
+			}
+		}
+		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
+			return false, nil
+		}
+	}
+}
+
+// stillStands refuses the plan of a rollout that is for another place, or of another world.
+func stillStands(ctx context.Context, e *operate.Engine, stored *registryv1.StoredPlan, planned *registryv1.Plan) error {
+	if err := e.Here(ctx, planned); err != nil {
+		return err
+	}
+	return e.Recheck(ctx, stored)
+}
+
+// RetargetRollout gives a rollout another plan, which is held against the world as one is that begins.
+func (p *Plane) RetargetRollout(ctx context.Context, id, hash, reason string) (*registryv1.Rollout, error) {
+	e, done, err := p.working(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	stored, planned, err := storedPlan(ctx, e.Conn, hash)
+	if err != nil {
+		return nil, err
+	}
+	if err := stillStands(ctx, e, stored, planned); err != nil {
+		return nil, err
+	}
+	res, err := registryv1.NewRolloutWriteServiceClient(e.Conn).RetargetRollout(ctx, &registryv1.RetargetRolloutRequest{RolloutId: id, PlanHash: stored.GetHash(), Reason: reason})
+	return res.GetRollout(), fault.FromRPC(err)
 }
 
 // CarryRollout takes a rollout up.
@@ -281,6 +271,17 @@ func (p *Plane) carryRollout(ctx context.Context, e *operate.Engine, id string) 
 		Conn: e.Conn, Operator: &operator{Plane: p, engine: e, conn: e.Conn}, Report: p.report, Memory: p.holders(),
 		Probe: func(ctx context.Context, slug string) error {
 			return p.front(platform.Set{Blueprint: p.blueprint, Slug: slug}).Ask(ctx)
+		},
+		Here: func(ctx context.Context, hash string) error {
+			_, planned, err := storedPlan(ctx, e.Conn, hash)
+			if err != nil {
+				return err
+			}
+			if err := e.Here(ctx, planned); err != nil {
+				return fmt.Errorf("rollout %[1]s goes by a plan that is not of here, and is not carried on: %[2]w; carry it on there, or plan the same tenants here and "+
+					"fleet rollout retarget %[1]s, or give it up with fleet rollout abort %[1]s", id, err)
+			}
+			return nil
 		},
 	}
 	return engine.Carry(ctx, id)

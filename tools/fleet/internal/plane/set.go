@@ -73,7 +73,7 @@ func (p *Plane) tenant(ctx context.Context, conn *grpc.ClientConn, slug, name, a
 		if err != nil {
 			return false, err
 		}
-		if _, err := e.Carry(ctx, op.GetId()); err != nil {
+		if _, err := e.Resume(ctx, op.GetId()); err != nil {
 			return true, err
 		}
 		return true, p.served(slug)

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,20 +13,15 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/rollout"
+	"a3os.app/tools/fleet/internal/plan"
 )
-
-// Ring is the label that waves are made by.
-const Ring = "ring"
-
-// Rings in the order in which they are brought to a release. A tenant without the label is of the last.
-var rings = []string{"canary", "early", "general"}
 
 // Request is what somebody wants rolled out.
 type Request struct {
 	// Release to lead to: a name, or a version that the registry knows.
 	Release string
-	// Tenants by slug or id, and Labels as name=value: whose are chosen. One of them must be named.
-	Tenants, Labels []string
+	// Selection of tenants.
+	Selection plan.Selection
 	// Size bounds a wave: a number of tenants, or a share of the ring as `25%`; empty has each ring be one wave.
 	Size string
 	// MaxParallel tenants are changed at once.
@@ -45,94 +39,46 @@ type Request struct {
 	Reason string
 }
 
-// Selectors are how the tenants were chosen, as they were written.
-func (q Request) Selectors() []string {
-	var out []string
-	for _, t := range q.Tenants {
-		out = append(out, "--tenant "+t)
-	}
-	for _, l := range q.Labels {
-		out = append(out, "--label "+l)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// Waves chooses the tenants, in the order of their ids, and says how they are brought to the release.
-func (q Request) Waves(all []*registryv1.TenantStatus) (chosen []*registryv1.TenantStatus, policy *registryv1.RolloutPolicy, err error) {
-	if chosen, err = q.choose(all); err != nil {
-		return nil, nil, err
+// Waves says how the chosen are brought to the release: each ring in waves, in the order of its tenants' ids. A label that chose nobody is
+// refused: a ring of it would be left out, and nobody would know.
+func (q Request) Waves(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPolicy, error) {
+	for _, label := range q.Selection.Without(chosen) {
+		return nil, fault.New(fault.NotFound, "%q chooses no tenant that can be brought to a release: see fleet tenant list", label)
 	}
 	scope, ok := registryv1.RollbackScope_value["ROLLBACK_SCOPE_"+strings.ToUpper(q.Rollback)]
 	if !ok || scope == 0 {
-		return nil, nil, fault.New(fault.InvalidArgument, "--rollback is %q: it is none, tenant, wave or all", q.Rollback)
+		return nil, fault.New(fault.InvalidArgument, "--rollback is %q: it is none, tenant, wave or all", q.Rollback)
 	}
-	policy = &registryv1.RolloutPolicy{
+	policy := &registryv1.RolloutPolicy{
 		MaxParallel: q.MaxParallel, Bake: durationpb.New(q.Bake), Samples: q.Samples, Gates: q.Gates, Rollback: registryv1.RollbackScope(scope),
 	}
 	for _, w := range [][]string{q.Allow, q.Deny} {
 		for _, text := range w {
 			window, err := rollout.ParseWindow(text, slices.Contains(q.Deny, text))
 			if err != nil {
-				return nil, nil, fault.New(fault.InvalidArgument, "%v", err)
+				return nil, fault.New(fault.InvalidArgument, "%v", err)
 			}
 			policy.Windows = append(policy.Windows, window)
 		}
 	}
 	by := map[string][]string{}
 	for _, s := range chosen {
-		ring := cmp.Or(s.GetTenant().GetLabels()[Ring], rings[len(rings)-1])
+		ring := plan.RingOf(s.GetTenant())
 		by[ring] = append(by[ring], s.GetTenant().GetId())
 	}
-	for _, ring := range rings {
+	for _, ring := range plan.Rings {
+		slices.Sort(by[ring])
 		waves, err := q.split(ring, by[ring])
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		policy.Waves = append(policy.Waves, waves...)
 		delete(by, ring)
 	}
 	for ring := range by {
-		return nil, nil, fault.New(fault.InvalidArgument, "there is no ring %q: it is canary, early or general", ring)
+		return nil, fault.New(fault.InvalidArgument, "there is no ring %q: it is canary, early or general", ring)
 	}
-	return chosen, policy, nil
-}
-
-func (q Request) choose(all []*registryv1.TenantStatus) ([]*registryv1.TenantStatus, error) {
-	if len(q.Tenants)+len(q.Labels) == 0 {
-		return nil, fault.New(fault.InvalidArgument, "say which tenants: --tenant NAME or --label name=value; nothing chooses all of them")
-	}
-	found := map[string]bool{}
-	var chosen []*registryv1.TenantStatus
-	for _, s := range all {
-		t, is := s.GetTenant(), false
-		for _, name := range q.Tenants {
-			if name == t.GetSlug() || name == t.GetId() {
-				is, found[name] = true, true
-			}
-		}
-		for _, label := range q.Labels {
-			name, value, ok := strings.Cut(label, "=")
-			if !ok || value == "" || strings.ContainsAny(label, "*?%") {
-				return nil, fault.New(fault.InvalidArgument, "the label %q is not of the form name=value", label)
-			}
-			if t.GetLabels()[name] == value && t.GetState() == registryv1.TenantState_TENANT_STATE_ACTIVE {
-				is, found[label] = true, true
-			}
-		}
-		if is {
-			chosen = append(chosen, s)
-		}
-	}
-	for _, selector := range slices.Concat(q.Tenants, q.Labels) {
-		if !found[selector] {
-			return nil, fault.New(fault.NotFound, "%q chooses no tenant: see fleet tenant list", selector)
-		}
-	}
-	slices.SortFunc(chosen, func(a, b *registryv1.TenantStatus) int {
-		return cmp.Compare(a.GetTenant().GetId(), b.GetTenant().GetId())
-	})
-	return chosen, nil
+	return policy, nil
 }
 
 // split divides a ring into waves.

@@ -56,7 +56,9 @@ type Engine struct {
 	Conn     *grpc.ClientConn
 	Operator Operator
 	// Probe asks a tenant something that asks nothing of its users: whether it answers.
-	Probe  func(ctx context.Context, slug string) error
+	Probe func(ctx context.Context, slug string) error
+	// Here refuses a plan, by its hash, that is for another place than this.
+	Here   func(ctx context.Context, plan string) error
 	Report Reporter
 	// Within is how long bringing one tenant to a release may take; 0 is ten minutes. What takes longer has failed.
 	Within time.Duration
@@ -73,6 +75,8 @@ const lookEvery = time.Second
 type carrying struct {
 	*Engine
 	id, token string
+	// plan that the rollout goes by, once it is known to be for here: whoever steers may give it another one.
+	plan string
 	// under are the tenants that work is done for, here.
 	under map[string]bool
 	// done tells of work that ended.
@@ -130,7 +134,9 @@ func (c *carrying) loop(ctx context.Context) (r *registryv1.Rollout, err error) 
 		again := false
 		if err == nil {
 			r = now
-			again, err = c.step(work, r)
+			if err = c.here(ctx, r); err == nil {
+				again, err = c.step(work, r)
+			}
 		}
 		switch {
 		case fault.KindOf(err) == fault.Unavailable: // the registry restarts: nothing is known to be otherwise
@@ -156,6 +162,17 @@ func (c *carrying) loop(ctx context.Context) (r *registryv1.Rollout, err error) 
 			}
 		}
 	}
+}
+
+func (c *carrying) here(ctx context.Context, r *registryv1.Rollout) error {
+	if r.GetPlanHash() == c.plan {
+		return nil
+	}
+	if err := c.Here(ctx, r.GetPlanHash()); err != nil {
+		return err
+	}
+	c.plan = r.GetPlanHash()
+	return nil
 }
 
 // over says that nothing is left to be done here.

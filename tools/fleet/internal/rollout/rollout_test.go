@@ -125,7 +125,7 @@ func halted(parallel int32, states ...registryv1.RolloutTenantState) *registryv1
 }
 
 // carried is a rollout as it is when it was carried out, in a time of its own.
-func carried(t *testing.T, r *registryv1.Rollout, o *slow) (*registryv1.Rollout, error) {
+func carried(t *testing.T, r *registryv1.Rollout, o *slow, here func(context.Context, string) error) (*registryv1.Rollout, error) {
 	t.Helper()
 	fake := &remembered{rollout: r}
 	listener := bufconn.Listen(1 << 16)
@@ -144,7 +144,10 @@ func carried(t *testing.T, r *registryv1.Rollout, o *slow) (*registryv1.Rollout,
 		server.Stop()
 		serving.Wait()
 	}()
-	e := &rollout.Engine{Conn: conn, Operator: o, Report: quiet{}, Memory: holder.Memory(t.TempDir())}
+	if here == nil {
+		here = func(context.Context, string) error { return nil }
+	}
+	e := &rollout.Engine{Conn: conn, Operator: o, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Here: here}
 	_, err = e.Carry(t.Context(), r.GetId())
 	return fake.now(), err
 }
@@ -171,7 +174,7 @@ func TestNoMoreGoBackAtOnceThanMayBeChangedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := &slow{takes: 6 * time.Minute}
-				r, err := carried(t, halted(c.parallel, c.states...), o)
+				r, err := carried(t, halted(c.parallel, c.states...), o, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -190,7 +193,7 @@ func TestNoMoreGoBackAtOnceThanMayBeChangedAtOnce(t *testing.T) {
 func TestWhoCannotGoBackKeepsNobodyElseFromIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &slow{takes: time.Minute, unable: []string{"t0"}}
-		r, err := carried(t, halted(1, passed, passed, passed), o)
+		r, err := carried(t, halted(1, passed, passed, passed), o, nil)
 		if err == nil || !strings.Contains(err.Error(), "t0 could not go back to 1.0.0: it doesn't come up") {
 			t.Errorf("it ended with %v", err)
 		}
@@ -199,6 +202,25 @@ func TestWhoCannotGoBackKeepsNobodyElseFromIt(t *testing.T) {
 		}
 		if want := []string{"t0 to 1.0.0", "t1 to 1.0.0", "t2 to 1.0.0", "t3 to 1.0.0"}; !slices.Equal(o.brought, want) {
 			t.Errorf("brought were %q, want each once: %q", o.brought, want)
+		}
+	})
+}
+
+// A rollout whose plan is of another place is not touched.
+func TestRolloutOfAnotherPlaceIsNotCarriedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, elsewhere := &slow{}, errors.New("the plan is for another blueprint")
+		r, err := carried(t, halted(1, passed), o, func(_ context.Context, plan string) error {
+			if plan != "sha256:1" {
+				t.Errorf("asked about plan %s", plan)
+			}
+			return elsewhere
+		})
+		if !errors.Is(err, elsewhere) || len(o.brought) > 0 {
+			t.Errorf("it ended with %v, and brought %q", err, o.brought)
+		}
+		if want := []registryv1.RolloutTenantState{passed, failed}; !slices.Equal(states(r), want) {
+			t.Errorf("the tenants are %v, want %v", states(r), want)
 		}
 	})
 }

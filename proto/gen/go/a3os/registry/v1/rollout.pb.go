@@ -822,7 +822,9 @@ type Rollout struct {
 	// When it ended.
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// What whoever works on it waits for; empty for nothing.
-	WaitsFor      string `protobuf:"bytes,13,opt,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	WaitsFor string `protobuf:"bytes,13,opt,name=waits_for,json=waitsFor,proto3" json:"waits_for,omitempty"`
+	// Hash of the plan that began it, `sha256:…`; plan_hash is another one once it was given another target.
+	BegunBy       string `protobuf:"bytes,14,opt,name=begun_by,json=begunBy,proto3" json:"begun_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -944,6 +946,13 @@ func (x *Rollout) GetEndedAt() *timestamppb.Timestamp {
 func (x *Rollout) GetWaitsFor() string {
 	if x != nil {
 		return x.WaitsFor
+	}
+	return ""
+}
+
+func (x *Rollout) GetBegunBy() string {
+	if x != nil {
+		return x.BegunBy
 	}
 	return ""
 }
@@ -2412,7 +2421,7 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\x12\x1b\n" +
 	"\ttenant_id\x18\x04 \x01(\tR\btenantId\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xfe\x03\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x99\x04\n" +
 	"\aRollout\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\tplan_hash\x18\x02 \x01(\tR\bplanHash\x12\x18\n" +
@@ -2428,7 +2437,8 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x125\n" +
 	"\bended_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1b\n" +
-	"\twaits_for\x18\r \x01(\tR\bwaitsFor\"\\\n" +
+	"\twaits_for\x18\r \x01(\tR\bwaitsFor\x12\x19\n" +
+	"\bbegun_by\x18\x0e \x01(\tR\abegunBy\"\\\n" +
 	"\x11GetRolloutRequest\x12G\n" +
 	"\n" +
 	"rollout_id\x18\x01 \x01(\tB(\xbaH%r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\"\x81\x01\n" +
