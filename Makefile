@@ -27,7 +27,7 @@ clean: ## stop everything and remove the plane's data and what was built
 
 build: check-go ## build accessos, fleet and a3 into bin/
 	@mkdir -p $(BIN)
-	@CGO_ENABLED=0 $(GO) build $(AS_RELEASED) -o $(BIN)/ ./services/accessos ./tools/fleet $(wildcard ./tools/a3)
+	@CGO_ENABLED=0 $(GO) build $(AS_RELEASED) -o $(BIN)/ ./services/accessos ./tools/fleet ./tools/a3
 
 $(BIN)/fleet: check-go
 	@mkdir -p $(BIN)

@@ -52,16 +52,6 @@ func Questions() []Question {
 	}
 }
 
-// Takeovers are the ways from a role to superuser, each a chain of memberships: one ends in a superuser's role that its members
-// may SET ROLE to, one in pg_execute_server_program, which runs any program as the server's own user. On PostgreSQL 15 helpdesk
-// has a shorter one besides: CREATEROLE lets it grant itself dba.
-func Takeovers() [][]string {
-	return [][]string{
-		{"viktor_hale", "dba", "cluster_owner"},
-		{"karl_jensen", "helpdesk", "eng_oncall", "job_hosts", "pg_execute_server_program"},
-	}
-}
-
 // SQL of one part (`roles`, or a database's name), to read.
 func SQL(part string) (string, error) {
 	text, err := scripts.ReadFile(part + ".sql")

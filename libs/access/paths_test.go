@@ -13,7 +13,7 @@ import (
 )
 
 // layers is a graph of depth layers with width roles each, every role a member of all roles of the next: width^depth paths.
-func layers(width, depth int) (*access.Memory, id.Resource, id.Entitlement) {
+func layers(width, depth int) (*accesstest.Memory, id.Resource, id.Entitlement) {
 	var records []*discoveryv1.Record
 	role := func(layer, n int) *discoveryv1.ResourceRef {
 		return accesstest.Ref("role", fmt.Sprintf("r%d_%d", layer, n))
@@ -36,7 +36,7 @@ func layers(width, depth int) (*access.Memory, id.Resource, id.Entitlement) {
 			}
 		}
 	}
-	m := access.NewMemory(id.NewIntegration(), records...)
+	m := accesstest.NewMemory(id.NewIntegration(), records...)
 	return m, m.Resource("user", "ann"), m.Entitlement("table", "payments", "SELECT")
 }
 
@@ -82,7 +82,7 @@ func TestNoPathForStrangers(t *testing.T) {
 
 // counting counts the batches.
 type counting struct {
-	*access.Memory
+	*accesstest.Memory
 	batches int
 }
 
@@ -120,7 +120,7 @@ func TestWalkCostsAFewQueriesALevel(t *testing.T) {
 }
 
 // failing fails at one question.
-type failing struct{ *access.Memory }
+type failing struct{ *accesstest.Memory }
 
 var errGone = errors.New("the database is gone")
 
@@ -150,7 +150,7 @@ func TestErrorOfTheEdgesIsTheAnswer(t *testing.T) {
 
 // BenchmarkHoldsOfAMillionGrants walks 1000 groups of 1000 grants each.
 func BenchmarkHoldsOfAMillionGrants(b *testing.B) {
-	m := access.NewMemory(id.NewIntegration())
+	m := accesstest.NewMemory(id.NewIntegration())
 	for group := range 1000 {
 		g := accesstest.Ref("group", fmt.Sprint(group))
 		member := accesstest.On(g, "member")

@@ -23,7 +23,7 @@ type world struct {
 	purpose      []discoveryv1.EntitlementPurpose
 	grants       map[[2]int]bool // principal, entitlement: not inherited
 	expansions   map[[2]int]bool // from, to: takes an act
-	memory       *access.Memory
+	memory       *accesstest.Memory
 	resourceOf   map[id.Resource]int
 	entitlements map[id.Entitlement]int
 }
@@ -59,7 +59,7 @@ func drawWorld(t *rapid.T, entitlements int) *world {
 		x := [2]int{rapid.IntRange(0, len(w.on)-1).Draw(t, "from"), rapid.IntRange(0, len(w.on)-1).Draw(t, "to")}
 		w.expansions[x] = rapid.Bool().Draw(t, "act")
 	}
-	w.memory = access.NewMemory(id.NewIntegration())
+	w.memory = accesstest.NewMemory(id.NewIntegration())
 	for e := range w.on {
 		w.memory.Add(accesstest.Entitlement(w.entitlementRef(e), w.purpose[e]))
 	}

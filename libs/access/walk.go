@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"a3os.app/libs/id"
@@ -199,3 +200,15 @@ func nearestFirst(holdings []Holding) {
 }
 
 func compareIDs(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) }
+
+// unique leaves out what was asked for twice, so that an answer holds each edge once.
+func unique[T comparable](asked []T) []T {
+	if len(asked) < 2 {
+		return asked
+	}
+	set := make(map[T]struct{}, len(asked))
+	for _, a := range asked {
+		set[a] = struct{}{}
+	}
+	return slices.Collect(maps.Keys(set))
+}

@@ -28,11 +28,8 @@ var ErrLongLived = errors.New("the credentials of AWS are a long-lived key, whic
 // Plain says whether an endpoint of AWS's may be without TLS, as an emulator's is.
 type Plain bool
 
-// Whether an endpoint may be without TLS.
-const (
-	OnlyTLS  Plain = false
-	PlainToo Plain = true
-)
+// PlainToo has an endpoint be one without TLS, too.
+const PlainToo Plain = true
 
 // Of is what a plane allows: an emulator is for `dev` alone.
 func Of(plane string) Plain { return plane == "dev" }

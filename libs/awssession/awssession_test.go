@@ -39,7 +39,7 @@ func TestOnlySessionsOfRolesAreUsed(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", c.key)
 		t.Setenv("AWS_SECRET_ACCESS_KEY", c.key)
 		t.Setenv("AWS_SESSION_TOKEN", c.token)
-		_, err := awssession.Load(t.Context(), "eu-central-1", awssession.OnlyTLS)
+		_, err := awssession.Load(t.Context(), "eu-central-1", awssession.Of("prod"))
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
@@ -71,11 +71,11 @@ func TestRegionAndTLSAreAskedFor(t *testing.T) {
 	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "ASIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "x", "AWS_SESSION_TOKEN": "x"} {
 		t.Setenv(name, value)
 	}
-	if _, err := awssession.Load(t.Context(), "", awssession.OnlyTLS); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
+	if _, err := awssession.Load(t.Context(), "", awssession.Of("prod")); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
 		t.Errorf("without a Region: %v", err)
 	}
 	t.Setenv("AWS_REGION", "eu-west-1")
-	if cfg, err := awssession.Load(t.Context(), "", awssession.OnlyTLS); err != nil || cfg.Region != "eu-west-1" {
+	if cfg, err := awssession.Load(t.Context(), "", awssession.Of("prod")); err != nil || cfg.Region != "eu-west-1" {
 		t.Errorf("the environment's Region is %q, %v", cfg.Region, err)
 	}
 	for name, c := range map[string]struct {

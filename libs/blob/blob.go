@@ -35,11 +35,8 @@ type Reader interface {
 	// Get opens an object; the caller closes it. It stays readable, and as it was, when the object is replaced or deleted meanwhile.
 	// Errors: [ErrNotFound], [ErrInvalidKey].
 	Get(ctx context.Context, key string) (io.ReadCloser, Info, error)
-	// Stat describes an object. Errors: [ErrNotFound], [ErrInvalidKey].
-	Stat(ctx context.Context, key string) (Info, error)
-	// List describes the objects whose keys begin with prefix, in the order of their keys. A prefix is empty, or whole segments with
-	// `/` after the last, so that `wsp_1/` can't list `wsp_10/…`. The sequence ends after its first error.
-	List(ctx context.Context, prefix string) iter.Seq2[Info, error]
+	// List describes all objects, in the order of their keys. The sequence ends after its first error.
+	List(ctx context.Context) iter.Seq2[Info, error]
 }
 
 // Writer writes objects.
@@ -55,7 +52,7 @@ type Writer interface {
 var (
 	// ErrNotFound says that there is no object under a key.
 	ErrNotFound = fault.Declare(fault.NotFound, "OBJECT_NOT_FOUND", "there is no such object")
-	// ErrInvalidKey says that a key or prefix has not the form of one.
+	// ErrInvalidKey says that a key has not the form of one.
 	ErrInvalidKey = fault.Declare(fault.InvalidArgument, "OBJECT_KEY_INVALID", "the key of an object has not the form of one")
 	// ErrTooLarge says that an object passes the store's bound.
 	ErrTooLarge = fault.Declare(fault.InvalidArgument, "OBJECT_TOO_LARGE", "the object is too large")
@@ -80,18 +77,6 @@ func CheckKey(key string) error {
 		}
 	}
 	return nil
-}
-
-// CheckPrefix refuses with [ErrInvalidKey] what List does not take.
-func CheckPrefix(prefix string) error {
-	if prefix == "" {
-		return nil
-	}
-	segments, whole := strings.CutSuffix(prefix, "/")
-	if !whole {
-		return ErrInvalidKey.With("a prefix ends with /")
-	}
-	return CheckKey(segments)
 }
 
 func foreign(r rune) bool {

@@ -73,26 +73,10 @@ func (r *LocalReader) Get(ctx context.Context, key string) (io.ReadCloser, Info,
 	return f, infoOf(key, info), nil
 }
 
-// Stat implements Reader.
-func (r *LocalReader) Stat(ctx context.Context, key string) (Info, error) {
-	if err := errors.Join(ctx.Err(), CheckKey(key)); err != nil {
-		return Info{}, err
-	}
-	info, err := r.dir.Stat(fileOf(r.dir.Tenant(), key))
-	if err != nil {
-		return Info{}, readError(key, err)
-	}
-	return infoOf(key, info), nil
-}
-
 // List implements Reader.
-func (r *LocalReader) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
+func (r *LocalReader) List(ctx context.Context) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		err := CheckPrefix(prefix)
-		if err == nil {
-			err = r.walk(ctx, strings.TrimSuffix(prefix, "/"), yield)
-		}
-		if err != nil && !errors.Is(err, errStopped) {
+		if err := r.walk(ctx, "", yield); err != nil && !errors.Is(err, errStopped) {
 			yield(Info{}, err)
 		}
 	}

@@ -84,20 +84,6 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Names says which variables a role with configuration T reads, in the order of its fields, those that name files left out. A
-// platform uses it to give each process its own configuration and nothing else.
-func Names[T any]() ([]string, error) {
-	fields, err := fieldsOf(reflect.TypeFor[T]())
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, f := range fields {
-		names = append(names, f.key)
-	}
-	return names, nil
-}
-
 // ours takes the variables with the prefix out of environ. A variable given twice is refused, for which of them counts depends on
 // who reads.
 func ours(environ []string) (map[string]string, []Problem) {

@@ -158,13 +158,3 @@ func TestStructThatSaysTooLittleIsNoConfiguration(t *testing.T) {
 		}
 	}
 }
-
-func TestNamesAreTheVariablesOfTheRole(t *testing.T) {
-	names, err := config.Names[roleConfig]()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(names, " "); got != "A3_DATABASE_URL A3_TENANT A3_POLL A3_ORIGINS A3_TLS_KEY A3_TLS_PORT" {
-		t.Errorf("names are %s", got)
-	}
-}

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/subtle"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -32,11 +31,6 @@ func (s Secret) Reveal() string {
 
 // IsZero says that there is no text.
 func (s Secret) IsZero() bool { return s.Reveal() == "" }
-
-// Equal compares in time that depends on the lengths alone.
-func (s Secret) Equal(o Secret) bool {
-	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(o.Reveal())) == 1
-}
 
 // Format implements fmt.Formatter for every verb and flag.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Redacted) }

@@ -65,10 +65,3 @@ func TestSecretIsNoArgumentOfAQuery(t *testing.T) {
 		t.Errorf("err is %v", err)
 	}
 }
-
-func TestSecretsAreComparedByText(t *testing.T) {
-	a, b := config.NewSecret("a"), config.NewSecret("b")
-	if !a.Equal(config.NewSecret("a")) || a.Equal(b) || a.Equal(config.Secret{}) || !(config.Secret{}).Equal(config.NewSecret("")) {
-		t.Error("comparison is wrong")
-	}
-}

@@ -135,9 +135,6 @@ func NewIntegration() Integration { return New[integrationKind]() }
 // NewRun makes a new `run_…`.
 func NewRun() Run { return New[runKind]() }
 
-// NewPerson makes a new `per_…`.
-func NewPerson() Person { return New[PersonKind]() }
-
 // NewEvent makes a new `evt_…`.
 func NewEvent() Event { return New[eventKind]() }
 
@@ -180,9 +177,6 @@ func ParseServiceAccount(s string) (ServiceAccount, error) { return Parse[servic
 // ParseSession reads a `ses_…`.
 func ParseSession(s string) (Session, error) { return Parse[sessionKind](s) }
 
-// ParseToken reads a `tok_…`.
-func ParseToken(s string) (Token, error) { return Parse[tokenKind](s) }
-
 // ParseTransfer reads a `xfr_…`.
 func ParseTransfer(s string) (Transfer, error) { return Parse[transferKind](s) }
 
@@ -194,12 +188,6 @@ func ParseRun(s string) (Run, error) { return Parse[runKind](s) }
 
 // ParseResource reads a `res_…`.
 func ParseResource(s string) (Resource, error) { return Parse[ResourceKind](s) }
-
-// ParseEntitlement reads a `ent_…`.
-func ParseEntitlement(s string) (Entitlement, error) { return Parse[EntitlementKind](s) }
-
-// ParseGrant reads a `grt_…`.
-func ParseGrant(s string) (Grant, error) { return Parse[GrantKind](s) }
 
 // ParsePerson reads a `per_…`.
 func ParsePerson(s string) (Person, error) { return Parse[PersonKind](s) }

@@ -155,8 +155,7 @@ func (g *GRPCServer) call(ctx context.Context, procedure string, streaming bool)
 	if err != nil {
 		return ctx, nil, fault.Wrap(fault.Unauthenticated, err, "the client certificate is not valid here")
 	}
-	ctx = callctx.With(ctx, &callctx.Call{RequestID: id.NewRequest().String(), SourceAddress: host(p.Addr.String()),
-		Procedure: procedure, Caller: &caller{peer: who}})
+	ctx = callctx.With(ctx, &callctx.Call{RequestID: id.NewRequest().String(), SourceAddress: host(p.Addr.String()), Caller: &caller{peer: who}})
 	md, _ := metadata.FromIncomingContext(ctx)
 	h := http.Header{}
 	for k, v := range md {

@@ -126,7 +126,7 @@ func (s *Server) cors(next http.Handler) http.Handler {
 // be a copy of the request for each. The span itself is a link of the RPC chain.
 func (s *Server) trace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &callctx.Call{RequestID: id.NewRequest().String(), Procedure: r.URL.Path, SourceAddress: host(r.RemoteAddr)}
+		c := &callctx.Call{RequestID: id.NewRequest().String(), SourceAddress: host(r.RemoteAddr)}
 		// The name is in canonical form already.
 		w.Header()[rpcclient.RequestIDHeader] = []string{c.RequestID}
 		ctx := callctx.With(r.Context(), c)

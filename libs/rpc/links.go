@@ -83,7 +83,7 @@ func (s *Server) makeScope(ctx context.Context, c *call) (context.Context, error
 			return ctx, errNoTenant
 		}
 		sc.Principal, sc.Workspace = who.claims.Principal, who.claims.Workspace
-		sc.Permissions, sc.Session, sc.Transfer = who.claims.Permissions, who.claims.Session, who.claims.Transfer
+		sc.Permissions, sc.Transfer = who.claims.Permissions, who.claims.Transfer
 	default:
 		if c.rule.GetOpen() == "" {
 			return ctx, errNobody

@@ -149,9 +149,6 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // Tally is what the server did since it started.
 func (s *Server) Tally() *Tally { return s.metrics.tally }
 
-// Rules are the rules of what is served, by procedure.
-func (s *Server) Rules() authz.Table { return s.rules }
-
 func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 	var descriptors []protoreflect.ServiceDescriptor
 	var names []string

@@ -43,8 +43,6 @@ type Scope struct {
 	OnBehalfOf Principal
 	// Permissions are sorted.
 	Permissions []string
-	// Session is the session that the token belongs to; zero for service accounts and workloads.
-	Session id.Session
 	// Transfer is the transfer of ownership that the principal's role rests on, if any.
 	Transfer id.Transfer
 	// ExpiresAt is when the presented token ends; zero where no token was presented.

@@ -23,7 +23,7 @@ func TestEdges(t *testing.T, newEdges NewEdges) {
 	integration := id.NewIntegration()
 	company := company()
 	edges := newEdges(t, integration, company)
-	reference := access.NewMemory(integration, company...)
+	reference := NewMemory(integration, company...)
 	t.Run("AnswersEachEdgeOnce", func(t *testing.T) { testBatches(t, edges, reference, company) })
 	t.Run("UnknownIDsAreLeftOut", func(t *testing.T) { testUnknown(t, edges) })
 	t.Run("NothingAskedNothingAnswered", func(t *testing.T) { testNothing(t, edges) })
@@ -110,7 +110,7 @@ func collect(t *testing.T, g *access.Graph, principal id.Resource, entitlements 
 
 // keys are the ids of all resources and entitlements that the records name.
 func keys(edges access.Edges, records []*discoveryv1.Record) ([]id.Resource, []id.Entitlement) {
-	m, ok := edges.(*access.Memory)
+	m, ok := edges.(*Memory)
 	if !ok {
 		return nil, nil
 	}

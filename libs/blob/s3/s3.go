@@ -180,14 +180,6 @@ func (r *Reader) Get(ctx context.Context, key string) (io.ReadCloser, blob.Info,
 	return out.Body, blob.Info{Key: key, Size: aws.ToInt64(out.ContentLength), Modified: aws.ToTime(out.LastModified)}, nil
 }
 
-// Stat implements blob.Reader.
-func (r *Reader) Stat(ctx context.Context, key string) (blob.Info, error) {
-	if err := errors.Join(ctx.Err(), blob.CheckKey(key)); err != nil {
-		return blob.Info{}, err
-	}
-	return r.stat(ctx, key)
-}
-
 func (p *place) stat(ctx context.Context, key string) (blob.Info, error) {
 	out, err := p.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.bucket, Key: p.name(key)})
 	if err != nil {
@@ -197,18 +189,14 @@ func (p *place) stat(ctx context.Context, key string) (blob.Info, error) {
 }
 
 // List implements blob.Reader. A page that can't be had ends the sequence with its error: what was not listed is not taken for absent.
-func (r *Reader) List(ctx context.Context, prefix string) iter.Seq2[blob.Info, error] {
+func (r *Reader) List(ctx context.Context) iter.Seq2[blob.Info, error] {
 	return func(yield func(blob.Info, error) bool) {
-		if err := blob.CheckPrefix(prefix); err != nil {
-			yield(blob.Info{}, err)
-			return
-		}
 		root := *r.name("")
-		pages := s3.NewListObjectsV2Paginator(r.client, &s3.ListObjectsV2Input{Bucket: &r.bucket, Prefix: r.name(prefix)})
+		pages := s3.NewListObjectsV2Paginator(r.client, &s3.ListObjectsV2Input{Bucket: &r.bucket, Prefix: &root})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
-				yield(blob.Info{}, fmt.Errorf("list the objects under %q: %w", prefix, err))
+				yield(blob.Info{}, fmt.Errorf("list the objects: %w", err))
 				return
 			}
 			for _, o := range page.Contents {

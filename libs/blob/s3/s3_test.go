@@ -137,9 +137,11 @@ func TestLargeObjectIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := r.Stat(t.Context(), "large"); err != nil || info.Size != size {
-		t.Errorf("after what was refused it is %+v, %v", info, err)
+	object, info, err := r.Get(t.Context(), "large")
+	if err != nil || info.Size != size {
+		t.Fatalf("after what was refused it is %+v, %v", info, err)
 	}
+	_ = object.Close()
 }
 
 // Objects and the mark are written under the tenant's key. Whether its policy lets the role use it, the emulator doesn't ask.

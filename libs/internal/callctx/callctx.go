@@ -10,8 +10,6 @@ type Call struct {
 	RequestID string
 	// SourceAddress is the address of the caller, as far as the gateway vouches for it.
 	SourceAddress string
-	// Procedure is the method, as `/a3os.iam.v1.UserService/GetUser`.
-	Procedure string
 	// Presented is what authorises the work, once it was verified.
 	Presented Presented
 	// Caller is who calls, as far as it was proven: libs/rpc's own.

@@ -35,11 +35,6 @@ const (
 	StepCommitted    Step = "committed"
 )
 
-// Steps are all steps, for tests that crash at each.
-func Steps() []Step {
-	return []Step{StepLocked, StepResumed, StepDrained, StepAppended, StepTiled, StepMoved, StepSigned, StepCheckpointed, StepCommitted}
-}
-
 // batch is one transaction of the sealer.
 type batch struct {
 	sealer *Sealer

@@ -55,7 +55,7 @@ func never() things {
 	run := id.NewRun().String()
 	return things{
 		"run_id": run, "from_run_id": run, "to_run_id": run, "integration_id": id.NewIntegration().String(), "principal": resource,
-		"principal by person": id.NewPerson().String(), "resource": resource,
+		"principal by person": id.New[id.PersonKind]().String(), "resource": resource,
 	}
 }
 

@@ -51,7 +51,7 @@ func (e *env) read(t *testing.T, key string) string {
 func (e *env) keys(t *testing.T) []string {
 	t.Helper()
 	var keys []string
-	for o, err := range e.objects.List(t.Context(), "") {
+	for o, err := range e.objects.List(t.Context()) {
 		check(t, err)
 		keys = append(keys, o.Key)
 	}

@@ -33,8 +33,6 @@ import (
 type Spec struct {
 	// Files by their absolute path in the image: where each is on this machine. A link on the way is followed.
 	Files map[string]string
-	// Dirs are empty directories in it.
-	Dirs []string
 	// Volumes are directories that who runs it writes into, whatever is mounted there: an engine that mounts an empty volume gives it the
 	// owner and mode that the directory has in the image.
 	Volumes []string
@@ -144,7 +142,7 @@ func (s Spec) write(out *tar.Writer) error {
 		}
 		entries[to] = from
 	}
-	for _, dir := range slices.Concat(s.Dirs, s.Volumes) {
+	for _, dir := range s.Volumes {
 		entries[dir] = ""
 	}
 	for to := range maps.Clone(entries) {

@@ -1,7 +1,6 @@
 package operate
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -49,13 +48,4 @@ var powers = []string{StepFetch, StepIdentity, StepDatabase, StepMark, StepConfi
 // Kind is what people call a kind of operation: `provision`.
 func Kind(k registryv1.OperationKind) string {
 	return strings.ToLower(strings.TrimPrefix(k.String(), "OPERATION_KIND_"))
-}
-
-// ParseKind reads what Kind writes.
-func ParseKind(word string) (registryv1.OperationKind, error) {
-	k, ok := registryv1.OperationKind_value["OPERATION_KIND_"+strings.ToUpper(word)]
-	if !ok || k == 0 {
-		return 0, fmt.Errorf("%q is no kind of operation: it is provision, upgrade, downgrade, suspend, resume or offboard", word)
-	}
-	return registryv1.OperationKind(k), nil
 }

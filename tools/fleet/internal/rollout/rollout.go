@@ -6,7 +6,6 @@
 package rollout
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,12 +59,8 @@ type Engine struct {
 	// Here refuses a plan, by its hash, that is for another place than this.
 	Here   func(ctx context.Context, plan string) error
 	Report Reporter
-	// Within is how long bringing one tenant to a release may take; 0 is ten minutes. What takes longer has failed.
-	Within time.Duration
 	// Memory knows the processes of this machine that took leases.
 	Memory holder.Memory
-	// Detach ends when nothing is left to do but to wait for an operator.
-	Detach bool
 }
 
 // lookEvery is how soon it is noticed that somebody steers, and how often those watched are looked at.
@@ -185,7 +180,7 @@ func (c *carrying) over(r *registryv1.Rollout) bool {
 	case r.GetState() == halted:
 		return len(c.back(r)) == 0
 	}
-	return c.Detach && r.GetState() == registryv1.RolloutState_ROLLOUT_STATE_PAUSED
+	return false
 }
 
 // step does everything that may be done now; again says that the rollout was changed and is to be read anew.
@@ -249,8 +244,8 @@ func (c *carrying) work(ctx context.Context, r *registryv1.Rollout, t *registryv
 }
 
 func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) error {
-	const most = 10 * time.Minute
-	within := cmp.Or(c.Within, most)
+	// What takes longer has failed.
+	const within = 10 * time.Minute
 	began := time.Now()
 	bound, cancel := context.WithTimeout(ctx, within)
 	err := c.Operator.Bring(bound, r, t, release, func(operation string) error {

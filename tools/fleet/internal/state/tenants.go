@@ -16,8 +16,6 @@ type Tenant struct {
 	Dedicated bool `json:"dedicated,omitempty"`
 	// Account of the cloud that it has to itself, as the registry knows; empty where it is in the plane's.
 	Account string `json:"account,omitempty"`
-	// CreateKey is the idempotency key that an earlier release created it with.
-	CreateKey string `json:"create_key,omitempty"`
 	// Admin is the address of the first admin, as it was asked for.
 	Admin string `json:"admin,omitempty"`
 	// ID is zero until the registry gave it.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"a3os.app/libs/access"
+	"a3os.app/libs/access/accesstest"
 	"a3os.app/libs/id"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 )
@@ -14,20 +15,20 @@ import (
 // answers are what the graph says: held at once; held with SET ROLE where that is the only act; and so without what is had by being
 // a superuser, since SET ROLE looks at who logged in: a role that takes a superuser's place has to grant itself the next one.
 type answers struct {
-	memory                *access.Memory
+	memory                *accesstest.Memory
 	atOnce, acting, chain map[fact]bool
 }
 
 func newAnswers(t *testing.T, records []*discoveryv1.Record) *answers {
 	t.Helper()
 	integration := id.NewIntegration()
-	a := &answers{memory: access.NewMemory(integration, records...)}
+	a := &answers{memory: accesstest.NewMemory(integration, records...)}
 	// Without the ways that take another act than SET ROLE.
 	bySet := without(records, func(x *discoveryv1.Expansion) bool { return x.GetAssumption() })
 	chain := without(bySet, func(x *discoveryv1.Expansion) bool { return x.GetFrom().GetName() == superuser })
 	a.atOnce = holdings(t, a.memory, records, func(h access.Holding) bool { return !h.Assumption })
-	a.acting = holdings(t, access.NewMemory(integration, bySet...), records, func(access.Holding) bool { return true })
-	a.chain = holdings(t, access.NewMemory(integration, chain...), records, func(access.Holding) bool { return true })
+	a.acting = holdings(t, accesstest.NewMemory(integration, bySet...), records, func(access.Holding) bool { return true })
+	a.chain = holdings(t, accesstest.NewMemory(integration, chain...), records, func(access.Holding) bool { return true })
 	return a
 }
 
@@ -38,7 +39,7 @@ func without(records []*discoveryv1.Record, dropped func(*discoveryv1.Expansion)
 }
 
 // holdings is everything that roles hold.
-func holdings(t *testing.T, m *access.Memory, records []*discoveryv1.Record, which func(access.Holding) bool) map[fact]bool {
+func holdings(t *testing.T, m *accesstest.Memory, records []*discoveryv1.Record, which func(access.Holding) bool) map[fact]bool {
 	t.Helper()
 	roles, names := map[id.Resource]string{}, map[id.Entitlement]fact{}
 	for _, r := range records {

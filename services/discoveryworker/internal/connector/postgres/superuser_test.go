@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/libs/access"
+	"a3os.app/libs/access/accesstest"
 	"a3os.app/libs/id"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 )
@@ -21,7 +22,7 @@ func (o *oracle) ways(t *testing.T, name string) (reasons string, assumption, ho
 	if _, err := New().Read(t.Context(), testSource(o.settings(), readerPassword), nil, sink); err != nil {
 		t.Fatal(err)
 	}
-	m := access.NewMemory(id.NewIntegration(), sink.records...)
+	m := accesstest.NewMemory(id.NewIntegration(), sink.records...)
 	because := map[id.Grant]*discoveryv1.Grant{}
 	for _, r := range sink.records {
 		if g := r.GetGrant(); g != nil {

@@ -55,23 +55,6 @@ func newCommand(m sudoMember) command {
 	return c
 }
 
-// parseCommandList reads what formatCommandList wrote.
-func parseCommandList(text string) []command {
-	var out []command
-	for item := range strings.SplitSeq(strings.ReplaceAll(text, `\,`, "\x00"), ", ") {
-		m := sudoMember{kind: "command"}
-		for strings.HasPrefix(item, "sha") {
-			digest, rest, _ := strings.Cut(item, " ")
-			m.digests = append(m.digests, strings.TrimSuffix(digest, "\x00"))
-			item = rest
-		}
-		item, m.negated = strings.CutPrefix(item, "!")
-		m.value = strings.ReplaceAll(item, "\x00", ",")
-		out = append(out, newCommand(m))
-	}
-	return out
-}
-
 // formatCommandList is a list in sudo's notation.
 func formatCommandList(list []command) string {
 	words := make([]string, len(list))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"a3os.app/libs/access"
+	"a3os.app/libs/access/accesstest"
 	"a3os.app/libs/id"
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 )
@@ -25,7 +26,7 @@ func newView(t *testing.T, records []*discoveryv1.Record) *view {
 		machine: newMachine("/"), accounts: map[string]*discoveryv1.Resource{},
 		atOnce: map[string][]*discoveryv1.EntitlementRef{}, acting: map[string][]*discoveryv1.EntitlementRef{},
 	}
-	memory := access.NewMemory(id.NewIntegration(), records...)
+	memory := accesstest.NewMemory(id.NewIntegration(), records...)
 	refs := map[id.Entitlement]*discoveryv1.EntitlementRef{}
 	names := map[id.Resource]string{}
 	var principals []id.Resource
@@ -98,4 +99,21 @@ func (v *view) String() string {
 		}
 	}
 	return b.String()
+}
+
+// parseCommandList reads what formatCommandList wrote.
+func parseCommandList(text string) []command {
+	var out []command
+	for item := range strings.SplitSeq(strings.ReplaceAll(text, `\,`, "\x00"), ", ") {
+		m := sudoMember{kind: "command"}
+		for strings.HasPrefix(item, "sha") {
+			digest, rest, _ := strings.Cut(item, " ")
+			m.digests = append(m.digests, strings.TrimSuffix(digest, "\x00"))
+			item = rest
+		}
+		item, m.negated = strings.CutPrefix(item, "!")
+		m.value = strings.ReplaceAll(item, "\x00", ",")
+		out = append(out, newCommand(m))
+	}
+	return out
 }

@@ -86,7 +86,7 @@ func (t *tenant) packObjects(ctx context.Context, cfg sdk.Config, owner *binding
 	if err != nil {
 		return err
 	}
-	for object, err := range reader.List(ctx, "") {
+	for object, err := range reader.List(ctx) {
 		if err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (u *unpacking) put(ctx context.Context, name string, content io.Reader) err
 func (u *unpacking) deleteOthers(ctx context.Context) error {
 	for name, o := range u.objects {
 		var others []string
-		for object, err := range o.list.List(ctx, "") {
+		for object, err := range o.list.List(ctx) {
 			if err != nil {
 				return fmt.Errorf("restore store %s: %w", name, err)
 			}

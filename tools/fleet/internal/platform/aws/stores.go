@@ -109,7 +109,7 @@ func (t *tenant) exportObjects(ctx context.Context, name, to string) error {
 		return err
 	}
 	defer root.Close()
-	for object, err := range reader.List(ctx, "") {
+	for object, err := range reader.List(ctx) {
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package access
+package accesstest
 
 import (
 	"context"
@@ -7,15 +7,16 @@ import (
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 
+	"a3os.app/libs/access"
 	"a3os.app/libs/id"
 )
 
 // Memory holds edges in maps. It is safe for concurrent reads; Add must not run beside them.
 type Memory struct {
 	integration    id.Integration
-	entitlements   map[id.Entitlement]Entitlement
-	grants         map[id.Grant]Grant
-	expansions     map[[2]id.Entitlement]Expansion
+	entitlements   map[id.Entitlement]access.Entitlement
+	grants         map[id.Grant]access.Grant
+	expansions     map[[2]id.Entitlement]access.Expansion
 	entitlementsOn map[id.Resource][]id.Entitlement
 	grantsFrom     map[id.Resource][]id.Grant
 	grantsTo       map[id.Entitlement][]id.Grant
@@ -23,15 +24,15 @@ type Memory struct {
 	expansionsTo   map[id.Entitlement][]id.Entitlement
 }
 
-var _ Edges = (*Memory)(nil)
+var _ access.Edges = (*Memory)(nil)
 
 // NewMemory holds what the records of one integration say.
 func NewMemory(integration id.Integration, records ...*discoveryv1.Record) *Memory {
 	m := &Memory{
 		integration:    integration,
-		entitlements:   map[id.Entitlement]Entitlement{},
-		grants:         map[id.Grant]Grant{},
-		expansions:     map[[2]id.Entitlement]Expansion{},
+		entitlements:   map[id.Entitlement]access.Entitlement{},
+		grants:         map[id.Grant]access.Grant{},
+		expansions:     map[[2]id.Entitlement]access.Expansion{},
 		entitlementsOn: map[id.Resource][]id.Entitlement{},
 		grantsFrom:     map[id.Resource][]id.Grant{},
 		grantsTo:       map[id.Entitlement][]id.Grant{},
@@ -60,31 +61,31 @@ func (m *Memory) Add(records ...*discoveryv1.Record) {
 
 // Resource is the id of a resource of the integration.
 func (m *Memory) Resource(resourceType, externalID string) id.Resource {
-	return ResourceID(m.integration, resourceType, externalID)
+	return access.ResourceID(m.integration, resourceType, externalID)
 }
 
 // Entitlement is the id of an entitlement of the integration.
 func (m *Memory) Entitlement(resourceType, externalID, name string) id.Entitlement {
-	return EntitlementID(m.Resource(resourceType, externalID), name)
+	return access.EntitlementID(m.Resource(resourceType, externalID), name)
 }
 
 func (m *Memory) addEntitlement(e *discoveryv1.Entitlement) {
 	resource := m.resource(e.GetResource())
-	i := EntitlementID(resource, e.GetName())
+	i := access.EntitlementID(resource, e.GetName())
 	if _, known := m.entitlements[i]; !known {
 		m.entitlementsOn[resource] = append(m.entitlementsOn[resource], i)
 	}
-	m.entitlements[i] = Entitlement{ID: i, Resource: resource, Name: e.GetName(), Purpose: e.GetPurpose()}
+	m.entitlements[i] = access.Entitlement{ID: i, Resource: resource, Name: e.GetName(), Purpose: e.GetPurpose()}
 }
 
 func (m *Memory) addGrant(g *discoveryv1.Grant) {
 	principal, entitlement := m.resource(g.GetPrincipal()), m.entitlement(g.GetEntitlement())
-	i := GrantID(principal, entitlement)
+	i := access.GrantID(principal, entitlement)
 	if _, known := m.grants[i]; !known {
 		m.grantsFrom[principal] = append(m.grantsFrom[principal], i)
 		m.grantsTo[entitlement] = append(m.grantsTo[entitlement], i)
 	}
-	m.grants[i] = Grant{ID: i, Principal: principal, Entitlement: entitlement, NotInherited: g.GetNotInherited()}
+	m.grants[i] = access.Grant{ID: i, Principal: principal, Entitlement: entitlement, NotInherited: g.GetNotInherited()}
 }
 
 func (m *Memory) addExpansion(x *discoveryv1.Expansion) {
@@ -94,7 +95,7 @@ func (m *Memory) addExpansion(x *discoveryv1.Expansion) {
 		m.expansionsFrom[from] = append(m.expansionsFrom[from], to)
 		m.expansionsTo[to] = append(m.expansionsTo[to], from)
 	}
-	m.expansions[key] = Expansion{From: from, To: to, Assumption: x.GetAssumption(), Reason: x.GetReason()}
+	m.expansions[key] = access.Expansion{From: from, To: to, Assumption: x.GetAssumption(), Reason: x.GetReason()}
 }
 
 func (m *Memory) resource(r *discoveryv1.ResourceRef) id.Resource {
@@ -102,17 +103,17 @@ func (m *Memory) resource(r *discoveryv1.ResourceRef) id.Resource {
 }
 
 func (m *Memory) entitlement(e *discoveryv1.EntitlementRef) id.Entitlement {
-	return EntitlementID(m.resource(e.GetResource()), e.GetName())
+	return access.EntitlementID(m.resource(e.GetResource()), e.GetName())
 }
 
 // GrantsFrom answers the grants of these principals.
-func (m *Memory) GrantsFrom(_ context.Context, principals []id.Resource) ([]Grant, error) {
+func (m *Memory) GrantsFrom(_ context.Context, principals []id.Resource) ([]access.Grant, error) {
 	return m.grantsIn(m.grantsFrom, principals), nil
 }
 
 // GrantsTo answers the grants of these entitlements.
-func (m *Memory) GrantsTo(_ context.Context, entitlements []id.Entitlement) ([]Grant, error) {
-	var out []Grant
+func (m *Memory) GrantsTo(_ context.Context, entitlements []id.Entitlement) ([]access.Grant, error) {
+	var out []access.Grant
 	for _, e := range unique(entitlements) {
 		for _, g := range m.grantsTo[e] {
 			out = append(out, m.grants[g])
@@ -122,8 +123,8 @@ func (m *Memory) GrantsTo(_ context.Context, entitlements []id.Entitlement) ([]G
 }
 
 // ExpansionsFrom answers the expansions that lead from these entitlements.
-func (m *Memory) ExpansionsFrom(_ context.Context, entitlements []id.Entitlement) ([]Expansion, error) {
-	var out []Expansion
+func (m *Memory) ExpansionsFrom(_ context.Context, entitlements []id.Entitlement) ([]access.Expansion, error) {
+	var out []access.Expansion
 	for _, from := range unique(entitlements) {
 		for _, to := range m.expansionsFrom[from] {
 			out = append(out, m.expansions[[2]id.Entitlement{from, to}])
@@ -133,8 +134,8 @@ func (m *Memory) ExpansionsFrom(_ context.Context, entitlements []id.Entitlement
 }
 
 // ExpansionsTo answers the expansions that lead to these entitlements.
-func (m *Memory) ExpansionsTo(_ context.Context, entitlements []id.Entitlement) ([]Expansion, error) {
-	var out []Expansion
+func (m *Memory) ExpansionsTo(_ context.Context, entitlements []id.Entitlement) ([]access.Expansion, error) {
+	var out []access.Expansion
 	for _, to := range unique(entitlements) {
 		for _, from := range m.expansionsTo[to] {
 			out = append(out, m.expansions[[2]id.Entitlement{from, to}])
@@ -144,8 +145,8 @@ func (m *Memory) ExpansionsTo(_ context.Context, entitlements []id.Entitlement) 
 }
 
 // Entitlements answers these entitlements; unknown ids are left out.
-func (m *Memory) Entitlements(_ context.Context, ids []id.Entitlement) ([]Entitlement, error) {
-	var out []Entitlement
+func (m *Memory) Entitlements(_ context.Context, ids []id.Entitlement) ([]access.Entitlement, error) {
+	var out []access.Entitlement
 	for _, i := range unique(ids) {
 		if e, known := m.entitlements[i]; known {
 			out = append(out, e)
@@ -155,8 +156,8 @@ func (m *Memory) Entitlements(_ context.Context, ids []id.Entitlement) ([]Entitl
 }
 
 // EntitlementsOn answers the entitlements on these resources, of any purpose.
-func (m *Memory) EntitlementsOn(_ context.Context, resources []id.Resource) ([]Entitlement, error) {
-	var out []Entitlement
+func (m *Memory) EntitlementsOn(_ context.Context, resources []id.Resource) ([]access.Entitlement, error) {
+	var out []access.Entitlement
 	for _, r := range unique(resources) {
 		for _, i := range m.entitlementsOn[r] {
 			out = append(out, m.entitlements[i])
@@ -165,8 +166,8 @@ func (m *Memory) EntitlementsOn(_ context.Context, resources []id.Resource) ([]E
 	return out, nil
 }
 
-func (m *Memory) grantsIn(index map[id.Resource][]id.Grant, principals []id.Resource) []Grant {
-	var out []Grant
+func (m *Memory) grantsIn(index map[id.Resource][]id.Grant, principals []id.Resource) []access.Grant {
+	var out []access.Grant
 	for _, p := range unique(principals) {
 		for _, g := range index[p] {
 			out = append(out, m.grants[g])

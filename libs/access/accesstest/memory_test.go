@@ -1,4 +1,4 @@
-package access_test
+package accesstest_test
 
 import (
 	"testing"
@@ -11,6 +11,6 @@ import (
 
 func TestMemoryIsEdges(t *testing.T) {
 	accesstest.TestEdges(t, func(_ *testing.T, integration id.Integration, records []*discoveryv1.Record) access.Edges {
-		return access.NewMemory(integration, records...)
+		return accesstest.NewMemory(integration, records...)
 	})
 }
