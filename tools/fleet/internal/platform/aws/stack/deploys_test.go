@@ -91,23 +91,31 @@ func TestGroupsAreDescribedAsEC2TakesIt(t *testing.T) {
 	}
 }
 
-// reaches answers what resources of a template one needs, itself and by others.
-func reaches(resources raw, id string) map[string]bool {
-	out := map[string]bool{}
-	var walk func(id string)
-	walk = func(id string) {
-		text, err := json.Marshal(resources.Resources[id])
+// reaches answers what other resources of a template each one needs, itself and by others.
+func reaches(t *testing.T, template raw) map[string]map[string]bool {
+	t.Helper()
+	direct := map[string][]string{}
+	for id, r := range template.Resources {
+		text, err := json.Marshal(r)
 		if err != nil {
-			panic(err)
+			t.Fatal(err)
 		}
-		for other := range resources.Resources {
-			if !out[other] && other != id && (strings.Contains(string(text), `"`+other+`"`) || strings.Contains(string(text), "${"+other+".")) {
-				out[other] = true
-				walk(other)
+		for other := range template.Resources {
+			if other != id && (strings.Contains(string(text), `"`+other+`"`) || strings.Contains(string(text), "${"+other+".")) {
+				direct[id] = append(direct[id], other)
 			}
 		}
 	}
-	walk(id)
+	out := map[string]map[string]bool{}
+	for id := range template.Resources {
+		out[id] = map[string]bool{}
+		for next := direct[id]; len(next) > 0; next = next[1:] {
+			if !out[id][next[0]] {
+				out[id][next[0]] = true
+				next = append(next, direct[next[0]]...)
+			}
+		}
+	}
 	return out
 }
 
@@ -116,14 +124,14 @@ func TestWhatIsProtectedIsMadeLast(t *testing.T) {
 	seen := 0
 	for name, text := range rendered(t, id.NewTenant()) {
 		made := parsed(t, text)
+		needs := reaches(t, made)
 		for _, protected := range []string{"Database", "LoadBalancer"} {
 			if _, is := made.Resources[protected]; !is {
 				continue
 			}
 			seen++
-			first := reaches(made, protected)
-			for id := range made.Resources {
-				after := reaches(made, id)
+			first := needs[protected]
+			for id, after := range needs {
 				if id != protected && !first[id] && !after[protected] && !after["Database"] && id != "LoadBalancer" {
 					t.Errorf("%s: %s can fail when %s is there already", name, id, protected)
 				}
