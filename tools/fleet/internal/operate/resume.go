@@ -24,7 +24,7 @@ func (e *Engine) Resume(ctx context.Context, operation string) (*registryv1.Oper
 			return nil, err
 		}
 		if err := w.ofHere(ctx, planned); err != nil {
-			return nil, fmt.Errorf("operation %[1]s is not taken up here: %[2]w; take it up there, or give it up with fleet operation abort %[1]s and plan anew what is to be done", operation, err)
+			return nil, fmt.Errorf("operation %[1]s is not taken up here: %[2]w; take it up there, or give it up with fleet operation abort %[1]s --reason '…' and plan anew what is to be done", operation, err)
 		}
 	}
 	return e.Carry(ctx, operation)

@@ -279,7 +279,7 @@ func (p *Plane) carryRollout(ctx context.Context, e *operate.Engine, id string) 
 			}
 			if err := e.Here(ctx, planned); err != nil {
 				return fmt.Errorf("rollout %[1]s goes by a plan that is not of here, and is not carried on: %[2]w; carry it on there, or plan the same tenants here and "+
-					"fleet rollout retarget %[1]s, or give it up with fleet rollout abort %[1]s", id, err)
+					"fleet rollout retarget %[1]s HASH --reason '…', or give it up with fleet rollout abort %[1]s --reason '…'", id, err)
 			}
 			return nil
 		},
