@@ -34,6 +34,9 @@ func (p *Platform) Foresee(ctx context.Context, s platform.Set, r platform.Relea
 		}
 	}
 	_, planned, err := t.planned(ctx, in)
+	if !running && errors.Is(err, changeset.ErrStuck) {
+		return nil, nil //nolint:nilnil // what runs is stopped without its stack, and the step says so
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package aws_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/rds"
 	rdstypes "github.com/aws/aws-sdk-go-v2/service/rds/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -17,8 +20,10 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/local"
 )
 
@@ -103,5 +108,52 @@ func TestBackupsOfADeletedServerAreNamed(t *testing.T) {
 	}
 	if left := p.LeftServer(t, s); len(left) != 1 || !strings.Contains(left[0], "aws rds delete-db-instance-automated-backup --dbi-resource-id db-") {
 		t.Errorf("there is left: %q", left)
+	}
+}
+
+// A tenant whose stack can't be changed is suspended all the same: nothing of it runs, and what its roles were handed is denied. That is no success, for
+// its stack says otherwise, and it is said what helps.
+func TestTenantWhoseStackIsStuckIsStoppedWithoutIt(t *testing.T) {
+	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	ctx, tenant := t.Context(), s.Tenant.String()
+	if err := p.State.SetRuns(s.Name(), awstest.Release(t).String()); err != nil {
+		t.Fatal(err)
+	}
+	stuck := &awstest.Stuck{Stack: awstest.Place.StackOf(tenant)}
+	t.Setenv("AWS_ENDPOINT_URL", server.Behind(t, stuck.Answers).URL)
+	p.Settings.Home = t.TempDir()
+	p = anew(p)
+	for _, of := range []platform.Set{p.Own, s} {
+		if _, err := p.Machine.Identity(ctx, of); err != nil { // of its keys the stack is told the public halves
+			t.Fatal(err)
+		}
+	}
+	if change, err := p.Foresee(ctx, s, awstest.Release(t), false); change != nil || err != nil {
+		t.Errorf("that it stops is foreseen as %v, %v", change, err)
+	}
+	if _, err := p.Foresee(ctx, s, awstest.Release(t), true); !errors.Is(err, changeset.ErrStuck) {
+		t.Errorf("that it runs is foreseen: %v", err)
+	}
+	if _, err := p.Stop(ctx, s); !errors.Is(err, changeset.ErrStuck) || !strings.Contains(err.Error(), "nothing of "+tenant+" runs any more") {
+		t.Errorf("it is stopped: %v", err)
+	}
+	run := func() (names []string) {
+		got, err := ecs.NewFromConfig(server.Root()).DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: sdk.String(awstest.Place.Cluster()), Services: []string{awstest.Place.Service(tenant, "iam"), awstest.Place.Service(tenant, "audit")}})
+		if err != nil || len(got.Services) != 2 {
+			t.Fatal(got, err)
+		}
+		for _, one := range got.Services {
+			if one.DesiredCount > 0 {
+				names = append(names, *one.ServiceName)
+			}
+		}
+		return names
+	}
+	if names := run(); len(names) > 0 {
+		t.Errorf("there run %q", names)
+	}
+	policy := &iam.GetRolePolicyInput{RoleName: sdk.String(awstest.Place.TaskRole(tenant, "iam")), PolicyName: sdk.String("AWSRevokeOlderSessions")}
+	if _, err := iam.NewFromConfig(server.Root()).GetRolePolicy(ctx, policy); err != nil {
+		t.Errorf("what its roles were handed is not denied: %v", err)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"strings"
 
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/smithy-go"
 
 	"a3os.app/deploy/blueprint"
@@ -231,7 +233,8 @@ func (t *tenant) stopped() stack.Input {
 	return in
 }
 
-// Stop implements platform.Platform: the stack with its services running nothing. What its roles were handed before works no more.
+// Stop implements platform.Platform: the stack with its services running nothing. What its roles were handed before works no more, which comes first:
+// it is what matters where a set was broken into, and takes no stack.
 func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
 	t, err := p.of(ctx, s)
 	if err != nil {
@@ -241,11 +244,42 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	if there, err := changeset.Settled(ctx, cloudformation.NewFromConfig(t.cfg), t.stackName()); err != nil || there == nil {
 		return false, err
 	}
-	if changed, err = t.change(ctx, t.stopped(), false); err != nil {
+	if err := t.revoke(ctx); err != nil {
+		return false, err
+	}
+	changed, err = t.change(ctx, t.stopped(), false)
+	if errors.Is(err, changeset.ErrStuck) {
+		return true, t.halt(ctx, err)
+	}
+	if err != nil {
 		return changed, err
 	}
-	if err := t.awaitNothing(ctx, s.Blueprint.Components...); err != nil || s.Tenant.IsZero() {
-		return changed, err
+	return changed, t.atRest(ctx)
+}
+
+// halt has nothing of a set run whose stack can't be changed. That is no success, for the stack says otherwise, and would have the set run again or
+// take a resume for done.
+func (t *tenant) halt(ctx context.Context, why error) error {
+	services, err := t.services(ctx)
+	for _, s := range services {
+		if err != nil || s.DesiredCount == 0 {
+			continue
+		}
+		_, err = ecs.NewFromConfig(t.cfg).UpdateService(ctx, &ecs.UpdateServiceInput{Cluster: sdk.String(t.place.Cluster()), Service: s.ServiceName, DesiredCount: sdk.Int32(0)})
 	}
-	return changed, t.revoke(ctx)
+	if err == nil {
+		err = t.atRest(ctx)
+	}
+	if err != nil {
+		return errors.Join(why, fmt.Errorf("nor could the services of %s be stopped without it: %w", t.id, err))
+	}
+	return fmt.Errorf("nothing of %s runs any more, and what its roles were handed is denied, but its stack says otherwise until this is gone on with: %w", t.id, why)
+}
+
+// atRest returns when nothing of the set runs, and what its tasks were handed until then is denied.
+func (t *tenant) atRest(ctx context.Context) error {
+	if err := t.awaitNothing(ctx, t.set.Blueprint.Components...); err != nil {
+		return err
+	}
+	return t.revoke(ctx)
 }

@@ -101,7 +101,7 @@ func Where(ctx context.Context, cfg aws.Config) (platform.Where, error) {
 // Make has CloudFormation say what a template would change of a stack, which need not be there yet.
 func (d *Driver) Make(ctx context.Context, stack string, template []byte, parameters map[string]string) (*Plan, error) {
 	// CloudFormation plans nothing beside a change that is under way.
-	is, err := Settled(ctx, d.client, stack)
+	is, err := Changeable(ctx, d.client, stack)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package changeset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,8 +12,38 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 )
 
-// Settled is a stack of which no change is under way: one that somebody began, who may have been killed over it, is waited for. It is nil where
-// there is none, and where nothing but a plan is of one. Errors: a stack that was never made whole, which CloudFormation changes no more.
+// ErrStuck is a stack that CloudFormation changes no more until somebody has helped it.
+var ErrStuck = errors.New("CloudFormation changes it no more")
+
+// Changeable is a settled stack that can be changed. One whose last change could be neither made nor taken back is tried to be taken back once more,
+// since what that stumbled over may be out of its way by now. Errors: [ErrStuck], with what to do.
+func Changeable(ctx context.Context, client *cloudformation.Client, stack string) (*types.Stack, error) {
+	is, err := Settled(ctx, client, stack)
+	if err != nil || is == nil {
+		return nil, err
+	}
+	if is.StackStatus == types.StackStatusUpdateRollbackFailed {
+		_, continueErr := client.ContinueUpdateRollback(ctx, &cloudformation.ContinueUpdateRollbackInput{StackName: &stack})
+		if is, err = Settled(ctx, client, stack); err != nil || is == nil {
+			return nil, errors.Join(err, continueErr)
+		}
+		if is.StackStatus == types.StackStatusUpdateRollbackFailed {
+			return nil, errors.Join(fmt.Errorf("the last change of stack %s failed and could not be taken back (%s %s), and %w: put right what that names and run this again; what can't be, an administrator leaves as it is (aws cloudformation continue-update-rollback --stack-name %s --resources-to-skip …)",
+				stack, is.StackStatus, aws.ToString(is.StackStatusReason), ErrStuck, stack), continueErr)
+		}
+	}
+	switch is.StackStatus { //nolint:exhaustive // of the others each can be changed
+	case types.StackStatusCreateFailed, types.StackStatusRollbackComplete, types.StackStatusRollbackFailed:
+		return nil, fmt.Errorf("stack %s could not be made (%s %s), and %w: have it deleted (aws cloudformation delete-stack --stack-name %s), and run this again",
+			stack, is.StackStatus, aws.ToString(is.StackStatusReason), ErrStuck, stack)
+	case types.StackStatusDeleteFailed:
+		return nil, fmt.Errorf("stack %s was to be deleted, which failed (%s), and %w: where its tenant leaves, go on with fleet operation resume", stack, aws.ToString(is.StackStatusReason), ErrStuck)
+	}
+	return is, nil
+}
+
+// Settled is a stack of which no change is under way, however the last one ended: one that somebody began, who may have been killed over it, is
+// waited for. It is nil where there is none, and where nothing but a plan is of one.
 func Settled(ctx context.Context, client *cloudformation.Client, stack string) (*types.Stack, error) {
 	ctx, cancel := context.WithTimeout(ctx, executeWithin)
 	defer cancel()
@@ -29,9 +60,6 @@ func Settled(ctx context.Context, client *cloudformation.Client, stack string) (
 		switch is := out.Stacks[0]; {
 		case is.StackStatus == types.StackStatusReviewInProgress, is.StackStatus == types.StackStatusDeleteComplete:
 			return nil, nil //nolint:nilnil // none is an answer
-		case is.StackStatus == types.StackStatusCreateFailed, is.StackStatus == types.StackStatusRollbackComplete, is.StackStatus == types.StackStatusRollbackFailed:
-			return nil, fmt.Errorf("stack %s could not be made (%s %s), and CloudFormation changes it no more: have it deleted (aws cloudformation delete-stack --stack-name %s), and run this again",
-				stack, is.StackStatus, aws.ToString(is.StackStatusReason), stack)
 		case !strings.HasSuffix(string(is.StackStatus), "_IN_PROGRESS"):
 			return &is, nil
 		}

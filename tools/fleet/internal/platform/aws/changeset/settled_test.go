@@ -2,6 +2,7 @@ package changeset_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -92,4 +93,32 @@ func (u *unfinished) answers(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	return true
+}
+
+// A stack whose last change could not be taken back is taken back once more before it is changed, and where that doesn't help it is said what does. One that
+// is to be deleted needs no help.
+func TestStackThatCouldNotBeTakenBackIsHelpedOrNamed(t *testing.T) {
+	server, d := awstest.Account(t)
+	tenant := id.NewTenant()
+	name, template := awstest.Place.StackOf(tenant.String()), awstest.Tenant(t, tenant, false)
+	awstest.Change(t, d, name, template, awstest.Parameters)
+	for helps, want := range map[bool]string{true: "", false: "aws cloudformation continue-update-rollback --stack-name " + name + " --resources-to-skip"} {
+		stuck := &awstest.Stuck{Stack: name, Helps: helps}
+		cfg := server.Behind(t, stuck.Answers).As(server.Root())
+		d, err := changeset.Open(t.Context(), cfg, awstest.Where, awstest.Place.Templates())
+		if err != nil {
+			t.Fatal(err)
+		}
+		is, err := changeset.Settled(t.Context(), cloudformation.NewFromConfig(cfg), name)
+		if err != nil || is.StackStatus != types.StackStatusUpdateRollbackFailed {
+			t.Fatalf("it is %v, %v", is, err)
+		}
+		p, err := d.Make(t.Context(), name, template, awstest.Parameters)
+		if helps && (err != nil || p.ID != "") || !helps && (!errors.Is(err, changeset.ErrStuck) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "[Database]")) {
+			t.Errorf("where to go on helps (%t) its change is planned as %v, %v", helps, p, err)
+		}
+		if stuck.Continued != 1 {
+			t.Errorf("it was gone on with %d times", stuck.Continued)
+		}
+	}
 }

@@ -149,6 +149,7 @@ func deeds(tenant string) map[string]deed {
 		"make an alarm":                      {"cloudwatch:PutMetricAlarm", arn("cloudwatch", "alarm:"+tenant+"-DatabaseFull"), nil, nil, true},
 		"read a template":                    {"s3:GetObject", "arn:aws:s3:::a3-dev-templates-" + place.Account + "/a3-dev-" + dashed + "/1", nil, nil, true},
 		"change a stack":                     {"cloudformation:ExecuteChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true},
+		"go on taking a stack back":          {"cloudformation:ContinueUpdateRollback", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true},
 		"look at the stack that is imported": {"cloudformation:ListExports", "*", nil, nil, false},
 	}
 }

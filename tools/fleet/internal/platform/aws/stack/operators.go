@@ -131,7 +131,7 @@ func (s *set) stacksOfTenants() []statement {
 		allow("OneTenant", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, []string{p.Provisioner()}),
 		allow("Stacks", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
 			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:GetStackPolicy", "cloudformation:UpdateTerminationProtection",
-			"cloudformation:DeleteStack", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackResourceDrifts"},
+			"cloudformation:DeleteStack", "cloudformation:ContinueUpdateRollback", "cloudformation:DetectStackDrift", "cloudformation:DescribeStackResourceDrifts"},
 			[]string{p.arn("cloudformation", "stack/"+p.cluster()+"-tnt-*/*")}),
 		// Where the shared database server is.
 		allow("LookAtThePlane", []string{"cloudformation:DescribeStacks"}, []string{p.arn("cloudformation", "stack/"+p.PlaneStack()+"/*")}),
@@ -266,7 +266,7 @@ func (s *set) control() []statement {
 			under("StringEquals", when{"aws:ResourceOrgID": "${aws:PrincipalOrgID}"}).under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}),
 		allow("StackOfThePlanesSet", []string{"cloudformation:CreateChangeSet", "cloudformation:DescribeChangeSet", "cloudformation:ExecuteChangeSet", "cloudformation:DeleteChangeSet", "cloudformation:DescribeStacks",
 			"cloudformation:DescribeStackEvents", "cloudformation:DescribeStackResources", "cloudformation:ListStackResources", "cloudformation:GetTemplate", "cloudformation:SetStackPolicy", "cloudformation:GetStackPolicy",
-			"cloudformation:UpdateTerminationProtection", "cloudformation:DeleteStack"}, []string{stack}),
+			"cloudformation:UpdateTerminationProtection", "cloudformation:DeleteStack", "cloudformation:ContinueUpdateRollback"}, []string{stack}),
 		allow("TemplatesOfThePlanesSet", []string{"s3:PutObject", "s3:GetObject"}, []string{bucketARN(p.Templates()) + "/" + p.ControlStack() + "/*"}),
 		allow("SecretsOfThePlanesSet", []string{"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"}, []string{secrets}),
 		allow("KeyOfThePlanesSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{attribute(keyID, "Arn")}).
