@@ -240,7 +240,7 @@ func (w *work) planned(ctx context.Context) (*registryv1.StackChange, error) {
 			return t.GetStackChange(), nil
 		}
 	}
-	return nil, fmt.Errorf("plan %s has no tenant %s, whose operation is said to be of it", w.op.GetPlanHash(), w.op.GetPlanTarget())
+	return nil, fmt.Errorf("plan %s does not include tenant %s, though the operation names this plan", w.op.GetPlanHash(), w.op.GetPlanTarget())
 }
 
 // power does what takes the plane's own, for the operation's tenant and for no other: which tenant, nobody who asks can say.

@@ -32,7 +32,7 @@ func (p *Plane) Metrics(ctx context.Context, w io.Writer) error {
 	}
 	err = fault.FromRPC(err)
 	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.Unimplemented {
-		return fault.New(fault.FailedPrecondition, "the registry is of a release that tells its figures to nobody but who stands beside it: fleet plane up brings it up to date")
+		return fault.New(fault.FailedPrecondition, "the registry's release serves its figures on its own machine only: upgrade it with fleet plane up")
 	}
 	return err
 }

@@ -213,7 +213,7 @@ func (p *Plane) open(ctx context.Context) error {
 	return err
 }
 
-// wanted disk space for a plane's first start.
+// wantedSpace is the disk space for a plane's first start.
 const wantedSpace = 1 << 30
 
 // check refuses what can't work before anything is made.

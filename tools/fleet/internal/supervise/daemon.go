@@ -341,7 +341,7 @@ func (d *Daemon) handler() http.Handler {
 	})
 	handle("POST /stop", func(c caller, w http.ResponseWriter, _ *http.Request) {
 		if !c.all {
-			answer(w, nil, errors.New("to stop the plane is not a tenant's affair"))
+			answer(w, nil, errors.New("a tenant's token can't stop the plane: use the plane's own"))
 			return
 		}
 		d.stopAll()

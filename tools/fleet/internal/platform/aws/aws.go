@@ -185,7 +185,7 @@ func (p *Platform) Placed(ctx context.Context, s platform.Set, r platform.Releas
 	return p.Machine.Placed(ctx, s, r)
 }
 
-// outputs are what a stack tells of itself; nil where there is no such stack.
+// outputsOf are the outputs of a stack; nil where there is no such stack.
 func (p *Platform) outputsOf(ctx context.Context, cfg sdk.Config, name string) (map[string]string, error) {
 	out, err := cloudformation.NewFromConfig(cfg).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &name})
 	if err != nil {

@@ -336,7 +336,7 @@ func giveTree(root string, user *supervise.User, dirMode, fileMode fs.FileMode) 
 	return nil
 }
 
-// keepOwner has a file that root writes in the place of another belong to whom that belonged, or else to whom its directory does.
+// keepOwner gives a file that root writes the owner of the file that it replaces, or else the owner of its directory.
 func keepOwner(file *os.File, path string) error {
 	if os.Geteuid() != 0 {
 		return nil

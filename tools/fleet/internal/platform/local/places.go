@@ -121,13 +121,13 @@ type Files struct {
 // Files of a set.
 func (p *Platform) Files(s platform.Set) Files { return Files{p: p, s: s} }
 
-// Roots and PlaneRoots are certificates that others' are proven by.
+// Roots are the certificates that the set's are verified with.
 func (f Files) Roots() string { return f.p.pki(f.s, "roots.pem") }
 
 // PlaneRoots are those of the plane.
 func (f Files) PlaneRoots() string { return f.p.served("pki", "roots.pem") }
 
-// Key is the secret half of a key, URL the connection string of a role.
+// Key is the secret half of a key.
 func (f Files) Key(name string) string { return f.p.keyFile(f.s, name) }
 
 // URL is the file with the connection string of a role; OwnerRole's is for migrations.
@@ -139,7 +139,7 @@ func (f Files) ByTokens() string { return f.p.dir(f.s, "database", "by-tokens") 
 // PublicKey is the public half of a key.
 func (f Files) PublicKey(name string) string { return f.p.publicFile(f.s, name) }
 
-// Certificate is the directory of a component's keypair, Authority the file that it issues others with.
+// Certificate is the directory of a component's keypair.
 func (f Files) Certificate(component string) string {
 	return f.p.dir(f.s, "components", component, "certificate")
 }
@@ -150,7 +150,7 @@ func (f Files) Authority(c blueprint.Component) string { return f.p.issuingAutho
 // Front is the certificate that the plane's gateway shows to clients, and its key.
 func (f Files) Front() *blueprint.Front { return f.p.frontOf() }
 
-// Store is the directory of a store, State one of a component's own.
+// Store is the directory of a store.
 func (f Files) Store(name string) string { return f.p.store(f.s, name) }
 
 // State is a directory of a component's own.

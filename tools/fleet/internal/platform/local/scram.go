@@ -19,7 +19,7 @@ import (
 func scramVerifier(password string) (string, error) {
 	const fewest, iterations, saltLength = 26, 1, 16
 	if len(password) < fewest {
-		return "", fmt.Errorf("a role's password has %d letters, and by one round of a hash are kept those of %d random ones alone: remove the file of its connection string, and it gets another", len(password), fewest)
+		return "", fmt.Errorf("a role's password has %d characters, and one round of hashing is safe only for generated ones of %d or more: remove the file of its connection string, and a new one is made", len(password), fewest)
 	}
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // it never fails
