@@ -49,7 +49,7 @@ func TestTokenOfOneGroupReachesNoOther(t *testing.T) {
 			t.Errorf("whoever works on acme %s: %v, want a refusal", what, err)
 		}
 	}
-	if err := acme.Stop(t.Context()); err == nil || !strings.Contains(err.Error(), "not a tenant's affair") {
+	if err := acme.Stop(t.Context()); err == nil || !strings.Contains(err.Error(), "a tenant's token can't stop the plane") {
 		t.Errorf("whoever works on acme stops the plane: %v, want a refusal", err)
 	}
 	if status(t, c, "globex/web").PID == 0 {
