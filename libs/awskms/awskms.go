@@ -1,5 +1,5 @@
-// Package awskms has what rests at rest under a key of AWS KMS that never leaves it: each ciphertext has a data key of its own, and that is
-// wrapped by KMS (tink's envelope). Wrapping names the tenant and what it is for as the encryption context, so that a data key of one tenant, or
+// Package awskms encrypts data at rest by envelope encryption (tink's): each ciphertext has a data key of its own, which a key wraps that never leaves
+// AWS KMS. Wrapping names the tenant and what it is for as the encryption context, so that a data key of one tenant, or
 // of another purpose, never unwraps as another's, whatever a policy lets a role call; and CloudTrail says of each call whose it was. A place is
 // `awskms://arn:aws:kms:…:key/…`. tink's own binding (tink-go-awskms) has no encryption context within an envelope.
 //

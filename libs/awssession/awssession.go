@@ -1,5 +1,5 @@
-// Package awssession is how a process is somebody at AWS: by what the SDK finds in its environment (a task's role, a login), so long as that
-// ends by itself. A long-lived key is refused, since it works for whoever finds it, for as long as nobody notices, and so is whatever else is
+// Package awssession loads the credentials that a process calls AWS with: what the SDK finds in its environment (a task's role, a login), so long as
+// they end by themselves. A long-lived key is refused, since it works for whoever finds it, for as long as nobody notices, and so is whatever else is
 // no session of a role: keys that an emulator takes for its root, too. Credentials are looked at each time that they are renewed.
 package awssession
 

@@ -120,7 +120,7 @@ func writeSecret(path string, text []byte) error {
 	return nil
 }
 
-// keepOwner has a file that root writes belong to whom the one that it replaces belongs, or else to whom the directory does: a
+// keepOwner gives a file that root writes the owner of the one that it replaces, or else the directory's: a
 // platform that renews a workload's keypair must not take it from the workload.
 func keepOwner(file *os.File, path string) error {
 	if os.Geteuid() != 0 {

@@ -29,7 +29,7 @@ type Licence struct {
 	now      func() time.Time
 
 	mu sync.Mutex
-	// last is what was verified last: verifying again would tell the same.
+	// lastFile is what was verified last, and last what it said: verifying it again would say the same.
 	lastFile []byte
 	last     *registryv1.Licence
 }

@@ -130,7 +130,7 @@ func isAway(err error) bool {
 // errStopped says that the run was cancelled, or that another attempt took over.
 var errStopped = errors.New("told to stop")
 
-// over are the reasons of errors after which there is nothing left to do for this attempt.
+// unlessOver is an error, unless it is one after which there is nothing left to do for this attempt.
 func unlessOver(err error) error {
 	if fault.KindOf(err) == fault.NotFound {
 		return nil

@@ -17,7 +17,7 @@ var errDeferred = fault.Declare(fault.ResourceExhausted, "REPORTS_DEFERRED", "mo
 const (
 	// longest is the furthest that a set is given an appointment for. Beyond it the queue is too long to be worth standing in.
 	longest = time.Minute
-	// kept is how long an appointment is good for after its time.
+	// keptFor is how long an appointment is good for after its time.
 	keptFor = time.Minute
 	// slack is added to what a set is told, so that it isn't too early by its own clock.
 	slack = 100 * time.Millisecond

@@ -66,7 +66,7 @@ func (s *operationWrites) BeginOperation(ctx context.Context, req *registryv1.Be
 func (s *operationWrites) putAndBegin(ctx context.Context, ch change, req *registryv1.PutPlanRequest, document []byte, hash string, res *registryv1.PutPlanResponse) error {
 	plan := req.GetPlan()
 	if len(plan.GetTenants()) != 1 || req.GetLeaseToken() == "" {
-		return fault.New(fault.InvalidArgument, "begin_at: a plan of %d tenants can't be begun as it is put: it has to be of one, and lease_token has to come with it", len(plan.GetTenants()))
+		return fault.New(fault.InvalidArgument, "begin_at: it takes a plan of exactly one tenant, and this one has %d, and a lease_token with it", len(plan.GetTenants()))
 	}
 	t := plan.GetTenants()[0]
 	o, err := ch.q.OperationOfPlan(ctx, store.OperationOfPlanParams{PlanHash: hash, PlanTarget: target(t)})

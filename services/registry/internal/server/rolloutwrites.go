@@ -37,7 +37,7 @@ type heldRollout struct {
 	now time.Time
 }
 
-// change runs fn with the rollout locked, and answers the rollout as it is afterwards.
+// onRollout runs fn with the rollout locked, and answers the rollout as it is afterwards.
 func (s *rolloutWrites) onRollout(ctx context.Context, text string, fn func(ctx context.Context, h *heldRollout) error) (after *registryv1.Rollout, err error) {
 	rolloutID, err := id.ParseRollout(text)
 	if err != nil {

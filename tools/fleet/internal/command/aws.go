@@ -47,12 +47,12 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().StringVar(&f.tier, "tier", "dedicated", "tier of the tenant: database or dedicated")
 	c.Flags().StringVar(&f.release, "release", "", "release that it runs, version@sha256:…")
 	c.Flags().StringVar(&f.digest, "image", "", "digest of the release's image in the plane's repository, sha256:…")
-	c.Flags().BoolVar(&f.stopped, "stopped", false, "have services be there and run nothing")
+	c.Flags().BoolVar(&f.stopped, "stopped", false, "render services that run no tasks")
 	c.Flags().StringVar(&f.place.Hub, "account-per-tenant", "", "the plane's account, where --account is the tenant's own; with --first what that needs before the tenant's stack")
 	c.Flags().BoolVar(&f.control, "control", false, "of the plane's, its own set at a release: registry and gateway, which fleet plane up deploys")
 	c.Flags().BoolVar(&f.link, "link", false, "with --account-per-tenant, what leads to the tenant's set from the plane's account, where it is deployed")
 	c.Flags().StringSliceVar(&f.accounts, "accounts", nil, "of the plane's, the accounts that tenants have to themselves: they may reach the registry; none keeps the way to it, offered to nobody, until fleet plane up took the registry's tasks from it")
-	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what comes first in an account: the rest is read from a bucket that this makes")
+	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what is deployed first in an account, with the bucket that the rest is read from")
 	return group("aws", "The platform aws", c, a.acceptanceCommand())
 }
 

@@ -186,7 +186,7 @@ func (a *app) planList(c *cobra.Command, _ []string) error {
 
 func (a *app) approveCommand() *cobra.Command {
 	var reason string
-	c := &cobra.Command{Use: "approve HASH --reason TEXT", Short: "Speak for a plan that somebody else made", Args: exactly("HASH"),
+	c := &cobra.Command{Use: "approve HASH --reason TEXT", Short: "Approve another operator's plan", Args: exactly("HASH"),
 		Long: `approve is a second person's word for a plan: on a plane prod no plan is carried out without it, and who made the plan can't give it.
 Read the plan first, with fleet plan show HASH. Who you are, A3_OPERATOR says.`,
 		Example: `  A3_OPERATOR=ben fleet approve sha256:9f2c41d07ab3 --reason "read it, the window is agreed with the customer"`,

@@ -39,7 +39,7 @@ tenant's audit log, before the code works; so is a refusal. Its admins see it wi
 
 func (a *app) adoptCommand() *cobra.Command {
 	var reason string
-	c := &cobra.Command{Use: "adopt TENANT --reason TEXT", Short: "Make a tenant known again whose set is here and whom the registry does not know", Args: exactly("TENANT"),
+	c := &cobra.Command{Use: "adopt TENANT --reason TEXT", Short: "Register a set that runs here and that the registry no longer knows", Args: exactly("TENANT"),
 		Long: `adopt is for a tenant that was made after the backup from which the registry was restored: its set is here, and the registry does not know
 it. What is made known is read at the set: each of its services proves with its certificate whose it is, and the mark on its database, which
 this plane signed, has to name the tenant. Nothing of the set is touched. The tenant is suspended then, and who it was adopted by, and why, is

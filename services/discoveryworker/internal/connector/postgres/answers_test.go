@@ -93,7 +93,8 @@ func (o *oracle) compare(t *testing.T, database string, f facts, g *answers) boo
 			if resource == "role "+role {
 				continue // a role has itself
 			}
-			want, got, super := yes, false, fact{role, "server server", superuser}
+			want, super := yes, fact{role, "server server", superuser}
+			var got bool
 			isRole := strings.HasPrefix(resource, "role ")
 			on := func(name string) fact { return fact{role, resource, name} }
 			switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -20,9 +21,9 @@ import (
 
 // input completes what a stack is rendered from.
 func (t *tenant) input(in stack.Input) stack.Input {
-	in.Place, in.Set, in.DatabaseRoots = t.place, t.set, t.Settings.AWS.DatabaseCA != ""
+	in.Place, in.Set, in.DatabaseRoots, in.LogLevel = t.place, t.set, t.Settings.AWS.DatabaseCA != "", t.Settings.LogLevel
 	if t.set.Tenant.IsZero() {
-		in.Apex = t.Settings.Apex()
+		in.Apex, in.TenantRate = t.Settings.Apex(), strconv.FormatFloat(t.Settings.TenantRate, 'f', -1, 64)
 	} else {
 		in.URL, in.Origins = t.Settings.URL(t.set.Slug), t.Settings.CORSOrigins
 	}

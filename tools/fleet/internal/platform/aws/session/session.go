@@ -1,4 +1,4 @@
-// Package session is how fleet is somebody at AWS: as what the SDK finds in an operator's environment.
+// Package session loads the credentials that fleet calls AWS with, from an operator's environment, and takes the roles that it works in from there.
 package session
 
 import (

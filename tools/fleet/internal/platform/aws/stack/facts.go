@@ -22,8 +22,8 @@ func (s *set) facts(c blueprint.Component) (blueprint.Facts, map[string]string) 
 	}
 	file("keypair", "certificate/workload.pem")
 	f := blueprint.Facts{
-		Plane: s.place.Plane, Release: s.release, LogLevel: "info", Certificates: certificateDir, StateDir: stateDir, PlaneRoots: file("plane-roots", "plane-roots.pem"),
-		TenantRate: "0", CORSOrigins: strings.Join(s.origins, ","), Domain: s.place.Domain, ApexSlug: s.apex, SetNetworks: network, SetZone: s.place.Zone(), MarkKeys: s.said("MarkKeys", "Public keys of the plane's marks"),
+		Plane: s.place.Plane, Release: s.release, LogLevel: cmp.Or(s.logLevel, "info"), Certificates: certificateDir, StateDir: stateDir, PlaneRoots: file("plane-roots", "plane-roots.pem"),
+		TenantRate: cmp.Or(s.tenantRate, "0"), CORSOrigins: strings.Join(s.origins, ","), Domain: s.place.Domain, ApexSlug: s.apex, SetNetworks: network, SetZone: s.place.Zone(), MarkKeys: s.said("MarkKeys", "Public keys of the plane's marks"),
 		LicenceKeys: s.said("LicenceKeys", "Public keys of licences"),
 		Addresses:   map[string]string{}, PeerAddresses: map[string]map[string]string{}, PlaneAddresses: map[string]string{},
 		DatabaseURLs: map[string]string{}, KeyFiles: map[string]string{}, PublicKeys: map[string]string{}, StoreDirs: map[string]string{},

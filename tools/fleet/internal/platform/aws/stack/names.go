@@ -74,9 +74,11 @@ type set struct {
 	image     string
 	running   bool
 	idle      []string
-	// url, origins, apex, databaseRoots, joined, unfronted and given are Input's.
+	// url, origins, logLevel, tenantRate, apex, accounts, databaseRoots, joined, unfronted and given are Input's.
 	url, apex     string
 	origins       []string
+	logLevel      string
+	tenantRate    string
 	databaseRoots bool
 	joined        bool
 	unfronted     bool

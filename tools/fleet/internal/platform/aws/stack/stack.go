@@ -29,6 +29,8 @@ type Input struct {
 	URL string
 	// Origins are the browser origins other than that which the tenant's people may call from.
 	Origins []string
+	// LogLevel of every process, empty for info; TenantRate is the gateway's (blueprint.Facts), empty for what that holds for right.
+	LogLevel, TenantRate string
 	// Given says of components of the plane which version of what they are given their tasks start with, by name: another has them started anew.
 	Given map[string]string
 	// Apex is the slug of the tenant whom the bare domain leads to; empty for none.
@@ -121,6 +123,6 @@ func tenant(in Input, name string) (*Template, error) {
 
 func newSet(in Input) *set {
 	return &set{place: in.Place, blueprint: in.Set.Blueprint, dedicated: in.Set.Dedicated(), release: in.Release.String(), image: in.Image, running: in.Running, idle: in.Idle,
-		url: in.URL, origins: in.Origins, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined, unfronted: in.Unfronted, accounts: in.Accounts,
+		url: in.URL, origins: in.Origins, logLevel: in.LogLevel, tenantRate: in.TenantRate, apex: in.Apex, given: in.Given, databaseRoots: in.DatabaseRoots, joined: in.Joined, unfronted: in.Unfronted, accounts: in.Accounts,
 		Template: &Template{Version: "2010-09-09", Parameters: map[string]Parameter{}, Resources: map[string]Resource{}, Outputs: map[string]Output{}}}
 }

@@ -72,7 +72,7 @@ func Policy(v any) ([]Statement, error) {
 		return nil, fmt.Errorf("read a policy: %w", err)
 	}
 	if read.Version != "2012-10-17" {
-		return nil, fmt.Errorf("a policy has the version %q: in any but 2012-10-17 variables are no variables", read.Version)
+		return nil, fmt.Errorf("a policy has the version %q, which expands no variables: use 2012-10-17", read.Version)
 	}
 	for _, st := range read.Statement {
 		if st.Effect != "Allow" && st.Effect != "Deny" {
