@@ -116,10 +116,14 @@ func TestSerializationFailureIsTriedAgainWithinABound(t *testing.T) {
 	b := newThings(t)
 	b.Exec(t, "ALTER ROLE "+b.RoleName(b.iam)+" SET default_transaction_isolation = 'serializable'")
 	db := open(t, b.iam, 4)
+	const callers = 4
 	var done, runs atomic.Int64
-	var all sync.WaitGroup
-	for range 4 {
+	var all, read sync.WaitGroup
+	read.Add(callers)
+	for range callers {
 		all.Go(func() {
+			// All have read the same before the first of them writes: all but one lose then.
+			meet := sync.OnceFunc(func() { read.Done(); read.Wait() })
 			for range 25 {
 				err := db.Service(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
 					runs.Add(1)
@@ -127,6 +131,7 @@ func TestSerializationFailureIsTriedAgainWithinABound(t *testing.T) {
 					if err := count(&n, "SELECT count FROM app.counters WHERE id = 1")(ctx, tx); err != nil {
 						return err
 					}
+					meet()
 					return inTx("UPDATE app.counters SET count = $1 WHERE id = 1", n+1)(ctx, tx)
 				})
 				switch {
