@@ -2,8 +2,6 @@ package accesstest
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	discoveryv1 "a3os.app/proto/gen/go/a3os/discovery/v1"
 
@@ -108,46 +106,28 @@ func (m *Memory) entitlement(e *discoveryv1.EntitlementRef) id.Entitlement {
 
 // GrantsFrom answers the grants of these principals.
 func (m *Memory) GrantsFrom(_ context.Context, principals []id.Resource) ([]access.Grant, error) {
-	return m.grantsIn(m.grantsFrom, principals), nil
+	return edges(principals, m.grantsFrom, func(_ id.Resource, g id.Grant) access.Grant { return m.grants[g] }), nil
 }
 
 // GrantsTo answers the grants of these entitlements.
 func (m *Memory) GrantsTo(_ context.Context, entitlements []id.Entitlement) ([]access.Grant, error) {
-	var out []access.Grant
-	for _, e := range unique(entitlements) {
-		for _, g := range m.grantsTo[e] {
-			out = append(out, m.grants[g])
-		}
-	}
-	return out, nil
+	return edges(entitlements, m.grantsTo, func(_ id.Entitlement, g id.Grant) access.Grant { return m.grants[g] }), nil
 }
 
 // ExpansionsFrom answers the expansions that lead from these entitlements.
 func (m *Memory) ExpansionsFrom(_ context.Context, entitlements []id.Entitlement) ([]access.Expansion, error) {
-	var out []access.Expansion
-	for _, from := range unique(entitlements) {
-		for _, to := range m.expansionsFrom[from] {
-			out = append(out, m.expansions[[2]id.Entitlement{from, to}])
-		}
-	}
-	return out, nil
+	return edges(entitlements, m.expansionsFrom, func(from, to id.Entitlement) access.Expansion { return m.expansions[[2]id.Entitlement{from, to}] }), nil
 }
 
 // ExpansionsTo answers the expansions that lead to these entitlements.
 func (m *Memory) ExpansionsTo(_ context.Context, entitlements []id.Entitlement) ([]access.Expansion, error) {
-	var out []access.Expansion
-	for _, to := range unique(entitlements) {
-		for _, from := range m.expansionsTo[to] {
-			out = append(out, m.expansions[[2]id.Entitlement{from, to}])
-		}
-	}
-	return out, nil
+	return edges(entitlements, m.expansionsTo, func(to, from id.Entitlement) access.Expansion { return m.expansions[[2]id.Entitlement{from, to}] }), nil
 }
 
 // Entitlements answers these entitlements; unknown ids are left out.
 func (m *Memory) Entitlements(_ context.Context, ids []id.Entitlement) ([]access.Entitlement, error) {
 	var out []access.Entitlement
-	for _, i := range unique(ids) {
+	for i := range set(ids) {
 		if e, known := m.entitlements[i]; known {
 			out = append(out, e)
 		}
@@ -157,33 +137,24 @@ func (m *Memory) Entitlements(_ context.Context, ids []id.Entitlement) ([]access
 
 // EntitlementsOn answers the entitlements on these resources, of any purpose.
 func (m *Memory) EntitlementsOn(_ context.Context, resources []id.Resource) ([]access.Entitlement, error) {
-	var out []access.Entitlement
-	for _, r := range unique(resources) {
-		for _, i := range m.entitlementsOn[r] {
-			out = append(out, m.entitlements[i])
-		}
-	}
-	return out, nil
+	return edges(resources, m.entitlementsOn, func(_ id.Resource, e id.Entitlement) access.Entitlement { return m.entitlements[e] }), nil
 }
 
-func (m *Memory) grantsIn(index map[id.Resource][]id.Grant, principals []id.Resource) []access.Grant {
-	var out []access.Grant
-	for _, p := range unique(principals) {
-		for _, g := range index[p] {
-			out = append(out, m.grants[g])
+// edges are those that an index has of what is asked for, each once.
+func edges[K comparable, E, V any](asked []K, index map[K][]E, edge func(K, E) V) (out []V) {
+	for k := range set(asked) {
+		for _, e := range index[k] {
+			out = append(out, edge(k, e))
 		}
 	}
 	return out
 }
 
-// unique leaves out what was asked for twice, so that an answer holds each edge once.
-func unique[T comparable](asked []T) []T {
-	if len(asked) < 2 {
-		return asked
+// set is what is asked for, each once.
+func set[K comparable](asked []K) map[K]bool {
+	out := map[K]bool{}
+	for _, k := range asked {
+		out[k] = true
 	}
-	set := make(map[T]struct{}, len(asked))
-	for _, a := range asked {
-		set[a] = struct{}{}
-	}
-	return slices.Collect(maps.Keys(set))
+	return out
 }

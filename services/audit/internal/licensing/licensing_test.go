@@ -36,6 +36,20 @@ type set struct {
 	held   *held.Licence
 }
 
+// signer is one of the set's log, with a new key.
+func (s *set) signer(t *testing.T) *tlog.Signer {
+	t.Helper()
+	key, _, err := tlog.NewKey(tlog.Origin("dev", s.tenant))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := tlog.NewSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
 func newSet(t *testing.T) *set {
 	t.Helper()
 	s := &set{Database: audittest.New(t), tenant: id.NewTenant(), now: time.Now()}
@@ -281,14 +295,7 @@ func TestNewestEventTellsTheTimeAfterACrash(t *testing.T) {
 
 func TestUsageIsOnTheRecordBeforeItIsSent(t *testing.T) {
 	s := newSet(t)
-	key, _, err := tlog.NewKey(tlog.Origin("dev", s.tenant))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := tlog.NewSigner(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer := s.signer(t)
 	failing := errors.New("away")
 	u := &licensing.Usage{Keeper: s.keeper, Plane: "dev", Tenant: s.tenant, Signer: signer, Every: time.Hour,
 		Counts: map[string]licensing.Count{"iam": func(context.Context, time.Time) (map[string]int64, error) {
@@ -345,18 +352,7 @@ func TestUsageIsOnTheRecordBeforeItIsSent(t *testing.T) {
 // once more; one that it has by then is sent once more, which changes nothing there.
 func TestReportThatIsOnTheRecordIsSentAfterARestart(t *testing.T) {
 	s := newSet(t)
-	signer := func() *tlog.Signer {
-		key, _, err := tlog.NewKey(tlog.Origin("dev", s.tenant))
-		if err != nil {
-			t.Fatal(err)
-		}
-		signer, err := tlog.NewSigner(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return signer
-	}
-	ours := signer()
+	ours := s.signer(t)
 	started := func(by *tlog.Signer) *licensing.Usage {
 		return &licensing.Usage{Keeper: s.keeper, Plane: "dev", Tenant: s.tenant, Signer: by, Every: time.Hour}
 	}
@@ -386,7 +382,7 @@ func TestReportThatIsOnTheRecordIsSentAfterARestart(t *testing.T) {
 	if sent := due(again); sent != "" {
 		t.Errorf("once it was taken it is sent again:\n%s", sent)
 	}
-	if sent := due(started(signer())); sent != "" {
+	if sent := due(started(s.signer(t))); sent != "" {
 		t.Errorf("what another key signed is sent:\n%s", sent)
 	}
 	s.now = s.now.Add(2 * time.Hour)
