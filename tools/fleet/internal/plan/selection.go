@@ -12,6 +12,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/snapshot"
+	"a3os.app/tools/fleet/internal/pages"
 )
 
 // Selection says which tenants, by what was written. Those of all selectors together are chosen: a tenant that is named, or that has
@@ -137,28 +138,22 @@ func (p *Planner) choose(ctx context.Context, kind registryv1.OperationKind, s S
 }
 
 func (p *Planner) chooseByLabel(ctx context.Context, kind registryv1.OperationKind, s Selection, out *chosen, seen map[string]bool) error {
-	req := &registryv1.ListTenantsRequest{PageSize: 500}
-	for {
-		res, err := p.Tenants.ListTenants(ctx, req)
+	for status, err := range pages.Each(ctx, p.Tenants.ListTenants, &registryv1.ListTenantsRequest{PageSize: 500}, (*registryv1.ListTenantsResponse).GetTenants) {
 		if err != nil {
-			return fault.FromRPC(err)
+			return err
 		}
-		for _, status := range res.GetTenants() {
-			t := status.GetTenant()
-			if seen[t.GetId()] || t.GetState() == offboarded || !s.has(t.GetLabels()) {
-				continue
-			}
-			seen[t.GetId()] = true
-			if !slices.Contains(kinds[kind].from, t.GetState()) {
-				out.leftOut = append(out.leftOut, fmt.Sprintf("%s is %s", t.GetSlug(), word(t.GetState())))
-				continue
-			}
-			out.tenants = append(out.tenants, status)
+		t := status.GetTenant()
+		if seen[t.GetId()] || t.GetState() == offboarded || !s.has(t.GetLabels()) {
+			continue
 		}
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return nil
+		seen[t.GetId()] = true
+		if !slices.Contains(kinds[kind].from, t.GetState()) {
+			out.leftOut = append(out.leftOut, fmt.Sprintf("%s is %s", t.GetSlug(), word(t.GetState())))
+			continue
 		}
+		out.tenants = append(out.tenants, status)
 	}
+	return nil
 }
 
 // Without are the labels that it names and none of these tenants has.

@@ -15,6 +15,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/holder"
 	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/docker"
@@ -195,17 +196,7 @@ func (p *Plane) Operations(ctx context.Context, tenant string, unfinished bool) 
 		tenant = res.GetStatus().GetTenant().GetId()
 	}
 	req := &registryv1.ListOperationsRequest{TenantId: tenant, Unfinished: unfinished}
-	var out []*registryv1.Operation
-	for {
-		res, err := registryv1.NewOperationServiceClient(conn).ListOperations(ctx, req)
-		if err != nil {
-			return nil, fault.FromRPC(err)
-		}
-		out = append(out, res.GetOperations()...)
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return out, nil
-		}
-	}
+	return pages.All(ctx, registryv1.NewOperationServiceClient(conn).ListOperations, req, (*registryv1.ListOperationsResponse).GetOperations)
 }
 
 // Operation reads one.

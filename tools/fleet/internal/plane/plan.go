@@ -11,6 +11,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
@@ -70,20 +71,15 @@ func (p *Plane) Recheck(ctx context.Context, conn *grpc.ClientConn, stored *regi
 	if err != nil {
 		return err
 	}
-	begun := map[string]bool{}
+	client, begun := registryv1.NewOperationServiceClient(conn), map[string]bool{}
 	req := &registryv1.ListOperationsRequest{PlanHash: stored.GetHash(), PageSize: 500}
-	for {
-		res, err := registryv1.NewOperationServiceClient(conn).ListOperations(ctx, req)
+	for o, err := range pages.Each(ctx, client.ListOperations, req, (*registryv1.ListOperationsResponse).GetOperations) {
 		if err != nil {
-			return fault.FromRPC(err)
+			return err
 		}
-		for _, o := range res.GetOperations() {
-			begun[o.GetPlanTarget()] = true
-		}
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return planner.Recheck(ctx, stored, begun)
-		}
+		begun[o.GetPlanTarget()] = true
 	}
+	return planner.Recheck(ctx, stored, begun)
 }
 
 // StoredPlan reads a plan by its hash, whole or its beginning, with or without `sha256:`.
@@ -108,18 +104,7 @@ func (p *Plane) Plans(ctx context.Context) ([]*registryv1.StoredPlan, error) {
 		return nil, err
 	}
 	defer done()
-	var all []*registryv1.StoredPlan
-	req := &registryv1.ListPlansRequest{}
-	for {
-		res, err := registryv1.NewPlanServiceClient(conn).ListPlans(ctx, req)
-		if err != nil {
-			return nil, fault.FromRPC(err)
-		}
-		all = append(all, res.GetPlans()...)
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return all, nil
-		}
-	}
+	return pages.All(ctx, registryv1.NewPlanServiceClient(conn).ListPlans, &registryv1.ListPlansRequest{}, (*registryv1.ListPlansResponse).GetPlans)
 }
 
 // Approve is the operator's word for a plan that somebody else made.

@@ -14,6 +14,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/release"
 	"a3os.app/tools/fleet/internal/build"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -169,18 +170,7 @@ func (p *Plane) Releases(ctx context.Context) ([]*registryv1.Release, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	var out []*registryv1.Release
-	req := &registryv1.ListReleasesRequest{}
-	for {
-		res, err := registryv1.NewReleaseServiceClient(conn).ListReleases(ctx, req)
-		if err != nil {
-			return nil, fault.FromRPC(err)
-		}
-		out = append(out, res.GetReleases()...)
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return out, nil
-		}
-	}
+	return pages.All(ctx, registryv1.NewReleaseServiceClient(conn).ListReleases, &registryv1.ListReleasesRequest{}, (*registryv1.ListReleasesResponse).GetReleases)
 }
 
 // Release reads one, by its name or its version.

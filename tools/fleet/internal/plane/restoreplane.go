@@ -16,6 +16,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
@@ -223,17 +224,12 @@ func (p *Plane) compare(ctx context.Context, conn *grpc.ClientConn, set platform
 
 func everyTenant(ctx context.Context, conn *grpc.ClientConn) (map[string]*registryv1.TenantStatus, error) {
 	const most = 500
-	req, out := &registryv1.ListTenantsRequest{PageSize: most}, map[string]*registryv1.TenantStatus{}
-	for {
-		res, err := registryv1.NewTenantServiceClient(conn).ListTenants(ctx, req)
+	client, out := registryv1.NewTenantServiceClient(conn), map[string]*registryv1.TenantStatus{}
+	for s, err := range pages.Each(ctx, client.ListTenants, &registryv1.ListTenantsRequest{PageSize: most}, (*registryv1.ListTenantsResponse).GetTenants) {
 		if err != nil {
-			return nil, fault.FromRPC(err)
+			return nil, err
 		}
-		for _, s := range res.GetTenants() {
-			out[s.GetTenant().GetId()] = s
-		}
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return out, nil
-		}
+		out[s.GetTenant().GetId()] = s
 	}
+	return out, nil
 }

@@ -12,6 +12,7 @@ import (
 	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/rollout"
@@ -212,21 +213,16 @@ func (p *Plane) Rollout(ctx context.Context, hash string) (*registryv1.Rollout, 
 
 // isBegun says whether there is a rollout that a plan began, whatever plan it has now.
 func isBegun(ctx context.Context, conn *grpc.ClientConn, hash string) (bool, error) {
-	req := &registryv1.ListRolloutsRequest{}
-	for {
-		res, err := registryv1.NewRolloutServiceClient(conn).ListRollouts(ctx, req)
+	client := registryv1.NewRolloutServiceClient(conn)
+	for r, err := range pages.Each(ctx, client.ListRollouts, &registryv1.ListRolloutsRequest{}, (*registryv1.ListRolloutsResponse).GetRollouts) {
 		if err != nil {
-			return false, fault.FromRPC(err)
+			return false, err
 		}
-		for _, r := range res.GetRollouts() {
-			if cmp.Or(r.GetBegunBy(), r.GetPlanHash()) == hash {
-				return true, nil
-			}
-		}
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return false, nil
+		if cmp.Or(r.GetBegunBy(), r.GetPlanHash()) == hash {
+			return true, nil
 		}
 	}
+	return false, nil
 }
 
 // stillStands refuses the plan of a rollout that is for another place, or of another world.

@@ -11,6 +11,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/snapshot"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -131,18 +132,7 @@ func (p *Plane) Tenants(ctx context.Context) ([]*registryv1.TenantStatus, error)
 		return nil, err
 	}
 	defer done()
-	var out []*registryv1.TenantStatus
-	req := &registryv1.ListTenantsRequest{}
-	for {
-		res, err := r.ListTenants(ctx, req)
-		if err != nil {
-			return nil, fault.FromRPC(err)
-		}
-		out = append(out, res.GetTenants()...)
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return out, nil
-		}
-	}
+	return pages.All(ctx, r.ListTenants, &registryv1.ListTenantsRequest{}, (*registryv1.ListTenantsResponse).GetTenants)
 }
 
 // ShowTenant reads one tenant of the registry, by id or slug.

@@ -14,6 +14,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -141,43 +142,26 @@ func firstMade(all []*registryv1.TenantStatus) time.Time {
 // newestBackups are, of each tenant and, without a name, of the plane's own registry, the newest backup that could be restored and the newest
 // attempt.
 func newestBackups(ctx context.Context, conn grpc.ClientConnInterface) (map[string]Backups, error) {
-	req := &registryv1.ListBackupsRequest{}
-	out := map[string]Backups{}
-	for {
-		res, err := registryv1.NewBackupServiceClient(conn).ListBackups(ctx, req)
+	client, out := registryv1.NewBackupServiceClient(conn), map[string]Backups{}
+	for b, err := range pages.Each(ctx, client.ListBackups, &registryv1.ListBackupsRequest{}, (*registryv1.ListBackupsResponse).GetBackups) {
 		if err != nil {
 			return nil, err
 		}
-		for _, b := range res.GetBackups() {
-			known, at := out[b.GetTenantId()], b.GetTakenAt().AsTime()
-			if b.GetVerifiedAt().IsValid() && at.After(known.Good) {
-				known.Good = at
-			}
-			if at.After(known.Tried) {
-				known.Tried, known.Failure = at, b.GetFailure()
-			}
-			out[b.GetTenantId()] = known
+		known, at := out[b.GetTenantId()], b.GetTakenAt().AsTime()
+		if b.GetVerifiedAt().IsValid() && at.After(known.Good) {
+			known.Good = at
 		}
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return out, nil
+		if at.After(known.Tried) {
+			known.Tried, known.Failure = at, b.GetFailure()
 		}
+		out[b.GetTenantId()] = known
 	}
+	return out, nil
 }
 
 func tenants(ctx context.Context, conn grpc.ClientConnInterface) ([]*registryv1.TenantStatus, error) {
 	const most = 500
-	client, req := registryv1.NewTenantServiceClient(conn), &registryv1.ListTenantsRequest{PageSize: most}
-	var out []*registryv1.TenantStatus
-	for {
-		res, err := client.ListTenants(ctx, req)
-		if err != nil {
-			return nil, fault.FromRPC(err)
-		}
-		out = append(out, res.GetTenants()...)
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return out, nil
-		}
-	}
+	return pages.All(ctx, registryv1.NewTenantServiceClient(conn).ListTenants, &registryv1.ListTenantsRequest{PageSize: most}, (*registryv1.ListTenantsResponse).GetTenants)
 }
 
 func figuresOf(ctx context.Context, conn grpc.ClientConnInterface, all []*registryv1.TenantStatus, now time.Time) (map[string]*registryv1.TenantFigures, error) {
@@ -206,16 +190,11 @@ func unfinished(ctx context.Context, conn grpc.ClientConnInterface) (map[string]
 	const most = 500
 	client, out := registryv1.NewOperationServiceClient(conn), map[string]*registryv1.Operation{}
 	req := &registryv1.ListOperationsRequest{PageSize: most, Unfinished: true}
-	for {
-		res, err := client.ListOperations(ctx, req)
+	for o, err := range pages.Each(ctx, client.ListOperations, req, (*registryv1.ListOperationsResponse).GetOperations) {
 		if err != nil {
 			return nil, err
 		}
-		for _, o := range res.GetOperations() {
-			out[o.GetTenantId()] = o
-		}
-		if req.PageToken = res.GetNextPageToken(); req.GetPageToken() == "" {
-			return out, nil
-		}
+		out[o.GetTenantId()] = o
 	}
+	return out, nil
 }
