@@ -35,24 +35,24 @@ func (s *backups) ListBackups(ctx context.Context, req *registryv1.ListBackupsRe
 		const byDefault = 1000
 		most = byDefault
 	}
-	before, beforeID, err := backupToken(req.GetPageToken())
-	if err != nil {
+	before, beforeID := never, int64(0)
+	if err := readPageToken(req.GetPageToken(), &before, &beforeID); err != nil {
 		return nil, err
 	}
 	var rows []store.Backup
-	err = s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
 		q := store.New(tx)
 		switch req.GetSet() {
 		case "":
-			rows, err = q.NewestBackups(ctx, store.NewestBackupsParams{Before: before, BeforeID: beforeID, Most: most})
+			rows, err = q.NewestBackups(ctx, store.NewestBackupsParams{Before: before, BeforeID: beforeID, Most: most + 1})
 		case ownSet:
-			rows, err = q.BackupsOf(ctx, store.BackupsOfParams{Before: before, BeforeID: beforeID, Most: most})
+			rows, err = q.BackupsOf(ctx, store.BackupsOfParams{Before: before, BeforeID: beforeID, Most: most + 1})
 		default:
 			t, err := find(ctx, q, req.GetSet())
 			if err != nil {
 				return err
 			}
-			rows, err = q.BackupsOf(ctx, store.BackupsOfParams{TenantID: t.ID, Before: before, BeforeID: beforeID, Most: most})
+			rows, err = q.BackupsOf(ctx, store.BackupsOfParams{TenantID: t.ID, Before: before, BeforeID: beforeID, Most: most + 1})
 			return err
 		}
 		return err
@@ -61,27 +61,11 @@ func (s *backups) ListBackups(ctx context.Context, req *registryv1.ListBackupsRe
 		return nil, err
 	}
 	res := &registryv1.ListBackupsResponse{}
+	rows, res.NextPageToken = onePage(rows, most, func(b store.Backup) string { return pageToken(b.TakenAt, b.ID) })
 	for _, row := range rows {
 		res.Backups = append(res.Backups, backupOf(row))
 	}
-	if len(rows) == int(most) {
-		last := rows[len(rows)-1]
-		res.NextPageToken = fmt.Sprintf("%d.%d", last.TakenAt.UnixMicro(), last.ID)
-	}
 	return res, nil
-}
-
-// backupToken reads where a page begins: after the backup of that moment and number. Without one it begins with the newest.
-func backupToken(token string) (before time.Time, id int64, err error) {
-	if token == "" {
-		const never = 9999
-		return time.Date(never, 1, 1, 0, 0, 0, 0, time.UTC), 0, nil
-	}
-	var micros int64
-	if n, err := fmt.Sscanf(token, "%d.%d", &micros, &id); err != nil || n != 2 {
-		return before, 0, fault.New(fault.InvalidArgument, "page_token is none that a page came with: begin without one")
-	}
-	return time.UnixMicro(micros), id, nil
 }
 
 func backupOf(row store.Backup) *registryv1.Backup {

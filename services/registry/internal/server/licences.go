@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"strconv"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/licence"
+	"a3os.app/libs/page"
 	"a3os.app/libs/tlog"
 	"a3os.app/libs/usage"
 	"a3os.app/libs/workload"
@@ -96,16 +96,8 @@ func (s *licences) issued(ctx context.Context, row store.Licence) (*registryv1.I
 // ListLicences pages through a tenant's licences.
 func (s *licences) ListLicences(ctx context.Context, req *registryv1.ListLicencesRequest) (*registryv1.ListLicencesResponse, error) {
 	before := int64(math.MaxInt64)
-	if token := req.GetPageToken(); token != "" {
-		var err error
-		if before, err = strconv.ParseInt(token, 10, 64); err != nil {
-			return nil, fault.New(fault.InvalidArgument, "page_token: it is none that this service gave")
-		}
-	}
-	const usual = 100
-	size := req.GetPageSize()
-	if size == 0 {
-		size = usual
+	if err := readPageToken(req.GetPageToken(), &before); err != nil {
+		return nil, err
 	}
 	var res *registryv1.ListLicencesResponse
 	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -114,7 +106,7 @@ func (s *licences) ListLicences(ctx context.Context, req *registryv1.ListLicence
 		if err != nil {
 			return err
 		}
-		res, err = s.list(ctx, q, t.ID, before, size)
+		res, err = s.list(ctx, q, t.ID, before, page.Size(req.GetPageSize()))
 		return err
 	})
 	if err != nil {
@@ -125,10 +117,11 @@ func (s *licences) ListLicences(ctx context.Context, req *registryv1.ListLicence
 
 func (s *licences) list(ctx context.Context, q *store.Queries, tenant id.Tenant, before int64, size int32) (*registryv1.ListLicencesResponse, error) {
 	res := &registryv1.ListLicencesResponse{}
-	rows, err := q.ListLicences(ctx, store.ListLicencesParams{TenantID: tenant, Before: before, Size: size})
+	rows, err := q.ListLicences(ctx, store.ListLicencesParams{TenantID: tenant, Before: before, Size: size + 1})
 	if err != nil {
 		return nil, err
 	}
+	rows, res.NextPageToken = onePage(rows, size, func(l store.Licence) string { return pageToken(l.Serial) })
 	for _, row := range rows {
 		l, err := s.issued(ctx, row)
 		if err != nil {
@@ -137,9 +130,6 @@ func (s *licences) list(ctx context.Context, q *store.Queries, tenant id.Tenant,
 				Reason: row.Reason, PutAt: timestamppb.New(row.PutAt), Refused: err.Error()}
 		}
 		res.Licences = append(res.Licences, l)
-	}
-	if len(rows) == int(size) {
-		res.NextPageToken = strconv.FormatInt(rows[len(rows)-1].Serial, 10)
 	}
 	reports, err := licenceReports(ctx, q, []id.Tenant{tenant})
 	if err != nil {

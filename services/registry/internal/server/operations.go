@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/page"
 	"a3os.app/services/registry/internal/store"
 )
 
@@ -71,38 +73,25 @@ func whole(ctx context.Context, q *store.Queries, row store.Operation) (*registr
 
 // ListOperations pages through operations, the newest first.
 func (s *operations) ListOperations(ctx context.Context, req *registryv1.ListOperationsRequest) (*registryv1.ListOperationsResponse, error) {
-	const byDefault = 100
 	// newest is above every id that there can be.
 	const newest = "opr_7zzzzzzzzzzzzzzzzzzzzzzzzz"
-	size, token := req.GetPageSize(), req.GetPageToken()
-	if size == 0 {
-		size = byDefault
-	}
-	if token == "" {
-		token = newest
-	}
-	before, err := id.ParseOperation(token)
-	if err != nil {
-		return nil, fault.New(fault.InvalidArgument, "page_token: it must be the token of the page before")
+	var before id.Operation
+	if err := readPageToken(cmp.Or(req.GetPageToken(), newest), &before); err != nil {
+		return nil, err
 	}
 	var tenant id.Tenant
-	if req.GetTenantId() != "" {
-		if tenant, err = id.ParseTenant(req.GetTenantId()); err != nil {
-			return nil, errNoTenant
-		}
+	if err := tenant.UnmarshalText([]byte(req.GetTenantId())); err != nil {
+		return nil, errNoTenant
 	}
+	size := page.Size(req.GetPageSize())
 	res := &registryv1.ListOperationsResponse{}
-	err = s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
 		rows, err := q.ListOperations(ctx, store.ListOperationsParams{Before: before, Tenant: tenant, Unfinished: req.GetUnfinished(), PlanHash: req.GetPlanHash(), Size: size + 1})
 		if err != nil {
 			return fmt.Errorf("read the operations: %w", err)
 		}
-		res.NextPageToken = ""
-		if len(rows) > int(size) {
-			rows = rows[:size]
-			res.NextPageToken = rows[size-1].ID.String()
-		}
+		rows, res.NextPageToken = onePage(rows, size, func(o store.Operation) string { return pageToken(o.ID) })
 		res.Operations, err = allWhole(ctx, q, rows, store.StepsBetweenParams{Tenant: tenant, PlanHash: req.GetPlanHash()})
 		return err
 	})

@@ -3,11 +3,9 @@ package server
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -187,11 +185,10 @@ func (s *plans) ListPlans(ctx context.Context, req *registryv1.ListPlansRequest)
 	}
 	params := store.ListPlansParams{Size: size + 1}
 	if req.GetPageToken() != "" {
-		at, hash, err := readPlanToken(req.GetPageToken())
-		if err != nil {
-			return nil, fault.New(fault.InvalidArgument, "page_token: it must be the token of the page before")
+		params.BeforeTime = new(time.Time)
+		if err := readPageToken(req.GetPageToken(), params.BeforeTime, &params.BeforeHash); err != nil {
+			return nil, err
 		}
-		params.BeforeTime, params.BeforeHash = &at, hash
 	}
 	res := &registryv1.ListPlansResponse{}
 	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -200,11 +197,7 @@ func (s *plans) ListPlans(ctx context.Context, req *registryv1.ListPlansRequest)
 		if err != nil {
 			return err
 		}
-		res.NextPageToken = ""
-		if len(rows) > int(size) {
-			rows = rows[:size]
-			res.NextPageToken = planToken(rows[size-1])
-		}
+		rows, res.NextPageToken = onePage(rows, size, func(p store.Plan) string { return pageToken(p.CreatedAt, p.Hash) })
 		res.Plans, err = s.allStored(ctx, q, rows)
 		return err
 	})
@@ -212,20 +205,6 @@ func (s *plans) ListPlans(ctx context.Context, req *registryv1.ListPlansRequest)
 		return nil, err
 	}
 	return res, nil
-}
-
-func planToken(p store.Plan) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(p.CreatedAt.UTC().Format(time.RFC3339Nano) + " " + p.Hash))
-}
-
-func readPlanToken(token string) (time.Time, string, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil {
-		return time.Time{}, "", err
-	}
-	at, hash, _ := strings.Cut(string(raw), " ")
-	t, err := time.Parse(time.RFC3339Nano, at)
-	return t, hash, err
 }
 
 func (c Config) stored(ctx context.Context, q *store.Queries, p store.Plan) (*registryv1.StoredPlan, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +14,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/page"
 	"a3os.app/libs/release"
 	"a3os.app/services/registry/internal/store"
 )
@@ -74,32 +74,24 @@ func findRelease(ctx context.Context, q *store.Queries, name string) (store.Rele
 // ListReleases pages through releases.
 func (s *releases) ListReleases(ctx context.Context, req *registryv1.ListReleasesRequest) (*registryv1.ListReleasesResponse, error) {
 	before := int64(math.MaxInt64)
-	if token := req.GetPageToken(); token != "" {
-		var err error
-		if before, err = strconv.ParseInt(token, 10, 64); err != nil {
-			return nil, fault.New(fault.InvalidArgument, "page_token: it is none that this service gave")
-		}
+	if err := readPageToken(req.GetPageToken(), &before); err != nil {
+		return nil, err
 	}
-	size := req.GetPageSize()
-	if size == 0 {
-		size = 100
-	}
+	size := page.Size(req.GetPageSize())
 	res := &registryv1.ListReleasesResponse{}
 	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		proto.Reset(res)
-		rows, err := store.New(tx).ListReleases(ctx, store.ListReleasesParams{Before: before, Size: size})
+		rows, err := store.New(tx).ListReleases(ctx, store.ListReleasesParams{Before: before, Size: size + 1})
 		if err != nil {
 			return err
 		}
+		rows, res.NextPageToken = onePage(rows, size, func(r store.Release) string { return pageToken(r.Seq) })
 		for _, row := range rows {
 			r, err := releaseOf(row)
 			if err != nil {
 				return err
 			}
 			res.Releases = append(res.Releases, r)
-		}
-		if len(rows) == int(size) {
-			res.NextPageToken = strconv.FormatInt(rows[len(rows)-1].Seq, 10)
 		}
 		return nil
 	})

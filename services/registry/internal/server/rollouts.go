@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/page"
 	"a3os.app/services/registry/internal/store"
 )
 
@@ -62,33 +64,27 @@ func (s *rollouts) GetRollout(ctx context.Context, req *registryv1.GetRolloutReq
 
 // ListRollouts pages through rollouts.
 func (s *rollouts) ListRollouts(ctx context.Context, req *registryv1.ListRolloutsRequest) (*registryv1.ListRolloutsResponse, error) {
-	before, err := id.ParseRollout("rol_7zzzzzzzzzzzzzzzzzzzzzzzzz")
-	if err == nil && req.GetPageToken() != "" {
-		before, err = id.ParseRollout(req.GetPageToken())
+	// newest is above every id that there can be.
+	const newest = "rol_7zzzzzzzzzzzzzzzzzzzzzzzzz"
+	var before id.Rollout
+	if err := readPageToken(cmp.Or(req.GetPageToken(), newest), &before); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fault.New(fault.InvalidArgument, "page_token: it is none that this service gave")
-	}
-	size := req.GetPageSize()
-	if size == 0 {
-		size = 100
-	}
+	size := page.Size(req.GetPageSize())
 	res := &registryv1.ListRolloutsResponse{}
-	err = s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		proto.Reset(res)
-		rows, err := store.New(tx).ListRollouts(ctx, store.ListRolloutsParams{Before: before, Size: size})
+		rows, err := store.New(tx).ListRollouts(ctx, store.ListRolloutsParams{Before: before, Size: size + 1})
 		if err != nil {
 			return err
 		}
+		rows, res.NextPageToken = onePage(rows, size, func(r store.Rollout) string { return pageToken(r.ID) })
 		for _, row := range rows {
 			r, err := rolloutOf(row)
 			if err != nil {
 				return err
 			}
 			res.Rollouts = append(res.Rollouts, r)
-		}
-		if len(rows) == int(size) {
-			res.NextPageToken = rows[len(rows)-1].ID.String()
 		}
 		return nil
 	})

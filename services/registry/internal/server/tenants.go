@@ -14,6 +14,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/page"
 	"a3os.app/services/registry/internal/store"
 )
 
@@ -64,31 +65,19 @@ func find(ctx context.Context, q *store.Queries, name string) (store.Tenant, err
 
 // ListTenants pages through the tenants by id.
 func (s *tenants) ListTenants(ctx context.Context, req *registryv1.ListTenantsRequest) (*registryv1.ListTenantsResponse, error) {
-	const byDefault = 100
-	size := req.GetPageSize()
-	if size == 0 {
-		size = byDefault
-	}
 	var after id.Tenant
-	if req.GetPageToken() != "" {
-		var err error
-		if after, err = id.ParseTenant(req.GetPageToken()); err != nil {
-			return nil, fault.New(fault.InvalidArgument, "page_token: it must be the token of the page before")
-		}
+	if err := readPageToken(req.GetPageToken(), &after); err != nil {
+		return nil, err
 	}
+	size := page.Size(req.GetPageSize())
 	res := &registryv1.ListTenantsResponse{}
 	err := s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
-		// One row more than asked for says whether there is another page.
 		rows, err := q.ListTenants(ctx, store.ListTenantsParams{After: after, Size: size + 1})
 		if err != nil {
 			return err
 		}
-		res.NextPageToken = ""
-		if len(rows) > int(size) {
-			rows = rows[:size]
-			res.NextPageToken = rows[size-1].ID.String()
-		}
+		rows, res.NextPageToken = onePage(rows, size, func(t store.Tenant) string { return pageToken(t.ID) })
 		res.Tenants, err = statuses(ctx, q, rows)
 		return err
 	})
