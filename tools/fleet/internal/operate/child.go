@@ -189,13 +189,9 @@ func (c *child) delegated(ctx context.Context, step string) (changed bool, err e
 	case StepStop:
 		return c.platform.Stop(ctx, c.set)
 	case StepShred:
-		if p, ok := c.platform.(platform.Farewell); ok {
-			return p.Shred(ctx, c.set)
-		}
+		return c.platform.Shred(ctx, c.set)
 	case StepDelete:
-		if p, ok := c.platform.(platform.Farewell); ok {
-			return p.Delete(ctx, c.set)
-		}
+		return c.platform.Delete(ctx, c.set)
 	}
 	return false, fmt.Errorf("this process can't do it: step %s of platform %s was delegated by mistake", step, c.Platform)
 }

@@ -138,12 +138,10 @@ func (w *work) job(ctx context.Context, steps []string) (*job, error) {
 	if j.Keypair, err = w.Provisioner(w.set); err != nil {
 		return nil, err
 	}
-	if d, ok := w.Platform.(platform.Delegator); ok {
-		if j.Delegation, err = d.Delegate(ctx, w.set, w.release, time.Now().Add(delegationLasts)); err != nil {
-			return nil, err
-		}
+	if j.Delegation, err = w.Platform.Delegate(ctx, w.set, w.release, time.Now().Add(delegationLasts)); err != nil {
+		return nil, err
 	}
-	// Where nothing is delegated it speaks to the registry and asks the gateway all the same.
+	// Whatever is delegated, it speaks to the registry and asks the gateway.
 	for _, addr := range []string{j.Registry.Address, j.Front.Dial} {
 		_, text, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -193,10 +191,8 @@ func (w *work) attend(ctx context.Context, in io.Writer, out io.Reader) error {
 
 // noted is a step that the process has done.
 func (w *work) noted(said word) error {
-	if d, ok := w.Platform.(platform.Delegator); ok {
-		if err := d.Delegated(w.set, w.release, said.Step); err != nil {
-			return err
-		}
+	if err := w.Platform.Delegated(w.set, w.release, said.Step); err != nil {
+		return err
 	}
 	if steps := w.op.GetSteps(); said.Step == steps[len(steps)-1].GetName() {
 		w.last = &recording{step: said.Step, state: registryv1.StepState_STEP_STATE_DONE, detail: said.Detail}

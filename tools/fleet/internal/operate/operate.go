@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -243,15 +242,9 @@ func (w *work) planned(ctx context.Context) (*registryv1.StackChange, error) {
 	return nil, fmt.Errorf("plan %s does not include tenant %s, though the operation names this plan", w.op.GetPlanHash(), w.op.GetPlanTarget())
 }
 
-// power does what takes the plane's own, for the operation's tenant and for no other: which tenant, nobody who asks can say.
+// power does what takes the plane's own power: to make roles and databases, to sign marks, to see what another's process may not. It does so
+// for the operation's tenant and for no other, when the process that carries out the steps asks for it: which tenant, nobody who asks can say.
 func (w *work) power(ctx context.Context, step string) (changed bool, detail string, err error) {
-	if _, delegates := w.Platform.(platform.Delegator); delegates && !slices.Contains(powers, step) {
-		return false, "", fmt.Errorf("step %s takes no more than the tenant's own credentials: it is not done with the plane's power", step)
-	}
-	leaving, canLeave := w.Platform.(platform.Farewell)
-	if slices.Contains([]string{StepExport, StepShred, StepDelete, StepRemains}, step) && !canLeave {
-		return false, "", fmt.Errorf("no tenant can leave platform %s yet", w.Platform.Name())
-	}
 	switch step {
 	case StepFetch:
 		changed, err = w.Platform.Fetch(ctx, w.release)
@@ -259,29 +252,23 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 		return w.identity(ctx)
 	case StepDatabase:
 		changed, err = w.database(ctx)
-	case StepMigrate:
-		changed, err = w.Platform.Migrate(ctx, w.set, w.release)
 	case StepMark:
 		changed, err = w.Platform.Mark(ctx, w.set)
-	case StepStart:
-		changed, err = w.Platform.Start(ctx, w.set, w.release)
-	case StepStop:
-		changed, err = w.Platform.Stop(ctx, w.set)
 	case StepConfirm:
 		return true, "", w.confirm(ctx)
 	case StepExport:
 		dir := w.exportDir()
-		changed, err = leaving.Export(ctx, w.set, dir)
+		changed, err = w.Platform.Export(ctx, w.set, dir)
 		detail = "what is theirs is in " + dir
 	case StepWait:
 		return false, "", w.waited(ctx)
-	case StepShred:
-		changed, err = leaving.Shred(ctx, w.set)
 	case StepDelete:
-		changed, err = leaving.Delete(ctx, w.set)
+		changed, err = w.Platform.Delete(ctx, w.set)
 	case StepRemains:
-		detail = "nothing of it is left but what can't be destroyed alone: " + strings.Join(leaving.Shared(w.set), "; ")
-		return true, detail, w.remains(ctx, leaving)
+		detail = "nothing of it is left but what can't be destroyed alone: " + strings.Join(w.Platform.Shared(w.set), "; ")
+		return true, detail, w.remains(ctx)
+	default:
+		return false, "", fmt.Errorf("step %s takes no more than the tenant's own credentials: it is not done with the plane's power", step)
 	}
 	return changed, detail, err
 }
@@ -316,8 +303,8 @@ func (w *work) identity(ctx context.Context) (changed bool, detail string, err e
 }
 
 // remains fails when something is left.
-func (w *work) remains(ctx context.Context, p platform.Farewell) error {
-	left, err := p.Remains(ctx, w.set)
+func (w *work) remains(ctx context.Context) error {
+	left, err := w.Platform.Remains(ctx, w.set)
 	if err != nil {
 		return err
 	}
@@ -330,10 +317,8 @@ func (w *work) remains(ctx context.Context, p platform.Farewell) error {
 // remember has what is remembered of a set here say what the operation did, also where whoever did it was cut off before it said so.
 func (w *work) remember() error {
 	for _, s := range w.op.GetSteps() {
-		if d, ok := w.Platform.(platform.Delegator); ok {
-			if err := d.Delegated(w.set, w.release, s.GetName()); err != nil {
-				return err
-			}
+		if err := w.Platform.Delegated(w.set, w.release, s.GetName()); err != nil {
+			return err
 		}
 		for step, remembers := range map[string]func(platform.Set) error{StepAnswer: w.Answered, StepStop: w.Stopped} {
 			if s.GetName() != step {

@@ -41,10 +41,6 @@ var steps = map[registryv1.OperationKind][]string{
 // Steps of a kind of operation, in order.
 func Steps(kind registryv1.OperationKind) []string { return slices.Clone(steps[kind]) }
 
-// powers are what takes the plane's own power: to make roles and databases, to sign marks, to see what another's process may not. Whoever
-// holds that power does it, for the tenant of the operation and for nobody else, when the process that carries out the steps asks for it.
-var powers = []string{StepFetch, StepIdentity, StepDatabase, StepMark, StepConfirm, StepExport, StepWait, StepDelete, StepRemains}
-
 // Kind is what people call a kind of operation: `provision`.
 func Kind(k registryv1.OperationKind) string {
 	return strings.ToLower(strings.TrimPrefix(k.String(), "OPERATION_KIND_"))

@@ -40,20 +40,6 @@ type Platform interface {
 	// Stop has the set's components stopped in good order, and kept no longer. Nothing is lost.
 	Stop(ctx context.Context, s Set) (changed bool, err error)
 
-	// Placed is where a set that runs a release is, for the registry.
-	Placed(ctx context.Context, s Set, r Release) (*registryv1.ServiceSet, error)
-	// Components is how the set's components are, as the platform sees them; none where the set doesn't run.
-	Components(ctx context.Context, s Set) ([]ComponentStatus, error)
-}
-
-// Templates is a platform that can make a new set's database as the release leaves one that it migrated, without migrating it.
-type Templates interface {
-	// MigratedDatabase is Database for a set that is to run a release; where it made the database, nothing may be left for Migrate to do.
-	MigratedDatabase(ctx context.Context, s Set, r Release) (changed bool, err error)
-}
-
-// Farewell is a platform from which a tenant can leave.
-type Farewell interface {
 	// Export writes all that is the tenant's into a directory, for the tenant to take along. The set need not run.
 	Export(ctx context.Context, s Set, dir string) (changed bool, err error)
 	// Shred destroys the set's keys, so that what was sealed with them can't be read wherever a copy of it is.
@@ -65,6 +51,22 @@ type Farewell interface {
 	// Shared are the places that hold something of a set among what is others', which can't be destroyed alone: what each holds, and
 	// until when.
 	Shared(s Set) []string
+
+	// Placed is where a set that runs a release is, for the registry.
+	Placed(ctx context.Context, s Set, r Release) (*registryv1.ServiceSet, error)
+	// Components is how the set's components are, as the platform sees them; none where the set doesn't run.
+	Components(ctx context.Context, s Set) ([]ComponentStatus, error)
+
+	// Delegate is what a process gets to work on one set, until a time: that tenant's credentials, and nothing else.
+	Delegate(ctx context.Context, s Set, r Release, until time.Time) (Delegation, error)
+	// Delegated keeps what such a process found out that the platform remembers: a step of the set is done.
+	Delegated(s Set, r Release, step string) error
+}
+
+// Templates is a platform that can make a new set's database as the release leaves one that it migrated, without migrating it.
+type Templates interface {
+	// MigratedDatabase is Database for a set that is to run a release; where it made the database, nothing may be left for Migrate to do.
+	MigratedDatabase(ctx context.Context, s Set, r Release) (changed bool, err error)
 }
 
 // Foreseer is a platform that has the change of a set planned where it will be made, before anything is changed, and that then makes the
@@ -76,7 +78,7 @@ type Foreseer interface {
 	Stands(ctx context.Context, s Set, c *registryv1.StackChange) error
 }
 
-// Steps that a delegator may leave to that process, named as plans name them.
+// Steps that a platform may leave to the process that works on one set (Delegation), named as plans name them.
 const (
 	StepMigrate = "migrate"
 	StepStart   = "start"
@@ -85,19 +87,9 @@ const (
 	StepDelete  = "delete"
 )
 
-// Delegator is a platform some of whose steps can be done by a process that holds one tenant's credentials and nothing else.
-type Delegator interface {
-	Platform
-	// Delegate is what such a process gets to work on one set, until a time.
-	Delegate(ctx context.Context, s Set, r Release, until time.Time) (Delegation, error)
-	// Delegated keeps what such a process found out that the platform remembers: a step of the set is done.
-	Delegated(s Set, r Release, step string) error
-}
-
-// Doorkeeper is a delegator some of whose things can't be opened to one set alone, as a Docker engine: whoever speaks to it is root; or for as long
+// Doorkeeper is a platform some of whose things can't be opened to one set alone, as a Docker engine: whoever speaks to it is root; or for as long
 // as steps may take, as a session at AWS. The process that works on a set asks for what it wants of them, and who has them does it for that set.
 type Doorkeeper interface {
-	Delegator
 	// Answer does what the process asks for while it is at a step: which set, and which release, it has no word for.
 	Answer(ctx context.Context, s Set, r Release, step string, call json.RawMessage) (Answer, error)
 }

@@ -56,7 +56,7 @@ const bundle = "AWS_CA_BUNDLE"
 // authorities are where systems keep those that the world's certificates are believed by.
 var authorities = []string{"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"}
 
-// Delegate implements platform.Delegator: the tenant's session, which is taken anew for it and whenever it asks for another (Answer), and what of
+// Delegate implements platform.Platform: the tenant's session, which is taken anew for it and whenever it asks for another (Answer), and what of
 // this machine's files is the set's. The operator's own login stays here.
 func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, _ time.Time) (platform.Delegation, error) {
 	var none platform.Delegation
@@ -209,7 +209,7 @@ func (d *delegation) handedOver(door platform.Door) sdk.CredentialsProvider {
 	}))
 }
 
-// Delegated implements platform.Delegator.
+// Delegated implements platform.Platform.
 func (p *Platform) Delegated(s platform.Set, r platform.Release, step string) error {
 	return p.Machine.Delegated(s, r, step)
 }

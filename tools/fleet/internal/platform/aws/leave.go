@@ -49,7 +49,7 @@ func (t *tenant) revoke(ctx context.Context) error {
 	return nil
 }
 
-// Shred implements platform.Farewell: the set's key is disabled at once and deleted after as long as KMS has one wait at most; with it goes what
+// Shred implements platform.Platform: the set's key is disabled at once and deleted after as long as KMS has one wait at most; with it goes what
 // was encrypted under it, wherever a copy is.
 func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err error) {
 	t, err := p.of(ctx, s)
@@ -97,7 +97,7 @@ func (t *tenant) shred(ctx context.Context, key string) (changed bool, err error
 	return true, nil
 }
 
-// Delete implements platform.Farewell: the database, the stack, and what outlives it.
+// Delete implements platform.Platform: the database, the stack, and what outlives it.
 func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, err error) {
 	t, err := p.of(ctx, s)
 	if err != nil {
@@ -216,7 +216,7 @@ func (t *tenant) deleteBuckets(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// Remains implements platform.Farewell: it asks AWS for all that a set has by name, and looks where local looks.
+// Remains implements platform.Platform: it asks AWS for all that a set has by name, and looks where local looks.
 func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error) {
 	t, err := p.of(ctx, s)
 	if err != nil {
@@ -339,7 +339,7 @@ func (t *tenant) leftLogs(ctx context.Context) (out []string, err error) {
 	return out, nil
 }
 
-// Shared implements platform.Farewell.
+// Shared implements platform.Platform.
 func (p *Platform) Shared(s platform.Set) []string {
 	out := p.Machine.Shared(p.inShared(s))
 	if s.Account != "" {

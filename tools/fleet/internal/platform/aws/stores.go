@@ -77,7 +77,7 @@ func (t *tenant) markStores(ctx context.Context, signer *binding.Signer, key str
 	return changed, nil
 }
 
-// Export implements platform.Farewell: the objects of the set's stores, and what local exports.
+// Export implements platform.Platform: the objects of the set's stores, and what local exports.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
 	if err := p.useServer(ctx, s); err != nil {
 		return false, err

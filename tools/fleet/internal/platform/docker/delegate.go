@@ -144,7 +144,7 @@ type delegation struct {
 	Binaries pgserver.Binaries
 }
 
-// Delegate implements platform.Delegator.
+// Delegate implements platform.Platform.
 func (p *Platform) Delegate(ctx context.Context, s platform.Set, _ platform.Release, _ time.Time) (platform.Delegation, error) {
 	var none platform.Delegation
 	lent, err := p.Machine.Lend(ctx, s)
@@ -170,7 +170,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, _ platform.Rele
 	}, nil
 }
 
-// Delegated implements platform.Delegator.
+// Delegated implements platform.Platform.
 func (p *Platform) Delegated(s platform.Set, r platform.Release, step string) error {
 	return p.Machine.Delegated(s, r, step)
 }

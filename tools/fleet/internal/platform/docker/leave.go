@@ -23,18 +23,18 @@ func (p *Platform) Stores(platform.Set) local.Stores { return nil }
 // CertificateLife implements local.Places: what is renewed on this machine is handed over.
 func (p *Platform) CertificateLife() time.Duration { return workload.LeafLife }
 
-// Export implements platform.Farewell: what local exports, from the set's server.
+// Export implements platform.Platform: what local exports, from the set's server.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
 	return p.Machine.Export(ctx, s, dir)
 }
 
-// Shred implements platform.Farewell: keys and credentials where they rest, and the copies that containers were given.
+// Shred implements platform.Platform: keys and credentials where they rest, and the copies that containers were given.
 func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err error) {
 	changed, err = p.Machine.Shred(ctx, s)
 	return changed, errors.Join(err, p.forgetSecrets(s))
 }
 
-// Delete implements platform.Farewell: containers, the database or the whole server of it, networks, and then what local keeps. A process
+// Delete implements platform.Platform: containers, the database or the whole server of it, networks, and then what local keeps. A process
 // that got the platform delegated removes what is in the set's directories; the rest is for who holds the plane's power.
 func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, err error) {
 	if s.Tenant.IsZero() {
@@ -120,7 +120,7 @@ func (p *Platform) forgetNetworks(ctx context.Context, s platform.Set) (changed 
 	return changed, err
 }
 
-// Remains implements platform.Farewell: it asks the engine, and looks where local looks and where containers' secrets and the data of a
+// Remains implements platform.Platform: it asks the engine, and looks where local looks and where containers' secrets and the data of a
 // server of the set's own lie.
 func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error) {
 	if s.Tenant.IsZero() {
@@ -153,5 +153,5 @@ func (p *Platform) inShared(s platform.Set) platform.Set {
 	return s
 }
 
-// Shared implements platform.Farewell.
+// Shared implements platform.Platform.
 func (p *Platform) Shared(s platform.Set) []string { return p.Machine.Shared(p.inShared(s)) }

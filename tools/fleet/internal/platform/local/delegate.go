@@ -66,7 +66,7 @@ func (p *Platform) Lend(ctx context.Context, s platform.Set) (l Lent, err error)
 	return l, nil
 }
 
-// Delegate implements platform.Delegator.
+// Delegate implements platform.Platform.
 func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Release, until time.Time) (platform.Delegation, error) {
 	var none platform.Delegation
 	lent, err := p.Lend(ctx, s)
@@ -159,7 +159,7 @@ func (p *Platform) others(s platform.Set) (ports []uint16, err error) {
 	return ports, nil
 }
 
-// Delegated implements platform.Delegator.
+// Delegated implements platform.Platform.
 func (p *Platform) Delegated(s platform.Set, r platform.Release, step string) error {
 	if step == platform.StepMigrate {
 		return p.State.SetMigrated(s.Name(), r.String())

@@ -15,7 +15,7 @@ import (
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
-// Delete implements platform.Farewell. A process that got the platform delegated removes what is in the set's directories, which is
+// Delete implements platform.Platform. A process that got the platform delegated removes what is in the set's directories, which is
 // all that it reaches; the roles, the database and the directories themselves are for who holds the plane's power.
 func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, err error) {
 	if s.Tenant.IsZero() {

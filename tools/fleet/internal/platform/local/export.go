@@ -20,7 +20,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Export implements platform.Farewell: the database as SQL, and every object.
+// Export implements platform.Platform: the database as SQL, and every object.
 func (p *Platform) Export(ctx context.Context, s platform.Set, dir string) (changed bool, err error) {
 	return p.ExportWith(ctx, s, dir, func(name, to string) error { return os.CopyFS(to, written{os.DirFS(p.store(s, name))}) })
 }

@@ -11,7 +11,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Remains implements platform.Farewell: it looks at the supervisor, at the server's catalogue, below every directory of the plane for
+// Remains implements platform.Platform: it looks at the supervisor, at the server's catalogue, below every directory of the plane for
 // a name that has the tenant's id in it, and at what the plane remembers.
 func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error) {
 	if s.Tenant.IsZero() {
@@ -76,7 +76,7 @@ func (p *Platform) Kept(ctx context.Context, s platform.Set) (out []string, err 
 	return append(out, p.State.Mentions(s.Name())...), nil
 }
 
-// Shared implements platform.Farewell.
+// Shared implements platform.Platform.
 func (p *Platform) Shared(s platform.Set) []string {
 	out := []string{
 		"the registry's history keeps its id, its names and who did what when, and so do backups of the registry",

@@ -9,7 +9,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
-// Shred implements platform.Farewell: the set's keys and credentials go first, so that what was sealed with them can't be read any
+// Shred implements platform.Platform: the set's keys and credentials go first, so that what was sealed with them can't be read any
 // more, whatever copy of it is somewhere. The authority of the set goes with its directories at last, and its backups with the sealed copy of
 // their key: until then the process that carries the steps out can be taken up with a certificate of that authority.
 func (p *Platform) Shred(_ context.Context, s platform.Set) (changed bool, err error) {
