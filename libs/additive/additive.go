@@ -54,19 +54,11 @@ func Breaking(findings []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Accepted != "" })
 }
 
-// Check runs migrations in a database of their own, and names what the later ones take from a release that had the earlier ones alone.
-// server is the URL of a superuser of a server that may be used so; on it nothing is left behind.
-func Check(ctx context.Context, server string, before, added []Migration) ([]Finding, error) {
-	return check(ctx, server, before, added, false)
-}
-
-// CheckEach is Check where each migration was a release.
-func CheckEach(ctx context.Context, server string, all []Migration) ([]Finding, error) {
-	return check(ctx, server, nil, all, true)
-}
-
-func check(ctx context.Context, server string, before, added []Migration, each bool) (findings []Finding, err error) {
-	c, err := open(ctx, server, slices.Concat(before, added))
+// Check runs migrations in a database of their own, and names what those of each release take from the release before it. releases are the
+// migrations that each added, the oldest release first. server is the URL of a superuser of a server that may be used so; on it nothing is
+// left behind.
+func Check(ctx context.Context, server string, releases ...[]Migration) (findings []Finding, err error) {
+	c, err := open(ctx, server, slices.Concat(releases...))
 	if err != nil {
 		return nil, err
 	}
@@ -75,24 +67,22 @@ func check(ctx context.Context, server string, before, added []Migration, each b
 			err = failed
 		}
 	}()
-	for _, m := range before {
-		if err := c.run(ctx, m, nil); err != nil {
-			return nil, err
-		}
-	}
-	if c.base, err = c.catalogue(ctx); err != nil {
-		return nil, err
-	}
-	for _, m := range added {
-		found, err := c.examine(ctx, m)
-		if err != nil {
-			return nil, err
-		}
-		findings = append(findings, found...)
-		if each {
-			if c.base, err = c.catalogue(ctx); err != nil {
+	for i, added := range releases {
+		for _, m := range added {
+			if i == 0 { // nothing was there that it could take
+				if err := c.run(ctx, m, nil); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			found, err := c.examine(ctx, m)
+			if err != nil {
 				return nil, err
 			}
+			findings = append(findings, found...)
+		}
+		if c.base, err = c.catalogue(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return findings, nil

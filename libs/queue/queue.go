@@ -49,8 +49,6 @@ type InsertOpts struct {
 	// MaxTries bounds how often the handler is tried; 0 means [DefaultTries]. Deliveries that a handler snoozed, or that a stop
 	// interrupted, do not count; a worker that died does.
 	MaxTries int
-	// RunAt is when the message is delivered at the earliest; zero means now.
-	RunAt time.Time
 	// AfterAttempt is the last attempt of an earlier job with this message: attempts go on from there, and keep fencing. At most
 	// [MostAttempts].
 	AfterAttempt int

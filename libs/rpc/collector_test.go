@@ -88,7 +88,7 @@ func traced(t *testing.T, collector string, calls int) cost {
 	w := newWorld(t)
 	d := &dependency{}
 	d.is(func(context.Context) error { return nil })
-	c := w.to("iam", w.serve(rpc.ServerConfig{Health: d}, "iam"))
+	c := w.to("iam", w.serve("iam", []rpc.Service{d.mounted()}))
 	if err := ask(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}

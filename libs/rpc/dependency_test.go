@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"connectrpc.com/grpchealth"
-	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	iamv1 "a3os.app/proto/gen/go/a3os/iam/v1"
+	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/rpc"
@@ -23,33 +25,37 @@ import (
 
 // dependency is a service that others need, as good as a test lets it be.
 type dependency struct {
+	iamv1connect.UnimplementedUsageServiceHandler
 	calls atomic.Int64
 	check atomic.Pointer[func(context.Context) error]
 }
 
 func (d *dependency) is(check func(context.Context) error) { d.check.Store(&check) }
 
-// Check implements grpchealth.Checker.
-func (d *dependency) Check(ctx context.Context, _ *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+func (d *dependency) CountUsage(ctx context.Context, _ *connect.Request[iamv1.CountUsageRequest]) (*connect.Response[iamv1.CountUsageResponse], error) {
 	d.calls.Add(1)
 	if err := (*d.check.Load())(ctx); err != nil {
 		return nil, err
 	}
-	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+	return connect.NewResponse(&iamv1.CountUsageResponse{}), nil
+}
+
+func (d *dependency) mounted() rpc.Service {
+	return rpc.Mount(iamv1connect.NewUsageServiceHandler, iamv1connect.UsageServiceHandler(d))
 }
 
 func well(context.Context) error { return nil }
 
 // serve runs a server as services are run, and answers where.
-func (w *world) serve(cfg rpc.ServerConfig, service string, routes ...rpc.Route) string {
+func (w *world) serve(service string, mounted []rpc.Service, routes ...rpc.Route) string {
 	w.t.Helper()
 	var err error
-	cfg.Identity = workload.Identity{Plane: "dev", Tenant: w.tenant, Service: service}
+	cfg := rpc.ServerConfig{Identity: workload.Identity{Plane: "dev", Tenant: w.tenant, Service: service}}
 	if cfg.TLS, err = workload.ServerTLS(w.source(w.issuing, cfg.Identity), w.trust); err != nil {
 		w.t.Fatal(err)
 	}
 	cfg.Peer = func(state tls.ConnectionState) (workload.Identity, bool, error) { return workload.Peer(state, w.trust) }
-	s, err := rpc.NewServer(cfg, nil, routes)
+	s, err := rpc.NewServer(cfg, mounted, routes)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -64,30 +70,26 @@ func (w *world) serve(cfg rpc.ServerConfig, service string, routes ...rpc.Route)
 	return l.Addr().String()
 }
 
-type healthClient = connect.Client[grpc_health_v1.HealthCheckRequest, grpc_health_v1.HealthCheckResponse]
-
 // to is the client that services have of one another.
-func (w *world) to(service, addr string) *healthClient {
+func (w *world) to(service, addr string) iamv1connect.UsageServiceClient {
 	w.t.Helper()
 	target := workload.Identity{Plane: "dev", Tenant: w.tenant, Service: service}
 	transport, err := workload.NewTransport(workload.TransportConfig{
-		Source:  w.source(w.issuing, workload.Identity{Plane: "dev", Tenant: w.tenant, Service: "discovery"}),
+		Source:  w.source(w.issuing, workload.Identity{Plane: "dev", Tenant: w.tenant, Service: "audit"}),
 		Anchors: w.trust, Resolver: workload.Addresses{target: addr}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(transport.CloseIdleConnections)
-	c, err := rpc.ToWorkload(transport, target, func(h connect.HTTPClient, url string, o ...connect.ClientOption) *healthClient {
-		return connect.NewClient[grpc_health_v1.HealthCheckRequest, grpc_health_v1.HealthCheckResponse](h, url+"/grpc.health.v1.Health/Check", o...)
-	})
+	c, err := rpc.ToWorkload(transport, target, iamv1connect.NewUsageServiceClient)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return c
 }
 
-func ask(ctx context.Context, c *healthClient) error {
-	_, err := c.CallUnary(ctx, connect.NewRequest(&grpc_health_v1.HealthCheckRequest{}))
+func ask(ctx context.Context, c iamv1connect.UsageServiceClient) error {
+	_, err := c.CountUsage(ctx, connect.NewRequest(&iamv1.CountUsageRequest{Since: timestamppb.Now()}))
 	return err
 }
 
@@ -95,7 +97,7 @@ func ask(ctx context.Context, c *healthClient) error {
 func TestFailingDependencyIsNotAskedMoreOften(t *testing.T) {
 	w := newWorld(t)
 	d := &dependency{}
-	c := w.to("iam", w.serve(rpc.ServerConfig{Health: d}, "iam"))
+	c := w.to("iam", w.serve("iam", []rpc.Service{d.mounted()}))
 	const offered = 200
 	cases := 0
 	for name, check := range map[string]func(context.Context) error{
@@ -133,7 +135,7 @@ func TestSlowDependencyIsNotWaitedFor(t *testing.T) {
 	w := newWorld(t)
 	d := &dependency{}
 	d.is(well)
-	c := w.to("iam", w.serve(rpc.ServerConfig{Health: d}, "iam"))
+	c := w.to("iam", w.serve("iam", []rpc.Service{d.mounted()}))
 	answer := func(err error) http.HandlerFunc {
 		return func(rw http.ResponseWriter, _ *http.Request) {
 			if err != nil {
@@ -141,7 +143,7 @@ func TestSlowDependencyIsNotWaitedFor(t *testing.T) {
 			}
 		}
 	}
-	front := w.serve(rpc.ServerConfig{}, "discovery",
+	front := w.serve("discovery", nil,
 		rpc.Route{Pattern: "GET /needs", Open: "a test's", Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			answer(ask(r.Context(), c))(rw, r)
 		})},

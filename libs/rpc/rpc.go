@@ -50,8 +50,6 @@ type ServerConfig struct {
 	}
 	// CORSOrigins are the browser origins that may call; none means that CORS is off.
 	CORSOrigins []string
-	// Health answers health checks; nil is always serving.
-	Health grpchealth.Checker
 	// MaxInFlight bounds requests in flight; 0 means 256. A quarter of them may be one principal's.
 	MaxInFlight int
 	// UnaryTimeout bounds unary calls; 0 means 30 s.
@@ -170,10 +168,7 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 	}
 	s.rules = rules
 	reflector := grpcreflect.NewStaticReflector(names...)
-	health := s.cfg.Health
-	if health == nil {
-		health = grpchealth.NewStaticChecker(names...)
-	}
+	health := grpchealth.NewStaticChecker(names...)
 	services = append(services,
 		foreign(func(o ...connect.HandlerOption) (string, http.Handler) {
 			return grpcreflect.NewHandlerV1(reflector, o...)

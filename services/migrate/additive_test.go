@@ -44,7 +44,7 @@ func TestEveryMigrationWorksWithTheReleaseBefore(t *testing.T) {
 	seen := map[string]bool{}
 	for name, migrations := range map[string][]additive.Migration{"a tenant's database": set, "the registry's": registryMigrations(t)} {
 		t.Run(name, func(t *testing.T) {
-			found, err := additive.CheckEach(t.Context(), db.URL, migrations)
+			found, err := additive.Check(t.Context(), db.URL, slices.Collect(slices.Chunk(migrations, 1))...) // as if each had been a release
 			if err != nil {
 				t.Fatal(err)
 			}

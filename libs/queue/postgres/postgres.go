@@ -109,7 +109,6 @@ func (i *Inserter) InsertTx(ctx context.Context, tx pgx.Tx, m queue.Message, opt
 		MaxAttempts: riverTries,
 		Metadata:    metadata,
 		Queue:       queueName,
-		ScheduledAt: opts.RunAt,
 		// Every state counts: a message that ended as a dead letter does not come back by being enqueued again.
 		UniqueOpts: river.UniqueOpts{ByArgs: true, ByState: rivertype.JobStates()},
 	})

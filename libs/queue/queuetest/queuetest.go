@@ -96,7 +96,6 @@ func Run(t *testing.T, open func(*testing.T) Queue) {
 		"RolledBackMessageNeverArrives":        rolledBack,
 		"MessageEnqueuedManyTimesIsOneJob":     once,
 		"UniqueKeyHoldsAcrossMessages":         uniqueKey,
-		"MessageWaitsForItsTime":               runAt,
 		"FailureIsTriedAgainWithBackoff":       retried,
 		"LastFailureBecomesADeadLetter":        lastFailure,
 		"PermanentFailureIsNotTriedAgain":      permanent,
@@ -235,17 +234,6 @@ func uniqueKey(t *testing.T, b *bench) {
 		t.Errorf("arrived: %v", got)
 	}
 	b.flush(t)
-}
-
-func runAt(t *testing.T, b *bench) {
-	at := time.Now().Add(1500 * time.Millisecond)
-	m := b.Message(t)
-	b.insert(t, m, queue.InsertOpts{RunAt: at})
-	b.work(t, done)
-	b.flush(t)
-	if job := next(t, b.jobs); job.Message.ID() != m.ID || time.Now().Before(at) {
-		t.Errorf("%s arrived %s early", job.Message.ID(), time.Until(at))
-	}
 }
 
 // next waits for what a worker reports.

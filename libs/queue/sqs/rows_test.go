@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/jackc/pgx/v5"
 
 	"a3os.app/libs/id"
 	"a3os.app/libs/ministacktest"
@@ -121,7 +122,14 @@ func byHand(t *testing.T, server *ministacktest.Server) {
 		}
 	}
 	waiting, stray := p.Message(t), p.Message(t)
-	if err := b.insert(t.Context(), waiting, queue.InsertOpts{RunAt: time.Now().Add(time.Hour)}); err != nil {
+	err := pgx.BeginFunc(t.Context(), b.db.Pool(t), func(tx pgx.Tx) error {
+		if err := b.inserter.InsertTx(t.Context(), tx, waiting, queue.InsertOpts{}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), "UPDATE queue.sqs_jobs SET run_at = now() + interval '1 hour' WHERE envelope = $1", waiting.Envelope)
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	for what, key := range map[string]string{"nobody's": stray.ID.String(), "another job's": waiting.ID.String()} {

@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -79,12 +78,8 @@ func (i *Inserter) InsertTx(ctx context.Context, tx pgx.Tx, m queue.Message, opt
 	if err := opts.Check(m); err != nil {
 		return err
 	}
-	var at *time.Time
-	if !opts.RunAt.IsZero() {
-		at = &opts.RunAt
-	}
-	_, err := tx.Exec(ctx, `INSERT INTO `+i.jobs+` (key, envelope, payload, most_tries, before, run_at) VALUES ($1, $2, $3, $4, $5, coalesce($6, now()))
-		ON CONFLICT DO NOTHING`, opts.UniqueKey, m.Envelope, append([]byte{}, m.Payload...), opts.MaxTries, opts.AfterAttempt, at)
+	_, err := tx.Exec(ctx, `INSERT INTO `+i.jobs+` (key, envelope, payload, most_tries, before, run_at) VALUES ($1, $2, $3, $4, $5, now())
+		ON CONFLICT DO NOTHING`, opts.UniqueKey, m.Envelope, append([]byte{}, m.Payload...), opts.MaxTries, opts.AfterAttempt)
 	if err != nil {
 		return fmt.Errorf("enqueue message %s: %w", m.ID, err)
 	}

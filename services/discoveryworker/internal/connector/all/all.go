@@ -30,7 +30,7 @@ func For(settings *integrationsv1.Settings, machine Machine) (connector.Connecto
 		if !machine.Allowed {
 			return nil, connector.Permanent(errors.New("this tenant may not read the worker's own machine: only tenants that the plane's configuration names may"))
 		}
-		return unix.WithReader("/", machine.Reader), nil
+		return unix.New("/", machine.Reader), nil
 	}
 	return nil, connector.Permanent(errors.New("the settings name no connector that this release knows: choose postgres, unix or csv"))
 }

@@ -37,7 +37,7 @@ func TestWhoMayTellARootDaemonWhatToDoComesByRoot(t *testing.T) {
 			files["/etc/sudoers"] = "Defaults env_reset\n"
 			files["/etc/group"] += "docker:x:2001:cy\n"
 			root := lay(t, files)
-			v := newView(t, connectortest.ReadAll(t, New(root), source(), nil).Records)
+			v := newView(t, connectortest.ReadAll(t, New(root, nil), source(), nil).Records)
 			if holds(v.acting["bob"], typeHost, "box", entRoot) || holds(v.acting["cy"], typeHost, "box", entRoot) {
 				t.Fatal("without a socket bob or cy comes by root")
 			}
@@ -55,7 +55,7 @@ func TestWhoMayTellARootDaemonWhatToDoComesByRoot(t *testing.T) {
 			check(t, os.Chmod(socket, tc.mode))
 			check(t, os.Chown(dir, 0, 2000))
 			check(t, os.Chmod(dir, tc.dir))
-			found := connectortest.ReadAll(t, New(root), source(), nil)
+			found := connectortest.ReadAll(t, New(root, nil), source(), nil)
 			v = newView(t, found.Records)
 			if got := holds(v.acting["bob"], typeHost, "box", entRoot); got != tc.ops {
 				t.Errorf("bob, who is in ops, comes by root: %t, want %t", got, tc.ops)
@@ -70,7 +70,7 @@ func TestWhoMayTellARootDaemonWhatToDoComesByRoot(t *testing.T) {
 func TestAGroupWhoseDaemonIsAwayIsAGap(t *testing.T) {
 	files := company()
 	files["/etc/group"] += "docker:x:2001:cy\nlxd:x:2002:\n"
-	found := connectortest.ReadAll(t, New(lay(t, files)), source(), nil)
+	found := connectortest.ReadAll(t, New(lay(t, files), nil), source(), nil)
 	gaps := strings.Join(found.Gaps[ScopeGroups], "\n")
 	if !strings.Contains(gaps, "the group docker has members, who come by root when docker runs") || strings.Contains(gaps, "lxd") {
 		t.Errorf("gaps of groups are %q", gaps)
@@ -92,7 +92,7 @@ func TestProgramsThatWriteAnyFileAreTheTargetsPower(t *testing.T) {
 	} {
 		files := company()
 		files["/etc/sudoers"] = "Defaults env_reset\n" + rule + "\n"
-		v := newView(t, connectortest.ReadAll(t, New(lay(t, files)), source(), nil).Records)
+		v := newView(t, connectortest.ReadAll(t, New(lay(t, files), nil), source(), nil).Records)
 		if got := holds(v.acting["cy"], typeHost, "box", entRoot); got != want {
 			t.Errorf("%s: cy comes by root: %t, want %t", rule, got, want)
 		}

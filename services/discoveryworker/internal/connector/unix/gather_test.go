@@ -55,9 +55,9 @@ func TestMachineReaderLacksNothing(t *testing.T) {
 	}
 	open := lay(t, files)
 	snapshot := handedOver(t, whole)
-	want := connectortest.ReadAll(t, New(whole), source(), nil)
-	got := connectortest.ReadAll(t, WithReader(open, answering(snapshot)), source(), nil)
-	if alone := connectortest.ReadAll(t, New(open), source(), nil); len(alone.Records) == len(want.Records) {
+	want := connectortest.ReadAll(t, New(whole, nil), source(), nil)
+	got := connectortest.ReadAll(t, New(open, answering(snapshot)), source(), nil)
+	if alone := connectortest.ReadAll(t, New(open, nil), source(), nil); len(alone.Records) == len(want.Records) {
 		t.Fatal("the open part of the machine says as much as the whole: this test compares nothing")
 	}
 	if len(want.Records) != len(got.Records) {
@@ -173,7 +173,7 @@ func TestMachineReaderIsLedNowhere(t *testing.T) {
 
 func TestMachineReaderThatDoesNotAnswerIsAGap(t *testing.T) {
 	root := lay(t, company())
-	got := connectortest.ReadAll(t, WithReader(root, func(context.Context) (*Snapshot, error) { return nil, os.ErrDeadlineExceeded }), source(), nil)
+	got := connectortest.ReadAll(t, New(root, func(context.Context) (*Snapshot, error) { return nil, os.ErrDeadlineExceeded }), source(), nil)
 	for _, scope := range []string{ScopeLogins, ScopeSudoers, ScopeKeys} {
 		if !slices.ContainsFunc(got.Gaps[scope], func(r string) bool { return strings.Contains(r, "machine reader did not answer") }) {
 			t.Errorf("%s does not say that the machine reader did not answer: %q", scope, got.Gaps[scope])

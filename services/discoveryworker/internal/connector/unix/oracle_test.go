@@ -132,10 +132,10 @@ func compareMachine(t *testing.T, seed uint64) (asked, yes int) {
 	t.Helper()
 	made := randomMachine(rand.New(rand.NewPCG(seed, 0)))
 	made.write(t)
-	read := New("/")
+	read := New("/", nil)
 	if seed%2 == 0 {
 		// What a machine reader hands over has to say the same.
-		read = WithReader("/", answering(handedOver(t, "/")))
+		read = New("/", answering(handedOver(t, "/")))
 	}
 	found := connectortest.ReadAll(t, read, connector.Source{Settings: &integrationsv1.Settings{
 		Connector: &integrationsv1.Settings_Unix{Unix: &integrationsv1.UnixSettings{}},

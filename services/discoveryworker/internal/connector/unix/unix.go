@@ -52,14 +52,12 @@ type Connector struct {
 // Reader asks a machine reader, which may read what this process may not, for a snapshot.
 type Reader func(context.Context) (*Snapshot, error)
 
-// WithReader makes a connector of the machine at root that asks a machine reader for what only root may read.
-func WithReader(root string, reader Reader) *Connector {
+// New makes a connector of the machine whose file system is at root: "/" for this one. Under any other root the name service is
+// left out and the files alone are read, since getent speaks of this machine only. What only root may read it asks a machine reader for,
+// where there is one.
+func New(root string, reader Reader) *Connector {
 	return &Connector{root: filepath.Clean(root), reader: reader}
 }
-
-// New makes a connector of the machine whose file system is at root: "/" for this one. Under any other root the name service is
-// left out and the files alone are read, since getent speaks of this machine only.
-func New(root string) *Connector { return &Connector{root: filepath.Clean(root)} }
 
 // position is the checkpoint: how many records of which reading of the machine were handed over.
 type position struct {

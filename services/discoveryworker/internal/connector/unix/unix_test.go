@@ -94,7 +94,7 @@ func reasons(records []*discoveryv1.Record) map[string]string {
 }
 
 func TestMachinesAreReadLikeEveryConnectorReads(t *testing.T) {
-	t.Run("this one", func(t *testing.T) { connectortest.Test(t, New("/"), source()) })
+	t.Run("this one", func(t *testing.T) { connectortest.Test(t, New("/", nil), source()) })
 	t.Run("the company's", func(t *testing.T) {
 		files := company()
 		var b strings.Builder
@@ -102,12 +102,12 @@ func TestMachinesAreReadLikeEveryConnectorReads(t *testing.T) {
 			b.WriteString("u" + strings.Repeat(one, b.Len()%7+1) + strings.ReplaceAll(strings.TrimSpace(strings.Repeat("i ", b.Len()%11)), " ", "") + ":*:3000:3000::/:/bin/sh\n")
 		}
 		files["/etc/passwd"] += b.String()
-		connectortest.Test(t, New(lay(t, files)), source())
+		connectortest.Test(t, New(lay(t, files), nil), source())
 	})
 }
 
 func TestGrantsSayWhere(t *testing.T) {
-	got := reasons(connectortest.ReadAll(t, New(lay(t, company())), source(), nil).Records)
+	got := reasons(connectortest.ReadAll(t, New(lay(t, company()), nil), source(), nil).Records)
 	a, b := "SHA256:", "SHA256:"
 	for k := range got {
 		if who, ok := strings.CutPrefix(k, "ssh_key "); ok {
@@ -158,7 +158,7 @@ func TestGrantsSayWhere(t *testing.T) {
 }
 
 func TestStatesOfAccountsAreTold(t *testing.T) {
-	found := connectortest.ReadAll(t, New(lay(t, company())), source(), nil)
+	found := connectortest.ReadAll(t, New(lay(t, company()), nil), source(), nil)
 	got := map[string]string{}
 	for _, r := range found.Records {
 		if a := r.GetResource(); a.GetType() == typeUser {
@@ -176,7 +176,7 @@ func TestStatesOfAccountsAreTold(t *testing.T) {
 }
 
 func TestPowerLeadsOnToOtherAccounts(t *testing.T) {
-	v := newView(t, connectortest.ReadAll(t, New(lay(t, company())), source(), nil).Records)
+	v := newView(t, connectortest.ReadAll(t, New(lay(t, company()), nil), source(), nil).Records)
 	for _, who := range []string{"ann", "bob", "toor", "robot", "db"} {
 		if !holds(v.acting[who], typeHost, "box", entRoot) {
 			t.Errorf("%s can come by root and the graph doesn't say so", who)
@@ -218,7 +218,7 @@ func TestWhatCannotBeReadIsAGapOfItsScopeAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := company()
 			tc.change(files)
-			found := connectortest.ReadAll(t, New(lay(t, files)), source(), nil)
+			found := connectortest.ReadAll(t, New(lay(t, files), nil), source(), nil)
 			if !strings.Contains(strings.Join(found.Gaps[tc.scope], "\n"), tc.want) {
 				t.Errorf("gaps of %s are %q, want %q among them", tc.scope, found.Gaps[tc.scope], tc.want)
 			}
@@ -237,7 +237,7 @@ func TestWhatCannotBeReadIsAGapOfItsScopeAlone(t *testing.T) {
 func TestABadSudoLineDoesNotHideTheOthers(t *testing.T) {
 	files := company()
 	files["/etc/sudoers"] = "bad rule\n" + files["/etc/sudoers"]
-	got := reasons(connectortest.ReadAll(t, New(lay(t, files)), source(), nil).Records)
+	got := reasons(connectortest.ReadAll(t, New(lay(t, files), nil), source(), nil).Records)
 	if got["group ops holds sudo as ALL of command ALL, !/bin/sh, !/bin/bash"] == "" {
 		t.Errorf("the rule after a bad line is missing: %v", got)
 	}
@@ -251,7 +251,7 @@ func TestAMachineThatChangesBetweenSlicesIsReadAnew(t *testing.T) {
 	root := lay(t, files)
 	first := connectortest.NewRecorder()
 	first.AlwaysDue = true
-	next, err := New(root).Read(t.Context(), source(), nil, first)
+	next, err := New(root, nil).Read(t.Context(), source(), nil, first)
 	if err != nil || next == nil {
 		t.Fatalf("the first slice answered %q, %v", next, err)
 	}
@@ -262,7 +262,7 @@ func TestAMachineThatChangesBetweenSlicesIsReadAnew(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "/etc/passwd"), []byte(added), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	rest := connectortest.ReadAll(t, New(root), source(), next)
+	rest := connectortest.ReadAll(t, New(root, nil), source(), next)
 	if v := newView(t, rest.Records); v.accounts["late"] == nil || !v.becomes("late", "root") {
 		t.Error("an account that came between two slices was left out, or its grants were")
 	}
@@ -271,7 +271,7 @@ func TestAMachineThatChangesBetweenSlicesIsReadAnew(t *testing.T) {
 func TestTestNamesWhatIsMissing(t *testing.T) {
 	files := company()
 	delete(files, "/etc/shadow")
-	result, err := New(lay(t, files)).Test(t.Context(), source())
+	result, err := New(lay(t, files), nil).Test(t.Context(), source())
 	if err != nil || !result.OK || !strings.Contains(strings.Join(result.Missing, "\n"), "/etc/shadow") {
 		t.Errorf("Test answered %+v, %v", result, err)
 	}

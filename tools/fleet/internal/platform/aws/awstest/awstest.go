@@ -132,7 +132,7 @@ func Change(t testing.TB, d *changeset.Driver, name string, template []byte, par
 func Bound(t testing.TB, server *ministacktest.Server, tenant id.Tenant) {
 	t.Helper()
 	client := iam.NewFromConfig(server.Root())
-	roles, err := client.ListRoles(t.Context(), &iam.ListRolesInput{PathPrefix: sdk.String(Place.RolePath(tenant.String()))})
+	roles, err := client.ListRoles(t.Context(), &iam.ListRolesInput{PathPrefix: sdk.String("/tenant/" + tenant.String() + "/")})
 	const least = 10
 	if err != nil || len(roles.Roles) < least {
 		t.Fatal(len(roles.Roles), err)

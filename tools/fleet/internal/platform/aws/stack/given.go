@@ -69,9 +69,6 @@ func (p Place) Queues(tenant string) []string {
 	return []string{s.queue(), s.deadLetters()}
 }
 
-// RolePath is where the roles of a tenant are.
-func (p Place) RolePath(tenant string) string { return "/" + p.of(tenant).path() }
-
 // Address is where a component of a set listens.
 func (p Place) Address(b *blueprint.Blueprint, name string, c blueprint.Component, port string) string {
 	s := p.of(name)
