@@ -328,8 +328,7 @@ func TestRolloutIsCarriedOutByOneAndNothingGoesAroundIt(t *testing.T) {
 	wantKind(t, err, fault.FailedPrecondition, "a tenant in two rollouts")
 
 	part := func(slug, release string) error {
-		p := w.h.planned(registryv1.OperationKind_OPERATION_KIND_UPGRADE, w.change(slug, registryv1.TenantState_TENANT_STATE_ACTIVE, release, "start"))
-		_, err := w.ops.BeginOperation(t.Context(), &registryv1.BeginOperationRequest{PlanHash: w.put(p).GetHash(), Tenant: w.tenants[slug].id.String(), RolloutId: r.GetId()})
+		_, err := w.part(w.lease, upgradeKind, slug, release)
 		return err
 	}
 	wantKind(t, part("acme", newer), fault.FailedPrecondition, "a part before its turn")
@@ -337,6 +336,7 @@ func TestRolloutIsCarriedOutByOneAndNothingGoesAroundIt(t *testing.T) {
 	wantKind(t, part("globex", newer), fault.FailedPrecondition, "a part of somebody whose turn it isn't")
 	w.register("1.3.0", "sha256:"+strings.Repeat("4", 64))
 	wantKind(t, part("acme", "1.3.0@sha256:"+strings.Repeat("4", 64)), fault.FailedPrecondition, "a part with another release")
+	w.nobodyElseBegins("acme", newer)
 	if err := part("acme", newer); err != nil {
 		t.Errorf("the part itself: %v", err)
 	}
@@ -355,6 +355,8 @@ func TestRolloutIsCarriedOutByOneAndNothingGoesAroundIt(t *testing.T) {
 	w.lease = stale
 	_, err = w.move("acme", toFailed, "it is late")
 	wantKind(t, err, fault.Aborted, "a word under a lease that was taken over")
+	_, err = w.part(stale, upgradeKind, "acme", newer, "fetch", "start")
+	wantReason(t, err, "LEASE_LOST", "a part under a lease that was taken over")
 	w.lease = fresh
 	if _, err := w.move("acme", toFailed, "it is time"); err != nil {
 		t.Error(err)

@@ -47,7 +47,7 @@ func (s *operationWrites) BeginOperation(ctx context.Context, req *registryv1.Be
 		}
 		begun, err := ch.q.OperationOfPlan(ctx, store.OperationOfPlanParams{PlanHash: p.Plan.Hash, PlanTarget: target(t)})
 		if errors.Is(err, pgx.ErrNoRows) {
-			begun, err = s.begin(ctx, ch, p, plan, t, req.GetRolloutId())
+			begun, err = s.begin(ctx, ch, p, plan, t, req)
 		}
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func (s *operationWrites) putAndBegin(ctx context.Context, ch change, req *regis
 }
 
 func (s *operationWrites) beginAt(ctx context.Context, ch change, p store.LockPlanRow, plan *registryv1.Plan, place string, token []byte) (store.Operation, error) {
-	o, err := s.begin(ctx, ch, p, plan, plan.GetTenants()[0], "")
+	o, err := s.begin(ctx, ch, p, plan, plan.GetTenants()[0], nil)
 	if err != nil {
 		return o, err
 	}
@@ -121,8 +121,8 @@ func changeOf(plan *registryv1.Plan, name string) *registryv1.TenantChange {
 	return nil
 }
 
-// begin looks at the world once more, and begins.
-func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlanRow, plan *registryv1.Plan, t *registryv1.TenantChange, rollout string) (store.Operation, error) {
+// begin looks at the world once more, and begins. req says whether it is a part of a rollout; nil for none.
+func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlanRow, plan *registryv1.Plan, t *registryv1.TenantChange, req *registryv1.BeginOperationRequest) (store.Operation, error) {
 	if p.Expired {
 		return store.Operation{}, errPlanStale.With("the plan expired at %s: make it anew", p.Plan.ExpiresAt.UTC().Format(time.RFC3339))
 	}
@@ -130,7 +130,7 @@ func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlan
 	if err := s.wellFormed(plan); err != nil {
 		return store.Operation{}, err
 	}
-	part, err := ch.partOf(ctx, plan, t, rollout)
+	part, err := ch.partOf(ctx, plan, t, req)
 	if err != nil {
 		return store.Operation{}, err
 	}

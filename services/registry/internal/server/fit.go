@@ -25,17 +25,25 @@ const (
 	none         = "unspecified"
 )
 
-// leads says from which states a kind of operation leads where.
+// leads says from which states a kind of operation leads where, and which steps it may have. A plan may have fewer, and in another order, as
+// those of earlier fleets do; a step of another kind would do what nobody who read the kind expects: only who leaves has keys destroyed.
 var leads = map[registryv1.OperationKind]struct {
-	from []string
-	to   string
+	from  []string
+	to    string
+	steps []string
 }{
-	registryv1.OperationKind_OPERATION_KIND_PROVISION: {[]string{none, provisioning}, publish.Active},
-	registryv1.OperationKind_OPERATION_KIND_UPGRADE:   {[]string{publish.Active}, publish.Active},
-	registryv1.OperationKind_OPERATION_KIND_DOWNGRADE: {[]string{publish.Active}, publish.Active},
-	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {[]string{publish.Active}, suspended},
-	registryv1.OperationKind_OPERATION_KIND_RESUME:    {[]string{suspended}, publish.Active},
-	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {[]string{provisioning, publish.Active, suspended}, offboarded},
+	registryv1.OperationKind_OPERATION_KIND_PROVISION: {
+		[]string{none, provisioning}, publish.Active,
+		[]string{"fetch", "identity", "database", "migrate", "mark", stepStart, "publish", "answer"},
+	},
+	registryv1.OperationKind_OPERATION_KIND_UPGRADE:   {[]string{publish.Active}, publish.Active, []string{"fetch", "migrate", stepStart, "confirm"}},
+	registryv1.OperationKind_OPERATION_KIND_DOWNGRADE: {[]string{publish.Active}, publish.Active, []string{"fetch", stepStart, "confirm"}},
+	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {[]string{publish.Active}, suspended, []string{"unpublish", "stop"}},
+	registryv1.OperationKind_OPERATION_KIND_RESUME:    {[]string{suspended}, publish.Active, []string{"identity", "database", stepStart, "publish", "answer"}},
+	registryv1.OperationKind_OPERATION_KIND_OFFBOARD: {
+		[]string{provisioning, publish.Active, suspended}, offboarded,
+		[]string{"unpublish", "stop", stepExport, stepWait, stepShred, "delete", "remains"},
+	},
 }
 
 // wellFormed refuses a plan that could fit no world of this plane.
@@ -107,8 +115,11 @@ func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
 	}
 	steps := map[string]bool{}
 	for _, s := range t.GetSteps() {
-		if steps[s] {
+		switch {
+		case steps[s]:
 			return fault.New(fault.InvalidArgument, "step %s comes twice for tenant %s", s, t.GetSlug())
+		case !slices.Contains(lead.steps, s):
+			return fault.New(fault.InvalidArgument, "%s of tenant %s has the step %s, which is none of %s's: it has %s", kind, t.GetSlug(), s, kind, strings.Join(lead.steps, ", "))
 		}
 		steps[s] = true
 	}

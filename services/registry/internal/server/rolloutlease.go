@@ -12,8 +12,11 @@ import (
 )
 
 // lease is the rollout's as it is kept. As with operations, one that ended and that nobody took since is still the caller's.
-func (h *heldRollout) lease() held {
-	return held{"rollout " + h.id.String(), h.leased, h.row.LeaseHolder, h.row.LeasePlace, h.row.LeaseFence, h.row.LeaseTokenHash, h.row.LeaseExpiresAt}
+func (h *heldRollout) lease() held { return rolloutLease(h.row, h.leased) }
+
+// rolloutLease is a rollout's lease; lasts says that it has not ended.
+func rolloutLease(row store.Rollout, lasts bool) held {
+	return held{"rollout " + row.ID.String(), lasts, row.LeaseHolder, row.LeasePlace, row.LeaseFence, row.LeaseTokenHash, row.LeaseExpiresAt}
 }
 
 // TakeRolloutLease makes the caller the one who works on a rollout. One that has ended can be taken as well: what was under way when it

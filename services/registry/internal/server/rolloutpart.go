@@ -15,19 +15,30 @@ import (
 )
 
 // partOf is the rollout that a plan carries out a part of, zero for none. What a rollout's plan promised, its waves and its watching,
-// nothing may go around: such a plan is begun as a rollout, and a part of one is what the rollout itself does to that tenant now.
-func (ch change) partOf(ctx context.Context, plan *registryv1.Plan, t *registryv1.TenantChange, text string) (id.Rollout, error) {
+// nothing may go around: such a plan is begun as a rollout, and a part of one is what the rollout itself does to that tenant now, begun by
+// whoever carries it out.
+func (ch change) partOf(ctx context.Context, plan *registryv1.Plan, t *registryv1.TenantChange, req *registryv1.BeginOperationRequest) (id.Rollout, error) {
 	if plan.GetRollout() != nil {
 		return id.Rollout{}, fault.New(fault.FailedPrecondition, "the plan is a rollout: it is begun as one, in its waves, with fleet apply")
 	}
-	if text == "" {
+	if req.GetRolloutId() == "" {
 		return id.Rollout{}, nil
 	}
-	part, err := id.ParseRollout(text)
+	part, err := id.ParseRollout(req.GetRolloutId())
 	if err != nil {
 		return part, fault.New(fault.InvalidArgument, "rollout_id: it must be a rol_…")
 	}
-	r, err := readRollout(ctx, ch.q, part)
+	row, err := ch.q.RolloutByID(ctx, part)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return part, errNoRollout
+	}
+	if err != nil {
+		return part, fmt.Errorf("read the rollout: %w", err)
+	}
+	if err := rolloutLease(row, false).proven(req.GetRolloutLeaseToken()); err != nil {
+		return part, err
+	}
+	r, err := withTenants(ctx, ch.q, row)
 	if err != nil {
 		return part, err
 	}

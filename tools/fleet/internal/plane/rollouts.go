@@ -26,7 +26,7 @@ type operator struct {
 }
 
 // Bring implements rollout.Operator: an operation that was cut off is taken up, another is begun by a plan of its own.
-func (o *operator) Bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error {
+func (o *operator) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error {
 	kind := registryv1.OperationKind_OPERATION_KIND_UPGRADE
 	if t.GetState() == registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK {
 		kind = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
@@ -41,7 +41,7 @@ func (o *operator) Bring(ctx context.Context, r *registryv1.Rollout, t *registry
 		return err
 	}
 	if op == nil {
-		if op, err = o.begin(ctx, r, t, status, kind, release); err != nil {
+		if op, err = o.begin(ctx, lease, r, t, status, kind, release); err != nil {
 			return err
 		}
 	}
@@ -86,7 +86,7 @@ func (o *operator) last(ctx context.Context, r *registryv1.Rollout, t *registryv
 }
 
 // begin plans what the rollout does to the tenant, and begins it as a part of the rollout.
-func (o *operator) begin(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind, release string) (*registryv1.Operation, error) {
+func (o *operator) begin(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind, release string) (*registryv1.Operation, error) {
 	change := changeOf(status)
 	change.StateTo, change.ReleaseTo, change.Steps = registryv1.TenantState_TENANT_STATE_ACTIVE, release, operate.Steps(kind)
 	for _, c := range o.blueprint.Components {
@@ -110,7 +110,7 @@ func (o *operator) begin(ctx context.Context, r *registryv1.Rollout, t *registry
 		return nil, fault.FromRPC(err)
 	}
 	res, err := registryv1.NewOperationWriteServiceClient(o.conn).BeginOperation(ctx, &registryv1.BeginOperationRequest{
-		PlanHash: put.GetPlan().GetHash(), Tenant: t.GetTenantId(), RolloutId: r.GetId()})
+		PlanHash: put.GetPlan().GetHash(), Tenant: t.GetTenantId(), RolloutId: r.GetId(), RolloutLeaseToken: lease})
 	return res.GetOperation(), fault.FromRPC(err)
 }
 

@@ -39,8 +39,9 @@ const (
 // Operator changes one tenant.
 type Operator interface {
 	// Bring has a tenant of the rollout run a release, by an operation of its own, and returns when its set itself says so. An operation
-	// of the rollout that was cut off is taken up. begun is told the operation's id before any of it is done.
-	Bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error
+	// of the rollout that was cut off is taken up. lease is the secret of the rollout's lease; begun is told the operation's id before any of it
+	// is done.
+	Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error
 }
 
 // Reporter is told what happens.
@@ -248,7 +249,7 @@ func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registry
 	const within = 10 * time.Minute
 	began := time.Now()
 	bound, cancel := context.WithTimeout(ctx, within)
-	err := c.Operator.Bring(bound, r, t, release, func(operation string) error {
+	err := c.Operator.Bring(bound, c.token, r, t, release, func(operation string) error {
 		return c.record(bound, t, t.GetState(), what{operation: operation})
 	})
 	if bound.Err() != nil {

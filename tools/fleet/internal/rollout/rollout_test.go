@@ -81,7 +81,7 @@ type slow struct {
 	brought      []string
 }
 
-func (o *slow) Bring(ctx context.Context, _ *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
+func (o *slow) Bring(ctx context.Context, _ string, _ *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
 	o.mu.Lock()
 	o.atOnce++
 	o.most = max(o.most, o.atOnce)

@@ -957,9 +957,11 @@ type BeginOperationRequest struct {
 	// `tnt_…`, or the slug of the tenant that the plan provisions.
 	Tenant string `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Rollout that it is a part of; empty for none.
-	RolloutId     string `protobuf:"bytes,3,opt,name=rollout_id,json=rolloutId,proto3" json:"rollout_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RolloutId string `protobuf:"bytes,3,opt,name=rollout_id,json=rolloutId,proto3" json:"rollout_id,omitempty"`
+	// From TakeRolloutLease: a part is begun by whoever carries the rollout out, and by nobody else.
+	RolloutLeaseToken string `protobuf:"bytes,4,opt,name=rollout_lease_token,json=rolloutLeaseToken,proto3" json:"rollout_lease_token,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *BeginOperationRequest) Reset() {
@@ -1009,6 +1011,13 @@ func (x *BeginOperationRequest) GetTenant() string {
 func (x *BeginOperationRequest) GetRolloutId() string {
 	if x != nil {
 		return x.RolloutId
+	}
+	return ""
+}
+
+func (x *BeginOperationRequest) GetRolloutLeaseToken() string {
+	if x != nil {
+		return x.RolloutLeaseToken
 	}
 	return ""
 }
@@ -1809,12 +1818,14 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\x15WatchOperationRequest\x12K\n" +
 	"\foperation_id\x18\x01 \x01(\tB(\xbaH%r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\voperationId\"S\n" +
 	"\x16WatchOperationResponse\x129\n" +
-	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xc1\x01\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xfd\x01\n" +
 	"\x15BeginOperationRequest\x129\n" +
 	"\tplan_hash\x18\x01 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\bplanHash\x12!\n" +
 	"\x06tenant\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\x12J\n" +
 	"\n" +
-	"rollout_id\x18\x03 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\"S\n" +
+	"rollout_id\x18\x03 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^rol_[0-7][0-9a-hjkmnp-tv-z]{25}$R\trolloutId\x12:\n" +
+	"\x13rollout_lease_token\x18\x04 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18d\x80\x01\x01R\x11rolloutLeaseToken\"S\n" +
 	"\x16BeginOperationResponse\x129\n" +
 	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation\"\xec\x01\n" +
 	"\x10TakeLeaseRequest\x12K\n" +
