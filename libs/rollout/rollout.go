@@ -6,6 +6,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -120,7 +121,7 @@ func waveName(r *registryv1.Rollout, wave int32) string {
 }
 
 // Back are the tenants that the policy wants back at the release before, and that are not there yet. Nobody goes back who was never
-// touched, and nobody while the rollout has not halted.
+// touched, or because of one who was never touched, and nobody while the rollout has not halted.
 func Back(r *registryv1.Rollout) []*registryv1.RolloutTenant {
 	if r.GetState() != registryv1.RolloutState_ROLLOUT_STATE_HALTED {
 		return nil
@@ -128,7 +129,7 @@ func Back(r *registryv1.Rollout) []*registryv1.RolloutTenant {
 	scope := r.GetPolicy().GetRollback()
 	broken := map[int32]bool{}
 	for _, t := range r.GetTenants() {
-		if t.GetState() == failed || t.GetState() == rollingBack || t.GetState() == rolledBack {
+		if t.GetState() == failed && begun(t) || t.GetState() == rollingBack || t.GetState() == rolledBack {
 			broken[t.GetWave()] = true
 		}
 	}
@@ -137,13 +138,33 @@ func Back(r *registryv1.Rollout) []*registryv1.RolloutTenant {
 		touched := t.GetState() == baking || t.GetState() == passed
 		switch {
 		case t.GetState() == rollingBack,
-			t.GetState() == failed && scope != registryv1.RollbackScope_ROLLBACK_SCOPE_NONE,
+			t.GetState() == failed && begun(t) && scope != registryv1.RollbackScope_ROLLBACK_SCOPE_NONE,
 			touched && scope == registryv1.RollbackScope_ROLLBACK_SCOPE_WAVE && broken[t.GetWave()],
-			touched && scope == registryv1.RollbackScope_ROLLBACK_SCOPE_ALL:
+			touched && scope == registryv1.RollbackScope_ROLLBACK_SCOPE_ALL && len(broken) > 0:
 			out = append(out, t)
 		}
 	}
 	return out
+}
+
+// begun says that an operation of the rollout was begun on a tenant, in this attempt.
+func begun(t *registryv1.RolloutTenant) bool { return t.GetOperationId() != "" }
+
+// Differs says in what a tenant is not as the rollout knows it, which somebody else made it since the rollout was approved, and what is left to
+// do; empty where it is. A rollout neither brings such a tenant on nor takes it back: it would undo what others did for a reason.
+func Differs(r *registryv1.Rollout, t *registryv1.RolloutTenant, state registryv1.TenantState, release string) string {
+	var is string
+	switch {
+	case state != registryv1.TenantState_TENANT_STATE_ACTIVE:
+		is = "is " + strings.ToLower(strings.TrimPrefix(state.String(), "TENANT_STATE_"))
+	case release == t.GetReleaseFrom(), release == r.GetRelease() && (begun(t) || t.GetAttempts() > 1):
+		return ""
+	default:
+		is = "runs " + release
+	}
+	return fmt.Sprintf("tenant %[1]s %[2]s, and the rollout was to bring it from %[3]s to %[4]s: somebody else changed it since, and it is left as it is. "+
+		"Leave it out with fleet rollout skip %[5]s %[1]s --reason '…', or change it back; then go on with fleet rollout resume %[5]s --reason '…'",
+		t.GetSlug(), is, t.GetReleaseFrom(), r.GetRelease(), r.GetId())
 }
 
 // Runs says whether every component of a set itself reports a release, healthy, and has done so since a time: a report from before

@@ -16,11 +16,11 @@ import (
 
 var now = time.Date(2026, time.November, 30, 12, 0, 0, 0, time.UTC) // a Monday
 
-// states are the tenants' states in short: one letter a tenant, waves divided by blanks.
+// states are the tenants' states in short: one letter a tenant, waves divided by blanks. One that is f failed before anything was begun.
 var states = map[rune]registryv1.RolloutTenantState{
 	'p': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_PENDING, 'c': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_CHANGING,
 	'b': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_BAKING, 'P': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_PASSED,
-	'F': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_FAILED, 'r': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK,
+	'f': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_FAILED, 'F': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_FAILED, 'r': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK,
 	'R': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLED_BACK, 's': registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_SKIPPED,
 }
 
@@ -32,7 +32,11 @@ func made(state registryv1.RolloutState, parallel int32, back registryv1.Rollbac
 		for j, s := range wave {
 			t := string(rune('0'+i)) + "." + string(rune('0'+j))
 			w.TenantIds = append(w.TenantIds, t)
-			r.Tenants = append(r.Tenants, &registryv1.RolloutTenant{TenantId: t, Wave: int32(i), State: states[s]})
+			x := &registryv1.RolloutTenant{TenantId: t, Wave: int32(i), State: states[s]}
+			if !strings.ContainsRune("pfs", s) {
+				x.OperationId = "opr_" + t
+			}
+			r.Tenants = append(r.Tenants, x)
 		}
 		r.Policy.Waves = append(r.Policy.Waves, w)
 	}
@@ -103,6 +107,10 @@ func TestWhatGoesBackIsWhatThePolicySays(t *testing.T) {
 		"its wave":                          {made(halted, 1, backWave, "PP PFb pp"), "1.0 1.1 1.2"},
 		"all":                               {made(halted, 1, backAll, "PP PFb pp"), "0.0 0.1 1.0 1.1 1.2"},
 		"the untouched never":               {made(halted, 1, backAll, "Fps pp"), "0.0"},
+		"one that was never begun":          {made(halted, 1, backTenant, "Pf pp"), ""},
+		"nor its wave":                      {made(halted, 1, backWave, "PfPb pp"), ""},
+		"nor all":                           {made(halted, 1, backAll, "PP PfP"), ""},
+		"but with one that was":             {made(halted, 1, backWave, "PfF pp"), "0.0 0.2"},
 		"one under way is finished first":   {made(halted, 1, backWave, "Fc pp"), "0.0"},
 		"one that is back is back":          {made(halted, 1, backWave, "RP pp"), "0.1"},
 		"one on its way goes on":            {made(halted, 1, backNone, "rP pp"), "0.0"},
@@ -113,6 +121,44 @@ func TestWhatGoesBackIsWhatThePolicySays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := ids(rollout.Back(c.r)); got != c.want {
 				t.Errorf("goes back: %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWhomSomebodyElseChangedIsNotAsTheRolloutKnows(t *testing.T) {
+	const active, suspended = registryv1.TenantState_TENANT_STATE_ACTIVE, registryv1.TenantState_TENANT_STATE_SUSPENDED
+	r := &registryv1.Rollout{Id: "rol_1", Release: "1.4.0@sha256:aa"}
+	const from, to, other = "1.3.0@sha256:bb", "1.4.0@sha256:aa", "1.5.0@sha256:cc"
+	fresh := &registryv1.RolloutTenant{Slug: "acme", ReleaseFrom: from, Attempts: 1}
+	begun := &registryv1.RolloutTenant{Slug: "acme", ReleaseFrom: from, Attempts: 1, OperationId: "opr_1"}
+	again := &registryv1.RolloutTenant{Slug: "acme", ReleaseFrom: from, Attempts: 2}
+	for name, c := range map[string]struct {
+		t       *registryv1.RolloutTenant
+		state   registryv1.TenantState
+		release string
+		says    string
+	}{
+		"as planned":                          {fresh, active, from, ""},
+		"brought by somebody else":            {fresh, active, to, "tenant acme runs " + to},
+		"brought to another":                  {fresh, active, other, "tenant acme runs " + other},
+		"suspended":                           {fresh, suspended, from, "tenant acme is suspended"},
+		"gone":                                {fresh, registryv1.TenantState_TENANT_STATE_OFFBOARDED, "", "tenant acme is offboarded"},
+		"being brought":                       {begun, active, from, ""},
+		"brought":                             {begun, active, to, ""},
+		"brought, and then to another":        {begun, active, other, "tenant acme runs " + other},
+		"brought, and then suspended":         {begun, suspended, to, "tenant acme is suspended"},
+		"brought by the attempt before":       {again, active, to, ""},
+		"another than of the attempt before":  {again, active, other, "tenant acme runs " + other},
+		"at another digest of the same words": {fresh, active, "1.3.0@sha256:dd", "tenant acme runs 1.3.0@sha256:dd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := rollout.Differs(r, c.t, c.state, c.release)
+			if (got == "") != (c.says == "") || !strings.HasPrefix(got, c.says) {
+				t.Errorf("it says %q, want %q", got, c.says)
+			}
+			if got != "" && (!strings.Contains(got, from+" to "+to) || !strings.Contains(got, "fleet rollout skip rol_1 acme --reason '…'")) {
+				t.Errorf("%q says neither what was to be nor what to do", got)
 			}
 		})
 	}

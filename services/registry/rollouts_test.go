@@ -242,6 +242,9 @@ func TestFailedCanaryHaltsTheRolloutInTheSameMoment(t *testing.T) {
 	r := w.begun(w.planned(newer, "acme globex", "initech"))
 	w.changed("acme", newer)
 	w.moved("globex", toChanging, "")
+	if _, err := w.part(w.lease, upgradeKind, "globex", newer); err != nil {
+		t.Fatal(err)
+	}
 	_, err := w.move("globex", toFailed, "")
 	wantKind(t, err, fault.InvalidArgument, "failing without saying why")
 	halted := w.moved("globex", toFailed, "iam answers 503")

@@ -157,6 +157,12 @@ func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlan
 	if err := ch.q.InsertSteps(ctx, store.InsertStepsParams{OperationID: o.ID, Names: t.GetSteps()}); err != nil {
 		return store.Operation{}, fmt.Errorf("insert the steps: %w", err)
 	}
+	if !part.IsZero() {
+		// From here on the rollout has touched the tenant, whether or not whoever carries it out lives to say so.
+		if err := ch.q.BeginRolloutPart(ctx, store.BeginRolloutPartParams{RolloutID: part, TenantID: tenant, OperationID: o.ID}); err != nil {
+			return store.Operation{}, fmt.Errorf("note the operation at the rollout: %w", err)
+		}
+	}
 	return o, ch.noteOperation(ctx, o, "begun", "plan", p.Plan.Hash, "reason", o.Reason)
 }
 

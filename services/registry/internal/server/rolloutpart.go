@@ -12,6 +12,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/release"
+	"a3os.app/libs/rollout"
 )
 
 // partOf is the rollout that a plan carries out a part of, zero for none. What a rollout's plan promised, its waves and its watching,
@@ -51,6 +52,9 @@ func (ch change) partOf(ctx context.Context, plan *registryv1.Plan, t *registryv
 		back := x.GetState() == registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK &&
 			plan.GetKind() == registryv1.OperationKind_OPERATION_KIND_DOWNGRADE && t.GetReleaseTo() == x.GetReleaseFrom()
 		if forth || back {
+			if why := rollout.Differs(r, x, t.GetStateFrom(), t.GetReleaseFrom()); why != "" {
+				return part, fault.New(fault.FailedPrecondition, "%s", why)
+			}
 			return part, nil
 		}
 		return part, fault.New(fault.FailedPrecondition, "rollout %s does not do that to tenant %s, which is %s in it", part, t.GetSlug(), word(rolloutTenantPrefix, x.GetState()))

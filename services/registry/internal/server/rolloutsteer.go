@@ -191,6 +191,30 @@ func (s *rolloutWrites) ResumeRollout(ctx context.Context, req *registryv1.Resum
 	return &registryv1.ResumeRolloutResponse{Rollout: r}, nil
 }
 
+// skippable says why a tenant can't be left out, or nil. One that somebody else changed meanwhile can, wherever it stands: nothing of the rollout is
+// under way with it, and it is not the rollout's to take back.
+func (h *heldRollout) skippable(ctx context.Context, t *registryv1.RolloutTenant, tenant id.Tenant) error {
+	back := slices.Contains(rollout.Back(h.Rollout), t)
+	switch t.GetState() {
+	case registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_PENDING, registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLED_BACK,
+		registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_FAILED:
+		if !back {
+			return nil
+		}
+	default:
+	}
+	status, err := statusOf(ctx, h.q, tenant)
+	switch {
+	case err != nil:
+		return err
+	case rollout.Differs(h.Rollout, t, status.GetTenant().GetState(), status.GetServiceSet().GetRelease()) != "":
+		return nil
+	case back:
+		return fault.New(fault.FailedPrecondition, "tenant %s goes back to the release before first: fleet rollout carry %s finishes that", t.GetSlug(), h.id)
+	}
+	return fault.New(fault.FailedPrecondition, "tenant %s is %s: one that is under way, or passed, can't be left out", t.GetSlug(), word(rolloutTenantPrefix, t.GetState()))
+}
+
 // SkipRolloutTenant leaves a tenant out.
 func (s *rolloutWrites) SkipRolloutTenant(ctx context.Context, req *registryv1.SkipRolloutTenantRequest) (*registryv1.SkipRolloutTenantResponse, error) {
 	r, err := s.onRollout(ctx, req.GetRolloutId(), func(ctx context.Context, h *heldRollout) error {
@@ -201,16 +225,11 @@ func (s *rolloutWrites) SkipRolloutTenant(ctx context.Context, req *registryv1.S
 		if err != nil {
 			return err
 		}
-		switch t.GetState() {
-		case registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_SKIPPED:
+		if t.GetState() == registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_SKIPPED {
 			return nil
-		case registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_PENDING, registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLED_BACK,
-			registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_FAILED:
-		default:
-			return fault.New(fault.FailedPrecondition, "tenant %s is %s: one that is under way, or passed, can't be left out", t.GetSlug(), word(rolloutTenantPrefix, t.GetState()))
 		}
-		if slices.Contains(rollout.Back(h.Rollout), t) {
-			return fault.New(fault.FailedPrecondition, "tenant %s goes back to the release before first", t.GetSlug())
+		if err := h.skippable(ctx, t, tenant); err != nil {
+			return err
 		}
 		if err := h.q.SkipRolloutTenant(ctx, store.SkipRolloutTenantParams{RolloutID: h.id, TenantID: tenant, Detail: req.GetReason()}); err != nil {
 			return fmt.Errorf("leave the tenant out: %w", err)

@@ -35,6 +35,21 @@ func (q *Queries) AppendRolloutEvent(ctx context.Context, arg AppendRolloutEvent
 	return err
 }
 
+const beginRolloutPart = `-- name: BeginRolloutPart :exec
+UPDATE registry.rollout_tenants SET operation_id = $1 WHERE rollout_id = $2 AND tenant_id = $3
+`
+
+type BeginRolloutPartParams struct {
+	OperationID id.Operation
+	RolloutID   id.Rollout
+	TenantID    id.Tenant
+}
+
+func (q *Queries) BeginRolloutPart(ctx context.Context, arg BeginRolloutPartParams) error {
+	_, err := q.db.Exec(ctx, beginRolloutPart, arg.OperationID, arg.RolloutID, arg.TenantID)
+	return err
+}
+
 const closeRolloutTenants = `-- name: CloseRolloutTenants :exec
 UPDATE registry.rollout_tenants SET open = false WHERE rollout_id = $1
 `
@@ -267,7 +282,8 @@ func (q *Queries) RetargetRollout(ctx context.Context, arg RetargetRolloutParams
 
 const retargetRolloutTenant = `-- name: RetargetRolloutTenant :execrows
 UPDATE registry.rollout_tenants
-SET wave = $1, position = $2, release_from = $3, state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0
+SET wave = $1, position = $2, release_from = $3, state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0,
+    operation_id = NULL
 WHERE rollout_id = $4 AND tenant_id = $5
 `
 
@@ -294,7 +310,7 @@ func (q *Queries) RetargetRolloutTenant(ctx context.Context, arg RetargetRollout
 }
 
 const retryRolloutTenants = `-- name: RetryRolloutTenants :execrows
-UPDATE registry.rollout_tenants SET state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0
+UPDATE registry.rollout_tenants SET state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0, operation_id = NULL
 WHERE rollout_id = $1 AND state IN ('failed', 'rolled_back')
 `
 

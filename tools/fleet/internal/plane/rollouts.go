@@ -11,6 +11,7 @@ import (
 
 	"a3os.app/libs/clip"
 	"a3os.app/libs/fault"
+	rolloutrules "a3os.app/libs/rollout"
 	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/plan"
@@ -36,6 +37,9 @@ func (o *operator) Bring(ctx context.Context, lease string, r *registryv1.Rollou
 		return fault.FromRPC(err)
 	}
 	status := res.GetStatus()
+	if why := rolloutrules.Differs(r, t, status.GetTenant().GetState(), status.GetServiceSet().GetRelease()); why != "" {
+		return fault.New(fault.FailedPrecondition, "%s", why)
+	}
 	op, err := o.last(ctx, r, t, status, kind)
 	if err != nil {
 		return err

@@ -119,7 +119,7 @@ func halted(parallel int32, states ...registryv1.RolloutTenantState) *registryv1
 	}
 	for i, state := range append(states, failed) {
 		slug := fmt.Sprintf("t%d", i)
-		r.Tenants = append(r.Tenants, &registryv1.RolloutTenant{TenantId: "tnt_" + slug, Slug: slug, ReleaseFrom: "1.0.0", State: state})
+		r.Tenants = append(r.Tenants, &registryv1.RolloutTenant{TenantId: "tnt_" + slug, Slug: slug, ReleaseFrom: "1.0.0", State: state, OperationId: "opr_" + slug})
 	}
 	return r
 }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -31,6 +32,8 @@ type watched struct {
 	before   *registryv1.TenantFigures
 	started  map[string]int32
 	lastMiss error
+	// differs is what was said of somebody else's change to it.
+	differs string
 }
 
 // counted is what a set's components have counted since they started, which they did with the change. The figures of a window also hold
@@ -74,6 +77,16 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 	status, err := c.tenant(ctx, t)
 	if err != nil {
 		return false, err
+	}
+	why := rollout.Differs(r, t, status.GetTenant().GetState(), status.GetServiceSet().GetRelease())
+	if why != w.differs {
+		c.Report.Note(cmp.Or(why, t.GetSlug()+" is as the rollout made it again"))
+		w.differs = why
+		return true, c.record(ctx, t, baking, what{samples: t.GetSamples(), probes: w.probes, detail: why})
+	}
+	if why != "" {
+		// Its set says what somebody else had it do, which neither passes the release nor breaks it.
+		return false, nil
 	}
 	if w.started == nil {
 		w.started = map[string]int32{}

@@ -41,9 +41,12 @@ SET state = @state, detail = @detail, samples = @samples, probes = @probes,
     attempts = attempts + CASE WHEN @state::text = 'changing' AND state <> @state THEN 1 ELSE 0 END
 WHERE rollout_id = @rollout_id AND tenant_id = @tenant_id;
 
+-- name: BeginRolloutPart :exec
+UPDATE registry.rollout_tenants SET operation_id = @operation_id WHERE rollout_id = @rollout_id AND tenant_id = @tenant_id;
+
 -- name: RetryRolloutTenants :execrows
 -- Those that failed or went back are as if they had not been begun.
-UPDATE registry.rollout_tenants SET state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0
+UPDATE registry.rollout_tenants SET state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0, operation_id = NULL
 WHERE rollout_id = @rollout_id AND state IN ('failed', 'rolled_back');
 
 -- name: SkipRolloutTenant :exec
@@ -54,7 +57,8 @@ UPDATE registry.rollouts SET plan_hash = @plan_hash, release = @release, policy 
 
 -- name: RetargetRolloutTenant :execrows
 UPDATE registry.rollout_tenants
-SET wave = @wave, position = @position, release_from = @release_from, state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0
+SET wave = @wave, position = @position, release_from = @release_from, state = 'pending', since = clock_timestamp(), detail = '', samples = 0, probes = 0,
+    operation_id = NULL
 WHERE rollout_id = @rollout_id AND tenant_id = @tenant_id;
 
 -- name: TakeRolloutLease :exec

@@ -580,7 +580,7 @@ type RolloutTenant struct {
 	State RolloutTenantState `protobuf:"varint,4,opt,name=state,proto3,enum=a3os.registry.v1.RolloutTenantState" json:"state,omitempty"`
 	// Release that it had before the rollout.
 	ReleaseFrom string `protobuf:"bytes,5,opt,name=release_from,json=releaseFrom,proto3" json:"release_from,omitempty"`
-	// Operation that changes or changed it last; empty before.
+	// Operation of its present attempt, or of its way back; empty where none was begun: the rollout has not touched it.
 	OperationId string `protobuf:"bytes,6,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
 	// How often it was begun.
 	Attempts int32 `protobuf:"varint,7,opt,name=attempts,proto3" json:"attempts,omitempty"`
