@@ -141,6 +141,9 @@ type Store struct {
 	Kind StoreKind `yaml:"kind"`
 	// Key that a secret store is sealed to.
 	Key string `yaml:"key"`
+	// Named is a query that answers what rows name of the store, one text each: an object's key, or of a credential `workspace/integration`, as
+	// UUIDs. A backup that lacks one of them is none. Empty where no row does.
+	Named string `yaml:"named"`
 }
 
 // Database is the one database of a set.

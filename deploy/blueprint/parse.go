@@ -131,6 +131,9 @@ func (c *checker) check() {
 		} else if sealed := k == StoreSecret; sealed != (c.b.Keys[b.Stores[name].Key].Kind == KeySealing) || !sealed && b.Stores[name].Key != "" {
 			c.at([]any{"stores", name, "key"}, "a secret store names the sealing key that it is sealed to, and no other store names one")
 		}
+		if b.Stores[name].Named != "" && b.Database == nil {
+			c.at([]any{"stores", name, "named"}, "a set without a database has no rows")
+		}
 		if !label.MatchString(name) {
 			c.at([]any{"stores", name}, "%q is not a lower-case DNS label", name)
 		}

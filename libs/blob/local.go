@@ -196,3 +196,12 @@ func infoOf(key string, info fs.FileInfo) Info {
 func spaceOf(tenant id.Tenant) string { return "objects/" + tenant.String() }
 
 func fileOf(tenant id.Tenant, key string) string { return spaceOf(tenant) + "/" + key + leaf }
+
+// KeyOf is the key of an object by its file in a tenant's store that is a directory, or in a backup of one that isn't; false of a file that no
+// key has.
+func KeyOf(tenant id.Tenant, file string) (string, bool) {
+	if key, is := strings.CutPrefix(file, spaceOf(tenant)+"/"); is {
+		return strings.CutSuffix(key, leaf)
+	}
+	return strings.CutPrefix(file, "objects/")
+}

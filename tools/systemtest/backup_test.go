@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
 // backupMade is what `fleet backup -o json` says of one.
@@ -201,6 +203,16 @@ func (p *plane) refusesBackups(t *testing.T, made backupMade) {
 	if s := p.fleet(t, "restore", "--from", made.Name, "--to", "acme", "--reason", "nobody said replace"); s.code == 0 || !strings.Contains(s.err, "--replace") {
 		t.Errorf("a set that runs is given up without being asked: %s", s)
 	}
+	begun, err := registryv1.NewOperationWriteServiceClient(p.operator(t)).BeginOperation(t.Context(),
+		&registryv1.BeginOperationRequest{PlanHash: p.plan(t, suspend, "acme", ""), Tenant: p.tenants["acme"].id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	operation := begun.GetOperation().GetId()
+	if s := p.fleet(t, "restore", "--from", made.Name, "--to", "acme", "--reason", "an operation is under way", "--replace"); s.code == 0 || !strings.Contains(s.err, "fleet operation abort "+operation) {
+		t.Errorf("a set is put back under an operation that goes on after it: %s", s)
+	}
+	p.ok(t, "operation", "abort", operation, "--reason", "the restore comes first")
 	if s := p.tryA3(t, "acme-admin", "user", "list"); s.code != 0 {
 		t.Errorf("after what was refused the tenant does not serve: %s", s)
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 )
 
 const (
@@ -31,8 +32,10 @@ const (
 	// unfinished begins the name of what is being written; lockFile is held meanwhile, and by whoever removes.
 	unfinished = ".unfinished-"
 	lockFile   = ".lock"
-	private    = 0o700
-	secretMode = 0o600
+	// verifiedFile holds the name of the newest backup that was restored for trial.
+	verifiedFile = ".verified"
+	private      = 0o700
+	secretMode   = 0o600
 )
 
 // ErrRefused is of a backup that can't be believed, or isn't for whom it was asked: the message says why.
@@ -86,6 +89,8 @@ type Manifest struct {
 	Tables   []Table `json:"tables,omitempty"`
 	// Checkpoint is the newest of the set's log at that moment, a signed note; empty where it has none.
 	Checkpoint string `json:"checkpoint,omitempty"`
+	// Stores are what was in each of the set's; empty in a backup of a release that didn't say.
+	Stores []Contents `json:"stores,omitempty"`
 	// Elsewhere are the set's stores that are not in it, of a release that left those that the platform keeps where they are.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 	// Gone are files that were removed while they were copied.
@@ -176,13 +181,58 @@ func (s Store) Sets() ([]string, error) {
 	return out, err
 }
 
-// Keep removes all but the newest so many backups of a set, and answers the names of those that are gone. The caller holds the lock.
+// Verified is the newest backup of a set that was restored for trial, of those that are there; empty where none was.
+func (s Store) Verified(set string) (string, error) {
+	text, err := os.ReadFile(s.Path(set, verifiedFile))
+	name := strings.TrimSpace(string(text))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !nameForm.MatchString(name) {
+		return "", nil
+	}
+	if err == nil {
+		_, err = os.Stat(s.Path(set, name))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look which backup of %s was restored for trial: %w", set, err)
+	}
+	return name, nil
+}
+
+// SetVerified says that a backup of the set was restored for trial, or that it could not be. The caller holds the lock.
+func (s Store) SetVerified(set, name string, well bool) error {
+	last, err := s.Verified(set)
+	if err != nil {
+		return err
+	}
+	switch {
+	case well && name > last:
+		err = renameio.WriteFile(s.Path(set, verifiedFile), []byte(name+"\n"), secretMode)
+	case !well && name == last:
+		err = os.Remove(s.Path(set, verifiedFile))
+	}
+	if err != nil {
+		return fmt.Errorf("keep in mind which backup of %s was restored for trial: %w", set, err)
+	}
+	return nil
+}
+
+// Keep removes all but the newest so many backups of a set, and answers the names of those that are gone. The newest that was restored for trial
+// stays, however many there are that nobody tried. The caller holds the lock.
 func (s Store) Keep(set string, keep int) (gone []string, err error) {
 	names, err := s.Names(set)
 	if err != nil || keep < 1 || len(names) <= keep {
 		return nil, err
 	}
+	verified, err := s.Verified(set)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range names[:len(names)-keep] {
+		if name == verified {
+			continue
+		}
 		if err := s.Discard(set, name); err != nil {
 			return gone, err
 		}

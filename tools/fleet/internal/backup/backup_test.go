@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -268,6 +269,46 @@ func TestOldestBackupsGoFirst(t *testing.T) {
 	gone, err := w.store.Keep(set, 2)
 	if err != nil || len(gone) != 1 || gone[0] != before[0] {
 		t.Errorf("of %q the backups %q are removed (%v), want the oldest", dirs, gone, err)
+	}
+}
+
+// However many there are that nobody tried, or that could not be restored: one that is known to be good stays.
+func TestNewestBackupThatWasTriedOutStays(t *testing.T) {
+	w := newWorld(t)
+	for range 4 {
+		w.write(t, set)
+	}
+	names, err := w.store.Names(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, told := range []struct {
+		name string
+		well bool
+		want string
+	}{{names[0], true, names[0]}, {names[1], true, names[1]}, {names[0], true, names[1]}, {names[2], false, names[1]}} {
+		if err := w.store.SetVerified(set, told.name, told.well); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := w.store.Verified(set); err != nil || got != told.want {
+			t.Errorf("of %q, after the trial of %s (%v) the newest good one is %q (%v), want %s", names, told.name, told.well, got, err, told.want)
+		}
+	}
+	gone, err := w.store.Keep(set, 1)
+	if err != nil || !slices.Equal(gone, []string{names[0], names[2]}) {
+		t.Errorf("of %q, the second of which was tried out, %q are removed (%v)", names, gone, err)
+	}
+	if err := w.store.SetVerified(set, names[1], false); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err = w.store.Keep(set, 1); err != nil || !slices.Equal(gone, []string{names[1]}) {
+		t.Errorf("found bad at last, it is kept: removed are %q (%v)", gone, err)
+	}
+	if err := errors.Join(w.store.SetVerified(set, names[3], true), w.store.Discard(set, names[3])); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.store.Verified(set); err != nil || got != "" {
+		t.Errorf("one that is not there passes for the newest good one: %q (%v)", got, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -24,6 +25,7 @@ type Tree struct {
 
 	tar  *tar.Writer
 	seen map[string]version
+	sums Sums
 }
 
 // version is what a file that is replaced whole differs in.
@@ -36,18 +38,42 @@ type version struct {
 }
 
 // NewTree packs into w.
-func NewTree(w io.Writer) *Tree { return &Tree{tar: tar.NewWriter(w), seen: map[string]version{}} }
+func NewTree(w io.Writer) *Tree {
+	return &Tree{tar: tar.NewWriter(w), seen: map[string]version{}, sums: Sums{}}
+}
 
 // Close ends the tar.
 func (t *Tree) Close() error { return t.tar.Close() }
 
-// Bytes packs one file of the caller's own making.
-func (t *Tree) Bytes(name string, content []byte) error {
-	if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: secretMode}); err != nil {
+// Below is what was packed below a prefix, of a file that was packed twice what was packed last.
+func (t *Tree) Below(prefix string) Sums {
+	out := Sums{}
+	for name, sum := range t.sums {
+		if rel, is := strings.CutPrefix(name, prefix+"/"); is {
+			out[rel] = sum
+		}
+	}
+	return out
+}
+
+// put packs one file of a size.
+func (t *Tree) put(h *tar.Header, content io.Reader) error {
+	h.Typeflag, h.Mode = tar.TypeReg, secretMode
+	if err := t.tar.WriteHeader(h); err != nil {
 		return err
 	}
-	_, err := t.tar.Write(content)
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(t.tar, sum), io.LimitReader(content, h.Size))
+	if err == nil && n != h.Size {
+		err = fmt.Errorf("%s grew shorter while it was read", h.Name)
+	}
+	t.sums[path.Clean(h.Name)] = [sha256.Size]byte(sum.Sum(nil))
 	return err
+}
+
+// Bytes packs one file of the caller's own making.
+func (t *Tree) Bytes(name string, content []byte) error {
+	return t.put(&tar.Header{Name: name, Size: int64(len(content))}, bytes.NewReader(content))
 }
 
 // Content packs a file that is whole in memory, unless it was packed before and is the same.
@@ -81,13 +107,7 @@ func (t *Tree) Object(name string, size int64, modified time.Time, open func() (
 	if time.Since(modified) > time.Minute {
 		t.seen[name] = v
 	}
-	if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: secretMode, ModTime: modified}); err != nil {
-		return err
-	}
-	if _, err := io.CopyN(t.tar, content, size); err != nil {
-		return fmt.Errorf("%s changed while it was read: %w", name, err)
-	}
-	return nil
+	return t.put(&tar.Header{Name: name, Size: size, ModTime: modified}, content)
 }
 
 // Dir packs what lies in dir under a prefix. skip, if set, names directories, relative to dir, that aren't. The process that owns dir is not
@@ -155,14 +175,7 @@ func (t *Tree) file(root *os.Root, rel, name string, of uint32) error {
 		return nil
 	}
 	t.seen[name] = v
-	if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: secretMode, ModTime: info.ModTime()}); err != nil {
-		return err
-	}
-	n, err := io.Copy(t.tar, io.LimitReader(f, info.Size()))
-	if err == nil && n != info.Size() {
-		err = fmt.Errorf("%s grew shorter while it was read", rel)
-	}
-	return err
+	return t.put(&tar.Header{Name: name, Size: info.Size(), ModTime: info.ModTime()}, f)
 }
 
 func owner(info fs.FileInfo) uint32 {

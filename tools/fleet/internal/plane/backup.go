@@ -141,6 +141,9 @@ func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep in
 		return out, errors.Join(err, lerr)
 	}
 	defer unlock()
+	if verify {
+		err = errors.Join(err, store.SetVerified(s.Name(), out.Name, err == nil))
+	}
 	if instead != "" {
 		err = errors.Join(err, store.Discard(s.Name(), instead))
 	}
@@ -238,10 +241,24 @@ func (p *Plane) VerifyBackup(ctx context.Context, name string) (*BackedUp, error
 	out := backedUp(p.platform.Backups(), b.Manifest)
 	out.Dir = dir
 	failure := p.rehearse(ctx, s, &out)
-	if err := p.recordBackup(ctx, s, &out, failure); err != nil {
+	if err := errors.Join(p.recordBackup(ctx, s, &out, failure), p.noteTrial(s, out, failure == nil)); err != nil {
 		p.report.Note(err.Error())
 	}
 	return &out, failure
+}
+
+// noteTrial keeps in mind what came of the trial of a backup, unless that is a copy elsewhere.
+func (p *Plane) noteTrial(s platform.Set, b BackedUp, well bool) error {
+	store := p.platform.Backups()
+	if b.Dir != store.Path(s.Name(), b.Name) {
+		return nil
+	}
+	unlock, err := store.Lock(s.Name())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return store.SetVerified(s.Name(), b.Name, well)
 }
 
 // findBackup is the directory of a backup: a path, or its name among those of A3_BACKUP_DIR, or `latest:SLUG`.

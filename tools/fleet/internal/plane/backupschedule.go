@@ -121,14 +121,15 @@ func (p *Plane) backUpDue(ctx context.Context, s schedule) error {
 	return nil
 }
 
-// newestBackup is as of when a set's newest backup is; zero where there is none.
+// newestBackup is as of when a set's newest backup is that was restored for trial; zero where there is none. One that nobody tried keeps
+// none from being made.
 func (p *Plane) newestBackup(s platform.Set) (time.Time, error) {
 	store := p.platform.Backups()
-	names, err := store.Names(s.Name())
-	if err != nil || len(names) == 0 {
+	name, err := store.Verified(s.Name())
+	if err != nil || name == "" {
 		return time.Time{}, err
 	}
-	m, err := backup.Claimed(store.Path(s.Name(), names[len(names)-1]))
+	m, err := backup.Claimed(store.Path(s.Name(), name))
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -1,8 +1,18 @@
 package plane
 
 import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"a3os.app/libs/config"
+	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/settings"
 )
 
 // A set is backed up at its pace, and tried again soon after an attempt that came to nothing: also where a backup was made, which could not be
@@ -43,5 +53,54 @@ func TestBackupsOfSetsAreSpread(t *testing.T) {
 	one, other := s.due("tnt_01h455vb4pex5vsknk084sn02q", newest), s.due("tnt_01h455vb4pex5vsknk084sn02r", newest)
 	if one.Equal(other) || !one.Equal(s.due("tnt_01h455vb4pex5vsknk084sn02q", newest)) {
 		t.Errorf("two sets with backups of the same moment are due at %s and at %s", one, other)
+	}
+}
+
+// A backup that nobody tried out, as one that is made by hand with --no-verify, or while the one before the supervisor's restart could not be
+// restored, puts the next one off by nothing.
+func TestOnlyBackupsThatWereTriedOutPutTheNextOneOff(t *testing.T) {
+	store := backup.Store{Dir: filepath.Join(t.TempDir(), "backups")}
+	p := &Plane{platform: &local.Platform{Settings: settings.Settings{BackupDir: store.Dir}}}
+	unlock, err := store.Lock("plane")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw)
+	key, err := backup.ParseKey(config.NewSecret(base64.StdEncoding.EncodeToString(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, _, err := backup.NewManifestKey("dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := func(at time.Time) string {
+		m := &backup.Manifest{Plane: "dev", PlaneID: "one", Set: "plane", TakenAt: at}
+		w, err := store.Begin(key, m, at)
+		if err = errors.Join(err, w.Commit(private, at)); err != nil {
+			t.Fatal(err)
+		}
+		return m.Name
+	}
+	newest := func() time.Time {
+		at, err := p.newestBackup(platform.Set{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	first := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
+	tried := taken(first)
+	if at := newest(); !at.IsZero() {
+		t.Errorf("a backup that nobody tried out passes for one of %s", at)
+	}
+	if err := store.SetVerified("plane", tried, true); err != nil {
+		t.Fatal(err)
+	}
+	taken(first.Add(time.Hour))
+	if at := newest(); !at.Equal(first) {
+		t.Errorf("the newest one that was tried out is of %s, want %s", at, first)
 	}
 }

@@ -89,7 +89,7 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	defer locked()
 	out := &Restored{BackedUp: backedUp(p.platform.Backups(), b.Manifest), Lost: began.Sub(b.Manifest.TakenAt)}
 	out.Dir = b.Dir
-	if err := p.mayReplace(ctx, s, r); err != nil {
+	if err := errors.Join(p.mayReplace(ctx, s, r), p.noOperation(ctx, s)); err != nil {
 		return nil, err
 	}
 	tried, err := p.platform.Rehearse(ctx, s, p.release, b)
@@ -167,6 +167,22 @@ func (p *Plane) mayReplace(ctx context.Context, s platform.Set, r RestoreRequest
 		return err
 	}
 	return fault.New(fault.FailedPrecondition, "%s runs, and what it wrote since the backup would be given up: suspend it first, or say --replace", s.Slug)
+}
+
+// noOperation refuses to restore a set that an operation is to change further: what that did to the database is undone, and it would go on
+// after it, an upgrade with new programs on the schema of before.
+func (p *Plane) noOperation(ctx context.Context, s platform.Set) error {
+	conn, err := p.registry()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	op, err := unfinished(ctx, conn, s.Tenant.String())
+	if err != nil || op == nil {
+		return err
+	}
+	return fault.New(fault.FailedPrecondition, "operation %s of %s is not finished, and would go on on a database of before: end it first with fleet operation resume %s, or give it up with fleet operation abort %s --reason '…'",
+		op.GetId(), s.Slug, op.GetId(), op.GetId())
 }
 
 func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key, r RestoreRequest) error {

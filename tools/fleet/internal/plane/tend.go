@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"a3os.app/tools/fleet/internal/platform/local"
 )
 
 // tendEvery is how often a running plane's certificates are looked at.
@@ -15,6 +17,9 @@ const tendEvery = time.Hour
 func (p *Plane) Supervise(ctx context.Context, run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := local.ClearScratch(p.Settings.Home); err != nil {
+		slog.Error("what a killed trial of a backup left is still there, copies of keys among it", "error", err)
+	}
 	go p.tend(ctx)
 	go p.backUpAlways(ctx)
 	go p.keepSpares(ctx)

@@ -63,6 +63,10 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	if err := p.Machine.NotRestoring(s); err != nil {
 		return none, err
 	}
+	// Copies of the set's keys are in it, out of reach of who destroys those.
+	if err := local.ClearScratch(p.Settings.Home); err != nil {
+		return none, err
+	}
 	place, keys, err := p.keysOf(ctx, s)
 	if err != nil {
 		return none, err

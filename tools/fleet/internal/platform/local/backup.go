@@ -129,6 +129,9 @@ func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Wri
 	return p.writeDatabase(ctx, s, w, func() error {
 		err := p.packStores(ctx, s, stores)
 		w.Manifest.Gone = stores.Gone
+		for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
+			w.Manifest.Stores = append(w.Manifest.Stores, stores.Below(name).Contents(name))
+		}
 		return errors.Join(err, stores.Close(), part.Close())
 	})
 }

@@ -50,6 +50,10 @@ func (p *Platform) Lend(ctx context.Context, s platform.Set) (l Lent, err error)
 	if err := p.NotRestoring(s); err != nil {
 		return l, err
 	}
+	// Copies of the set's keys are in it, out of reach of who destroys those: one that is used is removed by who uses it, and looked for at last.
+	if err := ClearScratch(p.Settings.Home); err != nil {
+		return l, err
+	}
 	_, err = os.Stat(p.pki(s, "issuing.pem"))
 	if l.Alive = err == nil; l.Alive {
 		if err := p.choose(ctx, s); err != nil {

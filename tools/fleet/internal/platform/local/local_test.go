@@ -50,7 +50,7 @@ func be(ctx context.Context, args []string) error {
 			return err
 		}
 		_, role, _ := strings.Cut(os.Getenv("TINY_ROLES"), "writer=")
-		_, err = conn.Exec(ctx, "CREATE SCHEMA tiny; CREATE TABLE tiny.notes (note text); GRANT USAGE ON SCHEMA tiny TO "+role+"; GRANT INSERT, SELECT ON tiny.notes TO "+role)
+		_, err = conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS tiny; CREATE TABLE IF NOT EXISTS tiny.notes (note text); GRANT USAGE ON SCHEMA tiny TO "+role+"; GRANT INSERT, SELECT ON tiny.notes TO "+role)
 		// What stands behind the program is a release's own migration; see built.
 		if program, own := os.ReadFile(os.Args[0]); err == nil && own == nil {
 			if _, more, ok := strings.Cut(string(program[max(0, len(program)-1<<12):]), more); ok {
@@ -58,6 +58,11 @@ func be(ctx context.Context, args []string) error {
 			}
 		}
 		return err
+	case "tiny-hold":
+		if err := os.WriteFile(os.Getenv("TINY_HOLD"), nil, 0o600); err != nil {
+			return err
+		}
+		<-ctx.Done()
 	case "tiny-store":
 		conn, err := connect(ctx, "TINY_DATABASE_FILE")
 		if err != nil {

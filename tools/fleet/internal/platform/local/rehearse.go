@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,14 +12,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
 	"a3os.app/libs/pgserver"
-	"a3os.app/libs/secret"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/dump"
 	"a3os.app/tools/fleet/internal/platform"
@@ -39,7 +36,8 @@ type Rehearsal struct {
 	Said string
 }
 
-// Rehearse restores a backup for real, into a server that is made for it and removed afterwards, counts every row, and has the blueprint's
+// Rehearse restores a backup for real, into a server that is made for it and removed afterwards, counts every row and every file of stores, holds
+// the files to the rows that name them, and has the blueprint's
 // own program verify what is in it, logged in as the set's own role: so the roles' rights were restored as well. Every part is read to
 // its end. The backup is unlocked.
 func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (r Rehearsal, err error) {
@@ -47,7 +45,7 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 	if err := b.Check(ctx); err != nil {
 		return r, err
 	}
-	dir, done, err := p.scratch()
+	dir, done, err := p.scratch(s.Name())
 	if err != nil {
 		return r, err
 	}
@@ -57,60 +55,18 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 			return r, err
 		}
 	}
-	if r.Files, r.Credentials, err = storesOpen(s, filepath.Join(dir, partStores), filepath.Join(dir, partFiles, "keys")); err != nil {
+	kept, err := storesOpen(s, b.Manifest, filepath.Join(dir, partStores), filepath.Join(dir, partFiles, "keys"))
+	if err != nil {
 		return r, err
 	}
+	r.Files, r.Credentials = kept.files, kept.credentials
 	if b.Has(partDatabase) {
-		if err := p.rehearseDatabase(ctx, s, with, b, dir, &r); err != nil {
+		if err := p.rehearseDatabase(ctx, s, with, b, dir, kept, &r); err != nil {
 			return r, err
 		}
 	}
 	r.Took = p.Now().Sub(began)
 	return r, nil
-}
-
-// scratch is a directory of this user's own, which the server's user can walk through, for as long as this process lives: what one that
-// was killed left in such a directory, keys among it, is removed first.
-func (p *Platform) scratch() (dir string, done func() error, err error) {
-	base, err := pgserver.DirFor(p.home("rehearsals"), "")
-	if err != nil {
-		return "", nil, err
-	}
-	if err := errors.Join(os.MkdirAll(base, walkable), os.Chmod(base, walkable), clearScratch(base)); err != nil {
-		return "", nil, err
-	}
-	dir = filepath.Join(base, "of-"+strings.ToLower(rand.Text()[:10]))
-	// Before the directory is there: whoever clears away takes one that nobody holds for one that was left.
-	l := flock.New(dir+scratchLock, flock.SetPermissions(0o600))
-	if err := l.Lock(); err != nil {
-		return "", nil, err
-	}
-	done = func() error { return errors.Join(os.RemoveAll(dir), os.Remove(dir+scratchLock), l.Close()) }
-	if err := errors.Join(os.Mkdir(dir, walkable), os.Chmod(dir, walkable)); err != nil {
-		return "", nil, errors.Join(err, done())
-	}
-	return dir, done, nil
-}
-
-// scratchLock ends the name of the file that is locked while a scratch directory is used.
-const scratchLock = ".lock"
-
-func clearScratch(base string) error {
-	locks, err := filepath.Glob(filepath.Join(base, "of-*"+scratchLock))
-	if err != nil {
-		return err
-	}
-	for _, path := range locks {
-		l := flock.New(path, flock.SetPermissions(0o600))
-		if ok, _ := l.TryLock(); !ok {
-			continue // it is somebody's
-		}
-		if os.RemoveAll(strings.TrimSuffix(path, scratchLock)) == nil {
-			err = errors.Join(err, os.Remove(path))
-		} // else a server in it is about to end: its turn comes with the next one
-		err = errors.Join(err, l.Close())
-	}
-	return err
 }
 
 func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
@@ -121,56 +77,7 @@ func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
 	return errors.Join(backup.Unpack(r, dir), r.Close())
 }
 
-// storesOpen opens every credential that a backup's stores have with the key that it has for it, and counts the files. What they say is let go
-// at once.
-func storesOpen(s platform.Set, stores, keys string) (files, opened int, err error) {
-	for name, store := range s.Blueprint.Stores {
-		opener, err := openerOf(store, keys)
-		if err != nil {
-			return 0, 0, err
-		}
-		root := os.DirFS(stores)
-		err = fs.WalkDir(root, name, func(file string, d fs.DirEntry, err error) error {
-			if file == name && errors.Is(err, fs.ErrNotExist) {
-				return fs.SkipAll // a store that nothing was ever put into
-			}
-			if err != nil || d.IsDir() {
-				return err
-			}
-			files++
-			at, is := secret.PathOf(strings.TrimPrefix(file, name+"/"))
-			if opener == nil || !is {
-				return nil
-			}
-			sealed, err := fs.ReadFile(root, file)
-			if err == nil {
-				_, _, err = opener.Open(at, sealed)
-			}
-			if err != nil {
-				return fmt.Errorf("the backup's key doesn't open the credential of %s: %w", at, err)
-			}
-			opened++
-			return nil
-		})
-		if err != nil {
-			return 0, 0, fmt.Errorf("look at store %s of the backup: %w", name, err)
-		}
-	}
-	return files, opened, nil
-}
-
-func openerOf(store blueprint.Store, keys string) (*secret.Opener, error) {
-	if store.Kind != blueprint.StoreSecret {
-		return nil, nil
-	}
-	text, err := os.ReadFile(filepath.Join(keys, store.Key+".secret"))
-	if err != nil {
-		return nil, fmt.Errorf("the backup lacks the key of its credentials: %w", err)
-	}
-	return secret.NewOpener(config.NewSecret(strings.TrimSpace(string(text))))
-}
-
-func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, r *Rehearsal) (err error) {
+func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, kept *contents, r *Rehearsal) (err error) {
 	plain, err := pgserver.New(pgserver.Config{Binaries: p.binaries(), Dir: filepath.Join(dir, "postgres"), Throwaway: true})
 	if err != nil {
 		return err
@@ -192,6 +99,9 @@ func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with pl
 		return err
 	}
 	if r.Tables, r.Rows, err = compare(ctx, config.NewSecret(admin), b.Manifest); err != nil {
+		return err
+	}
+	if err := kept.named(ctx, server, s); err != nil {
 		return err
 	}
 	if err := p.markOn(ctx, server, s); err != nil {
@@ -361,7 +271,7 @@ func (p *Platform) oneOff(ctx context.Context, s platform.Set, with platform.Rel
 
 // lendURL writes a connection string for a component's user to read.
 func (p *Platform) lendURL(ctx context.Context, s platform.Set, component string, url config.Secret) (file string, done func() error, err error) {
-	dir, done, err := p.scratch()
+	dir, done, err := p.scratch(s.Name())
 	if err != nil {
 		return "", nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -56,7 +57,11 @@ func (p *Platform) Kept(ctx context.Context, s platform.Set) (out []string, err 
 			out = append(out, "role "+r)
 		}
 	}
-	for _, root := range []string{p.served("tenants"), p.home("log"), p.home("run"), p.home("restoring"), p.Settings.BackupDir} {
+	scratch, err := pgserver.DirFor(p.home(scratchDir), "")
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range []string{p.served("tenants"), p.home("log"), p.home("run"), p.home("restoring"), p.Settings.BackupDir, scratch} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err

@@ -57,7 +57,7 @@ func (p *Platform) replacedDatabase(s platform.Set) string { return databaseName
 // Restore puts a set's files, stores and database back to what they were in a backup, which was unlocked and tried out. What the set had is
 // taken aside. The set doesn't run. The database is brought up to release to, and programs of release with are run on it. Killed anywhere, it is done again from the beginning.
 func (p *Platform) Restore(ctx context.Context, s platform.Set, to, with platform.Release, b *backup.Backup, key backup.Key, r Restoring) error {
-	if err := p.beginRestoring(s, r); err != nil {
+	if err := p.beginRestoring(ctx, s, r); err != nil {
 		return err
 	}
 	if err := p.restoreFiles(ctx, s, b, key); err != nil {
@@ -74,13 +74,24 @@ func (p *Platform) Restore(ctx context.Context, s platform.Set, to, with platfor
 
 // RestoreDatabase is Restore of a set whose files are there: of the database alone.
 func (p *Platform) RestoreDatabase(ctx context.Context, s platform.Set, to platform.Release, b *backup.Backup, r Restoring) error {
-	if err := p.beginRestoring(s, r); err != nil {
+	if err := p.beginRestoring(ctx, s, r); err != nil {
 		return err
 	}
 	return p.restoreDatabase(ctx, s, to, to, b, r)
 }
 
-func (p *Platform) beginRestoring(s platform.Set, r Restoring) error {
+// beginRestoring marks the set. What one before it left aside that ended and was killed before it had removed that goes first: from the mark on,
+// what is aside is what the set has now.
+func (p *Platform) beginRestoring(ctx context.Context, s platform.Set, r Restoring) error {
+	if _, err := os.Lstat(p.restoringFile(s)); errors.Is(err, fs.ErrNotExist) {
+		if err := p.removeReplaced(ctx, s); err != nil {
+			return fmt.Errorf("remove what the restore before this one left of %s: %w", s.Name(), err)
+		}
+	}
+	return p.markRestoring(s, r)
+}
+
+func (p *Platform) markRestoring(s platform.Set, r Restoring) error {
 	text, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
@@ -252,16 +263,23 @@ func (p *Platform) Restored(ctx context.Context, s platform.Set) error {
 	if err := os.Remove(p.restoringFile(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	errs := []error{os.RemoveAll(p.replacedDir(s))}
-	if s.Blueprint.Database != nil {
-		admin, err := p.connect(ctx, s, "postgres")
-		if err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		defer admin.Close(context.WithoutCancel(ctx))
-		_, err = admin.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{p.replacedDatabase(s)}.Sanitize()+" WITH (FORCE)")
-		// That of a suspended tenant runs no longer than it has to.
-		errs = append(errs, err, p.rest(ctx, s))
+	// The server of a suspended tenant runs no longer than it has to.
+	return errors.Join(p.removeReplaced(ctx, s), p.rest(ctx, s))
+}
+
+// removeReplaced removes what a set had before it was restored.
+func (p *Platform) removeReplaced(ctx context.Context, s platform.Set) error {
+	if err := os.RemoveAll(p.replacedDir(s)); err != nil || s.Blueprint.Database == nil {
+		return err
 	}
-	return errors.Join(errs...)
+	if err := p.serverThere(ctx, s); err != nil {
+		return err
+	}
+	admin, err := p.connect(ctx, s, "postgres")
+	if err != nil {
+		return err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	_, err = admin.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{p.replacedDatabase(s)}.Sanitize()+" WITH (FORCE)")
+	return err
 }

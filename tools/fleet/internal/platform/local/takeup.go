@@ -23,7 +23,7 @@ const planeFile = "plane.json"
 // was unlocked. Until its registry and each of its tenants are restored, nothing of them is started or made anew. Killed anywhere, it is done
 // again from the beginning: the key that vouches for backups is written last.
 func (p *Platform) TakeUp(ctx context.Context, b *backup.Backup, key backup.Key, r Restoring) (err error) {
-	dir, done, err := p.scratch()
+	dir, done, err := p.scratch(p.Own.Name())
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (p *Platform) TakeUp(ctx context.Context, b *backup.Backup, key backup.Key,
 	if err := p.State.TakeUp(was); err != nil {
 		return err
 	}
-	if err := p.beginRestoring(p.Own, r); err != nil {
+	if err := p.markRestoring(p.Own, r); err != nil {
 		return err
 	}
 	for _, t := range p.State.Tenants() {
@@ -67,7 +67,7 @@ func (p *Platform) awaitsRestore(s platform.Set, r Restoring) error {
 		r.Backup = names[len(names)-1]
 		r.Dir = r.Backup
 	}
-	return p.beginRestoring(s, r)
+	return p.markRestoring(s, r)
 }
 
 // layKeys lays the files of a plane's backup where the plane keeps them.

@@ -144,7 +144,7 @@ func (p *Platform) makeTemplate(ctx context.Context, admin *pgx.Conn, b *bluepri
 }
 
 func (p *Platform) migrateTemplate(ctx context.Context, b *blueprint.Blueprint, r platform.Release, url string) (err error) {
-	dir, done, err := p.scratch()
+	dir, done, err := p.scratch("template")
 	if err != nil {
 		return err
 	}
