@@ -27,7 +27,11 @@ func TestRestoredRegistryUndoesNeitherUpgradeNorSuspension(t *testing.T) {
 	before := releaseOf(t, programs)
 	releases := &rolling{plane: p, t: t, dir: dir}
 	after := releases.register("1.4.0", otherDigest)
+	third := releases.register("1.5.0", func(program []byte) []byte { return append(program, "a third"...) })
+	planned := p.plan(t, registryv1.OperationKind_OPERATION_KIND_UPGRADE, "acme", third)
+	begun := p.begun(t, "globex", after)
 	backup := p.backUp(t, "plane")
+	p.ok(t, "operation", "abort", begun, "--reason", "the window has ended")
 	p.apply(t, p.plan(t, registryv1.OperationKind_OPERATION_KIND_UPGRADE, "acme", after))
 	p.apply(t, p.plan(t, suspend, "globex", ""))
 	if _, err := p.superuser(t, "postgres", "postgres").Exec(t.Context(), "DROP DATABASE registry WITH (FORCE)"); err != nil {
@@ -52,6 +56,11 @@ func TestRestoredRegistryUndoesNeitherUpgradeNorSuspension(t *testing.T) {
 	}
 	refused("plane up", append(upgraded, suspended...), "plane", "up")
 	refused("repair of acme", upgraded, "repair", "--tenant", "acme")
+	refused("a plan for acme", upgraded, "plan", "upgrade", "--tenant", "acme", "--release", third, "--reason", "a release further")
+	refused("a plan that was made before", upgraded, "apply", planned)
+	refused("what globex was in the midst of", suspended, "operation", "resume", begun)
+	p.ok(t, "operation", "abort", begun, "--reason", "it was given up before the registry was lost")
+	refused("a plan for globex", suspended, "plan", "upgrade", "--tenant", "globex", "--release", after, "--reason", "the release of acme")
 	refused("repair of globex", suspended, "repair", "--tenant", "globex")
 	if now := p.pids(t); !maps.Equal(now, were) {
 		t.Errorf("what was refused touched something: of %v there is %v", were, now)
@@ -85,7 +94,18 @@ func TestRestoredRegistryUndoesNeitherUpgradeNorSuspension(t *testing.T) {
 	if got := p.hostAnswers(t, "globex"); got != http.StatusOK {
 		t.Errorf("resumed, globex answers %d", got)
 	}
-	p.givesUp(t, "acme", after, releases.register("1.5.0", func(program []byte) []byte { return append(program, "a third"...) }))
+	p.givesUp(t, "acme", after, third)
+}
+
+// begun begins an upgrade, of which nothing is done yet, and answers its operation.
+func (p *plane) begun(t *testing.T, slug, to string) string {
+	t.Helper()
+	res, err := registryv1.NewOperationWriteServiceClient(p.operator(t)).BeginOperation(t.Context(),
+		&registryv1.BeginOperationRequest{PlanHash: p.plan(t, registryv1.OperationKind_OPERATION_KIND_UPGRADE, slug, to), Tenant: p.tenants[slug].id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.GetOperation().GetId()
 }
 
 // givesUp gives an upgrade up before anything was started anew, of which this machine remembers the release to come: the registry knows of
@@ -93,12 +113,7 @@ func TestRestoredRegistryUndoesNeitherUpgradeNorSuspension(t *testing.T) {
 func (p *plane) givesUp(t *testing.T, slug, from, to string) {
 	t.Helper()
 	x := p.tenants[slug]
-	begun, err := registryv1.NewOperationWriteServiceClient(p.operator(t)).BeginOperation(t.Context(),
-		&registryv1.BeginOperationRequest{PlanHash: p.plan(t, registryv1.OperationKind_OPERATION_KIND_UPGRADE, slug, to), Tenant: x.id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.ok(t, "operation", "abort", begun.GetOperation().GetId(), "--reason", "the window has ended")
+	p.ok(t, "operation", "abort", p.begun(t, slug, to), "--reason", "the window has ended")
 	file := filepath.Join(p.home, "plane.json")
 	text, err := os.ReadFile(file)
 	if err != nil {

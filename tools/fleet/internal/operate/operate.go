@@ -57,6 +57,8 @@ type Engine struct {
 	Answered, Stopped, Gone func(s platform.Set) error
 	// Recheck refuses a plan that isn't what the same words would make now.
 	Recheck func(ctx context.Context, plan *registryv1.StoredPlan) error
+	// Agrees refuses to bring a tenant to a release where more was done with it here than the registry knows.
+	Agrees func(ctx context.Context, status *registryv1.TenantStatus, to string) error
 	// Lock keeps other commands of this machine from changing what the platform remembers.
 	Lock func(ctx context.Context) (unlock func(), err error)
 	// Command starts the process that carries out a tenant's steps.
@@ -166,6 +168,11 @@ func (w *work) look(ctx context.Context) error {
 	if err := looking.Wait(); err != nil {
 		return err
 	}
+	if kind := w.op.GetKind(); kind == upgrade || kind == downgrade {
+		if err := w.Agrees(ctx, w.tenant, w.op.GetReleaseTo()); err != nil {
+			return err
+		}
+	}
 	t := w.tenant.GetTenant()
 	tenant, err := id.ParseTenant(t.GetId())
 	if err != nil {
@@ -191,8 +198,10 @@ func (w *work) lookForRelease(ctx context.Context, name string) {
 }
 
 const (
-	suspend  = registryv1.OperationKind_OPERATION_KIND_SUSPEND
-	offboard = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
+	upgrade   = registryv1.OperationKind_OPERATION_KIND_UPGRADE
+	downgrade = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
+	suspend   = registryv1.OperationKind_OPERATION_KIND_SUSPEND
+	offboard  = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
 )
 
 // Release is a release by its name, with the digests that it says where it is registered; none for what was built here and never released.

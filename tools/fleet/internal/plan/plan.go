@@ -48,6 +48,8 @@ type Planner struct {
 	Stacks Stacks
 	// Built is the release that was built beside this program, which no registry need know; zero for none.
 	Built platform.Release
+	// Agrees refuses to bring a tenant to a release where more was done with it than the registry knows; nil where nobody knows more.
+	Agrees func(ctx context.Context, status *registryv1.TenantStatus, to string) error
 }
 
 // Stacks has the change of a tenant planned where it will be made, and says whether one that was planned can still be made.
@@ -132,6 +134,9 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 	}}
 	chosen, err := p.choose(ctx, r.Kind, r.Selection)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.agree(ctx, r, to, chosen); err != nil {
 		return nil, err
 	}
 	made.LeftOut = chosen.leftOut

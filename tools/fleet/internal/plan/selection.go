@@ -156,6 +156,29 @@ func (p *Planner) chooseByLabel(ctx context.Context, kind registryv1.OperationKi
 	return nil
 }
 
+// agree leaves out, of those whom a label chose, the tenants with whom more was done than the registry knows, and refuses one that was named.
+func (p *Planner) agree(ctx context.Context, r Request, to *target, c *chosen) error {
+	if p.Agrees == nil || r.Kind != upgrade && r.Kind != downgrade {
+		return nil
+	}
+	var agreed []*registryv1.TenantStatus
+	for _, status := range c.tenants {
+		err := p.Agrees(ctx, status, to.name)
+		t := status.GetTenant()
+		named := slices.Contains(r.Selection.Tenants, t.GetSlug()) || slices.Contains(r.Selection.Tenants, t.GetId())
+		switch {
+		case err == nil:
+			agreed = append(agreed, status)
+		case named || fault.KindOf(err) != fault.FailedPrecondition:
+			return err
+		default:
+			c.leftOut = append(c.leftOut, err.Error())
+		}
+	}
+	c.tenants = agreed
+	return nil
+}
+
 // Without are the labels that it names and none of these tenants has.
 func (s Selection) Without(tenants []*registryv1.TenantStatus) []string {
 	return slices.DeleteFunc(slices.Clone(s.Labels), func(label string) bool {

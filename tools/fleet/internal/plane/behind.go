@@ -58,6 +58,15 @@ func (p *Plane) upToDate(ctx context.Context, conn *grpc.ClientConn, status *reg
 	return fault.New(fault.FailedPrecondition, "%s", said)
 }
 
+// agrees refuses to bring a set to a release where the registry is behind, but to the one that it was brought to here: that is how the registry
+// comes to know.
+func (p *Plane) agrees(ctx context.Context, conn *grpc.ClientConn, status *registryv1.TenantStatus, to string) error {
+	if ran := p.state.Runs()[status.GetTenant().GetId()]; ran != "" && ran == to {
+		return nil
+	}
+	return p.upToDate(ctx, conn, status)
+}
+
 // unheardOf is the release that a set was brought to here and that the registry has never heard of since the one it has; empty for none. Of an
 // operation that it has, unfinished or given up, either release may be the one.
 func (p *Plane) unheardOf(ctx context.Context, conn *grpc.ClientConn, status *registryv1.TenantStatus) (string, error) {

@@ -45,7 +45,10 @@ func (p *Plane) operations(conn *grpc.ClientConn) (*operate.Engine, error) {
 		Platform: p.carrier(), Blueprint: p.blueprint, Conn: conn, Releases: releases,
 		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
 		Provisioner: p.platform.Provisioner, Front: p.front,
-		Recheck:    func(ctx context.Context, plan *registryv1.StoredPlan) error { return p.Recheck(ctx, conn, plan) },
+		Recheck: func(ctx context.Context, plan *registryv1.StoredPlan) error { return p.Recheck(ctx, conn, plan) },
+		Agrees: func(ctx context.Context, s *registryv1.TenantStatus, to string) error {
+			return p.agrees(ctx, conn, s, to)
+		},
 		Identified: func(ctx context.Context, s platform.Set) error { return p.identified(ctx, conn, s) }, Answered: func(s platform.Set) error { return p.served(s.Slug) },
 		Stopped: func(s platform.Set) error { return p.stopped(s.Slug) }, Gone: p.gone, Lock: p.lockAndLook,
 		Command: []string{p.Self, "operation", "carry"}, Memory: p.holders(), Exports: filepath.Join(p.Settings.Home, "operations"), Report: p.report,

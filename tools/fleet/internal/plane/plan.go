@@ -28,6 +28,9 @@ func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
 	planner := &plan.Planner{
 		Plane: p.state.Plane, Platform: p.carrier(), Blueprint: p.blueprint, Steps: operate.Steps,
 		Tenants: registryv1.NewTenantServiceClient(conn), Releases: releases,
+		Agrees: func(ctx context.Context, status *registryv1.TenantStatus, to string) error {
+			return p.agrees(ctx, conn, status, to)
+		},
 	}
 	if foreseer, is := p.carrier().(platform.Foreseer); is {
 		planner.Stacks = &stacks{Plane: p, foreseer: foreseer, releases: releases}
