@@ -1,6 +1,8 @@
 package licence
 
 import (
+	"cmp"
+	"iter"
 	"fmt"
 	"slices"
 	"time"
@@ -31,6 +33,34 @@ type Worth struct {
 	State registryv1.LicenceState
 	// Since when; zero where there is no licence.
 	Since time.Time
+}
+
+// Newest is the first of a set's licences, the newest first; nil for none.
+func Newest(held iter.Seq[*registryv1.Licence]) *registryv1.Licence {
+	for l := range held {
+		return l
+	}
+	return nil
+}
+
+// Among is what a set's licences, the newest first, are worth at a moment. It is judged by the newest that has begun to hold, for the next one may
+// be installed early; where none has begun, by the newest. Where the next one is there and leaves no gap, nothing expires.
+func Among(held iter.Seq[*registryv1.Licence], now time.Time) Worth {
+	var newest, holds *registryv1.Licence
+	for l := range held {
+		if newest == nil {
+			newest = l
+		}
+		if !now.Before(l.GetValidFrom().AsTime()) {
+			holds = l
+			break
+		}
+	}
+	w := At(cmp.Or(holds, newest), now)
+	if w.State == registryv1.LicenceState_LICENCE_STATE_EXPIRING && newest != holds && !newest.GetValidFrom().AsTime().After(holds.GetValidUntil().AsTime()) {
+		w.State, w.Since = registryv1.LicenceState_LICENCE_STATE_VALID, holds.GetValidFrom().AsTime()
+	}
+	return w
 }
 
 // At is what a licence, nil for none, is worth at a moment.
@@ -71,18 +101,18 @@ func later(a, b time.Time) time.Time {
 
 // Message says what the state means, and what to do.
 func (w Worth) Message() string {
-	until := day(w.Licence.GetValidUntil().AsTime())
+	until := Day(w.Licence.GetValidUntil().AsTime())
 	switch w.State {
 	case registryv1.LicenceState_LICENCE_STATE_NONE:
 		return "This tenant has no licence: what is licensed can't be changed. Reading, export, the audit log, signing in and taking access away go on. Ask whoever runs AccessOS for you to issue one."
 	case registryv1.LicenceState_LICENCE_STATE_NOT_YET:
-		return fmt.Sprintf("The licence holds from %s.", day(w.Licence.GetValidFrom().AsTime()))
+		return fmt.Sprintf("The licence holds from %s.", Day(w.Licence.GetValidFrom().AsTime()))
 	case registryv1.LicenceState_LICENCE_STATE_VALID:
 		return fmt.Sprintf("The licence holds until %s.", until)
 	case registryv1.LicenceState_LICENCE_STATE_EXPIRING:
 		return fmt.Sprintf("The licence holds until %s: ask for the next one now.", until)
 	case registryv1.LicenceState_LICENCE_STATE_GRACE:
-		return fmt.Sprintf("The licence ended on %s. Everything goes on until %s; from then on what is licensed can't be changed. Ask for the next one now.", until, day(GraceEnds(w.Licence)))
+		return fmt.Sprintf("The licence ended on %s. Everything goes on until %s; from then on what is licensed can't be changed. Ask for the next one now.", until, Day(GraceEnds(w.Licence)))
 	case registryv1.LicenceState_LICENCE_STATE_EXPIRED:
 		return fmt.Sprintf("The licence ended on %s: what is licensed can't be changed. Reading, export, the audit log, signing in and taking access away go on. Ask for the next one.", until)
 	case registryv1.LicenceState_LICENCE_STATE_UNSPECIFIED:
@@ -90,7 +120,8 @@ func (w Worth) Message() string {
 	return ""
 }
 
-func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
+// Day is how a moment is told to people: `2026-03-01 00:00 UTC`.
+func Day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
 // Allows is nil where a feature may be used for writing, and otherwise says since when not and what to do.
 func (w Worth) Allows(feature string) error {
@@ -98,9 +129,9 @@ func (w Worth) Allows(feature string) error {
 	switch w.State {
 	case registryv1.LicenceState_LICENCE_STATE_VALID, registryv1.LicenceState_LICENCE_STATE_EXPIRING, registryv1.LicenceState_LICENCE_STATE_GRACE:
 	case registryv1.LicenceState_LICENCE_STATE_NOT_YET:
-		return w.refuse(ErrNotYet, feature, "%s can't be changed before %s, when this tenant's licence begins to hold; reading, export and the audit log go on", feature, day(w.Licence.GetValidFrom().AsTime()))
+		return w.refuse(ErrNotYet, feature, "%s can't be changed before %s, when this tenant's licence begins to hold; reading, export and the audit log go on", feature, Day(w.Licence.GetValidFrom().AsTime()))
 	case registryv1.LicenceState_LICENCE_STATE_EXPIRED:
-		return w.refuse(ErrExpired, feature, "%s can't be changed since %s, when this tenant's licence expired: %s", feature, day(w.Since), next)
+		return w.refuse(ErrExpired, feature, "%s can't be changed since %s, when this tenant's licence expired: %s", feature, Day(w.Since), next)
 	case registryv1.LicenceState_LICENCE_STATE_NONE, registryv1.LicenceState_LICENCE_STATE_UNSPECIFIED:
 		return w.refuse(ErrNone, feature, "%s can't be changed, for this tenant has no licence: ask a tenant admin to get one; reading, export and the audit log go on", feature)
 	}

@@ -5,9 +5,9 @@
 package held
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -29,9 +29,8 @@ type Licence struct {
 	now      func() time.Time
 
 	mu sync.Mutex
-	// lastFile is what was verified last, and last what it said: verifying it again would say the same.
-	lastFile []byte
-	last     *registryv1.Licence
+	// verified are files with what they said: verifying them again would say the same.
+	verified map[string]*registryv1.Licence
 }
 
 // New makes the licence of a tenant's set, read from its database. A nil clock is the real one.
@@ -65,18 +64,19 @@ func (h *Licence) Worth(ctx context.Context) (licence.Worth, error) {
 // WorthIn is what the licence is worth now, read in a transaction that is open: who holds a connection and waits for a second one keeps
 // others waiting for theirs.
 func (h *Licence) WorthIn(ctx context.Context, tx pgx.Tx) (licence.Worth, error) {
-	l, seen, err := h.Read(ctx, tx)
+	held, seen, err := h.Read(ctx, tx)
 	if err != nil {
 		return licence.Worth{}, fmt.Errorf("read the tenant's licence: %w", err)
 	}
-	return licence.At(l, later(h.now(), seen)), nil
+	return licence.Among(held, later(h.now(), seen)), nil
 }
 
 // mostLicences bounds how far back a damaged licence is passed over.
 const mostLicences = 8
 
-// Read reads, in a transaction, the newest licence that verifies, nil for none, and the newest time that the set has seen.
-func (h *Licence) Read(ctx context.Context, tx pgx.Tx) (*registryv1.Licence, time.Time, error) {
+// Read reads, in a transaction, the licences that the set has, the newest first, and the newest time that the set has seen. Those that don't
+// verify are passed over; one is verified when it is asked for, by ctx.
+func (h *Licence) Read(ctx context.Context, tx pgx.Tx) (iter.Seq[*registryv1.Licence], time.Time, error) {
 	var seen time.Time
 	if err := tx.QueryRow(ctx, "SELECT seen_at FROM audit.licence_watch").Scan(&seen); err != nil {
 		return nil, seen, err
@@ -89,25 +89,32 @@ func (h *Licence) Read(ctx context.Context, tx pgx.Tx) (*registryv1.Licence, tim
 	if err != nil {
 		return nil, seen, err
 	}
-	return h.newest(ctx, files), seen, nil
+	return func(yield func(*registryv1.Licence) bool) {
+		for _, file := range files {
+			if l := h.believed(ctx, file); l != nil && !yield(l) {
+				return
+			}
+		}
+	}, seen, nil
 }
 
-func (h *Licence) newest(ctx context.Context, files [][]byte) *registryv1.Licence {
+// believed is what a file says; nil where it doesn't verify.
+func (h *Licence) believed(ctx context.Context, file []byte) *registryv1.Licence {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, file := range files {
-		if h.last != nil && bytes.Equal(file, h.lastFile) {
-			return h.last
-		}
-		l, err := h.verifier.OpenFor(ctx, h.tenant, 0, file)
-		if err != nil {
-			slog.ErrorContext(ctx, "a licence in the database is not believed, the one before it is used", "alarm", "licence_refused", "error", err)
-			continue
-		}
-		h.lastFile, h.last = file, l
+	if l := h.verified[string(file)]; l != nil {
 		return l
 	}
-	return nil
+	l, err := h.verifier.OpenFor(ctx, h.tenant, 0, file)
+	if err != nil {
+		slog.ErrorContext(ctx, "a licence in the database is not believed, the one before it is used", "alarm", "licence_refused", "error", err)
+		return nil
+	}
+	if h.verified == nil || len(h.verified) >= mostLicences {
+		h.verified = map[string]*registryv1.Licence{}
+	}
+	h.verified[string(file)] = l
+	return l
 }
 
 func later(a, b time.Time) time.Time {

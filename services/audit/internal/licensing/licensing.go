@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"os"
 	"sync"
@@ -150,6 +151,8 @@ func (k *Keeper) Heard(at time.Time) {
 type Standing struct {
 	// Worth of the licence, by the later of the clock and what was seen.
 	Worth licence.Worth
+	// Next is a later licence that is held already and doesn't hold yet; nil for none.
+	Next *registryv1.Licence
 	// Now is the time that it was judged by.
 	Now time.Time
 	// Behind is the newest time that was seen where the clock is behind it by more than a few minutes; zero where it isn't.
@@ -158,9 +161,17 @@ type Standing struct {
 	Refused string
 }
 
+// Message says what the standing means, and what to do.
+func (s Standing) Message() string {
+	if s.Next == nil {
+		return s.Worth.Message()
+	}
+	return fmt.Sprintf("%s The next one is here, and holds from %s.", s.Worth.Message(), licence.Day(s.Next.GetValidFrom().AsTime()))
+}
+
 // Report is the standing for the control plane.
 func (s Standing) Report() *registryv1.LicenceReport {
-	r := &registryv1.LicenceReport{Serial: s.Worth.Licence.GetSerial(), State: s.Worth.State, ClockBehind: !s.Behind.IsZero(), Refused: s.Refused}
+	r := &registryv1.LicenceReport{Serial: s.Worth.Licence.GetSerial(), State: s.Worth.State, ClockBehind: !s.Behind.IsZero(), Refused: s.Refused, NextSerial: s.Next.GetSerial()}
 	if s.Worth.Licence != nil {
 		r.ValidUntil = s.Worth.Licence.GetValidUntil()
 	}
@@ -181,11 +192,11 @@ func (k *Keeper) Look(ctx context.Context) (Standing, error) {
 		if err != nil {
 			return err
 		}
-		l, seen, err := k.cfg.Held.Read(ctx, tx)
+		held, seen, err := k.cfg.Held.Read(ctx, tx)
 		if err != nil {
 			return err
 		}
-		out = k.stand(l, seen)
+		out = k.stand(held, seen)
 		if quiet(w, out) && out.Now.Sub(seen) < keepSeenEvery {
 			return nil
 		}
@@ -215,11 +226,14 @@ func (k *Keeper) readLog(ctx context.Context, q *store.Queries) error {
 	return nil
 }
 
-func (k *Keeper) stand(l *registryv1.Licence, seen time.Time) Standing {
+func (k *Keeper) stand(held iter.Seq[*registryv1.Licence], seen time.Time) Standing {
 	now := k.cfg.Now()
 	newest := later(seen, k.elsewhere)
 	s := Standing{Now: later(now, newest), Refused: k.refused}
-	s.Worth = licence.At(l, s.Now)
+	s.Worth = licence.Among(held, s.Now)
+	if next := licence.Newest(held); next.GetSerial() != s.Worth.Licence.GetSerial() {
+		s.Next = next
+	}
 	if now.Before(newest.Add(-tolerance)) {
 		s.Behind = newest
 	}
@@ -288,10 +302,11 @@ func (k *Keeper) take(ctx context.Context, file []byte, mayBeOld bool) error {
 		if err != nil {
 			return err
 		}
-		have, _, err := k.cfg.Held.Read(ctx, tx)
+		held, _, err := k.cfg.Held.Read(ctx, tx)
 		if err != nil {
 			return err
 		}
+		have := licence.Newest(held)
 		l, err := k.cfg.Verifier.OpenFor(ctx, k.cfg.Tenant, have.GetSerial(), file)
 		if err == nil && l.GetSerial() == have.GetSerial() {
 			if proto.Equal(l, have) {
@@ -349,8 +364,12 @@ func (k *Keeper) install(ctx context.Context, tx pgx.Tx, w store.AuditLicenceWat
 		return err
 	}
 	k.elsewhere = time.Time{}
+	held, seen, err := k.cfg.Held.Read(ctx, tx)
+	if err != nil {
+		return err
+	}
 	// The event below tells its first state as well.
-	s := k.stand(l, later(now, l.GetIssuedAt().AsTime()))
+	s := k.stand(held, seen)
 	if err := q.SetTold(ctx, store.SetToldParams{State: told(s), Behind: !s.Behind.IsZero(), Refusal: w.ToldRefusal}); err != nil {
 		return err
 	}

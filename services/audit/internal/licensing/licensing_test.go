@@ -182,6 +182,48 @@ func TestRefusedLicenceLeavesTheLastGoodOne(t *testing.T) {
 	t.Attr("row", "C47 4")
 }
 
+// The next licence is installed weeks early: the present one goes on, and is not said to expire, until the next one holds, in a new process as
+// well. Where there is a gap between them, the present one's end is told.
+func TestNextLicenceIsInstalledEarly(t *testing.T) {
+	s := newSet(t)
+	const day = 24 * time.Hour
+	ends := s.now.Add(20 * day)
+	present, next := licencetest.Whole(s.tenant, 1), licencetest.Whole(s.tenant, 2)
+	present.ValidUntil, present.GraceDays = timestamppb.New(ends), 1
+	next.ValidFrom, next.ValidUntil = timestamppb.New(ends.Add(-time.Hour)), timestamppb.New(ends.Add(365*day))
+	s.take(t, present)
+	want := func(serial, following int64, state registryv1.LicenceState) {
+		t.Helper()
+		if err := s.allows(t, "role_discovery"); err != nil {
+			t.Error(err)
+		}
+		st := s.look(t)
+		if r := st.Report(); r.GetSerial() != serial || r.GetNextSerial() != following || r.GetState() != state {
+			t.Errorf("it reports %v, want serial %d, then %d, %s", r, serial, following, state)
+		}
+		if told := strings.Contains(st.Message(), "The next one is here"); told != (following != 0) {
+			t.Errorf("its message is %q", st.Message())
+		}
+	}
+	want(1, 0, registryv1.LicenceState_LICENCE_STATE_EXPIRING)
+	s.take(t, next)
+	want(1, 2, registryv1.LicenceState_LICENCE_STATE_VALID)
+	s.take(t, next) // again: nothing changes
+	s.restart(t)
+	want(1, 2, registryv1.LicenceState_LICENCE_STATE_VALID)
+	if err := s.keeper.Take(t.Context(), licencetest.Sign(t, licencetest.Whole(s.tenant, 1))); !errors.Is(err, licence.ErrOlder) {
+		t.Errorf("one that is older than the next was taken: %v", err)
+	}
+	s.now = ends.Add(-time.Hour)
+	want(2, 0, registryv1.LicenceState_LICENCE_STATE_VALID)
+
+	late := licencetest.Whole(s.tenant, 3)
+	late.ValidFrom, late.ValidUntil = timestamppb.New(ends.Add(366*day)), timestamppb.New(ends.Add(400*day))
+	s.take(t, late)
+	s.now = ends.Add(360 * day)
+	want(2, 3, registryv1.LicenceState_LICENCE_STATE_EXPIRING)
+}
+
 // Row C49: whoever writes to the database has forged nothing: each service verifies by itself, and uses the last one that is good.
 func TestForgedRowsAreWorthNothing(t *testing.T) {
 	s := newSet(t)

@@ -31,7 +31,7 @@ func (s *Licence) GetLicence(ctx context.Context, _ *connect.Request[auditv1.Get
 	if err != nil {
 		return nil, err
 	}
-	res := &auditv1.GetLicenceResponse{Licence: standing.Worth.Licence, State: standing.Worth.State, Message: standing.Worth.Message()}
+	res := &auditv1.GetLicenceResponse{Licence: standing.Worth.Licence, State: standing.Worth.State, Message: standing.Message()}
 	if !standing.Worth.Since.IsZero() {
 		res.Since = timestamppb.New(standing.Worth.Since)
 	}

@@ -226,7 +226,7 @@ func (s *reports) licence(ctx context.Context, who workload.Identity, req *regis
 			}
 			res.UsageKept = true
 		}
-		file, err := q.LicenceAfter(ctx, store.LicenceAfterParams{TenantID: who.Tenant, Serial: l.GetSerial()})
+		file, err := q.LicenceAfter(ctx, store.LicenceAfterParams{TenantID: who.Tenant, Serial: max(l.GetSerial(), l.GetNextSerial())})
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("look for a later licence: %w", err)
 		}

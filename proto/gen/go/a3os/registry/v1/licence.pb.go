@@ -306,7 +306,7 @@ func (x *Licence) GetUsageReports() UsageReports {
 // LicenceReport is what a set says of the licence it holds.
 type LicenceReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Serial of the licence it holds; 0 for none.
+	// Serial of the licence that it goes by; 0 for none.
 	Serial int64 `protobuf:"varint,1,opt,name=serial,proto3" json:"serial,omitempty"`
 	// What that is worth, at the set.
 	State LicenceState `protobuf:"varint,2,opt,name=state,proto3,enum=a3os.registry.v1.LicenceState" json:"state,omitempty"`
@@ -317,7 +317,9 @@ type LicenceReport struct {
 	// Why the set refused the last licence it was handed; empty where it took it.
 	Refused string `protobuf:"bytes,5,opt,name=refused,proto3" json:"refused,omitempty"`
 	// Since when the set says just this; set by the registry.
-	ReportedAt    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
+	ReportedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
+	// Serial of a later licence that it has and that doesn't hold yet; 0 for none.
+	NextSerial    int64 `protobuf:"varint,7,opt,name=next_serial,json=nextSerial,proto3" json:"next_serial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +394,13 @@ func (x *LicenceReport) GetReportedAt() *timestamppb.Timestamp {
 		return x.ReportedAt
 	}
 	return nil
+}
+
+func (x *LicenceReport) GetNextSerial() int64 {
+	if x != nil {
+		return x.NextSerial
+	}
+	return 0
 }
 
 // UsageReport is how much a set uses, as a note signed with the key of its log.
@@ -813,7 +822,7 @@ const file_a3os_registry_v1_licence_proto_rawDesc = "" +
 	"\xbaH\a\x1a\x05\x18\xed\x02(\x00R\tgraceDays\x12?\n" +
 	"\tissued_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\bissuedAt\x12O\n" +
 	"\rusage_reports\x18\r \x01(\x0e2\x1e.a3os.registry.v1.UsageReportsB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\fusageReports\"\xb1\x02\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\fusageReports\"\xdb\x02\n" +
 	"\rLicenceReport\x12\x1f\n" +
 	"\x06serial\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x06serial\x12>\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1e.a3os.registry.v1.LicenceStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12;\n" +
@@ -822,7 +831,9 @@ const file_a3os_registry_v1_licence_proto_rawDesc = "" +
 	"\fclock_behind\x18\x04 \x01(\bR\vclockBehind\x12\"\n" +
 	"\arefused\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xf4\x03R\arefused\x12;\n" +
 	"\vreported_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"reportedAt\"\\\n" +
+	"reportedAt\x12(\n" +
+	"\vnext_serial\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\n" +
+	"nextSerial\"\\\n" +
 	"\vUsageReport\x12\x1e\n" +
 	"\x04note\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80 R\x04note\x12-\n" +
