@@ -255,12 +255,12 @@ func TestSlugThatReadsLikeAnotherIsRefused(t *testing.T) {
 	addr, _ := h.start()
 	ann := h.person(addr, "operator-ann")
 	w := registryv1.NewTenantWriteServiceClient(ann.conn)
-	for _, slug := range []string{"acme", "globex", "wonder", "cloud-9"} {
+	for _, slug := range []string{"acme", "globex", "wonder", "cloud-9", "cloudi"} {
 		if _, err := w.CreateTenant(t.Context(), createRequest(slug)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, slug := range []string{"acrne", "ac-me", "a-c-m-e", "g1obex", "gl0bex", "giobex", "vvonder", "woncler", "doud9", "c1oud9"} {
+	for _, slug := range []string{"acrne", "ac-me", "a-c-m-e", "g1obex", "gl0bex", "giobex", "vvonder", "woncler", "doud9", "c1oud9", "doudl", "doud-1"} {
 		_, err := w.CreateTenant(t.Context(), createRequest(slug))
 		wantKind(t, err, fault.AlreadyExists, slug)
 		_, err = ann.plans.PutPlan(t.Context(), &registryv1.PutPlanRequest{Plan: h.provision(slug)})

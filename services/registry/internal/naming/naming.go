@@ -37,27 +37,49 @@ func Check(s string) error {
 	case strings.Contains(s, "--"):
 		// xn-- carries letters of other alphabets, which can look like ours; RFC 5890 reserves every other ??-- as well.
 		return fault.New(fault.InvalidArgument, "the slug must not have two hyphens in a row: such names can show as look-alike letters")
-	case isReserved(s):
+	}
+	switch word := readsAs(s); word {
+	case "":
+		return nil
+	case s:
 		return fault.New(fault.InvalidArgument, "the slug %q is reserved: choose another", s)
+	default:
+		return fault.New(fault.InvalidArgument, "the slug %q reads as %q, which is reserved: choose another", s, word)
 	}
-	return nil
 }
 
-// isReserved also finds a reserved word spelt with digits that look like letters: `adm1n`, `r00t`.
-func isReserved(s string) bool {
-	if found(s) {
-		return true
+// readsAs is the reserved word that a slug is, or that a reader takes it for: `adm1n`, `log-in`, `rnail`; empty for none.
+func readsAs(s string) string {
+	if slices.Contains(reserved, s) {
+		return s
 	}
-	return slices.ContainsFunc([]*strings.Replacer{asLetterI, asLetterL}, func(r *strings.Replacer) bool { return found(r.Replace(s)) })
+	for _, reading := range append(readings(s), readings(alsoDigits.Replace(s))...) {
+		if word := reads[reading]; word != "" {
+			return word
+		}
+	}
+	return ""
 }
 
-// A 1 looks like an i and like an l.
-var (
-	asLetterI = strings.NewReplacer("0", "o", "1", "i", "3", "e", "5", "s")
-	asLetterL = strings.NewReplacer("0", "o", "1", "l", "3", "e", "5", "s")
-)
+// alsoDigits are spelt for letters by who wants to be taken for somebody. They aren't where two tenants are compared: `store3` is another
+// store than `storee`.
+var alsoDigits = strings.NewReplacer("3", "e", "5", "s")
 
-func found(s string) bool {
-	_, ok := slices.BinarySearch(reserved, s)
-	return ok
+// reads are the reserved words by their readings.
+var reads = func() map[string]string {
+	out := map[string]string{}
+	for _, word := range reserved {
+		for _, reading := range readings(word) {
+			out[reading] = word
+		}
+	}
+	return out
+}()
+
+// readings folds what a reader takes for the same in most typefaces, as the database's registry.slug_reading does between tenants: i as l, and
+// besides, where it stands, cl as d.
+func readings(s string) []string {
+	base := strings.NewReplacer("0", "o", "1", "l", "-", "").Replace(s)
+	base = strings.ReplaceAll(strings.ReplaceAll(base, "rn", "m"), "vv", "w")
+	return []string{strings.ReplaceAll(base, "i", "l"), strings.ReplaceAll(strings.ReplaceAll(base, "cl", "d"), "i", "l")}
 }

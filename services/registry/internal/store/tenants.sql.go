@@ -137,7 +137,7 @@ func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, erro
 const lookAlike = `-- name: LookAlike :one
 SELECT slug FROM registry.slugs
 WHERE slug <> $1 AND (freed_at IS NULL OR freed_at >= clock_timestamp() - make_interval(secs => $2::float8))
-  AND (registry.slug_reading(slug, 'i') = registry.slug_reading($1, 'i') OR registry.slug_reading(slug, 'd') = registry.slug_reading($1, 'd'))
+  AND (registry.slug_reading(slug, 'i') = registry.slug_reading($1, 'i') OR registry.slug_reading(slug, 'di') = registry.slug_reading($1, 'di'))
 LIMIT 1
 `
 

@@ -15,7 +15,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('registry.slugs', 0));
 -- name: LookAlike :one
 SELECT slug FROM registry.slugs
 WHERE slug <> @slug AND (freed_at IS NULL OR freed_at >= clock_timestamp() - make_interval(secs => @quarantine_seconds::float8))
-  AND (registry.slug_reading(slug, 'i') = registry.slug_reading(@slug, 'i') OR registry.slug_reading(slug, 'd') = registry.slug_reading(@slug, 'd'))
+  AND (registry.slug_reading(slug, 'i') = registry.slug_reading(@slug, 'i') OR registry.slug_reading(slug, 'di') = registry.slug_reading(@slug, 'di'))
 LIMIT 1;
 
 -- name: FreeSlug :exec
