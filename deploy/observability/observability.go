@@ -6,13 +6,55 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"slices"
 	"text/template"
+	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
-// Rules are alert rules for Prometheus.
+// Rules are alert rules for Prometheus, of a plane as it comes; For are those of one.
 //
 //go:embed rules.yaml
 var Rules []byte
+
+// For are the rules for a plane: without those of a gateway that isn't scraped, and with backups that are overdue after one and a half times the
+// pace at which they are made, 0 for never.
+func For(targets []Target, backupEvery time.Duration) ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(Rules, &doc); err != nil {
+		return nil, fmt.Errorf("read the rules: %w", err)
+	}
+	gateway := slices.ContainsFunc(targets, func(t Target) bool { return t.Job == "gateway" })
+	rules := field(field(doc.Content[0], "groups").Content[0], "rules")
+	rules.Content = slices.DeleteFunc(rules.Content, func(rule *yaml.Node) bool {
+		switch field(rule, "alert").Value {
+		case "GatewayAway":
+			return !gateway
+		case "BackupOverdue":
+			field(rule, "expr").Value = fmt.Sprintf("a3_backup_age_seconds > %.0f", backupEvery.Seconds()+backupEvery.Seconds()/2)
+			return backupEvery == 0
+		}
+		return false
+	})
+	var out bytes.Buffer
+	e := yaml.NewEncoder(&out)
+	e.SetIndent(2)
+	if err := e.Encode(&doc); err != nil {
+		return nil, fmt.Errorf("write the rules: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// field is what a mapping has under a name.
+func field(of *yaml.Node, name string) *yaml.Node {
+	for i := 0; i+1 < len(of.Content); i += 2 {
+		if of.Content[i].Value == name {
+			return of.Content[i+1]
+		}
+	}
+	return &yaml.Node{}
+}
 
 // Dashboard is a dashboard for Grafana.
 //

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -150,6 +152,49 @@ func TestRulesDoWhatTheirTestsSay(t *testing.T) {
 	}
 	if out, err := promtool(t, "test", "rules", dir+"/rules_test.yaml"); err == nil || !strings.Contains(out, "SetSilent") {
 		t.Errorf("a threshold was moved, and the tests say: %v %s", err, out)
+	}
+}
+
+// A plane's rules are the rules but for what the plane hasn't: no gateway that is scraped, no backups, backups at another pace.
+func TestRulesAreThoseOfThePlane(t *testing.T) {
+	alerts := func(targets []observability.Target, every time.Duration) map[string]string {
+		text, err := observability.For(targets, every)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := t.TempDir() + "/rules.yaml"
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := exec.LookPath("promtool"); err == nil {
+			if out, err := promtool(t, "check", "rules", path); err != nil {
+				t.Errorf("%s\n%s", text, out)
+			}
+		}
+		var r rules
+		if err := yaml.Unmarshal(text, &r); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, rule := range r.Groups[0].Rules {
+			out[rule.Alert] = rule.Expr
+		}
+		return out
+	}
+	gateway := []observability.Target{{Job: "registry", Address: "127.0.0.1:4001"}, {Job: "gateway", Address: "127.0.0.1:4002"}}
+	all := map[string]string{}
+	for _, rule := range read(t).Groups[0].Rules {
+		all[rule.Alert] = rule.Expr
+	}
+	if got := alerts(gateway, 24*time.Hour); !maps.Equal(got, all) {
+		t.Errorf("a plane as it comes has the rules %v, want %v", got, all)
+	}
+	if got := alerts(gateway, 6*time.Hour)["BackupOverdue"]; got != "a3_backup_age_seconds > 32400" {
+		t.Errorf("backups every six hours are overdue where %s", got)
+	}
+	bare := alerts(gateway[:1], 0)
+	if len(bare) != len(all)-2 || bare["GatewayAway"] != "" || bare["BackupOverdue"] != "" {
+		t.Errorf("a plane without a gateway that is scraped and without backups has the rules %v", bare)
 	}
 }
 

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -95,19 +97,6 @@ func TestOperatorIsToldTheFigures(t *testing.T) {
 	addr, _ := h.start()
 	operator := h.as(addr, "operator")
 	acme := h.create(operator, "acme")
-	tell := func(conn grpc.ClientConnInterface) (text string, parts int, err error) {
-		stream, err := registryv1.NewFigureServiceClient(conn).GetMetrics(t.Context(), &registryv1.GetMetricsRequest{})
-		for err == nil {
-			var part *registryv1.GetMetricsResponse
-			if part, err = stream.Recv(); err == nil {
-				text, parts = text+string(part.GetText()), parts+1
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return text, parts, err
-	}
 	const many = 300
 	pool := h.db.Pool(t)
 	for i := range many {
@@ -116,7 +105,7 @@ func TestOperatorIsToldTheFigures(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text, parts, err := tell(operator)
+	text, parts, err := metrics(t, operator)
 	if err != nil || !strings.Contains(text, "a3_fleet_up 1\n") || !strings.HasSuffix(text, "\n") {
 		t.Fatalf("an operator is told %d octets, %v", len(text), err)
 	}
@@ -124,8 +113,62 @@ func TestOperatorIsToldTheFigures(t *testing.T) {
 		t.Errorf("it tells of %d tenants in %d parts, want %d in several", tenants, parts, many+1)
 	}
 	s, _ := source(t, acme.issuer, workload.Identity{Plane: "dev", Tenant: acme.id, Service: "audit"})
-	_, _, err = tell(h.dial(addr, s))
+	_, _, err = metrics(t, h.dial(addr, s))
 	wantKind(t, err, fault.PermissionDenied, "figures asked for by a set")
+}
+
+// metrics are what the registry tells an operator of all that it tells.
+func metrics(t *testing.T, conn grpc.ClientConnInterface) (text string, parts int, err error) {
+	t.Helper()
+	stream, err := registryv1.NewFigureServiceClient(conn).GetMetrics(t.Context(), &registryv1.GetMetricsRequest{})
+	for err == nil {
+		var part *registryv1.GetMetricsResponse
+		if part, err = stream.Recv(); err == nil {
+			text, parts = text+string(part.GetText()), parts+1
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return text, parts, err
+}
+
+// A set says itself what its components are called: those that the registry doesn't know are no series. Of its licence and its clock is told what it
+// said, and of the routes which version there is.
+func TestSetAddsNoSeriesByNamesOfItsOwn(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme := h.create(operator, "acme")
+	known := acme.set.GetComponents()[0].GetName()
+	req := counted(time.Now().Add(-time.Hour), 7, 0)
+	req.Components[0].Name = known
+	for i := range 9 {
+		more := proto.CloneOf(req.GetComponents()[0])
+		more.Name = fmt.Sprint("mine", i)
+		req.Components = append(req.Components, more)
+	}
+	req.Licence = &registryv1.LicenceReport{Serial: 1, State: registryv1.LicenceState_LICENCE_STATE_GRACE, ClockBehind: true, Refused: "it was older"}
+	by, _ := source(t, acme.issuer, workload.Identity{Plane: "dev", Tenant: acme.id, Service: "audit"})
+	if _, err := registryv1.NewReportServiceClient(h.dial(addr, by)).Report(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	text, _, err := metrics(t, operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		fmt.Sprintf("a3_tenant_requests_total{component=%q,tenant=%q} 7", known, acme.id), fmt.Sprintf("a3_tenant_components_serving{tenant=%q} 1", acme.id),
+		fmt.Sprintf("a3_tenant_licence{state=\"grace\",tenant=%q} 1", acme.id), fmt.Sprintf("a3_tenant_licence_refused{tenant=%q} 1", acme.id),
+		fmt.Sprintf("a3_tenant_clock_behind{tenant=%q} 1", acme.id),
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("it isn't told that %s", line)
+		}
+	}
+	if strings.Contains(text, "mine") || !regexp.MustCompile(`(?m)^a3_routes_version 1\.[0-9e+]+$`).MatchString(text) {
+		t.Errorf("what is told of a set that names components itself: %s", text)
+	}
 }
 
 // age makes the newest point of a tenant one of another time.

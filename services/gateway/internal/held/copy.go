@@ -186,7 +186,7 @@ func (s *Snapshot) write(ctx context.Context, signed *registryv1.SignedSnapshot,
 func (s *Snapshot) packed() ([]byte, int64, error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	if s.onDisk == 0 {
+	if s.onDisk.Load() == 0 {
 		return nil, 0, nil
 	}
 	signed, err := read(s.path)
@@ -204,5 +204,5 @@ func (s *Snapshot) packed() ([]byte, int64, error) {
 		}
 		out.Write(changes[:min(int64(len(changes)), s.changes.size)])
 	}
-	return out.Bytes(), s.onDisk, nil
+	return out.Bytes(), s.onDisk.Load(), nil
 }

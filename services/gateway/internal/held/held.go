@@ -40,7 +40,7 @@ type Snapshot struct {
 	// whole says that the next snapshot is to come whole: a change did not fit, or there are many by now.
 	whole atomic.Bool
 	// onDisk is the version that is on disk, and changed is told of each new one.
-	onDisk  int64
+	onDisk  atomic.Int64
 	changed chan struct{}
 }
 
@@ -49,7 +49,7 @@ type Snapshot struct {
 func Open(ctx context.Context, path string, verifier *snapshot.Verifier) (*Snapshot, error) {
 	s := &Snapshot{verifier: verifier, path: path, changes: &changes{path: path + ".changes"}, changed: make(chan struct{}, 1)}
 	var err error
-	if s.metrics, err = newMetrics(s.Version); err != nil { //nolint:contextcheck // what is counted is counted for as long as the process lives
+	if s.metrics, err = newMetrics(s.Version, s.onDisk.Load); err != nil { //nolint:contextcheck // what is counted is counted for as long as the process lives
 		return nil, err
 	}
 	signed, err := read(path)
@@ -73,7 +73,7 @@ func Open(ctx context.Context, path string, verifier *snapshot.Verifier) (*Snaps
 		s.whole.Store(true)
 		s.alarm(ctx, "a change of the snapshot on disk is not good, what came before it serves", err)
 	}
-	s.onDisk = s.Version()
+	s.onDisk.Store(s.Version())
 	slog.InfoContext(ctx, "snapshot taken up from disk", "version", s.Version(), "routes", s.Table().Len())
 	return s, nil
 }
@@ -130,7 +130,7 @@ func (s *Snapshot) written(ctx context.Context, err error) {
 		slog.ErrorContext(ctx, "the snapshot could not be written: a restart would begin with the one before", "alarm", "snapshot_not_written", "error", err)
 		return
 	}
-	s.onDisk = s.Version()
+	s.onDisk.Store(s.Version())
 	select {
 	case s.changed <- struct{}{}:
 	default: // it was told of one that it did not look at yet

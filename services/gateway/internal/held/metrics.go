@@ -14,25 +14,28 @@ import (
 
 type metrics struct{ refusals metric.Int64Counter }
 
-func newMetrics(version func() int64) (metrics, error) {
+func newMetrics(version, onDisk func() int64) (metrics, error) {
 	meter := otel.Meter("a3os.app/services/gateway/held")
-	refusals, err := meter.Int64Counter("gateway.snapshot.refused", metric.WithDescription("snapshots that were refused, by reason: each is an alarm"))
-	if err != nil {
-		return metrics{}, fmt.Errorf("make the snapshot metrics: %w", err)
-	}
-	_, err = meter.Int64ObservableGauge("gateway.snapshot.version", metric.WithDescription("version of the snapshot that is routed by"),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(version())
+	var errs [3]error
+	var m metrics
+	m.refusals, errs[0] = meter.Int64Counter("gateway.snapshot.refused", metric.WithDescription("snapshots that were refused, by reason: each is an alarm"))
+	gauge := func(name, what string, of func() int64) error {
+		_, err := meter.Int64ObservableGauge(name, metric.WithDescription(what), metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(of())
 			return nil
 		}))
-	if err != nil {
+		return err
+	}
+	errs[1] = gauge("gateway.snapshot.version", "version of the snapshot that is routed by", version)
+	errs[2] = gauge("gateway.snapshot.kept.version", "version of the snapshot that is on disk, which a restart begins with", onDisk)
+	if err := errors.Join(errs[:]...); err != nil {
 		return metrics{}, fmt.Errorf("make the snapshot metrics: %w", err)
 	}
 	// A counter that begins with its first count shows no growth, and the first refusal is an alarm already.
 	for _, r := range reasons {
-		refusals.Add(context.Background(), 0, metric.WithAttributes(attribute.String("reason", r.word)))
+		m.refusals.Add(context.Background(), 0, metric.WithAttributes(attribute.String("reason", r.word)))
 	}
-	return metrics{refusals: refusals}, nil
+	return m, nil
 }
 
 func (m metrics) refused(ctx context.Context, reason string) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type contents struct {
 	tenants    []tenant
 	operations []store.UnfinishedOperationsRow
 	backups    store.OwnBackupsNowRow
+	routes     int64
 }
 
 // tenant is one tenant with what its set said last.
@@ -82,10 +84,14 @@ var (
 	resident     = desc("a3_tenant_resident_bytes", "memory that a component has resident", byComponent)
 	certificate  = desc("a3_tenant_certificate_expires_timestamp_seconds", "when the certificate ends that a component shows its siblings, in seconds since 1970", byComponent)
 	authority    = desc("a3_tenant_authority_expires_timestamp_seconds", "when the authority ends that a component issues certificates by, in seconds since 1970", byComponent)
+	licensed     = desc("a3_tenant_licence", "1, with the state that the set's licence is in", []string{"tenant", "state"})
+	refused      = desc("a3_tenant_licence_refused", "1 where the set refused the last licence that it was handed", byTenant)
+	clockBehind  = desc("a3_tenant_clock_behind", "1 where the set's clock is behind a time that it has seen", byTenant)
+	routes       = desc("a3_routes_version", "version of the routes as the registry's database has them; a gateway routes by one that was signed", nil)
 	backupAge    = desc("a3_backup_age_seconds", "how old the newest backup is that could be restored, or the set where there is none", bySet)
 	backupFailed = desc("a3_backup_failed", "1 where the newest attempt at a backup came to nothing", bySet)
 	all          = []*prometheus.Desc{up, tenants, operations, info, active, reportAge, components, serving, wrongRelease, backlog, backlogAge,
-		queueDepth, queueAge, dbBytes, dbConns, requests, failures, restarts, failedJobs, resident, certificate, authority, backupAge, backupFailed}
+		queueDepth, queueAge, dbBytes, dbConns, requests, failures, restarts, failedJobs, resident, certificate, authority, licensed, refused, clockBehind, routes, backupAge, backupFailed}
 )
 
 func desc(name, help string, labels []string) *prometheus.Desc {
@@ -113,6 +119,7 @@ func (f *Fleet) Collect(to chan<- prometheus.Metric) {
 		states[t.State]++
 		t.tell(to, c.at)
 	}
+	gauge(to, routes, float64(c.routes))
 	saved(to, "plane", c.at, c.backups.BackedUpAt, c.backups.BackupFailed)
 	for state, n := range states {
 		gauge(to, tenants, float64(n), state)
@@ -128,33 +135,41 @@ func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ..
 
 func saved(to chan<- prometheus.Metric, set string, now, at time.Time, failed bool) {
 	gauge(to, backupAge, max(now.Sub(at).Seconds(), 0), set)
-	n := 0.0
-	if failed {
-		n = 1
+	gauge(to, backupFailed, one(failed), set)
+}
+
+func one(is bool) float64 {
+	if is {
+		return 1
 	}
-	gauge(to, backupFailed, n, set)
+	return 0
 }
 
 func (t tenant) tell(to chan<- prometheus.Metric, now time.Time) {
 	id := t.ID.String()
 	gauge(to, info, 1, id, t.Slug, t.State, t.IsolationTier, t.Ring, t.Release)
-	isActive := 0.0
-	if t.State == "active" {
-		isActive = 1
-	}
-	gauge(to, active, isActive, id)
+	gauge(to, active, one(t.State == "active"), id)
 	heard := t.CreatedAt
 	if t.ReportedAt != nil {
 		heard = *t.ReportedAt
 	}
 	gauge(to, reportAge, max(now.Sub(heard).Seconds(), 0), id)
-	gauge(to, components, float64(t.Components), id)
+	gauge(to, components, float64(len(t.Components)), id)
+	if t.Licence != "" { // a set of a product, or a release, that knows none says nothing
+		gauge(to, licensed, 1, id, t.Licence)
+		gauge(to, refused, one(t.LicenceRefused), id)
+		gauge(to, clockBehind, one(t.ClockBehind), id)
+	}
 	saved(to, id, now, t.BackedUpAt, t.BackupFailed)
 	if t.report == nil {
 		return
 	}
 	var up, wrong, depth, age float64
 	for _, c := range t.report.GetComponents() {
+		// A set names its components itself: each name more would be series more.
+		if !slices.Contains(t.Components, c.GetName()) {
+			continue
+		}
 		if c.GetHealth() == registryv1.Health_HEALTH_SERVING {
 			up++
 		}
@@ -222,6 +237,11 @@ func (f *Fleet) now() (contents, error) {
 		if c.operations, err = q.UnfinishedOperations(ctx); err != nil {
 			return err
 		}
+		published, err := q.SnapshotVersion(ctx)
+		if err != nil {
+			return err
+		}
+		c.routes = published.Version
 		c.backups, err = q.OwnBackupsNow(ctx)
 		return err
 	})

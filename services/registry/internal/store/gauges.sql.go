@@ -14,28 +14,33 @@ import (
 
 const fleetNow = `-- name: FleetNow :many
 SELECT t.id, t.slug, t.state, t.isolation_tier, t.created_at, coalesce(t.labels->>'ring', '')::text AS ring, coalesce(s.release, '')::text AS release,
-    (SELECT count(*) FROM registry.components c WHERE c.tenant_id = t.id) AS components, r.reported_at, r.body,
+    ARRAY(SELECT c.name FROM registry.components c WHERE c.tenant_id = t.id)::text[] AS components, r.reported_at, r.body,
+    coalesce(l.state, '')::text AS licence, (coalesce(l.refused, '') <> '')::bool AS licence_refused, coalesce(l.clock_behind, false)::bool AS clock_behind,
     coalesce((SELECT g.taken_at FROM registry.backups g WHERE g.tenant_id = t.id AND g.verified_at IS NOT NULL ORDER BY g.taken_at DESC LIMIT 1), t.created_at)::timestamptz AS backed_up_at,
     coalesce((SELECT n.failure <> '' FROM registry.backups n WHERE n.tenant_id = t.id ORDER BY n.taken_at DESC, n.id DESC LIMIT 1), false)::bool AS backup_failed
 FROM registry.tenants t
 LEFT JOIN registry.service_sets s ON s.tenant_id = t.id
 LEFT JOIN registry.set_reports r ON r.tenant_id = t.id
+LEFT JOIN registry.licence_reports l ON l.tenant_id = t.id
 WHERE t.state <> 'offboarded' ORDER BY t.id
 `
 
 type FleetNowRow struct {
-	ID            id.Tenant
-	Slug          string
-	State         string
-	IsolationTier string
-	CreatedAt     time.Time
-	Ring          string
-	Release       string
-	Components    int64
-	ReportedAt    *time.Time
-	Body          []byte
-	BackedUpAt    time.Time
-	BackupFailed  bool
+	ID             id.Tenant
+	Slug           string
+	State          string
+	IsolationTier  string
+	CreatedAt      time.Time
+	Ring           string
+	Release        string
+	Components     []string
+	ReportedAt     *time.Time
+	Body           []byte
+	Licence        string
+	LicenceRefused bool
+	ClockBehind    bool
+	BackedUpAt     time.Time
+	BackupFailed   bool
 }
 
 // All that figures of the fleet are made of, but for tenants that are gone.
@@ -59,6 +64,9 @@ func (q *Queries) FleetNow(ctx context.Context) ([]FleetNowRow, error) {
 			&i.Components,
 			&i.ReportedAt,
 			&i.Body,
+			&i.Licence,
+			&i.LicenceRefused,
+			&i.ClockBehind,
 			&i.BackedUpAt,
 			&i.BackupFailed,
 		); err != nil {

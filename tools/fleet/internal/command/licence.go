@@ -32,19 +32,32 @@ names, for this plane, with a serial greater than that of the tenant's licence b
 	return group("licence", "What tenants have licensed", key, a.licenceIssueCommand(), install, show)
 }
 
+// dayOrTime reads a moment that somebody typed.
+func dayOrTime(flag, said string) (time.Time, error) {
+	if at, err := time.Parse(time.DateOnly, said); err == nil {
+		return at, nil
+	}
+	at, err := time.Parse(time.RFC3339, said)
+	if err != nil {
+		return at, usageError{fmt.Errorf("%s is %q: it is a day, as 2027-06-30, or a time, as 2027-06-30T12:00:00Z", flag, said)}
+	}
+	return at, nil
+}
+
 func (a *app) licenceIssueCommand() *cobra.Command {
 	var terms plane.LicenceTerms
 	var days int
-	var until, reason string
+	var from, until, reason string
 	var noUsage bool
 	issue := &cobra.Command{Use: "issue TENANT --plan NAME --reason TEXT", Short: "Sign a licence with the plane's key, and hand it to the tenant's set", Args: exactly("TENANT"),
-		Long: `issue signs a licence with the plane's own key. It replaces the tenant's licence before, whatever that said. The set takes it with its next
+		Long: `issue signs a licence with the plane's own key. It takes the place of the tenant's licence before, whatever that said, once it
+has begun to hold. The set takes it with its next
 report and checks it by itself, offline. When it has ended, and the days of grace with it, what is licensed can't be written any more:
 ` + strings.Join(licence.Features(), ", ") + `. Reading, export, the audit log, signing in, and taking access away go on in every state.`,
 		Example: `  fleet licence issue acme --plan team --seats 50 --days 365 --grace-days 14 --reason "Order 4711"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			terms.ReportsUsage = !noUsage
-			return a.licenceIssue(c, args[0], terms, days, until, reason)
+			return a.licenceIssue(c, args[0], terms, days, from, until, reason)
 		}}
 	f := issue.Flags()
 	f.StringVar(&terms.Plan, "plan", "", "name of the plan, for people")
@@ -52,7 +65,8 @@ report and checks it by itself, offline. When it has ended, and the days of grac
 	f.StringSliceVar(&terms.Connectors, "connector", []string{"*"}, "kinds of systems that may be connected; * for every one")
 	const seats, year, grace = 25, 365, 14
 	f.Int64Var(&terms.Seats, "seats", seats, "people who may be invited or in at once")
-	f.IntVar(&days, "days", year, "how long it holds from now")
+	f.IntVar(&days, "days", year, "how long it holds from then")
+	f.StringVar(&from, "from", "", "from when it holds, as 2027-06-30 or 2027-06-30T12:00:00Z; until then the set goes by the one before (default now)")
 	f.StringVar(&until, "until", "", "until when it holds instead, as 2027-06-30 or 2027-06-30T12:00:00Z")
 	f.Int32Var(&terms.GraceDays, "grace-days", grace, "days after its end in which everything goes on, with a warning")
 	f.BoolVar(&noUsage, "no-usage-reports", false, "the set reports nothing of its use")
@@ -77,17 +91,19 @@ func (a *app) licenceKey(*cobra.Command, []string) error {
 	return err
 }
 
-func (a *app) licenceIssue(c *cobra.Command, tenant string, terms plane.LicenceTerms, days int, until, reason string) error {
-	now := time.Now()
-	terms.From, terms.Until = now, now.AddDate(0, 0, days)
-	if until != "" {
-		at, err := time.Parse(time.DateOnly, until)
-		if err != nil {
-			if at, err = time.Parse(time.RFC3339, until); err != nil {
-				return usageError{fmt.Errorf("--until is %q: it is a day, as 2027-06-30, or a time, as 2027-06-30T12:00:00Z", until)}
-			}
+func (a *app) licenceIssue(c *cobra.Command, tenant string, terms plane.LicenceTerms, days int, from, until, reason string) error {
+	var err error
+	terms.From = time.Now()
+	if from != "" {
+		if terms.From, err = dayOrTime("--from", from); err != nil {
+			return err
 		}
-		terms.Until = at
+	}
+	terms.Until = terms.From.AddDate(0, 0, days)
+	if until != "" {
+		if terms.Until, err = dayOrTime("--until", until); err != nil {
+			return err
+		}
 	}
 	p, err := a.plane()
 	if err != nil {

@@ -34,6 +34,10 @@ func (a *app) observability(dir string) error {
 	if err != nil {
 		return err
 	}
+	rules, err := observability.For(targets, p.Settings.BackupEvery)
+	if err != nil {
+		return err
+	}
 	// There is no secret in them, and Prometheus is another user.
 	const walk, read = 0o755, 0o644
 	if err := os.MkdirAll(dir, walk); err != nil {
@@ -42,7 +46,7 @@ func (a *app) observability(dir string) error {
 	for _, f := range []struct {
 		name    string
 		content []byte
-	}{{"prometheus.yaml", scrape}, {"rules.yaml", observability.Rules}, {"dashboard.json", observability.Dashboard}} {
+	}{{"prometheus.yaml", scrape}, {"rules.yaml", rules}, {"dashboard.json", observability.Dashboard}} {
 		path := filepath.Join(dir, f.name)
 		if err := os.WriteFile(path, f.content, read); err != nil {
 			return err
