@@ -2,8 +2,8 @@ package licence
 
 import (
 	"cmp"
-	"iter"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
