@@ -167,6 +167,9 @@ func Differs(r *registryv1.Rollout, t *registryv1.RolloutTenant, state registryv
 		t.GetSlug(), is, t.GetReleaseFrom(), r.GetRelease(), r.GetId())
 }
 
+// Silent is how long a set that is watched may say nothing: what it said before that says nothing of how it is.
+const Silent = 90 * time.Second
+
 // Runs says whether every component of a set itself reports a release, healthy, and has done so since a time: a report from before
 // counts for nothing. components are those that the set is known to have. Where it doesn't, why says what is missing.
 func Runs(release string, since time.Time, components []string, reports []*registryv1.ComponentReport) (ok bool, why string) {

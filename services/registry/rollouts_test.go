@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -198,42 +197,6 @@ func TestAWaveIsDoneWhenItsTenantsSaySoThemselves(t *testing.T) {
 	if got := strings.Join(actions, " "); got != want {
 		t.Errorf("its history is %s", got)
 	}
-}
-
-func TestBakeIsATimeAndANumberOfRequests(t *testing.T) {
-	w := newWaved(t, "acme")
-	plan := w.planned(newer, "acme")
-	plan.Rollout.Bake, plan.Rollout.Samples = durationpb.New(time.Hour), 10
-	w.begun(plan)
-	w.changed("acme", newer)
-	w.notNow("acme", toPassed, "watched for another")
-}
-
-func TestWhoIsWatchedSaysSoAgain(t *testing.T) {
-	w := newWaved(t, "acme")
-	plan := w.planned(newer, "acme")
-	plan.Rollout.Bake = durationpb.New(time.Millisecond)
-	w.begun(plan)
-	w.moved("acme", toChanging, "")
-	w.runs("acme", newer)
-	w.moved("acme", toBaking, "")
-	within(t, func() bool {
-		_, err := w.move("acme", toPassed, "")
-		return err != nil && strings.Contains(err.Error(), "has not reported since")
-	})
-	w.runs("acme", newer)
-	w.moved("acme", toPassed, "")
-}
-
-// within waits for what is true soon.
-func within(t *testing.T, is func() bool) {
-	t.Helper()
-	for range 1000 {
-		if is() {
-			return
-		}
-	}
-	t.Fatal("it never was")
 }
 
 // Row F32, at the registry: with the failure of the canary nothing can be begun any more, and only what was touched goes back.

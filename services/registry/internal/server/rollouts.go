@@ -177,6 +177,9 @@ func rolloutTenantOf(t store.RolloutTenant, slug string) *registryv1.RolloutTena
 	if t.ChangedAt != nil {
 		out.ChangedAt = timeOf(*t.ChangedAt)
 	}
+	if t.FirstChangedAt != nil {
+		out.FirstChangedAt = timeOf(*t.FirstChangedAt)
+	}
 	return out
 }
 

@@ -244,12 +244,16 @@ func (s *rolloutWrites) allow(ctx context.Context, h *heldRollout, t *registryv1
 		if ok, why := rollout.Passes(h.GetPolicy(), t, req.GetSamples(), h.now); !ok {
 			return errNotNow.With("tenant %s has not passed: %s", t.GetSlug(), why)
 		}
-		// Who is not to be watched at all has said all that there is to say when the change was confirmed.
-		since := t.GetSince()
+		// Who is not to be watched at all has said all that there is to say when the change was confirmed. Whoever is, says so at the end as well:
+		// one word at the beginning speaks for no bake.
+		since := t.GetSince().AsTime()
 		if h.GetPolicy().GetBake().AsDuration() == 0 {
-			since = t.GetChangedAt()
+			since = t.GetChangedAt().AsTime()
 		}
-		return s.runs(ctx, h, tenant, h.GetRelease(), since.AsTime())
+		if least := h.now.Add(-rollout.Silent); since.Before(least) {
+			since = least
+		}
+		return s.runs(ctx, h, tenant, h.GetRelease(), since)
 	case (from == changing || from == baking) && to == failed:
 		if req.GetDetail() == "" {
 			return fault.New(fault.InvalidArgument, "detail: say why tenant %s failed", t.GetSlug())

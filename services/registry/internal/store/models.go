@@ -152,20 +152,21 @@ type RolloutEvent struct {
 }
 
 type RolloutTenant struct {
-	RolloutID   id.Rollout
-	TenantID    id.Tenant
-	Wave        int32
-	Position    int32
-	State       string
-	ReleaseFrom string
-	OperationID id.Operation
-	Attempts    int32
-	Since       time.Time
-	ChangedAt   *time.Time
-	Samples     int64
-	Probes      int64
-	Detail      string
-	Open        bool
+	RolloutID      id.Rollout
+	TenantID       id.Tenant
+	Wave           int32
+	Position       int32
+	State          string
+	ReleaseFrom    string
+	OperationID    id.Operation
+	Attempts       int32
+	Since          time.Time
+	ChangedAt      *time.Time
+	Samples        int64
+	Probes         int64
+	Detail         string
+	Open           bool
+	FirstChangedAt *time.Time
 }
 
 type ServiceSet struct {

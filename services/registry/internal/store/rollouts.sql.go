@@ -204,6 +204,7 @@ SET state = $1, detail = $2, samples = $3, probes = $4,
     operation_id = CASE WHEN $5::boolean THEN $6 ELSE operation_id END,
     since = CASE WHEN state = $1 THEN since ELSE clock_timestamp() END,
     changed_at = CASE WHEN $1::text IN ('changing', 'rolling_back') AND state <> $1 THEN clock_timestamp() ELSE changed_at END,
+    first_changed_at = CASE WHEN $1::text = 'changing' THEN coalesce(first_changed_at, clock_timestamp()) ELSE first_changed_at END,
     attempts = attempts + CASE WHEN $1::text = 'changing' AND state <> $1 THEN 1 ELSE 0 END
 WHERE rollout_id = $7 AND tenant_id = $8
 `
@@ -401,7 +402,7 @@ func (q *Queries) RolloutOfPlan(ctx context.Context, planHash string) (id.Rollou
 }
 
 const rolloutTenants = `-- name: RolloutTenants :many
-SELECT t.rollout_id, t.tenant_id, t.wave, t.position, t.state, t.release_from, t.operation_id, t.attempts, t.since, t.changed_at, t.samples, t.probes, t.detail, t.open, n.slug FROM registry.rollout_tenants t JOIN registry.tenants n ON n.id = t.tenant_id
+SELECT t.rollout_id, t.tenant_id, t.wave, t.position, t.state, t.release_from, t.operation_id, t.attempts, t.since, t.changed_at, t.samples, t.probes, t.detail, t.open, t.first_changed_at, n.slug FROM registry.rollout_tenants t JOIN registry.tenants n ON n.id = t.tenant_id
 WHERE t.rollout_id = $1 ORDER BY t.wave, t.position
 `
 
@@ -434,6 +435,7 @@ func (q *Queries) RolloutTenants(ctx context.Context, rolloutID id.Rollout) ([]R
 			&i.RolloutTenant.Probes,
 			&i.RolloutTenant.Detail,
 			&i.RolloutTenant.Open,
+			&i.RolloutTenant.FirstChangedAt,
 			&i.Slug,
 		); err != nil {
 			return nil, err

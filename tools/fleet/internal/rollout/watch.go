@@ -16,10 +16,12 @@ import (
 )
 
 const (
-	// silentFor is how long a set that is watched may say nothing.
-	silentFor = 90 * time.Second
+	// away is how long between two looks says that not the set was silent, but the registry away, or whoever looks here: nobody was heard then.
+	away = 30 * time.Second
 	// compared is at least how long before its change a tenant's figures are taken from.
 	compared = 10 * time.Minute
+	// oldest is how long before now the registry still knows what a set did.
+	oldest = 24*time.Hour - time.Minute
 	// probesATime bounds how many probes one look makes, so that a quiet tenant is asked steadily and not flooded.
 	probesATime = 5
 )
@@ -28,26 +30,46 @@ const (
 type watched struct {
 	since          time.Time
 	probes, misses int64
-	// before are the tenant's figures before its change, and started how often its components had started anew when this began.
-	before   *registryv1.TenantFigures
-	started  map[string]int32
-	lastMiss error
+	// before are the tenant's figures before the rollout changed it, and started how often its components had started anew when this began.
+	before  *registryv1.TenantFigures
+	started map[string]int32
+	// counted is by component what of its counters is not of this attempt: a set that ran the release already goes on counting.
+	counted map[string]countedBefore
+	// looked is when it was looked at last, and hearing since when without a pause.
+	looked, hearing time.Time
+	lastMiss        error
 	// differs is what was said of somebody else's change to it.
 	differs string
 }
 
-// counted is what a set's components have counted since they started, which they did with the change. The figures of a window also hold
-// what the processes before it counted last.
+// counted is what a set's components have counted since the change. The figures of a window also hold what the processes before it counted
+// last.
 type counted struct {
 	requests, errors, failedJobs int64
 	restarts                     int32
 }
 
-func (w *watched) count(status *registryv1.TenantStatus) (c counted) {
+// countedBefore is what a process had counted when it was first looked at, where it started before the change.
+type countedBefore struct {
+	started time.Time
+	counted
+}
+
+func (w *watched) count(t *registryv1.RolloutTenant, status *registryv1.TenantStatus) (c counted) {
 	for _, r := range status.GetReports() {
-		c.requests += r.GetFigures().GetRequests()
-		c.errors += r.GetFigures().GetErrors()
-		c.failedJobs += r.GetFigures().GetFailedJobs()
+		if f := r.GetFigures(); f != nil {
+			b, known := w.counted[r.GetName()]
+			if started := r.GetStartedAt().AsTime(); !known || !started.Equal(b.started) || f.GetRequests() < b.requests {
+				b = countedBefore{started: started}
+				if !known && started.Before(t.GetChangedAt().AsTime()) {
+					b.requests, b.errors, b.failedJobs = f.GetRequests(), f.GetErrors(), f.GetFailedJobs()
+				}
+				w.counted[r.GetName()] = b
+			}
+			c.requests += f.GetRequests() - b.requests
+			c.errors += f.GetErrors() - b.errors
+			c.failedJobs += f.GetFailedJobs() - b.failedJobs
+		}
 		more := r.GetRestarts() - w.started[r.GetName()]
 		if more == 0 && r.GetStartedAt().AsTime().After(w.since) {
 			more = 1 // it started anew before anybody here looked
@@ -61,8 +83,8 @@ func (w *watched) count(status *registryv1.TenantStatus) (c counted) {
 func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (moved bool, err error) {
 	w := c.watched[t.GetTenantId()]
 	if w == nil || !w.since.Equal(t.GetSince().AsTime()) {
-		w = &watched{since: t.GetSince().AsTime()}
-		if w.before, err = c.figures(ctx, t, t.GetChangedAt().AsTime().Add(-max(compared, r.GetPolicy().GetBake().AsDuration())), t.GetChangedAt().AsTime()); err != nil {
+		w = &watched{since: t.GetSince().AsTime(), counted: map[string]countedBefore{}}
+		if w.before, err = c.before(ctx, r, t); err != nil {
 			return false, err
 		}
 		if r.GetPolicy().GetGates().GetP99Factor() > 0 && w.before.GetP99Seconds() == 0 {
@@ -94,7 +116,8 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 			w.started[r.GetName()] = r.GetRestarts()
 		}
 	}
-	own := w.count(status)
+	w.look(time.Now())
+	own := w.count(t, status)
 	c.probe(ctx, r, t, w, own.requests)
 	said := what{samples: max(own.requests, w.probes), probes: w.probes}
 	if said.detail = breach(r, t, w, own, after, status); said.detail != "" {
@@ -112,17 +135,33 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 	return false, nil
 }
 
+// look notes that the set is looked at. After a pause nobody is silent before it had time to be heard again.
+func (w *watched) look(now time.Time) {
+	if now.Sub(w.looked) > away {
+		w.hearing = now
+	}
+	w.looked = now
+}
+
+// before are a tenant's figures of before the rollout changed it for the first time: in a second attempt those of the first would excuse
+// whatever is as bad. Of more than a day ago nothing is kept, and it is held against what was right before this attempt.
+func (c *carrying) before(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (*registryv1.TenantFigures, error) {
+	until, first := t.GetChangedAt().AsTime(), t.GetFirstChangedAt()
+	if first != nil && time.Since(first.AsTime()) < oldest-compared {
+		until = first.AsTime()
+	}
+	return c.figures(ctx, t, until.Add(-max(compared, r.GetPolicy().GetBake().AsDuration())), until)
+}
+
 // breach says which gate a tenant has left; empty for none. Its own figures before are what it is held against.
 func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own counted, after *registryv1.TenantFigures, status *registryv1.TenantStatus) string {
 	g, before := r.GetPolicy().GetGates(), w.before
 	for _, c := range status.GetReports() {
-		if c.GetReportedAt().AsTime().Before(t.GetSince().AsTime()) {
-			if silent := time.Since(c.GetReportedAt().AsTime()); silent > silentFor {
-				return fmt.Sprintf("%s has said nothing for %s", c.GetName(), silent.Round(time.Second))
-			}
-			continue
-		}
+		silent := min(w.looked.Sub(c.GetReportedAt().AsTime()), w.looked.Sub(w.hearing))
 		switch {
+		case silent > rollout.Silent:
+			return fmt.Sprintf("%s has said nothing for %s", c.GetName(), silent.Round(time.Second))
+		case c.GetReportedAt().AsTime().Before(t.GetSince().AsTime()):
 		case c.GetHealth() != registryv1.Health_HEALTH_SERVING:
 			return c.GetName() + " does not serve"
 		case c.GetRelease() != r.GetRelease():
@@ -185,9 +224,11 @@ func (c *carrying) tenant(ctx context.Context, t *registryv1.RolloutTenant) (*re
 
 // figures are what a tenant's set did within a window; a zero until means now.
 func (c *carrying) figures(ctx context.Context, t *registryv1.RolloutTenant, from, until time.Time) (*registryv1.TenantFigures, error) {
-	const oldest = 24*time.Hour - time.Minute
 	if least := time.Now().Add(-oldest); from.Before(least) {
 		from = least
+	}
+	if !until.IsZero() && !from.Before(until) {
+		return &registryv1.TenantFigures{}, nil // nothing is kept of then
 	}
 	req := &registryv1.BatchGetFiguresRequest{TenantIds: []string{t.GetTenantId()}, From: timestamppb.New(from)}
 	if !until.IsZero() {

@@ -38,6 +38,7 @@ SET state = @state, detail = @detail, samples = @samples, probes = @probes,
     operation_id = CASE WHEN @with_operation::boolean THEN @operation_id ELSE operation_id END,
     since = CASE WHEN state = @state THEN since ELSE clock_timestamp() END,
     changed_at = CASE WHEN @state::text IN ('changing', 'rolling_back') AND state <> @state THEN clock_timestamp() ELSE changed_at END,
+    first_changed_at = CASE WHEN @state::text = 'changing' THEN coalesce(first_changed_at, clock_timestamp()) ELSE first_changed_at END,
     attempts = attempts + CASE WHEN @state::text = 'changing' AND state <> @state THEN 1 ELSE 0 END
 WHERE rollout_id = @rollout_id AND tenant_id = @tenant_id;
 

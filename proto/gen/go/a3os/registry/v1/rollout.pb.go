@@ -593,9 +593,11 @@ type RolloutTenant struct {
 	// How many of them were probes.
 	Probes int64 `protobuf:"varint,11,opt,name=probes,proto3" json:"probes,omitempty"`
 	// Why it failed, was skipped, or waits.
-	Detail        string `protobuf:"bytes,12,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Detail string `protobuf:"bytes,12,opt,name=detail,proto3" json:"detail,omitempty"`
+	// When it was begun for the first time: what it did before that is what its gates are held against, in each attempt.
+	FirstChangedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=first_changed_at,json=firstChangedAt,proto3" json:"first_changed_at,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RolloutTenant) Reset() {
@@ -710,6 +712,13 @@ func (x *RolloutTenant) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *RolloutTenant) GetFirstChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstChangedAt
+	}
+	return nil
 }
 
 // RolloutEvent is one line of a rollout's history.
@@ -2400,7 +2409,7 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"\x05gates\x18\x05 \x01(\v2\x17.a3os.registry.v1.GatesB\x06\xbaH\x03\xc8\x01\x01R\x05gates\x12G\n" +
 	"\brollback\x18\x06 \x01(\x0e2\x1f.a3os.registry.v1.RollbackScopeB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\brollback\x12<\n" +
-	"\awindows\x18\a \x03(\v2\x18.a3os.registry.v1.WindowB\b\xbaH\x05\x92\x01\x02\x10@R\awindows\"\xa9\x03\n" +
+	"\awindows\x18\a \x03(\v2\x18.a3os.registry.v1.WindowB\b\xbaH\x05\x92\x01\x02\x10@R\awindows\"\xef\x03\n" +
 	"\rRolloutTenant\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12\x12\n" +
@@ -2415,7 +2424,8 @@ const file_a3os_registry_v1_rollout_proto_rawDesc = "" +
 	"\asamples\x18\n" +
 	" \x01(\x03R\asamples\x12\x16\n" +
 	"\x06probes\x18\v \x01(\x03R\x06probes\x12\x16\n" +
-	"\x06detail\x18\f \x01(\tR\x06detail\"\x9d\x01\n" +
+	"\x06detail\x18\f \x01(\tR\x06detail\x12D\n" +
+	"\x10first_changed_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x0efirstChangedAt\"\x9d\x01\n" +
 	"\fRolloutEvent\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
@@ -2650,58 +2660,59 @@ var file_a3os_registry_v1_rollout_proto_depIdxs = []int32{
 	2,  // 7: a3os.registry.v1.RolloutTenant.state:type_name -> a3os.registry.v1.RolloutTenantState
 	36, // 8: a3os.registry.v1.RolloutTenant.since:type_name -> google.protobuf.Timestamp
 	36, // 9: a3os.registry.v1.RolloutTenant.changed_at:type_name -> google.protobuf.Timestamp
-	36, // 10: a3os.registry.v1.RolloutEvent.at:type_name -> google.protobuf.Timestamp
-	6,  // 11: a3os.registry.v1.Rollout.policy:type_name -> a3os.registry.v1.RolloutPolicy
-	1,  // 12: a3os.registry.v1.Rollout.state:type_name -> a3os.registry.v1.RolloutState
-	7,  // 13: a3os.registry.v1.Rollout.tenants:type_name -> a3os.registry.v1.RolloutTenant
-	38, // 14: a3os.registry.v1.Rollout.lease:type_name -> a3os.registry.v1.Lease
-	36, // 15: a3os.registry.v1.Rollout.created_at:type_name -> google.protobuf.Timestamp
-	36, // 16: a3os.registry.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
-	9,  // 17: a3os.registry.v1.GetRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	8,  // 18: a3os.registry.v1.GetRolloutResponse.events:type_name -> a3os.registry.v1.RolloutEvent
-	9,  // 19: a3os.registry.v1.ListRolloutsResponse.rollouts:type_name -> a3os.registry.v1.Rollout
-	9,  // 20: a3os.registry.v1.WatchRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	9,  // 21: a3os.registry.v1.BeginRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	9,  // 22: a3os.registry.v1.TakeRolloutLeaseResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	38, // 23: a3os.registry.v1.RenewRolloutLeaseResponse.lease:type_name -> a3os.registry.v1.Lease
-	2,  // 24: a3os.registry.v1.RecordRolloutTenantRequest.state:type_name -> a3os.registry.v1.RolloutTenantState
-	9,  // 25: a3os.registry.v1.RecordRolloutTenantResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	9,  // 26: a3os.registry.v1.PauseRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	9,  // 27: a3os.registry.v1.ResumeRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	9,  // 28: a3os.registry.v1.SkipRolloutTenantResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	9,  // 29: a3os.registry.v1.RetargetRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	9,  // 30: a3os.registry.v1.AbortRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
-	10, // 31: a3os.registry.v1.RolloutService.GetRollout:input_type -> a3os.registry.v1.GetRolloutRequest
-	12, // 32: a3os.registry.v1.RolloutService.ListRollouts:input_type -> a3os.registry.v1.ListRolloutsRequest
-	14, // 33: a3os.registry.v1.RolloutService.WatchRollout:input_type -> a3os.registry.v1.WatchRolloutRequest
-	16, // 34: a3os.registry.v1.RolloutWriteService.BeginRollout:input_type -> a3os.registry.v1.BeginRolloutRequest
-	18, // 35: a3os.registry.v1.RolloutWriteService.TakeRolloutLease:input_type -> a3os.registry.v1.TakeRolloutLeaseRequest
-	20, // 36: a3os.registry.v1.RolloutWriteService.RenewRolloutLease:input_type -> a3os.registry.v1.RenewRolloutLeaseRequest
-	22, // 37: a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease:input_type -> a3os.registry.v1.ReleaseRolloutLeaseRequest
-	24, // 38: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:input_type -> a3os.registry.v1.RecordRolloutTenantRequest
-	26, // 39: a3os.registry.v1.RolloutWriteService.PauseRollout:input_type -> a3os.registry.v1.PauseRolloutRequest
-	28, // 40: a3os.registry.v1.RolloutWriteService.ResumeRollout:input_type -> a3os.registry.v1.ResumeRolloutRequest
-	30, // 41: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:input_type -> a3os.registry.v1.SkipRolloutTenantRequest
-	32, // 42: a3os.registry.v1.RolloutWriteService.RetargetRollout:input_type -> a3os.registry.v1.RetargetRolloutRequest
-	34, // 43: a3os.registry.v1.RolloutWriteService.AbortRollout:input_type -> a3os.registry.v1.AbortRolloutRequest
-	11, // 44: a3os.registry.v1.RolloutService.GetRollout:output_type -> a3os.registry.v1.GetRolloutResponse
-	13, // 45: a3os.registry.v1.RolloutService.ListRollouts:output_type -> a3os.registry.v1.ListRolloutsResponse
-	15, // 46: a3os.registry.v1.RolloutService.WatchRollout:output_type -> a3os.registry.v1.WatchRolloutResponse
-	17, // 47: a3os.registry.v1.RolloutWriteService.BeginRollout:output_type -> a3os.registry.v1.BeginRolloutResponse
-	19, // 48: a3os.registry.v1.RolloutWriteService.TakeRolloutLease:output_type -> a3os.registry.v1.TakeRolloutLeaseResponse
-	21, // 49: a3os.registry.v1.RolloutWriteService.RenewRolloutLease:output_type -> a3os.registry.v1.RenewRolloutLeaseResponse
-	23, // 50: a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease:output_type -> a3os.registry.v1.ReleaseRolloutLeaseResponse
-	25, // 51: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:output_type -> a3os.registry.v1.RecordRolloutTenantResponse
-	27, // 52: a3os.registry.v1.RolloutWriteService.PauseRollout:output_type -> a3os.registry.v1.PauseRolloutResponse
-	29, // 53: a3os.registry.v1.RolloutWriteService.ResumeRollout:output_type -> a3os.registry.v1.ResumeRolloutResponse
-	31, // 54: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:output_type -> a3os.registry.v1.SkipRolloutTenantResponse
-	33, // 55: a3os.registry.v1.RolloutWriteService.RetargetRollout:output_type -> a3os.registry.v1.RetargetRolloutResponse
-	35, // 56: a3os.registry.v1.RolloutWriteService.AbortRollout:output_type -> a3os.registry.v1.AbortRolloutResponse
-	44, // [44:57] is the sub-list for method output_type
-	31, // [31:44] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	36, // 10: a3os.registry.v1.RolloutTenant.first_changed_at:type_name -> google.protobuf.Timestamp
+	36, // 11: a3os.registry.v1.RolloutEvent.at:type_name -> google.protobuf.Timestamp
+	6,  // 12: a3os.registry.v1.Rollout.policy:type_name -> a3os.registry.v1.RolloutPolicy
+	1,  // 13: a3os.registry.v1.Rollout.state:type_name -> a3os.registry.v1.RolloutState
+	7,  // 14: a3os.registry.v1.Rollout.tenants:type_name -> a3os.registry.v1.RolloutTenant
+	38, // 15: a3os.registry.v1.Rollout.lease:type_name -> a3os.registry.v1.Lease
+	36, // 16: a3os.registry.v1.Rollout.created_at:type_name -> google.protobuf.Timestamp
+	36, // 17: a3os.registry.v1.Rollout.ended_at:type_name -> google.protobuf.Timestamp
+	9,  // 18: a3os.registry.v1.GetRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	8,  // 19: a3os.registry.v1.GetRolloutResponse.events:type_name -> a3os.registry.v1.RolloutEvent
+	9,  // 20: a3os.registry.v1.ListRolloutsResponse.rollouts:type_name -> a3os.registry.v1.Rollout
+	9,  // 21: a3os.registry.v1.WatchRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	9,  // 22: a3os.registry.v1.BeginRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	9,  // 23: a3os.registry.v1.TakeRolloutLeaseResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	38, // 24: a3os.registry.v1.RenewRolloutLeaseResponse.lease:type_name -> a3os.registry.v1.Lease
+	2,  // 25: a3os.registry.v1.RecordRolloutTenantRequest.state:type_name -> a3os.registry.v1.RolloutTenantState
+	9,  // 26: a3os.registry.v1.RecordRolloutTenantResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	9,  // 27: a3os.registry.v1.PauseRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	9,  // 28: a3os.registry.v1.ResumeRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	9,  // 29: a3os.registry.v1.SkipRolloutTenantResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	9,  // 30: a3os.registry.v1.RetargetRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	9,  // 31: a3os.registry.v1.AbortRolloutResponse.rollout:type_name -> a3os.registry.v1.Rollout
+	10, // 32: a3os.registry.v1.RolloutService.GetRollout:input_type -> a3os.registry.v1.GetRolloutRequest
+	12, // 33: a3os.registry.v1.RolloutService.ListRollouts:input_type -> a3os.registry.v1.ListRolloutsRequest
+	14, // 34: a3os.registry.v1.RolloutService.WatchRollout:input_type -> a3os.registry.v1.WatchRolloutRequest
+	16, // 35: a3os.registry.v1.RolloutWriteService.BeginRollout:input_type -> a3os.registry.v1.BeginRolloutRequest
+	18, // 36: a3os.registry.v1.RolloutWriteService.TakeRolloutLease:input_type -> a3os.registry.v1.TakeRolloutLeaseRequest
+	20, // 37: a3os.registry.v1.RolloutWriteService.RenewRolloutLease:input_type -> a3os.registry.v1.RenewRolloutLeaseRequest
+	22, // 38: a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease:input_type -> a3os.registry.v1.ReleaseRolloutLeaseRequest
+	24, // 39: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:input_type -> a3os.registry.v1.RecordRolloutTenantRequest
+	26, // 40: a3os.registry.v1.RolloutWriteService.PauseRollout:input_type -> a3os.registry.v1.PauseRolloutRequest
+	28, // 41: a3os.registry.v1.RolloutWriteService.ResumeRollout:input_type -> a3os.registry.v1.ResumeRolloutRequest
+	30, // 42: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:input_type -> a3os.registry.v1.SkipRolloutTenantRequest
+	32, // 43: a3os.registry.v1.RolloutWriteService.RetargetRollout:input_type -> a3os.registry.v1.RetargetRolloutRequest
+	34, // 44: a3os.registry.v1.RolloutWriteService.AbortRollout:input_type -> a3os.registry.v1.AbortRolloutRequest
+	11, // 45: a3os.registry.v1.RolloutService.GetRollout:output_type -> a3os.registry.v1.GetRolloutResponse
+	13, // 46: a3os.registry.v1.RolloutService.ListRollouts:output_type -> a3os.registry.v1.ListRolloutsResponse
+	15, // 47: a3os.registry.v1.RolloutService.WatchRollout:output_type -> a3os.registry.v1.WatchRolloutResponse
+	17, // 48: a3os.registry.v1.RolloutWriteService.BeginRollout:output_type -> a3os.registry.v1.BeginRolloutResponse
+	19, // 49: a3os.registry.v1.RolloutWriteService.TakeRolloutLease:output_type -> a3os.registry.v1.TakeRolloutLeaseResponse
+	21, // 50: a3os.registry.v1.RolloutWriteService.RenewRolloutLease:output_type -> a3os.registry.v1.RenewRolloutLeaseResponse
+	23, // 51: a3os.registry.v1.RolloutWriteService.ReleaseRolloutLease:output_type -> a3os.registry.v1.ReleaseRolloutLeaseResponse
+	25, // 52: a3os.registry.v1.RolloutWriteService.RecordRolloutTenant:output_type -> a3os.registry.v1.RecordRolloutTenantResponse
+	27, // 53: a3os.registry.v1.RolloutWriteService.PauseRollout:output_type -> a3os.registry.v1.PauseRolloutResponse
+	29, // 54: a3os.registry.v1.RolloutWriteService.ResumeRollout:output_type -> a3os.registry.v1.ResumeRolloutResponse
+	31, // 55: a3os.registry.v1.RolloutWriteService.SkipRolloutTenant:output_type -> a3os.registry.v1.SkipRolloutTenantResponse
+	33, // 56: a3os.registry.v1.RolloutWriteService.RetargetRollout:output_type -> a3os.registry.v1.RetargetRolloutResponse
+	35, // 57: a3os.registry.v1.RolloutWriteService.AbortRollout:output_type -> a3os.registry.v1.AbortRolloutResponse
+	45, // [45:58] is the sub-list for method output_type
+	32, // [32:45] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_rollout_proto_init() }

@@ -1,0 +1,276 @@
+package rollout_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
+
+	"a3os.app/tools/fleet/internal/holder"
+	"a3os.app/tools/fleet/internal/rollout"
+)
+
+// bake is how long the tenant of these tests is watched, of which an hour passes in a moment.
+const bake = 10 * time.Minute
+
+// baked is a registry that remembers one rollout, of one tenant that is watched, and tells of it what a test says.
+type baked struct {
+	*remembered
+	registryv1.UnimplementedTenantServiceServer
+	registryv1.UnimplementedFigureServiceServer
+	began time.Time
+	// says is what is known of the tenant some time after its bake began; an error where nothing answers.
+	says func(s *registryv1.TenantStatus, after time.Duration) error
+	// was is what its set did in a window that ended some time after its bake began.
+	was func(f *registryv1.TenantFigures, ended time.Duration)
+}
+
+func (b *baked) GetTenant(context.Context, *registryv1.GetTenantRequest) (*registryv1.GetTenantResponse, error) {
+	s := &registryv1.TenantStatus{
+		Tenant: &registryv1.Tenant{State: registryv1.TenantState_TENANT_STATE_ACTIVE}, ServiceSet: &registryv1.ServiceSet{Release: "2.0.0"},
+		Reports: []*registryv1.ComponentReport{{Name: "iam", Health: registryv1.Health_HEALTH_SERVING, Release: "2.0.0", ReportedAt: timestamppb.Now(),
+			StartedAt: timestamppb.New(b.began), Figures: &setv1.Figures{}}},
+	}
+	err := b.says(s, time.Since(b.began))
+	return &registryv1.GetTenantResponse{Status: s}, err
+}
+
+func (b *baked) BatchGetFigures(_ context.Context, req *registryv1.BatchGetFiguresRequest) (*registryv1.BatchGetFiguresResponse, error) {
+	f := &registryv1.TenantFigures{}
+	if b.was != nil && req.GetUntil().IsValid() {
+		b.was(f, req.GetUntil().AsTime().Sub(b.began))
+	}
+	return &registryv1.BatchGetFiguresResponse{Figures: []*registryv1.TenantFigures{f}}, nil
+}
+
+// RecordRolloutTenant believes what it is told, and ends the rollout of one tenant with it.
+func (b *baked) RecordRolloutTenant(_ context.Context, req *registryv1.RecordRolloutTenantRequest) (*registryv1.RecordRolloutTenantResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.rollout.GetTenants()[0]
+	t.State, t.Detail, t.Samples, t.Probes = req.GetState(), req.GetDetail(), req.GetSamples(), req.GetProbes()
+	switch req.GetState() {
+	case passed:
+		b.rollout.State, b.rollout.EndedAt = registryv1.RolloutState_ROLLOUT_STATE_SUCCEEDED, timestamppb.Now()
+	case failed:
+		b.rollout.State = registryv1.RolloutState_ROLLOUT_STATE_HALTED
+	default:
+	}
+	return &registryv1.RecordRolloutTenantResponse{}, nil
+}
+
+// watched is the tenant when its bake is over, and how long that was.
+func (b *baked) watched(t *testing.T, change func(*registryv1.Rollout), probe func(context.Context, string) error) (*registryv1.RolloutTenant, time.Duration) {
+	t.Helper()
+	b.began = time.Now()
+	r := halted(1)
+	r.State, r.Policy.Bake, r.Policy.Rollback = registryv1.RolloutState_ROLLOUT_STATE_RUNNING, durationpb.New(bake), registryv1.RollbackScope_ROLLBACK_SCOPE_NONE
+	r.Policy.Gates = &registryv1.Gates{ErrorRatioGrowth: 0.01}
+	x := r.GetTenants()[0]
+	x.State, x.Attempts, x.Since = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_BAKING, 1, timestamppb.New(b.began)
+	x.ChangedAt = timestamppb.New(b.began.Add(-10 * time.Second))
+	x.FirstChangedAt = x.GetChangedAt()
+	if change != nil {
+		change(r)
+	}
+	b.remembered = &remembered{rollout: r}
+	listener, server := bufconn.Listen(1<<16), grpc.NewServer()
+	registryv1.RegisterRolloutServiceServer(server, b)
+	registryv1.RegisterRolloutWriteServiceServer(server, b)
+	registryv1.RegisterTenantServiceServer(server, b)
+	registryv1.RegisterFigureServiceServer(server, b)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) })
+	conn, err := grpc.NewClient("passthrough:///registry", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = conn.Close()
+		server.Stop()
+		serving.Wait()
+	}()
+	e := &rollout.Engine{Conn: conn, Operator: &slow{}, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Probe: probe,
+		Here: func(context.Context, string) error { return nil }}
+	if _, err := e.Carry(t.Context(), r.GetId()); err != nil {
+		t.Fatal(err)
+	}
+	return b.now().GetTenants()[0], time.Since(b.began)
+}
+
+// A set that falls silent while it is watched fails, however well it was when it was heard last. Where nobody could be heard, nobody is silent.
+func TestSetThatFallsSilentDoesNotPass(t *testing.T) {
+	for name, c := range map[string]struct {
+		heard func(after time.Duration) (last time.Duration, err error)
+		state registryv1.RolloutTenantState
+		after time.Duration
+	}{
+		"one that reports":         {func(after time.Duration) (time.Duration, error) { return after, nil }, passed, bake},
+		"one report, then nothing": {func(after time.Duration) (time.Duration, error) { return min(after, 5*time.Second), nil }, failed, 95 * time.Second},
+		"silent near the end":      {func(after time.Duration) (time.Duration, error) { return min(after, 8*time.Minute), nil }, failed, 8*time.Minute + 90*time.Second},
+		"the registry was away": {func(after time.Duration) (time.Duration, error) {
+			switch {
+			case after > time.Minute && after < 5*time.Minute:
+				return 0, status.Error(codes.Unavailable, "it restarts")
+			case after > time.Minute && after < 5*time.Minute+20*time.Second:
+				return time.Minute, nil
+			}
+			return after, nil
+		}, passed, bake},
+		"silent since the registry was away": {func(after time.Duration) (time.Duration, error) {
+			if after > time.Minute && after < 5*time.Minute {
+				return 0, status.Error(codes.Unavailable, "it restarts")
+			}
+			return min(after, time.Minute), nil
+		}, failed, 5*time.Minute + 90*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{}
+				b.says = func(s *registryv1.TenantStatus, after time.Duration) error {
+					last, err := c.heard(after)
+					s.Reports[0].ReportedAt = timestamppb.New(b.began.Add(last))
+					return err
+				}
+				x, took := b.watched(t, nil, nil)
+				if x.GetState() != c.state || took < c.after || took > c.after+5*time.Second {
+					t.Errorf("after %s it is %s: %s", took, x.GetState(), x.GetDetail())
+				}
+				if c.state == failed && !strings.Contains(x.GetDetail(), "iam has said nothing for") {
+					t.Errorf("it failed because %s", x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// In each attempt a tenant is held against what it did before the first: that the first was as bad excuses nothing.
+func TestSecondAttemptIsHeldAgainstWhatWasBeforeTheFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		first time.Duration
+		state registryv1.RolloutTenantState
+	}{
+		"a quarter of an hour ago":         {15 * time.Minute, failed},
+		"longer ago than anything is kept": {48 * time.Hour, passed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{}
+				b.says = func(s *registryv1.TenantStatus, _ time.Duration) error {
+					s.Reports[0].Figures = &setv1.Figures{Requests: 1000, Errors: 300}
+					return nil
+				}
+				b.was = func(f *registryv1.TenantFigures, ended time.Duration) {
+					if f.Requests = 1000; ended > -c.first {
+						f.Errors = 300 // the first attempt was as bad
+					}
+				}
+				x, _ := b.watched(t, func(r *registryv1.Rollout) {
+					r.Tenants[0].Attempts, r.Tenants[0].FirstChangedAt = 2, timestamppb.New(b.began.Add(-c.first))
+				}, nil)
+				if x.GetState() != c.state {
+					t.Errorf("it is %s: %s", x.GetState(), x.GetDetail())
+				}
+				if c.state == failed && !strings.Contains(x.GetDetail(), "30.00 % of requests fail, 0.00 % did before") {
+					t.Errorf("it failed because %s", x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// A set that ran the release already goes on counting when it is begun again: what it had counted by then neither fails it nor is a sample.
+func TestWhatWasCountedBeforeTheChangeIsNotOfIt(t *testing.T) {
+	const long = -time.Hour
+	figures := func(requests, errors, jobs int64) *setv1.Figures {
+		return &setv1.Figures{Requests: requests, Errors: errors, FailedJobs: jobs}
+	}
+	for name, c := range map[string]struct {
+		started time.Duration
+		counts  func(after time.Duration) *setv1.Figures
+		state   registryv1.RolloutTenantState
+		says    string
+		samples int64
+	}{
+		"as it was": {long, func(time.Duration) *setv1.Figures { return figures(10_000, 5_000, 3) }, passed, "", 100},
+		"and fails since": {long, func(after time.Duration) *setv1.Figures {
+			if after < time.Minute {
+				return figures(10_000, 0, 3)
+			}
+			return figures(10_200, 100, 3)
+		}, failed, "50.00 % of requests fail", 200},
+		"and gives a job up": {long, func(after time.Duration) *setv1.Figures {
+			if after < time.Minute {
+				return figures(10_000, 0, 3)
+			}
+			return figures(10_000, 0, 4)
+		}, failed, "1 jobs failed for good", 100},
+		"and could not be asked at first": {long, func(after time.Duration) *setv1.Figures {
+			if after < time.Minute {
+				return nil
+			}
+			return figures(10_000, 5_000, 3)
+		}, passed, "", 100},
+		"and starts anew, well": {long, func(after time.Duration) *setv1.Figures {
+			if after < time.Minute {
+				return figures(10_000, 5_000, 3)
+			}
+			return figures(150, 0, 0)
+		}, passed, "", 150},
+		"started with the change":     {-time.Second, func(time.Duration) *setv1.Figures { return figures(500, 0, 1) }, failed, "1 jobs failed for good", 500},
+		"started with it, asked much": {-time.Second, func(time.Duration) *setv1.Figures { return figures(500, 0, 0) }, passed, "", 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{}
+				b.says = func(s *registryv1.TenantStatus, after time.Duration) error {
+					s.Reports[0].StartedAt, s.Reports[0].Figures = timestamppb.New(b.began.Add(c.started)), c.counts(after)
+					return nil
+				}
+				x, _ := b.watched(t, func(r *registryv1.Rollout) { r.Policy.Samples = 100 }, func(context.Context, string) error { return nil })
+				if x.GetState() != c.state || !strings.Contains(x.GetDetail(), c.says) || x.GetSamples() != c.samples {
+					t.Errorf("it is %s with %d samples: %s", x.GetState(), x.GetSamples(), x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// Whom somebody else changes while it is watched is neither failed nor passed by that: it is waited for.
+func TestWhomSomebodyElseSuspendsIsNeitherFailedNorPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, told := &baked{}, ""
+		b.says = func(s *registryv1.TenantStatus, after time.Duration) error {
+			if after > time.Minute && after < time.Hour {
+				s.Tenant.State, s.Reports[0].ReportedAt = registryv1.TenantState_TENANT_STATE_SUSPENDED, timestamppb.New(b.began.Add(time.Minute))
+			}
+			if after > 30*time.Minute && after < 31*time.Minute {
+				told = b.now().GetTenants()[0].GetDetail()
+			}
+			return nil
+		}
+		x, took := b.watched(t, nil, func(context.Context, string) error { return errors.New("nobody is to ask it") })
+		if x.GetState() != passed || took < time.Hour {
+			t.Errorf("after %s it is %s: %s", took, x.GetState(), x.GetDetail())
+		}
+		if !strings.Contains(told, "tenant t0 is suspended") || !strings.Contains(told, "fleet rollout skip rol_1 t0") {
+			t.Errorf("meanwhile it is said %q", told)
+		}
+	})
+}
