@@ -58,6 +58,41 @@ func TestProvisionerChangesNothingThatLastsOfThePlane(t *testing.T) {
 	}
 }
 
+// In the session for the plane's own set the provisioner does all that CloudFormation asks for to change its services, and nothing of that to a tenant's.
+func TestPlanesSessionChangesItsServicesAndNoTenants(t *testing.T) {
+	plane := read(t, planeText(t))
+	provisioner := roleOf(t, plane, "provisioner")
+	text, err := stack.PlaneSession(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document any
+	if err := json.Unmarshal([]byte(text), &document); err != nil {
+		t.Fatal(err)
+	}
+	session, err := stacktest.Policy(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecs, roles := "arn:aws:ecs:"+place.Region+":"+place.Account+":", "arn:aws:iam::"+place.Account+":role/"
+	for own, want := range map[bool]bool{true: true, false: false} {
+		path, name := "plane/dev/plane-dev-registry", "plane-dev-registry"
+		if !own {
+			path, name = "tenant/tnt_a/tnt_a-iam", "tnt_a-iam"
+		}
+		for action, resource := range map[string]string{
+			"ecs:CreateService": ecs + "service/a3-dev/" + name, "ecs:UpdateService": ecs + "service/a3-dev/" + name, "ecs:ListServiceDeployments": ecs + "service/a3-dev/" + name,
+			"ecs:DescribeServiceDeployments": ecs + "service-deployment/a3-dev/" + name + "/1", "ecs:StopServiceDeployment": ecs + "service-deployment/a3-dev/" + name + "/1",
+			"iam:GetRole": roles + path + "-task", "iam:PassRole": roles + path + "-task",
+		} {
+			is, err := plane.May(provisioner, session, stacktest.Target{}, stacktest.Request{Action: action, Resource: resource, Context: map[string]string{"iam:PassedToService": "ecs-tasks.amazonaws.com"}})
+			if err != nil || is != want {
+				t.Errorf("it may %s on %s: %t, want %t; %v", action, resource, is, want, err)
+			}
+		}
+	}
+}
+
 // What a release changes is tasks and what keeps them: a stack that held more would need a provisioner who may more.
 func TestReleaseOfThePlaneChangesTasksAlone(t *testing.T) {
 	var control struct {

@@ -139,9 +139,12 @@ func (s *set) stacksOfTenants() []statement {
 		allow("Templates", []string{"s3:PutObject", "s3:GetObject"}, []string{bucketARN(p.Templates()) + "/" + p.cluster() + "-tnt-*"}),
 		s.templatesKey(attribute(keyID, "Arn")),
 		allow("BoundedRoles", []string{"iam:CreateRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy"}, roles).under("ArnEquals", when{"iam:PermissionsBoundary": p.Boundary()}),
-		allow("Roles", []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole"}, roles),
+		allow("Roles", []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription"}, roles),
 		allow("LookForRoles", []string{"iam:GetRole"}, []string{p.iam("role/tnt_*")}),
 		allow("PassToTasks", []string{"iam:PassRole"}, roles).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
+		// What another made is not taken into a stack, by which CloudFormation would tag and delete it.
+		// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/security_iam_id-based-policy-examples.html
+		{Sid: "TakeInNothing", Effect: "Deny", Action: []string{"cloudformation:CreateChangeSet"}, Resource: []string{"*"}, Condition: map[string]any{"ForAnyValue:StringLike": when{"cloudformation:ImportResourceTypes": "*"}}},
 		{Sid: "KeepTheBoundary", Effect: "Deny", Action: []string{"iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary", "iam:UntagRole"}, Resource: []string{"*"}},
 		{Sid: "KeepTheBoundaryAsItIs", Effect: "Deny", Action: []string{"iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"}, Resource: []string{p.Boundary(), p.SessionPolicy()}},
 		allow("BecomeKeepersOfStores", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, keeperARNs(p)).
@@ -153,7 +156,7 @@ func (s *set) stacksOfTenants() []statement {
 func (s *set) dataOfTenants() []statement {
 	p := s.place
 	return []statement{
-		allow("Keys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:GetKeyRotationStatus", "kms:EnableKeyRotation", "kms:ListResourceTags", "kms:UpdateKeyDescription",
+		allow("Keys", []string{"kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListResourceTags", "kms:UpdateKeyDescription",
 			"kms:DisableKey", "kms:EnableKey", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion", "kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant"}, []string{p.arn("kms", "key/*")}).
 			under("Null", when{"aws:ResourceTag/tenant": "false"}),
 		// What components are given. Of the secrets that a tenant keeps it deletes what is left, and reads none.
@@ -166,7 +169,7 @@ func (s *set) dataOfTenants() []statement {
 		allow("ServersUsers", []string{"secretsmanager:CreateSecret", "secretsmanager:TagResource", "secretsmanager:GetSecretValue"}, []string{serversUsers(p)}),
 		allow("Buckets", []string{"s3:CreateBucket", "s3:DeleteBucket", "s3:ListBucket", "s3:DeleteObject", "s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutEncryptionConfiguration",
 			"s3:GetEncryptionConfiguration", "s3:PutBucketPublicAccessBlock", "s3:GetBucketPublicAccessBlock", "s3:PutBucketOwnershipControls", "s3:GetBucketOwnershipControls", "s3:PutLifecycleConfiguration",
-			"s3:GetLifecycleConfiguration", "s3:PutBucketTagging", "s3:GetBucketTagging"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*", "arn:aws:s3:::" + p.cluster() + "-tnt-*/*"}),
+			"s3:GetLifecycleConfiguration", "s3:PutBucketTagging", "s3:TagResource", "s3:GetBucketTagging"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*", "arn:aws:s3:::" + p.cluster() + "-tnt-*/*"}),
 		allow("Queues", []string{"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes", "sqs:SetQueueAttributes", "sqs:GetQueueUrl", "sqs:TagQueue", "sqs:ListQueueTags"}, []string{p.arn("sqs", "tnt_*")}),
 		allow("Databases", []string{"rds:CreateDBInstance", "rds:ModifyDBInstance", "rds:DeleteDBInstance", "rds:CreateDBSnapshot", "rds:AddTagsToResource", "rds:ListTagsForResource"},
 			append([]string{p.arn("rds", "db:"+p.cluster()+"-tnt-*"), p.arn("rds", "snapshot:*")}, standardsOfServers(p)...)),
@@ -180,16 +183,21 @@ func (s *set) dataOfTenants() []statement {
 func (s *set) tasksOfTenants() []statement {
 	p := s.place
 	return append([]statement{
-		allow("Logs", []string{"logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource", "logs:ListTagsForResource", "logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
-		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:TagResource", "ecs:DeleteTaskDefinitions"},
-			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task-definition/tnt_*")}),
+		allow("Logs", []string{"logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:DeleteRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource", "logs:ListTagsForResource", "logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
+		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:ListServiceDeployments", "ecs:DescribeServiceDeployments", "ecs:StopServiceDeployment",
+			"ecs:RunTask", "ecs:TagResource", "ecs:ListTagsForResource", "ecs:DeleteTaskDefinitions"},
+			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "service-deployment/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task-definition/tnt_*")}),
 		allow("Alarms", []string{"cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "cloudwatch:TagResource"}, []string{p.arn("cloudwatch", "alarm:tnt_*")}),
 		// Of these AWS knows no resource before they are made, or none at all. What is made is given the tenant's tag, which some services do in a
 		// call of its own, and is changed by it; what has another tenant's is not given this one's.
-		allow("MakeTagged", []string{"kms:CreateKey", "kms:TagResource", "ec2:CreateTags", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService", "servicediscovery:TagResource"}, []string{"*"}).
+		allow("MakeTagged", []string{"kms:CreateKey", "kms:TagResource", "ec2:CreateTags", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService"}, []string{"*"}).
 			under("Null", when{"aws:RequestTag/tenant": "false"}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}),
+		// Of what it tags Cloud Map says nothing, so that whoever may call this makes another tenant's names its own. CloudFormation alone does, of what
+		// it makes for a stack (TakeInNothing).
+		allow("TagNames", []string{"servicediscovery:TagResource"}, []string{"*"}).under("Null", when{"aws:RequestTag/tenant": "false"}).
+			under("ForAnyValue:StringEquals", when{"aws:CalledVia": "cloudformation.amazonaws.com"}),
 		allow("ChangeTagged", []string{"ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress",
-			"servicediscovery:DeleteNamespace", "servicediscovery:DeleteService"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
+			"ec2:UpdateSecurityGroupRuleDescriptionsIngress", "ec2:UpdateSecurityGroupRuleDescriptionsEgress", "servicediscovery:UpdateService", "servicediscovery:DeleteNamespace", "servicediscovery:DeleteService"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
 		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),
 		allow("Quotas", []string{"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota"}, []string{"*"}),
 		allow("PushImages", []string{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"},
@@ -202,10 +210,10 @@ func (s *set) looksAtTenants() []statement {
 	p := s.place
 	return []statement{
 		allow("LookAtBuckets", []string{"s3:GetAccelerateConfiguration", "s3:GetAnalyticsConfiguration", "s3:GetBucketCORS", "s3:GetBucketLogging", "s3:GetBucketNotification", "s3:GetBucketVersioning", "s3:GetBucketWebsite",
+			"s3:GetBucketAbac", "s3:GetBucketMetadataTableConfiguration", "s3:ListTagsForResource",
 			"s3:GetBucketObjectLockConfiguration", "s3:GetIntelligentTieringConfiguration", "s3:GetInventoryConfiguration", "s3:GetMetricsConfiguration", "s3:GetReplicationConfiguration"}, []string{"arn:aws:s3:::" + p.cluster() + "-tnt-*"}),
-		allow("LookAtLogs", []string{"logs:GetDataProtectionPolicy", "logs:DescribeIndexPolicies"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
+		allow("LookAtLogs", []string{"logs:GetDataProtectionPolicy"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
 		allow("LookAtAlarms", []string{"cloudwatch:ListTagsForResource"}, []string{p.arn("cloudwatch", "alarm:tnt_*")}),
-		allow("LookAtTagged", []string{"servicediscovery:ListTagsForResource"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
 	}
 }
 
@@ -214,11 +222,17 @@ func (s *set) ofNobody() []statement {
 	p := s.place
 	return []statement{
 		allow("Look", []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSecurityGroupRules", "ec2:DescribeVpcs", "ec2:DescribeSubnets", "ec2:DescribeRegions",
+			"ec2:DescribeAccountAttributes", "ec2:DescribeAvailabilityZones", "ec2:DescribeInternetGateways", "ec2:DescribeVpcAttribute",
 			"ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks",
-			"rds:DescribeDBInstances", "rds:DescribeDBSnapshots", "rds:DescribeDBInstanceAutomatedBackups", "servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "logs:DescribeLogGroups", "secretsmanager:ListSecrets",
+			"rds:DescribeDBInstances", "rds:DescribeDBSnapshots", "rds:DescribeDBInstanceAutomatedBackups", "rds:DescribeEvents", "rds:DescribeDBClusters", "rds:DescribeDBEngineVersions", "rds:DescribeDBParameterGroups",
+			"servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetServiceAttributes", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "servicediscovery:ListServices", "servicediscovery:ListTagsForResource",
+			"logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies", "secretsmanager:ListSecrets",
 			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus"}, []string{"*"}),
 		// A task's name says nothing of whose it is.
 		allow("LookAtTasks", []string{"ecs:DescribeTasks"}, []string{p.arn("ecs", "task/"+p.cluster()+"/*")}),
+		// CloudFormation asks for it right after it made a key, whose tag may not count yet for minutes. Of a key that renews itself already it changes nothing.
+		// https://docs.aws.amazon.com/kms/latest/developerguide/tag-authorization.html
+		allow("RenewKeys", []string{"kms:EnableKeyRotation"}, []string{p.arn("kms", "key/*")}),
 		// A group is given its tag, by which it can be changed, when it is made or after. It has no way in or out before.
 		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, []string{p.arn("ec2", "security-group/*"), p.arn("ec2", "vpc/*")}),
 		// A namespace of Cloud Map is a zone of Route 53, which Cloud Map makes and deletes in the caller's name.
@@ -272,10 +286,12 @@ func (s *set) control() []statement {
 		allow("KeyOfThePlanesSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{attribute(keyID, "Arn")}).
 			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": []string{secrets, serversUsers(p)}}),
 		allow("LogsOfThePlanesSet", []string{"logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:"+own.logGroup("*"))}),
-		allow("ServicesOfThePlanesSet", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:RunTask", "ecs:TagResource", "ecs:DeleteTaskDefinitions"},
-			[]string{p.arn("ecs", "service/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "task-definition/"+own.called("*"))}),
+		allow("ServicesOfThePlanesSet", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:ListServiceDeployments", "ecs:DescribeServiceDeployments", "ecs:StopServiceDeployment",
+			"ecs:RunTask", "ecs:TagResource", "ecs:ListTagsForResource", "ecs:DeleteTaskDefinitions"},
+			[]string{p.arn("ecs", "service/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "service-deployment/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "task-definition/"+own.called("*"))}),
 		allow("TasksOfThePlanesSet", []string{"ecs:RegisterTaskDefinition"}, []string{"*"}).
 			under("StringEquals", when{"aws:RequestTag/plane": p.Plane}).under("Null", when{"aws:RequestTag/tenant": "true"}),
+		allow("LookAtRolesOfThePlanesSet", []string{"iam:GetRole"}, []string{p.iam("role/" + own.path() + "*")}),
 		allow("PassToThePlanesTasks", []string{"iam:PassRole"}, []string{p.iam("role/" + own.path() + "*")}).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
 	}
 }

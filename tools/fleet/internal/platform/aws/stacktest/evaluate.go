@@ -45,6 +45,7 @@ func denies(statements []Statement, r Request) (string, bool, error) {
 }
 
 func holds(statements []Statement, effect string, r Request) (string, bool, error) {
+	r = r.asAsked()
 	for _, st := range statements {
 		if st.Effect != effect {
 			continue
@@ -169,6 +170,8 @@ func (r Request) condition(effect, operator, key string, values []string) (bool,
 	if !known && r.AnyContext && !ours(key) {
 		return effect == "Allow", nil
 	}
+	// Of keys that have many values a call here has one, or none, for which it doesn't hold.
+	operator, any := strings.CutPrefix(operator, "ForAnyValue:")
 	base, ifExists := strings.CutSuffix(operator, "IfExists")
 	if base == "Null" {
 		return strconv.FormatBool(!known) == values[0], nil
@@ -178,7 +181,7 @@ func (r Request) condition(effect, operator, key string, values []string) (bool,
 		return false, err
 	}
 	if !known {
-		return ifExists || negated, nil
+		return ifExists || negated && !any, nil
 	}
 	wanted, err := r.filled(values)
 	if err != nil {

@@ -22,10 +22,9 @@ func Rules(s *Stack) ([]string, error) {
 	return found, nil
 }
 
-// unscoped are actions for which AWS knows no resource, so that `*` is all that can be said.
-// https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+// unscoped are actions for which AWS knows no resource and that change nothing of anybody's, or that look where nothing narrower says at what, so that `*` is all that can be said.
 var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "rds:Describe*", "servicediscovery:Get*",
-	"servicediscovery:ListNamespaces", "logs:DescribeLogGroups", "cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:Get*", "secretsmanager:ListSecrets"}
+	"servicediscovery:List*", "logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies", "cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:Get*", "secretsmanager:ListSecrets"}
 
 // documents are the properties that hold a policy, by the type of their resource.
 var documents = map[string][]string{
@@ -92,6 +91,7 @@ func (st Statement) faults(of string) []string {
 			say("gives roles power without the boundary")
 		}
 	}
+	out = append(out, st.beside()...)
 	everybody := slices.Contains(st.Principal["AWS"], "*")
 	ofOrganization := of == "AWS::ECR::Repository" && len(st.Condition["StringEquals"]["aws:PrincipalOrgID"]) == 1 && st.has("aws:PrincipalArn")
 	if everybody && !bounded && !ofOrganization && of != "AWS::EC2::VPCEndpoint" {
