@@ -1,8 +1,7 @@
 // Package licence is what a tenant has licensed: a signed file, checked by the set itself against keys that it was configured with,
 // and what the file is worth at a moment. It promises that a licence which opens was signed, byte for byte, by a key of the plane, for
 // this plane and this tenant, and is whole; and that what it is worth is a matter of the later of two times, so that a clock that is
-// turned back gains nothing. The signature is Ed25519 in a DSSE envelope (github.com/secure-systems-lab/dsse, envelope.md); keys are
-// signed-note keys (golang.org/x/mod/sumdb/note), whose names carry the plane. It relies on package held for which licence a set holds.
+// turned back gains nothing. It is signed as package dsse does, with keys whose names carry the plane. It relies on package held for which licence a set holds.
 package licence
 
 import (
@@ -14,12 +13,12 @@ import (
 	"strings"
 
 	"buf.build/go/protovalidate"
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/dsse"
 	"a3os.app/libs/id"
 )
 
@@ -69,11 +68,7 @@ func (s *Signer) Sign(ctx context.Context, l *registryv1.Licence) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("encode the licence: %w", err)
 	}
-	signer, err := dsse.NewEnvelopeSigner(signing{s.note})
-	if err != nil {
-		return nil, err
-	}
-	e, err := signer.SignPayload(ctx, PayloadType, payload)
+	e, err := dsse.Sign(ctx, s.note, PayloadType, payload)
 	if err != nil {
 		return nil, fmt.Errorf("sign the licence: %w", err)
 	}
@@ -83,7 +78,7 @@ func (s *Signer) Sign(ctx context.Context, l *registryv1.Licence) ([]byte, error
 // Verifier opens licences of one plane.
 type Verifier struct {
 	plane string
-	keys  []dsse.Verifier
+	keys  []note.Verifier
 }
 
 // NewVerifier trusts keys, the public halves, joined by commas. One at least is demanded: without any no licence would ever hold.
@@ -97,25 +92,20 @@ func NewVerifier(plane, keys string) (*Verifier, error) {
 		if key.Name() != keyName(plane) {
 			return nil, fmt.Errorf("the key %s is not one that signs licences of plane %s", key.Name(), plane)
 		}
-		v.keys = append(v.keys, verifying{key})
+		v.keys = append(v.keys, key)
 	}
 	return v, nil
 }
 
 // Open verifies a file and reads the licence in it, whoever's it is. What it answers is ErrMalformed, ErrSignature or ErrPlane.
 func (v *Verifier) Open(ctx context.Context, file []byte) (*registryv1.Licence, error) {
-	var e dsse.Envelope
-	if len(file) > MaxBytes || json.Unmarshal(file, &e) != nil || e.PayloadType != PayloadType {
+	if len(file) > MaxBytes {
 		return nil, fmt.Errorf("the licence: %w", ErrMalformed)
 	}
-	if len(v.keys) == 0 {
-		return nil, fmt.Errorf("the licence: %w", ErrSignature)
+	payload, _, err := dsse.Open(ctx, file, PayloadType, v.keys...)
+	if errors.Is(err, dsse.ErrMalformed) {
+		return nil, fmt.Errorf("the licence: %w", ErrMalformed)
 	}
-	verifier, err := dsse.NewEnvelopeVerifier(v.keys...)
-	if err != nil {
-		return nil, err
-	}
-	_, payload, err := verifier.VerifyAndDecode(ctx, &e)
 	if err != nil {
 		return nil, fmt.Errorf("the licence: %w", ErrSignature)
 	}

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"a3os.app/libs/dsse"
 	"a3os.app/libs/id"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
 )
@@ -93,7 +93,7 @@ func seal(key SigningKey, envelope *queuev1.Envelope) ([]byte, error) {
 		return nil, err
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(&queuev1.SignedEnvelope{
-		Envelope: body, KeyId: key.id, Signature: ed25519.Sign(key.private, preAuthenticate(body)),
+		Envelope: body, KeyId: key.id, Signature: ed25519.Sign(key.private, dsse.PAE(payloadType, body)),
 	})
 	if err != nil {
 		return nil, err
@@ -102,15 +102,4 @@ func seal(key SigningKey, envelope *queuev1.Envelope) ([]byte, error) {
 		return nil, fmt.Errorf("the envelope has %d bytes, at most %d are carried", len(raw), MostEnvelope)
 	}
 	return raw, nil
-}
-
-// preAuthenticate is PAE of DSSE v1: "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body.
-func preAuthenticate(body []byte) []byte {
-	b := make([]byte, 0, len(body)+len(payloadType)+32)
-	b = append(b, "DSSEv1 "...)
-	b = strconv.AppendInt(b, int64(len(payloadType)), 10)
-	b = append(b, " "+payloadType+" "...)
-	b = strconv.AppendInt(b, int64(len(body)), 10)
-	b = append(b, ' ')
-	return append(b, body...)
 }

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"a3os.app/libs/dsse"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	queuev1 "a3os.app/proto/gen/go/a3os/queue/v1"
@@ -110,7 +111,7 @@ func (v *Verifier) Verify(raw, payload []byte) (Verified, error) {
 	if !known {
 		return refuse(nil, ErrForged.With("no key with this id is believed here: was it exchanged?"))
 	}
-	if len(signed.GetSignature()) != ed25519.SignatureSize || !ed25519.Verify(key, preAuthenticate(signed.GetEnvelope()), signed.GetSignature()) {
+	if len(signed.GetSignature()) != ed25519.SignatureSize || !ed25519.Verify(key, dsse.PAE(payloadType, signed.GetEnvelope()), signed.GetSignature()) {
 		return refuse(nil, ErrForged.With("the signature is not of key %s over this envelope", signed.GetKeyId()))
 	}
 	var said queuev1.Envelope

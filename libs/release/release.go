@@ -1,7 +1,6 @@
 // Package release is what a release is, and the proof of who made it. It promises that a manifest which opens was signed, byte for
-// byte, by a key that is trusted, for the plane that asks, and is whole: every digest named, nothing twice. The signature is Ed25519
-// in a DSSE envelope (github.com/secure-systems-lab/dsse, envelope.md); keys are signed-note keys (golang.org/x/mod/sumdb/note), whose
-// names carry the plane. It relies on its callers to keep the first of a version, and to compare artefacts with their digests.
+// byte, by a key that is trusted, for the plane that asks, and is whole: every digest named, nothing twice. It is signed as
+// package dsse does, with keys whose names carry the plane. It relies on its callers to keep the first of a version, and to compare artefacts with their digests.
 package release
 
 import (

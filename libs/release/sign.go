@@ -2,18 +2,18 @@ package release
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/dsse"
 )
 
 // PayloadType is signed with each release, so that no other document signed by the same key reads as one.
@@ -65,11 +65,7 @@ func (s *Signer) Sign(ctx context.Context, m *registryv1.ReleaseManifest) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	signer, err := dsse.NewEnvelopeSigner(signing{s.note})
-	if err != nil {
-		return nil, err
-	}
-	e, err := signer.SignPayload(ctx, PayloadType, payload)
+	e, err := dsse.Sign(ctx, s.note, PayloadType, payload)
 	if err != nil {
 		return nil, fmt.Errorf("sign the release: %w", err)
 	}
@@ -91,7 +87,7 @@ type Opened struct {
 // Verifier opens releases of one plane.
 type Verifier struct {
 	plane string
-	keys  []dsse.Verifier
+	keys  []note.Verifier
 }
 
 // NewVerifier trusts keys, the public halves, separated by blanks or commas. Without any, nothing is ever accepted: that is a plane
@@ -106,30 +102,19 @@ func NewVerifier(plane, keys string) (*Verifier, error) {
 		if key.Name() != keyName(plane) {
 			return nil, fmt.Errorf("the key %s is not one that signs releases of plane %s", text, plane)
 		}
-		v.keys = append(v.keys, verifying{key})
+		v.keys = append(v.keys, key)
 	}
 	return v, nil
 }
 
 // Open verifies an envelope and reads what was signed. What it answers for is ErrMalformed, ErrUnsigned or ErrPlane.
 func (v *Verifier) Open(ctx context.Context, envelope []byte) (*Opened, error) {
-	var e dsse.Envelope
-	if err := json.Unmarshal(envelope, &e); err != nil {
-		return nil, fmt.Errorf("the release: %w", ErrMalformed)
+	payload, signers, err := dsse.Open(ctx, envelope, PayloadType, v.keys...)
+	if errors.Is(err, dsse.ErrMalformed) {
+		return nil, fmt.Errorf("the release: %w: %w", err, ErrMalformed)
 	}
-	if e.PayloadType != PayloadType {
-		return nil, fmt.Errorf("the release: its type is %q: %w", e.PayloadType, ErrMalformed)
-	}
-	if len(v.keys) == 0 {
-		return nil, fmt.Errorf("the release: this plane trusts no key: %w", ErrUnsigned)
-	}
-	verifier, err := dsse.NewEnvelopeVerifier(v.keys...)
 	if err != nil {
-		return nil, err
-	}
-	accepted, payload, err := verifier.VerifyAndDecode(ctx, &e)
-	if err != nil {
-		return nil, fmt.Errorf("the release: signed by %s: %w", signers(&e), ErrUnsigned)
+		return nil, fmt.Errorf("the release: %w: %w", err, ErrUnsigned)
 	}
 	m := &registryv1.ReleaseManifest{}
 	if err := proto.Unmarshal(payload, m); err != nil {
@@ -141,10 +126,7 @@ func (v *Verifier) Open(ctx context.Context, envelope []byte) (*Opened, error) {
 	if err := Check(m); err != nil {
 		return nil, err
 	}
-	o := &Opened{Manifest: m, Payload: payload}
-	for _, a := range accepted {
-		o.KeyIDs = append(o.KeyIDs, a.KeyID)
-	}
+	o := &Opened{Manifest: m, Payload: payload, KeyIDs: signers}
 	o.Name, err = NameOf(m)
 	return o, err
 }
@@ -170,46 +152,3 @@ func (v *Verifier) Hold(ctx context.Context, r *registryv1.Release) error {
 	}
 	return fmt.Errorf("release %s: what was signed differs in %s: %w", r.GetName(), strings.Join(fields, ", "), ErrChanged)
 }
-
-// signers names who an envelope says signed it, in short: the text is anybody's.
-func signers(e *dsse.Envelope) string {
-	const most, long = 4, 80
-	var ids []string
-	for _, s := range e.Signatures {
-		if len(ids) < most {
-			ids = append(ids, fmt.Sprintf("%.*q", long, s.KeyID))
-		}
-	}
-	if len(ids) == 0 {
-		return "nobody"
-	}
-	return strings.Join(ids, ", ")
-}
-
-func keyID(name string, hash uint32) string { return fmt.Sprintf("%s+%08x", name, hash) }
-
-// signing has a note key sign envelopes.
-type signing struct{ note.Signer }
-
-// Sign implements dsse.Signer.
-func (s signing) Sign(_ context.Context, data []byte) ([]byte, error) { return s.Signer.Sign(data) }
-
-// KeyID implements dsse.Signer.
-func (s signing) KeyID() (string, error) { return keyID(s.Name(), s.KeyHash()), nil }
-
-// verifying has a note key verify envelopes.
-type verifying struct{ note.Verifier }
-
-// Verify implements dsse.Verifier.
-func (v verifying) Verify(_ context.Context, data, sig []byte) error {
-	if !v.Verifier.Verify(data, sig) {
-		return ErrUnsigned
-	}
-	return nil
-}
-
-// KeyID implements dsse.Verifier.
-func (v verifying) KeyID() (string, error) { return keyID(v.Name(), v.KeyHash()), nil }
-
-// Public implements dsse.Verifier. The key itself stays in the library: its id is what it is known by.
-func (v verifying) Public() crypto.PublicKey { return nil }

@@ -8,6 +8,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/dsse"
 	"a3os.app/libs/id"
 )
 
@@ -29,7 +30,7 @@ func (s *Signer) SignChange(change *registryv1.SnapshotChange) (*registryv1.Sign
 	if len(raw) > MaxBytes {
 		return nil, fmt.Errorf("sign a change of %d octets: %w", len(raw), ErrTooLarge)
 	}
-	return &registryv1.SignedSnapshotChange{Change: raw, KeyId: s.keyID, Signature: ed25519.Sign(s.key, encode(ChangePayloadType, raw))}, nil
+	return &registryv1.SignedSnapshotChange{Change: raw, KeyId: s.keyID, Signature: ed25519.Sign(s.key, dsse.PAE(ChangePayloadType, raw))}, nil
 }
 
 // VerifyChange answers the change that was signed, or why it is refused: one of this package's errors. One that leads to no later

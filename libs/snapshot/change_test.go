@@ -10,6 +10,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/dsse"
 	"a3os.app/libs/id"
 	"a3os.app/libs/snapshot"
 )
@@ -25,7 +26,7 @@ func rawSignChange(t testing.TB, k ed25519.PrivateKey, c *registryv1.SnapshotCha
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &registryv1.SignedSnapshotChange{Change: raw, KeyId: snapshot.KeyID(public(k)), Signature: ed25519.Sign(k, snapshot.EncodeChange(raw))}
+	return &registryv1.SignedSnapshotChange{Change: raw, KeyId: snapshot.KeyID(public(k)), Signature: ed25519.Sign(k, dsse.PAE(snapshot.ChangePayloadType, raw))}
 }
 
 func TestSignedChangeIsAcceptedByWhoeverHoldsWhatItChanges(t *testing.T) {
@@ -59,8 +60,8 @@ func TestBadChangeIsRefused(t *testing.T) {
 		"nothing":             {&registryv1.SignedSnapshotChange{}, snapshot.ErrKey},
 		"unknown key":         {rawSignChange(t, key('x'), change()), snapshot.ErrKey},
 		"cut short":           {&registryv1.SignedSnapshotChange{Change: good.GetChange()[:20], KeyId: good.GetKeyId(), Signature: good.GetSignature()}, snapshot.ErrSignature},
-		"another's signature": {&registryv1.SignedSnapshotChange{Change: good.GetChange(), KeyId: good.GetKeyId(), Signature: ed25519.Sign(key('x'), snapshot.EncodeChange(good.GetChange()))}, snapshot.ErrSignature},
-		"signed as a snapshot": {&registryv1.SignedSnapshotChange{Change: good.GetChange(), KeyId: good.GetKeyId(), Signature: ed25519.Sign(key('k'), snapshot.Encode(good.GetChange()))},
+		"another's signature": {&registryv1.SignedSnapshotChange{Change: good.GetChange(), KeyId: good.GetKeyId(), Signature: ed25519.Sign(key('x'), dsse.PAE(snapshot.ChangePayloadType, good.GetChange()))}, snapshot.ErrSignature},
+		"signed as a snapshot": {&registryv1.SignedSnapshotChange{Change: good.GetChange(), KeyId: good.GetKeyId(), Signature: ed25519.Sign(key('k'), dsse.PAE(snapshot.PayloadType, good.GetChange()))},
 			snapshot.ErrSignature},
 		"too large":                 {&registryv1.SignedSnapshotChange{Change: []byte(strings.Repeat("x", snapshot.MaxBytes+1)), KeyId: good.GetKeyId(), Signature: good.GetSignature()}, snapshot.ErrTooLarge},
 		"other plane":               {rawSignChange(t, key('k'), with(func(c *registryv1.SnapshotChange) { c.Plane = "prod" })), snapshot.ErrPlane},
@@ -105,7 +106,7 @@ func FuzzVerifyChange(f *testing.F) {
 	}
 	v := verifier(f)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got, err := v.VerifyChange(&registryv1.SignedSnapshotChange{Change: raw, KeyId: snapshot.KeyID(public(key('k'))), Signature: ed25519.Sign(key('k'), snapshot.EncodeChange(raw))}, 7)
+		got, err := v.VerifyChange(&registryv1.SignedSnapshotChange{Change: raw, KeyId: snapshot.KeyID(public(key('k'))), Signature: ed25519.Sign(key('k'), dsse.PAE(snapshot.ChangePayloadType, raw))}, 7)
 		if err != nil {
 			if len(err.Error()) > 2000 {
 				t.Fatalf("%d bytes are refused with %d", len(raw), len(err.Error()))

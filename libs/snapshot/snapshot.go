@@ -9,11 +9,12 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/dsse"
 )
 
 const (
@@ -73,7 +74,7 @@ func (s *Signer) Sign(snap *registryv1.Snapshot) (*registryv1.SignedSnapshot, er
 	if len(raw) > MaxBytes {
 		return nil, fmt.Errorf("sign a snapshot of %d octets: %w", len(raw), ErrTooLarge)
 	}
-	return &registryv1.SignedSnapshot{Snapshot: raw, KeyId: s.keyID, Signature: ed25519.Sign(s.key, encode(PayloadType, raw))}, nil
+	return &registryv1.SignedSnapshot{Snapshot: raw, KeyId: s.keyID, Signature: ed25519.Sign(s.key, dsse.PAE(PayloadType, raw))}, nil
 }
 
 // Verifier checks snapshots of one plane. It holds several keys while one replaces another.
@@ -128,24 +129,11 @@ func (v *Verifier) open(payloadType string, raw []byte, keyID string, signature 
 	if !ok {
 		return ErrKey
 	}
-	if len(signature) != ed25519.SignatureSize || !ed25519.Verify(key, encode(payloadType, raw), signature) {
+	if len(signature) != ed25519.SignatureSize || !ed25519.Verify(key, dsse.PAE(payloadType, raw), signature) {
 		return ErrSignature
 	}
 	if err := proto.Unmarshal(raw, into); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return nil
-}
-
-// encode is DSSE's pre-authentication encoding: lengths stand before parts, so that no two pairs of parts read alike.
-func encode(payloadType string, payload []byte) []byte {
-	out := make([]byte, 0, len(payload)+96)
-	out = append(out, "DSSEv1 "...)
-	out = strconv.AppendInt(out, int64(len(payloadType)), 10)
-	out = append(out, ' ')
-	out = append(out, payloadType...)
-	out = append(out, ' ')
-	out = strconv.AppendInt(out, int64(len(payload)), 10)
-	out = append(out, ' ')
-	return append(out, payload...)
 }

@@ -11,6 +11,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/dsse"
 	"a3os.app/libs/id"
 	"a3os.app/libs/snapshot"
 )
@@ -36,7 +37,7 @@ func good() *registryv1.Snapshot {
 // rawSign signs bytes that Sign would refuse, as a broken or hostile signer with the right key would.
 func rawSign(t *testing.T, k ed25519.PrivateKey, raw []byte) *registryv1.SignedSnapshot {
 	t.Helper()
-	return &registryv1.SignedSnapshot{Snapshot: raw, KeyId: snapshot.KeyID(public(k)), Signature: ed25519.Sign(k, snapshot.Encode(raw))}
+	return &registryv1.SignedSnapshot{Snapshot: raw, KeyId: snapshot.KeyID(public(k)), Signature: ed25519.Sign(k, dsse.PAE(snapshot.PayloadType, raw))}
 }
 
 func marshal(t *testing.T, s *registryv1.Snapshot) []byte {
@@ -230,7 +231,7 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, resign bool) {
 		s := &registryv1.SignedSnapshot{}
 		if resign { // raw is a snapshot: the decoder behind the signature is tried too
-			s = &registryv1.SignedSnapshot{Snapshot: raw, KeyId: signed.GetKeyId(), Signature: ed25519.Sign(key('k'), snapshot.Encode(raw))}
+			s = &registryv1.SignedSnapshot{Snapshot: raw, KeyId: signed.GetKeyId(), Signature: ed25519.Sign(key('k'), dsse.PAE(snapshot.PayloadType, raw))}
 		} else if proto.Unmarshal(raw, s) != nil {
 			return
 		}

@@ -35,9 +35,11 @@ func doors() []mutation {
 		one("the turns of tenants at the gateway", "services/gateway/internal/proxy/proxy.go", "	if !p.begin(w, r, route.Load) {", "	if start.IsZero() {", turns),
 		one("the turns of handshakes", "services/gateway/internal/door/door.go", "return nil, cfg.Welcome(hello)", "return nil, nil", turns),
 		one("the turns of a tenant's sources", "services/gateway/internal/turns/queue.go", "	q.round.MoveToBack(first)\n", "", turns),
-		one("the signature of snapshots", "libs/snapshot/snapshot.go", " || !ed25519.Verify(key, encode(payloadType, raw), signature)", " || key == nil", in("libs", "./snapshot")),
+		one("the signature of snapshots", "libs/snapshot/snapshot.go", " || !ed25519.Verify(key, dsse.PAE(payloadType, raw), signature)", " || key == nil", in("libs", "./snapshot")),
 		one("the version of snapshots", "libs/snapshot/snapshot.go", "	if snap.GetVersion() < have {", "	if have < 0 {", in("libs", "./snapshot")),
 		one("the plane of snapshots", "libs/snapshot/snapshot.go", "	if snap.GetPlane() != v.plane {", "	if v.plane == \"\" {", in("libs", "./snapshot")),
+		one("the signature of documents", "libs/dsse/dsse.go", "	if !v.Verifier.Verify(data, sig) {", "	if sig == nil {", in("libs", "./dsse")),
+		one("the type of signed documents", "libs/dsse/dsse.go", "	if e.PayloadType != payloadType {", "	if e.PayloadType == \"\" {", in("libs", "./dsse")),
 		one("the refusal of routes to metadata services", "services/registry/internal/placement/placement.go", "	case addr.IsLinkLocalUnicast(), addr.IsMulticast(), slices.Contains(metadata, addr), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):", "	case addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):", in("services", "./registry/internal/placement")),
 		one("the networks that routes may lead to", "services/registry/internal/placement/placement.go", "	case !slices.ContainsFunc(p.Networks, func(n netip.Prefix) bool { return n.Contains(addr) }):", "	case len(p.Networks) == 0:", in("services", "./registry/internal/placement")),
 		one("the refusal of loopback on the worker's way out", "services/discoveryworker/internal/egress/forms.go", "\"127.0.0.0/8\", ", "", in("services", "./discoveryworker/internal/egress")),
@@ -53,7 +55,7 @@ func messages() []mutation {
 	queue := in("libs", "./queue")
 	runs := these("services", "./discovery/internal/runs", "TestLateAttempt|TestOneMessage|TestSealingTwice|TestOnlyASlices|TestMessages")
 	return []mutation{
-		one("the signature of envelopes", verify, " || !ed25519.Verify(key, preAuthenticate(signed.GetEnvelope()), signed.GetSignature())", " || key == nil", queue),
+		one("the signature of envelopes", verify, " || !ed25519.Verify(key, dsse.PAE(payloadType, signed.GetEnvelope()), signed.GetSignature())", " || dsse.PAE(payloadType, key) == nil", queue),
 		one("the digest of payloads", verify, "subtle.ConstantTimeCompare(digest[:], e.digest[:]) != 1", "subtle.ConstantTimeCompare(digest[:], digest[:]) != 1", queue),
 		one("the expiry of envelopes", verify, "	case !now.Before(e.expires):", "	case e.expires.IsZero():", queue),
 		one("the tenant of envelopes", verify, "	case e.tenant != v.cfg.Tenant:", "	case e.tenant.IsZero():", queue),

@@ -265,7 +265,7 @@ func (s Store) Clear(set string) error {
 
 // Claimed reads what a backup says of itself. Nothing vouches for it: it is for lists.
 func Claimed(dir string) (*Manifest, error) {
-	payload, err := readEnvelope(dir)
+	payload, err := claimed(dir)
 	if err != nil {
 		return nil, err
 	}

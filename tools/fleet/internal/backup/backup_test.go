@@ -76,7 +76,7 @@ func (w *world) write(t *testing.T, of string) string {
 			t.Fatal(err)
 		}
 	}
-	if err := wr.Commit(w.signKey, time.Now()); err != nil {
+	if err := wr.Commit(t.Context(), w.signKey, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	return w.store.Path(of, wr.Manifest.Name)
@@ -85,7 +85,7 @@ func (w *world) write(t *testing.T, of string) string {
 // read reads a backup to its end, as a restore does.
 func (w *world) read(t *testing.T, dir string, key backup.Key) error {
 	t.Helper()
-	b, err := backup.Open(dir, w.whose)
+	b, err := backup.Open(t.Context(), dir, w.whose)
 	if err != nil {
 		return err
 	}
@@ -239,7 +239,7 @@ func TestUnfinishedBackupIsNone(t *testing.T) {
 	if _, err := part.Write(content); err != nil {
 		t.Fatal(err)
 	}
-	if err := wr.Commit(w.signKey, time.Now()); err == nil {
+	if err := wr.Commit(t.Context(), w.signKey, time.Now()); err == nil {
 		t.Error("a backup with an open part can be finished")
 	}
 	if names, err := w.store.Names(set); err != nil || len(names) != 1 {

@@ -36,8 +36,8 @@ type Whose struct {
 
 // Open reads a backup's manifest and holds it to the plane that asks: one that isn't signed by it is refused, as is one of another plane
 // or under another name. The parts are held to the manifest as they are read, or by Check.
-func Open(dir string, whose Whose) (*Backup, error) {
-	payload, err := openEnvelope(dir, whose)
+func Open(ctx context.Context, dir string, whose Whose) (*Backup, error) {
+	payload, err := signedManifest(ctx, dir, whose)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -90,7 +91,7 @@ func (p *partWriter) Close() error {
 }
 
 // Commit signs the manifest, and gives the backup its name when everything is on disk.
-func (w *Writer) Commit(signKey string, now time.Time) error {
+func (w *Writer) Commit(ctx context.Context, signKey string, now time.Time) error {
 	if len(w.open) > 0 {
 		return errors.New("a part of the backup is not closed")
 	}
@@ -99,7 +100,7 @@ func (w *Writer) Commit(signKey string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	signed, err := sign(payload, signKey)
+	signed, err := sign(ctx, payload, signKey)
 	if err != nil {
 		return err
 	}

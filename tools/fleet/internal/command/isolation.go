@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -29,7 +30,7 @@ func (a *app) isolationCommand() *cobra.Command {
 	verify.Flags().StringSliceVar(&tenants, "tenant", nil, "tenants to try, by slug or id; all when empty")
 	verify.Flags().StringVar(&out, "out", "", "directory for the report; reports/ of the plane's home when empty")
 	check := &cobra.Command{Use: "check REPORT", Short: "Verify a signed report offline, and show what it says", Args: exactly("REPORT"),
-		RunE: func(_ *cobra.Command, args []string) error { return a.isolationCheck(args[0], key) }}
+		RunE: func(c *cobra.Command, args []string) error { return a.isolationCheck(c.Context(), args[0], key) }}
 	check.Flags().StringVar(&key, "key", "", "verifier key of the plane, or a file that holds it; this machine's own plane's when empty")
 	return group("isolation", "Proof that tenants can't reach each other", verify, check)
 }
@@ -49,7 +50,7 @@ func (a *app) isolationVerify(c *cobra.Command, tenants []string, out string) er
 	return a.isolationReport(proof.Report, proof.JSON, proof.HTML, proof.Key)
 }
 
-func (a *app) isolationCheck(file, key string) error {
+func (a *app) isolationCheck(ctx context.Context, file, key string) error {
 	signed, err := os.ReadFile(file)
 	if err != nil {
 		return usageError{fmt.Errorf("read the report: %w", err)}
@@ -66,7 +67,7 @@ func (a *app) isolationCheck(file, key string) error {
 			return err
 		}
 	}
-	report, err := isolation.Open(signed, key)
+	report, err := isolation.Open(ctx, signed, key)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"a3os.app/libs/dsse"
 	"a3os.app/libs/id"
 	"a3os.app/libs/workload"
 )
@@ -79,18 +80,18 @@ func TestSignedReportIsVerifiedOfflineAndNoOtherIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := report(t, Refused, Hole)
-	signed, err := want.Sign(private)
+	signed, err := want.Sign(t.Context(), private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Open(signed, public)
+	got, err := Open(t.Context(), signed, public)
 	if err != nil || got.Count(Hole) != 1 || got.Held() || !got.Began.Equal(want.Began) {
 		t.Fatalf("read %+v, %v", got, err)
 	}
-	if _, err := Open(signed, otherPublic); err == nil || !strings.Contains(err.Error(), "exchanged") {
+	if _, err := Open(t.Context(), signed, otherPublic); err == nil || !strings.Contains(err.Error(), "exchanged") {
 		t.Errorf("another key: %v", err)
 	}
-	var e envelope
+	var e dsse.Envelope
 	if err := json.Unmarshal(signed, &e); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestSignedReportIsVerifiedOfflineAndNoOtherIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change := func(f func(e *envelope)) []byte {
+	change := func(f func(e *dsse.Envelope)) []byte {
 		changed := e
 		f(&changed)
 		out, err := json.Marshal(changed)
@@ -108,25 +109,25 @@ func TestSignedReportIsVerifiedOfflineAndNoOtherIs(t *testing.T) {
 		return out
 	}
 	for name, text := range map[string][]byte{
-		"a hole made a refusal": change(func(e *envelope) {
+		"a hole made a refusal": change(func(e *dsse.Envelope) {
 			e.Payload = base64.StdEncoding.EncodeToString(bytes.Replace(payload, []byte(`"hole"`), []byte(`"refused"`), 1))
 		}),
-		"another type":    change(func(e *envelope) { e.PayloadType = "application/json" }),
-		"no signature":    change(func(e *envelope) { e.Signatures = nil }),
+		"another type":    change(func(e *dsse.Envelope) { e.PayloadType = "application/json" }),
+		"no signature":    change(func(e *dsse.Envelope) { e.Signatures = nil }),
 		"no report":       []byte("hello"),
 		"the bare report": payload,
 	} {
-		if r, err := Open(text, public); err == nil {
+		if r, err := Open(t.Context(), text, public); err == nil {
 			t.Errorf("%s is believed: %s", name, r.Verdict())
 		}
 	}
 	// Another plane's report, signed well.
 	prod := *want
 	prod.Plane = "prod"
-	if signed, err = prod.Sign(private); err != nil {
+	if signed, err = prod.Sign(t.Context(), private); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(signed, public); err == nil {
+	if _, err := Open(t.Context(), signed, public); err == nil {
 		t.Error("the key of dev vouches for a report of prod")
 	}
 }

@@ -183,7 +183,7 @@ func (p *Plane) rehearse(ctx context.Context, s platform.Set, out *BackedUp) err
 	if err != nil {
 		return err
 	}
-	b, err := backup.Open(out.Dir, whose)
+	b, err := backup.Open(ctx, out.Dir, whose)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (p *Plane) VerifyBackup(ctx context.Context, name string) (*BackedUp, error
 	if err != nil {
 		return nil, err
 	}
-	b, err := backup.Open(dir, whose)
+	b, err := backup.Open(ctx, dir, whose)
 	if err != nil {
 		return nil, err
 	}

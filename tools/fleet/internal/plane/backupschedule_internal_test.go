@@ -79,7 +79,7 @@ func TestOnlyBackupsThatWereTriedOutPutTheNextOneOff(t *testing.T) {
 	taken := func(at time.Time) string {
 		m := &backup.Manifest{Plane: "dev", PlaneID: "one", Set: "plane", TakenAt: at}
 		w, err := store.Begin(key, m, at)
-		if err = errors.Join(err, w.Commit(private, at)); err != nil {
+		if err = errors.Join(err, w.Commit(t.Context(), private, at)); err != nil {
 			t.Fatal(err)
 		}
 		return m.Name

@@ -63,7 +63,7 @@ func (p *Plane) VerifyIsolation(ctx context.Context, slugs []string, dir string,
 	if err != nil {
 		return nil, err
 	}
-	return p.writeProof(report, dir)
+	return p.writeProof(ctx, report, dir)
 }
 
 // openToRead reads the plane's state without its lock: nothing is changed, and a tenant that is being made meanwhile is not looked at.
@@ -117,7 +117,7 @@ func (p *Plane) webRoots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-func (p *Plane) writeProof(report *isolation.Report, dir string) (*Proof, error) {
+func (p *Plane) writeProof(ctx context.Context, report *isolation.Report, dir string) (*Proof, error) {
 	private, err := p.platform.ProofKey()
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func (p *Plane) writeProof(report *isolation.Report, dir string) (*Proof, error)
 	if proof.Key, err = p.platform.ProofVerifier(); err != nil {
 		return nil, err
 	}
-	signed, err := report.Sign(private)
+	signed, err := report.Sign(ctx, private)
 	if err != nil {
 		return nil, err
 	}

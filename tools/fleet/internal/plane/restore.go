@@ -78,7 +78,7 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err != nil {
 		return nil, err
 	}
-	b, key, err := p.believe(s, r)
+	b, key, err := p.believe(ctx, s, r)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 }
 
 // believe opens the backup: it has to be this plane's, and this tenant's.
-func (p *Plane) believe(s platform.Set, r RestoreRequest) (*backup.Backup, backup.Key, error) {
+func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (*backup.Backup, backup.Key, error) {
 	dir, err := p.findBackup(r.From)
 	if err != nil {
 		return nil, backup.Key{}, err
@@ -122,7 +122,7 @@ func (p *Plane) believe(s platform.Set, r RestoreRequest) (*backup.Backup, backu
 	if err != nil {
 		return nil, backup.Key{}, err
 	}
-	b, err := backup.Open(dir, whose)
+	b, err := backup.Open(ctx, dir, whose)
 	if err != nil {
 		return nil, backup.Key{}, err
 	}

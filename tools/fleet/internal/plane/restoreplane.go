@@ -45,7 +45,7 @@ func (p *Plane) restorePlane(ctx context.Context, r RestoreRequest) (*Restored, 
 	if err := p.open(ctx); err != nil {
 		return nil, err
 	}
-	b, _, err := p.believe(p.own, r)
+	b, _, err := p.believe(ctx, p.own, r)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (p *Plane) takeUp(ctx context.Context, r RestoreRequest) error {
 	if err != nil {
 		return err
 	}
-	b, err := backup.Open(dir, backup.Whose{Plane: recovery.Plane, ID: recovery.PlaneID, ManifestKey: recovery.ManifestKey})
+	b, err := backup.Open(ctx, dir, backup.Whose{Plane: recovery.Plane, ID: recovery.PlaneID, ManifestKey: recovery.ManifestKey})
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest
 		return nil, err
 	}
 	if err = p.writeParts(ctx, s, w); err == nil {
-		err = w.Commit(signKey.Reveal(), p.Now())
+		err = w.Commit(ctx, signKey.Reveal(), p.Now())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("back up %s: %w", s.Name(), err), w.Abandon())

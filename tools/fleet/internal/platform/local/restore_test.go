@@ -56,7 +56,7 @@ func (k *kept) open(t *testing.T, name string) (*backup.Backup, backup.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := backup.Open(k.p.Backups().Path(k.set.Name(), name), whose)
+	b, err := backup.Open(t.Context(), k.p.Backups().Path(k.set.Name(), name), whose)
 	if err != nil {
 		t.Fatal(err)
 	}

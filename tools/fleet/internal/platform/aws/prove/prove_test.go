@@ -95,11 +95,11 @@ func TestRolesOfTwoStacksReachNothingOfEachOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := r.Sign(private)
+	signed, err := r.Sign(t.Context(), private)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if read, err := isolation.Open(signed, public); err != nil || len(read.Results) != len(r.Results) {
+	if read, err := isolation.Open(t.Context(), signed, public); err != nil || len(read.Results) != len(r.Results) {
 		t.Errorf("the signed report doesn't say the same: %v", err)
 	}
 
