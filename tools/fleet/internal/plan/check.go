@@ -80,7 +80,7 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 		return nil, err
 	}
 	wait := planned.GetWait().AsDuration()
-	r := Request{Kind: planned.GetKind(), Selection: selection, Reason: planned.GetReason(), AcceptedTiers: planned.GetAcceptedTiers(), Wait: &wait}
+	r := Request{Kind: planned.GetKind(), Selection: selection, Reason: planned.GetReason(), AcceptedTiers: planned.GetAcceptedTiers(), Wait: &wait, again: true}
 	if planned.GetRollout() != nil {
 		r.Waves = rings
 	}

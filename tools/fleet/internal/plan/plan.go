@@ -78,6 +78,8 @@ type Request struct {
 	Wait *time.Duration
 	// AcceptedTiers below the plane's own, by name.
 	AcceptedTiers []registryv1.IsolationTier
+	// again says that a stored plan is made once more, of which a part may be done: what was refused when it was planned was looked at then.
+	again bool
 	// Waves says how the chosen are brought to the release one after the other; nil for a plan that is no rollout.
 	Waves func(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPolicy, error)
 }
@@ -160,6 +162,11 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 	}
 	if len(made.Plan.GetTenants()) == 0 {
 		return nil, nobody(r.Selection, chosen.leftOut)
+	}
+	for _, label := range r.Selection.Without(slices.Concat(chosen.tenants, chosen.labelled)) {
+		if !r.again {
+			return nil, fault.New(fault.NotFound, "%q chooses no tenant: see fleet tenant list", label)
+		}
 	}
 	slices.SortFunc(made.Plan.GetTenants(), func(a, b *registryv1.TenantChange) int { return cmp.Compare(Target(a), Target(b)) })
 	return made, nil

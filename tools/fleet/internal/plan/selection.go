@@ -99,8 +99,9 @@ type chosen struct {
 	tenants []*registryv1.TenantStatus
 	// toMake are the slugs of tenants that there aren't, with the last operation of whoever had the slug before.
 	toMake map[string]string
-	// leftOut are those of a label that the change can't be made to.
-	leftOut []string
+	// labelled are those of a label, and leftOut the ones of them that the change can't be made to.
+	labelled []*registryv1.TenantStatus
+	leftOut  []string
 }
 
 // choose finds a selection's tenants. One that is named must be there, and in a state that the change begins in; of those with a label
@@ -143,10 +144,11 @@ func (p *Planner) chooseByLabel(ctx context.Context, kind registryv1.OperationKi
 			return err
 		}
 		t := status.GetTenant()
-		if seen[t.GetId()] || t.GetState() == offboarded || !s.has(t.GetLabels()) {
+		if seen[t.GetId()] || t.GetState() == offboarded || !s.has(t) {
 			continue
 		}
 		seen[t.GetId()] = true
+		out.labelled = append(out.labelled, status)
 		if !slices.Contains(kinds[kind].from, t.GetState()) {
 			out.leftOut = append(out.leftOut, fmt.Sprintf("%s is %s", t.GetSlug(), word(t.GetState())))
 			continue
@@ -179,18 +181,25 @@ func (p *Planner) agree(ctx context.Context, r Request, to *target, c *chosen) e
 	return nil
 }
 
-// Without are the labels that it names and none of these tenants has.
+// Without are the labels and the rings that it names and none of these tenants has.
 func (s Selection) Without(tenants []*registryv1.TenantStatus) []string {
-	return slices.DeleteFunc(slices.Clone(s.Labels), func(label string) bool {
+	named := slices.Clone(s.Labels)
+	for _, w := range s.Waves {
+		named = append(named, ring+"="+w)
+	}
+	return slices.DeleteFunc(named, func(label string) bool {
 		only := Selection{Labels: []string{label}}
-		return slices.ContainsFunc(tenants, func(t *registryv1.TenantStatus) bool { return only.has(t.GetTenant().GetLabels()) })
+		return slices.ContainsFunc(tenants, func(t *registryv1.TenantStatus) bool { return only.has(t.GetTenant()) })
 	})
 }
 
-// has says whether labels are among those chosen by.
-func (s Selection) has(labels map[string]string) bool {
-	for name, value := range labels {
-		if slices.Contains(s.Labels, name+"="+value) || name == ring && slices.Contains(s.Waves, value) {
+// has says whether a tenant has one of the labels chosen by, or is in one of the rings.
+func (s Selection) has(t *registryv1.Tenant) bool {
+	if of := RingOf(t); slices.Contains(s.Waves, of) || slices.Contains(s.Labels, ring+"="+of) {
+		return true
+	}
+	for name, value := range t.GetLabels() {
+		if slices.Contains(s.Labels, name+"="+value) {
 			return true
 		}
 	}
