@@ -12,7 +12,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
-	rolloutrules "a3os.app/libs/rollout"
+	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/plane"
 	"a3os.app/tools/fleet/internal/rollout"
 	"a3os.app/tools/internal/show"
@@ -154,40 +154,11 @@ func (a *app) rolloutPlan() *cobra.Command {
 	return c
 }
 
-func (a *app) plannedRollout(stored *registryv1.StoredPlan, plan *registryv1.Plan) error {
+func (a *app) plannedRollout(stored *registryv1.StoredPlan, made *registryv1.Plan) error {
 	if a.format == "json" {
 		return a.json(stored)
 	}
-	policy := plan.GetRollout()
-	_, _ = fmt.Fprintf(a.out, "plane %s, platform %s at %s (%s), blueprint %s\nto %s\nwatched %s and %d requests each, %d at once, when one fails goes back: %s\n",
-		plan.GetPlane(), plan.GetPlatform(), plan.GetAccount(), plan.GetRegion(), plan.GetBlueprint(), plan.GetTenants()[0].GetReleaseTo(),
-		policy.GetBake().AsDuration(), policy.GetSamples(), policy.GetMaxParallel(), lower(policy.GetRollback().String(), "ROLLBACK_SCOPE_"))
-	for _, w := range policy.GetWindows() {
-		word := "allowed"
-		if w.GetDeny() {
-			word = "denied"
-		}
-		_, _ = fmt.Fprintf(a.out, "%s: %s\n", word, rolloutrules.WindowText(w))
-	}
-	_, _ = fmt.Fprintln(a.out)
-	var rows [][]string
-	for _, w := range policy.GetWaves() {
-		for _, id := range w.GetTenantIds() {
-			for _, t := range plan.GetTenants() {
-				if t.GetTenantId() == id {
-					rows = append(rows, []string{w.GetName(), t.GetSlug(), id, t.GetReleaseFrom(), fmt.Sprint(len(t.GetMigrations())), strings.Join(t.GetRestarts(), " ")})
-				}
-			}
-		}
-	}
-	if err := a.table([]string{"WAVE", "TENANT", "ID", "FROM", "MIGRATIONS", "RESTARTS"}, rows); err != nil {
-		return err
-	}
-	if stored.GetNeedsApproval() {
-		_, _ = fmt.Fprintf(a.out, "\na second person approves it:  fleet approve %s --reason …", stored.GetHash())
-	}
-	_, err := fmt.Fprintf(a.out, "\ncarry it out:  fleet apply %s\n", stored.GetHash())
-	return err
+	return plan.Page(a.out, stored, made)
 }
 
 // rolledOut tells how a rollout stands when nobody works on it any more. One that halted is a failure.

@@ -26,6 +26,7 @@ func Page(out io.Writer, s *registryv1.StoredPlan, p *registryv1.Plan) error {
 	if p.GetKind() == offboard {
 		w.field("waits", "%s", waits(p.GetWait().AsDuration()))
 	}
+	w.policy(p)
 	for _, t := range p.GetTenants() {
 		w.tenant(p, t)
 	}

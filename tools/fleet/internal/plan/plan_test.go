@@ -31,7 +31,7 @@ const (
 	acme  = "tnt_01m8jjsjw9e9ht20ggwbmrk2j7"
 )
 
-// made is a plan of each shape: a tenant that is upgraded, one that is made, one that leaves.
+// made is a plan of each shape: a tenant that is upgraded, alone and in a rollout, one that is made, one that leaves.
 func made() map[string]*registryv1.Plan {
 	base := func(kind registryv1.OperationKind, t *registryv1.TenantChange) *registryv1.Plan {
 		return &registryv1.Plan{
@@ -47,6 +47,25 @@ func made() map[string]*registryv1.Plan {
 			ReleaseFrom: older, ReleaseTo: newer, Migrations: []string{"iam/00007_seats", "audit/00004_index"}, Restarts: []string{"iam", "audit"},
 			Steps: []string{"fetch", "migrate", "start", "confirm"}, AfterOperation: "opr_01m8jjsjwae9htj72ad844mh8z",
 		}),
+		"rollout": func() *registryv1.Plan {
+			p := base(registryv1.OperationKind_OPERATION_KIND_UPGRADE, &registryv1.TenantChange{
+				TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, StateTo: active,
+				ReleaseFrom: older, ReleaseTo: newer, Restarts: []string{"iam"}, Steps: []string{"fetch", "start", "confirm"},
+			})
+			globex := proto.CloneOf(p.GetTenants()[0])
+			globex.TenantId, globex.Slug = "tnt_01m8jjsjw9e9ht20ggwbmrk2j8", "globex"
+			p.Tenants = append(p.Tenants, globex)
+			p.Rollout = &registryv1.RolloutPolicy{
+				Waves:       []*registryv1.Wave{{Name: "canary", TenantIds: []string{globex.GetTenantId()}}, {Name: "general", TenantIds: []string{acme}}},
+				MaxParallel: 2, Bake: durationpb.New(10 * time.Minute), Samples: 100, Rollback: registryv1.RollbackScope_ROLLBACK_SCOPE_WAVE,
+				Gates: &registryv1.Gates{ErrorRatioGrowth: 0.07, P99Factor: 3, Restarts: 1, FailedJobs: 7},
+				Windows: []*registryv1.Window{
+					{Days: []string{"mon", "tue"}, StartMinute: 540, EndMinute: 1020, Zone: "Europe/Vienna"},
+					{Deny: true, From: timestamppb.New(time.Date(2026, time.December, 24, 0, 0, 0, 0, time.UTC)), Until: timestamppb.New(time.Date(2027, time.January, 2, 0, 0, 0, 0, time.UTC))},
+				},
+			}
+			return p
+		}(),
 		"stack": func() *registryv1.Plan {
 			p := base(registryv1.OperationKind_OPERATION_KIND_UPGRADE, &registryv1.TenantChange{
 				TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, StateTo: active,
