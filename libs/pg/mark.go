@@ -39,12 +39,12 @@ func marked(cfg Config) func(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // reachQuery names what a service's role may do beyond its own database: the databases of the server that it could connect to, roles
-// that it could become, and attributes that go around every policy.
+// that it could become, but for the one by whose membership it logs in ($1), and attributes that go around every policy.
 const reachQuery = `
 	SELECT 'connect to database ' || quote_ident(d.datname) FROM pg_catalog.pg_database d
 		WHERE d.datallowconn AND d.datname <> current_database() AND has_database_privilege(d.oid, 'CONNECT')
 	UNION ALL SELECT 'make objects in the whole database' WHERE has_database_privilege(current_database(), 'CREATE')
-	UNION ALL SELECT 'become role ' || quote_ident(r.rolname) FROM pg_catalog.pg_roles r WHERE r.rolname <> current_user AND pg_has_role(r.oid, 'MEMBER')
+	UNION ALL SELECT 'become role ' || quote_ident(r.rolname) FROM pg_catalog.pg_roles r WHERE r.rolname NOT IN (current_user, $1) AND pg_has_role(r.oid, 'MEMBER')
 	UNION ALL SELECT 'do what its attributes allow: ' || concat_ws(', ', CASE WHEN r.rolsuper THEN 'superuser' END, CASE WHEN r.rolcreatedb THEN 'createdb' END,
 			CASE WHEN r.rolcreaterole THEN 'createrole' END, CASE WHEN r.rolbypassrls THEN 'bypassrls' END, CASE WHEN r.rolreplication THEN 'replication' END)
 		FROM pg_catalog.pg_roles r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolbypassrls OR r.rolreplication)
@@ -56,7 +56,7 @@ func (db *DB) Prove(ctx context.Context) error {
 	if err := db.Await(ctx); err != nil {
 		return err
 	}
-	rows, err := db.pool.Query(ctx, reachQuery)
+	rows, err := db.pool.Query(ctx, reachQuery, db.loginRole)
 	if err != nil {
 		return fmt.Errorf("ask what the role can reach: %w", err)
 	}

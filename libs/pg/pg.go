@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/exaring/otelpgx"
@@ -43,6 +44,8 @@ type DB struct {
 	pool           *pgxpool.Pool
 	owner          *binding.Owner
 	setting, queue string
+	// loginRole is the role by whose membership the service's logs in; empty for none.
+	loginRole string
 }
 
 const (
@@ -81,6 +84,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("make the pool: %w", err)
 	}
 	db := &DB{pool: pool, owner: cfg.Owner, setting: cfg.Setting, queue: cfg.Queue}
+	if strings.HasPrefix(cfg.URL, TokenScheme) {
+		db.loginRole = tokensRole
+	}
 	cfg.Owner.Hold(db)
 	return db, nil
 }

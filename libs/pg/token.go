@@ -19,6 +19,10 @@ import (
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html
 const TokenScheme = "postgres+iam://"
 
+// tokensRole is what whoever logs in to RDS by tokens is a member of, and which has no rights ("Creating a database account using IAM
+// authentication", Amazon RDS User Guide).
+const tokensRole = "rds_iam"
+
 // parse reads a connection string. A token is made for each connection, for it is good for a quarter of an hour.
 func parse(ctx context.Context, cfg Config) (*pgxpool.Config, error) {
 	rest, byToken := strings.CutPrefix(cfg.URL, TokenScheme)

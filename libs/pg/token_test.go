@@ -30,6 +30,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"a3os.app/libs/awssession"
+	"a3os.app/libs/binding"
 	"a3os.app/libs/binding/bindingtest"
 	"a3os.app/libs/pg"
 )
@@ -241,6 +242,27 @@ func TestRoleLogsInByATokenAtAVerifiedServerAlone(t *testing.T) {
 		return tx.QueryRow(ctx, "SELECT current_user").Scan(&user)
 	}); err != nil || user != real.User {
 		t.Fatalf("it is %q: %v", user, err)
+	}
+	// RDS lets those log in by tokens who are members of a role of its own. A service that logs in otherwise is a member of none.
+	super, err := pgx.Connect(t.Context(), b.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer super.Close(t.Context())
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := super.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("CREATE ROLE rds_iam")
+	defer exec("DROP ROLE rds_iam")
+	exec("GRANT rds_iam TO " + pgx.Identifier{real.User}.Sanitize())
+	if err := db.Prove(t.Context()); err != nil {
+		t.Errorf("a service that logs in by tokens does not start: %v", err)
+	}
+	if err := open(t, b.iam, 1).Prove(t.Context()); !errors.Is(err, binding.ErrReach) || !strings.Contains(err.Error(), "rds_iam") {
+		t.Errorf("one that logs in by a password, and could by tokens: %v", err)
 	}
 	if n := r.asked.Load(); n < 2 {
 		t.Errorf("two connections showed %d tokens", n)

@@ -59,6 +59,8 @@ type Snapshot struct {
 	tx   pgx.Tx
 	id   string
 	url  config.Secret
+	// secured says that row-level security holds for the role, which sees every row by its policies.
+	secured bool
 }
 
 // Begin opens a snapshot.
@@ -73,10 +75,30 @@ func Begin(ctx context.Context, url config.Secret) (*Snapshot, error) {
 		// The clock first: what committed before it was read is in the snapshot.
 		err = s.tx.QueryRow(ctx, "SELECT clock_timestamp(), pg_export_snapshot()").Scan(&s.TakenAt, &s.id)
 	}
+	if err == nil {
+		err = s.seesAll(ctx)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("take a snapshot of the database: %w", err), conn.Close(context.WithoutCancel(ctx)))
 	}
 	return s, nil
+}
+
+// seesAll refuses a role that row-level security keeps rows from: what it doesn't see would be missed in silence.
+func (s *Snapshot) seesAll(ctx context.Context) error {
+	if err := s.tx.QueryRow(ctx, "SELECT NOT (rolsuper OR rolbypassrls) FROM pg_roles WHERE rolname = current_user").Scan(&s.secured); err != nil || !s.secured {
+		return err
+	}
+	rows, _ := s.tx.Query(ctx, `SELECT c.oid::regclass::text FROM pg_class c WHERE c.relrowsecurity AND (
+			NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*') AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+				AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE r = 0 OR pg_has_role(r, 'USAGE')))
+			OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive))
+		ORDER BY 1`) // the next call tells
+	hidden, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err == nil && len(hidden) > 0 {
+		err = fmt.Errorf("row-level security keeps rows of %s from the login that copies it: a table was made meanwhile, try again", strings.Join(hidden, ", "))
+	}
+	return err
 }
 
 func connect(ctx context.Context, url config.Secret) (*pgx.Conn, error) {
@@ -145,7 +167,20 @@ func tables(ctx context.Context, tx pgx.Tx) ([]Table, error) {
 // database itself (its mark, who may connect).
 func (s *Snapshot) Dump(ctx context.Context, p Programs, w io.Writer) error {
 	// A light compression: the parts are written to disk once, and read on the day that everybody waits.
-	return run(ctx, s.url, nil, w, filepath.Join(p.Dir, "pg_dump"), "--format=custom", "--compress=1", "--snapshot="+s.id, "--lock-wait-timeout=60s", "--no-password")
+	return s.dump(ctx, p, w, "--format=custom", "--compress=1")
+}
+
+// SQL writes it as statements into a file, for who has no server of ours: without roles' rights.
+func (s *Snapshot) SQL(ctx context.Context, p Programs, file string) error {
+	return s.dump(ctx, p, nil, "--no-owner", "--no-privileges", "--file="+file)
+}
+
+func (s *Snapshot) dump(ctx context.Context, p Programs, w io.Writer, args ...string) error {
+	args = append(args, "--snapshot="+s.id, "--lock-wait-timeout=60s", "--no-password")
+	if s.secured {
+		args = append(args, "--enable-row-security")
+	}
+	return run(ctx, s.url, nil, w, filepath.Join(p.Dir, "pg_dump"), args...)
 }
 
 // Restore puts a dump into an empty database. url is the owner's: what is in a dump runs with the rights of the one database that it is

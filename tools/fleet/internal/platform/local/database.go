@@ -112,7 +112,11 @@ func databaseRoles(d *blueprint.Database) map[string]blueprint.Role {
 // with, so that nothing is done where nothing changed.
 func (p *Platform) roles(ctx context.Context, admin *pgx.Conn, s platform.Set, d *blueprint.Database) (statements []string, err error) {
 	roles := databaseRoles(d)
-	var names []string
+	super, err := isSuperuser(ctx, admin)
+	if err != nil {
+		return nil, err
+	}
+	names := []string{realRole(s, readerRole)}
 	for name := range roles {
 		names = append(names, realRole(s, name))
 	}
@@ -127,7 +131,7 @@ func (p *Platform) roles(ctx context.Context, admin *pgx.Conn, s platform.Set, d
 	}
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
 		real := realRole(s, name)
-		set, made, err := p.role(s, name, roles[name])
+		set, made, err := p.role(s, name, roles[name], super)
 		if err != nil {
 			return nil, fmt.Errorf("make role %s: %w", real, err)
 		}
@@ -137,30 +141,53 @@ func (p *Platform) roles(ctx context.Context, admin *pgx.Conn, s platform.Set, d
 		}
 		if !there {
 			statements = append(statements, "CREATE ROLE "+quoted(real))
+			if !super {
+				statements = append(statements, takePart(real))
+			}
 		}
 		statements = append(statements, set...)
+	}
+	if _, there := have[realRole(s, readerRole)]; !there && !super {
+		statements = append(statements, makeReader(s)...)
 	}
 	return statements, nil
 }
 
+// isSuperuser says whether a server's first user is one. RDS's isn't: it makes databases and roles, has of what it made what it grants itself, and
+// can't set what a superuser alone may. That the server itself does there, by its parameters.
+func isSuperuser(ctx context.Context, admin *pgx.Conn) (is bool, err error) {
+	if err := admin.QueryRow(ctx, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&is); err != nil {
+		return false, fmt.Errorf("ask what the server's first user may do: %w", err)
+	}
+	return is, nil
+}
+
+// takePart has a first user who is no superuser have what a role has that it made: else it could neither give it a database nor end its sessions.
+func takePart(real string) string { return "GRANT " + quoted(real) + " TO CURRENT_USER" }
+
 // role answers the statements that have a login role be as the blueprint says, its comment with them, which is made.
-func (p *Platform) role(s platform.Set, name string, r blueprint.Role) (statements []string, made string, err error) {
+func (p *Platform) role(s platform.Set, name string, r blueprint.Role, super bool) (statements []string, made string, err error) {
 	password, err := p.password(s, name)
 	if err != nil {
 		return nil, "", err
 	}
 	role := quoted(realRole(s, name))
-	attributes := fmt.Sprintf("LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT %d PASSWORD ", r.Connections)
+	// Who is no superuser may not even say that a role is to have none of what it can't give.
+	attributes := "LOGIN NOINHERIT NOCREATEDB NOCREATEROLE "
+	if super {
+		attributes = "LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS "
+	}
+	attributes += fmt.Sprintf("CONNECTION LIMIT %d PASSWORD ", r.Connections)
 	// RESET ALL first: what this list no longer says, or somebody else said, does not stay.
 	statements = []string{"ALTER ROLE " + role + " WITH " + attributes + literal(password), "ALTER ROLE " + role + " RESET ALL"}
-	for _, setting := range [][2]string{
+	settings := [][2]string{
 		{"search_path", "pg_catalog"}, {"statement_timeout", cmp.Or(r.StatementTimeout, statementTimeout)}, {"lock_timeout", lockTimeout},
 		{"idle_in_transaction_session_timeout", idleInTransaction}, {"idle_session_timeout", cmp.Or(r.IdleSessionTimeout, idleSessionTimeout)},
-		// The rest only a superuser may change: a role that was taken over can't lift it.
-		{"temp_file_limit", temporaryFileLimit},
-		// The server's log tells of waits and of spills, and never what a statement was given: that may be a secret.
-		{"log_lock_waits", "on"}, {"log_temp_files", "64MB"}, {"log_parameter_max_length", "0"}, {"log_parameter_max_length_on_error", "0"},
-	} {
+	}
+	if super {
+		settings = append(settings, superuserSettings...)
+	}
+	for _, setting := range append(settings, [2]string{"log_parameter_max_length_on_error", "0"}) {
 		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = %s", role, setting[0], literal(setting[1])))
 	}
 	sum := sha256.Sum256([]byte(strings.Join(statements, ";")))
@@ -172,6 +199,10 @@ func (p *Platform) role(s platform.Set, name string, r blueprint.Role) (statemen
 	statements[0] = "ALTER ROLE " + role + " WITH " + attributes + literal(verifier)
 	return append(statements, "COMMENT ON ROLE "+role+" IS "+literal(made)), made, nil
 }
+
+// superuserSettings only a superuser may change: a role that was taken over can't lift them. Of waits and of spills the server's log tells, and
+// never of what a statement was given: that may be a secret.
+var superuserSettings = [][2]string{{"temp_file_limit", temporaryFileLimit}, {"log_lock_waits", "on"}, {"log_temp_files", "64MB"}, {"log_parameter_max_length", "0"}}
 
 // password is in the file with the role's connection string, which is written before the role is made.
 func (p *Platform) password(s platform.Set, role string) (string, error) {

@@ -6,16 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
-
-	"github.com/jackc/pgx/v5"
 
 	"a3os.app/deploy/blueprint"
-	"a3os.app/libs/config"
 	"a3os.app/tools/fleet/internal/dump"
 	"a3os.app/tools/fleet/internal/platform"
 )
@@ -77,18 +72,17 @@ func (p *Platform) exportDatabase(ctx context.Context, s platform.Set, file stri
 	if err != nil {
 		return err
 	}
-	dump := func() error {
-		cmd := exec.CommandContext(ctx, filepath.Join(p.binaries().Dir, "pg_dump"), "--no-owner", "--no-privileges", "--file", file) //nolint:gosec // both are the plane's own
-		// The connection string is a secret, and a command line isn't one.
-		if cmd.Env, err = libpq(url.Reveal()); err != nil {
+	write := func() error {
+		snapshot, err := dump.Begin(ctx, url)
+		if err != nil {
 			return err
 		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("export the database of %s: %w: %s", s.Name(), err, strings.TrimSpace(string(out)))
-		}
-		return nil
+		return errors.Join(snapshot.SQL(ctx, p.programs(), file), snapshot.Close(ctx))
 	}
-	return errors.Join(dump(), done())
+	if err := errors.Join(write(), done()); err != nil {
+		return fmt.Errorf("export the database of %s: %w", s.Name(), err)
+	}
+	return nil
 }
 
 // closeTree leaves what is below a directory to its owner alone.
@@ -104,14 +98,4 @@ func closeTree(dir string) error {
 		}
 		return fmt.Errorf("%s is neither file nor directory", at)
 	})
-}
-
-// libpq is a connection string as PostgreSQL's own programs take it from their environment.
-func libpq(url string) ([]string, error) {
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, errors.New("the owner's file holds no connection string")
-	}
-	return append(dump.TLS(config.NewSecret(url)), "PGHOST="+cfg.Host, fmt.Sprintf("PGPORT=%d", cfg.Port), "PGUSER="+cfg.User, "PGPASSWORD="+cfg.Password,
-		"PGDATABASE="+cfg.Database, "LC_ALL=C"), nil
 }

@@ -153,6 +153,10 @@ func (p *Platform) throwawayRoles(ctx context.Context, server throwaway, s platf
 		}
 		urls[role] = config.NewSecret(server.URLAs(name, password, databaseName(s)))
 	}
+	// A dump of a server without a superuser of ours has its policies.
+	if err := batch(ctx, admin, makeReader(s)...); err != nil {
+		return nil, fmt.Errorf("make role %s: %w", realRole(s, readerRole), err)
+	}
 	db := pgx.Identifier{databaseName(s)}.Sanitize()
 	if _, err := admin.Exec(ctx, "CREATE DATABASE "+db+" OWNER "+pgx.Identifier{realRole(s, ownerRole)}.Sanitize()+" TEMPLATE template0"); err != nil {
 		return nil, fmt.Errorf("make the database to try the backup out in: %w", err)

@@ -180,15 +180,7 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 	if err := restoreDump(ctx, p.programs(), b, config.NewSecret(strings.TrimSpace(owner.Reveal()))); err != nil {
 		return err
 	}
-	server, err := p.databases(s)
-	if err != nil {
-		return err
-	}
-	admin, err := server.URL(databaseName(s))
-	if err != nil {
-		return err
-	}
-	if _, _, err := compare(ctx, config.NewSecret(admin), b.Manifest); err != nil {
+	if err := p.compareRestored(ctx, s, b); err != nil {
 		return err
 	}
 	migrate := p.Migrate
@@ -212,6 +204,16 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 		return fmt.Errorf("end what was given out before the restore: %w: %s", err, said)
 	}
 	return nil
+}
+
+// compareRestored counts what was restored, as who reads every row.
+func (p *Platform) compareRestored(ctx context.Context, s platform.Set, b *backup.Backup) error {
+	url, done, err := p.reader(ctx, s)
+	if err != nil {
+		return err
+	}
+	_, _, err = compare(ctx, url, b.Manifest)
+	return errors.Join(err, done())
 }
 
 // serverThere has the server of a set's database be there, and known.

@@ -84,7 +84,7 @@ func (p *Platform) spareBecomes(spare string, s platform.Set) (statements []stri
 	var all errgroup.Group
 	for i, name := range names {
 		all.Go(func() (err error) {
-			if made[i], _, err = p.role(s, name, roles[name]); err != nil {
+			if made[i], _, err = p.role(s, name, roles[name], true); err != nil {
 				return fmt.Errorf("make role %s: %w", realRole(s, name), err)
 			}
 			return nil
