@@ -144,8 +144,9 @@ func (e *Engine) Apply(ctx context.Context, u Unit) (changed bool, err error) {
 		return false, err
 	}
 	if have != nil && have.Labels[labelSpec] == digest(u) {
-		if have.State == container.StateRunning {
-			return false, nil
+		// Whoever made it may have been killed before all its links were there: the label says what it was to be.
+		if changed, err = e.link(ctx, u, have); err != nil || have.State == container.StateRunning {
+			return changed, err
 		}
 		if have.State == container.StateExited || have.State == container.StateCreated {
 			return true, e.start(ctx, u, have.ID)
@@ -160,12 +161,33 @@ func (e *Engine) Apply(ctx context.Context, u Unit) (changed bool, err error) {
 	if err != nil {
 		return true, fmt.Errorf("make the container of %s: %w", u.Name, err)
 	}
-	for _, l := range u.Links[1:] {
-		if err := e.docker.NetworkConnect(ctx, l.Network, made.ID, endpoint(l)); err != nil {
-			return true, fmt.Errorf("connect %s to the network %s: %w", u.Name, l.Network, err)
+	for _, l := range u.Links[min(1, len(u.Links)):] {
+		if err := e.connect(ctx, u, made.ID, l); err != nil {
+			return true, err
 		}
 	}
 	return true, e.start(ctx, u, made.ID)
+}
+
+// link connects a container to those of its networks that it isn't in.
+func (e *Engine) link(ctx context.Context, u Unit, have *container.Summary) (changed bool, err error) {
+	for _, l := range u.Links {
+		if have.NetworkSettings != nil && have.NetworkSettings.Networks[l.Network] != nil {
+			continue
+		}
+		changed = true
+		if err := e.connect(ctx, u, have.ID, l); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+func (e *Engine) connect(ctx context.Context, u Unit, id string, l Link) error {
+	if err := e.docker.NetworkConnect(ctx, l.Network, id, endpoint(l)); err != nil {
+		return fmt.Errorf("connect %s to the network %s: %w", u.Name, l.Network, err)
+	}
+	return nil
 }
 
 func (e *Engine) start(ctx context.Context, u Unit, id string) error {

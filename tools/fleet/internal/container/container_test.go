@@ -289,6 +289,62 @@ func beyond(t *testing.T) {
 	}
 }
 
+// A container that was made and not yet put into all its networks, as by a process that was killed between the two, is in all of them once it is
+// asked for again, whether it runs by then or not.
+func TestContainerGetsTheNetworksThatItLacks(t *testing.T) {
+	e, img := engine(t)
+	network(t, e, container.Network{Name: "a", Subnet: netip.MustParsePrefix("10.202.0.0/28"), Bridge: "a3test-n1", Internal: true})
+	network(t, e, container.Network{Name: "b", Subnet: netip.MustParsePrefix("10.202.0.16/28"), Bridge: "a3test-n2", Internal: true})
+	u := unit(e, "g/a1", img, "a", "10.202.0.2")
+	u.Links = append(u.Links, container.Link{Network: e.Thing("b"), Address: netip.MustParseAddr("10.202.0.18")})
+	docker := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "docker", args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("docker %v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	apply(t, e, u)
+	const second = "10.202.0.18:7000"
+	awaitReach(t, second)
+	// As Apply makes it, with all its labels, up to the moment between.
+	create := []string{"create", "--name", e.Thing("g/a1"), "--network", e.Thing("a"), "--ip", "10.202.0.2", "--user", fmt.Sprint(someone), "--read-only"}
+	for label := range strings.Lines(docker("inspect", "--format", "{{range $name, $value := .Config.Labels}}{{$name}}={{$value}}\n{{end}}", e.Thing("g/a1"))) {
+		if label = strings.TrimSpace(label); label != "" {
+			create = append(create, "--label", label)
+		}
+	}
+	if _, err := e.Remove(t.Context(), "g/a1"); err != nil {
+		t.Fatal(err)
+	}
+	docker(append(create, img, fmt.Sprint(port))...)
+	for _, c := range []struct {
+		was   string
+		leave func()
+	}{
+		{"made", func() {}},
+		{"running", func() { docker("network", "disconnect", e.Thing("b"), e.Thing("g/a1")) }},
+		{"ended", func() {
+			docker("stop", e.Thing("g/a1"))
+			docker("network", "disconnect", e.Thing("b"), e.Thing("g/a1"))
+		}},
+	} {
+		c.leave()
+		if changed, err := e.Apply(t.Context(), u); err != nil || !changed {
+			t.Errorf("a container that is %s and lacks a network was given it %v: %v", c.was, changed, err)
+		}
+		awaitReach(t, second)
+	}
+	apply(t, e, u)
+	if _, err := e.Remove(t.Context(), "g/a1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.RemoveNetworks(t.Context(), "g"); err != nil {
+		t.Error(err)
+	}
+}
+
 // What the engine says of a container, and what the kernel says of its process.
 func TestContainerIsClosed(t *testing.T) {
 	e, img := engine(t)
