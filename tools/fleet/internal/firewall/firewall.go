@@ -4,7 +4,8 @@
 // plane's own, whole or not at all, beside everybody else's. It promises that what it took up is taken back by Remove and that it
 // touches no other rule.
 //
-// Docker evaluates DOCKER-USER before its own rules and never changes it; what comes to the machine itself passes INPUT.
+// Docker evaluates DOCKER-USER before its own rules and never changes it; what comes to the machine itself passes INPUT. Others change both: a
+// firewall that is loaded anew empties them.
 package firewall
 
 import (
@@ -55,9 +56,44 @@ func (r Rules) hooks() []hook {
 	return []hook{{"INPUT", r.input()}, {"DOCKER-USER", r.forward()}}
 }
 
+// planes begins the comment of every plane's hooks.
+const planes = "a3 plane "
+
 func (r Rules) hookRule(h hook) []string {
-	return []string{h.chain, "-i", r.Bridges + "+", "-m", "comment", "--comment", "a3 plane " + r.Plane, "-j", h.to}
+	return []string{h.chain, "-i", r.Bridges + "+", "-m", "comment", "--comment", planes + r.Plane, "-j", h.to}
 }
+
+// leads says whether a hook is there, and first: nobody's rule before it lets through what is closed here. Before it are those of other planes
+// at most.
+func (r Rules) leads(ctx context.Context, tool string, h hook) (there, first bool) {
+	if _, err := output(ctx, tool, append([]string{"-C"}, r.hookRule(h)...)...); err != nil {
+		return false, false
+	}
+	rules, err := output(ctx, tool, "-S", h.chain)
+	for rule := range strings.Lines(rules) {
+		if rule, of := strings.CutPrefix(rule, "-A "+h.chain+" "); of && err == nil {
+			if strings.Contains(rule, planes+r.Plane+"\"") {
+				return true, true
+			}
+			if !strings.Contains(rule, "\""+planes) {
+				return true, false
+			}
+		}
+	}
+	return true, false
+}
+
+// hooksOf are the hooks of a tool: what has IPv6 passes nowhere, for no network of the plane has it.
+func (r Rules) hooksOf(tool string) []hook {
+	if tool == "ip6tables" {
+		return r.hooks()[:1]
+	}
+	return r.hooks()
+}
+
+// passes is Docker's own rule by which what passes through the machine comes to DOCKER-USER; a firewall that was emptied lacks it until Docker is
+// started anew.
+var passes = []string{"FORWARD", "-j", "DOCKER-USER"}
 
 // lines are the plane's chains, in the form of iptables-restore(8).
 func (r Rules) lines() []string {
@@ -87,8 +123,12 @@ func (r Rules) lines() []string {
 	return lines
 }
 
-// script replaces the plane's chains in one transaction of the kernel.
-func (r Rules) script() string {
+// script replaces the plane's chains.
+func (r Rules) script(tool string) string {
+	if tool == "ip6tables" {
+		// What a kernel gives an interface by itself leads nowhere.
+		return fmt.Sprintf("*filter\n:%s - [0:0]\n-A %s -j DROP\nCOMMIT\n", r.input(), r.input())
+	}
 	return fmt.Sprintf("*filter\n:%s - [0:0]\n:%s - [0:0]\n%s\nCOMMIT\n", r.input(), r.forward(), strings.Join(r.lines(), "\n"))
 }
 
@@ -105,17 +145,10 @@ func (r Rules) Apply(ctx context.Context) (changed bool, err error) {
 }
 
 func (r Rules) apply(ctx context.Context, tool string) (changed bool, err error) {
-	script := r.script()
-	if tool == "ip6tables" {
-		// No network of the plane has IPv6; what a kernel gives an interface by itself leads nowhere.
-		script = fmt.Sprintf("*filter\n:%s - [0:0]\n-A %s -j DROP\nCOMMIT\n", r.input(), r.input())
-	}
 	before, _ := output(ctx, tool, "-S", r.input()) // no chain yet is no rules
 	beforeForward, _ := output(ctx, tool, "-S", r.forward())
-	cmd := exec.CommandContext(ctx, tool+"-restore", "--noflush", "--wait=10")
-	cmd.Stdin = strings.NewReader(script)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return false, fmt.Errorf("write the plane's packet filter with %s-restore: %w: %s", tool, err, strings.TrimSpace(string(out)))
+	if err := restore(ctx, tool, r.script(tool)); err != nil {
+		return false, err
 	}
 	after, err := output(ctx, tool, "-S", r.input())
 	if err != nil {
@@ -123,12 +156,9 @@ func (r Rules) apply(ctx context.Context, tool string) (changed bool, err error)
 	}
 	afterForward, _ := output(ctx, tool, "-S", r.forward())
 	changed = before != after || beforeForward != afterForward
-	for _, h := range r.hooks() {
-		if tool == "ip6tables" && h.chain != "INPUT" {
-			continue
-		}
-		rule := r.hookRule(h)
-		if _, err := output(ctx, tool, append([]string{"-C"}, rule...)...); err == nil {
+	for _, h := range r.hooksOf(tool) {
+		there, first := r.leads(ctx, tool, h)
+		if first {
 			continue
 		}
 		changed = true
@@ -138,12 +168,34 @@ func (r Rules) apply(ctx context.Context, tool string) (changed bool, err error)
 				return changed, err
 			}
 		}
-		// First, so that nobody's rule before it lets through what is closed here.
-		if _, err := output(ctx, tool, append([]string{"-I", rule[0], "1"}, rule[1:]...)...); err != nil {
+		rule := r.hookRule(h)
+		quoted := strings.Replace(strings.Join(rule[1:], " "), planes+r.Plane, fmt.Sprintf("%q", planes+r.Plane), 1)
+		script := fmt.Sprintf("-I %s 1 %s\n", h.chain, quoted)
+		if there {
+			script = fmt.Sprintf("-D %s %s\n", h.chain, quoted) + script
+		}
+		if err := restore(ctx, tool, "*filter\n"+script+"COMMIT\n"); err != nil {
 			return changed, err
 		}
 	}
-	return changed, nil
+	if tool == "ip6tables" {
+		return changed, nil
+	}
+	if _, missing := output(ctx, tool, append([]string{"-C"}, passes...)...); missing != nil {
+		changed = true
+		_, err = output(ctx, tool, append([]string{"-I", passes[0], "1"}, passes[1:]...)...)
+	}
+	return changed, err
+}
+
+// restore changes chains in one transaction of the kernel.
+func restore(ctx context.Context, tool, script string) error {
+	cmd := exec.CommandContext(ctx, tool+"-restore", "--noflush", "--wait=10")
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("write the plane's packet filter with %s-restore: %w: %s", tool, err, strings.TrimSpace(string(out)))
+	}
+	return nil
 }
 
 // Remove takes the plane's rules away.
@@ -170,15 +222,22 @@ func (r Rules) Remove(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// Standing says whether the plane's rules are in force.
+// Standing says whether the plane's rules are in force, as far as that shows without writing them: each chain with as many rules as it has, its
+// last word no, and what leads there before everybody else's.
 func (r Rules) Standing(ctx context.Context) bool {
-	for _, h := range r.hooks() {
-		if _, err := output(ctx, "iptables", append([]string{"-C"}, r.hookRule(h)...)...); err != nil {
-			return false
+	if _, err := output(ctx, "iptables", append([]string{"-C"}, passes...)...); err != nil {
+		return false
+	}
+	for _, tool := range []string{"iptables", "ip6tables"} {
+		for _, h := range r.hooksOf(tool) {
+			rules, err := output(ctx, tool, "-S", h.to)
+			if _, first := r.leads(ctx, tool, h); err != nil || !first || !strings.HasSuffix(rules, "-A "+h.to+" -j DROP\n") ||
+				strings.Count(rules, "-A "+h.to+" ") != strings.Count(r.script(tool), "-A "+h.to+" ") {
+				return false
+			}
 		}
 	}
-	rules, err := output(ctx, "iptables", "-S", r.input())
-	return err == nil && strings.Contains(rules, "-A "+r.input()+" -j DROP")
+	return true
 }
 
 func output(ctx context.Context, tool string, args ...string) (string, error) {

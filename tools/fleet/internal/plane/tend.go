@@ -13,7 +13,7 @@ import (
 const tendEvery = time.Hour
 
 // Supervise is the life of the plane's supervisor. Beside it, certificates that nobody else renews are renewed,
-// backups made, and a database is copied for the next tenant.
+// walls looked after, backups made, and a database is copied for the next tenant.
 func (p *Plane) Supervise(ctx context.Context, run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -21,6 +21,7 @@ func (p *Plane) Supervise(ctx context.Context, run func(ctx context.Context) err
 		slog.Error("what a killed trial of a backup left is still there, copies of keys among it", "error", err)
 	}
 	go p.tend(ctx)
+	go p.guard(ctx)
 	go p.backUpAlways(ctx)
 	go p.keepSpares(ctx)
 	return run(ctx)

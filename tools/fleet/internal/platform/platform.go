@@ -232,6 +232,20 @@ type Disk struct {
 	Free, Total uint64
 }
 
+// Guarded is a platform whose walls others of its machine can take down.
+type Guarded interface {
+	// Opened is when that was seen the last time; the zero value where it never was.
+	Opened() (Opening, error)
+}
+
+// Opening is walls that were found open.
+type Opening struct {
+	// At is when that was seen, and they were closed.
+	At time.Time `json:"at"`
+	// Failure is why they could not be closed; empty where they were.
+	Failure string `json:"failure,omitempty"`
+}
+
 // Inspector is a platform that can look at more of a set than whether it runs: at whom it lets in, and whether that is as the release has it.
 type Inspector interface {
 	// Inspect names what of a set was changed by hand. It changes nothing.

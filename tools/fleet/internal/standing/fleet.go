@@ -107,6 +107,11 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		blind("the disks could not be asked", err)
 		f.Findings = append(f.Findings, disks(all)...)
 	}
+	if g, ok := s.Platform.(platform.Guarded); ok {
+		opened, err := g.Opened()
+		blind("it could not be read whether walls were open", err)
+		f.Findings = append(f.Findings, walls(opened, f.At)...)
+	}
 	changed, failed := inspect(ctx, s, statuses)
 	f.Blind = append(f.Blind, failed...)
 	for _, status := range statuses {

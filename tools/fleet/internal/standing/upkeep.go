@@ -63,6 +63,22 @@ func disks(all []platform.Disk) []Finding {
 	return out
 }
 
+// openingTold is for how long walls that stand again are told of: somebody has to look what passed meanwhile, and who did it.
+const openingTold = 24 * time.Hour
+
+// walls is about those between tenants that somebody else than the plane took down.
+func walls(o platform.Opening, now time.Time) []Finding {
+	const runbook = "docs/operations.md#walls-were-opened"
+	switch {
+	case o.Failure != "":
+		return []Finding{{Kind: "walls_opened", Severity: Critical, Next: runbook, Reason: "the packet filter that keeps tenants' networks apart is not in force, and can't be put back: " + firstLine(o.Failure)}}
+	case !o.At.IsZero() && now.Sub(o.At) < openingTold:
+		return []Finding{{Kind: "walls_opened", Severity: Critical, Next: runbook,
+			Reason: fmt.Sprintf("the packet filter that keeps tenants' networks apart was changed by somebody else than the plane; it was put back %s ago", age(now.Sub(o.At).Seconds()))}}
+	}
+	return nil
+}
+
 func firstLine(text string) string {
 	const most = 200
 	for i, r := range text {

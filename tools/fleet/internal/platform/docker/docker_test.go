@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -11,7 +12,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"a3os.app/tools/fleet/internal/container/enginetest"
 )
@@ -185,7 +188,8 @@ func (p *plane) tellsNobody(t *testing.T) {
 	}
 }
 
-// wallFalls takes the packet filter away: status says so, the proof finds it, and up brings it back.
+// wallFalls takes the packet filter away for longer than it may be: status says so, and the proof finds it. Left alone after that, the supervisor
+// puts it back, and an operator is told.
 func (p *plane) wallFalls(t *testing.T) {
 	t.Helper()
 	rules := run(t, "iptables", "-S")
@@ -193,7 +197,14 @@ func (p *plane) wallFalls(t *testing.T) {
 	if chain == nil {
 		t.Fatalf("there is no chain of the plane's:\n%s", rules)
 	}
-	run(t, "iptables", "-F", chain[1])
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var flushing sync.WaitGroup
+	flushing.Go(func() {
+		for tick := time.NewTicker(50 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+			_ = exec.CommandContext(t.Context(), "iptables", "--wait", "10", "-F", chain[1]).Run()
+		}
+	})
 	if said := p.fleet("plane", "status"); !strings.Contains(said, "packet filter is not in force") {
 		t.Errorf("status says:\n%s", said)
 	}
@@ -204,9 +215,20 @@ func (p *plane) wallFalls(t *testing.T) {
 	if code == 0 || !found {
 		t.Errorf("the proof exits with %d and finds:\n%s", code, strings.Join(holes, "\n"))
 	}
-	p.fleet("plane", "up")
+	cancel()
+	flushing.Wait()
+	run(t, "iptables", "-F", chain[1])
+	const most = 75 * time.Second
+	for until := time.Now().Add(most); !strings.Contains(p.fleet("plane", "status"), "keeps it from the machine"); <-time.After(time.Second) {
+		if time.Now().After(until) {
+			t.Fatalf("the packet filter is not put back within %s", most)
+		}
+	}
+	if said := p.fleet("status"); !strings.Contains(said, "was changed by somebody else than the plane; it was put back") {
+		t.Errorf("an operator is told:\n%s", said)
+	}
 	if _, holes, code := p.isolation(); code != 0 {
-		t.Errorf("after up the proof still finds:\n%s", strings.Join(holes, "\n"))
+		t.Errorf("after it was put back the proof still finds:\n%s", strings.Join(holes, "\n"))
 	}
 }
 
