@@ -74,7 +74,7 @@ var bounds = map[string][][2]string{
 	"AWS::SQS::QueuePolicy": nil, "AWS::S3::BucketPolicy": nil, "AWS::SecretsManager::ResourcePolicy": nil, "AWS::EC2::SecurityGroupIngress": nil, "AWS::EC2::SecurityGroupEgress": nil,
 	// A plane has a handful, however many tenants.
 	"AWS::EC2::VPC": nil, "AWS::EC2::Subnet": nil, "AWS::EC2::InternetGateway": nil, "AWS::EC2::VPCGatewayAttachment": nil, "AWS::EC2::RouteTable": nil, "AWS::EC2::Route": nil,
-	"AWS::EC2::SubnetRouteTableAssociation": nil, "AWS::EC2::EIP": nil, "AWS::EC2::NatGateway": nil, "AWS::EC2::VPCEndpoint": nil, "AWS::RDS::DBSubnetGroup": nil, "AWS::ECS::Cluster": nil,
+	"AWS::EC2::SubnetRouteTableAssociation": nil, "AWS::EC2::EIP": nil, "AWS::EC2::NatGateway": nil, "AWS::EC2::VPCEndpoint": nil, "AWS::RDS::DBSubnetGroup": nil, "AWS::RDS::DBParameterGroup": nil, "AWS::ECS::Cluster": nil,
 	"AWS::ECR::Repository": nil, "AWS::CertificateManager::Certificate": nil, "AWS::ElasticLoadBalancingV2::LoadBalancer": nil, "AWS::ElasticLoadBalancingV2::TargetGroup": nil,
 	"AWS::ElasticLoadBalancingV2::Listener": nil,
 	// Names within a zone, and what a load balancer is offered by: none has a quota that a plane meets.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -159,17 +160,30 @@ func database(t testing.TB, port int) (at, user string) {
 	for tick := time.Tick(100 * time.Millisecond); ; <-tick {
 		conn, err := pgx.Connect(within, u.String())
 		if err == nil {
+			_, err = conn.Exec(within, strings.Join(firstUser, ";"))
 			_ = conn.Close(within)
+			if err != nil {
+				t.Fatal(err)
+			}
 			break
 		}
 		if within.Err() != nil {
 			t.Fatal(err)
 		}
 	}
-	password, _ := u.User.Password()
-	secret, err := json.Marshal(map[string]string{"username": u.User.Username(), "password": password})
+	secret, err := json.Marshal(map[string]string{"username": "a3", "password": firstPassword})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return at, string(secret)
+}
+
+const firstPassword = "of-the-first-user"
+
+// firstUser makes the first user that RDS makes, who is no superuser and owns the server's own databases ("Understanding the rds_superuser role",
+// Amazon RDS User Guide).
+var firstUser = []string{
+	"CREATE ROLE rds_superuser NOLOGIN IN ROLE pg_monitor, pg_signal_backend", "CREATE ROLE rds_iam NOLOGIN",
+	"CREATE ROLE a3 LOGIN NOSUPERUSER INHERIT CREATEDB CREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '" + firstPassword + "' IN ROLE rds_superuser",
+	"ALTER DATABASE postgres OWNER TO a3", "ALTER DATABASE template1 OWNER TO a3",
 }

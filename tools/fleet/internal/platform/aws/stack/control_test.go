@@ -165,8 +165,9 @@ func namesIn(t *testing.T, templates ...[]byte) map[string]bool {
 			t.Fatal(err)
 		}
 		for _, r := range read.Resources {
-			for _, field := range []string{"RoleName", "ManagedPolicyName", "LogGroupName", "Family", "AlarmName", "BucketName", "ClusterName", "RepositoryName", "DBInstanceIdentifier"} {
-				if name, is := r.Properties[field].(string); is {
+			for _, field := range []string{"RoleName", "ManagedPolicyName", "LogGroupName", "Family", "AlarmName", "BucketName", "ClusterName", "RepositoryName", "DBInstanceIdentifier", "DBParameterGroupName"} {
+				// What a group of parameters is of a family of, everybody has.
+				if name, is := r.Properties[field].(string); is && (field != "Family" || r.Type == "AWS::ECS::TaskDefinition") {
 					out[r.Type+" "+name] = true
 				}
 			}

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/awslabs/goformation/v7/cloudformation/ec2"
 	"github.com/awslabs/goformation/v7/cloudformation/policies"
@@ -55,13 +56,31 @@ func (s *set) server() {
 		AllocatedStorage: new(strconv.Itoa(storageGiB)), MaxAllocatedStorage: new(mostGiB), StorageType: new("gp3"), StorageEncrypted: new(true), KmsKeyId: new(attribute(keyID, "Arn")),
 		// RDS makes the first user's password and keeps it in a secret under the set's key; components log in as roles that fleet makes.
 		MasterUsername: new("a3"), ManageMasterUserPassword: new(true), EnableIAMDatabaseAuthentication: new(true), MasterUserSecret: &rds.DBInstance_MasterUserSecret{KmsKeyId: new(attribute(keyID, "Arn"))},
-		DBSubnetGroupName: new(s.of("DatabaseSubnets")), VPCSecurityGroups: []string{ref(group)}, PubliclyAccessible: new(false), MultiAZ: new(s.place.Plane == "prod"),
+		DBParameterGroupName: new(s.of(parametersID)), DBSubnetGroupName: new(s.of("DatabaseSubnets")), VPCSecurityGroups: []string{ref(group)}, PubliclyAccessible: new(false), MultiAZ: new(s.place.Plane == "prod"),
 		BackupRetentionPeriod: new(backupDays), CopyTagsToSnapshot: new(true), DeleteAutomatedBackups: new(true), DeletionProtection: new(true), AutoMinorVersionUpgrade: new(false), Tags: s.tags(),
 		AWSCloudFormationDeletionPolicy: policies.DeletionPolicy("Snapshot"), AWSCloudFormationUpdateReplacePolicy: policies.UpdateReplacePolicy("Snapshot"),
 	})
 	s.fullDatabase()
 	s.Outputs["DatabaseHost"] = Output{Description: "The set's database server", Value: attribute(databaseID, "Endpoint.Address")}
 	s.Outputs["DatabaseUser"] = Output{Description: "The secret with the server's first user, which fleet alone uses", Value: attribute(databaseID, "MasterUserSecret.SecretArn")}
+}
+
+// parametersID are the parameters of database servers, one group for all of a plane's, or of an account of a tenant's own.
+const parametersID = "DatabaseParameters"
+
+// parametersOf is what the group of a plane is called.
+func parametersOf(p Place) string { return p.cluster() + "-postgres" + engineMajor() }
+
+func engineMajor() string {
+	major, _, _ := strings.Cut(engineVersion, ".")
+	return major
+}
+
+// parametersOfServers are what elsewhere each role is given that logs in, and what here only a superuser may give, whom nobody is: a bound to
+// temporary files, 2 GiB in KiB, and what the server's log tells of waits, and of spills from 64 MiB on.
+func (s *set) parametersOfServers() {
+	s.add(parametersID, &rds.DBParameterGroup{DBParameterGroupName: new(parametersOf(s.place)), Description: "Database servers of the plane", Family: "postgres" + engineMajor(), Tags: s.tags(),
+		Parameters: map[string]string{"temp_file_limit": "2097152", "log_lock_waits": "1", "log_temp_files": "65536"}})
 }
 
 // databaseClients is the group by which a task reaches the set's database.

@@ -46,8 +46,9 @@ func (s *set) ground() {
 		{IpProtocol: tcp, FromPort: new(postgresPort), ToPort: new(postgresPort), CidrIp: new(network), Description: new("Every database server")},
 		{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(anywhere), Description: new("Services of AWS, and the front door of the plane")}}})
 	s.add("DatabaseSubnets", &rds.DBSubnetGroup{DBSubnetGroupDescription: "Database servers of the plane", SubnetIds: s.subnets(), Tags: s.tags()})
+	s.parametersOfServers()
 	s.add("Cluster", &ecs.Cluster{ClusterName: new(s.place.cluster()), ClusterSettings: []ecs.Cluster_ClusterSettings{{Name: new("containerInsights"), Value: new("enabled")}}, Tags: s.tags()})
-	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "Cluster", "Endpoints", operatorsID} {
+	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", parametersID, "Cluster", "Endpoints", operatorsID} {
 		s.exports(name, s.own(name))
 	}
 	s.exports("S3PrefixList", ref("S3PrefixList"))

@@ -134,7 +134,7 @@ func deeds(tenant string) map[string]deed {
 		"make a server":                              {"rds:CreateDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},
 		"make a server in subnets":                   {"rds:CreateDBInstance", arn("rds", "subgrp:plane"), nil, nil, false},
 		"make a server with its options":             {"rds:CreateDBInstance", arn("rds", "og:default:postgres-17"), nil, nil, false},
-		"make a server with its parameters":          {"rds:CreateDBInstance", arn("rds", "pg:default.postgres17"), nil, nil, false},
+		"make a server with its parameters":          {"rds:CreateDBInstance", arn("rds", "pg:a3-dev-postgres17"), nil, nil, false},
 		"have RDS get its role":                      {"iam:CreateServiceLinkedRole", "arn:aws:iam::" + place.Account + ":role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS", map[string]string{"iam:AWSServiceName": "rds.amazonaws.com"}, nil, false},
 		"take the protection off a server":           {"rds:ModifyDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},
 		"delete a server":                            {"rds:DeleteDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},

@@ -250,8 +250,7 @@ func (s *set) session() []statement {
 
 // standardsOfServers are what a server of RDS's is made with that is nobody's: options and parameters of the version, and subnets.
 func standardsOfServers(p Place) []string {
-	major, _, _ := strings.Cut(engineVersion, ".")
-	return []string{p.arn("rds", "og:default:postgres-"+major), p.arn("rds", "pg:default.postgres"+major), p.arn("rds", "subgrp:*")}
+	return []string{p.arn("rds", "og:default:postgres-"+engineMajor()), p.arn("rds", "pg:"+parametersOf(p)), p.arn("rds", "subgrp:*")}
 }
 
 // serversUsers are the secrets with the first users of servers, which RDS names by chance.
