@@ -67,11 +67,11 @@ func (f Front) Withdrawn(ctx context.Context) (detail string) {
 	}
 }
 
-// Ask asks the set once, through the gateway, what anybody may.
+// Ask asks the set once, through the gateway, what anybody may. Where there is no such thing it refuses: it did not hear that the set is well.
 func (f Front) Ask(ctx context.Context) error {
 	const most = 10 * time.Second
 	if f.URL == "" {
-		return nil
+		return errors.New("its blueprint says nothing that anybody may ask a set (answers)")
 	}
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()

@@ -164,6 +164,7 @@ func (p *Plane) PlanRollout(ctx context.Context, q rollout.Request) (*registryv1
 	if err != nil {
 		return nil, nil, err
 	}
+	q.Blueprint = p.blueprint
 	return p.Plan(ctx, plan.Request{Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE, Selection: q.Selection, Release: r.GetName(), Reason: q.Reason, Waves: q.Waves})
 }
 
@@ -269,9 +270,7 @@ func (p *Plane) carryRollout(ctx context.Context, e *operate.Engine, id string) 
 	p.report.Note(fmt.Sprintf("rollout %s: see fleet rollout status %s", id, id))
 	engine := &rollout.Engine{
 		Conn: e.Conn, Operator: &operator{Plane: p, engine: e, conn: e.Conn}, Report: p.report, Memory: p.holders(),
-		Probe: func(ctx context.Context, slug string) error {
-			return p.front(platform.Set{Blueprint: p.blueprint, Slug: slug}).Ask(ctx)
-		},
+		Probe: p.probe(),
 		Here: func(ctx context.Context, hash string) error {
 			_, planned, err := storedPlan(ctx, e.Conn, hash)
 			if err != nil {
@@ -285,6 +284,16 @@ func (p *Plane) carryRollout(ctx context.Context, e *operate.Engine, id string) 
 		},
 	}
 	return engine.Carry(ctx, id)
+}
+
+// probe asks a tenant's set what anybody may; nil where its blueprint has no such thing: what asks nothing counts as no request.
+func (p *Plane) probe() func(ctx context.Context, slug string) error {
+	if p.blueprint.Answers == "" {
+		return nil
+	}
+	return func(ctx context.Context, slug string) error {
+		return p.front(platform.Set{Blueprint: p.blueprint, Slug: slug}).Ask(ctx)
+	}
 }
 
 // Rollouts are the registry's, for who reads and steers them.

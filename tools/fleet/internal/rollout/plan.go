@@ -11,6 +11,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/rollout"
 	"a3os.app/tools/fleet/internal/plan"
@@ -35,6 +36,8 @@ type Request struct {
 	Rollback string
 	// Allow and Deny are windows.
 	Allow, Deny []string
+	// Blueprint of the sets, which says whether probes can ask them anything.
+	Blueprint *blueprint.Blueprint
 	// Reason of it, 10 to 500 characters.
 	Reason string
 }
@@ -44,6 +47,10 @@ type Request struct {
 func (q Request) Waves(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPolicy, error) {
 	for _, label := range q.Selection.Without(chosen) {
 		return nil, fault.New(fault.NotFound, "%q chooses no tenant that can be brought to a release: see fleet tenant list", label)
+	}
+	if q.Samples > 0 && q.Blueprint.Answers == "" {
+		return nil, fault.New(fault.InvalidArgument, "blueprint %s says nothing that anybody may ask a set (answers), so no probe can ask what users don't: plan with --samples 0, "+
+			"which has each tenant watched for its --bake", q.Blueprint.Name)
 	}
 	scope, ok := registryv1.RollbackScope_value["ROLLBACK_SCOPE_"+strings.ToUpper(q.Rollback)]
 	if !ok || scope == 0 {

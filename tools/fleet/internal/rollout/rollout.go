@@ -55,7 +55,7 @@ type Engine struct {
 	// Conn is the registry, as an operator.
 	Conn     *grpc.ClientConn
 	Operator Operator
-	// Probe asks a tenant something that asks nothing of its users: whether it answers.
+	// Probe asks a tenant something that asks nothing of its users: whether it answers. nil where there is nothing to ask.
 	Probe func(ctx context.Context, slug string) error
 	// Here refuses a plan, by its hash, that is for another place than this.
 	Here   func(ctx context.Context, plan string) error
