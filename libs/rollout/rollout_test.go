@@ -266,6 +266,7 @@ func TestDenyWindowBeatsAllowWindow(t *testing.T) {
 		"absolute":                 {[]*registryv1.Window{deny("2026-11-30T00:00:00Z/2026-12-01T00:00:00Z")}, false},
 		"absolute and over":        {[]*registryv1.Window{deny("2026-11-29T00:00:00Z/2026-11-30T12:00:00Z")}, true},
 		"one that can't be read":   {[]*registryv1.Window{{Days: []string{"mon"}, EndMinute: 1440, Zone: "Nowhere/At-all"}}, false},
+		"one of whoever reads it":  {[]*registryv1.Window{{Days: []string{"mon"}, EndMinute: 1440, Zone: "Local"}}, false},
 		"days that wrap":           {[]*registryv1.Window{allow("fri-mon 00:00-24:00")}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,7 +275,7 @@ func TestDenyWindowBeatsAllowWindow(t *testing.T) {
 			}
 		})
 	}
-	for _, text := range []string{"", "mon", "mon 09:00", "mon 9-17", "day 09:00-17:00", "mon 09:00-25:00", "mon 24:00-10:00", "mon 09:00-17:00 Nowhere",
+	for _, text := range []string{"", "mon", "mon 09:00", "mon 9-17", "day 09:00-17:00", "mon 09:00-25:00", "mon 24:00-10:00", "mon 09:00-17:00 Nowhere", "mon 09:00-17:00 Local", "mon 09:00-17:00 localtime",
 		"2026-12-24/2027-01-02", "2027-01-02T00:00:00Z/2026-12-24T00:00:00Z", "mon 09:60-17:00", "mon 09:00-17:00 UTC x"} {
 		if w, err := rollout.ParseWindow(text, false); err == nil {
 			t.Errorf("%q is read as %v", text, w)

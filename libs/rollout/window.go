@@ -36,6 +36,10 @@ func checkWindow(w *registryv1.Window) error {
 			return fmt.Errorf("%q is not a day: it is mon, tue, wed, thu, fri, sat or sun", d)
 		}
 	}
+	// `Local`, and the file that some machines have of it, is another zone on each machine, and the plan is read on several.
+	if zone := strings.ToLower(w.GetZone()); zone == "local" || zone == "localtime" {
+		return fmt.Errorf("the time zone %q is another one on each machine: name one as Europe/Vienna", w.GetZone())
+	}
 	if _, err := time.LoadLocation(w.GetZone()); err != nil {
 		return fmt.Errorf("there is no time zone %q: name one as Europe/Vienna", w.GetZone())
 	}

@@ -124,7 +124,7 @@ func (a *approved) underWay() {
 	// What moved on since it was begun is no matter, for it was begun: it is taken up as it is.
 	a.must("tenant", "label", "acme", "ring=early")
 	a.must("rollout", "pause", id, "--reason", "the world is to change")
-	a.refused("another plan whose world is gone", []string{"the ring of tenant acme is early, the plan has general"}, "rollout", "retarget", id, other, "--reason", "it is to be refused")
+	a.refused("another plan whose world is gone", []string{"the ring of tenant acme is early, the plan has general"}, "rollout", "retarget", id, strings.TrimPrefix(other, "sha256:"), "--reason", "it is to be refused")
 	a.otherBlueprint(func() {
 		says := []string{"the plan is for a blueprint with the digest", "fleet rollout retarget " + id, "fleet rollout abort " + id}
 		a.refused("taken up under another blueprint", says, "rollout", "carry", id)

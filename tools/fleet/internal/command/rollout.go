@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -80,7 +81,7 @@ func (a *app) rolloutCommand() *cobra.Command {
 func (a *app) steer(use, short string, do func(ctx context.Context, w registryv1.RolloutWriteServiceClient, args []string, reason string) (*registryv1.Rollout, error)) *cobra.Command {
 	var reason string
 	c := &cobra.Command{Use: use + " --reason TEXT", Short: short, Args: exactly(strings.Fields(use)[1:]...), RunE: func(c *cobra.Command, args []string) error {
-		if len(args) > 1 && !strings.HasPrefix(args[1], "sha256:") { // a tenant, by slug or id
+		if strings.HasSuffix(use, " TENANT") { // by slug or id
 			p, err := a.plane()
 			if err != nil {
 				return err
@@ -189,26 +190,47 @@ func (a *app) rolloutStatus(c *cobra.Command, id string, watch bool) error {
 			}
 			return a.history(res.GetEvents())
 		}
-		stream, err := r.WatchRollout(ctx, &registryv1.WatchRolloutRequest{RolloutId: id})
+		return a.watchRollout(ctx, r, id)
+	})
+}
+
+// watchRollout shows a rollout at each change until it ends, also where the registry is started anew meanwhile.
+func (a *app) watchRollout(ctx context.Context, r registryv1.RolloutServiceClient, id string) error {
+	const again = time.Second
+	for {
+		err := a.watchOnce(ctx, r, id)
+		if fault.KindOf(err) != fault.Unavailable || ctx.Err() != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(a.errOut, "· the registry does not answer, waiting for it: %v\n", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(again):
+		}
+	}
+}
+
+func (a *app) watchOnce(ctx context.Context, r registryv1.RolloutServiceClient, id string) error {
+	stream, err := r.WatchRollout(ctx, &registryv1.WatchRolloutRequest{RolloutId: id}, grpc.WaitForReady(true))
+	if err != nil {
+		return fault.FromRPC(err)
+	}
+	for {
+		res, err := stream.Recv()
 		if err != nil {
 			return fault.FromRPC(err)
 		}
-		for {
-			res, err := stream.Recv()
-			if err != nil {
-				return fault.FromRPC(err)
-			}
-			if a.format != "json" {
-				a.clear()
-			}
-			if err := a.rollout(res.GetRollout()); err != nil {
-				return err
-			}
-			if res.GetRollout().GetEndedAt() != nil {
-				return nil
-			}
+		if a.format != "json" {
+			a.clear()
 		}
-	})
+		if err := a.rollout(res.GetRollout()); err != nil {
+			return err
+		}
+		if res.GetRollout().GetEndedAt() != nil {
+			return nil
+		}
+	}
 }
 
 func (a *app) history(events []*registryv1.RolloutEvent) error {

@@ -5,39 +5,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/holder"
+	"a3os.app/tools/fleet/internal/plan"
 )
 
 // Apply carries a stored plan out: an operation for each of its tenants, some at once. Where one fails, no other is begun any more. To
 // apply a plan again takes up what was cut off, and does nothing twice.
 func (e *Engine) Apply(ctx context.Context, hash string, maxParallel int) ([]*registryv1.Operation, error) {
-	if !strings.HasPrefix(hash, "sha256:") {
-		hash = "sha256:" + hash
-	}
-	res, err := registryv1.NewPlanServiceClient(e.Conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: hash})
+	stored, _, err := plan.Read(ctx, registryv1.NewPlanServiceClient(e.Conn), hash)
 	if err != nil {
-		return nil, fault.FromRPC(err)
+		return nil, err
 	}
-	return e.ApplyStored(ctx, res.GetPlan(), maxParallel)
+	return e.ApplyStored(ctx, stored, maxParallel)
 }
 
 // ApplyStored is Apply of a plan that was read this moment, or put.
 func (e *Engine) ApplyStored(ctx context.Context, stored *registryv1.StoredPlan, maxParallel int) ([]*registryv1.Operation, error) {
-	plan := &registryv1.Plan{}
-	if err := proto.Unmarshal(stored.GetDocument(), plan); err != nil {
-		return nil, fmt.Errorf("read the plan: %w", err)
+	planned, err := plan.Open(stored)
+	if err != nil {
+		return nil, err
 	}
-	if err := e.Here(ctx, plan); err != nil {
+	if err := e.Here(ctx, planned); err != nil {
 		return nil, err
 	}
 	if err := e.Recheck(ctx, stored); err != nil {
@@ -47,7 +43,7 @@ func (e *Engine) ApplyStored(ctx context.Context, stored *registryv1.StoredPlan,
 	var out []*registryv1.Operation
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, maxParallel))
-	for _, t := range plan.GetTenants() {
+	for _, t := range planned.GetTenants() {
 		group.Go(func() error {
 			if gctx.Err() != nil {
 				return nil //nolint:nilerr // another one failed, which is what is told: nothing more is begun

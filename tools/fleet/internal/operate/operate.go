@@ -227,11 +227,8 @@ func Release(ctx context.Context, releases registryv1.ReleaseServiceClient, name
 
 // plan is the one that the operation carries out.
 func (w *work) plan(ctx context.Context) (*registryv1.Plan, error) {
-	res, err := registryv1.NewPlanServiceClient(w.Conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: w.op.GetPlanHash()})
-	if err != nil {
-		return nil, fault.FromRPC(err)
-	}
-	return plan.Open(res.GetPlan())
+	_, read, err := plan.Read(ctx, registryv1.NewPlanServiceClient(w.Conn), w.op.GetPlanHash())
+	return read, err
 }
 
 // planned is the change of the tenant's stack that the operation's plan names; nil where it names none.

@@ -28,6 +28,22 @@ func Open(s *registryv1.StoredPlan) (*registryv1.Plan, error) {
 	return p, nil
 }
 
+// Read reads the plan that somebody names by its hash, whole or its beginning, with or without `sha256:`, and refuses any other: what is shown,
+// approved and carried out is what was typed, whatever the registry answers.
+func Read(ctx context.Context, plans registryv1.PlanServiceClient, named string) (*registryv1.StoredPlan, *registryv1.Plan, error) {
+	const algorithm = "sha256:"
+	hash := algorithm + strings.TrimPrefix(strings.ToLower(named), algorithm)
+	res, err := plans.GetPlan(ctx, &registryv1.GetPlanRequest{Hash: hash})
+	if err != nil {
+		return nil, nil, fault.FromRPC(err)
+	}
+	if !strings.HasPrefix(res.GetPlan().GetHash(), hash) {
+		return nil, nil, fault.New(fault.FailedPrecondition, "asked for the plan %s the registry answered %s: don't apply it, and look who changed the registry", hash, res.GetPlan().GetHash())
+	}
+	read, err := Open(res.GetPlan())
+	return res.GetPlan(), read, err
+}
+
 // Recheck makes a stored plan anew, from its own selectors and the world as it is now, and refuses it where anything differs, naming
 // each difference. begun are the tenants whose operation of this plan was begun already (Target): what differs of them, the plan did.
 func (p *Planner) Recheck(ctx context.Context, s *registryv1.StoredPlan, begun map[string]bool) error {

@@ -2,6 +2,9 @@ package plan_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"os"
@@ -11,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -137,7 +141,10 @@ func TestPlanIsPrintedWhole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".json", append(bytes.ReplaceAll(bytes.ReplaceAll(text, []byte(`": `), []byte(`":`)), []byte(", \""), []byte(",\"")), '\n'))
+		for _, blank := range []string{`": `, `, "`, `, {`} {
+			text = bytes.ReplaceAll(text, []byte(blank), []byte(strings.ReplaceAll(blank, " ", "")))
+		}
+		golden(t, name+".json", append(text, '\n'))
 	}
 }
 
@@ -311,4 +318,42 @@ func TestPlanOfAnotherTextIsNotOpened(t *testing.T) {
 	if _, err := plan.Open(stored(t, made()["upgrade"])); fault.KindOf(err) != fault.FailedPrecondition {
 		t.Errorf("a plan was opened whose hash is of another text: %v", err)
 	}
+}
+
+// answering is a registry that answers one plan, whatever is asked for.
+type answering struct {
+	registryv1.PlanServiceClient
+	plan *registryv1.StoredPlan
+}
+
+func (a answering) GetPlan(context.Context, *registryv1.GetPlanRequest, ...grpc.CallOption) (*registryv1.GetPlanResponse, error) {
+	return &registryv1.GetPlanResponse{Plan: a.plan}, nil
+}
+
+// Who types a hash is shown, approves and carries out the plan of that hash, and no other that is sound in itself.
+func TestPlanOfAnotherHashThanWasTypedIsNotRead(t *testing.T) {
+	s := stored(t, made()["upgrade"])
+	sum := sha256.Sum256(s.GetDocument())
+	digits := hex.EncodeToString(sum[:])
+	s.Hash = "sha256:" + digits
+	for typed, read := range map[string]bool{
+		"sha256:" + digits: true, digits: true, digits[:16]: true, strings.ToUpper(digits[:16]): true,
+		"sha256:" + strings.Repeat("e", 64): false, digits[:15] + other(digits[15]): false, digits + "0": false,
+	} {
+		_, p, err := plan.Read(t.Context(), answering{plan: s}, typed)
+		if (err == nil) != read || read && p.GetReason() != "security update" {
+			t.Errorf("typed %s: %v", typed, err)
+		}
+		if err != nil && (fault.KindOf(err) != fault.FailedPrecondition || !strings.Contains(err.Error(), s.GetHash())) {
+			t.Errorf("typed %s: %v", typed, err)
+		}
+	}
+}
+
+// other is another digit.
+func other(digit byte) string {
+	if digit == '0' {
+		return "1"
+	}
+	return "0"
 }

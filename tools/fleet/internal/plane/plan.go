@@ -3,7 +3,6 @@ package plane
 import (
 	"context"
 	"maps"
-	"strings"
 
 	"google.golang.org/grpc"
 
@@ -93,11 +92,6 @@ func (p *Plane) StoredPlan(ctx context.Context, hash string) (*registryv1.Stored
 	}
 	defer done()
 	return storedPlan(ctx, conn, hash)
-}
-
-func wholeHash(hash string) string {
-	const algorithm = "sha256:"
-	return algorithm + strings.TrimPrefix(strings.ToLower(hash), algorithm)
 }
 
 // Plans lists the plans that can still be carried out, the newest first.

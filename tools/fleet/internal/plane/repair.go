@@ -13,7 +13,7 @@ import (
 )
 
 // Repair brings a tenant's set back to what the registry says that it is, and says whether it was anything else: the release, the
-// components, whether it runs at all. It is no change of the tenant.
+// components, whether it runs at all. It is no change of the tenant. One that waits to leave is kept stopped.
 func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err error) {
 	if !p.supervisor.Running(ctx) {
 		return false, p.whyNot(supervise.ErrNotRunning)
@@ -44,7 +44,7 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 	t := status.GetTenant()
 	if op, err := unfinished(ctx, conn, t.GetId()); err != nil {
 		return false, err
-	} else if op != nil {
+	} else if op != nil && !standing.Rests(t.GetState(), op) {
 		return false, fault.New(fault.FailedPrecondition, "operation %s of %s is not finished: take it up with fleet operation resume %s", op.GetId(), t.GetSlug(), op.GetId())
 	}
 	switch t.GetState() {

@@ -168,14 +168,9 @@ func (p *Plane) PlanRollout(ctx context.Context, q rollout.Request) (*registryv1
 	return p.Plan(ctx, plan.Request{Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE, Selection: q.Selection, Release: r.GetName(), Reason: q.Reason, Waves: q.Waves})
 }
 
-// storedPlan reads a plan by its hash, whole or its beginning, and refuses a text that isn't the hash's.
+// storedPlan reads a plan by its hash, whole or its beginning.
 func storedPlan(ctx context.Context, conn *grpc.ClientConn, hash string) (*registryv1.StoredPlan, *registryv1.Plan, error) {
-	res, err := registryv1.NewPlanServiceClient(conn).GetPlan(ctx, &registryv1.GetPlanRequest{Hash: wholeHash(hash)})
-	if err != nil {
-		return nil, nil, fault.FromRPC(err)
-	}
-	read, err := plan.Open(res.GetPlan())
-	return res.GetPlan(), read, err
+	return plan.Read(ctx, registryv1.NewPlanServiceClient(conn), hash)
 }
 
 // IsRollout says whether a plan is one.

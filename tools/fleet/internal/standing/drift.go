@@ -13,9 +13,9 @@ import (
 )
 
 // drift is what differs between what the registry says a set is, what the set says it is, and what the platform has of it. While an
-// operation is under way a set is on its way, and nothing is said.
+// operation is under way a set is on its way, and nothing is said, but of one that was stopped for good.
 func drift(s Seen, t Tenant) []Finding {
-	if s.Operation != nil {
+	if s.Operation != nil && !Rests(s.Status.GetTenant().GetState(), s.Operation) {
 		return nil
 	}
 	repair := "fleet repair --tenant " + t.Slug
@@ -51,6 +51,15 @@ func drift(s Seen, t Tenant) []Finding {
 		out[len(out)-1].Next = cmp.Or(d.Next, repair)
 	}
 	return out
+}
+
+// Rests says that an operation that isn't finished has stopped the tenant's set and starts nothing of it any more: it may wait so for a month until
+// the tenant's keys are destroyed.
+func Rests(state registryv1.TenantState, o *registryv1.Operation) bool {
+	return state == registryv1.TenantState_TENANT_STATE_SUSPENDED && o.GetKind() == registryv1.OperationKind_OPERATION_KIND_OFFBOARD &&
+		slices.ContainsFunc(o.GetSteps(), func(s *registryv1.Step) bool {
+			return s.GetName() == platform.StepStop && s.GetState() == registryv1.StepState_STEP_STATE_DONE
+		})
 }
 
 type foundFunc = func(kind string, severity Severity, component, format string, args ...any)
