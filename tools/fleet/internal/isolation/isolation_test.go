@@ -8,18 +8,22 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"a3os.app/libs/dsse"
 	"a3os.app/libs/id"
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/netns"
 )
 
 func says(v verdict, text string) ask { return func(context.Context) answer { return answer{v, text} } }
@@ -45,6 +49,70 @@ func TestOutcomeNeedsARefusalAndAControl(t *testing.T) {
 	absentDoor := attempt{ask: says(refused, ""), control: &control{ask: says(absent, "")}, optional: true}
 	if got := absentDoor.run(t.Context()); got != nil {
 		t.Errorf("a door that isn't there came to %+v", got)
+	}
+}
+
+// A call that was never made proves no wall: the container ended, or this process may not go there.
+func TestOnlyCallsThatWereLostAreRefused(t *testing.T) {
+	calls := func(err error) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
+	}
+	silent, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // it returns at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for name, c := range map[string]struct {
+		dial Dial
+		want verdict
+	}{
+		"it answers":     {FromHere, opened},
+		"nobody listens": {func(context.Context, string) error { return calls(syscall.ECONNREFUSED) }, unclear},
+		"dropped": {func(context.Context, string) error {
+			return &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+		}, refused},
+		"no way there":        {func(context.Context, string) error { return calls(syscall.ENETUNREACH) }, refused},
+		"no host there":       {func(context.Context, string) error { return calls(syscall.EHOSTUNREACH) }, refused},
+		"the container ended": {func(context.Context, string) error { return netns.In(1<<30, func() error { return nil }) }, unclear},
+		"not allowed to go there": {func(context.Context, string) error {
+			return fmt.Errorf("enter the network of a process: %w", syscall.EPERM)
+		}, unclear},
+		"no files left": {func(context.Context, string) error { return calls(syscall.EMFILE) }, unclear},
+		"interrupted":   {func(ctx context.Context, _ string) error { return ctx.Err() }, unclear},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if name == "interrupted" {
+			cancel()
+		}
+		if got := dialAll(c.dial, []string{silent.Addr().String()})(ctx); got.verdict != c.want {
+			t.Errorf("%s: %v %s, want %v", name, got.verdict, got.text, c.want)
+		}
+		cancel()
+	}
+}
+
+// What can call nobody is refused by everybody: that is no wall.
+func TestRefusalOfTheNetworkCountsOnlyWhereTheOwnSetAnswers(t *testing.T) {
+	up, err := net.Listen("tcp4", "127.0.0.1:0") //nolint:noctx // it returns at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer up.Close()
+	nobody := func(context.Context, string) error { return os.NewSyscallError("connect", syscall.ENETUNREACH) }
+	set := func(slug string, dial Dial) *Set {
+		return &Set{Slug: slug, Addresses: []string{up.Addr().String()}, Components: []*Component{{Name: "web", Dial: dial}}}
+	}
+	mute, other := set("acme", nobody), set("globex", FromHere)
+	w := &World{Sets: []*Set{mute, other}, Closed: []Closed{{What: "a server", Address: up.Addr().String()}}, Machine: []string{"127.0.0.1"}}
+	tried := append(w.networks(mute, other), w.platformNetwork(mute)...)
+	const walls = 3
+	if len(tried) != walls {
+		t.Fatalf("%d attempts are made", len(tried))
+	}
+	for _, a := range tried {
+		if got := a.run(t.Context()); got.Outcome != Unproven {
+			t.Errorf("%s: a component whose network leads nowhere is kept out: %s, %s; %s", got.At, got.Outcome, got.Answer, got.ControlAnswer)
+		}
 	}
 }
 

@@ -41,10 +41,14 @@ func (w *World) networks(from, at *Set) []attempt {
 		}
 		out = append(out, attempt{wall: wallNetwork, from: from.Name() + "/" + c.Name, at: "network of " + at.Name(),
 			what: fmt.Sprintf("connect to its %d addresses", len(at.Addresses)), ask: dialAll(c.Dial, at.Addresses),
-			control: &control{what: "a component of that set, and each address answers", ask: dialEach(at.Components[0].Dial, at.Addresses)}})
+			control: &control{what: "a component of that set, and each address answers; from here those of the own set do",
+				ask: both(dialEach(at.Components[0].Dial, at.Addresses), own(from, c))}})
 	}
 	return out
 }
+
+// own is that a component's network can be called from at all: its own set answers.
+func own(from *Set, c *Component) ask { return dialEach(c.Dial, from.Addresses) }
 
 // platformNetwork are the platform's own servers, and the machine itself, called from the network of each component.
 func (w *World) platformNetwork(from *Set) []attempt {
@@ -60,7 +64,7 @@ func (w *World) platformNetwork(from *Set) []attempt {
 		if len(closed) > 0 {
 			out = append(out, attempt{wall: wallNetwork, from: from.Name() + "/" + c.Name, at: "the plane's own servers",
 				what: fmt.Sprintf("connect to %d addresses, the registry's database among them", len(closed)), ask: dialAll(c.Dial, closed),
-				control: &control{what: "the machine, and each address answers", ask: dialEach(FromHere, closed)}})
+				control: &control{what: "the machine, and each address answers; from here those of the own set do", ask: both(dialEach(FromHere, closed), own(from, c))}})
 		}
 		if len(w.Machine) > 0 {
 			out = append(out, w.machineFrom(from, c))
@@ -88,10 +92,11 @@ func (w *World) machineFrom(from *Set, c *Component) attempt {
 		}
 	}
 	return attempt{wall: wallNetwork, from: from.Name() + "/" + c.Name, at: "the machine", what: fmt.Sprintf("connect to what listens on all of its addresses, at %d of them", len(w.Machine)),
-		ask: listening(c.Dial, dialAll), control: &control{what: "the machine itself, and each address answers", ask: listening(FromHere, dialEach)}}
+		ask: listening(c.Dial, dialAll), control: &control{what: "the machine itself, and each address answers; from here those of the own set do", ask: both(listening(FromHere, dialEach), own(from, c))}}
 }
 
-// dialAll connects to every address at once, and is refused where none answers.
+// dialAll connects to every address at once, and is refused where each call is lost on its way. One that was not made, as from a container that
+// ended meanwhile, says nothing.
 func dialAll(dial Dial, addresses []string) ask {
 	return func(ctx context.Context) answer {
 		errs := dialTogether(ctx, dial, addresses)
@@ -101,10 +106,18 @@ func dialAll(dial Dial, addresses []string) ask {
 				return openedWith("%s answers", addresses[i])
 			case errors.Is(err, syscall.ECONNREFUSED):
 				return unclearWith("%s is reached, and nothing listens there", addresses[i])
+			case ctx.Err() != nil || !lost(err):
+				return unclearWith("%s: %v", addresses[i], err)
 			}
 		}
 		return refusedWith("%d addresses, none is reached", len(addresses))
 	}
+}
+
+// lost says that nothing answered a call, or that there is no way there.
+func lost(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout() || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 // dialEach is the control: every address answers.
