@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -48,6 +50,9 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 	// Where the product's blueprint is may have changed, if nothing else did.
 	if err := p.state.Save(); err != nil {
 		return false, err
+	}
+	if names := local.Withheld(os.Environ()); len(names) > 0 {
+		p.report.Note(fmt.Sprintf("%s: no process is told what may hold a token, which would be in the environment of every tenant's: have a collector on this machine add it", strings.Join(names, ", ")))
 	}
 	var slugs []string
 	for _, t := range p.state.Tenants() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -220,13 +221,35 @@ func (p *Platform) passedOn() []string {
 	return passedOn(os.Environ())
 }
 
-// passedOn is what every process gets of the caller's environment: what belongs to any Go process, and to telemetry.
+// passedOn is what every process gets of the caller's environment: what belongs to any Go process, and to telemetry. One token is no tenant's to
+// hold, and whoever may look at a process or ask a container engine sees what they are told: what is withheld is for a collector to add.
 func passedOn(environ []string) []string {
 	var out []string
 	for _, kv := range environ {
-		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "OTEL_") || slices.Contains([]string{"GOMEMLIMIT", "GOGC", "TZ"}, name) {
+		name, value, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, telemetry) && !credential(name, value) || slices.Contains([]string{"GOMEMLIMIT", "GOGC", "TZ"}, name) {
 			out = append(out, kv)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// telemetry begins the names of OpenTelemetry's own variables.
+const telemetry = "OTEL_"
+
+// credential says of a variable for telemetry that it is for whoever holds one: headers, where tokens are, a key, an address with a password.
+func credential(name, value string) bool {
+	at, err := url.Parse(value)
+	return strings.HasSuffix(name, "_HEADERS") || strings.HasSuffix(name, "_KEY") || err == nil && at.User != nil
+}
+
+// Withheld names what no process gets of the caller's environment though it is for telemetry.
+func Withheld(environ []string) []string {
+	var out []string
+	for _, kv := range environ {
+		if name, value, _ := strings.Cut(kv, "="); strings.HasPrefix(name, telemetry) && credential(name, value) {
+			out = append(out, name)
 		}
 	}
 	slices.Sort(out)
