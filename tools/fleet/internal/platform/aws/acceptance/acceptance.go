@@ -1,5 +1,5 @@
 // Package acceptance proves in an account of AWS what no emulator shows, for the account's owner: it says what it will make and what that costs at
-// most, asks before it makes anything, makes it under names of its own (plane `acceptance`), proves each point, and removes it, also where a
+// most, asks before it makes anything, makes it under names of its own (plane `accept`), proves each point, and removes it, also where a
 // point failed. It touches nothing that it didn't make.
 package acceptance
 
@@ -26,8 +26,9 @@ import (
 	"a3os.app/tools/fleet/internal/quota"
 )
 
-// Plane is what it calls the plane that it tries things on: names of it are no plane's of dev or prod.
-const Plane = "acceptance"
+// Plane is what it calls the plane that it tries things on: names of it are no plane's of dev or prod. It is as
+// short as policies of sessions and names of buckets, which have it in them, want it.
+const Plane = "accept"
 
 // hours is how long it all stands at most.
 const hours = 3

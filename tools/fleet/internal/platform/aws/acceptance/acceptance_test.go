@@ -91,7 +91,7 @@ func TestWhatIsMadeIsProvenAndRemoved(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "points are not proven") || strings.Contains(err.Error(), "left") {
 		t.Errorf("it ends with %v", err)
 	}
-	for _, want := range []string{"proven  the plane's stack", "proven  an administrator", "proven  CloudFormation reads", "proven  the provisioner makes registry and gateway", "proven  the gateway's role writes the first copy", "FAILED  every role of a tenant is bounded", "removed: nothing is left"} {
+	for _, want := range []string{"proven  the plane's stack", "proven  an administrator", "proven  STS takes the policies", "proven  CloudFormation reads", "proven  the provisioner makes registry and gateway", "proven  the gateway's role writes the first copy", "FAILED  every role of a tenant is bounded", "removed: nothing is left"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it doesn't say %q", want)
 		}

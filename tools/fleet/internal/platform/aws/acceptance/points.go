@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/drift"
@@ -46,6 +47,7 @@ func (r *run) prove(ctx context.Context) error {
 	if r.failed > before {
 		return errors.New("without the provisioner nothing else can be made")
 	}
+	r.point("STS takes the policies of sessions for one tenant, and for the plane's own set", func() error { return r.packed(ctx) })
 	r.point("CloudFormation reads tenants' templates from the bucket as the provisioner, whose policy is enough to make both stacks", func() error { return r.deploy(ctx) })
 	if r.failed > before {
 		return errors.New("without two tenants' stacks nothing else can be proven")
@@ -111,6 +113,26 @@ func (r *run) as(ctx context.Context, role string) (aws.Config, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// packed takes the two kinds of session that fleet works in, and tells how much of what STS packs a session's policies into each of them fills.
+func (r *run) packed(ctx context.Context) error {
+	tenant, tenantErr := stack.Session(r.place, r.tenants[0].String())
+	plane, planeErr := stack.PlaneSession(r.place)
+	if err := errors.Join(tenantErr, planeErr); err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		of, policy string
+		besides    []types.PolicyDescriptorType
+	}{{"a tenant", tenant, []types.PolicyDescriptorType{{Arn: aws.String(r.place.SessionPolicy())}}}, {"the plane's own set", plane, nil}} {
+		out, err := sts.NewFromConfig(r.provisioner).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(r.place.Provisioner()), RoleSessionName: aws.String(Plane), Policy: &s.policy, PolicyArns: s.besides})
+		if err != nil {
+			return fmt.Errorf("take a session for %s, whose policy has %d characters: %w", s.of, len(s.policy), err)
+		}
+		r.say("        the policy of a session for %s has %d characters, and packed it fills %d %% of what STS takes", s.of, len(s.policy), aws.ToInt32(out.PackedPolicySize))
+	}
+	return nil
 }
 
 // deploy makes each tenant's stack as fleet does, in the session that works on that tenant alone.

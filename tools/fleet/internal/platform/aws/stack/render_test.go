@@ -183,6 +183,7 @@ func TestWhatCannotBeRenderedIsNamed(t *testing.T) {
 		"account":                             {func(in *stack.Input) { in.Place.Account = "12" }, `account is "12": it is twelve digits`},
 		"region":                              {func(in *stack.Input) { in.Place.Region = "here" }, `region is "here"`},
 		"plane":                               {func(in *stack.Input) { in.Place.Plane = "" }, `plane is ""`},
+		"plane, for its buckets":              {func(in *stack.Input) { in.Place.Plane = "acceptance" }, "S3 takes 63: give the plane"},
 		"domain":                              {func(in *stack.Input) { in.Place.Domain = "localhost" }, `domain is "localhost"`},
 		"image":                               {func(in *stack.Input) { in.Image = "latest" }, `image is "latest": it is a digest`},
 		"tenant":                              {func(in *stack.Input) { in.Set.Tenant = id.Tenant{} }, `is no tenant's set`},

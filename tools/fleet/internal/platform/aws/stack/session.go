@@ -8,7 +8,7 @@ import (
 	"a3os.app/deploy/blueprint"
 )
 
-// mostSession is how long the policy of a session may be, in characters.
+// mostSession is how long the policy of a session may be, in characters, with the names of the policies that it is given besides.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 const mostSession = 2048
 
@@ -30,7 +30,7 @@ func Session(p Place, tenant string) (string, error) {
 		arn("rds", "db:"+ours), arn("rds", "snapshot:"+ours+"-*"),
 		arn("cloudwatch", "alarm:"+tenant+"-*"),
 	}
-	return short(tenant, document(
+	return short(tenant, []string{p.SessionPolicy()}, document(
 		allow("", all, named),
 		// A role of this tenant's is given no other's tags, by which its boundary says what is its own. Asked about a role that isn't there, IAM knows
 		// its name and no path.
@@ -50,7 +50,7 @@ func Session(p Place, tenant string) (string, error) {
 func PlaneSession(p Place) (string, error) {
 	own, all := p.of(string(blueprint.ScopePlane)), []string{"*"}
 	arn := func(service, resource string) string { return "arn:aws:" + service + ":*:*:" + resource }
-	return short(own.name(), document(
+	return short(own.name(), nil, document(
 		allow("", all, []string{
 			arn("cloudformation", "stack/"+p.ControlStack()+"/*"), arn("cloudformation", "stack/"+p.PlaneStack()+"/*"),
 			bucketARN(p.Templates()) + "/" + p.ControlStack() + "/*",
@@ -65,15 +65,15 @@ func PlaneSession(p Place) (string, error) {
 }
 
 // short writes a policy in as few characters as it takes, and refuses one that AWS doesn't take.
-func short(of string, d *policy) (string, error) {
+func short(of string, besides []string, d *policy) (string, error) {
 	text, err := json.Marshal(d)
 	if err != nil {
 		return "", fmt.Errorf("write the policy of a session: %w", err)
 	}
 	// A list of one says the same without brackets, in fewer characters.
 	out := strings.ReplaceAll(string(text), `["*"]`, `"*"`)
-	if len(out) > mostSession {
-		return "", fmt.Errorf("the policy of the provisioner's session for %s has %d characters, and AWS takes %d", of, len(out), mostSession)
+	if n := len(out) + len(strings.Join(besides, "")); n > mostSession {
+		return "", fmt.Errorf("the policies of the provisioner's session for %s have %d characters, and AWS takes %d: the plane's name is in them many times; take a shorter one", of, n, mostSession)
 	}
 	return out, nil
 }

@@ -78,6 +78,7 @@ func (in Input) checkPlace() error {
 			faults = append(faults, fmt.Errorf("%s is %q: it is %s", c.what, c.value, c.form))
 		}
 	}
+	faults = append(faults, in.checkBuckets())
 	for i, of := range in.Accounts {
 		if !account.MatchString(of) || of == in.Place.Account || slices.Contains(in.Accounts[:i], of) {
 			faults = append(faults, fmt.Errorf("an account of a tenant's own is %q: it is twelve digits, another than the plane's, and named once", of))
@@ -92,6 +93,30 @@ func (in Input) checkPlace() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// mostBucket is how long the name of a bucket may be, in characters.
+// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+const mostBucket = 63
+
+func (in Input) checkBuckets() error {
+	s := &set{place: in.Place, tenant: in.Set.Tenant.String()}
+	names := []string{in.Place.Templates()}
+	if in.Set.Tenant.IsZero() {
+		s.tenant = ""
+		names = append(names, s.bucket(copies))
+	}
+	for store, of := range in.Set.Blueprint.Stores {
+		if of.Kind == blueprint.StoreBlob {
+			names = append(names, s.bucket(store))
+		}
+	}
+	for _, name := range names {
+		if len(name) > mostBucket {
+			return fmt.Errorf("bucket %s has %d characters, and S3 takes %d: give the plane or the store a shorter name", name, len(name), mostBucket)
+		}
+	}
+	return nil
 }
 
 // Tenant renders the stack of a tenant's set.
