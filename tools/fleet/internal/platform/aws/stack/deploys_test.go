@@ -215,7 +215,7 @@ func TestObjectsAreUnderTheSetsKeyOrNotThere(t *testing.T) {
 		}{
 			"nothing":                {nil, true},
 			"the set's key":          {map[string]string{how: "aws:kms", key: plane.Resources["Key"].ARN}, true},
-			"KMS and no key":         {map[string]string{how: "aws:kms"}, true},
+			"KMS and no key":         {map[string]string{how: "aws:kms"}, false},
 			"another key":            {map[string]string{how: "aws:kms", key: "arn:aws:kms:eu-central-1:123456789012:key/other"}, false},
 			"the key of S3 itself":   {map[string]string{how: "AES256"}, false},
 			"two keys over another":  {map[string]string{how: "aws:kms:dsse", key: plane.Resources["Key"].ARN}, false},
@@ -239,27 +239,27 @@ func TestObjectsAreUnderTheSetsKeyOrNotThere(t *testing.T) {
 	}
 }
 
-// RDS gives the first user of a server another password each week, as its own role in the account: where there is a server the set's key isn't closed to
-// it, and opens that secret and no other.
-func TestRDSRenewsItsFirstUser(t *testing.T) {
+// RDS gives the first user of a server another password each week, as its own role in the account, by a grant of who made the server: where there is a
+// server the set's key isn't closed to that role, and gives it nothing besides, for it has no policy that would take it up.
+func TestRDSRenewsItsFirstUserByItsGrant(t *testing.T) {
 	rds := stacktest.Principal{ARN: "arn:aws:iam::" + place.Account + ":role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS", Account: place.Account}
-	tenant := id.NewTenant()
 	for name, server := range map[string]bool{"plane": true, "dedicated": true, "database": false} {
-		s := read(t, rendered(t, tenant)[name])
+		s := read(t, rendered(t, id.NewTenant())[name])
 		targets, err := s.Targets()
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, target := range targets {
-			for secret, own := range map[string]bool{"rds!db-1-AbCdEf": true, "tenant/" + tenant.String() + "/component/iam-AbCdEf": false} {
-				if target.Type != "AWS::KMS::Key" {
-					continue
-				}
-				is, err := target.LetsIn(stacktest.Request{Principal: rds, Action: "kms:GenerateDataKey", Resource: target.ARN, Context: map[string]string{
-					"kms:ViaService": "secretsmanager." + place.Region + ".amazonaws.com", "kms:EncryptionContext:SecretARN": "arn:aws:secretsmanager:" + place.Region + ":" + place.Account + ":secret:" + secret}})
-				if err != nil || is != (server && own) {
-					t.Errorf("%s: RDS uses its key for %s: %t; %v", name, secret, is, err)
-				}
+			if target.Type != "AWS::KMS::Key" {
+				continue
+			}
+			ask := stacktest.Request{Principal: rds, Action: "kms:GenerateDataKey", Resource: target.ARN, Context: map[string]string{
+				"kms:ViaService": "secretsmanager." + place.Region + ".amazonaws.com", "kms:EncryptionContext:SecretARN": "arn:aws:secretsmanager:" + place.Region + ":" + place.Account + ":secret:rds!db-1-AbCdEf"}}
+			if is, err := target.LetsIn(ask); err != nil || is {
+				t.Errorf("%s: its key's policy allows RDS something: %v", name, err)
+			}
+			if is, err := target.ClosedTo(ask); err != nil || is == server {
+				t.Errorf("%s: its key is closed to RDS: %t; %v", name, is, err)
 			}
 		}
 	}

@@ -36,15 +36,13 @@ func (s *set) key() {
 		s.logsKey(),
 	}
 	if s.dedicated {
-		// RDS encrypts the server, and keeps its first user's password, in the name of who makes it.
+		// RDS encrypts the server, and keeps its first user's password, in the name of who makes it, who grants it the key for that: by that grant
+		// it gives the user another password each week, as its own role, which has no right on keys of its own.
 		// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-secrets-manager.html
 		by := []string{p.service("rds"), p.service("secretsmanager")}
 		statements = append(statements,
 			allow("EncryptItsDatabase", []string{"kms:CreateGrant"}, []string{"*"}).by(p, s.makers()...).
 				under("StringEquals", when{"kms:ViaService": by}).under("Bool", when{"kms:GrantIsForAWSResource": "true"}),
-			// RDS gives that user another password each week, as its own role in the account.
-			allow("RenewItsFirstUser", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, s.rdsRole()).
-				under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": serversUsers(p)}),
 			allow("KeepItsFirstUser", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{"*"}).by(p, s.makers()...).
 				under("StringEquals", when{"kms:ViaService": by}).under("StringLike", when{"kms:EncryptionContext:SecretARN": serversUsers(p)}))
 	}

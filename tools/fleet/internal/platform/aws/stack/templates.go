@@ -71,8 +71,10 @@ func (s *set) privateBucket(name string) *s3.Bucket {
 	}
 }
 
-// onlyUnderKey denies to write an object under another key than the set's, or under none of KMS's. The parts of a large object name no key, and one
-// that names none is encrypted under the bucket's, which is the set's.
+// onlyUnderKey denies to write an object under another key than the set's, or under none of KMS's. The parts of a large object say nothing of
+// either, and one of which nothing is said is encrypted under the bucket's key, which is the set's; one of which it is said that it be KMS's and not which
+// is encrypted under S3's own.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
 func onlyUnderKey(arn string) []statement {
 	const how, keyHeader = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
 	deny := func(sid string, condition map[string]any) statement {
@@ -80,6 +82,7 @@ func onlyUnderKey(arn string) []statement {
 	}
 	return []statement{
 		deny("OnlyUnderItsKey", map[string]any{"Null": when{keyHeader: "false"}, "StringNotEquals": when{keyHeader: attribute(keyID, "Arn")}}),
+		deny("OnlyUnderAKeyByName", map[string]any{"StringEquals": when{how: "aws:kms"}, "Null": when{keyHeader: "true"}}),
 		deny("OnlyByKMS", map[string]any{"Null": when{how: "false"}, "StringNotEquals": when{how: "aws:kms"}}),
 	}
 }

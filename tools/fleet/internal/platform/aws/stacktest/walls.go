@@ -247,12 +247,19 @@ func (t Target) tried(roles []Role) []string {
 // LetsIn says whether a resource's own policy leaves a request to the caller's: it doesn't deny it, and, where it is a key's, which leaves nothing
 // to others, allows it.
 func (t Target) LetsIn(r Request) (bool, error) {
-	r.ResourceTags = t.Tags
 	if t.Type == "AWS::KMS::Key" {
+		r.ResourceTags = t.Tags
 		return Allows(t.Policy, r)
 	}
-	_, is, err := denies(t.Policy, r)
+	is, err := t.ClosedTo(r)
 	return !is, err
+}
+
+// ClosedTo says whether a resource's own policy denies a request, whatever else allows it: a grant of a key's, say.
+func (t Target) ClosedTo(r Request) (bool, error) {
+	r.ResourceTags = t.Tags
+	_, is, err := denies(t.Policy, r)
+	return is, err
 }
 
 // May says whether a role of the stack may do something with one of its own: its policy, its boundary and the resource's policy together, in
