@@ -20,9 +20,9 @@ import (
 const (
 	// setting is the variable by which a role is told of the queue.
 	setting = "A3_QUEUE"
-	// tagMark begins the names of the tags that a queue's mark stands in, from 1 on. A tag's value has room for 256 characters, and for
+	// TagMark begins the names of the tags that a queue's mark stands in, from 1 on. A tag's value has room for 256 characters, and for
 	// base64's among others, which the signed text is not made of.
-	tagMark = "a3-mark-"
+	TagMark = "a3-mark-"
 	mostTag = 256
 	// mostTags is as many as the longest mark takes.
 	mostTags = (binding.MostBytes*4/3 + mostTag - 1) / mostTag
@@ -101,7 +101,7 @@ func Mark(ctx context.Context, cfg aws.Config, where string, signer *binding.Sig
 	tags := make(map[string]string)
 	for text := base64.StdEncoding.EncodeToString([]byte(mark)); text != ""; {
 		n := min(len(text), mostTag)
-		tags[tagMark+strconv.Itoa(len(tags)+1)], text = text[:n], text[n:]
+		tags[TagMark+strconv.Itoa(len(tags)+1)], text = text[:n], text[n:]
 	}
 	if _, err := client.TagQueue(ctx, &sqs.TagQueueInput{QueueUrl: &where, Tags: tags}); err != nil {
 		return false, fmt.Errorf("mark queue %s: %w", name, err)
@@ -117,7 +117,7 @@ func readMark(ctx context.Context, client *sqs.Client, where, name string) (stri
 	}
 	var text strings.Builder
 	for n := 1; n <= mostTags; n++ {
-		text.WriteString(out.Tags[tagMark+strconv.Itoa(n)])
+		text.WriteString(out.Tags[TagMark+strconv.Itoa(n)])
 	}
 	mark, err := base64.StdEncoding.DecodeString(text.String())
 	if err != nil {

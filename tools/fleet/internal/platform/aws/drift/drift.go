@@ -212,22 +212,29 @@ func (d *deployed) cloudFormation(ctx context.Context) ([]found, error) {
 			return nil, fmt.Errorf("read what CloudFormation found of stack %s: %w", d.stack, err)
 		}
 		for _, r := range page.StackResourceDrifts {
-			all = append(all, d.theirs(r))
+			if f, is := d.theirs(r); is {
+				all = append(all, f)
+			}
 		}
 	}
 	return all, nil
 }
 
-func (d *deployed) theirs(r types.StackResourceDrift) found {
+// theirs says what CloudFormation found of a resource, where it is something.
+func (d *deployed) theirs(r types.StackResourceDrift) (found, bool) {
 	id := aws.ToString(r.LogicalResourceId)
 	if r.StackResourceDriftStatus == types.StackResourceDriftStatusDeleted {
-		return d.say(id, "%s (%s) was deleted", id, aws.ToString(r.ResourceType))
+		return d.say(id, "%s (%s) was deleted", id, aws.ToString(r.ResourceType)), true
+	}
+	differs := d.beside(r)
+	if len(differs) == 0 && len(r.PropertyDifferences) > 0 {
+		return found{}, false
 	}
 	text := fmt.Sprintf("%s (%s) was changed", id, aws.ToString(r.ResourceType))
-	for _, p := range r.PropertyDifferences {
+	for _, p := range differs {
 		text += fmt.Sprintf("; %s is %s, and the template says %s", aws.ToString(p.PropertyPath), clip.Text(aws.ToString(p.ActualValue), mostTold), clip.Text(aws.ToString(p.ExpectedValue), mostTold))
 	}
 	f := d.say(id, "%s", text)
 	f.Next = "aws cloudformation create-change-set --deployment-mode REVERT_DRIFT --stack-name " + d.stack
-	return f
+	return f, true
 }
