@@ -41,6 +41,8 @@ type Spec struct {
 	Env        []string
 	// User is whom it runs as where nobody says otherwise, numeric.
 	User string
+	// Architecture is what its programs are for, as Go calls it; empty for this machine's.
+	Architecture string
 }
 
 // Modes of what is in an image: readable for whoever runs there, and changeable for nobody.
@@ -68,7 +70,7 @@ func Build(s Spec) (Image, error) {
 		return Image{}, err
 	}
 	file = file.DeepCopy()
-	file.OS, file.Architecture, file.Author, file.History = "linux", runtime.GOARCH, "", nil
+	file.OS, file.Architecture, file.Author, file.History = "linux", cmp.Or(s.Architecture, runtime.GOARCH), "", nil
 	file.Config = v1.Config{Entrypoint: s.Entrypoint, Env: s.Env, User: s.User, WorkingDir: "/"}
 	for _, dir := range s.Volumes {
 		if file.Config.Volumes == nil {

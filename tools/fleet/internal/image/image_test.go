@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -53,6 +55,30 @@ func program(file string) image.Spec {
 func TestProgramThatNeedsLibrariesIsRefused(t *testing.T) {
 	if _, err := image.Program("/bin/sh"); err == nil {
 		t.Error("it was taken")
+	}
+}
+
+// header begins a program of Linux for a machine, and has nothing after that.
+func header(machine elf.Machine) string {
+	var out bytes.Buffer
+	_ = binary.Write(&out, binary.LittleEndian, elf.Header64{Ident: [elf.EI_NIDENT]byte{'\x7f', 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64})
+	return out.String()
+}
+
+// An image is for the machines that its program is for, wherever it was made.
+func TestImageIsForWhatItsProgramIsFor(t *testing.T) {
+	for machine, want := range map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"} {
+		spec, err := image.Program(write(t, "accessos", header(machine), 0o755))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, written := build(t, spec); !strings.Contains(string(written), `"architecture":"`+want+`"`) {
+			t.Errorf("a program for %s makes an image for something else than %s", machine, want)
+		}
+	}
+	if _, err := image.Program(write(t, "accessos", header(elf.EM_RISCV), 0o755)); err == nil || !strings.Contains(err.Error(), "EM_RISCV") {
+		t.Errorf("a program for neither: %v", err)
 	}
 }
 

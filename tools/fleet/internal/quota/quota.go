@@ -88,8 +88,19 @@ var (
 	endpoints = [2]string{"vpc", "Interface and GWLB endpoints per VPC"}
 	vcpu      = [2]string{"fargate", "Fargate On-Demand vCPU resource count"}
 	stacks    = [2]string{"cloudformation", "Stacks per Region"}
-	steps     = [][2]string{{"ecs", "API: task definition modify - sustained"}, {"ecs", "API: service modify actions - sustained"}, {"fargate", "Fargate On-Demand sustained launch rate"}}
 )
+
+// steps are the kinds of calls that a release takes for a tenant, by their rates: of each a call for every resource of a type in the tenant's stack, and so
+// many besides. The migration is registered by the stack, and registered once more and launched as what is run to its end.
+var steps = []struct {
+	rate    [2]string
+	of      string
+	besides int
+}{
+	{[2]string{"ecs", "API: task definition modify - sustained"}, "AWS::ECS::TaskDefinition", 1},
+	{[2]string{"ecs", "API: service modify actions - sustained"}, "AWS::ECS::Service", 0},
+	{[2]string{"fargate", "Fargate On-Demand sustained launch rate"}, "AWS::ECS::Service", 1},
+}
 
 // Make plans for so many tenants of a tier, `database`, `dedicated` or, of what these take of the plane's own account, `account`.
 func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
@@ -149,11 +160,14 @@ func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 	slices.SortFunc(p.Limits, func(a, b Limit) int {
 		return cmp.Or(cmp.Compare(a.Carries, b.Carries), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Quota, b.Quota))
 	})
-	calls := tenants * len(set.Components)
 	if tier == account {
-		calls = len(set.Components) // rates are each account's own
+		// Rates are each account's own.
+		tenants = 1
+		if resources, err = Stack(set, inItsAccount); err != nil {
+			return nil, err
+		}
 	}
-	p.Rollout, err = rollout(table, calls)
+	p.Rollout, err = rollout(table, resources, tenants)
 	return p, err
 }
 
@@ -234,10 +248,18 @@ func limit(q aws.Quota, per, plane float64, tenants int) (Limit, error) {
 	return l, nil
 }
 
-func rollout(table map[[2]string]aws.Quota, calls int) ([]Step, error) {
+// rollout is what a release for so many tenants takes, of each of whose stacks these are the resources.
+func rollout(table map[[2]string]aws.Quota, stack []Resource, tenants int) ([]Step, error) {
 	var all []Step
-	for _, key := range steps {
-		q, err := find(table, key)
+	for _, s := range steps {
+		calls := s.besides
+		for _, r := range stack {
+			if r.Type == s.of {
+				calls++
+			}
+		}
+		calls *= tenants
+		q, err := find(table, s.rate)
 		if err != nil {
 			return nil, err
 		}

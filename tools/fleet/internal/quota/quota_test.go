@@ -2,8 +2,10 @@ package quota_test
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"a3os.app/deploy/aws"
 	"a3os.app/tools/fleet/internal/quota"
@@ -89,6 +91,24 @@ func TestTenantInItsOwnAccountTakesAnEndpointOfThePlanesNetwork(t *testing.T) {
 	for _, l := range p.Limits {
 		if l.Quota == "DB instances" || l.Quota == "Roles per account" {
 			t.Errorf("it takes %v of the plane's %s, which its own account has", l.PerTenant, l.Quota)
+		}
+	}
+}
+
+// A release registers the definition of each component and of the migration, and the migration's once more as what is run to its end, which is launched
+// beside the components; rates are an account's.
+func TestRolloutCountsEveryCallOfARelease(t *testing.T) {
+	for tier, tenants := range map[string]int{"database": 100, "dedicated": 100, "account": 1} {
+		p, err := quota.Make(table(t, aws.QuotasCSV), 100, tier)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var calls []int
+		for _, s := range p.Rollout {
+			calls = append(calls, s.Calls)
+		}
+		if want := []int{7 * tenants, 5 * tenants, 6 * tenants}; !slices.Equal(calls, want) || p.Longest() != time.Duration(7*tenants)*time.Second {
+			t.Errorf("tier %s: %v calls and %s, want %v", tier, calls, p.Longest(), want)
 		}
 	}
 }

@@ -70,6 +70,9 @@ func (p *Platform) build(b *blueprint.Blueprint, r platform.Release) (made image
 	if err != nil {
 		return made, "", err
 	}
+	if spec.Architecture != stack.Architecture {
+		return made, "", fmt.Errorf("release %s is a program for %s, and tasks run on %s: register the release with a program that was built with GOARCH=%s", r, spec.Architecture, stack.Architecture, stack.Architecture)
+	}
 	spec.Volumes = stack.Volumes()
 	if made, err = image.Build(spec); err != nil {
 		return made, "", err

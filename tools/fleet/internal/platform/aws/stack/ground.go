@@ -47,7 +47,9 @@ func (s *set) ground() {
 		{IpProtocol: tcp, FromPort: new(https), ToPort: new(https), CidrIp: new(anywhere), Description: new("Services of AWS, and the front door of the plane")}}})
 	s.add("DatabaseSubnets", &rds.DBSubnetGroup{DBSubnetGroupDescription: "Database servers of the plane", SubnetIds: s.subnets(), Tags: s.tags()})
 	s.parametersOfServers()
-	s.add("Cluster", &ecs.Cluster{ClusterName: new(s.place.cluster()), ClusterSettings: []ecs.Cluster_ClusterSettings{{Name: new("containerInsights"), Value: new("enabled")}}, Tags: s.tags()})
+	// Container Insights costs for each task and service of every tenant, and keeps their names in logs that no tenant's end takes along. It is said
+	// aloud, as an account can have it on for all clusters.
+	s.add("Cluster", &ecs.Cluster{ClusterName: new(s.place.cluster()), ClusterSettings: []ecs.Cluster_ClusterSettings{{Name: new("containerInsights"), Value: new("disabled")}}, Tags: s.tags()})
 	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", parametersID, "Cluster", "Endpoints", operatorsID} {
 		s.exports(name, s.own(name))
 	}

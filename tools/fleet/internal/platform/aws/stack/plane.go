@@ -92,10 +92,12 @@ func (s *set) behindTheBalancer(c blueprint.Component, service *ecs.Service) {
 // alarms are what wakes somebody up where the plane itself can't say it any more; what it says of itself is in deploy/observability.
 func (s *set) alarms() {
 	s.topic()
+	// Each task of a service gives its processor's figure once a minute, and none does where none runs.
+	// https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cw_running_task_count.html
 	for _, c := range s.blueprint.Components {
-		s.alarm(logical(c.Name, "down"), cloudwatch.Alarm{AlarmDescription: new("No task of " + c.Name + " runs: see what ECS says of its last one"), Namespace: new("ECS/ContainerInsights"),
-			MetricName: new("RunningTaskCount"), Dimensions: []cloudwatch.Alarm_Dimension{{Name: "ClusterName", Value: s.place.cluster()}, {Name: "ServiceName", Value: s.called(c.Name)}},
-			ComparisonOperator: "LessThanThreshold", Threshold: new(1.0), Statistic: new("Minimum"), Period: new(60), EvaluationPeriods: 3, TreatMissingData: new("breaching")})
+		s.alarm(logical(c.Name, "down"), cloudwatch.Alarm{AlarmDescription: new("No task of " + c.Name + " runs: see what ECS says of its last one"), Namespace: new("AWS/ECS"),
+			MetricName: new("CPUUtilization"), Dimensions: []cloudwatch.Alarm_Dimension{{Name: "ClusterName", Value: s.place.cluster()}, {Name: "ServiceName", Value: s.called(c.Name)}},
+			ComparisonOperator: "LessThanThreshold", Threshold: new(1.0), Statistic: new("SampleCount"), Period: new(60), EvaluationPeriods: 3, TreatMissingData: new("breaching")})
 	}
 }
 

@@ -262,6 +262,34 @@ func TestAuthoritiesOfTheDatabaseAreGivenToWhoLogsIn(t *testing.T) {
 	}
 }
 
+// No task of the plane's running is known by figures that ECS gives without being paid for: Container Insights would cost more than a tenth of a tenant,
+// for every tenant, and keep tenants' names beyond their end.
+func TestNobodyPaysForContainerInsights(t *testing.T) {
+	down := 0
+	for name, text := range rendered(t, id.NewTenant()) {
+		for id, r := range parsed(t, text).Resources {
+			if r.Type == "AWS::ECS::Cluster" && !reflect.DeepEqual(r.Properties["ClusterSettings"], []any{map[string]any{"Name": "containerInsights", "Value": "disabled"}}) {
+				t.Errorf("%s: %s has the settings %v", name, id, r.Properties["ClusterSettings"])
+			}
+			if r.Type != "AWS::CloudWatch::Alarm" {
+				continue
+			}
+			if r.Properties["Namespace"] == "ECS/ContainerInsights" {
+				t.Errorf("%s: %s looks at what only Container Insights tells", name, id)
+			}
+			if r.Properties["Namespace"] == "AWS/ECS" {
+				down++
+				if r.Properties["Statistic"] != "SampleCount" || r.Properties["TreatMissingData"] != "breaching" || r.Properties["ComparisonOperator"] != "LessThanThreshold" {
+					t.Errorf("%s: %s says nothing where no task runs: %v", name, id, r.Properties)
+				}
+			}
+		}
+	}
+	if down < 2 {
+		t.Errorf("%d alarms tell of services without tasks", down)
+	}
+}
+
 // Whatever alarms, somebody hears it: those of a tenant's are told to the topic of the stack that the tenant's stands on, the plane's or that of an account of
 // the tenant's own, which exports it.
 func TestAlarmsAreTold(t *testing.T) {

@@ -113,10 +113,17 @@ func TaskOutput(component string) string { return logical(component, "task") }
 // MigrationOutput is the output of a set's stack that names the task that migrates its database.
 const MigrationOutput = "Migration"
 
+// Architecture is what programs of tasks are built for, as Go calls it; cpuArchitecture is what ECS calls it.
+const (
+	Architecture    = "amd64"
+	cpuArchitecture = "X86_64"
+)
+
 // Volumes are the directories of a task that its user writes: an image has to have them, and to say whose they are.
 func Volumes() []string { return []string{secretsDir, stateDir} }
 
-// Where a task finds what it is given: in memory of its own volume, which ends with it.
+// Where a task finds what it is given: in a volume of its own, on the disk that Fargate encrypts for the task and that ends with it.
+// https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-task-storage.html
 const (
 	secretsDir     = "/run/a3"
 	certificateDir = secretsDir + "/certificate"
@@ -134,7 +141,7 @@ func (s *set) task(t task) string {
 	containers := []ecs.TaskDefinition_ContainerDefinition{s.placerOf(t, s.held(secretID(t.name)), log), s.container(t, log)}
 	definition := &ecs.TaskDefinition{
 		Family: new(s.called(t.name)), RequiresCompatibilities: []string{"FARGATE"}, NetworkMode: new("awsvpc"), Cpu: new(strconv.Itoa(size.cpu)), Memory: new(strconv.Itoa(size.mib)),
-		RuntimePlatform:  &ecs.TaskDefinition_RuntimePlatform{CpuArchitecture: new("X86_64"), OperatingSystemFamily: new("LINUX")},
+		RuntimePlatform:  &ecs.TaskDefinition_RuntimePlatform{CpuArchitecture: new(cpuArchitecture), OperatingSystemFamily: new("LINUX")},
 		ExecutionRoleArn: new(s.roleARN(logical(t.name, "start-role"), s.startRole(t.name))), ContainerDefinitions: containers, Tags: s.tags(),
 		Volumes: []ecs.TaskDefinition_Volume{{Name: new("secrets")}, {Name: new("state")}},
 	}
