@@ -43,9 +43,12 @@ func seeds(t *testing.T) []uint64 {
 		}
 		return []uint64{seed}
 	}
-	worlds := 120
-	if testing.Short() {
+	worlds := 30
+	switch {
+	case testing.Short():
 		worlds = 10
+	case os.Getenv("A3_LONG") != "":
+		worlds = 240
 	}
 	// Another sample each day, the same within a day.
 	base := uint64(time.Now().UTC().Truncate(24 * time.Hour).Unix()) //nolint:gosec // after 1970
