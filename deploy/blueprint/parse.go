@@ -2,7 +2,6 @@ package blueprint
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -18,6 +17,7 @@ import (
 var (
 	label    = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
 	roleName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)
+	timeout  = regexp.MustCompile(`^[0-9]+(us|ms|s|min|h|d)?$`)
 	envName  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 	route    = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
 )
@@ -72,26 +72,27 @@ type checker struct {
 	faults []error
 }
 
-// at notes a fault of the field at path, whose parts are names and indexes.
-func (c *checker) at(path []any, format string, args ...any) {
-	line, node := 1, c.root
+// find looks for the field at path, whose parts are names and indexes: its node, nil where it isn't written, its line, or that of the nearest one
+// around it, and its name.
+func (c *checker) find(path []any) (node *yaml.Node, line int, field string) {
+	line, node = 1, c.root
 	if node.Kind == yaml.DocumentNode && len(node.Content) > 0 {
 		node = node.Content[0]
 	}
-	var field strings.Builder
+	var name strings.Builder
 	for _, p := range path {
 		var next *yaml.Node
 		switch p := p.(type) {
 		case int:
-			fmt.Fprintf(&field, "[%d]", p)
+			fmt.Fprintf(&name, "[%d]", p)
 			if node != nil && node.Kind == yaml.SequenceNode && p < len(node.Content) {
 				next = node.Content[p]
 			}
 		case string:
-			if field.Len() > 0 {
-				field.WriteByte('.')
+			if name.Len() > 0 {
+				name.WriteByte('.')
 			}
-			field.WriteString(p)
+			name.WriteString(p)
 			if node != nil && node.Kind == yaml.MappingNode {
 				for i := 0; i+1 < len(node.Content); i += 2 {
 					if node.Content[i].Value == p {
@@ -105,7 +106,19 @@ func (c *checker) at(path []any, format string, args ...any) {
 			line = node.Line
 		}
 	}
-	c.faults = append(c.faults, &Fault{File: c.file, Line: line, Field: field.String(), Text: fmt.Sprintf(format, args...)})
+	return node, line, name.String()
+}
+
+// written says that a field stands in the file, whatever is in it.
+func (c *checker) written(path []any) bool {
+	node, _, _ := c.find(path)
+	return node != nil
+}
+
+// at notes a fault of the field at path.
+func (c *checker) at(path []any, format string, args ...any) {
+	_, line, field := c.find(path)
+	c.faults = append(c.faults, &Fault{File: c.file, Line: line, Field: field, Text: fmt.Sprintf(format, args...)})
 }
 
 func (c *checker) check() {
@@ -175,8 +188,13 @@ func (c *checker) database() {
 		c.at([]any{"database", "roles"}, "a database that nobody logs in to is of no use: name a role, or leave the database out")
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Roles)) {
-		if !roleName.MatchString(name) || name == "owner" {
-			c.at([]any{"database", "roles", name}, "%q is not a role's name: lower-case letters, digits and _, at most 30, and not owner", name)
+		if !roleName.MatchString(name) || name == "owner" || name == "reader" {
+			c.at([]any{"database", "roles", name}, "%q is not a role's name: lower-case letters, digits and _, at most 30, not owner and not reader, which fleet makes", name)
+		}
+		for field, is := range map[string]string{"statement_timeout": d.Roles[name].StatementTimeout, "idle_session_timeout": d.Roles[name].IdleSessionTimeout} {
+			if is != "" && !timeout.MatchString(is) {
+				c.at([]any{"database", "roles", name, field}, "%q is no time as PostgreSQL writes one: 30s, 5min, 500ms, or 0 for none", is)
+			}
 		}
 		for j, schema := range d.Roles[name].Schemas {
 			if !roleName.MatchString(schema) {
@@ -289,8 +307,8 @@ func (c *checker) components() {
 		if comp.Health.Port != "" && !slices.Contains(comp.Ports, comp.Health.Port) {
 			c.at(at("health", "port"), "%q is not one of its ports", comp.Health.Port)
 		}
-		if (comp.Health.Port == "") != (comp.Health.Path == "") {
-			c.at(at("health"), "it has a port and a path, or is left out")
+		if (comp.Health.Port == "") != (comp.Health.Path == "") || comp.Health.Path != "" && comp.Health.Path[0] != '/' {
+			c.at(at("health"), "it has a port and a path that begins with /, or is left out")
 		}
 		c.resources(at, &c.b.Components[i].Resources)
 		for j, r := range comp.Routes {
@@ -347,9 +365,15 @@ const (
 
 // resources checks what a component may take, and fills in what it leaves out.
 func (c *checker) resources(at func(...any) []any, r *Resources) {
-	r.Memory = cmp.Or(r.Memory, DefaultResources.Memory)
-	r.CPU = cmp.Or(r.CPU, DefaultResources.CPU)
-	r.PIDs = cmp.Or(r.PIDs, DefaultResources.PIDs)
+	if !c.written(at("resources", "memory")) {
+		r.Memory = DefaultResources.Memory
+	}
+	if !c.written(at("resources", "cpu")) {
+		r.CPU = DefaultResources.CPU
+	}
+	if !c.written(at("resources", "pids")) {
+		r.PIDs = DefaultResources.PIDs
+	}
 	if r.Memory < leastMemory || r.Memory > mostMemory {
 		c.at(at("resources", "memory"), "it is not between 16MiB and 64GiB")
 	}

@@ -61,7 +61,9 @@ func TestSchemaRefusesNothingThatParseTakes(t *testing.T) {
 		{"artefact: tiny", "artefact: tiny\nreplicas: 3"}, {"artefact: tiny\n", ""}, {"connections: 9", "connections: many"}, {"connections: 9", "connections: 5000"},
 		{"scope: tenant", "scope: everybody"}, {"name: web", "name: Web_1"}, {"kind: random", "kind: rsa"}, {"writer: {connections: 9}", "owner: {connections: 9}"},
 		{"kind: random", "kind: note"}, {"database:\n", "stores:\n  safe: {kind: secret}\ndatabase:\n"}, {"routes: [/]", "routes: [/, /]"}, {"routes: [/]", "routes: [no]"},
-		{"health: {port: api, path: /up}", "health: {port: api}"}, {"routes: [/]", "resources: {memory: 64}"}, {"routes: [/]", "resources: {memory: 1MiB, cpu: 0}"},
+		{"health: {port: api, path: /up}", "health: {port: api}"}, {"routes: [/]", "resources: {memory: 64}"}, {"routes: [/]", "resources: {cpu: 0}"}, {"routes: [/]", "resources: {pids: 0}"},
+		{"writer: {connections: 9}", "reader: {connections: 9}"}, {"connections: 9", "connections: 9, statement_timeout: soon"}, {"connections: 9", "connections: 9, idle_session_timeout: 10 minutes"},
+		{"connections: 9", "connections: 9, statement_timeout: -1"}, {"path: /up", "path: up"}, {"database:\n", "recover_admin: {env: {A: x}}\ndatabase:\n"}, {"artefact: tiny", "artefact: tiny\nenv: {A_B: [1]}"},
 		{"routes: [/]", "resources: {pids: 2}"}, {"artefact: tiny", "artefact: tiny\nanswers: up"}, {"artefact: tiny", "artefact: tiny\nenv: {lower: x}"},
 	} {
 		text := strings.Replace(tiny(t), c.old, c.now, 1)
@@ -73,6 +75,23 @@ func TestSchemaRefusesNothingThatParseTakes(t *testing.T) {
 		}
 		if _, err := blueprint.Parse("tiny.yaml", []byte(text)); err == nil {
 			t.Errorf("Parse takes %q", c.now)
+		}
+	}
+}
+
+// What Parse takes, the schema takes too: numbers where text is meant, as people write them.
+func TestSchemaTakesWhatParseTakes(t *testing.T) {
+	s := schema(t)
+	for _, c := range []struct{ old, now string }{
+		{"artefact: tiny", "artefact: tiny\nenv: {PORT: 5, ON: true, RATE: 0.5}"}, {"connections: 9", "connections: 9, statement_timeout: 0, idle_session_timeout: 500ms"},
+		{"connections: 9", "connections: 9, statement_timeout: 30s, idle_session_timeout: 5min"}, {"routes: [/]", "resources: {memory: 64MiB, cpu: 0.5, pids: 100}"}, {"database:\n", "recover_admin: {}\ndatabase:\n"},
+	} {
+		text := strings.Replace(tiny(t), c.old, c.now, 1)
+		if err := valid(t, s, []byte(text)); err != nil {
+			t.Errorf("the schema refuses %q: %v", c.now, err)
+		}
+		if _, err := blueprint.Parse("tiny.yaml", []byte(text)); err != nil {
+			t.Errorf("Parse refuses %q: %v", c.now, err)
 		}
 	}
 }
