@@ -21,6 +21,8 @@ const readFor = 12 * time.Hour
 // readerRole is what the login is called that copies a set's database.
 const readerRole = "reader"
 
+const readerConnections = 4
+
 // reader lends a login that reads every row of a set's database and writes none, for as long as it takes to copy it. The superuser could
 // as well, and so could whatever runs when its session evaluates what the database's owner wrote.
 func (p *Platform) reader(ctx context.Context, s platform.Set) (url config.Secret, done func() error, err error) {
@@ -68,8 +70,7 @@ func (p *Platform) reader(ctx context.Context, s platform.Set) (url config.Secre
 // nobody can, and it is let in by policies and rights of its own, which stay.
 func (p *Platform) lend(ctx context.Context, admin *pgx.Conn, s platform.Set, super bool, password string) error {
 	role, db := quoted(realRole(s, readerRole)), quoted(databaseName(s))
-	const connections = 4
-	login := fmt.Sprintf("CONNECTION LIMIT %d PASSWORD %s VALID UNTIL %s", connections, literal(password), literal(p.Now().Add(readFor).UTC().Format(time.RFC3339)))
+	login := fmt.Sprintf("CONNECTION LIMIT %d PASSWORD %s VALID UNTIL %s", readerConnections, literal(password), literal(p.Now().Add(readFor).UTC().Format(time.RFC3339)))
 	statements := []string{"ALTER ROLE " + role + " WITH LOGIN " + login}
 	if super {
 		statements[0] = "CREATE ROLE " + role + " LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS " + login + " IN ROLE pg_read_all_data"
@@ -83,7 +84,7 @@ func (p *Platform) lend(ctx context.Context, admin *pgx.Conn, s platform.Set, su
 // makeReader is the statements that make a reader which can't go around row-level security.
 func makeReader(s platform.Set) []string {
 	name := realRole(s, readerRole)
-	return []string{"CREATE ROLE " + quoted(name) + " NOLOGIN NOCREATEDB NOCREATEROLE", takePart(name)}
+	return []string{fmt.Sprintf("CREATE ROLE %s NOLOGIN NOCREATEDB NOCREATEROLE CONNECTION LIMIT %d", quoted(name), readerConnections), takePart(name)}
 }
 
 // readsAll is the policy by which a reader sees every row, in each table that has row-level security.
