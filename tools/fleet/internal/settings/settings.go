@@ -69,6 +69,8 @@ type Settings struct {
 type AWS struct {
 	// Region, as eu-central-1.
 	Region string
+	// SourceIdentity is the name under which fleet becomes the provisioner, as whom the login that it finds is another role; empty where that is the provisioner.
+	SourceIdentity string
 	// DatabaseCA is a file with the authorities that vouch for the certificates of RDS's servers, PEM; empty for an emulator, which has none.
 	DatabaseCA string
 	// DatabaseTokens has components log in to their database by tokens of IAM in place of passwords.
@@ -80,6 +82,10 @@ const (
 	defaultDomain = "localhost"
 	mostRate      = 1e6
 )
+
+// sourceIdentity is what STS takes for one.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var sourceIdentity = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 
 // OperatorName is how operators may be called: what follows `operator-` in a certificate's 32 octets.
 var OperatorName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,21}[a-z0-9])?$`)
@@ -169,7 +175,7 @@ func Load(environ []string, root string) (Settings, error) {
 	if !slices.Contains([]string{"", "local", "docker", "aws"}, s.Platform) {
 		fault("A3_PLATFORM is %q: it is local, docker or aws", s.Platform)
 	}
-	s.aws(take("A3_AWS_REGION"), fault)
+	s.aws(take("A3_AWS_REGION"), take("A3_AWS_SOURCE_IDENTITY"), fault)
 	s.awsDatabase(take("A3_AWS_DATABASE_CA"), take("A3_AWS_DATABASE_LOGIN"), fault)
 	nets := prefixes("A3_NETWORKS", take("A3_NETWORKS"), fault)
 	const smallest = 24
@@ -183,8 +189,11 @@ func Load(environ []string, root string) (Settings, error) {
 }
 
 // aws reads where platform aws works.
-func (s *Settings) aws(region string, fault func(string, ...any)) {
-	s.AWS = AWS{Region: region}
+func (s *Settings) aws(region, identity string, fault func(string, ...any)) {
+	s.AWS = AWS{Region: region, SourceIdentity: identity}
+	if identity != "" && !sourceIdentity.MatchString(identity) {
+		fault("A3_AWS_SOURCE_IDENTITY is %q: it is a name of 2 to 64 letters, digits and _+=,.@-", identity)
+	}
 	if s.Platform == "aws" && region == "" {
 		fault("A3_AWS_REGION is empty: name the Region that the plane's tenants are in, as eu-central-1")
 	}

@@ -37,6 +37,7 @@ var Variables = []Variable{
 	{"A3_NETWORKS", "docker: where the plane's networks are cut from", "10.83.0.0/16"},
 	{"A3_OUTSIDE_NETWORKS", "docker: private networks that every tenant's discovery may reach, separated by commas", ""},
 	{"A3_AWS_REGION", "aws: Region that the tenants are in, as eu-central-1", ""},
+	{"A3_AWS_SOURCE_IDENTITY", "aws: name under which fleet becomes the provisioner from the role that it is logged in as, machine for the machine's; empty where it is logged in as the provisioner", ""},
 	{"A3_AWS_DATABASE_CA", "aws: file with the authorities of RDS's certificates, PEM", ""},
 	{"A3_AWS_DATABASE_LOGIN", "aws: password, or token where components log in to their database by tokens of IAM", "password"},
 }

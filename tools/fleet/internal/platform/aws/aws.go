@@ -76,7 +76,9 @@ func (p *Platform) config(ctx context.Context) (sdk.Config, error) {
 				p.cfg.Credentials = p.lent
 				return
 			}
-			p.where, p.fault = changeset.Where(ctx, p.cfg)
+			if p.where, p.fault = changeset.Where(ctx, p.cfg); p.fault == nil && p.Settings.AWS.SourceIdentity != "" {
+				p.cfg, p.fault = session.AsProvisioner(ctx, p.cfg, stack.Place{Account: p.where.Account, Plane: p.State.Plane}, p.Settings.AWS.SourceIdentity)
+			}
 		}
 	})
 	return p.cfg, p.fault

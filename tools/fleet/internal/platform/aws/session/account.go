@@ -24,6 +24,18 @@ func InAccount(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 	return out, nil
 }
 
+// AsProvisioner is the plane's provisioner, whom a role of the account, as whom cfg is, becomes under a name: administrators under their own, the machine that
+// fleet works from under stack.Machine. A session lasts an hour, and is taken anew as long as cfg's own lasts, which a machine's always does.
+func AsProvisioner(ctx context.Context, cfg aws.Config, place stack.Place, name string) (aws.Config, error) {
+	out, err := taken(ctx, cfg, place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
+		o.SourceIdentity, o.RoleSessionName = &name, name
+	})
+	if err != nil {
+		return cfg, fmt.Errorf("become %s under the name %s, as A3_AWS_SOURCE_IDENTITY has it: %w: log in as the role that AdministratorRole of the plane's stack names, or as the one of MachineRole under the name %s, or unset the variable where the login is the provisioner's", place.Provisioner(), name, err, stack.Machine)
+	}
+	return out, nil
+}
+
 // AsKeeper is a keeper of a tenant's stores, whom the provisioner, whose credentials cfg has, becomes for what that one does there.
 func AsKeeper(ctx context.Context, cfg aws.Config, place stack.Place, k stack.Keeper, tenant string) (aws.Config, error) {
 	out, err := become(ctx, cfg, place.Keeper(k, tenant), place.ExternalID(tenant), tenant)

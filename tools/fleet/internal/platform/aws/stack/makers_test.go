@@ -231,6 +231,54 @@ func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
 	}
 }
 
+// The plane's provisioner is who an administrator becomes under a name, or the machine's role under the machine's: neither under the other's, and nobody
+// else; in an account of a tenant's own no machine does.
+func TestProvisionerIsTakenUnderANameOrAsTheMachine(t *testing.T) {
+	role := func(arn string) stacktest.Principal { return stacktest.Principal{ARN: arn, Account: place.Account} }
+	machine, stranger := role("MachineRole"), role("arn:aws:iam::"+place.Account+":role/stranger")
+	texts := rendered(t, id.NewTenant())
+	for name, first := range map[string]bool{"plane": false, "plane-first": true} {
+		trust := roleOf(t, read(t, texts[name]), "provisioner").Trust
+		for what, c := range map[string]struct {
+			who  stacktest.Principal
+			as   string
+			want bool
+		}{
+			"an administrator under a name":    {administrators, "anna", true},
+			"an administrator under none":      {administrators, "", false},
+			"an administrator as the machine":  {administrators, stack.Machine, false},
+			"the machine as the machine":       {machine, stack.Machine, true},
+			"the machine under another's name": {machine, "anna", false},
+			"the machine under none":           {machine, "", false},
+			"a stranger as the machine":        {stranger, stack.Machine, false},
+			"a stranger under a name":          {stranger, "anna", false},
+		} {
+			context := map[string]string{}
+			if c.as != "" {
+				context["sts:SourceIdentity"] = c.as
+			}
+			if is, err := stacktest.Allows(trust, stacktest.Request{Principal: c.who, Action: "sts:AssumeRole", Context: context}); err != nil || is != c.want {
+				t.Errorf("%s (%t): %s becomes it: %t; %v", name, first, what, is, err)
+			}
+		}
+	}
+	for name, text := range texts {
+		if _, is := parameters(t, text)["MachineRole"]; is != strings.HasPrefix(name, "plane") {
+			t.Errorf("%s asks for the machine's role: %t", name, is)
+		}
+	}
+}
+
+// parameters are what a template asks for.
+func parameters(t *testing.T, text []byte) map[string]any {
+	t.Helper()
+	var read struct{ Parameters map[string]any }
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	return read.Parameters
+}
+
 // Fleet makes the databases of tenants as the first user of their server, the plane's shared one or a tenant's own: it reaches each server, and
 // reads that user's secret, which RDS encrypted under the key of whose server it is.
 func TestFleetReachesEachServerAsItsFirstUser(t *testing.T) {

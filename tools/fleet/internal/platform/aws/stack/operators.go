@@ -18,6 +18,14 @@ const (
 // administrator is the parameter that names the role of the account's administrators.
 const administrator = "AdministratorRole"
 
+// Machine is the name under which the machine that fleet works from becomes the provisioner, and nobody else does; machineRole is the parameter that names
+// its role, and no role of any account's where it has none.
+const (
+	Machine     = "machine"
+	machineRole = "MachineRole"
+	nobodysRole = "arn:aws:iam::000000000000:role/none"
+)
+
 // operators are the roles of those who change the plane, and the bound of all whom they make.
 func (s *set) operators() {
 	s.add("TenantBoundary", &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-tenant-boundary"), Path: new("/a3/"), Description: new("The most that a role of any tenant may"),
@@ -25,7 +33,7 @@ func (s *set) operators() {
 	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
 	s.add("SessionPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.SessionPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may, whichever tenant it is for"),
 		PolicyDocument: document(s.session()...)})
-	provisioner := s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", []statement{s.provisionerTrust(), s.itself()})
+	provisioner := s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", append([]statement{s.provisionerTrust(), s.itself()}, s.machine()...))
 	// A role takes 10,240 characters of policies of its own, and a policy apart 6,144.
 	for _, part := range s.provisioner() {
 		provisioner.ManagedPolicyArns = append(provisioner.ManagedPolicyArns, ref(s.add("Provisioner"+logical(part.name), &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-provisioner-" + part.name),
@@ -65,7 +73,18 @@ func (s *set) operator(id, arn, description string, trust []statement, own ...st
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_mfa_configure-api-require.html
 func (s *set) administrators() statement {
 	return statement{Sid: "AdministratorsUnderAName", Effect: "Allow", Principal: map[string]string{"AWS": ref(administrator)}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
-		Condition: map[string]any{"StringLike": when{"sts:SourceIdentity": "?*"}}}
+		Condition: map[string]any{"StringLike": when{"sts:SourceIdentity": "?*"}, "StringNotEquals": when{"sts:SourceIdentity": Machine}}}
+}
+
+// machine is that fleet's machine becomes the plane's provisioner by itself, where it has a role of its own for that: what nobody is there for goes on then,
+// as backups and the renewal of certificates do, and stands in CloudTrail as the machine's.
+func (s *set) machine() []statement {
+	if s.place.Hub != "" {
+		return nil
+	}
+	s.parameter(machineRole, "ARN of the role of the machine that fleet works from, by which it becomes the provisioner with nobody there", new(nobodysRole))
+	return []statement{statement{Sid: "TheMachine", Effect: "Allow", Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"}}.by(s.place, ref(machineRole)).
+		under("StringEquals", when{"sts:SourceIdentity": Machine})}
 }
 
 // provisionerTrust is who becomes the provisioner: in the plane's account its administrators; in a tenant's own account the plane's provisioner,

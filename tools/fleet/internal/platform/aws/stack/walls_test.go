@@ -215,6 +215,8 @@ var wrongPlanes = map[string]wrong{
 	"a provisioner that makes anybody":     {"ProvisionerStacks", ofStatement("BoundedRoles", "Condition", map[string]any{}), "without the boundary"},
 	"a provisioner of all that is tagged":  {"ProvisionerTasks", ofStatement("MakeTagged", "Condition", map[string]any{}), "every resource"},
 	"a provisioner that anybody becomes":   {"Provisioner", without("AssumeRolePolicyDocument", "Statement", "1", "Condition"), "under a name"},
+	"a provisioner by any machine":         {"Provisioner", without("AssumeRolePolicyDocument", "Statement", "2", "Condition", "ArnEquals"), "under a name"},
+	"a provisioner without a name":         {"Provisioner", without("AssumeRolePolicyDocument", "Statement", "2", "Condition", "StringEquals"), "under a name"},
 	"a provisioner that is nobody":         {"Provisioner", with("AssumeRolePolicyDocument", "Statement", "0", "Condition", "Bool", map[string]any{"aws:MultiFactorAuthPresent": "true"}), "by nobody"},
 	"a provisioner of policies elsewhere":  {"Provisioner", with("ManagedPolicyArns", []any{"arn:aws:iam::aws:policy/AdministratorAccess"}), "kept elsewhere"},
 	"a provisioner of too many words":      {"ProvisionerStacks", ofStatement("PassToTasks", "Sid", strings.Repeat("x", 6144)), "IAM takes 6144"},

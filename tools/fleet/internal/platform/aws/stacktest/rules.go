@@ -156,7 +156,7 @@ func roles(s *Stack) ([]string, error) {
 		}
 		for _, st := range r.Trust {
 			switch {
-			case st.chained(), st.ofItself(r):
+			case st.chained(), st.ofItself(r), st.ofMachine(r):
 			case len(st.Principal["AWS"]) > 0 && (tenant != "" || !st.ofAdministrators()):
 				say("can be taken by %v, who are not the administrators under a name", st.Principal["AWS"])
 			case st.has("aws:MultiFactorAuthPresent"):
@@ -225,6 +225,11 @@ func (st Statement) chained() bool {
 // ofAdministrators says that a trust is for the role that a parameter of the template names, each of whose people says a name.
 func (st Statement) ofAdministrators() bool {
 	return slices.Equal(st.Principal["AWS"], []string{"AdministratorRole"}) && st.has("sts:SourceIdentity")
+}
+
+// ofMachine says that a trust of a provisioner is for the role of fleet's machine alone, under the one name.
+func (st Statement) ofMachine(r Role) bool {
+	return planesProvisioner.MatchString(r.ARN) && slices.Equal(st.Condition["ArnEquals"]["aws:PrincipalArn"], []string{"MachineRole"}) && slices.Equal(st.Condition["StringEquals"]["sts:SourceIdentity"], []string{"machine"})
 }
 
 // ofItself says that a trust is for a provisioner's own sessions alone, which are then bounded by a policy.
