@@ -101,10 +101,11 @@ func Price(prices map[string]aws.Price) (*Costs, error) {
 		}
 		counted := items(resources)
 		if tier == database {
-			part, err := share(set, plane)
+			server, err := shared(control, plane, 1)
 			if err != nil {
 				return nil, err
 			}
+			part := 1 / float64(server.Carries)
 			for _, r := range plane {
 				if r.Class != "" {
 					for item, n := range charged(r) {

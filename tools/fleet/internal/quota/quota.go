@@ -83,7 +83,6 @@ var bounds = map[string][][2]string{
 }
 
 var (
-	servers = [2]string{"rds", "DB instances"}
 	// endpoints stand in one network: the plane's has one for each tenant with an account to itself.
 	endpoints = [2]string{"vpc", "Interface and GWLB endpoints per VPC"}
 	vcpu      = [2]string{"fargate", "Fargate On-Demand vCPU resource count"}
@@ -135,17 +134,18 @@ func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The plane's stack has the server of its own database, which is the first of tier `database` too.
-	if tier == database {
-		if each[servers], err = share(set, planes); err != nil {
-			return nil, err
-		}
-	}
 	plane, err := take(planes)
 	if err != nil {
 		return nil, err
 	}
 	p := &Plan{Tenants: tenants, Tier: tier}
+	if tier == database {
+		l, err := shared(control, planes, tenants)
+		if err != nil {
+			return nil, err
+		}
+		p.Limits = append(p.Limits, l)
+	}
 	for key, per := range each {
 		q, err := find(table, key)
 		if err != nil {
@@ -192,8 +192,9 @@ func take(stack []Resource) (map[[2]string]float64, error) {
 	return taken, nil
 }
 
-// memory is how many GiB a class of database servers has.
-var memory = map[string]float64{"db.t4g.medium": 4}
+// memory is how many GiB of a class of database servers RDS counts, which is less than the class has by what RDS and the system keep: some 16 of 256.
+// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html#RDS_Limits.MaxConnections
+var memory = map[string]float64{"db.t4g.medium": 4 * 15. / 16}
 
 // connections are the most that RDS gives a PostgreSQL server of a class: LEAST(DBInstanceClassMemory/9531392, 5000).
 func connections(class string) (float64, error) {
@@ -204,19 +205,36 @@ func connections(class string) (float64, error) {
 	return min(math.Floor(gib*(1<<30)/9531392), 5000), nil
 }
 
-// share is the part of a shared database server, of the class of the plane's, that a tenant takes: its roles' connections of all that there are.
-func share(b *blueprint.Blueprint, plane []Resource) (float64, error) {
-	taken := 0
-	for _, r := range b.Database.Roles {
-		taken += r.Connections
+// Of a shared server's connections a tenant takes what a plane elsewhere reckons one with: 1,500 for a hundred. It holds 11 or 12 at rest. RDS and superusers keep five.
+const (
+	connectionsOfATenant = 15
+	keptConnections      = 5
+	connectionsSource    = "https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html#RDS_Limits.MaxConnections"
+)
+
+// shared is how many tenants the plane's database server carries, which is the one for all of tier `database` and the registry's besides: there is no second.
+func shared(control *blueprint.Blueprint, plane []Resource, tenants int) (Limit, error) {
+	own := 0
+	for _, r := range control.Database.Roles {
+		own += r.Connections
 	}
 	for _, r := range plane {
-		if r.Class != "" {
-			most, err := connections(r.Class)
-			return float64(taken) / most, err
+		if r.Class == "" {
+			continue
 		}
+		most, err := connections(r.Class)
+		if err != nil {
+			return Limit{}, err
+		}
+		l := Limit{Service: "rds", Quota: "Connections of the plane's one shared server, " + r.Class, Default: int(most), PerTenant: connectionsOfATenant, Plane: float64(own + keptConnections), Source: connectionsSource}
+		l.Needed = own + keptConnections + connectionsOfATenant*tenants
+		l.Carries = max(0, (l.Default-own-keptConnections)/connectionsOfATenant)
+		if l.Met = l.Needed > l.Default; l.Met {
+			l.Next = "no quota of AWS's: give the rest servers of their own, tier dedicated, or another plane"
+		}
+		return l, nil
 	}
-	return 0, fmt.Errorf("the plane's stack has no database server")
+	return Limit{}, fmt.Errorf("the plane's stack has no database server")
 }
 
 func find(table map[[2]string]aws.Quota, key [2]string) (aws.Quota, error) {

@@ -62,13 +62,33 @@ func TestPlanNamesTheFirstFiveLimitsWithSources(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(p.Limits) < 5 || p.Limits[0].Quota != "Fargate On-Demand vCPU resource count" || !p.Limits[0].Met {
+		if len(p.Limits) < 5 || p.Limits[0].Quota != "Fargate On-Demand vCPU resource count" || !p.Limits[0].Met || p.Limits[1].Service != "rds" {
 			t.Fatalf("%d tenants: the first of %d limits is %+v", n, len(p.Limits), p.Limits[0])
 		}
 		for i, l := range p.Limits {
 			if !strings.HasPrefix(l.Source, "https://") || i > 0 && l.Carries < p.Limits[i-1].Carries {
 				t.Errorf("%d tenants: limit %d has no source, or comes too late: %+v", n, i, l)
 			}
+		}
+	}
+}
+
+// Tenants of tier database share the one server that a plane has, whose connections bound them: a plan doesn't count on servers that nobody can make.
+func TestTenantsOfTierDatabaseFillTheOneServer(t *testing.T) {
+	const name = "Connections of the plane's one shared server, db.t4g.medium"
+	for n, met := range map[int]bool{1: false, 26: false, 27: true, 100: true} {
+		l := find(t, table(t, aws.QuotasCSV), n, "database", name)
+		if l.Default != 422 || l.PerTenant != 15 || l.Plane != 21 || l.Carries != 26 || l.Met != met || l.Ask != 0 || strings.Contains(l.Next, "dedicated") != met {
+			t.Errorf("%d tenants: %+v", n, l)
+		}
+	}
+	p, err := quota.Make(table(t, aws.QuotasCSV), 100, "database")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range p.Limits {
+		if l.Quota == "DB instances" {
+			t.Errorf("tenants of tier database take %v servers each", l.PerTenant)
 		}
 	}
 }
