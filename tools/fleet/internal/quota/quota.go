@@ -237,6 +237,20 @@ func shared(control *blueprint.Blueprint, plane []Resource, tenants int) (Limit,
 	return Limit{}, fmt.Errorf("the plane's stack has no database server")
 }
 
+// Shared is how many tenants of tier database a plane carries.
+func Shared() (int, error) {
+	control, err := blueprint.Plane()
+	if err != nil {
+		return 0, err
+	}
+	plane, err := Stack(control, dedicated)
+	if err != nil {
+		return 0, err
+	}
+	l, err := shared(control, plane, 1)
+	return l.Carries, err
+}
+
 func find(table map[[2]string]aws.Quota, key [2]string) (aws.Quota, error) {
 	q, ok := table[key]
 	if !ok {

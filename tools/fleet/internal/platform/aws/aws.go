@@ -20,6 +20,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws/session"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/quota"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
 )
@@ -159,9 +160,33 @@ func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, 
 	if err != nil || there != nil {
 		return changed, err
 	}
+	if err := p.carries(s); err != nil {
+		return changed, err
+	}
 	// Its image comes with Start: a stack whose services run nothing names one that nobody pulls.
 	did, err := t.change(ctx, stack.Input{Image: nothing, Release: platform.Release{}}, false)
 	return changed || did, err
+}
+
+// carries says that a new tenant has no room in the plane's one shared database server, by the connections that it has for each.
+func (p *Platform) carries(s platform.Set) error {
+	if s.Tenant.IsZero() || s.Dedicated() {
+		return nil
+	}
+	most, err := quota.Shared()
+	if err != nil {
+		return err
+	}
+	others := 0
+	for _, t := range p.State.Tenants() {
+		if !t.Dedicated && !t.ID.IsZero() && t.ID != s.Tenant {
+			others++
+		}
+	}
+	if others >= most {
+		return fmt.Errorf("the plane's one shared database server has connections for %d tenants, and carries %d: give tenant %s a server of its own, with --tier dedicated, or have another leave first", most, others, s.Tenant)
+	}
+	return nil
 }
 
 // nothing is the digest of no image.
