@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -80,8 +81,19 @@ func smallDisk(t *testing.T, size string) string {
 		t.Skipf("NOT PLAYED: a small disk can't be mounted here, so a full one is not tested: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v: %s", err, out)
+		// The children of a server that was killed, or that its disk ended, end when they notice.
+		given := time.After(time.Minute)
+		for {
+			out, err := exec.Command("umount", dir).CombinedOutput()
+			if err == nil {
+				return
+			}
+			select {
+			case <-given:
+				t.Errorf("umount: %v: %s", err, out)
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
 		}
 	})
 	return dir
