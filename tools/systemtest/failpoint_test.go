@@ -121,7 +121,12 @@ func TestRunKilledAtEveryPointPublishesTheSame(t *testing.T) {
 			owner.discover(t, w, calm.GetId())
 			var kill []string
 			for _, point := range points {
-				if _, ours := componentOf(point); ours && (connector == "postgres" || !strings.HasPrefix(point, "worker.postgres")) {
+				component, ours := componentOf(point)
+				// Discovery does the same with a file's run: with A3_LONG=1 it is killed in that one too.
+				if connector == "csv" && (strings.HasPrefix(point, "worker.postgres") || component != "discovery-worker" && os.Getenv("A3_LONG") == "") {
+					continue
+				}
+				if ours {
 					kill = append(kill, point)
 				}
 			}
