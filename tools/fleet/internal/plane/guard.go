@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"a3os.app/tools/fleet/internal/firewall"
 	"a3os.app/tools/fleet/internal/state"
 )
 
@@ -14,12 +13,10 @@ const guardEvery = time.Minute
 
 // guard has what keeps tenants' networks apart be in force, where others of the machine can take it out of force, until ctx ends.
 func (p *Plane) guard(ctx context.Context) {
-	var stood firewall.Rules
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
 	for {
-		var err error
-		if stood, err = p.guardOnce(ctx, stood); err != nil && ctx.Err() == nil {
+		if err := p.guardOnce(ctx); err != nil && ctx.Err() == nil {
 			slog.Error("walls between tenants were open", "alarm", "walls_opened", "error", err)
 		}
 		select {
@@ -30,17 +27,17 @@ func (p *Plane) guard(ctx context.Context) {
 	}
 }
 
-func (p *Plane) guardOnce(ctx context.Context, stood firewall.Rules) (firewall.Rules, error) {
+func (p *Plane) guardOnce(ctx context.Context) error {
 	if !state.Exists(p.Settings.Home) {
-		return stood, nil
+		return nil
 	}
 	// A plane of its own: others of this process go on with theirs meanwhile. Its lock is not waited for, which may be held for long.
 	q, err := New(p.Settings, quiet{})
 	if err != nil {
-		return stood, err
+		return err
 	}
 	if err := q.openState(); err != nil || q.docker == nil {
-		return stood, err
+		return err
 	}
-	return q.docker.Guard(ctx, stood)
+	return q.docker.Guard(ctx)
 }

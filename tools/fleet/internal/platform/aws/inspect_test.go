@@ -59,7 +59,7 @@ func ofPlane(t *testing.T, tier registryv1.IsolationTier) (*ministacktest.Server
 	if err := st.SetImage(aws.Name+"/"+r.Digest, awstest.Digest); err != nil {
 		t.Fatal(err)
 	}
-	p := &aws.Platform{Settings: settings.Settings{Domain: awstest.Place.Domain, Port: 443, AWS: settings.AWS{Region: ministacktest.Region}},
+	p := &aws.Platform{Settings: settings.Settings{Home: t.TempDir(), Domain: awstest.Place.Domain, Port: 443, AWS: settings.AWS{Region: ministacktest.Region}},
 		State: st, Own: platform.Set{Blueprint: own}, Tenants: tenants}
 	p.Emulate(func(template []byte) ([]byte, error) { return stacktest.Emulated(template, false) })
 	s := platform.Set{Blueprint: tenants, Tenant: id.NewTenant(), Slug: "acme", Tier: tier}

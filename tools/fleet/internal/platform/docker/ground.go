@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -163,6 +164,10 @@ func (p *Platform) Down(ctx context.Context) (changed bool, err error) {
 		if changed = changed || did; err != nil {
 			return changed, err
 		}
+	}
+	// First: rules that the plane takes down itself were opened by nobody.
+	if err := os.Remove(p.standsFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return changed, err
 	}
 	ruled, err := p.Rules().Remove(ctx)
 	gone, err2 := p.unmountSecrets()

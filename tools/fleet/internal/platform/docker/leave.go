@@ -116,7 +116,7 @@ func (p *Platform) forgetNetworks(ctx context.Context, s platform.Set) (changed 
 			return changed, err
 		}
 	}
-	_, err = p.Rules().Apply(ctx)
+	_, _, err = p.enforce(ctx)
 	return changed, err
 }
 

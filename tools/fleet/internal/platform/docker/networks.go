@@ -70,7 +70,7 @@ func (p *Platform) network(ctx context.Context, name, group string) (changed boo
 	if err != nil {
 		return false, err
 	}
-	if changed, err = p.Rules().Apply(ctx); err != nil {
+	if changed, _, err = p.enforce(ctx); err != nil {
 		return changed, err
 	}
 	did, err := p.Engine.Network(ctx, container.Network{Name: name, Group: group, Subnet: subnet, Bridge: p.bridge(name), Internal: !leadsOut(name)})

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"a3os.app/tools/fleet/internal/firewall"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -36,37 +36,65 @@ func (p *Platform) Walls(ctx context.Context) []string {
 	return append(out, "All containers share this machine's kernel and its Docker engine: whoever may speak to the engine is root here. A tenant sees none of this machine; nothing of it can be discovered.")
 }
 
-// Guard has the plane's packet filter be in force. stood is what it was asked for the last time, and answers what it is now. Where that is the same
-// and the filter was another, somebody else than the plane took it out of force, and it is kept in mind.
-func (p *Platform) Guard(ctx context.Context, stood firewall.Rules) (firewall.Rules, error) {
+// Guard has the plane's packet filter be in force, and answers ErrOpened where somebody else than the plane had taken it out of force.
+func (p *Platform) Guard(ctx context.Context) error {
 	for {
 		rules := p.Rules()
 		if len(p.State.Subnets()) == 0 {
-			return rules, nil // nothing stands behind it yet
+			return nil // nothing stands behind it yet
 		}
-		changed, err := rules.Apply(ctx)
+		_, opened, err := p.enforce(ctx)
 		if ctx.Err() != nil {
-			return stood, ctx.Err()
+			return ctx.Err()
 		}
 		if err == nil {
 			err = p.State.Reload()
 		}
-		now := p.Rules()
 		switch {
-		case err == nil && !reflect.DeepEqual(now, rules):
+		case err == nil && !reflect.DeepEqual(p.Rules(), rules):
 			// Somebody made or gave up a network meanwhile, and this has written the rules of before over those.
 			continue
 		case err != nil:
-			return now, errors.Join(err, p.noteOpening(platform.Opening{At: time.Now().UTC(), Failure: err.Error()}))
-		case changed && reflect.DeepEqual(rules, stood):
-			return now, errors.Join(ErrOpened, p.noteOpening(platform.Opening{At: time.Now().UTC()}))
+			return errors.Join(err, p.noteOpening(platform.Opening{At: time.Now().UTC(), Failure: err.Error()}))
+		case opened:
+			return ErrOpened
 		}
-		return now, p.noteClosed()
+		return p.noteClosed()
 	}
+}
+
+// enforce has the packet filter be in force. Where it had been made by these very rules since the machine started, and wasn't as they have it,
+// somebody else changed it, which is kept in mind.
+func (p *Platform) enforce(ctx context.Context) (changed, opened bool, err error) {
+	rules := p.Rules()
+	if changed, err = rules.Apply(ctx); err != nil {
+		return changed, false, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return changed, false, fmt.Errorf("ask which start of the machine this is: %w", err)
+	}
+	stands, err := json.Marshal(map[string]any{"boot": string(boot), "rules": rules})
+	if err != nil {
+		return changed, false, err
+	}
+	stood, err := os.ReadFile(p.standsFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return changed, false, err
+	}
+	if !bytes.Equal(stood, stands) {
+		return changed, false, renameio.WriteFile(p.standsFile(), stands, 0o600)
+	}
+	if changed {
+		err = p.noteOpening(platform.Opening{At: time.Now().UTC()})
+	}
+	return changed, changed, err
 }
 
 // ErrOpened is of walls that somebody else than the plane had taken down, and that stand again.
 var ErrOpened = errors.New("the packet filter that keeps tenants' networks apart was changed by somebody else than the plane, and was put back: see docs/operations.md#walls-were-opened")
+
+func (p *Platform) standsFile() string { return filepath.Join(p.Settings.Home, "walls-stand.json") }
 
 func (p *Platform) openingFile() string { return filepath.Join(p.Settings.Home, "walls-opened.json") }
 
