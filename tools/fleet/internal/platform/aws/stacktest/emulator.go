@@ -45,7 +45,10 @@ func Emulated(text []byte, tls bool) ([]byte, error) {
 			if !is {
 				continue
 			}
-			statements := slices.DeleteFunc(list(document["Statement"]), func(st any) bool { return !tls && field(st, "Sid") == "OnlyOverTLS" })
+			statements := slices.DeleteFunc(list(document["Statement"]), func(st any) bool {
+				// Which key a writer names it doesn't tell its policies: for it, nobody names any.
+				return !tls && field(st, "Sid") == "OnlyOverTLS" || field(st, "Sid") == "OnlyUnderAKeyByName"
+			})
 			for _, st := range statements {
 				emulate(at(st, "Condition"))
 				withGroups(st)
