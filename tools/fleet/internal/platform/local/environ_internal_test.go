@@ -13,10 +13,10 @@ func TestNoTokenOfTheOperatorsReachesAProcess(t *testing.T) {
 		"OTEL_RESOURCE_ATTRIBUTES=deployment.environment=prod", "OTEL_TRACES_SAMPLER=always_on", "TZ=UTC",
 	}
 	withheld := map[string]string{
-		"OTEL_EXPORTER_OTLP_CLIENT_KEY": "/root/client.key", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer " + token,
+		"OTEL_EXPORTER_OTLP_CLIENT_KEY": "/etc/collector/client.key", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer " + token,
 		"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://writer:" + token + "@collector.example/v1/metrics", "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-token=" + token,
 	}
-	environ := append([]string{"AWS_SECRET_ACCESS_KEY=" + token, "HOME=/root"}, told...)
+	environ := append([]string{"AWS_SECRET_ACCESS_KEY=" + token, "HOME=/home/operator"}, told...)
 	var names []string
 	for name, value := range withheld {
 		environ, names = append(environ, name+"="+value), append(names, name)
