@@ -124,14 +124,11 @@ func halted(parallel int32, states ...registryv1.RolloutTenantState) *registryv1
 	return r
 }
 
-// carried is a rollout as it is when it was carried out, in a time of its own.
-func carried(t *testing.T, r *registryv1.Rollout, o *slow, here func(context.Context, string) error) (*registryv1.Rollout, error) {
+// asked is a connection to services of a registry, until the test's goroutines end.
+func asked(t *testing.T, register func(*grpc.Server)) *grpc.ClientConn {
 	t.Helper()
-	fake := &remembered{rollout: r}
-	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer()
-	registryv1.RegisterRolloutServiceServer(server, fake)
-	registryv1.RegisterRolloutWriteServiceServer(server, fake)
+	listener, server := bufconn.Listen(1<<16), grpc.NewServer()
+	register(server)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
 	conn, err := grpc.NewClient("passthrough:///registry", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -139,16 +136,27 @@ func carried(t *testing.T, r *registryv1.Rollout, o *slow, here func(context.Con
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		_ = conn.Close()
 		server.Stop()
 		serving.Wait()
-	}()
+	})
+	return conn
+}
+
+// carried is a rollout as it is when it was carried out, in a time of its own.
+func carried(t *testing.T, r *registryv1.Rollout, o *slow, here func(context.Context, string) error) (*registryv1.Rollout, error) {
+	t.Helper()
+	fake := &remembered{rollout: r}
+	conn := asked(t, func(server *grpc.Server) {
+		registryv1.RegisterRolloutServiceServer(server, fake)
+		registryv1.RegisterRolloutWriteServiceServer(server, fake)
+	})
 	if here == nil {
 		here = func(context.Context, string) error { return nil }
 	}
 	e := &rollout.Engine{Conn: conn, Operator: o, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Here: here}
-	_, err = e.Carry(t.Context(), r.GetId())
+	_, err := e.Carry(t.Context(), r.GetId())
 	return fake.now(), err
 }
 

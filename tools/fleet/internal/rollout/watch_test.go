@@ -3,18 +3,14 @@ package rollout_test
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -89,23 +85,12 @@ func (b *baked) watched(t *testing.T, change func(*registryv1.Rollout), probe fu
 		change(r)
 	}
 	b.remembered = &remembered{rollout: r}
-	listener, server := bufconn.Listen(1<<16), grpc.NewServer()
-	registryv1.RegisterRolloutServiceServer(server, b)
-	registryv1.RegisterRolloutWriteServiceServer(server, b)
-	registryv1.RegisterTenantServiceServer(server, b)
-	registryv1.RegisterFigureServiceServer(server, b)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) })
-	conn, err := grpc.NewClient("passthrough:///registry", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = conn.Close()
-		server.Stop()
-		serving.Wait()
-	}()
+	conn := asked(t, func(server *grpc.Server) {
+		registryv1.RegisterRolloutServiceServer(server, b)
+		registryv1.RegisterRolloutWriteServiceServer(server, b)
+		registryv1.RegisterTenantServiceServer(server, b)
+		registryv1.RegisterFigureServiceServer(server, b)
+	})
 	e := &rollout.Engine{Conn: conn, Operator: &slow{}, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Probe: probe,
 		Here: func(context.Context, string) error { return nil }}
 	if _, err := e.Carry(t.Context(), r.GetId()); err != nil {
