@@ -109,7 +109,23 @@ func TestWitnessGoesBackWithARecordedRestore(t *testing.T) {
 			t.Errorf("a restore to %s is taken", what)
 		}
 	}
-	restore.Checkpoint = first.GetCheckpoint()
+	// What was witnessed long before a backup is in it: one without is made up, so that the witness forgets.
+	aged := func(by string) {
+		if _, err := h.db.Pool(t).Exec(t.Context(), "UPDATE registry.checkpoints SET witnessed_at = witnessed_at + $1::interval", by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aged("-1 hour")
+	for _, note := range []string{"", first.GetCheckpoint()} {
+		restore.Checkpoint = note
+		_, err = w.RecordRestore(t.Context(), restore)
+		wantKind(t, err, fault.FailedPrecondition, "a backup that lacks what was witnessed an hour before it")
+	}
+	aged("1 hour")
+	restore.Checkpoint, restore.TakenAt = first.GetCheckpoint(), timestamppb.New(time.Now().Add(time.Hour))
+	_, err = w.RecordRestore(t.Context(), restore)
+	wantKind(t, err, fault.InvalidArgument, "a backup of an hour to come")
+	restore.TakenAt = timestamppb.Now()
 	res, err := w.RecordRestore(t.Context(), restore)
 	if err != nil || res.GetLostEntries() != 1 || !res.GetWitnessedAt().IsValid() {
 		t.Fatalf("%v, %v: want one entry lost", res, err)

@@ -145,11 +145,14 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 		if err != nil {
 			return err
 		}
+		size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
+		if err := ch.asOf(ctx, t.ID, req.GetTakenAt().AsTime(), size); err != nil {
+			return err
+		}
 		held, err := ch.q.NewestCheckpoint(ctx, t.ID)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("read the newest checkpoint: %w", err)
 		}
-		size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
 		res = &registryv1.RecordRestoreResponse{LostEntries: max(held.Size-size, 0)}
 		if err == nil {
 			res.WitnessedAt = timestamppb.New(held.WitnessedAt)
@@ -192,6 +195,25 @@ func (ch change) restoredLog(ctx context.Context, tenant id.Tenant, note string)
 		return tlog.Checkpoint{}, fault.New(fault.InvalidArgument, "no log has %d entries", c.Size)
 	}
 	return c, nil
+}
+
+// asOf refuses a log that is shorter than what was witnessed before the backup was taken: a backup has what was there, so this is of another
+// tenant, another time, or made up, and the witness would forget for it.
+func (ch change) asOf(ctx context.Context, tenant id.Tenant, taken time.Time, size int64) error {
+	// The machine that took the backup had a clock of its own. A restore that is needed is not to fail by it.
+	const clocksApart = 15 * time.Minute
+	if taken.After(time.Now().Add(clocksApart)) {
+		return fault.New(fault.InvalidArgument, "no backup was taken at %s, which is yet to come", taken.Format(time.RFC3339))
+	}
+	witnessed, err := ch.q.WitnessedBefore(ctx, store.WitnessedBeforeParams{TenantID: tenant, Moment: taken.Add(-clocksApart)})
+	if err != nil {
+		return fmt.Errorf("read what was witnessed before the backup: %w", err)
+	}
+	if witnessed > size {
+		return fault.New(fault.FailedPrecondition, "the backup of %s has a log of %d entries, and %d had been witnessed before it was taken: it is not a backup of this tenant at that time",
+			taken.Format(time.RFC3339), size, witnessed)
+	}
+	return nil
 }
 
 // goBack forgets the checkpoints of what is no more. What was witnessed before the backup has to be what was restored: a backup of a log

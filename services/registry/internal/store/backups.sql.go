@@ -219,3 +219,20 @@ func (q *Queries) ThinBackups(ctx context.Context, tenantID id.Tenant) error {
 	_, err := q.db.Exec(ctx, thinBackups, tenantID)
 	return err
 }
+
+const witnessedBefore = `-- name: WitnessedBefore :one
+SELECT coalesce(max(size), 0)::bigint FROM registry.checkpoints WHERE tenant_id = $1 AND witnessed_at < $2
+`
+
+type WitnessedBeforeParams struct {
+	TenantID id.Tenant
+	Moment   time.Time
+}
+
+// The size of the newest log that was witnessed before a moment; 0 where none was.
+func (q *Queries) WitnessedBefore(ctx context.Context, arg WitnessedBeforeParams) (int64, error) {
+	row := q.db.QueryRow(ctx, witnessedBefore, arg.TenantID, arg.Moment)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}

@@ -33,3 +33,7 @@ DELETE FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size > @size;
 
 -- name: CheckpointAt :one
 SELECT * FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size = @size;
+
+-- name: WitnessedBefore :one
+-- The size of the newest log that was witnessed before a moment; 0 where none was.
+SELECT coalesce(max(size), 0)::bigint FROM registry.checkpoints WHERE tenant_id = @tenant_id AND witnessed_at < @moment;
