@@ -64,6 +64,7 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	if made.Verified == "" || made.Rows == 0 {
 		t.Errorf("the backup was not restored for trial: %+v", made)
 	}
+	p.missesBackup(t, made)
 	p.a3(t, "acme-admin", "user", "invite", "later@acme.example")
 	p.remembersLog(t)
 	p.refusesBackups(t, made)
@@ -103,6 +104,31 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	}
 	if s := p.tryA3(t, "globex-admin", "user", "list"); s.code != 0 {
 		t.Errorf("another tenant noticed: %s", s)
+	}
+}
+
+// missesBackup has the operators' page look where backups are kept, and not only at what was said of them once.
+func (p *plane) missesBackup(t *testing.T, made backupMade) {
+	t.Helper()
+	says := func() bool {
+		s := p.fleet(t, "status", "-o", "json")
+		if s.code != 0 {
+			t.Fatalf("status: %s", s)
+		}
+		return strings.Contains(s.out, "backup_gone")
+	}
+	if says() {
+		t.Error("a backup that is there is told to be gone")
+	}
+	aside := made.Dir + ".aside"
+	if err := os.Rename(made.Dir, aside); err != nil {
+		t.Fatal(err)
+	}
+	if !says() {
+		t.Error("the only backup is gone, and the page of operators says nothing of it")
+	}
+	if err := os.Rename(aside, made.Dir); err != nil {
+		t.Fatal(err)
 	}
 }
 

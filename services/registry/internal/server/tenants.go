@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -117,8 +118,9 @@ func statuses(ctx context.Context, q *store.Queries, rows []store.Tenant) ([]*re
 	ids := make([]id.Tenant, len(rows))
 	all := make([]*registryv1.TenantStatus, len(rows))
 	by := make(map[id.Tenant]*registryv1.TenantStatus, len(rows))
+	now := timestamppb.Now()
 	for i, t := range rows {
-		ids[i], all[i] = t.ID, &registryv1.TenantStatus{Tenant: tenantOf(t)}
+		ids[i], all[i] = t.ID, &registryv1.TenantStatus{Tenant: tenantOf(t), AsOf: now}
 		by[t.ID] = all[i]
 	}
 	last, err := q.LastOperations(ctx, ids)

@@ -122,7 +122,7 @@ func (a *app) standing(f standing.Fleet) error {
 	}
 	var rows [][]string
 	for _, t := range f.Tenants {
-		rows = append(rows, row(t))
+		rows = append(rows, row(t, f.At))
 	}
 	if err := a.table([]string{"", "TENANT", "STATE", "RELEASE", "SERVING", "REPORT", "REQ/MIN", "ERRORS", "P99", "BACKLOG", "DATABASE", "BACKUP", "LICENCE"}, rows); err != nil {
 		return err
@@ -151,7 +151,7 @@ var marks = map[standing.Severity]string{standing.Well: "ok", standing.Notice: "
 // rateFrom is how many seconds have to be known for requests a minute to be told.
 const rateFrom = 10
 
-func row(t standing.Tenant) []string {
+func row(t standing.Tenant, at time.Time) []string {
 	report, rate, errors, p99 := "never", "-", "-", "-"
 	if t.ReportAge >= 0 {
 		report = fmt.Sprintf("%.0f s", t.ReportAge)
@@ -171,7 +171,7 @@ func row(t standing.Tenant) []string {
 	}
 	backup := "-"
 	if !t.LastBackup.IsZero() {
-		backup = time.Since(t.LastBackup).Truncate(time.Minute).String()
+		backup = max(at.Sub(t.LastBackup), 0).Truncate(time.Minute).String()
 	}
 	licence := t.Licence
 	if licence == "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -17,7 +18,7 @@ import (
 func TestRateOfAMomentIsNotTold(t *testing.T) {
 	const column = 6
 	for seconds, want := range map[float64]string{0.02: "-", rateFrom - 0.1: "-", 30: "40.0"} {
-		if got := row(standing.Tenant{Figures: &standing.Figures{Seconds: seconds, Requests: 20}})[column]; got != want {
+		if got := row(standing.Tenant{Figures: &standing.Figures{Seconds: seconds, Requests: 20}}, time.Now())[column]; got != want {
 			t.Errorf("20 requests in %g s are shown as %s a minute, want %s", seconds, got, want)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"a3os.app/deploy/observability"
+	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/standing"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -29,7 +30,13 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 	}
 	defer conn.Close()
 	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
-		Blueprint: p.blueprint, Inspect: inspect})
+		Kept: p.kept, Blueprint: p.blueprint, Inspect: inspect})
+}
+
+// kept looks whether a backup is there to be restored.
+func (p *Plane) kept(set, name string) error {
+	_, err := backup.Claimed(p.platform.Backups().Path(set, name))
+	return err
 }
 
 // Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.

@@ -81,10 +81,19 @@ func (w *watched) count(t *registryv1.RolloutTenant, status *registryv1.TenantSt
 
 // watch looks at a tenant that was changed, and says whether it moved on.
 func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (moved bool, err error) {
+	status, err := c.tenant(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	// What the set said, and when it was changed, is by the registry's clock.
+	now := time.Now()
+	if at := status.GetAsOf(); at.IsValid() { // one of an earlier release doesn't say
+		now = at.AsTime()
+	}
 	w := c.watched[t.GetTenantId()]
 	if w == nil || !w.since.Equal(t.GetSince().AsTime()) {
 		w = &watched{since: t.GetSince().AsTime(), counted: map[string]countedBefore{}}
-		if w.before, err = c.before(ctx, r, t); err != nil {
+		if w.before, err = c.before(ctx, r, t, now); err != nil {
 			return false, err
 		}
 		if r.GetPolicy().GetGates().GetP99Factor() > 0 && w.before.GetP99Seconds() == 0 {
@@ -92,11 +101,7 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 		}
 		c.watched[t.GetTenantId()] = w
 	}
-	after, err := c.figures(ctx, t, w.since, time.Time{})
-	if err != nil {
-		return false, err
-	}
-	status, err := c.tenant(ctx, t)
+	after, err := c.figures(ctx, t, now, w.since, time.Time{})
 	if err != nil {
 		return false, err
 	}
@@ -116,7 +121,7 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 			w.started[r.GetName()] = r.GetRestarts()
 		}
 	}
-	w.look(time.Now())
+	w.look(now)
 	own := w.count(t, status)
 	c.probe(ctx, r, t, w, own.requests)
 	said := what{samples: max(own.requests, w.probes), probes: w.probes}
@@ -124,7 +129,7 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 		c.Report.Note(fmt.Sprintf("%s left its gates: %s", t.GetSlug(), said.detail))
 		return true, c.record(ctx, t, failed, said)
 	}
-	ok, why := rollout.Passes(r.GetPolicy(), t, said.samples, time.Now())
+	ok, why := rollout.Passes(r.GetPolicy(), t, said.samples, now)
 	if ok {
 		if err = c.record(ctx, t, passed, said); !isNotNow(err) {
 			return err == nil, err
@@ -145,12 +150,12 @@ func (w *watched) look(now time.Time) {
 
 // before are a tenant's figures of before the rollout changed it for the first time: in a second attempt those of the first would excuse
 // whatever is as bad. Of more than a day ago nothing is kept, and it is held against what was right before this attempt.
-func (c *carrying) before(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (*registryv1.TenantFigures, error) {
+func (c *carrying) before(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, now time.Time) (*registryv1.TenantFigures, error) {
 	until, first := t.GetChangedAt().AsTime(), t.GetFirstChangedAt()
-	if first != nil && time.Since(first.AsTime()) < oldest-compared {
+	if first != nil && now.Sub(first.AsTime()) < oldest-compared {
 		until = first.AsTime()
 	}
-	return c.figures(ctx, t, until.Add(-max(compared, r.GetPolicy().GetBake().AsDuration())), until)
+	return c.figures(ctx, t, now, until.Add(-max(compared, r.GetPolicy().GetBake().AsDuration())), until)
 }
 
 // breach says which gate a tenant has left; empty for none. Its own figures before are what it is held against.
@@ -223,8 +228,8 @@ func (c *carrying) tenant(ctx context.Context, t *registryv1.RolloutTenant) (*re
 }
 
 // figures are what a tenant's set did within a window; a zero until means now.
-func (c *carrying) figures(ctx context.Context, t *registryv1.RolloutTenant, from, until time.Time) (*registryv1.TenantFigures, error) {
-	if least := time.Now().Add(-oldest); from.Before(least) {
+func (c *carrying) figures(ctx context.Context, t *registryv1.RolloutTenant, now, from, until time.Time) (*registryv1.TenantFigures, error) {
+	if least := now.Add(-oldest); from.Before(least) {
 		from = least
 	}
 	if !until.IsZero() && !from.Before(until) {

@@ -1,6 +1,7 @@
 package standing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type Fleet struct {
 	Platform string `json:"platform"`
 	Account  string `json:"account"`
 	Region   string `json:"region"`
-	// At is when it was made.
+	// At is when it was made, by the registry's clock, as all ages are.
 	At time.Time `json:"at"`
 	// Blind says what could not be asked, a sentence each: what it would have told is unknown.
 	Blind []string `json:"blind"`
@@ -60,6 +61,8 @@ type Source struct {
 	Own string
 	// BackupEvery is how often each set is backed up by itself; zero for never.
 	BackupEvery time.Duration
+	// Kept looks whether a backup of a set, `plane` or a tenant's id, is there to be restored; nil where that can't be seen from here.
+	Kept func(set, name string) error
 	// Blueprint of tenants' sets. Inspect has a platform that can look for what was changed by hand do so.
 	Blueprint *blueprint.Blueprint
 	Inspect   bool
@@ -74,6 +77,11 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	statuses, err := tenants(ctx, s.Registry)
 	if err != nil {
 		return f, err
+	}
+	if len(statuses) > 0 && statuses[0].GetAsOf().IsValid() {
+		here := f.At
+		f.At = statuses[0].GetAsOf().AsTime()
+		f.Findings = append(f.Findings, clocks(here, f.At)...)
 	}
 	var figures map[string]*registryv1.TenantFigures
 	var operations map[string]*registryv1.Operation
@@ -91,8 +99,9 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	blind("the backups could not be read", err)
 	saves := err == nil
 	if saves {
+		gone(saved, s)
 		f.LastBackup = saved[""].Good
-		f.Findings = append(f.Findings, backups(saved[""], firstMade(statuses), f.At, s.BackupEvery, s.Own)...)
+		f.Findings = append(f.Findings, backups(saved[""], firstMade(statuses, f.At), f.At, s.BackupEvery, s.Own)...)
 	}
 	known := false
 	if c, ok := s.Platform.(platform.Census); ok {
@@ -134,8 +143,8 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 }
 
 // firstMade is when the first tenant was made: the registry has something to lose since then.
-func firstMade(all []*registryv1.TenantStatus) time.Time {
-	first := time.Now()
+func firstMade(all []*registryv1.TenantStatus, now time.Time) time.Time {
+	first := now
 	for _, t := range all {
 		if at := t.GetTenant().GetCreatedAt(); at.IsValid() && at.AsTime().Before(first) {
 			first = at.AsTime()
@@ -154,7 +163,7 @@ func newestBackups(ctx context.Context, conn grpc.ClientConnInterface) (map[stri
 		}
 		known, at := out[b.GetTenantId()], b.GetTakenAt().AsTime()
 		if b.GetVerifiedAt().IsValid() && at.After(known.Good) {
-			known.Good = at
+			known.Good, known.Name = at, b.GetName()
 		}
 		if at.After(known.Tried) {
 			known.Tried, known.Failure = at, b.GetFailure()
@@ -162,6 +171,22 @@ func newestBackups(ctx context.Context, conn grpc.ClientConnInterface) (map[stri
 		out[b.GetTenantId()] = known
 	}
 	return out, nil
+}
+
+// gone looks for the newest good backup of each set where backups are kept: what the registry was told once says nothing of a disk since.
+func gone(all map[string]Backups, s Source) {
+	if s.Kept == nil {
+		return
+	}
+	for tenant, b := range all {
+		if b.Good.IsZero() {
+			continue
+		}
+		if err := s.Kept(cmp.Or(tenant, s.Own), b.Name); err != nil {
+			b.Gone = err.Error()
+			all[tenant] = b
+		}
+	}
 }
 
 func tenants(ctx context.Context, conn grpc.ClientConnInterface) ([]*registryv1.TenantStatus, error) {

@@ -153,6 +153,7 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 		}, nil, standing.Well, ""},
 		{"backed up a day ago", saved(standing.Backups{Good: now.Add(-25 * time.Hour), Tried: now.Add(-25 * time.Hour)}), nil, standing.Well, ""},
 		{"backed up long ago", saved(standing.Backups{Good: now.Add(-40 * time.Hour), Tried: now.Add(-40 * time.Hour)}), []string{"backup_overdue"}, standing.Warning, "40 h old"},
+		{"backed up to a disk that is gone", saved(standing.Backups{Good: now.Add(-4 * time.Hour), Tried: now.Add(-4 * time.Hour), Name: "b", Gone: "no such directory"}), []string{"backup_gone"}, standing.Warning, "no such directory"},
 		{"never backed up", saved(standing.Backups{}), []string{"backup_overdue"}, standing.Warning, "no backup that could be restored"},
 		{"never backed up, and new", func(s *standing.Seen) {
 			saved(standing.Backups{})(s)

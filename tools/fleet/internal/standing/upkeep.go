@@ -12,8 +12,11 @@ import (
 
 // Backups is what is known of a set's backups.
 type Backups struct {
-	// Good is as of when the newest one is that could be restored; zero for none.
+	// Good is as of when the newest one is that could be restored, and Name what it is called; zero for none.
 	Good time.Time
+	Name string
+	// Gone says why that one can't be read where backups are kept; empty where it is there, or nobody looked.
+	Gone string
 	// Tried is when the newest attempt was made, and Failure what kept it from coming to anything; empty where it came out well.
 	Tried   time.Time
 	Failure string
@@ -30,6 +33,10 @@ func backups(b Backups, since, now time.Time, every time.Duration, slug string) 
 	if b.Failure != "" {
 		out = append(out, Finding{Kind: "backup_failed", Severity: Warning, Next: runbook,
 			Reason: fmt.Sprintf("its newest backup, %s ago, came to nothing: %s", age(now.Sub(b.Tried).Seconds()), firstLine(b.Failure))})
+	}
+	if b.Gone != "" {
+		out = append(out, Finding{Kind: "backup_gone", Severity: Warning, Next: runbook,
+			Reason: fmt.Sprintf("its newest backup that could be restored, %s, is not where backups are kept: %s", b.Name, firstLine(b.Gone))})
 	}
 	if every == 0 {
 		return out
@@ -61,6 +68,22 @@ func disks(all []platform.Disk) []Finding {
 			Reason: fmt.Sprintf("the disk of %s has %d MiB free of %d: once there are none, changes are refused and reads go on", d.Path, d.Free>>20, d.Total>>20)})
 	}
 	return out
+}
+
+// clocksApart is by how much this machine's clock may differ from the registry's: windows, leases and plans are a matter of minutes.
+const clocksApart = time.Minute
+
+// clocks is about this machine's clock where it isn't the registry's: what fleet signs and stamps here is told by it.
+func clocks(here, registry time.Time) []Finding {
+	apart, how := here.Sub(registry), "ahead of"
+	if apart < 0 {
+		apart, how = -apart, "behind"
+	}
+	if apart < clocksApart {
+		return nil
+	}
+	return []Finding{{Kind: "clocks_apart", Severity: Warning, Next: "docs/operations.md#clocks",
+		Reason: fmt.Sprintf("this machine's clock is %s %s the registry's: ages here are by the registry's", apart.Round(time.Second), how)}}
 }
 
 // openingTold is for how long walls that stand again are told of: somebody has to look what passed meanwhile, and who did it.

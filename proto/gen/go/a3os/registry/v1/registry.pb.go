@@ -395,7 +395,9 @@ type TenantStatus struct {
 	// Open connections to it.
 	DatabaseConnections int64 `protobuf:"varint,10,opt,name=database_connections,json=databaseConnections,proto3" json:"database_connections,omitempty"`
 	// What its set says of the licence it holds; absent until it did.
-	Licence       *LicenceReport `protobuf:"bytes,30,opt,name=licence,proto3" json:"licence,omitempty"`
+	Licence *LicenceReport `protobuf:"bytes,30,opt,name=licence,proto3" json:"licence,omitempty"`
+	// When this was read, by the clock that reported_at is by: how old a report is, is by this one and not by the reader's.
+	AsOf          *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=as_of,json=asOf,proto3" json:"as_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,6 +505,13 @@ func (x *TenantStatus) GetDatabaseConnections() int64 {
 func (x *TenantStatus) GetLicence() *LicenceReport {
 	if x != nil {
 		return x.Licence
+	}
+	return nil
+}
+
+func (x *TenantStatus) GetAsOf() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AsOf
 	}
 	return nil
 }
@@ -2304,7 +2313,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
 	"\x10GetTenantRequest\x12!\n" +
-	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\"\xcf\x04\n" +
+	"\x06tenant\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06tenant\"\x80\x05\n" +
 	"\fTenantStatus\x120\n" +
 	"\x06tenant\x18\x01 \x01(\v2\x18.a3os.registry.v1.TenantR\x06tenant\x12=\n" +
 	"\vservice_set\x18\x02 \x01(\v2\x1c.a3os.registry.v1.ServiceSetR\n" +
@@ -2321,7 +2330,8 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x0edatabase_bytes\x18\t \x01(\x03R\rdatabaseBytes\x121\n" +
 	"\x14database_connections\x18\n" +
 	" \x01(\x03R\x13databaseConnections\x129\n" +
-	"\alicence\x18\x1e \x01(\v2\x1f.a3os.registry.v1.LicenceReportR\alicence\"K\n" +
+	"\alicence\x18\x1e \x01(\v2\x1f.a3os.registry.v1.LicenceReportR\alicence\x12/\n" +
+	"\x05as_of\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"K\n" +
 	"\x11GetTenantResponse\x126\n" +
 	"\x06status\x18\x01 \x01(\v2\x1e.a3os.registry.v1.TenantStatusR\x06status\"e\n" +
 	"\x12ListTenantsRequest\x12'\n" +
@@ -2563,61 +2573,62 @@ var file_a3os_registry_v1_registry_proto_depIdxs = []int32{
 	34, // 7: a3os.registry.v1.TenantStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	34, // 8: a3os.registry.v1.TenantStatus.reported_at:type_name -> google.protobuf.Timestamp
 	35, // 9: a3os.registry.v1.TenantStatus.licence:type_name -> a3os.registry.v1.LicenceReport
-	5,  // 10: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
-	5,  // 11: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
-	1,  // 12: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	3,  // 13: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	1,  // 14: a3os.registry.v1.AdoptTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	19, // 15: a3os.registry.v1.AdoptTenantRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	3,  // 16: a3os.registry.v1.AdoptTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	0,  // 17: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
-	36, // 18: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	3,  // 19: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	37, // 20: a3os.registry.v1.SetTenantStateResponse.operation:type_name -> a3os.registry.v1.Operation
-	33, // 21: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
-	3,  // 22: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
-	18, // 23: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
-	17, // 24: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
-	19, // 25: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
-	36, // 26: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
-	26, // 27: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
-	24, // 28: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
-	34, // 29: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
-	28, // 30: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
-	34, // 31: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
-	28, // 32: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
-	18, // 33: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
-	2,  // 34: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
-	34, // 35: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
-	34, // 36: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
-	38, // 37: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
-	29, // 38: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
-	35, // 39: a3os.registry.v1.ReportRequest.licence:type_name -> a3os.registry.v1.LicenceReport
-	39, // 40: a3os.registry.v1.ReportRequest.usage:type_name -> a3os.registry.v1.UsageReport
-	34, // 41: a3os.registry.v1.ReportResponse.now:type_name -> google.protobuf.Timestamp
-	4,  // 42: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
-	7,  // 43: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
-	9,  // 44: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
-	13, // 45: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
-	20, // 46: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
-	11, // 47: a3os.registry.v1.TenantWriteService.AdoptTenant:input_type -> a3os.registry.v1.AdoptTenantRequest
-	15, // 48: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
-	22, // 49: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
-	30, // 50: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
-	6,  // 51: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
-	8,  // 52: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
-	10, // 53: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
-	14, // 54: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
-	21, // 55: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
-	12, // 56: a3os.registry.v1.TenantWriteService.AdoptTenant:output_type -> a3os.registry.v1.AdoptTenantResponse
-	16, // 57: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
-	23, // 58: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
-	31, // 59: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
-	51, // [51:60] is the sub-list for method output_type
-	42, // [42:51] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	34, // 10: a3os.registry.v1.TenantStatus.as_of:type_name -> google.protobuf.Timestamp
+	5,  // 11: a3os.registry.v1.GetTenantResponse.status:type_name -> a3os.registry.v1.TenantStatus
+	5,  // 12: a3os.registry.v1.ListTenantsResponse.tenants:type_name -> a3os.registry.v1.TenantStatus
+	1,  // 13: a3os.registry.v1.CreateTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	3,  // 14: a3os.registry.v1.CreateTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	1,  // 15: a3os.registry.v1.AdoptTenantRequest.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	19, // 16: a3os.registry.v1.AdoptTenantRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	3,  // 17: a3os.registry.v1.AdoptTenantResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	0,  // 18: a3os.registry.v1.SetTenantStateRequest.state:type_name -> a3os.registry.v1.TenantState
+	36, // 19: a3os.registry.v1.SetTenantStateRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	3,  // 20: a3os.registry.v1.SetTenantStateResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	37, // 21: a3os.registry.v1.SetTenantStateResponse.operation:type_name -> a3os.registry.v1.Operation
+	33, // 22: a3os.registry.v1.SetTenantLabelsRequest.set:type_name -> a3os.registry.v1.SetTenantLabelsRequest.SetEntry
+	3,  // 23: a3os.registry.v1.SetTenantLabelsResponse.tenant:type_name -> a3os.registry.v1.Tenant
+	18, // 24: a3os.registry.v1.ServiceSet.components:type_name -> a3os.registry.v1.Component
+	17, // 25: a3os.registry.v1.ServiceSet.database:type_name -> a3os.registry.v1.DatabasePlace
+	19, // 26: a3os.registry.v1.PutServiceSetRequest.service_set:type_name -> a3os.registry.v1.ServiceSet
+	36, // 27: a3os.registry.v1.PutServiceSetRequest.lease:type_name -> a3os.registry.v1.LeaseProof
+	26, // 28: a3os.registry.v1.WatchSnapshotResponse.snapshot:type_name -> a3os.registry.v1.SignedSnapshot
+	24, // 29: a3os.registry.v1.WatchSnapshotResponse.change:type_name -> a3os.registry.v1.SignedSnapshotChange
+	34, // 30: a3os.registry.v1.SnapshotChange.signed_at:type_name -> google.protobuf.Timestamp
+	28, // 31: a3os.registry.v1.SnapshotChange.routes:type_name -> a3os.registry.v1.Route
+	34, // 32: a3os.registry.v1.Snapshot.signed_at:type_name -> google.protobuf.Timestamp
+	28, // 33: a3os.registry.v1.Snapshot.routes:type_name -> a3os.registry.v1.Route
+	18, // 34: a3os.registry.v1.Route.components:type_name -> a3os.registry.v1.Component
+	2,  // 35: a3os.registry.v1.ComponentReport.health:type_name -> a3os.registry.v1.Health
+	34, // 36: a3os.registry.v1.ComponentReport.started_at:type_name -> google.protobuf.Timestamp
+	34, // 37: a3os.registry.v1.ComponentReport.reported_at:type_name -> google.protobuf.Timestamp
+	38, // 38: a3os.registry.v1.ComponentReport.figures:type_name -> a3os.set.v1.Figures
+	29, // 39: a3os.registry.v1.ReportRequest.components:type_name -> a3os.registry.v1.ComponentReport
+	35, // 40: a3os.registry.v1.ReportRequest.licence:type_name -> a3os.registry.v1.LicenceReport
+	39, // 41: a3os.registry.v1.ReportRequest.usage:type_name -> a3os.registry.v1.UsageReport
+	34, // 42: a3os.registry.v1.ReportResponse.now:type_name -> google.protobuf.Timestamp
+	4,  // 43: a3os.registry.v1.TenantService.GetTenant:input_type -> a3os.registry.v1.GetTenantRequest
+	7,  // 44: a3os.registry.v1.TenantService.ListTenants:input_type -> a3os.registry.v1.ListTenantsRequest
+	9,  // 45: a3os.registry.v1.TenantWriteService.CreateTenant:input_type -> a3os.registry.v1.CreateTenantRequest
+	13, // 46: a3os.registry.v1.TenantWriteService.SetTenantState:input_type -> a3os.registry.v1.SetTenantStateRequest
+	20, // 47: a3os.registry.v1.TenantWriteService.PutServiceSet:input_type -> a3os.registry.v1.PutServiceSetRequest
+	11, // 48: a3os.registry.v1.TenantWriteService.AdoptTenant:input_type -> a3os.registry.v1.AdoptTenantRequest
+	15, // 49: a3os.registry.v1.TenantWriteService.SetTenantLabels:input_type -> a3os.registry.v1.SetTenantLabelsRequest
+	22, // 50: a3os.registry.v1.SnapshotService.WatchSnapshot:input_type -> a3os.registry.v1.WatchSnapshotRequest
+	30, // 51: a3os.registry.v1.ReportService.Report:input_type -> a3os.registry.v1.ReportRequest
+	6,  // 52: a3os.registry.v1.TenantService.GetTenant:output_type -> a3os.registry.v1.GetTenantResponse
+	8,  // 53: a3os.registry.v1.TenantService.ListTenants:output_type -> a3os.registry.v1.ListTenantsResponse
+	10, // 54: a3os.registry.v1.TenantWriteService.CreateTenant:output_type -> a3os.registry.v1.CreateTenantResponse
+	14, // 55: a3os.registry.v1.TenantWriteService.SetTenantState:output_type -> a3os.registry.v1.SetTenantStateResponse
+	21, // 56: a3os.registry.v1.TenantWriteService.PutServiceSet:output_type -> a3os.registry.v1.PutServiceSetResponse
+	12, // 57: a3os.registry.v1.TenantWriteService.AdoptTenant:output_type -> a3os.registry.v1.AdoptTenantResponse
+	16, // 58: a3os.registry.v1.TenantWriteService.SetTenantLabels:output_type -> a3os.registry.v1.SetTenantLabelsResponse
+	23, // 59: a3os.registry.v1.SnapshotService.WatchSnapshot:output_type -> a3os.registry.v1.WatchSnapshotResponse
+	31, // 60: a3os.registry.v1.ReportService.Report:output_type -> a3os.registry.v1.ReportResponse
+	52, // [52:61] is the sub-list for method output_type
+	43, // [43:52] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_registry_proto_init() }
