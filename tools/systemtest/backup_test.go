@@ -78,7 +78,7 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	if s := p.tryA3(t, "globex-admin", "user", "list"); s.code != 0 {
 		t.Errorf("half a restored set keeps another one down: %s", s)
 	}
-	s := p.fleet(t, "restore", "--from", made.Name, "--to", "acme", "--reason", "the restore was killed", "--recovery-key", recovery)
+	s := p.fleet(t, "restore", "--from", made.Name, "--to", "acme", "--reason", "the restore was killed")
 	if s.code != 0 {
 		t.Fatalf("the restore that was killed is run again: %s", s)
 	}

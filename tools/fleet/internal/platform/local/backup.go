@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -42,12 +43,18 @@ func (p *Platform) Whose() (backup.Whose, error) {
 	return backup.Whose{Plane: p.State.Plane, ID: p.State.ID, ManifestKey: strings.TrimSpace(string(key))}, nil
 }
 
-// BackupKey is the key that a set's backups are encrypted under. The error is fs.ErrNotExist where it is gone.
+// BackupKey is the key that a set's backups are encrypted under, also of one whose restore was cut off. The error is fs.ErrNotExist where
+// it is gone.
 func (p *Platform) BackupKey(s platform.Set) (backup.Key, error) {
 	if s.Blueprint.Backup == nil {
 		return backup.Key{}, fault.New(fault.Unimplemented, "the blueprint %s does not say how its sets are backed up", s.Blueprint.Name)
 	}
-	text, err := p.secretFile(p.keyFile(s, s.Blueprint.Backup.Key))
+	file := p.keyFile(s, s.Blueprint.Backup.Key)
+	text, err := p.secretFile(file)
+	if errors.Is(err, fs.ErrNotExist) && p.NotRestoring(s) != nil {
+		// No backup holds it: until the restore has unpacked all else, it is with what the set had.
+		text, err = p.secretFile(filepath.Join(p.replacedDir(s), "keys", filepath.Base(file)))
+	}
 	if err != nil {
 		return backup.Key{}, fmt.Errorf("read the backup key of %s: %w", s.Name(), err)
 	}

@@ -147,6 +147,37 @@ func TestNextRestoreKeepsAsideWhatTheSetHasWhateverTheLastOneLeft(t *testing.T) 
 	}
 }
 
+// A restore that is cut off while it unpacks, by a full disk or a kill, is run again with what is on the machine: most have no recovery key there,
+// and many none at all.
+func TestRestoreThatWasCutOffIsRunAgainWithoutARecoveryKey(t *testing.T) {
+	k := backedUpSet(t)
+	k.write(t, "before")
+	b, key := k.backUp(t)
+	stores := filepath.Join(b.Dir, "stores")
+	whole, err := os.ReadFile(stores)
+	if err = errors.Join(err, os.Truncate(stores, int64(len(whole)/2))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.p.Stop(t.Context(), k.set); err != nil {
+		t.Fatal(err)
+	}
+	r := local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now()}
+	if err := k.p.Restore(t.Context(), k.set, k.r, k.r, b, key, r); err == nil {
+		t.Fatal("stores that are half there were unpacked")
+	}
+	if err := os.WriteFile(stores, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, again := k.open(t, b.Manifest.Name)
+	k.restore(t, b, again)
+	if err := k.p.Restored(t.Context(), k.set); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := k.p.BackupKey(k.set); err != nil || after.Text().Reveal() != key.Text().Reveal() {
+		t.Errorf("after the restore the set has another backup key: %v", err)
+	}
+}
+
 // Rows and stores are backed up by different hands: a backup in which one has what the other lacks is found out when it is tried, as is a store of
 // which something was lost on the way.
 func TestTrialHoldsStoresToTheManifestAndToTheRowsThatNameThem(t *testing.T) {
