@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"time"
 )
 
 // Out is a network that leads out of the machine.
@@ -94,6 +95,31 @@ func (r Rules) hooksOf(tool string) []hook {
 // passes is Docker's own rule by which what passes through the machine comes to DOCKER-USER; a firewall that was emptied lacks it until Docker is
 // started anew.
 var passes = []string{"FORWARD", "-j", "DOCKER-USER"}
+
+// settles is how long Docker is given to put its own rule first again: it makes a network by putting that one's rules before all, and this one
+// before those.
+const settles = time.Second
+
+// passing says whether that rule is there, and first: what a rule before it accepts comes to none of the plane's.
+func passing(ctx context.Context) (there, first bool) {
+	enough, tick := time.After(settles), time.NewTicker(settles/10)
+	defer tick.Stop()
+	for {
+		_, missing := output(ctx, "iptables", append([]string{"-C"}, passes...)...)
+		rules, err := output(ctx, "iptables", "-S", passes[0])
+		_, rules, _ = strings.Cut(rules, "\n") // the chain's policy
+		if err == nil && strings.HasPrefix(rules, "-A "+strings.Join(passes, " ")+"\n") {
+			return true, true
+		}
+		select {
+		case <-ctx.Done():
+			return missing == nil, false
+		case <-enough:
+			return missing == nil, false
+		case <-tick.C:
+		}
+	}
+}
 
 // lines are the plane's chains, in the form of iptables-restore(8).
 func (r Rules) lines() []string {
@@ -181,11 +207,15 @@ func (r Rules) apply(ctx context.Context, tool string) (changed bool, err error)
 	if tool == "ip6tables" {
 		return changed, nil
 	}
-	if _, missing := output(ctx, tool, append([]string{"-C"}, passes...)...); missing != nil {
-		changed = true
-		_, err = output(ctx, tool, append([]string{"-I", passes[0], "1"}, passes[1:]...)...)
+	there, first := passing(ctx)
+	if first {
+		return changed, nil
 	}
-	return changed, err
+	script := fmt.Sprintf("-I %s 1 %s\n", passes[0], strings.Join(passes[1:], " "))
+	if there {
+		script = "-D " + strings.Join(passes, " ") + "\n" + script
+	}
+	return true, restore(ctx, tool, "*filter\n"+script+"COMMIT\n")
 }
 
 // restore changes chains in one transaction of the kernel.
@@ -225,7 +255,7 @@ func (r Rules) Remove(ctx context.Context) (changed bool, err error) {
 // Standing says whether the plane's rules are in force, as far as that shows without writing them: each chain with as many rules as it has, its
 // last word no, and what leads there before everybody else's.
 func (r Rules) Standing(ctx context.Context) bool {
-	if _, err := output(ctx, "iptables", append([]string{"-C"}, passes...)...); err != nil {
+	if _, first := passing(ctx); !first {
 		return false
 	}
 	for _, tool := range []string{"iptables", "ip6tables"} {

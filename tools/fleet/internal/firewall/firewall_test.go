@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"a3os.app/tools/fleet/internal/container/enginetest"
 	"a3os.app/tools/fleet/internal/firewall"
@@ -55,6 +56,7 @@ func TestRulesThatOthersTookOutOfForceAreSeenAndPutBack(t *testing.T) {
 		{"DOCKER-USER flushed", func() { do("iptables", "-F", "DOCKER-USER") }},
 		{"FORWARD flushed", func() { do("iptables", "-F", "FORWARD") }},
 		{"a rule before it in INPUT", func() { do("iptables", "-I", "INPUT", "-j", "ACCEPT", "-m", "comment", "--comment", "theirs") }},
+		{"a rule before it in FORWARD", func() { do("iptables", "-I", "FORWARD", "-j", "ACCEPT", "-m", "comment", "--comment", "theirs") }},
 		{"a rule before it in DOCKER-USER", func() { do("iptables", "-I", "DOCKER-USER", "-j", "ACCEPT", "-m", "comment", "--comment", "theirs") }},
 	} {
 		c.harm()
@@ -69,7 +71,33 @@ func TestRulesThatOthersTookOutOfForceAreSeenAndPutBack(t *testing.T) {
 		}
 		stands(c.what)
 	}
-	if rules := do("iptables", "-S"); strings.Count(rules, "theirs") != 2 || strings.Count(rules, "a3 plane test") != 2 {
+	if rules := do("iptables", "-S"); strings.Count(rules, "theirs") != 3 || strings.Count(rules, "a3 plane test") != 2 {
 		t.Errorf("what others wrote is gone, or a hook is there twice:\n%s", rules)
+	}
+}
+
+// Docker makes a network by putting that one's rules before all others in FORWARD, and its own jump before those a moment later: that takes nothing
+// out of force, and nobody is told that somebody did.
+func TestMomentInWhichDockerMakesANetworkIsNobodysChange(t *testing.T) {
+	enginetest.Need(t)
+	r := firewall.Rules{Plane: "made", Bridges: "a3made-"}
+	if _, err := r.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Remove(context.WithoutCancel(t.Context())) })
+	if out, err := exec.CommandContext(t.Context(), "iptables", "-I", "FORWARD", "-i", "br-made", "-j", "ACCEPT").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	moved := make(chan error, 1)
+	time.AfterFunc(200*time.Millisecond, func() {
+		cmd := exec.CommandContext(t.Context(), "iptables-restore", "--noflush")
+		cmd.Stdin = strings.NewReader("*filter\n-D FORWARD -j DOCKER-USER\n-I FORWARD 1 -j DOCKER-USER\nCOMMIT\n")
+		moved <- cmd.Run()
+	})
+	if changed, err := r.Apply(t.Context()); err != nil || changed {
+		t.Errorf("while a network is made the rules are written anew %v (%v)", changed, err)
+	}
+	if err := <-moved; err != nil {
+		t.Fatal(err)
 	}
 }
