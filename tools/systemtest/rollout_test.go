@@ -79,6 +79,42 @@ func broken(program []byte) []byte {
 	return bytes.ReplaceAll(program, []byte(`env:"BOOTSTRAP_CODE_HASH"`), []byte(`env:"BOOTSTRAP_CODE_HAZH"`))
 }
 
+// unmigratable is the program as a release whose migrations fail: its migrate knows no schemas.
+func unmigratable(program []byte) []byte {
+	return bytes.ReplaceAll(program, []byte(`env:"SCHEMAS"`), []byte(`env:"SCHEMAZ"`))
+}
+
+// A release that fails before anything of it was started, which is how most fail, is taken back by the rollout itself; where it isn't to be,
+// whoever resumes it has it tried anew, and hears what is wrong with the release.
+func TestReleaseThatCantBeMigratedIsTakenBackByTheRolloutItself(t *testing.T) {
+	full(t)
+	t.Parallel()
+	r := newRolling(t, "acme")
+	first := r.runs("acme")
+	r.register("1.1.0", unmigratable)
+	halted := func(s said) *registryv1.Rollout {
+		t.Helper()
+		x := r.newest()
+		if s.code == 0 || x.GetState() != registryv1.RolloutState_ROLLOUT_STATE_HALTED || !strings.Contains(x.GetDetail(), "A3_SCHEMAZ") {
+			t.Fatalf("the rollout is %s: %s\n%s", x.GetState(), x.GetDetail(), s)
+		}
+		return x
+	}
+	back := halted(r.fleet("apply", r.rollout("1.1.0", "--tenant", "acme")))
+	if x := back.GetTenants()[0]; x.GetState() != registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLED_BACK || r.runs("acme") != first {
+		t.Errorf("acme is %s at %s, it was at %s", x.GetState(), r.runs("acme"), first)
+	}
+	r.must("rollout", "abort", back.GetId(), "--reason", "the release is bad")
+
+	left := halted(r.fleet("apply", r.rollout("1.1.0", "--tenant", "acme", "--rollback", "none")))
+	r.must("rollout", "resume", left.GetId(), "--reason", "it is tried once more")
+	again := halted(r.fleet("rollout", "carry", left.GetId()))
+	if x := again.GetTenants()[0]; x.GetAttempts() < 2 {
+		t.Errorf("it was not tried anew: %v", x)
+	}
+	r.answers("acme")
+}
+
 // rollout plans one, of the tenants that more chooses, and answers the plan's hash.
 func (r *rolling) rollout(version string, more ...string) string {
 	r.t.Helper()

@@ -32,17 +32,19 @@ func (o *operator) Bring(ctx context.Context, lease string, r *registryv1.Rollou
 	if t.GetState() == registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK {
 		kind = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
 	}
-	res, err := registryv1.NewTenantServiceClient(o.conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: t.GetTenantId()})
-	if err != nil {
-		return fault.FromRPC(err)
-	}
-	status := res.GetStatus()
-	if why := rolloutrules.Differs(r, t, status.GetTenant().GetState(), status.GetServiceSet().GetRelease()); why != "" {
-		return fault.New(fault.FailedPrecondition, "%s", why)
-	}
-	op, err := o.last(ctx, r, t, status, kind)
+	status, err := o.status(ctx, r, t)
 	if err != nil {
 		return err
+	}
+	op, gaveUp, err := o.last(ctx, r, t, status, kind)
+	if err != nil {
+		return err
+	}
+	if gaveUp {
+		// With an operation that started nothing yet, its release is given up as well.
+		if status, err = o.status(ctx, r, t); err != nil {
+			return err
+		}
 	}
 	if op == nil {
 		if op, err = o.begin(ctx, lease, r, t, status, kind, release); err != nil {
@@ -65,28 +67,41 @@ func (o *operator) Bring(ctx context.Context, lease string, r *registryv1.Rollou
 	return err
 }
 
-// last is the tenant's last operation where it is what the rollout does to it now; one of the rollout's that is in the way, because the
-// tenant is to go back from where it was being brought, is given up. nil where there is none.
-func (o *operator) last(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind) (*registryv1.Operation, error) {
-	last := status.GetTenant().GetLastOperation()
-	if last == "" {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	res, err := registryv1.NewOperationServiceClient(o.conn).GetOperation(ctx, &registryv1.GetOperationRequest{OperationId: last})
+// status is how the tenant stands; one that somebody else changed is refused.
+func (o *operator) status(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (*registryv1.TenantStatus, error) {
+	res, err := registryv1.NewTenantServiceClient(o.conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: t.GetTenantId()})
 	if err != nil {
 		return nil, fault.FromRPC(err)
 	}
-	op := res.GetOperation()
+	status := res.GetStatus()
+	if why := rolloutrules.Differs(r, t, status.GetTenant().GetState(), status.GetServiceSet().GetRelease()); why != "" {
+		return nil, fault.New(fault.FailedPrecondition, "%s", why)
+	}
+	return status, nil
+}
+
+// last is the tenant's last operation where it is what the rollout does to it now, nil where there is none. One of the rollout's that is in the
+// way, because the tenant is to go back from where it was being brought, is given up, and the tenant then stands as gaveUp has it read anew.
+func (o *operator) last(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind) (op *registryv1.Operation, gaveUp bool, err error) {
+	last := status.GetTenant().GetLastOperation()
+	if last == "" {
+		return nil, false, nil
+	}
+	res, err := registryv1.NewOperationServiceClient(o.conn).GetOperation(ctx, &registryv1.GetOperationRequest{OperationId: last})
+	if err != nil {
+		return nil, false, fault.FromRPC(err)
+	}
+	op = res.GetOperation()
 	mine := op.GetRolloutId() == r.GetId()
 	if mine && op.GetKind() == kind && op.GetCreatedAt().AsTime().After(t.GetChangedAt().AsTime()) {
-		return op, nil
+		return op, false, nil
 	}
 	if !mine || op.GetState() != registryv1.OperationState_OPERATION_STATE_UNFINISHED {
-		return nil, nil //nolint:nilnil // none is an answer
+		return nil, false, nil
 	}
 	_, err = registryv1.NewOperationWriteServiceClient(o.conn).AbortOperation(ctx, &registryv1.AbortOperationRequest{
 		OperationId: op.GetId(), Reason: fmt.Sprintf("%s: the tenant is brought to another release", r.GetId())})
-	return nil, fault.FromRPC(err)
+	return nil, err == nil, fault.FromRPC(err)
 }
 
 // begin plans what the rollout does to the tenant, and begins it as a part of the rollout.
