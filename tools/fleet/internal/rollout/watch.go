@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,6 +23,8 @@ const (
 	compared = 10 * time.Minute
 	// oldest is how long before now the registry still knows what a set did.
 	oldest = 24*time.Hour - time.Minute
+	// The registry keeps a report of each minute, and of some hours ago one of ten.
+	pointEvery, thinnedAfter, thinnedTo = time.Minute, 100 * time.Minute, 10 * time.Minute
 	// probesATime bounds how many probes one look makes, so that a quiet tenant is asked steadily and not flooded.
 	probesATime = 5
 )
@@ -30,9 +33,14 @@ const (
 type watched struct {
 	since          time.Time
 	probes, misses int64
-	// before are the tenant's figures before the rollout changed it, and started how often its components had started anew when this began.
+	// before are the tenant's figures before the rollout changed it, and earlier how often its components started anew since it is watched and before
+	// anybody here looked.
 	before  *registryv1.TenantFigures
+	earlier map[string]int32
+	// started is by component how often it had started anew when it was first looked at.
 	started map[string]int32
+	// anew are the components that started anew since the change.
+	anew map[string]bool
 	// counted is by component what of its counters is not of this attempt: a set that ran the release already goes on counting.
 	counted map[string]countedBefore
 	// looked is when it was looked at last, and hearing since when without a pause.
@@ -49,19 +57,20 @@ type counted struct {
 	restarts                     int32
 }
 
-// countedBefore is what a process had counted when it was first looked at, where it started before the change.
+// countedBefore is what a process had counted when it was first looked at, where it started before the change. A process is told from the one after
+// it by when it says that it started, which is by its own clock and is held against no other.
 type countedBefore struct {
 	started time.Time
 	counted
 }
 
-func (w *watched) count(t *registryv1.RolloutTenant, status *registryv1.TenantStatus) (c counted) {
+func (w *watched) count(status *registryv1.TenantStatus) (c counted) {
 	for _, r := range status.GetReports() {
 		if f := r.GetFigures(); f != nil {
 			b, known := w.counted[r.GetName()]
 			if started := r.GetStartedAt().AsTime(); !known || !started.Equal(b.started) || f.GetRequests() < b.requests {
 				b = countedBefore{started: started}
-				if !known && started.Before(t.GetChangedAt().AsTime()) {
+				if !known && !w.anew[r.GetName()] {
 					b.requests, b.errors, b.failedJobs = f.GetRequests(), f.GetErrors(), f.GetFailedJobs()
 				}
 				w.counted[r.GetName()] = b
@@ -70,13 +79,20 @@ func (w *watched) count(t *registryv1.RolloutTenant, status *registryv1.TenantSt
 			c.errors += f.GetErrors() - b.errors
 			c.failedJobs += f.GetFailedJobs() - b.failedJobs
 		}
-		more := r.GetRestarts() - w.started[r.GetName()]
-		if more == 0 && r.GetStartedAt().AsTime().After(w.since) {
-			more = 1 // it started anew before anybody here looked
+		if _, known := w.started[r.GetName()]; !known {
+			w.started[r.GetName()] = r.GetRestarts()
 		}
-		c.restarts += more
+		c.restarts += w.earlier[r.GetName()] + r.GetRestarts() - w.started[r.GetName()]
 	}
 	return c
+}
+
+// unknown says that a component counts of which nothing was counted here yet.
+func (w *watched) unknown(status *registryv1.TenantStatus) bool {
+	return slices.ContainsFunc(status.GetReports(), func(r *registryv1.ComponentReport) bool {
+		_, known := w.counted[r.GetName()]
+		return r.GetFigures() != nil && !known
+	})
 }
 
 // watch looks at a tenant that was changed, and says whether it moved on.
@@ -92,8 +108,11 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 	}
 	w := c.watched[t.GetTenantId()]
 	if w == nil || !w.since.Equal(t.GetSince().AsTime()) {
-		w = &watched{since: t.GetSince().AsTime(), counted: map[string]countedBefore{}}
+		w = &watched{since: t.GetSince().AsTime(), counted: map[string]countedBefore{}, started: map[string]int32{}}
 		if w.before, err = c.before(ctx, r, t, now); err != nil {
+			return false, err
+		}
+		if w.earlier, err = c.earlier(ctx, t, now); err != nil {
 			return false, err
 		}
 		if r.GetPolicy().GetGates().GetP99Factor() > 0 && w.before.GetP99Seconds() == 0 {
@@ -115,14 +134,13 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 		// Its set says what somebody else had it do, which neither passes the release nor breaks it.
 		return false, nil
 	}
-	if w.started == nil {
-		w.started = map[string]int32{}
-		for _, r := range status.GetReports() {
-			w.started[r.GetName()] = r.GetRestarts()
+	if w.unknown(status) {
+		if w.anew, err = c.anew(ctx, t, now); err != nil {
+			return false, err
 		}
 	}
 	w.look(now)
-	own := w.count(t, status)
+	own := w.count(status)
 	c.probe(ctx, r, t, w, own.requests)
 	said := what{samples: max(own.requests, w.probes), probes: w.probes}
 	if said.detail = breach(r, t, w, own, after, status); said.detail != "" {
@@ -156,6 +174,41 @@ func (c *carrying) before(ctx context.Context, r *registryv1.Rollout, t *registr
 		until = first.AsTime()
 	}
 	return c.figures(ctx, t, now, until.Add(-max(compared, r.GetPolicy().GetBake().AsDuration())), until)
+}
+
+// anew are the components that started anew since the tenant was changed, as the registry saw it.
+func (c *carrying) anew(ctx context.Context, t *registryv1.RolloutTenant, now time.Time) (map[string]bool, error) {
+	f, err := c.figures(ctx, t, now, t.GetChangedAt().AsTime(), time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for _, x := range f.GetComponents() {
+		out[x.GetName()] = x.GetRestarts() > 0
+	}
+	return out, nil
+}
+
+// earlier is how often components started anew while somebody else watched, or nobody, as the registry saw it: from the first report on that it
+// keeps of this attempt, for the one before that may be of before the change, which starts them anew itself.
+func (c *carrying) earlier(ctx context.Context, t *registryv1.RolloutTenant, now time.Time) (map[string]int32, error) {
+	since := t.GetSince().AsTime()
+	from := since.Add(pointEvery)
+	if now.Sub(since) > thinnedAfter {
+		from = since.Add(thinnedTo)
+	}
+	if !from.Before(now) {
+		return nil, nil //nolint:nilnil // nobody can have missed any
+	}
+	f, err := c.figures(ctx, t, now, from, time.Time{})
+	if err != nil || f.GetFrom().AsTime().Before(since) {
+		return nil, err
+	}
+	out := map[string]int32{}
+	for _, x := range f.GetComponents() {
+		out[x.GetName()] = x.GetRestarts()
+	}
+	return out, nil
 }
 
 // breach says which gate a tenant has left; empty for none. Its own figures before are what it is held against.

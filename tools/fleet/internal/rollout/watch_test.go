@@ -24,6 +24,9 @@ import (
 // bake is how long the tenant of these tests is watched, of which an hour passes in a moment.
 const bake = 10 * time.Minute
 
+// changed is how long before its bake its change began.
+const changed = 10 * time.Second
+
 // baked is a registry that remembers one rollout, of one tenant that is watched, and tells of it what a test says.
 type baked struct {
 	*remembered
@@ -34,13 +37,25 @@ type baked struct {
 	says func(s *registryv1.TenantStatus, after time.Duration) error
 	// was is what its set did in a window that ended some time after its bake began.
 	was func(f *registryv1.TenantFigures, ended time.Duration)
+	// restarted is how long after its bake began the registry saw iam start anew.
+	restarted []time.Duration
+}
+
+// restarts are those that the registry saw in a window.
+func (b *baked) restarts(from, until time.Time) (n int32) {
+	for _, at := range b.restarted {
+		if at := b.began.Add(at); at.After(from) && !at.After(until) {
+			n++
+		}
+	}
+	return n
 }
 
 func (b *baked) GetTenant(context.Context, *registryv1.GetTenantRequest) (*registryv1.GetTenantResponse, error) {
 	s := &registryv1.TenantStatus{
 		Tenant: &registryv1.Tenant{State: registryv1.TenantState_TENANT_STATE_ACTIVE}, ServiceSet: &registryv1.ServiceSet{Release: "2.0.0"},
 		Reports: []*registryv1.ComponentReport{{Name: "iam", Health: registryv1.Health_HEALTH_SERVING, Release: "2.0.0", ReportedAt: timestamppb.Now(),
-			StartedAt: timestamppb.New(b.began), Figures: &setv1.Figures{}}},
+			StartedAt: timestamppb.New(b.began), Restarts: b.restarts(time.Time{}, time.Now()), Figures: &setv1.Figures{}}},
 	}
 	err := b.says(s, time.Since(b.began))
 	return &registryv1.GetTenantResponse{Status: s}, err
@@ -48,6 +63,10 @@ func (b *baked) GetTenant(context.Context, *registryv1.GetTenantRequest) (*regis
 
 func (b *baked) BatchGetFigures(_ context.Context, req *registryv1.BatchGetFiguresRequest) (*registryv1.BatchGetFiguresResponse, error) {
 	f := &registryv1.TenantFigures{}
+	if !req.GetUntil().IsValid() {
+		from := req.GetFrom().AsTime().Truncate(time.Minute) // of each minute the first report is kept, and the last one before the window is told of
+		f.From, f.Components = timestamppb.New(from), []*registryv1.ComponentFigures{{Name: "iam", Restarts: b.restarts(from, time.Now())}}
+	}
 	if b.was != nil && req.GetUntil().IsValid() {
 		b.was(f, req.GetUntil().AsTime().Sub(b.began))
 	}
@@ -79,7 +98,7 @@ func (b *baked) watched(t *testing.T, change func(*registryv1.Rollout), probe fu
 	r.Policy.Gates = &registryv1.Gates{ErrorRatioGrowth: 0.01}
 	x := r.GetTenants()[0]
 	x.State, x.Attempts, x.Since = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_BAKING, 1, timestamppb.New(b.began)
-	x.ChangedAt = timestamppb.New(b.began.Add(-10 * time.Second))
+	x.ChangedAt = timestamppb.New(b.began.Add(-changed))
 	x.FirstChangedAt = x.GetChangedAt()
 	if change != nil {
 		change(r)
@@ -156,7 +175,7 @@ func TestSecondAttemptIsHeldAgainstWhatWasBeforeTheFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &baked{}
+				b := &baked{restarted: []time.Duration{-5 * time.Second}}
 				b.says = func(s *registryv1.TenantStatus, _ time.Duration) error {
 					s.Reports[0].Figures = &setv1.Figures{Requests: 1000, Errors: 300}
 					return nil
@@ -224,6 +243,9 @@ func TestWhatWasCountedBeforeTheChangeIsNotOfIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := &baked{}
+				if c.started > -changed {
+					b.restarted = []time.Duration{c.started}
+				}
 				b.says = func(s *registryv1.TenantStatus, after time.Duration) error {
 					s.Reports[0].StartedAt, s.Reports[0].Figures = timestamppb.New(b.began.Add(c.started)), c.counts(after)
 					return nil
@@ -235,6 +257,58 @@ func TestWhatWasCountedBeforeTheChangeIsNotOfIt(t *testing.T) {
 			})
 		})
 	}
+}
+
+// When a component started is by its set's clock, which may be another than the registry's: restarts are those that the registry saw.
+func TestClockOfASetIsHeldAgainstNoOther(t *testing.T) {
+	const ahead = 10 * time.Minute
+	for name, c := range map[string]struct {
+		clock time.Duration
+		// restarted is when the registry saw it start anew; the bake began before for so long already, and somebody else watched.
+		restarted []time.Duration
+		before    time.Duration
+		state     registryv1.RolloutTenantState
+		says      string
+	}{
+		"as the registry's":       {0, []time.Duration{-5 * time.Second}, 0, passed, ""},
+		"ahead":                   {ahead, []time.Duration{-5 * time.Second}, 0, passed, ""},
+		"behind":                  {-ahead, []time.Duration{-5 * time.Second}, 0, passed, ""},
+		"ahead, and it restarted": {ahead, []time.Duration{-5 * time.Second, time.Minute}, 0, failed, "1 restarts since the change"},
+		"ahead, and taken up":     {ahead, []time.Duration{-5 * time.Minute}, 5*time.Minute - time.Second, passed, ""},
+		"behind, and it restarted before it was taken up": {-ahead, []time.Duration{-5 * time.Minute, -2 * time.Minute}, 5*time.Minute - time.Second, failed, "1 restarts since the change"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{restarted: c.restarted}
+				b.says = func(s *registryv1.TenantStatus, _ time.Duration) error {
+					started := c.restarted[s.GetReports()[0].GetRestarts()-1]
+					s.Reports[0].StartedAt = timestamppb.New(b.began.Add(started + c.clock))
+					return nil
+				}
+				x, _ := b.watched(t, func(r *registryv1.Rollout) {
+					x := r.Tenants[0]
+					x.Since, x.ChangedAt = timestamppb.New(b.began.Add(-c.before)), timestamppb.New(b.began.Add(-c.before-changed))
+				}, nil)
+				if x.GetState() != c.state || !strings.Contains(x.GetDetail(), c.says) {
+					t.Errorf("it is %s: %s", x.GetState(), x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// What a process had counted before its tenant is begun again is not of that attempt, also where it started after by its own clock.
+func TestWhatWasCountedBeforeIsNotOfTheChangeByAnyClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &baked{}
+		b.says = func(s *registryv1.TenantStatus, _ time.Duration) error {
+			s.Reports[0].StartedAt, s.Reports[0].Figures = timestamppb.New(b.began.Add(time.Minute)), &setv1.Figures{Requests: 1000, Errors: 500}
+			return nil
+		}
+		if x, _ := b.watched(t, nil, nil); x.GetState() != passed {
+			t.Errorf("it is %s: %s", x.GetState(), x.GetDetail())
+		}
+	})
 }
 
 // Whom somebody else changes while it is watched is neither failed nor passed by that: it is waited for.
