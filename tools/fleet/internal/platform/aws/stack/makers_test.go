@@ -106,14 +106,15 @@ func deeds(tenant string) map[string]deed {
 		"pass a role":                                {"iam:PassRole", role, map[string]string{"iam:PassedToService": "ecs-tasks.amazonaws.com"}, own, true},
 		"look for a role that isn't there":           {"iam:GetRole", "arn:aws:iam::" + place.Account + ":role/" + tenant + "-iam-task", nil, nil, true},
 		"make a key":                                 {"kms:CreateKey", "*", asked, nil, true},
-		"tag a key as it is made":                    {"kms:TagResource", arn("kms", "key/1"), asked, nil, true},
+		"tag a key as it is made":                    {"kms:TagResource", arn("kms", "key/1"), through, nil, true},
 		"have a key that was just made renew itself": {"kms:EnableKeyRotation", arn("kms", "key/1"), nil, nil, false},
 		"tag a key again":                            {"kms:TagResource", arn("kms", "key/1"), asked, own, true},
 		"say a key's policy":                         {"kms:PutKeyPolicy", arn("kms", "key/1"), nil, own, true},
 		"make a group":                               {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), asked, nil, false},
 		"make a group, and tag it after":             {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), nil, nil, false},
 		"make a group in the network":                {"ec2:CreateSecurityGroup", arn("ec2", "vpc/vpc-1"), nil, map[string]string{"plane": "dev"}, false},
-		"tag a group":                                {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), asked, nil, true},
+		"tag a group":                                {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), through, nil, true},
+		"tag a group again":                          {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), asked, own, true},
 		"let in by a group":                          {"ec2:AuthorizeSecurityGroupIngress", arn("ec2", "security-group/sg-1"), nil, own, true},
 		"describe a group's rule in anew":            {"ec2:UpdateSecurityGroupRuleDescriptionsIngress", arn("ec2", "security-group/sg-1"), nil, own, true},
 		"describe a group's rule out anew":           {"ec2:UpdateSecurityGroupRuleDescriptionsEgress", arn("ec2", "security-group/sg-1"), nil, own, true},
@@ -211,19 +212,30 @@ func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
 		t.Errorf("only %d deeds were tried", refused)
 	}
 	// What carries another tenant's tag is what the boundary takes for that tenant's, wherever it stands: a role of one's own does not become one.
+	// Nor does what is the plane's, which has no tenant's tag, nor what is nobody's here, as the key of an alarm's topic: with the tag would come all else.
 	mine, theirs := deeds(own), deeds(other)
+	plain, through, planes := mine["tag a key again"].context, mine["tag a group"].context, map[string]string{"plane": "dev"}
 	for what, d := range map[string]deed{
-		"make a role of its own with another's tags":    {"iam:CreateRole", mine["make a role"].resource, theirs["make a role"].context, nil, true},
-		"make a role of its name at another's path":     {"iam:CreateRole", strings.Replace(mine["make a role"].resource, "/tenant/"+own+"/", "/tenant/"+other+"/", 1), theirs["make a role"].context, nil, true},
-		"give a role of its own another's tag":          {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/tenant": other}, mine["tag a role"].tags, true},
-		"give a role of its own another's label":        {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/label": strings.ReplaceAll(other, "_", "-")}, mine["tag a role"].tags, true},
-		"give another's key its own tag":                {"kms:TagResource", mine["tag a key again"].resource, mine["tag a key again"].context, theirs["tag a key again"].tags, true},
-		"give another's group its own tag":              {"ec2:CreateTags", mine["tag a group"].resource, mine["tag a group"].context, theirs["let in by a group"].tags, true},
-		"give another's namespace its own tag":          {"servicediscovery:TagResource", mine["tag a namespace"].resource, mine["make a namespace"].context, theirs["tag a key again"].tags, true},
-		"take another's namespace into its stack":       {"cloudformation:CreateChangeSet", mine["change a stack"].resource, map[string]string{"cloudformation:ImportResourceTypes": "AWS::ServiceDiscovery::PrivateDnsNamespace"}, nil, true},
-		"change the policy that bounds it":              {"iam:CreatePolicyVersion", place.SessionPolicy(), nil, nil, true},
-		"ask Route 53 itself":                           {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", nil, nil, true},
-		"become the provisioner of everybody once more": {"sts:AssumeRole", place.Provisioner(), nil, nil, true},
+		"give the plane's group its own tag":                     {"ec2:CreateTags", mine["tag a group"].resource, plain, planes, true},
+		"have CloudFormation give the plane's group its own tag": {"ec2:CreateTags", mine["tag a group"].resource, through, planes, true},
+		"give a group of nobody's its own tag":                   {"ec2:CreateTags", mine["tag a group"].resource, plain, nil, true},
+		"give the plane's key its own tag":                       {"kms:TagResource", mine["tag a key again"].resource, plain, planes, true},
+		"have CloudFormation give the plane's key its own tag":   {"kms:TagResource", mine["tag a key again"].resource, through, planes, true},
+		"give a key of nobody's its own tag":                     {"kms:TagResource", mine["tag a key again"].resource, plain, nil, true},
+		"make a name in the plane's namespace":                   {"servicediscovery:CreateService", mine["make a name"].resource, plain, planes, true},
+		"open the plane's group":                                 {"ec2:AuthorizeSecurityGroupIngress", mine["let in by a group"].resource, nil, planes, true},
+		"read by a key of nobody's":                              {"kms:Decrypt", mine["tag a key again"].resource, nil, nil, true},
+		"make a role of its own with another's tags":             {"iam:CreateRole", mine["make a role"].resource, theirs["make a role"].context, nil, true},
+		"make a role of its name at another's path":              {"iam:CreateRole", strings.Replace(mine["make a role"].resource, "/tenant/"+own+"/", "/tenant/"+other+"/", 1), theirs["make a role"].context, nil, true},
+		"give a role of its own another's tag":                   {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/tenant": other}, mine["tag a role"].tags, true},
+		"give a role of its own another's label":                 {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/label": strings.ReplaceAll(other, "_", "-")}, mine["tag a role"].tags, true},
+		"give another's key its own tag":                         {"kms:TagResource", mine["tag a key again"].resource, mine["tag a key again"].context, theirs["tag a key again"].tags, true},
+		"give another's group its own tag":                       {"ec2:CreateTags", mine["tag a group"].resource, mine["tag a group"].context, theirs["let in by a group"].tags, true},
+		"give another's namespace its own tag":                   {"servicediscovery:TagResource", mine["tag a namespace"].resource, mine["make a namespace"].context, theirs["tag a key again"].tags, true},
+		"take another's namespace into its stack":                {"cloudformation:CreateChangeSet", mine["change a stack"].resource, map[string]string{"cloudformation:ImportResourceTypes": "AWS::ServiceDiscovery::PrivateDnsNamespace"}, nil, true},
+		"change the policy that bounds it":                       {"iam:CreatePolicyVersion", place.SessionPolicy(), nil, nil, true},
+		"ask Route 53 itself":                                    {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", nil, nil, true},
+		"become the provisioner of everybody once more":          {"sts:AssumeRole", place.Provisioner(), nil, nil, true},
 	} {
 		if may(d) {
 			t.Errorf("it can %s", what)

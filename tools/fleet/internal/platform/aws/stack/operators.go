@@ -207,14 +207,19 @@ func (s *set) tasksOfTenants() []statement {
 			"ecs:RunTask", "ecs:TagResource", "ecs:ListTagsForResource", "ecs:DeleteTaskDefinitions"},
 			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "service-deployment/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task-definition/tnt_*")}),
 		allow("Alarms", []string{"cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "cloudwatch:TagResource"}, []string{p.arn("cloudwatch", "alarm:tnt_*")}),
-		// Of these AWS knows no resource before they are made, or none at all. What is made is given the tenant's tag, which some services do in a
-		// call of its own, and is changed by it; what has another tenant's is not given this one's.
-		allow("MakeTagged", []string{"kms:CreateKey", "kms:TagResource", "ec2:CreateTags", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService"}, []string{"*"}).
+		// Of these AWS knows no resource before they are made, or none at all. What is made is given the tenant's tag and is changed by it.
+		allow("MakeTagged", []string{"kms:CreateKey", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService"}, []string{"*"}).
 			under("Null", when{"aws:RequestTag/tenant": "false"}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}),
-		// Of what it tags Cloud Map says nothing, so that whoever may call this makes another tenant's names its own. CloudFormation alone does, of what
-		// it makes for a stack (TakeInNothing).
+		// Whoever gives a thing its tag has it. So what has none yet, as most of an account has not, CloudFormation alone gives one, which does so to what it makes for
+		// a stack (TakeInNothing), some of it in a call of its own; what is another tenant's or the plane's stays that. Of what Cloud Map tags it says nothing.
+		allow("TagMade", []string{"kms:TagResource", "ec2:CreateTags"}, []string{"*"}).under("Null", when{"aws:RequestTag/tenant": "false"}).
+			under("ForAnyValue:StringEquals", when{"aws:CalledVia": "cloudformation.amazonaws.com"}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}),
 		allow("TagNames", []string{"servicediscovery:TagResource"}, []string{"*"}).under("Null", when{"aws:RequestTag/tenant": "false"}).
 			under("ForAnyValue:StringEquals", when{"aws:CalledVia": "cloudformation.amazonaws.com"}),
+		allow("TagOwn", []string{"kms:TagResource", "ec2:CreateTags"}, []string{"*"}).
+			under("Null", when{"aws:RequestTag/tenant": "false"}).under("StringEquals", when{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}),
+		{Sid: "KeepWhatIsThePlanes", Effect: "Deny", Action: []string{"kms:TagResource", "ec2:CreateTags", "servicediscovery:CreateService"}, Resource: []string{"*"},
+			Condition: map[string]any{"Null": when{"aws:ResourceTag/plane": "false", "aws:ResourceTag/tenant": "true"}}},
 		allow("ChangeTagged", []string{"ec2:DeleteSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress",
 			"ec2:UpdateSecurityGroupRuleDescriptionsIngress", "ec2:UpdateSecurityGroupRuleDescriptionsEgress", "servicediscovery:UpdateService", "servicediscovery:DeleteNamespace", "servicediscovery:DeleteService"}, []string{"*"}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
 		allow("LogInToRepositories", []string{"ecr:GetAuthorizationToken"}, []string{"*"}),

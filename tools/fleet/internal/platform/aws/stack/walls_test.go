@@ -223,6 +223,7 @@ var wrongPlanes = map[string]wrong{
 	"a glass with too many words":          {"BreakGlass", ofStatement("RescueKeys", "Sid", strings.Repeat("x", 10240)), "IAM takes 10240"},
 	"a glass that breaks by itself":        {"BreakGlass", without("AssumeRolePolicyDocument", "Statement", "0", "Condition"), "under a name"},
 	"a provisioner that tags what is":      {"ProvisionerTasks", ofStatement("TagNames", "Condition", map[string]any{"StringEqualsIfExists": map[string]any{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}}), "doesn't bound servicediscovery:TagResource"},
+	"a provisioner that tags whatever is":  {"ProvisionerTasks", ofStatement("TagMade", "Condition", map[string]any{"Null": map[string]any{"aws:RequestTag/tenant": "false"}, "StringEqualsIfExists": map[string]any{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}}), "gives what is nobody's"},
 	"a provisioner that sees no tags":      {"ProvisionerTasks", ofStatement("Look", "Condition", map[string]any{"Null": map[string]any{"aws:ResourceTag/tenant": "false"}}), "never allows servicediscovery:ListTagsForResource"},
 	"a provisioner that finds no names":    {"ProvisionerTasks", ofStatement("Look", "Resource", []any{"arn:aws:servicediscovery:eu-central-1:123456789012:service/srv-1"}), "AWS knows no resource"},
 	"images for everybody":                 {"Repository", ofStatement("AccountsOfTenants", "Condition", map[string]any{}), "is for everybody"},

@@ -26,6 +26,9 @@ func Rules(s *Stack) ([]string, error) {
 var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "rds:Describe*", "servicediscovery:Get*",
 	"servicediscovery:List*", "logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies", "cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:Get*", "secretsmanager:ListSecrets"}
 
+// tagging are actions that give a tag to what is there, of services that are asked about resources by tags and not by names.
+var tagging = []string{"kms:TagResource", "ec2:CreateTags", "servicediscovery:TagResource"}
+
 // documents are the properties that hold a policy, by the type of their resource.
 var documents = map[string][]string{
 	"AWS::IAM::ManagedPolicy": {"PolicyDocument"}, "AWS::S3::BucketPolicy": {"PolicyDocument"}, "AWS::SQS::QueuePolicy": {"PolicyDocument"},
@@ -90,6 +93,10 @@ func (st Statement) faults(of string) []string {
 		if slices.Contains([]string{"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"}, a) && len(st.Condition["ArnEquals"]["iam:PermissionsBoundary"]) == 0 {
 			say("gives roles power without the boundary")
 		}
+	}
+	if slices.ContainsFunc(st.Action, func(a string) bool { return slices.Contains(tagging, a) }) && len(st.Principal) == 0 &&
+		len(st.Condition["StringEquals"]["aws:ResourceTag/tenant"]) == 0 && len(st.Condition["ForAnyValue:StringEquals"]["aws:CalledVia"]) == 0 {
+		say("gives what is nobody's a tag, by which it then is a tenant's")
 	}
 	out = append(out, st.beside()...)
 	everybody := slices.Contains(st.Principal["AWS"], "*")
