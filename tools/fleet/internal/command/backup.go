@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"a3os.app/tools/fleet/internal/plane"
+	"a3os.app/tools/internal/show"
 )
 
 const backupHelp = `backup copies sets while they work: the database as of one moment, stores, and the keys without which neither could be read, encrypted under
@@ -96,12 +97,21 @@ func (a *app) backups(all []plane.BackedUp) error {
 		if !b.Verified.IsZero() {
 			verified, took = fmt.Sprintf("%d rows", b.Rows), seconds(b.RestoreTook)
 		}
+		if b.Unreadable != "" {
+			rows = append(rows, []string{b.Slug, b.Name, "-", "-", "-", "can't be read", "-", b.Dir})
+			continue
+		}
 		rows = append(rows, []string{b.Slug, b.Name, b.TakenAt.Format(time.RFC3339), megabytes(b.Size), seconds(b.Took), verified, took, b.Dir})
 	}
 	if err := a.table([]string{"OF", "BACKUP", "AS OF", "SIZE", "TOOK", "RESTORED", "IN", "DIRECTORY"}, rows); err != nil {
 		return err
 	}
 	for _, b := range all {
+		if b.Unreadable != "" {
+			if _, err := fmt.Fprintf(a.out, "%s of %s is damaged, and restores nothing: %s\n", b.Name, b.Slug, show.Text(b.Unreadable)); err != nil {
+				return err
+			}
+		}
 		if err := a.notHeld(b); err != nil {
 			return err
 		}

@@ -47,6 +47,8 @@ type BackedUp struct {
 	// Elsewhere are stores that are not in it, and stay as they are when it is restored.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 	Said      string   `json:"said,omitempty"`
+	// Unreadable says why nothing but its name and its directory is known of it; empty where its manifest could be read.
+	Unreadable string `json:"unreadable,omitempty"`
 }
 
 // openForBackup reads the plane's state and lets its lock go again: a backup changes nothing of the plane, and may take long.
@@ -283,7 +285,8 @@ func (p *Plane) findBackup(name string) (string, error) {
 	return "", fault.New(fault.NotFound, "there is no backup %q: it is a directory, or a name that `fleet backup list` shows", name)
 }
 
-// Backups lists the backups that there are, by set, the newest first. Nobody has looked whether they are whole.
+// Backups lists the backups that there are, by set, the newest first. Nobody has looked whether they are whole; one that can't be read is among
+// them, and hides no other on the day on which one is picked.
 func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 	there := state.Exists(p.Settings.Home)
 	if err := p.openState(); err != nil {
@@ -315,9 +318,12 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 		}
 		slices.Reverse(found)
 		for _, name := range found {
-			m, err := backup.Claimed(store.Path(set, name))
+			dir := store.Path(set, name)
+			m, err := backup.Claimed(dir)
 			if err != nil {
-				return nil, err
+				whose, _ := p.set(set) // a set that is here no more has its id for a name
+				out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Name: name, Dir: dir, Unreadable: err.Error()})
+				continue
 			}
 			out = append(out, backedUp(store, m))
 		}

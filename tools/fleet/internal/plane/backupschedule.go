@@ -83,16 +83,7 @@ func (p *Plane) backUpDue(ctx context.Context, s schedule) error {
 	if err := q.openState(); err != nil {
 		return err
 	}
-	var due []platform.Set
-	for _, set := range q.everySet() {
-		newest, err := q.newestBackup(set)
-		if err != nil {
-			return err
-		}
-		if !time.Now().Before(s.due(set.Name(), newest)) && q.platform.NotRestoring(set) == nil {
-			due = append(due, set)
-		}
-	}
+	due := q.due(s, q.everySet())
 	if len(due) == 0 {
 		return nil
 	}
@@ -119,6 +110,22 @@ func (p *Plane) backUpDue(ctx context.Context, s schedule) error {
 			"took", made.Took.String(), "restore_took", made.RestoreTook.String())
 	}
 	return nil
+}
+
+// due are those of some sets whose time has come. One whose newest backup can't be read has none, and keeps no other from its turn.
+func (p *Plane) due(s schedule, sets []platform.Set) []platform.Set {
+	var due []platform.Set
+	for _, set := range sets {
+		newest, err := p.newestBackup(set)
+		if time.Now().Before(s.due(set.Name(), newest)) || p.platform.NotRestoring(set) != nil {
+			continue
+		}
+		if err != nil {
+			slog.Error("the newest backup of a set can't be read, and another one is made", "alarm", "backup_failed", "set", set.Name(), "tenant", set.Tenant.String(), "error", err)
+		}
+		due = append(due, set)
+	}
+	return due
 }
 
 // newestBackup is as of when a set's newest backup is that was restored for trial; zero where there is none. One that nobody tried keeps

@@ -4,11 +4,14 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"a3os.app/libs/config"
+	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
@@ -61,11 +64,31 @@ func TestBackupsOfSetsAreSpread(t *testing.T) {
 func TestOnlyBackupsThatWereTriedOutPutTheNextOneOff(t *testing.T) {
 	store := backup.Store{Dir: filepath.Join(t.TempDir(), "backups")}
 	p := &Plane{platform: &local.Platform{Settings: settings.Settings{BackupDir: store.Dir}}}
-	unlock, err := store.Lock("plane")
-	if err != nil {
+	taken := backups(t, store)
+	newest := func() time.Time {
+		at, err := p.newestBackup(platform.Set{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	first := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
+	tried := taken("plane", first)
+	if at := newest(); !at.IsZero() {
+		t.Errorf("a backup that nobody tried out passes for one of %s", at)
+	}
+	if err := store.SetVerified("plane", tried, true); err != nil {
 		t.Fatal(err)
 	}
-	defer unlock()
+	taken("plane", first.Add(time.Hour))
+	if at := newest(); !at.Equal(first) {
+		t.Errorf("the newest one that was tried out is of %s, want %s", at, first)
+	}
+}
+
+// backups makes such that hold nothing, of a set and a moment, and answers their names.
+func backups(t *testing.T, store backup.Store) (taken func(set string, at time.Time) string) {
+	t.Helper()
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw)
 	key, err := backup.ParseKey(config.NewSecret(base64.StdEncoding.EncodeToString(raw)))
@@ -76,31 +99,62 @@ func TestOnlyBackupsThatWereTriedOutPutTheNextOneOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken := func(at time.Time) string {
-		m := &backup.Manifest{Plane: "dev", PlaneID: "one", Set: "plane", TakenAt: at}
+	return func(set string, at time.Time) string {
+		t.Helper()
+		unlock, err := store.Lock(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unlock()
+		m := &backup.Manifest{Plane: "dev", PlaneID: "one", Set: set, TakenAt: at}
 		w, err := store.Begin(key, m, at)
 		if err = errors.Join(err, w.Commit(t.Context(), private, at)); err != nil {
 			t.Fatal(err)
 		}
 		return m.Name
 	}
-	newest := func() time.Time {
-		at, err := p.newestBackup(platform.Set{})
+}
+
+// A manifest that nobody can read any more, as bits rot and copies are cut short, has its own set backed up anew. Every other set is, at its time,
+// as if it weren't there, and the list of backups shows all of them.
+func TestDamagedManifestKeepsNobodyElseFromBeingBackedUp(t *testing.T) {
+	s := settings.Settings{Home: t.TempDir(), BackupDir: filepath.Join(t.TempDir(), "backups")}
+	p, err := New(s, quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.openState(); err != nil {
+		t.Fatal(err)
+	}
+	store, sets := p.platform.Backups(), []platform.Set{}
+	taken, now := backups(t, store), time.Now()
+	for name, age := range map[string]time.Duration{"damaged": time.Hour, "due": 48 * time.Hour, "new": time.Hour} {
+		set := platform.Set{Tenant: id.NewTenant(), Slug: name}
+		sets = append(sets, set)
+		made := taken(set.Name(), now.Add(-age))
+		err := store.SetVerified(set.Name(), made, true)
+		if name == "damaged" {
+			err = errors.Join(err, os.Truncate(filepath.Join(store.Path(set.Name(), made), "manifest.json"), 20))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		return at
 	}
-	first := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
-	tried := taken(first)
-	if at := newest(); !at.IsZero() {
-		t.Errorf("a backup that nobody tried out passes for one of %s", at)
+	var due []string
+	for _, set := range p.due(schedule{every: 24 * time.Hour, began: now.Add(-72 * time.Hour)}, sets) {
+		due = append(due, set.Slug)
 	}
-	if err := store.SetVerified("plane", tried, true); err != nil {
-		t.Fatal(err)
+	if slices.Sort(due); !slices.Equal(due, []string{"damaged", "due"}) {
+		t.Errorf("due are %q", due)
 	}
-	taken(first.Add(time.Hour))
-	if at := newest(); !at.Equal(first) {
-		t.Errorf("the newest one that was tried out is of %s, want %s", at, first)
+	all, err := p.Backups(nil)
+	if err != nil || len(all) != len(sets) {
+		t.Fatalf("the list has %d of %d (%v)", len(all), len(sets), err)
+	}
+	for _, b := range all {
+		damaged := slices.ContainsFunc(sets, func(s platform.Set) bool { return s.Name() == b.Set && s.Slug == "damaged" })
+		if (b.Unreadable != "") != damaged || b.Name == "" || b.Dir == "" {
+			t.Errorf("the list has %+v", b)
+		}
 	}
 }
