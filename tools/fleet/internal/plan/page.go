@@ -3,11 +3,14 @@ package plan
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/tools/internal/show"
 )
 
 // Page writes a stored plan for people: everything that it touches, then what comes next.
@@ -179,12 +182,23 @@ type writer struct {
 	err error
 }
 
+// line writes one line, whatever is in it: a plan's texts are its author's, and who approves it reads lines as the program's own. Nor does it
+// hold wide gaps, after which a terminal goes on at the left as if with a line of its own.
 func (w *writer) line(format string, args ...any) {
-	if w.err == nil {
-		_, w.err = fmt.Fprintf(w.to, format+"\n", args...)
+	if w.err != nil {
+		return
 	}
+	for i, a := range args {
+		if text, is := a.(string); is {
+			args[i] = gap.ReplaceAllString(text, " ")
+		}
+	}
+	_, w.err = fmt.Fprintln(w.to, show.Text(fmt.Sprintf(format, args...)))
 }
 
 func (w *writer) field(name, format string, args ...any) {
 	w.line("  %-11s %s", name, fmt.Sprintf(format, args...))
 }
+
+// gap is more blanks than stand between words.
+var gap = regexp.MustCompile(`[\p{Zs}\x{2800}\x{3164}]{2,}`)
