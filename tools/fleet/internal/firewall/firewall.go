@@ -36,6 +36,8 @@ type Rules struct {
 	Bridges string
 	// Out are those of them that lead out; no other does.
 	Out []Out
+	// Inner are the bridges of the others.
+	Inner []string
 }
 
 // Private is what no container reaches through a network that leads out: private, shared and link-local networks (RFC 1918, 6598, 3927),
@@ -144,9 +146,11 @@ func (r Rules) lines() []string {
 		}
 		lines = append(lines, fmt.Sprintf("-A %s -i %s ! -o %s+ -j RETURN", r.forward(), out.Bridge, r.Bridges))
 	}
-	// Of an internal network only what stays in it passes here, and Docker decides that: between two bridges it has its own wall.
-	lines = append(lines, fmt.Sprintf("-A %s -o %s+ -j RETURN", r.forward(), r.Bridges), fmt.Sprintf("-A %s -j DROP", r.forward()))
-	return lines
+	for _, bridge := range r.Inner {
+		lines = append(lines, fmt.Sprintf("-A %s -i %s -o %s -j RETURN", r.forward(), bridge, bridge))
+	}
+	// Docker has a wall between two bridges as well, which others' rules may come before.
+	return append(lines, fmt.Sprintf("-A %s -j DROP", r.forward()))
 }
 
 // script replaces the plane's chains.

@@ -26,7 +26,7 @@ func TestRulesThatOthersTookOutOfForceAreSeenAndPutBack(t *testing.T) {
 		return string(out)
 	}
 	other := firewall.Rules{Plane: "other", Bridges: "a3other-"}
-	r := firewall.Rules{Plane: "test", Bridges: "a3test-", Out: []firewall.Out{{Bridge: "a3test-e1"}, {Bridge: "a3test-e2", Closed: true}}}
+	r := firewall.Rules{Plane: "test", Bridges: "a3test-", Out: []firewall.Out{{Bridge: "a3test-e1"}, {Bridge: "a3test-e2", Closed: true}}, Inner: []string{"a3test-n1"}}
 	for _, x := range []firewall.Rules{other, r} {
 		if _, err := x.Apply(t.Context()); err != nil {
 			t.Fatal(err)

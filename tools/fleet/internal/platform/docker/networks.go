@@ -47,9 +47,11 @@ func leadsOut(name string) bool { return name == frontNetwork || strings.HasSuff
 func (p *Platform) Rules() firewall.Rules {
 	r := firewall.Rules{Plane: p.State.ID, Bridges: p.bridges()}
 	for _, name := range slices.Sorted(maps.Keys(p.State.Subnets())) {
-		if leadsOut(name) {
-			r.Out = append(r.Out, firewall.Out{Bridge: p.bridge(name), Closed: name == frontNetwork, Allowed: p.Settings.Outside})
+		if !leadsOut(name) {
+			r.Inner = append(r.Inner, p.bridge(name))
+			continue
 		}
+		r.Out = append(r.Out, firewall.Out{Bridge: p.bridge(name), Closed: name == frontNetwork, Allowed: p.Settings.Outside})
 	}
 	return r
 }
