@@ -163,6 +163,9 @@ func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, 
 	if err := p.carries(s); err != nil {
 		return changed, err
 	}
+	if t.cfg, err = p.making(ctx, t); err != nil {
+		return changed, err
+	}
 	// Its image comes with Start: a stack whose services run nothing names one that nobody pulls.
 	did, err := t.change(ctx, stack.Input{Image: nothing, Release: platform.Release{}}, false)
 	return changed || did, err

@@ -18,6 +18,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
@@ -168,7 +169,7 @@ func (p *Platform) keysOf(ctx context.Context, s platform.Set) (stack.Place, sdk
 	if err != nil {
 		return place, sdk.Credentials{}, err
 	}
-	own, err := taken(ctx, p.cfg, place, s.Tenant.String())
+	own, err := taken(ctx, p.cfg, place, s.Tenant.String(), session.ForTenant)
 	if err != nil {
 		return place, sdk.Credentials{}, err
 	}

@@ -115,7 +115,7 @@ func (r *run) as(ctx context.Context, role string) (aws.Config, error) {
 	}
 }
 
-// packed takes the two kinds of session that fleet works in, and tells how much of what STS packs a session's policies into each of them fills.
+// packed takes the kinds of session that fleet works in, and tells how much of what STS packs a session's policies into each of them fills.
 func (r *run) packed(ctx context.Context) error {
 	tenant, tenantErr := stack.Session(r.place, r.tenants[0].String())
 	plane, planeErr := stack.PlaneSession(r.place)
@@ -125,7 +125,8 @@ func (r *run) packed(ctx context.Context) error {
 	for _, s := range []struct {
 		of, policy string
 		besides    []types.PolicyDescriptorType
-	}{{"a tenant", tenant, []types.PolicyDescriptorType{{Arn: aws.String(r.place.SessionPolicy())}}}, {"the plane's own set", plane, nil}} {
+	}{{"a tenant", tenant, []types.PolicyDescriptorType{{Arn: aws.String(r.place.SessionPolicy())}}}, {"the making of a tenant's stack", tenant, []types.PolicyDescriptorType{{Arn: aws.String(r.place.MakingPolicy())}}},
+		{"the plane's own set", plane, nil}} {
 		out, err := sts.NewFromConfig(r.provisioner).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(r.place.Provisioner()), RoleSessionName: aws.String(Plane), Policy: &s.policy, PolicyArns: s.besides})
 		if err != nil {
 			return fmt.Errorf("take a session for %s, whose policy has %d characters: %w", s.of, len(s.policy), err)
@@ -138,7 +139,7 @@ func (r *run) packed(ctx context.Context) error {
 // deploy makes each tenant's stack as fleet does, in the session that works on that tenant alone.
 func (r *run) deploy(ctx context.Context) error {
 	for _, t := range r.tenants {
-		cfg, err := session.ForTenant(ctx, r.provisioner, r.place, t.String())
+		cfg, err := session.MakingTenant(ctx, r.provisioner, r.place, t.String())
 		if err != nil {
 			return err
 		}

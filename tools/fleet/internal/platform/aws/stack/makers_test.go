@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,8 @@ type deed struct {
 	context, tags    map[string]string
 	// others says that it is one on something of another tenant's, or that makes something be: refused where the session is for another.
 	others bool
+	// makes says that it is one of the first making of the stack alone, in a session of fleet's own.
+	makes bool
 }
 
 // deeds are for a tenant's stack.
@@ -99,73 +102,73 @@ func deeds(tenant string) map[string]deed {
 	through := with("aws:CalledVia", "cloudformation.amazonaws.com")
 	bounded := []string{"iam:PermissionsBoundary", place.Boundary()}
 	return map[string]deed{
-		"make a role":                                {"iam:CreateRole", role, with(bounded...), nil, true},
-		"tag a role":                                 {"iam:TagRole", role, asked, own, true},
-		"give a role its policy":                     {"iam:PutRolePolicy", role, map[string]string{bounded[0]: bounded[1]}, own, true},
-		"say who takes a role":                       {"iam:UpdateAssumeRolePolicy", role, nil, own, true},
-		"pass a role":                                {"iam:PassRole", role, map[string]string{"iam:PassedToService": "ecs-tasks.amazonaws.com"}, own, true},
-		"look for a role that isn't there":           {"iam:GetRole", "arn:aws:iam::" + place.Account + ":role/" + tenant + "-iam-task", nil, nil, true},
-		"make a key":                                 {"kms:CreateKey", "*", asked, nil, true},
-		"tag a key as it is made":                    {"kms:TagResource", arn("kms", "key/1"), through, nil, true},
-		"have a key that was just made renew itself": {"kms:EnableKeyRotation", arn("kms", "key/1"), nil, nil, false},
-		"tag a key again":                            {"kms:TagResource", arn("kms", "key/1"), asked, own, true},
-		"say a key's policy":                         {"kms:PutKeyPolicy", arn("kms", "key/1"), nil, own, true},
-		"make a group":                               {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), asked, nil, false},
-		"make a group, and tag it after":             {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), nil, nil, false},
-		"make a group in the network":                {"ec2:CreateSecurityGroup", arn("ec2", "vpc/vpc-1"), nil, map[string]string{"plane": "dev"}, false},
-		"tag a group":                                {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), through, nil, true},
-		"tag a group again":                          {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), asked, own, true},
-		"let in by a group":                          {"ec2:AuthorizeSecurityGroupIngress", arn("ec2", "security-group/sg-1"), nil, own, true},
-		"describe a group's rule in anew":            {"ec2:UpdateSecurityGroupRuleDescriptionsIngress", arn("ec2", "security-group/sg-1"), nil, own, true},
-		"describe a group's rule out anew":           {"ec2:UpdateSecurityGroupRuleDescriptionsEgress", arn("ec2", "security-group/sg-1"), nil, own, true},
-		"delete a group":                             {"ec2:DeleteSecurityGroup", arn("ec2", "security-group/sg-1"), nil, own, true},
-		"make a namespace":                           {"servicediscovery:CreatePrivateDnsNamespace", "*", asked, nil, true},
-		"tag a namespace":                            {"servicediscovery:TagResource", arn("servicediscovery", "namespace/ns-1"), through, nil, true},
-		"look at a name's tags":                      {"servicediscovery:ListTagsForResource", arn("servicediscovery", "service/srv-1"), nil, own, false},
-		"look at what a name has":                    {"servicediscovery:GetServiceAttributes", arn("servicediscovery", "service/srv-1"), nil, own, false},
-		"look for names":                             {"servicediscovery:ListServices", "*", nil, nil, false},
-		"describe a name anew":                       {"servicediscovery:UpdateService", arn("servicediscovery", "service/srv-1"), nil, own, true},
-		"make a name":                                {"servicediscovery:CreateService", arn("servicediscovery", "namespace/ns-1"), asked, own, true},
-		"delete a namespace":                         {"servicediscovery:DeleteNamespace", arn("servicediscovery", "namespace/ns-1"), nil, own, true},
-		"make the zone of a namespace":               {"route53:CreateHostedZone", "*", via, nil, false},
-		"look for the zone of a namespace":           {"route53:ListHostedZonesByName", "*", via, nil, false},
-		"look at the zone of a namespace":            {"route53:GetHostedZone", "arn:aws:route53:::hostedzone/Z1", via, nil, false},
-		"delete the zone of a namespace":             {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", via, nil, false},
-		"look for the network of a zone":             {"ec2:DescribeRegions", "*", nil, nil, false},
-		"make a server":                              {"rds:CreateDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},
-		"make a server in subnets":                   {"rds:CreateDBInstance", arn("rds", "subgrp:plane"), nil, nil, false},
-		"make a server with its options":             {"rds:CreateDBInstance", arn("rds", "og:default:postgres-17"), nil, nil, false},
-		"make a server with its parameters":          {"rds:CreateDBInstance", arn("rds", "pg:a3-dev-postgres17"), nil, nil, false},
-		"have RDS get its role":                      {"iam:CreateServiceLinkedRole", "arn:aws:iam::" + place.Account + ":role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS", map[string]string{"iam:AWSServiceName": "rds.amazonaws.com"}, nil, false},
-		"take the protection off a server":           {"rds:ModifyDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},
-		"delete a server":                            {"rds:DeleteDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true},
-		"delete a snapshot of whatever name":         {"rds:DeleteDBSnapshot", arn("rds", "snapshot:before-the-move"), nil, own, true},
-		"look for snapshots":                         {"rds:DescribeDBSnapshots", arn("rds", "db:a3-dev-"+dashed), nil, nil, false},
-		"look for automated backups":                 {"rds:DescribeDBInstanceAutomatedBackups", "*", nil, nil, false},
-		"make a secret":                              {"secretsmanager:CreateSecret", arn("secretsmanager", "secret:tenant/"+tenant+"/component/iam-AbCdEf"), nil, nil, true},
-		"keep a server's first user":                 {"secretsmanager:CreateSecret", arn("secretsmanager", "secret:rds!db-1-AbCdEf"), nil, nil, false},
-		"read a server's first user":                 {"secretsmanager:GetSecretValue", arn("secretsmanager", "secret:rds!db-1-AbCdEf"), nil, map[string]string{"aws:rds:primaryDBInstanceArn": arn("rds", "db:a3-dev-"+dashed)}, true},
-		"make a bucket":                              {"s3:CreateBucket", "arn:aws:s3:::a3-dev-" + dashed + "-objects-" + place.Account, nil, nil, true},
-		"make a queue":                               {"sqs:CreateQueue", arn("sqs", tenant+"-queue"), nil, nil, true},
-		"make a group of logs":                       {"logs:CreateLogGroup", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, true},
-		"keep logs for ever":                         {"logs:DeleteRetentionPolicy", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, true},
-		"look at indexes of logs":                    {"logs:DescribeIndexPolicies", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, false},
-		"register a task":                            {"ecs:RegisterTaskDefinition", "*", asked, nil, true},
-		"run a task":                                 {"ecs:RunTask", arn("ecs", "task-definition/"+tenant+"-one-off:1"), nil, nil, true},
-		"make a service":                             {"ecs:CreateService", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true},
-		"look for a service's deployments":           {"ecs:ListServiceDeployments", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true},
-		"look at a service's deployment":             {"ecs:DescribeServiceDeployments", arn("ecs", "service-deployment/a3-dev/"+tenant+"-iam/1"), nil, nil, true},
-		"stop a service's deployment":                {"ecs:StopServiceDeployment", arn("ecs", "service-deployment/a3-dev/"+tenant+"-iam/1"), nil, nil, true},
-		"look at tasks":                              {"ecs:DescribeTasks", arn("ecs", "task/a3-dev/0123"), nil, nil, false},
-		"look for tasks":                             {"ecs:ListTasks", "*", nil, nil, false},
-		"look for definitions":                       {"ecs:ListTaskDefinitions", "*", nil, nil, false},
-		"delete definitions":                         {"ecs:DeleteTaskDefinitions", arn("ecs", "task-definition/"+tenant+"-iam:1"), nil, nil, true},
-		"make an alarm":                              {"cloudwatch:PutMetricAlarm", arn("cloudwatch", "alarm:"+tenant+"-DatabaseFull"), nil, nil, true},
-		"read a template":                            {"s3:GetObject", "arn:aws:s3:::a3-dev-templates-" + place.Account + "/a3-dev-" + dashed + "/1", nil, nil, true},
-		"plan a stack's change":                      {"cloudformation:CreateChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true},
-		"change a stack":                             {"cloudformation:ExecuteChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true},
-		"go on taking a stack back":                  {"cloudformation:ContinueUpdateRollback", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true},
-		"look at the stack that is imported":         {"cloudformation:ListExports", "*", nil, nil, false},
+		"make a role":                                {"iam:CreateRole", role, with(bounded...), nil, true, false},
+		"tag a role":                                 {"iam:TagRole", role, asked, own, true, false},
+		"give a role its policy":                     {"iam:PutRolePolicy", role, map[string]string{bounded[0]: bounded[1]}, own, true, false},
+		"say who takes a role":                       {"iam:UpdateAssumeRolePolicy", role, nil, own, true, false},
+		"pass a role":                                {"iam:PassRole", role, map[string]string{"iam:PassedToService": "ecs-tasks.amazonaws.com"}, own, true, false},
+		"look for a role that isn't there":           {"iam:GetRole", "arn:aws:iam::" + place.Account + ":role/" + tenant + "-iam-task", nil, nil, true, false},
+		"make a key":                                 {"kms:CreateKey", "*", asked, nil, true, false},
+		"tag a key as it is made":                    {"kms:TagResource", arn("kms", "key/1"), through, nil, true, false},
+		"have a key that was just made renew itself": {"kms:EnableKeyRotation", arn("kms", "key/1"), nil, nil, false, false},
+		"tag a key again":                            {"kms:TagResource", arn("kms", "key/1"), asked, own, true, false},
+		"say a key's policy":                         {"kms:PutKeyPolicy", arn("kms", "key/1"), nil, own, true, false},
+		"make a group":                               {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), asked, nil, false, false},
+		"make a group, and tag it after":             {"ec2:CreateSecurityGroup", arn("ec2", "security-group/sg-1"), nil, nil, false, false},
+		"make a group in the network":                {"ec2:CreateSecurityGroup", arn("ec2", "vpc/vpc-1"), nil, map[string]string{"plane": "dev"}, false, false},
+		"tag a group":                                {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), through, nil, true, false},
+		"tag a group again":                          {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), asked, own, true, false},
+		"let in by a group":                          {"ec2:AuthorizeSecurityGroupIngress", arn("ec2", "security-group/sg-1"), nil, own, true, false},
+		"describe a group's rule in anew":            {"ec2:UpdateSecurityGroupRuleDescriptionsIngress", arn("ec2", "security-group/sg-1"), nil, own, true, false},
+		"describe a group's rule out anew":           {"ec2:UpdateSecurityGroupRuleDescriptionsEgress", arn("ec2", "security-group/sg-1"), nil, own, true, false},
+		"delete a group":                             {"ec2:DeleteSecurityGroup", arn("ec2", "security-group/sg-1"), nil, own, true, false},
+		"make a namespace":                           {"servicediscovery:CreatePrivateDnsNamespace", "*", asked, nil, false, true},
+		"tag a namespace":                            {"servicediscovery:TagResource", arn("servicediscovery", "namespace/ns-1"), through, nil, true, false},
+		"look at a name's tags":                      {"servicediscovery:ListTagsForResource", arn("servicediscovery", "service/srv-1"), nil, own, false, false},
+		"look at what a name has":                    {"servicediscovery:GetServiceAttributes", arn("servicediscovery", "service/srv-1"), nil, own, false, false},
+		"look for names":                             {"servicediscovery:ListServices", "*", nil, nil, false, false},
+		"describe a name anew":                       {"servicediscovery:UpdateService", arn("servicediscovery", "service/srv-1"), nil, own, true, false},
+		"make a name":                                {"servicediscovery:CreateService", arn("servicediscovery", "namespace/ns-1"), asked, own, true, false},
+		"delete a namespace":                         {"servicediscovery:DeleteNamespace", arn("servicediscovery", "namespace/ns-1"), nil, own, true, false},
+		"make the zone of a namespace":               {"route53:CreateHostedZone", "*", via, nil, false, true},
+		"look for the zone of a namespace":           {"route53:ListHostedZonesByName", "*", via, nil, false, true},
+		"look at the zone of a namespace":            {"route53:GetHostedZone", "arn:aws:route53:::hostedzone/Z1", via, nil, false, false},
+		"delete the zone of a namespace":             {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", via, nil, false, false},
+		"look for the network of a zone":             {"ec2:DescribeRegions", "*", nil, nil, false, false},
+		"make a server":                              {"rds:CreateDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true, false},
+		"make a server in subnets":                   {"rds:CreateDBInstance", arn("rds", "subgrp:plane"), nil, nil, false, false},
+		"make a server with its options":             {"rds:CreateDBInstance", arn("rds", "og:default:postgres-17"), nil, nil, false, false},
+		"make a server with its parameters":          {"rds:CreateDBInstance", arn("rds", "pg:a3-dev-postgres17"), nil, nil, false, false},
+		"have RDS get its role":                      {"iam:CreateServiceLinkedRole", "arn:aws:iam::" + place.Account + ":role/aws-service-role/rds.amazonaws.com/AWSServiceRoleForRDS", map[string]string{"iam:AWSServiceName": "rds.amazonaws.com"}, nil, false, false},
+		"take the protection off a server":           {"rds:ModifyDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true, false},
+		"delete a server":                            {"rds:DeleteDBInstance", arn("rds", "db:a3-dev-"+dashed), nil, nil, true, false},
+		"delete a snapshot of whatever name":         {"rds:DeleteDBSnapshot", arn("rds", "snapshot:before-the-move"), nil, own, true, false},
+		"look for snapshots":                         {"rds:DescribeDBSnapshots", arn("rds", "db:a3-dev-"+dashed), nil, nil, false, false},
+		"look for automated backups":                 {"rds:DescribeDBInstanceAutomatedBackups", "*", nil, nil, false, false},
+		"make a secret":                              {"secretsmanager:CreateSecret", arn("secretsmanager", "secret:tenant/"+tenant+"/component/iam-AbCdEf"), nil, nil, true, false},
+		"keep a server's first user":                 {"secretsmanager:CreateSecret", arn("secretsmanager", "secret:rds!db-1-AbCdEf"), nil, nil, false, false},
+		"read a server's first user":                 {"secretsmanager:GetSecretValue", arn("secretsmanager", "secret:rds!db-1-AbCdEf"), nil, map[string]string{"aws:rds:primaryDBInstanceArn": arn("rds", "db:a3-dev-"+dashed)}, true, false},
+		"make a bucket":                              {"s3:CreateBucket", "arn:aws:s3:::a3-dev-" + dashed + "-objects-" + place.Account, nil, nil, true, false},
+		"make a queue":                               {"sqs:CreateQueue", arn("sqs", tenant+"-queue"), nil, nil, true, false},
+		"make a group of logs":                       {"logs:CreateLogGroup", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, true, false},
+		"keep logs for ever":                         {"logs:DeleteRetentionPolicy", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, true, false},
+		"look at indexes of logs":                    {"logs:DescribeIndexPolicies", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, false, false},
+		"register a task":                            {"ecs:RegisterTaskDefinition", "*", asked, nil, true, false},
+		"run a task":                                 {"ecs:RunTask", arn("ecs", "task-definition/"+tenant+"-one-off:1"), nil, nil, true, false},
+		"make a service":                             {"ecs:CreateService", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true, false},
+		"look for a service's deployments":           {"ecs:ListServiceDeployments", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true, false},
+		"look at a service's deployment":             {"ecs:DescribeServiceDeployments", arn("ecs", "service-deployment/a3-dev/"+tenant+"-iam/1"), nil, nil, true, false},
+		"stop a service's deployment":                {"ecs:StopServiceDeployment", arn("ecs", "service-deployment/a3-dev/"+tenant+"-iam/1"), nil, nil, true, false},
+		"look at tasks":                              {"ecs:DescribeTasks", arn("ecs", "task/a3-dev/0123"), nil, nil, false, false},
+		"look for tasks":                             {"ecs:ListTasks", "*", nil, nil, false, false},
+		"look for definitions":                       {"ecs:ListTaskDefinitions", "*", nil, nil, false, false},
+		"delete definitions":                         {"ecs:DeleteTaskDefinitions", arn("ecs", "task-definition/"+tenant+"-iam:1"), nil, nil, true, false},
+		"make an alarm":                              {"cloudwatch:PutMetricAlarm", arn("cloudwatch", "alarm:"+tenant+"-DatabaseFull"), nil, nil, true, false},
+		"read a template":                            {"s3:GetObject", "arn:aws:s3:::a3-dev-templates-" + place.Account + "/a3-dev-" + dashed + "/1", nil, nil, true, false},
+		"plan a stack's change":                      {"cloudformation:CreateChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true, false},
+		"change a stack":                             {"cloudformation:ExecuteChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true, false},
+		"go on taking a stack back":                  {"cloudformation:ContinueUpdateRollback", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true, false},
+		"look at the stack that is imported":         {"cloudformation:ListExports", "*", nil, nil, false, false},
 	}
 }
 
@@ -186,25 +189,32 @@ func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared, err := stacktest.Policy(plane.Resources["SessionPolicy"].Properties["PolicyDocument"])
-	if err != nil || len(shared) == 0 {
-		t.Fatal("sessions share no policy", err)
+	shared := map[bool][]stacktest.Statement{}
+	for makes, name := range map[bool]string{false: "SessionPolicy", true: "MakingPolicy"} {
+		if shared[makes], err = stacktest.Policy(plane.Resources[name].Properties["PolicyDocument"]); err != nil || len(shared[makes]) == 0 {
+			t.Fatal("sessions share no policy", err)
+		}
 	}
-	may := func(d deed) bool {
-		is, err := plane.May(provisioner, append(session, shared...), stacktest.Target{Resource: stacktest.Resource{Tags: d.tags}}, stacktest.Request{Action: d.action, Resource: d.resource, Context: d.context})
+	in := func(makes bool, d deed) bool {
+		is, err := plane.May(provisioner, slices.Concat(session, shared[makes]), stacktest.Target{Resource: stacktest.Resource{Tags: d.tags}}, stacktest.Request{Action: d.action, Resource: d.resource, Context: d.context})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return is
 	}
+	may := func(d deed) bool { return in(false, d) }
+	// A zone of any name is made with the stack, by fleet itself. A session that works on the tenant later, as those that are lent do, makes none, itself or by a template.
 	for what, d := range deeds(own) {
-		if !may(d) {
-			t.Errorf("it can't %s: %s on %s", what, d.action, d.resource)
+		if !in(true, d) {
+			t.Errorf("where it makes the stack it can't %s: %s on %s", what, d.action, d.resource)
+		}
+		if may(d) == d.makes {
+			t.Errorf("it can %s: %t: %s on %s", what, d.makes, d.action, d.resource)
 		}
 	}
 	refused := 0
 	for what, d := range deeds(other) {
-		if refused++; d.others && may(d) {
+		if refused++; d.others && (may(d) || in(true, d)) {
 			t.Errorf("for another tenant it can %s: %s on %s", what, d.action, d.resource)
 		}
 	}
@@ -216,28 +226,28 @@ func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
 	mine, theirs := deeds(own), deeds(other)
 	plain, through, planes := mine["tag a key again"].context, mine["tag a group"].context, map[string]string{"plane": "dev"}
 	for what, d := range map[string]deed{
-		"give the plane's group its own tag":                     {"ec2:CreateTags", mine["tag a group"].resource, plain, planes, true},
-		"have CloudFormation give the plane's group its own tag": {"ec2:CreateTags", mine["tag a group"].resource, through, planes, true},
-		"give a group of nobody's its own tag":                   {"ec2:CreateTags", mine["tag a group"].resource, plain, nil, true},
-		"give the plane's key its own tag":                       {"kms:TagResource", mine["tag a key again"].resource, plain, planes, true},
-		"have CloudFormation give the plane's key its own tag":   {"kms:TagResource", mine["tag a key again"].resource, through, planes, true},
-		"give a key of nobody's its own tag":                     {"kms:TagResource", mine["tag a key again"].resource, plain, nil, true},
-		"make a name in the plane's namespace":                   {"servicediscovery:CreateService", mine["make a name"].resource, plain, planes, true},
-		"open the plane's group":                                 {"ec2:AuthorizeSecurityGroupIngress", mine["let in by a group"].resource, nil, planes, true},
-		"read by a key of nobody's":                              {"kms:Decrypt", mine["tag a key again"].resource, nil, nil, true},
-		"make a role of its own with another's tags":             {"iam:CreateRole", mine["make a role"].resource, theirs["make a role"].context, nil, true},
-		"make a role of its name at another's path":              {"iam:CreateRole", strings.Replace(mine["make a role"].resource, "/tenant/"+own+"/", "/tenant/"+other+"/", 1), theirs["make a role"].context, nil, true},
-		"give a role of its own another's tag":                   {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/tenant": other}, mine["tag a role"].tags, true},
-		"give a role of its own another's label":                 {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/label": strings.ReplaceAll(other, "_", "-")}, mine["tag a role"].tags, true},
-		"give another's key its own tag":                         {"kms:TagResource", mine["tag a key again"].resource, mine["tag a key again"].context, theirs["tag a key again"].tags, true},
-		"give another's group its own tag":                       {"ec2:CreateTags", mine["tag a group"].resource, mine["tag a group"].context, theirs["let in by a group"].tags, true},
-		"give another's namespace its own tag":                   {"servicediscovery:TagResource", mine["tag a namespace"].resource, mine["make a namespace"].context, theirs["tag a key again"].tags, true},
-		"take another's namespace into its stack":                {"cloudformation:CreateChangeSet", mine["change a stack"].resource, map[string]string{"cloudformation:ImportResourceTypes": "AWS::ServiceDiscovery::PrivateDnsNamespace"}, nil, true},
-		"change the policy that bounds it":                       {"iam:CreatePolicyVersion", place.SessionPolicy(), nil, nil, true},
-		"ask Route 53 itself":                                    {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", nil, nil, true},
-		"become the provisioner of everybody once more":          {"sts:AssumeRole", place.Provisioner(), nil, nil, true},
+		"give the plane's group its own tag":                     {"ec2:CreateTags", mine["tag a group"].resource, plain, planes, true, false},
+		"have CloudFormation give the plane's group its own tag": {"ec2:CreateTags", mine["tag a group"].resource, through, planes, true, false},
+		"give a group of nobody's its own tag":                   {"ec2:CreateTags", mine["tag a group"].resource, plain, nil, true, false},
+		"give the plane's key its own tag":                       {"kms:TagResource", mine["tag a key again"].resource, plain, planes, true, false},
+		"have CloudFormation give the plane's key its own tag":   {"kms:TagResource", mine["tag a key again"].resource, through, planes, true, false},
+		"give a key of nobody's its own tag":                     {"kms:TagResource", mine["tag a key again"].resource, plain, nil, true, false},
+		"make a name in the plane's namespace":                   {"servicediscovery:CreateService", mine["make a name"].resource, plain, planes, true, false},
+		"open the plane's group":                                 {"ec2:AuthorizeSecurityGroupIngress", mine["let in by a group"].resource, nil, planes, true, false},
+		"read by a key of nobody's":                              {"kms:Decrypt", mine["tag a key again"].resource, nil, nil, true, false},
+		"make a role of its own with another's tags":             {"iam:CreateRole", mine["make a role"].resource, theirs["make a role"].context, nil, true, false},
+		"make a role of its name at another's path":              {"iam:CreateRole", strings.Replace(mine["make a role"].resource, "/tenant/"+own+"/", "/tenant/"+other+"/", 1), theirs["make a role"].context, nil, true, false},
+		"give a role of its own another's tag":                   {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/tenant": other}, mine["tag a role"].tags, true, false},
+		"give a role of its own another's label":                 {"iam:TagRole", mine["tag a role"].resource, map[string]string{"aws:RequestTag/label": strings.ReplaceAll(other, "_", "-")}, mine["tag a role"].tags, true, false},
+		"give another's key its own tag":                         {"kms:TagResource", mine["tag a key again"].resource, mine["tag a key again"].context, theirs["tag a key again"].tags, true, false},
+		"give another's group its own tag":                       {"ec2:CreateTags", mine["tag a group"].resource, mine["tag a group"].context, theirs["let in by a group"].tags, true, false},
+		"give another's namespace its own tag":                   {"servicediscovery:TagResource", mine["tag a namespace"].resource, mine["make a namespace"].context, theirs["tag a key again"].tags, true, false},
+		"take another's namespace into its stack":                {"cloudformation:CreateChangeSet", mine["change a stack"].resource, map[string]string{"cloudformation:ImportResourceTypes": "AWS::ServiceDiscovery::PrivateDnsNamespace"}, nil, true, false},
+		"change the policy that bounds it":                       {"iam:CreatePolicyVersion", place.SessionPolicy(), nil, nil, true, false},
+		"ask Route 53 itself":                                    {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", nil, nil, true, false},
+		"become the provisioner of everybody once more":          {"sts:AssumeRole", place.Provisioner(), nil, nil, true, false},
 	} {
-		if may(d) {
+		if may(d) || in(true, d) {
 			t.Errorf("it can %s", what)
 		}
 	}

@@ -33,6 +33,8 @@ func (s *set) operators() {
 	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
 	s.add("SessionPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.SessionPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may, whichever tenant it is for"),
 		PolicyDocument: document(s.session()...)})
+	s.add("MakingPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.MakingPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may that makes a tenant's stack"),
+		PolicyDocument: document(append(s.session(), s.makesZones()...)...)})
 	provisioner := s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", append([]statement{s.provisionerTrust(), s.itself()}, s.machine()...))
 	// A role takes 10,240 characters of policies of its own, and a policy apart 6,144.
 	for _, part := range s.provisioner() {
@@ -165,7 +167,7 @@ func (s *set) stacksOfTenants() []statement {
 		// https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/security_iam_id-based-policy-examples.html
 		{Sid: "TakeInNothing", Effect: "Deny", Action: []string{"cloudformation:CreateChangeSet"}, Resource: []string{"*"}, Condition: map[string]any{"ForAnyValue:StringLike": when{"cloudformation:ImportResourceTypes": "*"}}},
 		{Sid: "KeepTheBoundary", Effect: "Deny", Action: []string{"iam:DeleteRolePermissionsBoundary", "iam:PutRolePermissionsBoundary", "iam:UntagRole"}, Resource: []string{"*"}},
-		{Sid: "KeepTheBoundaryAsItIs", Effect: "Deny", Action: []string{"iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"}, Resource: []string{p.Boundary(), p.SessionPolicy()}},
+		{Sid: "KeepTheBoundaryAsItIs", Effect: "Deny", Action: []string{"iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion", "iam:SetDefaultPolicyVersion"}, Resource: []string{p.Boundary(), p.SessionPolicy(), p.MakingPolicy()}},
 		allow("BecomeKeepersOfStores", []string{"sts:AssumeRole", "sts:SetSourceIdentity"}, keeperARNs(p)).
 			under("StringLike", when{"sts:ExternalId": p.ExternalID("tnt_*")}),
 	}
@@ -208,7 +210,7 @@ func (s *set) tasksOfTenants() []statement {
 			[]string{p.arn("ecs", "service/"+p.cluster()+"/tnt_*"), p.arn("ecs", "service-deployment/"+p.cluster()+"/tnt_*"), p.arn("ecs", "task-definition/tnt_*")}),
 		allow("Alarms", []string{"cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "cloudwatch:TagResource"}, []string{p.arn("cloudwatch", "alarm:tnt_*")}),
 		// Of these AWS knows no resource before they are made, or none at all. What is made is given the tenant's tag and is changed by it.
-		allow("MakeTagged", []string{"kms:CreateKey", "ecs:RegisterTaskDefinition", "servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:CreateService"}, []string{"*"}).
+		allow("MakeTagged", []string{"kms:CreateKey", "ecs:RegisterTaskDefinition", "servicediscovery:CreateService"}, []string{"*"}).
 			under("Null", when{"aws:RequestTag/tenant": "false"}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": "${aws:RequestTag/tenant}"}),
 		// Whoever gives a thing its tag has it. So what has none yet, as most of an account has not, CloudFormation alone gives one, which does so to what it makes for
 		// a stack (TakeInNothing), some of it in a call of its own; what is another tenant's or the plane's stays that. Of what Cloud Map tags it says nothing.
@@ -226,7 +228,19 @@ func (s *set) tasksOfTenants() []statement {
 		allow("Quotas", []string{"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota"}, []string{"*"}),
 		allow("PushImages", []string{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"},
 			[]string{p.arn("ecr", "repository/"+p.cluster()+"/*")}),
-	}, s.ofNobody()...)
+	}, append(s.ofNobody(), s.makesZones()...)...)
+}
+
+// makesZones is to make a namespace of Cloud Map, which is a zone of Route 53 that Cloud Map makes in the caller's name. Whoever may can have any name in
+// the world be its own for all who stand in the network, for AWS knows no condition on what a zone is called and asks no other about a name
+// that one covers; so the session in which fleet itself makes a stack as it rendered it has this, and no session that works on it later.
+// https://docs.aws.amazon.com/cloud-map/latest/dg/cloud-map-api-permissions-ref.html
+// https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/hosted-zone-private-considerations.html
+func (s *set) makesZones() []statement {
+	return []statement{
+		allow("MakeNamespaces", []string{"servicediscovery:CreatePrivateDnsNamespace"}, []string{"*"}).under("Null", when{"aws:RequestTag/tenant": "false"}),
+		allow("ZonesOfNamespaces", []string{"route53:CreateHostedZone", "route53:ListHostedZonesByName"}, []string{"*"}).under("Bool", when{"aws:ViaAWSService": "true"}),
+	}
 }
 
 // looksAtTenants is what CloudFormation reads in the caller's name of what a stack made, to compare it with the template, and fleet doesn't need besides.
@@ -259,9 +273,8 @@ func (s *set) ofNobody() []statement {
 		allow("RenewKeys", []string{"kms:EnableKeyRotation"}, []string{p.arn("kms", "key/*")}),
 		// A group is given its tag, by which it can be changed, when it is made or after. It has no way in or out before.
 		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, []string{p.arn("ec2", "security-group/*"), p.arn("ec2", "vpc/*")}),
-		// A namespace of Cloud Map is a zone of Route 53, which Cloud Map makes and deletes in the caller's name.
-		// https://docs.aws.amazon.com/cloud-map/latest/dg/security-iam.html
-		allow("ZonesOfNamespaces", []string{"route53:CreateHostedZone", "route53:ListHostedZonesByName"}, []string{"*"}).under("Bool", when{"aws:ViaAWSService": "true"}),
+		// The zone of a namespace Cloud Map deletes in the caller's name.
+		// https://docs.aws.amazon.com/cloud-map/latest/dg/cloud-map-api-permissions-ref.html
 		allow("ZoneOfANamespace", []string{"route53:GetHostedZone", "route53:DeleteHostedZone"}, []string{"arn:aws:route53:::hostedzone/*"}).under("Bool", when{"aws:ViaAWSService": "true"}),
 	}
 }

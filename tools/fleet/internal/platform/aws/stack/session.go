@@ -14,7 +14,7 @@ const mostSession = 2048
 
 // Session is the policy of a session of the provisioner's that works on one tenant: what is left of what the role may is what carries the
 // tenant's id in its name, or its tag. The role's own policy says which actions; this says on what, and so names none of them one
-// by one.
+// by one. The session has SessionPolicy besides, or MakingPolicy where it makes the tenant's stack.
 func Session(p Place, tenant string) (string, error) {
 	s := p.of(tenant)
 	ours, all := p.StackOf(tenant), []string{"*"}
@@ -37,8 +37,9 @@ func Session(p Place, tenant string) (string, error) {
 		allow("", all, []string{"arn:aws:iam::*:role/" + s.path() + "*", "arn:aws:iam::*:role/" + tenant + "-*"}).
 			under("StringEqualsIfExists", when{"aws:RequestTag/tenant": tenant, "aws:RequestTag/label": s.label()}),
 		allow("", []string{"kms:*", "ec2:*", "rds:*", "servicediscovery:*"}, all).under("StringEquals", when{"aws:ResourceTag/tenant": tenant}),
-		// What isn't there yet has no name and no tag but what it is to have. What is there and another's is not to be given this tenant's.
-		allow("", []string{"kms:CreateKey", "kms:TagResource", "ec2:Create*", "ecs:RegisterTaskDefinition", "servicediscovery:*"}, all).
+		// What isn't there yet has no name and no tag but what it is to have. What is there and another's is not to be given this tenant's. Names of
+		// actions are cut short where the role has no other that begins so.
+		allow("", []string{"kms:CreateKey", "kms:Tag*", "ec2:Create*", "ecs:RegisterT*", "servicediscovery:CreateS*", "servicediscovery:Tag*"}, all).
 			under("StringEquals", when{"aws:RequestTag/tenant": tenant}).under("StringEqualsIfExists", when{"aws:ResourceTag/tenant": tenant}),
 		allow("", []string{"kms:*"}, all).under("StringLike", when{"kms:EncryptionContext:aws:s3:arn": bucketARN(p.Templates()) + "*"}),
 		// RDS gives the first user of a server of the tenant's own a secret that is named by chance, with a tag that nobody else can give.

@@ -19,7 +19,7 @@ func TestPolicyOfASessionFitsAndNamesItsTenant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := len(text) + len(at.SessionPolicy())
+		n := len(text) + max(len(at.SessionPolicy()), len(at.MakingPolicy()))
 		t.Logf("%s: %d characters, %d with the policy besides", plane, len(text), n)
 		if n > 2048 {
 			t.Errorf("%s: the policies have %d characters", plane, n)
