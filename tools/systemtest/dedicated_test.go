@@ -58,6 +58,14 @@ func TestDedicatedTenantHasADatabaseServerToItself(t *testing.T) {
 	if pid := shared.pids(t)[unit]; pid != 0 {
 		t.Errorf("the server of a suspended tenant runs as process %d", pid)
 	}
+	// Nor is it tried, of which the proof of the others says so.
+	if s := shared.fleet(t, "isolation", "verify", "--tenant", "acme,"+slug, "--out", t.TempDir()); s.code == 0 || !strings.Contains(s.err, slug+": its set doesn't run") {
+		t.Errorf("a suspended tenant is tried: %s", s)
+	}
+	if s := shared.fleet(t, "isolation", "verify", "--tenant", "acme", "--out", t.TempDir()); s.code != 0 || !strings.Contains(s.out, "Not shown: "+slug+" was not tried") ||
+		!strings.Contains(s.out, "globex was not tried, nor others at it: it was not named") {
+		t.Errorf("the proof of others says nothing of who was not tried: %s", s)
+	}
 	made := shared.backUp(t, slug)
 	if made.Verified == "" || made.Rows == 0 {
 		t.Errorf("the backup was not restored for trial: %+v", made)

@@ -75,7 +75,7 @@ func newReport(w *World, began time.Time) *Report {
 		r.Gaps = []string{}
 	}
 	if len(w.Sets) == 1 {
-		r.Gaps = append(r.Gaps, "there is one tenant alone, so nothing was tried between tenants")
+		r.Gaps = append(r.Gaps, "one tenant alone was tried, so nothing was tried between tenants")
 	}
 	alike := map[string]bool{}
 	for _, s := range w.Sets {

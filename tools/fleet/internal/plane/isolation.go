@@ -14,6 +14,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/isolation"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
 	"a3os.app/tools/fleet/internal/welcome"
 	"a3os.app/tools/internal/profile"
@@ -40,7 +41,7 @@ func (p *Plane) VerifyIsolation(ctx context.Context, slugs []string, dir string,
 	if err != nil {
 		return nil, err
 	}
-	sets, err := p.setsOf(slugs)
+	sets, untried, err := p.setsOf(slugs)
 	if err != nil {
 		return nil, err
 	}
@@ -48,6 +49,7 @@ func (p *Plane) VerifyIsolation(ctx context.Context, slugs []string, dir string,
 	if err != nil {
 		return nil, err
 	}
+	world.Gaps = append(world.Gaps, untried...)
 	if world.WebRoots, err = p.webRoots(); err != nil {
 		return nil, err
 	}
@@ -86,20 +88,30 @@ func pidsOf(processes []supervise.Status) map[string]int {
 	return out
 }
 
-// setsOf are the sets of the tenants that are named, or of all that are served.
-func (p *Plane) setsOf(slugs []string) ([]platform.Set, error) {
-	var out []platform.Set
+// setsOf are the sets of the tenants that are named, or of all that run, and a sentence for each other tenant: what is there of it was not tried.
+func (p *Plane) setsOf(slugs []string) (sets []platform.Set, untried []string, err error) {
+	named := func(t state.Tenant) bool {
+		return slices.ContainsFunc(slugs, func(name string) bool { return name == t.Slug || name == t.ID.String() })
+	}
 	for _, t := range p.state.Tenants() {
-		if !t.ID.IsZero() && t.Served && (len(slugs) == 0 || slices.Contains(slugs, t.Slug) || slices.Contains(slugs, t.ID.String())) {
-			out = append(out, p.setOf(t))
+		switch {
+		case t.ID.IsZero():
+		case t.Served && !t.Suspended && (len(slugs) == 0 || named(t)):
+			sets = append(sets, p.setOf(t))
+		case named(t):
+			return nil, nil, fault.New(fault.FailedPrecondition, "%s: its set doesn't run, so neither what it may nor what others may of it can be tried: leave it out, and the report says so", t.Slug)
+		case !t.Served || t.Suspended:
+			untried = append(untried, t.Slug+" was not tried, nor others at it: its set doesn't run")
+		default:
+			untried = append(untried, t.Slug+" was not tried, nor others at it: it was not named")
 		}
 	}
 	for _, name := range slugs {
-		if !slices.ContainsFunc(out, func(s platform.Set) bool { return s.Slug == name || s.Tenant.String() == name }) {
-			return nil, fault.New(fault.NotFound, "there is no tenant %q that is served: see fleet tenant list", name)
+		if !slices.ContainsFunc(sets, func(s platform.Set) bool { return s.Slug == name || s.Tenant.String() == name }) {
+			return nil, nil, fault.New(fault.NotFound, "there is no tenant %q that is served: see fleet tenant list", name)
 		}
 	}
-	return out, nil
+	return sets, untried, nil
 }
 
 func (p *Plane) webRoots() (*x509.CertPool, error) {
