@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 
 	"a3os.app/libs/authz"
@@ -34,6 +35,8 @@ type call struct {
 	header    http.Header
 	caller    *caller
 	streaming bool
+	// auth is how a caller of the control plane proved who they are.
+	auth credentials.AuthInfo
 	// protocol is `connect`, `grpc` or `grpcweb`.
 	protocol string
 	span     trace.Span

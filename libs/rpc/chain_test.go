@@ -43,10 +43,10 @@ func TestBothChainsStandInTheirOrder(t *testing.T) {
 		}
 	}
 	names = nil
-	for _, l := range s.planeChain() {
+	for _, l := range s.planeChain(nil) {
 		names = append(names, l.name)
 	}
-	if want := []string{"span", "fault", "rule", "validate"}; !slices.Equal(names, want) {
+	if want := []string{"span", "fault", "admit", "rule", "validate"}; !slices.Equal(names, want) {
 		t.Errorf("chain of the control plane is %v, want %v", names, want)
 	}
 }

@@ -42,6 +42,9 @@ type GRPCConfig struct {
 	Credentials credentials.TransportCredentials
 	// Peer is who the other side is, verified against the roots of its own trust domain.
 	Peer func(ctx context.Context, info credentials.AuthInfo) (workload.Identity, error)
+	// Admit says why a peer that was proven may call nothing, as a fault; nil for whoever may call what their name may. Where it is nil,
+	// everybody proven is admitted. Open streams of people are asked for anew, and end where they are not admitted any more.
+	Admit func(ctx context.Context, who workload.Identity, info credentials.AuthInfo) error
 }
 
 // GRPCServer is a grpc-go server behind the same links as Connect's, less those that are about tenants' users.
@@ -61,7 +64,7 @@ func NewGRPCServer(cfg GRPCConfig, register func(grpc.ServiceRegistrar)) (*GRPCS
 		return nil, err
 	}
 	g := &GRPCServer{cfg: cfg, chain: &Server{cfg: ServerConfig{Identity: cfg.Identity}, validator: protovalidate.GlobalValidator, metrics: m, spans: newSpans()}}
-	g.chain.links = g.chain.planeChain()
+	g.chain.links = g.chain.planeChain(g.admit)
 	g.server = grpc.NewServer(grpc.Creds(cfg.Credentials),
 		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream),
 		grpc.MaxRecvMsgSize(defaultMaxBytes), grpc.MaxConcurrentStreams(256), grpc.MaxHeaderListSize(64<<10),
@@ -90,13 +93,49 @@ func NewGRPCServer(cfg GRPCConfig, register func(grpc.ServiceRegistrar)) (*GRPCS
 }
 
 // planeChain is what every RPC of the control plane passes, outermost first.
-func (s *Server) planeChain() []link {
+func (s *Server) planeChain(admit func(context.Context, *call) (context.Context, error)) []link {
 	return []link{
 		{name: "span", reason: "outermost, so that it lasts as long as the call and tells the code that the caller gets", begin: s.spans.start, end: s.spans.end},
 		{name: "fault", reason: "around all that refuses, so that every error of every link is mapped, and logged, once", end: s.mapFault},
+		{name: "admit", reason: "before the rule: who is not admitted is nobody, whatever the name in the certificate may", begin: admit},
 		{name: "rule", reason: "before validation, so that who may not call learns nothing of what is valid", begin: checkPlaneRule},
 		{name: "validate", reason: "before the handler", message: s.validate},
 	}
+}
+
+// admitEvery is how long the stream of somebody who is not admitted any more lasts at most.
+const admitEvery = 2 * time.Second
+
+// admit lets in whom the configuration admits. Streams of services are not asked for anew: there are thousands, and no list of services.
+func (g *GRPCServer) admit(ctx context.Context, c *call) (context.Context, error) {
+	if g.cfg.Admit == nil {
+		return ctx, nil
+	}
+	if err := g.cfg.Admit(ctx, c.caller.peer, c.auth); err != nil {
+		return ctx, err
+	}
+	if !c.streaming || planeName(c.caller.peer) != operator {
+		return ctx, nil
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	go func() {
+		tick := time.NewTicker(admitEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				end(nil)
+				return
+			case <-tick.C:
+			}
+			// That it can't be asked is no answer.
+			if err := g.cfg.Admit(ctx, c.caller.peer, c.auth); fault.KindOf(err) == fault.PermissionDenied {
+				end(err)
+				return
+			}
+		}
+	}()
+	return ctx, nil
 }
 
 // checkPlaneRule lets in the workloads that the rule names.
@@ -161,7 +200,7 @@ func (g *GRPCServer) call(ctx context.Context, procedure string, streaming bool)
 	for k, v := range md {
 		h[http.CanonicalHeaderKey(k)] = v
 	}
-	c := &call{rule: g.chain.rule(procedure), header: h, caller: callerFrom(ctx), streaming: streaming, protocol: connect.ProtocolGRPC}
+	c := &call{rule: g.chain.rule(procedure), header: h, caller: callerFrom(ctx), auth: p.AuthInfo, streaming: streaming, protocol: connect.ProtocolGRPC}
 	return ctx, c, nil
 }
 

@@ -85,6 +85,11 @@ func (a Authority) NewIntermediate(now time.Time) (Authority, error) {
 // P-256; the names in the request are ignored, because the caller's proven identity says who it is. The leaf never outlives the
 // intermediate.
 func (a Authority) IssueLeaf(csrDER []byte, identity Identity, now time.Time) ([]byte, error) {
+	return a.IssueLeafFor(csrDER, identity, now, LeafLife)
+}
+
+// IssueLeafFor is IssueLeaf for a certificate that nothing renews by itself: a person's, who comes for another.
+func (a Authority) IssueLeafFor(csrDER []byte, identity Identity, now time.Time, life time.Duration) ([]byte, error) {
 	if len(csrDER) > maxRequest {
 		return nil, fmt.Errorf("the signing request has %d octets, at most %d are read", len(csrDER), maxRequest)
 	}
@@ -95,7 +100,7 @@ func (a Authority) IssueLeaf(csrDER []byte, identity Identity, now time.Time) ([
 	if err := request.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("the signing request doesn't prove that its sender holds the key: %w", err)
 	}
-	leaf, err := a.issue(request.PublicKey, identity, now, LeafLife)
+	leaf, err := a.issue(request.PublicKey, identity, now, life)
 	if err != nil {
 		return nil, err
 	}
