@@ -29,10 +29,14 @@ type operator struct {
 	reads registryv1.OperationServiceClient
 }
 
-// person connects as an operator with a name.
+// person connects as an operator with a name, whose key is the plane's machine's, and who is on record at once.
 func (h *harness) person(addr, name string) operator {
 	h.t.Helper()
-	conn := h.as(addr, name)
+	h.added(addr, name, "")
+	return h.at(name, h.as(addr, name))
+}
+
+func (h *harness) at(name string, conn *grpc.ClientConn) operator {
 	return operator{h: h, name: name, conn: conn, plans: registryv1.NewPlanWriteServiceClient(conn),
 		ops: registryv1.NewOperationWriteServiceClient(conn), reads: registryv1.NewOperationServiceClient(conn)}
 }

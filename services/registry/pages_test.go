@@ -21,7 +21,7 @@ func TestEachListRefusesWhatIsNoTokenOfIt(t *testing.T) {
 	h.create(conn, "acme")
 	serial, place, plan := "7", "1790000000123456.7", "1790000000123456.sha256:0123"
 	forms := map[string]string{"tenants": id.NewTenant().String(), "operations": id.NewOperation().String(), "rollouts": id.NewRollout().String(),
-		"releases": serial, "licences": serial, "backups": place, "plans": plan}
+		"releases": serial, "licences": serial, "operators": serial, "backups": place, "plans": plan}
 	for name, list := range map[string]func(token string) error{
 		"tenants": func(token string) error {
 			_, err := registryv1.NewTenantServiceClient(conn).ListTenants(t.Context(), &registryv1.ListTenantsRequest{PageToken: token})
@@ -37,6 +37,10 @@ func TestEachListRefusesWhatIsNoTokenOfIt(t *testing.T) {
 		},
 		"releases": func(token string) error {
 			_, err := registryv1.NewReleaseServiceClient(conn).ListReleases(t.Context(), &registryv1.ListReleasesRequest{PageToken: token})
+			return err
+		},
+		"operators": func(token string) error {
+			_, err := registryv1.NewOperatorServiceClient(conn).ListOperators(t.Context(), &registryv1.ListOperatorsRequest{PageToken: token})
 			return err
 		},
 		"licences": func(token string) error {

@@ -118,7 +118,8 @@ func TestPlanOfAWorldThatChangedIsNotBegunAndSaysWhatDiffers(t *testing.T) {
 func TestPlaneProdWantsTwoPeopleDedicatedServersAndSignedReleases(t *testing.T) {
 	h := newPlane(t, "prod")
 	addr, _ := h.start()
-	ann, ben := h.person(addr, "operator-ann"), h.person(addr, "operator-ben")
+	ann := h.person(addr, "operator-ann")
+	ben, _ := h.ownPerson(addr, "operator-ben")
 	w := registryv1.NewTenantWriteServiceClient(ann.conn)
 	_, err := w.CreateTenant(t.Context(), createRequest("acme"))
 	wantReason(t, err, "PLAN_NEEDED", "a tenant without a plan")

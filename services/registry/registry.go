@@ -111,13 +111,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	srv, err := rpc.NewGRPCServer(rpc.GRPCConfig{Identity: p.Identity, Credentials: creds, Peer: peerOf(peers)},
-		server.Register(server.Config{
-			DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,
-			Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved, Zone: cfg.Zone},
-			Releases:  releases, Licences: licences, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
-			Intake: reports, MarkKeys: cfg.MarkKeys, Metrics: p.Metrics(),
-		}))
+	serves := server.Config{
+		DB: db, Publisher: publisher, Changes: hub, Plane: cfg.Plane, Lease: cfg.Lease, PlanLasts: cfg.PlanLasts,
+		Placement: placement.Policy{Plane: cfg.Plane, Networks: cfg.Networks, Reserved: reserved, Zone: cfg.Zone},
+		Releases:  releases, Licences: licences, SlugQuarantine: cfg.SlugQuarantine, ReportEvery: cfg.ReportEvery, Stopping: ctx.Done(),
+		Intake: reports, MarkKeys: cfg.MarkKeys, Metrics: p.Metrics(),
+	}
+	srv, err := rpc.NewGRPCServer(rpc.GRPCConfig{Identity: p.Identity, Credentials: creds, Peer: peerOf(peers), Admit: server.Admission(serves)}, server.Register(serves))
 	if err != nil {
 		return err
 	}

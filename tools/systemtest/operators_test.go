@@ -20,7 +20,7 @@ import (
 func TestTwoOperatorsAtOneTenant(t *testing.T) {
 	full(t)
 	const slug = "contested"
-	if s := shared.fleet(t, "operator", "add", "ben"); s.code != 0 {
+	if s := shared.fleet(t, "operator", "add", "ben", "--reason", "the second of two at one tenant"); s.code != 0 {
 		t.Fatal(s)
 	}
 	ben := *shared

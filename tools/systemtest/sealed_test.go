@@ -119,7 +119,8 @@ func prodPlane(t *testing.T) *plane {
 // prodsTenantIsPlannedAndApproved makes globex in prod, and answers the plan's hash.
 func prodsTenantIsPlannedAndApproved(t *testing.T, p *plane) (hash string) {
 	t.Helper()
-	p.must(t, "operator", "add", "ben")
+	ben := newOwnOperator(t, "ben")
+	ben.added(p)
 	p.must(t, "release", "register", "--version", "1.0.0", "--artefact", "accessos="+filepath.Join(programs, "accessos"))
 	p.refused(t, "accept the tier database by name", "plan", "provision", "--tenant", "globex", "--release", "1.0.0", "--reason", "a test of sealed planes", "--tier", "database")
 	hash = p.plan(t, provision, "globex", "1.0.0")
@@ -132,7 +133,7 @@ func prodsTenantIsPlannedAndApproved(t *testing.T, p *plane) (hash string) {
 		t.Errorf("its author approved it: %s", s)
 	}
 	p.refused(t, "approve", "apply", hash)
-	p.with("A3_OPERATOR=ben").must(t, append([]string{"approve", hash}, reason...)...)
+	ben.must(append([]string{"approve", hash}, reason...)...)
 	p.must(t, "apply", hash)
 	return hash
 }

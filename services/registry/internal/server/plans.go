@@ -123,7 +123,19 @@ func (s *planWrites) ApprovePlan(ctx context.Context, req *registryv1.ApprovePla
 		if p.Expired {
 			return errPlanStale.With("the plan expired at %s: make it anew", p.Plan.ExpiresAt.UTC().Format(time.RFC3339))
 		}
-		if err := ch.q.Approve(ctx, store.ApproveParams{PlanHash: p.Plan.Hash, Actor: ch.actor, Reason: req.GetReason()}); err != nil {
+		by, err := ch.acting(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Plane == prod && !ownKey(by) {
+			return errNotOwnKey.With("%s works with a key that the plane's machine holds, and on plane %s nobody approves with one: fleet operator request, "+
+				"on a machine of one's own, makes a key that counts, and says what to do with it", ch.actor, s.Plane)
+		}
+		approval := store.ApproveParams{PlanHash: p.Plan.Hash, Actor: ch.actor, Reason: req.GetReason()}
+		if by != nil {
+			approval.OperatorID = &by.ID
+		}
+		if err := ch.q.Approve(ctx, approval); err != nil {
 			return fmt.Errorf("store the approval: %w", err)
 		}
 		if err := ch.log(ctx, "registry.plan.approved", p.Plan.Hash, req.GetReason()); err != nil {
@@ -233,12 +245,30 @@ func (c Config) allStored(ctx context.Context, q *store.Queries, rows []store.Pl
 		return nil, fmt.Errorf("read the approvals: %w", err)
 	}
 	for _, a := range approvals {
-		by[a.PlanHash].Approvals = append(by[a.PlanHash].Approvals, &registryv1.Approval{Actor: a.Actor, Reason: a.Reason, ApprovedAt: timeOf(a.ApprovedAt)})
+		p := by[a.PlanApproval.PlanHash]
+		p.Approvals = append(p.Approvals, &registryv1.Approval{Actor: a.PlanApproval.Actor, Reason: a.PlanApproval.Reason,
+			ApprovedAt: timeOf(a.PlanApproval.ApprovedAt), KeyFingerprint: a.KeyFingerprint, Void: c.void(p.GetActor(), a)})
 	}
 	return all, nil
 }
 
-// approved refuses a plan that its plane wants a second person's word for and that has none.
+// void says why an approval is worth nothing, or nothing: on a plane that demands one it is a second person's, given with a key that the
+// plane's machine doesn't have, by somebody who is an operator by that very record still.
+func (c Config) void(maker string, a store.ApprovalsOfRow) string {
+	switch {
+	case c.Plane != prod:
+		return ""
+	case a.PlanApproval.Actor == maker:
+		return "it is of who made the plan"
+	case a.RemovedAt != nil:
+		return "who gave it was removed at " + a.RemovedAt.UTC().Format(time.RFC3339)
+	case a.KeyFingerprint == "":
+		return "it was given with a key that the plane's machine holds"
+	}
+	return ""
+}
+
+// approved refuses a plan that its plane wants a second person's word for and that has none which counts.
 func (c Config) approved(ctx context.Context, q *store.Queries, p store.Plan) error {
 	if c.Plane != prod {
 		return nil
@@ -247,10 +277,12 @@ func (c Config) approved(ctx context.Context, q *store.Queries, p store.Plan) er
 	if err != nil {
 		return err
 	}
+	void := ""
 	for _, a := range stored.GetApprovals() {
-		if a.GetActor() != p.Actor {
+		if a.GetVoid() == "" {
 			return nil
 		}
+		void += fmt.Sprintf("; the approval of %s does not count: %s", a.GetActor(), a.GetVoid())
 	}
-	return errNotApproved.With("plane %s wants a second person's approval: somebody other than %s must fleet approve %s --reason '…'", c.Plane, p.Actor, p.Hash)
+	return errNotApproved.With("plane %s wants a second person's approval, with a key of their own: somebody other than %s must fleet approve %s --reason '…'%s", c.Plane, p.Actor, p.Hash, void)
 }

@@ -237,7 +237,10 @@ func (s *rolloutWrites) allow(ctx context.Context, h *heldRollout, t *registryv1
 	}
 	switch {
 	case from == pending && to == changing:
-		return h.mayBegin(t)
+		if err := h.mayBegin(t); err != nil {
+			return err
+		}
+		return s.stillApproved(ctx, h)
 	case from == changing && to == baking:
 		return s.runs(ctx, h, tenant, h.GetRelease(), t.GetChangedAt().AsTime())
 	case from == baking && to == passed:
@@ -266,6 +269,20 @@ func (s *rolloutWrites) allow(ctx context.Context, h *heldRollout, t *registryv1
 	}
 	return fault.New(fault.FailedPrecondition, "tenant %s is %s in a rollout that is %s, and can't become %s", t.GetSlug(),
 		word(rolloutTenantPrefix, from), word(rolloutPrefix, h.GetState()), word(rolloutTenantPrefix, to))
+}
+
+// stillApproved has no further tenant begun by a word that is void since the rollout began. What is under way is finished, and what is to go
+// back goes back.
+func (s *rolloutWrites) stillApproved(ctx context.Context, h *heldRollout) error {
+	p, err := h.plan(ctx, h.row.PlanHash)
+	if err != nil {
+		return err
+	}
+	err = s.approved(ctx, h.q, p.Plan)
+	if errors.Is(err, errNotApproved) {
+		return errNotNow.With("the rollout's plan is approved by nobody any more: plan the same tenants anew, have that approved, and fleet rollout retarget %s HASH --reason '…'; %v", h.id, err)
+	}
+	return err
 }
 
 func (h *heldRollout) mayBegin(t *registryv1.RolloutTenant) error {

@@ -82,6 +82,8 @@ func Register(cfg Config) func(grpc.ServiceRegistrar) {
 		registryv1.RegisterBackupWriteServiceServer(r, &backups{Config: cfg})
 		registryv1.RegisterReleaseServiceServer(r, &releases{Config: cfg})
 		registryv1.RegisterReleaseWriteServiceServer(r, &releases{Config: cfg})
+		registryv1.RegisterOperatorServiceServer(r, &operators{Config: cfg})
+		registryv1.RegisterOperatorWriteServiceServer(r, &operators{Config: cfg})
 		registryv1.RegisterRolloutServiceServer(r, &rollouts{Config: cfg})
 		registryv1.RegisterRolloutWriteServiceServer(r, &rolloutWrites{Config: cfg})
 	}

@@ -95,6 +95,20 @@ type OperationStep struct {
 	Detail      string
 }
 
+type Operator struct {
+	ID             int64
+	Name           string
+	KeyFingerprint string
+	AddedBy        string
+	AddedAt        time.Time
+	Reason         string
+	ConfirmedBy    string
+	ConfirmedAt    *time.Time
+	RemovedBy      string
+	RemovedAt      *time.Time
+	RemovalReason  string
+}
+
 type Plan struct {
 	Hash      string
 	Document  []byte
@@ -108,6 +122,7 @@ type PlanApproval struct {
 	Actor      string
 	Reason     string
 	ApprovedAt time.Time
+	OperatorID *int64
 }
 
 type Release struct {

@@ -11,25 +11,37 @@ import (
 )
 
 const approvalsOf = `-- name: ApprovalsOf :many
-SELECT a.plan_hash, a.actor, a.reason, a.approved_at FROM registry.plan_approvals a JOIN registry.plans p ON p.hash = a.plan_hash
+SELECT a.plan_hash, a.actor, a.reason, a.approved_at, a.operator_id, coalesce(o.key_fingerprint, '') AS key_fingerprint, o.removed_at
+FROM registry.plan_approvals a
+JOIN registry.plans p ON p.hash = a.plan_hash
+LEFT JOIN registry.operators o ON o.id = a.operator_id
 WHERE a.plan_hash = ANY ($1::text[]) AND a.approved_at >= p.created_at ORDER BY a.plan_hash, a.approved_at
 `
 
-// Approvals of the plan as it was made last.
-func (q *Queries) ApprovalsOf(ctx context.Context, hashes []string) ([]PlanApproval, error) {
+type ApprovalsOfRow struct {
+	PlanApproval   PlanApproval
+	KeyFingerprint string
+	RemovedAt      *time.Time
+}
+
+// Approvals of the plan as it was made last, each with the record that it was given by, where there is one.
+func (q *Queries) ApprovalsOf(ctx context.Context, hashes []string) ([]ApprovalsOfRow, error) {
 	rows, err := q.db.Query(ctx, approvalsOf, hashes)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []PlanApproval
+	var items []ApprovalsOfRow
 	for rows.Next() {
-		var i PlanApproval
+		var i ApprovalsOfRow
 		if err := rows.Scan(
-			&i.PlanHash,
-			&i.Actor,
-			&i.Reason,
-			&i.ApprovedAt,
+			&i.PlanApproval.PlanHash,
+			&i.PlanApproval.Actor,
+			&i.PlanApproval.Reason,
+			&i.PlanApproval.ApprovedAt,
+			&i.PlanApproval.OperatorID,
+			&i.KeyFingerprint,
+			&i.RemovedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -42,19 +54,27 @@ func (q *Queries) ApprovalsOf(ctx context.Context, hashes []string) ([]PlanAppro
 }
 
 const approve = `-- name: Approve :exec
-INSERT INTO registry.plan_approvals (plan_hash, actor, reason) VALUES ($1, $2, $3)
-ON CONFLICT (plan_hash, actor) DO UPDATE SET reason = excluded.reason, approved_at = clock_timestamp()
+INSERT INTO registry.plan_approvals (plan_hash, actor, reason, operator_id) VALUES ($1, $2, $3, $4)
+ON CONFLICT (plan_hash, actor) DO UPDATE SET reason = excluded.reason, approved_at = clock_timestamp(), operator_id = excluded.operator_id
 WHERE registry.plan_approvals.approved_at < (SELECT created_at FROM registry.plans WHERE hash = $1)
+   OR registry.plan_approvals.operator_id IS DISTINCT FROM excluded.operator_id
 `
 
 type ApproveParams struct {
-	PlanHash string
-	Actor    string
-	Reason   string
+	PlanHash   string
+	Actor      string
+	Reason     string
+	OperatorID *int64
 }
 
+// An approval stands as it was given, but for one of an earlier making of the plan, or by an earlier record of the operator.
 func (q *Queries) Approve(ctx context.Context, arg ApproveParams) error {
-	_, err := q.db.Exec(ctx, approve, arg.PlanHash, arg.Actor, arg.Reason)
+	_, err := q.db.Exec(ctx, approve,
+		arg.PlanHash,
+		arg.Actor,
+		arg.Reason,
+		arg.OperatorID,
+	)
 	return err
 }
 

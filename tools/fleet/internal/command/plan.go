@@ -173,8 +173,8 @@ func (a *app) planList(c *cobra.Command, _ []string) error {
 		}
 		approved := "-"
 		switch {
-		case len(s.GetApprovals()) > 0:
-			approved = s.GetApprovals()[0].GetActor()
+		case plan.Approved(s) != nil:
+			approved = plan.Approved(s).GetActor()
 		case s.GetNeedsApproval():
 			approved = "needed"
 		}
@@ -187,9 +187,10 @@ func (a *app) planList(c *cobra.Command, _ []string) error {
 func (a *app) approveCommand() *cobra.Command {
 	var reason string
 	c := &cobra.Command{Use: "approve HASH --reason TEXT", Short: "Approve another operator's plan", Args: exactly("HASH"),
-		Long: `approve is a second person's word for a plan: on a plane prod no plan is carried out without it, and who made the plan can't give it.
-Read the plan first, with fleet plan show HASH. Who you are, A3_OPERATOR says.`,
-		Example: `  A3_OPERATOR=ben fleet approve sha256:9f2c41d07ab3 --reason "read it, the window is agreed with the customer"`,
+		Long: `approve is a second person's word for a plan: on a plane prod no plan is carried out without it, and who made the plan can't give it, nor can
+anybody whose key the plane's machine holds. Read the plan first, with fleet plan show HASH. Who you are, A3_OPERATOR_DIR says: the directory
+of your key, which fleet operator request made, on this machine or any other that reaches the registry.`,
+		Example: `  A3_OPERATOR_DIR=~/a3-operator fleet approve sha256:9f2c41d07ab3 --reason "read it, the window is agreed with the customer"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := a.plane()
 			if err != nil {
@@ -257,51 +258,4 @@ func labelChanges(words []string, removes bool) (set map[string]string, remove [
 	}
 	slices.Sort(remove)
 	return set, remove, nil
-}
-
-func (a *app) operatorCommand() *cobra.Command {
-	add := &cobra.Command{Use: "add NAME", Short: "Make an operator, whom every record then names", Args: exactly("NAME"),
-		Long: `add makes a key and a certificate for a person (or a machine) that operates this plane. What they do with A3_OPERATOR=NAME is on every record
-under that name, and on a plane prod it takes two of them to change a tenant. It can be repeated.`,
-		Example: "  fleet operator add ann\n  A3_OPERATOR=ann fleet tenant list",
-		RunE: func(c *cobra.Command, args []string) error {
-			p, err := a.plane()
-			if err != nil {
-				return err
-			}
-			dir, changed, err := p.AddOperator(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if !changed {
-				_, err = fmt.Fprintf(a.out, "%s is there already: nothing changed\n", args[0])
-				return err
-			}
-			_, err = fmt.Fprintf(a.out, "%s is an operator: work with A3_OPERATOR=%s; the key is in %s\n", args[0], args[0], dir)
-			return err
-		}}
-	list := &cobra.Command{Use: "list", Short: "List the operators whose keys are on this machine", Args: exactly(),
-		RunE: func(*cobra.Command, []string) error {
-			p, err := a.plane()
-			if err != nil {
-				return err
-			}
-			all, err := p.Operators()
-			if err != nil {
-				return err
-			}
-			if a.format == "json" {
-				return a.json(all)
-			}
-			var rows [][]string
-			for _, o := range all {
-				name := o.Name
-				if name == "" {
-					name = "-"
-				}
-				rows = append(rows, []string{name, o.Identity, o.Expires.Format(time.RFC3339)})
-			}
-			return a.table([]string{"NAME", "IDENTITY", "CERTIFICATE UNTIL"}, rows)
-		}}
-	return group("operator", "Who operates the plane", add, list)
 }

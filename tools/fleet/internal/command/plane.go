@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +45,10 @@ func (a *app) planeCommand() *cobra.Command {
 func (a *app) daemon(use, short string, run func(context.Context, *plane.Plane) error) *cobra.Command {
 	var home string
 	c := &cobra.Command{Use: use, Short: short, Hidden: true, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		// What goes on for as long as the plane does is nobody's who may be removed, whoever brought the plane up.
+		a.environ = slices.DeleteFunc(slices.Clone(a.environ), func(kv string) bool {
+			return strings.HasPrefix(kv, "A3_OPERATOR=") || strings.HasPrefix(kv, "A3_OPERATOR_DIR=")
+		})
 		a.environ = append(a.environ, "A3_HOME="+home)
 		p, err := a.plane()
 		if err != nil {

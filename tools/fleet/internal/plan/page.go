@@ -39,10 +39,27 @@ func Page(out io.Writer, s *registryv1.StoredPlan, p *registryv1.Plan) error {
 	return w.err
 }
 
+// Approved is the first approval of a plan that counts; nil where none does.
+func Approved(s *registryv1.StoredPlan) *registryv1.Approval {
+	for _, a := range s.GetApprovals() {
+		if a.GetVoid() == "" {
+			return a
+		}
+	}
+	return nil
+}
+
 // next says what there is to do with a plan.
 func (w *writer) next(s *registryv1.StoredPlan) {
 	for _, a := range s.GetApprovals() {
-		w.line("approved by %s at %s: %s", a.GetActor(), a.GetApprovedAt().AsTime().Format(time.RFC3339), a.GetReason())
+		key := "a key that the plane's machine holds"
+		if a.GetKeyFingerprint() != "" {
+			key = "their own key " + a.GetKeyFingerprint()
+		}
+		w.line("approved by %s at %s, with %s: %s", a.GetActor(), a.GetApprovedAt().AsTime().Format(time.RFC3339), key, a.GetReason())
+		if a.GetVoid() != "" {
+			w.line("  which does not count: %s", a.GetVoid())
+		}
 	}
 	// As many digits as nobody else's plan shares, and as a person can type.
 	const typed = len("sha256:") + 16
@@ -50,8 +67,8 @@ func (w *writer) next(s *registryv1.StoredPlan) {
 	if len(hash) > typed {
 		hash = hash[:typed]
 	}
-	if s.GetNeedsApproval() && len(s.GetApprovals()) == 0 {
-		w.line("a second person must approve it:  fleet approve %s --reason TEXT", hash)
+	if s.GetNeedsApproval() && Approved(s) == nil {
+		w.line("a second person, with a key of their own, must approve it:  fleet approve %s --reason TEXT", hash)
 	}
 	w.line("carry it out:  fleet apply %s", hash)
 }

@@ -10,6 +10,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/operator"
 	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
@@ -40,6 +41,9 @@ func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
 
 // Plan makes a plan and has the registry keep it.
 func (p *Plane) Plan(ctx context.Context, r plan.Request) (*registryv1.StoredPlan, *plan.Made, error) {
+	if p.away() {
+		return nil, nil, p.whyNot(supervise.ErrNotRunning)
+	}
 	conn, done, err := p.connected(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -137,29 +141,20 @@ func (p *Plane) Label(ctx context.Context, tenant string, set map[string]string,
 	return status, fault.FromRPC(err)
 }
 
-// Operators are those whose certificates are on this machine.
-func (p *Plane) Operators() ([]local.Operator, error) {
-	if err := p.openState(); err != nil {
-		return nil, err
-	}
-	return p.platform.Operators()
-}
-
-// AddOperator makes an operator.
-func (p *Plane) AddOperator(ctx context.Context, name string) (dir string, changed bool, err error) {
-	unlock, err := p.lock(ctx)
-	if err != nil {
-		return "", false, err
-	}
-	defer unlock()
-	if err := p.openState(); err != nil {
-		return "", false, err
-	}
-	return p.platform.AddOperator(name)
-}
-
-// connected is the registry of a plane that is up, for who changes nothing on this machine.
+// connected is the registry of a plane that is up, for who changes nothing on this machine: of the plane that is here or, where none is, of
+// the one that A3_OPERATOR_DIR is for.
 func (p *Plane) connected(ctx context.Context) (*grpc.ClientConn, func(), error) {
+	if p.away() {
+		o, err := operator.Open(p.Settings.OperatorDir)
+		if err != nil {
+			return nil, nil, err
+		}
+		conn, err := o.Dial()
+		if err != nil {
+			return nil, nil, err
+		}
+		return conn, func() { _ = conn.Close() }, nil
+	}
 	if !p.supervisor.Running(ctx) {
 		return nil, nil, p.whyNot(supervise.ErrNotRunning)
 	}

@@ -19,15 +19,15 @@ import (
 	"a3os.app/tools/fleet/internal/rollout"
 )
 
-// operator changes one tenant of a rollout, with the engine of operations.
-type operator struct {
+// rolloutOperator changes one tenant of a rollout, with the engine of operations.
+type rolloutOperator struct {
 	*Plane
 	engine *operate.Engine
 	conn   *grpc.ClientConn
 }
 
 // Bring implements rollout.Operator: an operation that was cut off is taken up, another is begun by a plan of its own.
-func (o *operator) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error {
+func (o *rolloutOperator) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error {
 	kind := registryv1.OperationKind_OPERATION_KIND_UPGRADE
 	if t.GetState() == registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK {
 		kind = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
@@ -68,7 +68,7 @@ func (o *operator) Bring(ctx context.Context, lease string, r *registryv1.Rollou
 }
 
 // status is how the tenant stands; one that somebody else changed is refused.
-func (o *operator) status(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (*registryv1.TenantStatus, error) {
+func (o *rolloutOperator) status(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant) (*registryv1.TenantStatus, error) {
 	res, err := registryv1.NewTenantServiceClient(o.conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: t.GetTenantId()})
 	if err != nil {
 		return nil, fault.FromRPC(err)
@@ -82,7 +82,7 @@ func (o *operator) status(ctx context.Context, r *registryv1.Rollout, t *registr
 
 // last is the tenant's last operation where it is what the rollout does to it now, nil where there is none. One of the rollout's that is in the
 // way, because the tenant is to go back from where it was being brought, is given up, and the tenant then stands as gaveUp has it read anew.
-func (o *operator) last(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind) (op *registryv1.Operation, gaveUp bool, err error) {
+func (o *rolloutOperator) last(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind) (op *registryv1.Operation, gaveUp bool, err error) {
 	last := status.GetTenant().GetLastOperation()
 	if last == "" {
 		return nil, false, nil
@@ -105,7 +105,7 @@ func (o *operator) last(ctx context.Context, r *registryv1.Rollout, t *registryv
 }
 
 // begin plans what the rollout does to the tenant, and begins it as a part of the rollout.
-func (o *operator) begin(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind, release string) (*registryv1.Operation, error) {
+func (o *rolloutOperator) begin(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind, release string) (*registryv1.Operation, error) {
 	change := changeOf(status)
 	change.StateTo, change.ReleaseTo, change.Steps = registryv1.TenantState_TENANT_STATE_ACTIVE, release, operate.Steps(kind)
 	for _, c := range o.blueprint.Components {
@@ -135,7 +135,7 @@ func (o *operator) begin(ctx context.Context, lease string, r *registryv1.Rollou
 
 // planned is the change of a tenant's stack that the rollout's own plan names, where it is what is made of the tenant now: a second attempt,
 // another release and the way back are planned anew.
-func (o *operator) planned(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, kind registryv1.OperationKind, release string) (*registryv1.StackChange, error) {
+func (o *rolloutOperator) planned(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, kind registryv1.OperationKind, release string) (*registryv1.StackChange, error) {
 	if kind != registryv1.OperationKind_OPERATION_KIND_UPGRADE || t.GetAttempts() > 1 {
 		return nil, nil //nolint:nilnil // none is an answer
 	}
@@ -279,7 +279,7 @@ func (p *Plane) CarryRollout(ctx context.Context, id string) (*registryv1.Rollou
 func (p *Plane) carryRollout(ctx context.Context, e *operate.Engine, id string) (*registryv1.Rollout, error) {
 	p.report.Note(fmt.Sprintf("rollout %s: see fleet rollout status %s", id, id))
 	engine := &rollout.Engine{
-		Conn: e.Conn, Operator: &operator{Plane: p, engine: e, conn: e.Conn}, Report: p.report, Memory: p.holders(),
+		Conn: e.Conn, Operator: &rolloutOperator{Plane: p, engine: e, conn: e.Conn}, Report: p.report, Memory: p.holders(),
 		Probe: p.probe(),
 		Here: func(ctx context.Context, hash string) error {
 			_, planned, err := storedPlan(ctx, e.Conn, hash)

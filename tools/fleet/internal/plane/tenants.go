@@ -78,9 +78,14 @@ func (p *Plane) whyNot(err error) error {
 		return fmt.Errorf("%w: its supervisor was killed, and its processes with it; make up brings them back", supervise.ErrNotRunning)
 	case state.Exists(p.Settings.Home):
 		return fmt.Errorf("%w: make up starts it", supervise.ErrNotRunning)
+	case p.away():
+		return fault.New(fault.FailedPrecondition, "this takes the plane's own machine: there is no plane in %s, and A3_OPERATOR_DIR leads to the registry alone", p.Settings.Home)
 	}
 	return fmt.Errorf("%w: there is no plane in %s; make up makes one", supervise.ErrNotRunning, p.Settings.Home)
 }
+
+// away says that fleet works for an operator with a key of their own where there is no plane: at the registry alone.
+func (p *Plane) away() bool { return p.Settings.OperatorDir != "" && !state.Exists(p.Settings.Home) }
 
 // Invitation is how a tenant's first admin gets in; without a code once somebody is in through this plane.
 func (p *Plane) Invitation(slug string) (local.FirstAdmin, error) {
@@ -151,17 +156,9 @@ func (p *Plane) ShowTenant(ctx context.Context, name string) (*registryv1.Tenant
 
 // reader connects to the registry of a plane that is up.
 func (p *Plane) reader(ctx context.Context) (registryv1.TenantServiceClient, func(), error) {
-	if !p.supervisor.Running(ctx) {
-		return nil, nil, p.whyNot(supervise.ErrNotRunning)
-	}
-	if p.platform == nil {
-		if err := p.openState(); err != nil {
-			return nil, nil, err
-		}
-	}
-	conn, err := p.registry()
+	conn, done, err := p.connected(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	return registryv1.NewTenantServiceClient(conn), func() { _ = conn.Close() }, nil
+	return registryv1.NewTenantServiceClient(conn), done, nil
 }

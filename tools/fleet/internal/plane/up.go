@@ -78,7 +78,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		did, greeted := p.welcomeAll(ctx, up, changed)
 		return changed || did, errors.Join(err, greeted)
 	case len(slugs) == 0:
-		p.report.Note("a plane prod begins without tenants: register a release (fleet release register), then fleet plan provision --tenant SLUG --release VERSION --reason TEXT, fleet approve HASH --reason TEXT as another operator (fleet operator add NAME), and fleet apply HASH")
+		p.report.Note("a plane prod begins without tenants: register a release (fleet release register), then fleet plan provision --tenant SLUG --release VERSION --reason TEXT, fleet approve HASH --reason TEXT as another operator whose key is their own (fleet operator request NAME, on a machine of theirs), and fleet apply HASH")
 	}
 	return changed, err
 }

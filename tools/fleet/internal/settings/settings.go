@@ -63,6 +63,8 @@ type Settings struct {
 	Blueprint string
 	// Operator is the name of who works: the registry knows them by a certificate of that name. Empty is the plane's first operator.
 	Operator string
+	// OperatorDir is the directory of an operator whose key is their own, absolute: they work. Empty where Operator does.
+	OperatorDir string
 }
 
 // AWS is where platform aws works.
@@ -125,10 +127,11 @@ func Load(environ []string, root string) (Settings, error) {
 		BackupDir:   take("A3_BACKUP_DIR"),
 		Blueprint:   take("A3_BLUEPRINT"),
 		Operator:    take("A3_OPERATOR"),
+		OperatorDir: take("A3_OPERATOR_DIR"),
 		ReleaseKeys: take("A3_RELEASE_KEYS"),
 		LicenceKeys: take("A3_LICENCE_KEYS"),
 	}
-	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir, &s.Blueprint} {
+	for _, path := range []*string{&s.Home, &s.TLSCert, &s.TLSKey, &s.BackupDir, &s.Blueprint, &s.OperatorDir} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(root, *path)
 		}
@@ -158,6 +161,9 @@ func Load(environ []string, root string) (Settings, error) {
 	}
 	if s.Operator != "" && !OperatorName.MatchString(s.Operator) {
 		fault("A3_OPERATOR is %q: it is the name of an operator, as fleet operator list shows it", s.Operator)
+	}
+	if s.Operator != "" && s.OperatorDir != "" {
+		fault("A3_OPERATOR and A3_OPERATOR_DIR each say who works: set one of them")
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
 		fault("A3_LOG_LEVEL is %q: it is debug, info, warn or error", s.LogLevel)

@@ -23,6 +23,7 @@ var Variables = []Variable{
 	{"A3_PLANE", "dev (a new plane's default), or prod: changes are planned and approved by a second operator; fixed when the plane is made", ""},
 	{"A3_PLATFORM", "local (processes, a new plane's default), docker (containers, as root) or aws; a plane stays on the one it was made on", ""},
 	{"A3_OPERATOR", "name of the operator who works, as fleet operator list shows it; without it the plane's first", ""},
+	{"A3_OPERATOR_DIR", "directory of an operator whose key is their own, who works then; fleet operator request makes it", ""},
 	{"A3_UNIX_TENANTS", "slugs of tenants that may discover this machine, or none", "acme"},
 	{"A3_BLUEPRINT", "file that describes another product than AccessOS; its program stands beside it, and the plane stays at it", ""},
 	{"A3_PG_BIN", "bin directory of the PostgreSQL to use; without it the newest on the machine, else one that is fetched", ""},

@@ -21,11 +21,16 @@ WHERE expires_at >= clock_timestamp()
 ORDER BY created_at DESC, hash DESC LIMIT @size;
 
 -- name: ApprovalsOf :many
--- Approvals of the plan as it was made last.
-SELECT a.* FROM registry.plan_approvals a JOIN registry.plans p ON p.hash = a.plan_hash
+-- Approvals of the plan as it was made last, each with the record that it was given by, where there is one.
+SELECT sqlc.embed(a), coalesce(o.key_fingerprint, '') AS key_fingerprint, o.removed_at
+FROM registry.plan_approvals a
+JOIN registry.plans p ON p.hash = a.plan_hash
+LEFT JOIN registry.operators o ON o.id = a.operator_id
 WHERE a.plan_hash = ANY (@hashes::text[]) AND a.approved_at >= p.created_at ORDER BY a.plan_hash, a.approved_at;
 
 -- name: Approve :exec
-INSERT INTO registry.plan_approvals (plan_hash, actor, reason) VALUES (@plan_hash, @actor, @reason)
-ON CONFLICT (plan_hash, actor) DO UPDATE SET reason = excluded.reason, approved_at = clock_timestamp()
-WHERE registry.plan_approvals.approved_at < (SELECT created_at FROM registry.plans WHERE hash = @plan_hash);
+-- An approval stands as it was given, but for one of an earlier making of the plan, or by an earlier record of the operator.
+INSERT INTO registry.plan_approvals (plan_hash, actor, reason, operator_id) VALUES (@plan_hash, @actor, @reason, sqlc.narg(operator_id))
+ON CONFLICT (plan_hash, actor) DO UPDATE SET reason = excluded.reason, approved_at = clock_timestamp(), operator_id = excluded.operator_id
+WHERE registry.plan_approvals.approved_at < (SELECT created_at FROM registry.plans WHERE hash = @plan_hash)
+   OR registry.plan_approvals.operator_id IS DISTINCT FROM excluded.operator_id;

@@ -27,6 +27,8 @@ type plane struct {
 	bin, home string
 	// environ is more of what programs are told.
 	environ []string
+	// ben is the directory of a second operator's own key.
+	ben string
 }
 
 func newPlane(t *testing.T) *plane {

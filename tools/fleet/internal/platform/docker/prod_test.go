@@ -29,7 +29,7 @@ func TestStoryOfProdInContainers(t *testing.T) {
 	p.environ = append(p.environ, "A3_PLANE=dev")
 	p.refuses(t, "planes are sealed", "plane", "up")
 	p.environ = p.environ[:len(p.environ)-1]
-	p.fleet("operator", "add", "ben")
+	p.approver(t)
 	program := []string{"--artefact", "accessos=" + filepath.Join(p.bin, "accessos")}
 	release := filepath.Join(t.TempDir(), "release")
 	p.fleet(append([]string{"release", "build", "--version", "1.0.0", "--out", release}, program...)...)
@@ -74,6 +74,17 @@ func (p *plane) refuses(t *testing.T, words string, args ...string) {
 	}
 }
 
+// approver has ben be an operator whose key is his own.
+func (p *plane) approver(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	p.ben = filepath.Join(dir, "key")
+	request, back := filepath.Join(p.ben, "request.pem"), filepath.Join(dir, "back.json")
+	p.fleet("operator", "request", "ben", "--dir", p.ben)
+	p.fleet("operator", "add", "ben", "--request", request, "--out", back, "--reason", "the story of prod")
+	p.fleet("operator", "accept", back, "--dir", p.ben)
+}
+
 // approved plans a change of globex, and carries it out once a second operator approved it, and not before.
 func (p *plane) approved(t *testing.T, kind string, more ...string) {
 	t.Helper()
@@ -93,7 +104,7 @@ func (p *plane) approved(t *testing.T, kind string, more ...string) {
 	if out, err := p.command(approve...).CombinedOutput(); err == nil {
 		t.Errorf("its author approved it: %s", out)
 	}
-	p.environ = append(p.environ, "A3_OPERATOR=ben")
+	p.environ = append(p.environ, "A3_OPERATOR_DIR="+p.ben)
 	p.fleet(approve...)
 	p.environ = p.environ[:len(p.environ)-1]
 	p.fleet("apply", made.Plan.Hash)

@@ -10,6 +10,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/operator"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/settings"
 )
@@ -79,19 +80,80 @@ func (p *Platform) operators(plane platform.Set, issuing workload.Authority) (ch
 	return changed, nil
 }
 
-// AddOperator makes an operator, whose key and certificate are then on this machine, readable by who owns the plane.
-func (p *Platform) AddOperator(name string) (dir string, changed bool, err error) {
-	if !settings.OperatorName.MatchString(name) {
-		return "", false, fault.New(fault.InvalidArgument, "%q can't be an operator's name: 1 to 23 lower-case letters, digits and hyphens, a letter or a digit first and last", name)
-	}
-	issuing, err := workload.LoadAuthority(p.pki(platform.Set{}, "issuing.pem"))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", false, fault.New(fault.FailedPrecondition, "this plane has no authority yet: fleet plane up makes it")
-	}
+// HasOperator says whether an operator's key is on this machine.
+func (p *Platform) HasOperator(name string) bool {
+	_, err := os.Stat(p.served("pki", operatorService(name)))
+	return err == nil
+}
+
+// AddOperator makes an operator's key and certificate, which are then on this machine, readable by who owns the plane. What is here from before
+// they were put on record is of an earlier record, which was removed, and goes.
+func (p *Platform) AddOperator(name string, onRecord time.Time) (dir string, changed bool, err error) {
+	issuing, err := p.issuing()
 	if err != nil {
 		return "", false, err
 	}
-	dir = p.served("pki", operatorService(name))
-	changed, err = p.leaf(platform.Set{}, issuing, operatorService(name), dir, workload.LeafLife)
+	service := operatorService(name)
+	dir = p.served("pki", service)
+	source, err := workload.OpenSource(dir, workload.Identity{Plane: p.State.Plane, Service: service})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", false, err
+	}
+	if err == nil && source.Leaf().NotBefore.Before(onRecord.Add(-backdated)) {
+		if err := os.RemoveAll(dir); err != nil {
+			return "", false, fmt.Errorf("remove an earlier key of the operator: %w", err)
+		}
+	}
+	changed, err = p.leaf(platform.Set{}, issuing, service, dir, workload.LeafLife)
 	return dir, changed, err
+}
+
+// backdated is how long before its making a certificate begins, and a minute in which the clocks of this machine and of the registry may differ.
+const backdated = 6 * time.Minute
+
+// IssueOperator answers an operator's signing request (PKCS #10, DER) with a certificate, PEM, leaf first.
+func (p *Platform) IssueOperator(name string, csrDER []byte, life time.Duration) (chain string, err error) {
+	issuing, err := p.issuing()
+	if err != nil {
+		return "", err
+	}
+	text, err := issuing.IssueLeafFor(csrDER, workload.Identity{Plane: p.State.Plane, Service: operatorService(name)}, p.Now(), life)
+	return string(text), err
+}
+
+// ForgetOperator removes an operator's key from this machine, and says whether there was one.
+func (p *Platform) ForgetOperator(name string) (bool, error) {
+	if name == "" || !settings.OperatorName.MatchString(name) || !p.HasOperator(name) {
+		return false, nil
+	}
+	return true, os.RemoveAll(p.served("pki", operatorService(name)))
+}
+
+// issuing is what the plane's own certificates are issued by.
+func (p *Platform) issuing() (workload.Authority, error) {
+	issuing, err := workload.LoadAuthority(p.pki(platform.Set{}, "issuing.pem"))
+	if errors.Is(err, os.ErrNotExist) {
+		return issuing, fault.New(fault.FailedPrecondition, "this plane has no authority yet: fleet plane up makes it")
+	}
+	return issuing, err
+}
+
+// worker is the keypair of who works: of the operator whose directory the settings name, or of the one whom they name.
+func (p *Platform) worker() (*workload.Source, error) {
+	if p.Settings.OperatorDir != "" {
+		o, err := operator.Open(p.Settings.OperatorDir)
+		if err != nil {
+			return nil, err
+		}
+		if o.Plane != p.State.Plane {
+			return nil, fault.New(fault.FailedPrecondition, "A3_OPERATOR_DIR is an operator's of a plane %s, and the plane in %s is %s", o.Plane, p.Settings.Home, p.State.Plane)
+		}
+		return o.Source, nil
+	}
+	who := operatorService(p.Settings.Operator)
+	source, err := workload.OpenSource(p.served("pki", who), workload.Identity{Plane: p.State.Plane, Service: who})
+	if errors.Is(err, os.ErrNotExist) && p.Settings.Operator != "" {
+		return nil, fault.New(fault.NotFound, "this machine has no key of an operator %q: see fleet operator list, make one with fleet operator add %s --reason '…', or, where the key is their own, work with A3_OPERATOR_DIR", p.Settings.Operator, p.Settings.Operator)
+	}
+	return source, err
 }

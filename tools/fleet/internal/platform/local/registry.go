@@ -3,9 +3,6 @@ package local
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -24,11 +21,7 @@ const registryService = blueprint.Registry
 // Registry connects to the plane's registry as the operator that the settings name. It connects when it is used.
 func (p *Platform) Registry(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	plane := platform.Set{}
-	who := operatorService(p.Settings.Operator)
-	source, err := workload.OpenSource(p.served("pki", who), workload.Identity{Plane: p.State.Plane, Service: who})
-	if errors.Is(err, os.ErrNotExist) && p.Settings.Operator != "" {
-		return nil, fmt.Errorf("this plane has no operator %q: see fleet operator list, or make one with fleet operator add %s", p.Settings.Operator, p.Settings.Operator)
-	}
+	source, err := p.worker()
 	if err != nil {
 		return nil, err
 	}

@@ -448,7 +448,11 @@ type Approval struct {
 	// Why.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When.
-	ApprovedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=approved_at,json=approvedAt,proto3" json:"approved_at,omitempty"`
+	ApprovedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=approved_at,json=approvedAt,proto3" json:"approved_at,omitempty"`
+	// SHA-256 of the operator's own key, in hexadecimal; empty where the plane's machine holds the key.
+	KeyFingerprint string `protobuf:"bytes,4,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
+	// Why the plane does not count it, for people; empty where it does.
+	Void          string `protobuf:"bytes,5,opt,name=void,proto3" json:"void,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -502,6 +506,20 @@ func (x *Approval) GetApprovedAt() *timestamppb.Timestamp {
 		return x.ApprovedAt
 	}
 	return nil
+}
+
+func (x *Approval) GetKeyFingerprint() string {
+	if x != nil {
+		return x.KeyFingerprint
+	}
+	return ""
+}
+
+func (x *Approval) GetVoid() string {
+	if x != nil {
+		return x.Void
+	}
+	return ""
 }
 
 // StoredPlan is a plan that the registry keeps.
@@ -1102,12 +1120,14 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\n" +
 	"change_set\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\fR\tchangeSet\x12,\n" +
 	"\achanges\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\achanges\x12*\n" +
-	"\x06denied\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\x06denied\"u\n" +
+	"\x06denied\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\x06denied\"\xb2\x01\n" +
 	"\bApproval\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12;\n" +
 	"\vapproved_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"approvedAt\"\xa9\x02\n" +
+	"approvedAt\x12'\n" +
+	"\x0fkey_fingerprint\x18\x04 \x01(\tR\x0ekeyFingerprint\x12\x12\n" +
+	"\x04void\x18\x05 \x01(\tR\x04void\"\xa9\x02\n" +
 	"\n" +
 	"StoredPlan\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1a\n" +

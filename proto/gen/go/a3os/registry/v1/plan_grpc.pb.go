@@ -183,7 +183,7 @@ type PlanWriteServiceClient interface {
 	// PutPlan stores a plan. The registry refuses one of another plane, one that doesn't fit what it knows of the tenants, and a tier that
 	// was not accepted.
 	PutPlan(ctx context.Context, in *PutPlanRequest, opts ...grpc.CallOption) (*PutPlanResponse, error)
-	// ApprovePlan is a second person's word. Who made the plan can't approve it.
+	// ApprovePlan is a second person's word. Who made the plan can't approve it, and where it is needed nobody can whose key is not their own.
 	ApprovePlan(ctx context.Context, in *ApprovePlanRequest, opts ...grpc.CallOption) (*ApprovePlanResponse, error)
 }
 
@@ -224,7 +224,7 @@ type PlanWriteServiceServer interface {
 	// PutPlan stores a plan. The registry refuses one of another plane, one that doesn't fit what it knows of the tenants, and a tier that
 	// was not accepted.
 	PutPlan(context.Context, *PutPlanRequest) (*PutPlanResponse, error)
-	// ApprovePlan is a second person's word. Who made the plan can't approve it.
+	// ApprovePlan is a second person's word. Who made the plan can't approve it, and where it is needed nobody can whose key is not their own.
 	ApprovePlan(context.Context, *ApprovePlanRequest) (*ApprovePlanResponse, error)
 	mustEmbedUnimplementedPlanWriteServiceServer()
 }

@@ -154,7 +154,7 @@ type PlanWriteServiceClient interface {
 	// PutPlan stores a plan. The registry refuses one of another plane, one that doesn't fit what it knows of the tenants, and a tier that
 	// was not accepted.
 	PutPlan(context.Context, *connect.Request[v1.PutPlanRequest]) (*connect.Response[v1.PutPlanResponse], error)
-	// ApprovePlan is a second person's word. Who made the plan can't approve it.
+	// ApprovePlan is a second person's word. Who made the plan can't approve it, and where it is needed nobody can whose key is not their own.
 	ApprovePlan(context.Context, *connect.Request[v1.ApprovePlanRequest]) (*connect.Response[v1.ApprovePlanResponse], error)
 }
 
@@ -205,7 +205,7 @@ type PlanWriteServiceHandler interface {
 	// PutPlan stores a plan. The registry refuses one of another plane, one that doesn't fit what it knows of the tenants, and a tier that
 	// was not accepted.
 	PutPlan(context.Context, *connect.Request[v1.PutPlanRequest]) (*connect.Response[v1.PutPlanResponse], error)
-	// ApprovePlan is a second person's word. Who made the plan can't approve it.
+	// ApprovePlan is a second person's word. Who made the plan can't approve it, and where it is needed nobody can whose key is not their own.
 	ApprovePlan(context.Context, *connect.Request[v1.ApprovePlanRequest]) (*connect.Response[v1.ApprovePlanResponse], error)
 }
 
