@@ -101,12 +101,16 @@ func (s *Snapshot) seesAll(ctx context.Context) error {
 	return err
 }
 
+// lockWait is how long a lock is waited for on a table that somebody holds: whoever may write to one may keep it for as long as they like, and others'
+// backups are made after this one.
+const lockWait = "20s"
+
 func connect(ctx context.Context, url config.Secret) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(url.Reveal())
 	if err != nil {
 		return nil, errors.New("the database URL is not a PostgreSQL connection string") // the parser repeats it, password and all
 	}
-	cfg.RuntimeParams["timezone"], cfg.RuntimeParams["application_name"] = "UTC", "fleet"
+	cfg.RuntimeParams["timezone"], cfg.RuntimeParams["application_name"], cfg.RuntimeParams["lock_timeout"] = "UTC", "fleet", lockWait
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to database %s as %s: %w", cfg.Database, cfg.User, err)
@@ -176,7 +180,7 @@ func (s *Snapshot) SQL(ctx context.Context, p Programs, file string) error {
 }
 
 func (s *Snapshot) dump(ctx context.Context, p Programs, w io.Writer, args ...string) error {
-	args = append(args, "--snapshot="+s.id, "--lock-wait-timeout=60s", "--no-password")
+	args = append(args, "--snapshot="+s.id, "--lock-wait-timeout="+lockWait, "--no-password")
 	if s.secured {
 		args = append(args, "--enable-row-security")
 	}

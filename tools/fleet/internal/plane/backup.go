@@ -155,8 +155,14 @@ func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep in
 	return out, err
 }
 
+// longestBackup is how long one set may take, its trial included: sets are backed up one after the other, and what hangs in one keeps all others
+// from theirs.
+const longestBackup = 12 * time.Hour
+
 // makeAndTry answers what was made also where it could not be restored.
 func (p *Plane) makeAndTry(ctx context.Context, s platform.Set, verify bool) (*BackedUp, error) {
+	ctx, cancel := context.WithTimeout(ctx, longestBackup)
+	defer cancel()
 	began := time.Now()
 	m, err := p.platform.BackUp(ctx, s)
 	if err != nil {

@@ -223,6 +223,32 @@ func TestTrialHoldsStoresToTheManifestAndToTheRowsThatNameThem(t *testing.T) {
 	}
 }
 
+// Whoever may write to a table may lock it, and keep it so: a backup gives up on it, and the next set has its turn.
+func TestTableThatSomebodyKeepsLockedEndsTheBackup(t *testing.T) {
+	k := backedUpSet(t)
+	url, err := k.p.Postgres.URL(k.set.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), "BEGIN; LOCK TABLE tiny.notes IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := k.p.BackUp(ctx, k.set); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "lock timeout") {
+		t.Errorf("a backup of a table that is locked: %v", err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.backUp(t)
+}
+
 // A trial of a backup holds copies of the set's keys. What of them is left when the process was killed goes with the set, and it is looked for.
 func TestNoCopyOfKeysIsLeftOfATrialOfABackup(t *testing.T) {
 	k := backedUpSet(t)
