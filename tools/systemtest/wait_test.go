@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -86,9 +87,28 @@ func TestTenantThatLeavesIsThereUntilItHasWaited(t *testing.T) {
 	if stands := shared.stands(t, slugs[1]); !strings.Contains(fmt.Sprint(stands.Findings), "operation_left") {
 		t.Errorf("after its wait it stands so: %+v", stands)
 	}
-	if s := shared.fleet(t, "operation", "resume", ops[slugs[1]]); s.code != 0 || !strings.Contains(s.out, "succeeded") {
+	// The plane may be on another machine by then, and a tenant whose keys are gone has nothing to stay with.
+	if s := shared.onAnotherHost(t, "operation", "resume", ops[slugs[1]]); s.code != 0 || !strings.Contains(s.out, "succeeded") {
 		t.Errorf("taken up after its wait: %s", s)
 	}
+}
+
+// onAnotherHost runs fleet where the machine has another name, which only root can give it.
+func (p *plane) onAnotherHost(t *testing.T, args ...string) said {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return p.fleet(t, args...)
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"--uts", "--", "sh", "-c", `hostname moved && exec "$0" "$@"`, filepath.Join(programs, "fleet")}, args...)...)
+	cmd.Env, cmd.Dir = p.environ, programs
+	s, err := finish(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(s.err, "where this plane was before") {
+		t.Errorf("it doesn't notice that the plane came here: %s", s)
+	}
+	return s
 }
 
 // stands is what the page says of a tenant.

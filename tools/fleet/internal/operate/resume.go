@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
@@ -33,7 +35,18 @@ func (e *Engine) Resume(ctx context.Context, operation string) (*registryv1.Oper
 // ofHere refuses an operation whose plan is not for here.
 func (w *work) ofHere(ctx context.Context, planned *registryv1.Plan) error {
 	if err := w.place(ctx, planned); err != nil {
-		return err
+		where, werr := w.Platform.Where(ctx)
+		if werr != nil || !w.ends() || !where.Moved(planned.GetAccount()) {
+			return err
+		}
+		// The plane came here since. Of who leaves and has no keys any more, there is nothing to plan anew.
+		was := planned.GetAccount()
+		planned = proto.CloneOf(planned)
+		planned.Account = where.Account
+		if err := w.place(ctx, planned); err != nil {
+			return err
+		}
+		w.Report.Note(fmt.Sprintf("%s was planned on %s, where this plane was before: it goes on here", w.op.GetId(), was))
 	}
 	err := w.blueprint(planned)
 	if err != nil && w.ends() {

@@ -31,7 +31,7 @@ type here struct{ platform.Platform }
 func (here) Name() string { return "local" }
 
 func (here) Where(context.Context) (platform.Where, error) {
-	return platform.Where{Account: "box-1", Region: "local"}, nil
+	return platform.Where{Account: "box-1/plane-1", Region: "local"}, nil
 }
 
 // oneOperation is a registry that has one operation with its plan, and gives its lease to nobody: who asks for it has come far enough. That a
@@ -70,7 +70,8 @@ func TestOperationIsTakenUpWhereItsPlanIsFor(t *testing.T) {
 		o.Kind = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
 	}
 	blueprintOther := func(p *registryv1.Plan, _ *registryv1.Operation) { p.BlueprintDigest = "sha256:2" }
-	accountOther := func(p *registryv1.Plan, _ *registryv1.Operation) { p.Account = "box-2" }
+	accountOther := func(p *registryv1.Plan, _ *registryv1.Operation) { p.Account = "box-2/plane-2" }
+	hostOther := func(p *registryv1.Plan, _ *registryv1.Operation) { p.Account = "box-2/plane-1" }
 	type changes []func(*registryv1.Plan, *registryv1.Operation)
 	for name, c := range map[string]struct {
 		change changes
@@ -83,6 +84,10 @@ func TestOperationIsTakenUpWhereItsPlanIsFor(t *testing.T) {
 		"another blueprint":                {changes{blueprintOther}, []string{other, "with the digest sha256:2", "fleet operation abort opr_1"}, ""},
 		"another blueprint, of who leaves": {changes{blueprintOther, leaving}, []string{asked}, "with the digest sha256:2"},
 		"another account, of who leaves":   {changes{accountOther, leaving}, []string{other, "for account box-2"}, ""},
+		"another host":                     {changes{hostOther}, []string{other, "for account box-2/plane-1"}, ""},
+		"another host, of who leaves":      {changes{hostOther, leaving}, []string{asked}, "box-2/plane-1, where this plane was before"},
+		"another host, and region, of who leaves": {changes{hostOther, leaving, func(p *registryv1.Plan, _ *registryv1.Operation) { p.Region = "eu-central-1" }},
+			[]string{other, "for region eu-central-1"}, ""},
 		"a plan that somebody changed": {changes{func(_ *registryv1.Plan, o *registryv1.Operation) { o.PlanHash = "changed" }},
 			[]string{"not the one with the hash"}, ""},
 		"ended": {changes{accountOther, func(_ *registryv1.Plan, o *registryv1.Operation) {
@@ -91,7 +96,7 @@ func TestOperationIsTakenUpWhereItsPlanIsFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			planned := &registryv1.Plan{Plane: "dev", Platform: "local", Account: "box-1", Region: "local", Blueprint: "notes", BlueprintDigest: "sha256:1"}
+			planned := &registryv1.Plan{Plane: "dev", Platform: "local", Account: "box-1/plane-1", Region: "local", Blueprint: "notes", BlueprintDigest: "sha256:1"}
 			r := oneOperation{operation: &registryv1.Operation{Id: "opr_1", State: registryv1.OperationState_OPERATION_STATE_UNFINISHED}}
 			for _, change := range c.change {
 				change(planned, r.operation)

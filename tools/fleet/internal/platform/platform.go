@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -120,10 +121,17 @@ type Delegation struct {
 
 // Where is where a platform works.
 type Where struct {
-	// Account or host.
+	// Account, or host and the id of the plane on it, `host/id`.
 	Account string
 	// Region; `local` on one machine.
 	Region string
+}
+
+// Moved says that an account is this very plane's on the host that it was on before.
+func (w Where) Moved(account string) bool {
+	_, was, onHost := strings.Cut(account, "/")
+	_, is, _ := strings.Cut(w.Account, "/")
+	return onHost && was != "" && was == is && account != w.Account
 }
 
 // Set is one set of services.
