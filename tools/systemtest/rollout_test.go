@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,6 +114,30 @@ func TestReleaseThatCantBeMigratedIsTakenBackByTheRolloutItself(t *testing.T) {
 		t.Errorf("it was not tried anew: %v", x)
 	}
 	r.answers("acme")
+}
+
+// A registry that answers nobody for longer than a call waits, while a tenant is changed, is waited for by who changes it: no tenant fails by it.
+func TestRegistryThatIsAwayHaltsNoRollout(t *testing.T) {
+	full(t)
+	t.Parallel()
+	r := newRolling(t, "acme")
+	r.register("1.1.0", otherDigest)
+	applied := r.carry(r.rollout("1.1.0", "--tenant", "acme", "--bake", "1s", "--samples", "1"))
+	r.under(0)
+	pid := r.pids(t)["plane/registry"]
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(75 * time.Second)
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := applied.cmd.Wait(); err != nil || !strings.Contains(applied.out.String(), "waiting for it") {
+		t.Errorf("it ended with %v: %s", err, applied.out)
+	}
+	if x := r.newest(); x.GetState() != registryv1.RolloutState_ROLLOUT_STATE_SUCCEEDED || x.GetTenants()[0].GetAttempts() != 1 {
+		t.Errorf("the rollout is %v", x)
+	}
 }
 
 // rollout plans one, of the tenants that more chooses, and answers the plan's hash.

@@ -110,7 +110,11 @@ func (c *child) dial(tenant id.Tenant) error {
 func (c *child) carryOut(ctx context.Context) error {
 	c.begun = c.Begun
 	for i, step := range c.Steps {
-		if err := c.step(ctx, step, after(c.Steps, i)); err != nil {
+		err := c.step(ctx, step, after(c.Steps, i))
+		if errors.Is(err, ErrAway) {
+			err = errors.Join(err, c.say(word{Away: true}))
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
 	}

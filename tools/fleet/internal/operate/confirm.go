@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 const confirmWithin = 2 * time.Minute
 
 // confirm returns when each component of the set itself says that it runs the release, healthy, and said so since it was started with
-// it. What it said before the change counts for nothing.
+// it. What it said before the change counts for nothing. Where the registry was away meanwhile, nobody could say anything: ErrAway.
 func (w *work) confirm(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
@@ -28,17 +29,27 @@ func (w *work) confirm(ctx context.Context) error {
 	case within.Err() == nil:
 		return err
 	}
-	return fmt.Errorf("the set did not say within %s that it runs %s: %s", confirmWithin, w.release, strings.Join(missing, "; "))
+	silent := fmt.Errorf("the set did not say within %s that it runs %s: %s", confirmWithin, w.release, strings.Join(missing, "; "))
+	if errors.Is(err, ErrAway) {
+		return fmt.Errorf("%w, for a while at least: %w", ErrAway, silent)
+	}
+	return silent
 }
 
-// awaitWord is confirm for as long as the context lasts. When that ends it answers what was missing when it was known last.
+// awaitWord is confirm for as long as the context lasts. When that ends it answers what was missing when it was known last, and ErrAway besides
+// where the registry was away meanwhile.
 func (w *work) awaitWord(ctx context.Context) (missing []string, err error) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	tenants := registryv1.NewTenantServiceClient(w.Conn)
 	missing = []string{"nobody could be asked"}
+	var away error
 	for {
+		asked := time.Now()
 		res, err := tenants.GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: w.set.Tenant.String()})
+		if errors.Is(err, ErrAway) || time.Since(asked) >= tooSlow {
+			away = ErrAway
+		}
 		switch {
 		case err == nil:
 			if missing, err = w.unconfirmed(ctx, res.GetStatus()); len(missing) == 0 || err != nil {
@@ -50,7 +61,7 @@ func (w *work) awaitWord(ctx context.Context) (missing []string, err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return missing, ctx.Err()
+			return missing, errors.Join(ctx.Err(), away)
 		case <-tick.C:
 		}
 	}

@@ -81,7 +81,10 @@ func (w *work) delegate(ctx context.Context, c *carrying, steps []string) error 
 		return ctx.Err()
 	}
 	if ended != nil && w.waits == "" {
-		return fmt.Errorf("%s", lastWord(c.said.String(), ended))
+		err = fmt.Errorf("%s", lastWord(c.said.String(), ended))
+		if w.away {
+			err = fmt.Errorf("%w: %w", ErrAway, err)
+		}
 	}
 	return err
 }
@@ -173,6 +176,10 @@ func (w *work) attend(ctx context.Context, in io.Writer, out io.Reader) error {
 			}
 			continue
 		}
+		if said.Away {
+			w.away = true
+			continue
+		}
 		answer := w.answer(ctx, said)
 		if w.waits != "" {
 			// The process ends without an answer, and does not take the wait for a failure.
@@ -218,7 +225,7 @@ func (w *work) called(ctx context.Context, said word) reply {
 func (w *work) answer(ctx context.Context, said word) reply {
 	if said.Record != "" {
 		if err := w.record(ctx, recording{step: said.Record, state: said.State, detail: said.Detail}); err != nil {
-			return reply{Error: err.Error()}
+			return w.failed(err)
 		}
 		return reply{}
 	}
@@ -238,10 +245,16 @@ func (w *work) answer(ctx context.Context, said word) reply {
 	}
 	changed, detail, err := w.power(ctx, said.Ask)
 	if err != nil {
-		return reply{Error: err.Error()}
+		return w.failed(err)
 	}
 	if err := failpoint.Here("fleet.own.after-power"); err != nil {
 		return reply{Error: err.Error()}
 	}
 	return reply{Changed: changed, Detail: detail}
+}
+
+// failed is what the process is told of what could not be done for it, and ends by.
+func (w *work) failed(err error) reply {
+	w.away = w.away || errors.Is(err, ErrAway)
+	return reply{Error: err.Error()}
 }

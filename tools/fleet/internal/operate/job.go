@@ -68,6 +68,8 @@ type word struct {
 	Changed bool                 `json:",omitempty"`
 	Detail  string               `json:",omitempty"`
 	Took    time.Duration        `json:",omitempty"`
+	// Away is the last word of one that fails because the registry did not answer.
+	Away bool `json:",omitempty"`
 }
 
 // reply is what it is answered.

@@ -89,6 +89,8 @@ type work struct {
 	unbelieved error
 	// waits says until when the operation waits, once it turned out that it does.
 	waits string
+	// away says that the process that carries the steps out fails because the registry did not answer.
+	away bool
 	// last is what is said of the last step, on record with the operation's end; nil where it is on record already.
 	last *recording
 }

@@ -3,11 +3,14 @@ package operate
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"a3os.app/libs/workload"
 )
@@ -29,13 +32,31 @@ type Registry struct {
 const retries = `{"methodConfig": [{"name": [{}], "waitForReady": true, "retryPolicy": {
 	"maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "5s", "backoffMultiplier": 3, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 
+// ErrAway is a registry that did not answer. It says nothing of any set: what was to be done is done when the registry is back.
+var ErrAway = errors.New("the registry did not answer")
+
+// tooSlow is how long a registry that is there takes to answer at most.
+const tooSlow = 10 * time.Second
+
+// unanswered is a call that was not answered; its text and its kind are those of the cause.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error        { return u.error }
+func (u unanswered) Is(target error) bool { return target == ErrAway }
+
 // Patient has a connection to the registry outlast its restarts: a call that one cut off is made again, and a registry that is away is
-// waited for, but for no longer than callWithin.
+// waited for, but for no longer than callWithin. What fails because it was away all the same is ErrAway.
 func Patient() []grpc.DialOption {
 	within := func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		ctx, cancel := context.WithTimeout(ctx, callWithin)
 		defer cancel()
-		return call(ctx, method, req, reply, conn, opts...)
+		began := time.Now()
+		err := call(ctx, method, req, reply, conn, opts...)
+		// Whose own time was nearly up when it called has not learned that nobody is there.
+		if code := status.Code(err); code == codes.Unavailable || code == codes.DeadlineExceeded && time.Since(began) >= tooSlow {
+			return unanswered{err}
+		}
+		return err
 	}
 	// A tenant's authority is made known a moment before its provisioner calls: the first connection may come too early.
 	pace := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 2 * time.Second}

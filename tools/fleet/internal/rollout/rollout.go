@@ -22,6 +22,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/rollout"
 	"a3os.app/tools/fleet/internal/holder"
+	"a3os.app/tools/fleet/internal/operate"
 )
 
 // States in short.
@@ -40,7 +41,7 @@ const (
 type Operator interface {
 	// Bring has a tenant of the rollout run a release, by an operation of its own, and returns when its set itself says so. An operation
 	// of the rollout that was cut off is taken up. lease is the secret of the rollout's lease; begun is told the operation's id before any of it
-	// is done.
+	// is done. An error that is operate.ErrAway says nothing of the set.
 	Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error
 }
 
@@ -135,8 +136,8 @@ func (c *carrying) loop(ctx context.Context) (r *registryv1.Rollout, err error) 
 			}
 		}
 		switch {
-		case fault.KindOf(err) == fault.Unavailable: // the registry restarts: nothing is known to be otherwise
-			c.Report.Note("the registry does not answer, waiting for it: " + err.Error())
+		case isAway(err): // the registry restarts: nothing is known to be otherwise
+			c.away(err)
 		case err != nil:
 			return r, err
 		case again:
@@ -244,41 +245,92 @@ func (c *carrying) work(ctx context.Context, r *registryv1.Rollout, t *registryv
 	c.workers.Go(func() { c.done <- ended{t.GetTenantId(), c.bring(ctx, r, t, release, then), then == rolledBack} })
 }
 
+// bring brings a tenant to a release, and has on record what came of it. A registry that is away meanwhile is waited for, and what was cut off by that
+// is taken up: it is nothing that the set did, and halts no rollout.
 func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) error {
+	began, away := time.Now(), false
+	err := c.patiently(ctx, func() error {
+		if away {
+			// What it was told before it went away, it knows.
+			now, err := c.read(ctx)
+			if err != nil {
+				return err
+			}
+			for _, x := range now.GetTenants() {
+				if x.GetTenantId() == t.GetTenantId() {
+					t = x
+				}
+			}
+		}
+		err := c.attempt(ctx, r, t, release)
+		if away && isHeld(err) {
+			// By who was cut off, which is this process: it ends by itself.
+			return fmt.Errorf("%w when the lease was given back: %w", operate.ErrAway, err)
+		}
+		away = isAway(err)
+		return err
+	})
+	if err == nil {
+		if err := failpoint.Here("fleet.rollout.brought"); err != nil {
+			return err
+		}
+		err = c.patiently(ctx, func() error { return c.confirmed(ctx, t, then) })
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+		verb := "runs"
+		if then == rolledBack {
+			verb = "is back at"
+		}
+		c.Report.Done(fmt.Sprintf("%s: %s %s %s", waveOf(r, t), t.GetSlug(), verb, release), time.Since(began))
+		return failpoint.Here("fleet.rollout.recorded")
+	case then == rolledBack:
+		// Nothing else can be done for it by itself: an operator looks at it, and has the rollout carried on.
+		return fmt.Errorf("%s could not go back to %s: %w", t.GetSlug(), release, err)
+	}
+	c.Report.Note(fmt.Sprintf("%s failed: %s", t.GetSlug(), fault.FromRPC(err)))
+	const mostDetail = 2000
+	said := what{detail: clip.Text(err.Error(), mostDetail)}
+	return c.patiently(ctx, func() error { return c.record(ctx, t, failed, said) })
+}
+
+// attempt brings a tenant to a release, or takes that up.
+func (c *carrying) attempt(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string) error {
 	// What takes longer has failed.
 	const within = 10 * time.Minute
-	began := time.Now()
 	bound, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	err := c.Operator.Bring(bound, c.token, r, t, release, func(operation string) error {
 		return c.record(bound, t, t.GetState(), what{operation: operation})
 	})
 	if bound.Err() != nil {
 		err = fmt.Errorf("it took longer than %s: %w", within, err)
 	}
-	cancel()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err == nil {
-		if err := failpoint.Here("fleet.rollout.brought"); err != nil {
+	return err
+}
+
+// patiently does something until it did not fail because the registry was away.
+func (c *carrying) patiently(ctx context.Context, do func() error) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		err := do()
+		if !isAway(err) || ctx.Err() != nil {
 			return err
 		}
-		if err = c.confirmed(ctx, t, then); err == nil {
-			verb := "runs"
-			if then == rolledBack {
-				verb = "is back at"
-			}
-			c.Report.Done(fmt.Sprintf("%s: %s %s %s", waveOf(r, t), t.GetSlug(), verb, release), time.Since(began))
-			return failpoint.Here("fleet.rollout.recorded")
+		c.away(err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
 		}
 	}
-	if then == rolledBack {
-		// Nothing else can be done for it by itself: an operator looks at it, and has the rollout carried on.
-		return fmt.Errorf("%s could not go back to %s: %w", t.GetSlug(), release, err)
-	}
-	c.Report.Note(fmt.Sprintf("%s failed: %s", t.GetSlug(), fault.FromRPC(err)))
-	const mostDetail = 2000
-	return c.record(ctx, t, failed, what{detail: clip.Text(err.Error(), mostDetail)})
+}
+
+func (c *carrying) away(err error) {
+	c.Report.Note("the registry does not answer, waiting for it: " + err.Error())
 }
 
 // confirmed records that a tenant was brought to a release, once the registry has heard so from its set: where nothing had to be started
@@ -331,4 +383,13 @@ func (c *carrying) read(ctx context.Context) (*registryv1.Rollout, error) {
 func isNotNow(err error) bool {
 	f, ok := errors.AsType[*fault.Error](err)
 	return ok && f.Reason == "ROLLOUT_NOT_NOW"
+}
+
+// isAway says that something failed because the registry did not answer, which nobody's set is the cause of.
+func isAway(err error) bool { return errors.Is(err, operate.ErrAway) }
+
+// isHeld is the registry's word that somebody works on an operation.
+func isHeld(err error) bool {
+	f, ok := errors.AsType[*fault.Error](err)
+	return ok && f.Reason == "LEASE_HELD"
 }

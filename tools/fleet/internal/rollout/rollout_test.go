@@ -20,6 +20,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/tools/fleet/internal/holder"
+	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/rollout"
 )
 
@@ -131,8 +132,8 @@ func asked(t *testing.T, register func(*grpc.Server)) *grpc.ClientConn {
 	register(server)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
-	conn, err := grpc.NewClient("passthrough:///registry", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	conn, err := grpc.NewClient("passthrough:///registry", append(operate.Patient(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))...)
 	if err != nil {
 		t.Fatal(err)
 	}

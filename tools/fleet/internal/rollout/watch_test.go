@@ -1,8 +1,11 @@
 package rollout_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,7 +20,9 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
+	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/holder"
+	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/rollout"
 )
 
@@ -39,6 +44,26 @@ type baked struct {
 	was func(f *registryv1.TenantFigures, ended time.Duration)
 	// restarted is how long after its bake began the registry saw iam start anew.
 	restarted []time.Duration
+	// operator brings the tenant, where it is not there yet; recorded is what was said of it.
+	operator rollout.Operator
+	recorded []registryv1.RolloutTenantState
+	// away is when nothing is answered that comes in, for as long as anybody waits.
+	away func(after time.Duration) bool
+}
+
+// answers returns when a call is answered, or nobody waits any longer.
+func (b *baked) answers(ctx context.Context) error {
+	if b.away != nil && b.away(time.Since(b.began)) {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+func (b *baked) GetRollout(ctx context.Context, req *registryv1.GetRolloutRequest) (*registryv1.GetRolloutResponse, error) {
+	if err := b.answers(ctx); err != nil {
+		return nil, err
+	}
+	return b.remembered.GetRollout(ctx, req)
 }
 
 // restarts are those that the registry saw in a window.
@@ -51,7 +76,10 @@ func (b *baked) restarts(from, until time.Time) (n int32) {
 	return n
 }
 
-func (b *baked) GetTenant(context.Context, *registryv1.GetTenantRequest) (*registryv1.GetTenantResponse, error) {
+func (b *baked) GetTenant(ctx context.Context, _ *registryv1.GetTenantRequest) (*registryv1.GetTenantResponse, error) {
+	if err := b.answers(ctx); err != nil {
+		return nil, err
+	}
 	s := &registryv1.TenantStatus{
 		Tenant: &registryv1.Tenant{State: registryv1.TenantState_TENANT_STATE_ACTIVE}, ServiceSet: &registryv1.ServiceSet{Release: "2.0.0"},
 		Reports: []*registryv1.ComponentReport{{Name: "iam", Health: registryv1.Health_HEALTH_SERVING, Release: "2.0.0", ReportedAt: timestamppb.Now(),
@@ -74,10 +102,17 @@ func (b *baked) BatchGetFigures(_ context.Context, req *registryv1.BatchGetFigur
 }
 
 // RecordRolloutTenant believes what it is told, and ends the rollout of one tenant with it.
-func (b *baked) RecordRolloutTenant(_ context.Context, req *registryv1.RecordRolloutTenantRequest) (*registryv1.RecordRolloutTenantResponse, error) {
+func (b *baked) RecordRolloutTenant(ctx context.Context, req *registryv1.RecordRolloutTenantRequest) (*registryv1.RecordRolloutTenantResponse, error) {
+	if err := b.answers(ctx); err != nil {
+		return nil, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.rollout.GetTenants()[0]
+	if t.GetState() != req.GetState() {
+		b.recorded, t.Since = append(b.recorded, req.GetState()), timestamppb.Now()
+	}
+	t.OperationId = cmp.Or(req.GetOperationId(), t.GetOperationId())
 	t.State, t.Detail, t.Samples, t.Probes = req.GetState(), req.GetDetail(), req.GetSamples(), req.GetProbes()
 	switch req.GetState() {
 	case passed:
@@ -110,7 +145,10 @@ func (b *baked) watched(t *testing.T, change func(*registryv1.Rollout), probe fu
 		registryv1.RegisterTenantServiceServer(server, b)
 		registryv1.RegisterFigureServiceServer(server, b)
 	})
-	e := &rollout.Engine{Conn: conn, Operator: &slow{}, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Probe: probe,
+	if b.operator == nil {
+		b.operator = &slow{}
+	}
+	e := &rollout.Engine{Conn: conn, Operator: b.operator, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Probe: probe,
 		Here: func(context.Context, string) error { return nil }}
 	if _, err := e.Carry(t.Context(), r.GetId()); err != nil {
 		t.Fatal(err)
@@ -253,6 +291,59 @@ func TestWhatWasCountedBeforeTheChangeIsNotOfIt(t *testing.T) {
 				x, _ := b.watched(t, func(r *registryv1.Rollout) { r.Policy.Samples = 100 }, func(context.Context, string) error { return nil })
 				if x.GetState() != c.state || !strings.Contains(x.GetDetail(), c.says) || x.GetSamples() != c.samples {
 					t.Errorf("it is %s with %d samples: %s", x.GetState(), x.GetSamples(), x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// cutOff is an operator that fails with each of some errors, one after the other, before it brings anybody.
+type cutOff struct {
+	slow
+	by []error
+}
+
+func (o *cutOff) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
+	if len(o.brought) > 0 && t.GetOperationId() == "" {
+		return errors.New("somebody else began the operation on it")
+	}
+	if err := o.slow.Bring(ctx, lease, r, t, release, begun); err != nil || len(o.by) == 0 {
+		return err
+	}
+	err := o.by[0]
+	o.by = o.by[1:]
+	return err
+}
+
+// A registry that is away is nothing that a set did: it is waited for, and what it cut off is taken up. What failed besides has failed all the same.
+func TestRegistryThatIsAwayFailsNobody(t *testing.T) {
+	const baking = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_BAKING
+	gone := fmt.Errorf("start: %w", operate.ErrAway)
+	held := fault.Declare(fault.FailedPrecondition, "LEASE_HELD", "somebody works on the operation")
+	hangs := func(after time.Duration) bool { return after > 5*time.Second && after < 3*time.Minute }
+	for name, c := range map[string]struct {
+		operator rollout.Operator
+		away     func(time.Duration) bool
+		recorded []registryv1.RolloutTenantState
+		says     string
+	}{
+		"for the operator":        {&cutOff{by: []error{gone, gone}}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"and its lease ends late": {&cutOff{by: []error{gone, held, held}}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"while it was brought":    {&slow{takes: 10 * time.Second}, hangs, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"while it is watched":     {&slow{}, hangs, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"while it failed":         {&slow{takes: 10 * time.Second, unable: []string{"t0"}}, hangs, []registryv1.RolloutTenantState{failed}, "it doesn't come up"},
+		"and it fails then":       {&cutOff{by: []error{gone, errors.New("it can't be migrated")}}, nil, []registryv1.RolloutTenantState{failed}, "it can't be migrated"},
+		"somebody works on it":    {&cutOff{by: []error{held}}, nil, []registryv1.RolloutTenantState{failed}, "somebody works on the operation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{operator: c.operator, away: c.away}
+				b.says = func(*registryv1.TenantStatus, time.Duration) error { return nil }
+				x, _ := b.watched(t, func(r *registryv1.Rollout) {
+					r.Tenants[0].State, r.Tenants[0].OperationId = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_CHANGING, ""
+				}, nil)
+				if !slices.Equal(b.recorded, c.recorded) || !strings.Contains(x.GetDetail(), c.says) {
+					t.Errorf("on record is %v: %s", b.recorded, x.GetDetail())
 				}
 			})
 		})
