@@ -222,3 +222,52 @@ func TestReportOfUseIsTakenTwiceWithoutHarm(t *testing.T) {
 		t.Errorf("the registry keeps %q: %v", kept, err)
 	}
 }
+
+// Who holds a set's reporter and the key of its log can sign as many reports of use as they like: one is kept in a while, and the others wait.
+func TestReportsOfUseThatComeWithoutEndFillNoDisk(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme, globex := h.create(operator, "acme"), h.create(operator, "globex")
+	use := func(to tenant, log pairLog, until time.Time) (*registryv1.ReportResponse, error) {
+		s, _ := source(t, to.issuer, workload.Identity{Plane: h.plane, Tenant: to.id, Service: "audit"})
+		note, err := usage.Sign(usage.Report{Plane: h.plane, Tenant: to.id, Serial: 1, Since: until.Add(-time.Hour), Until: until, Counts: map[string]int64{"seats": 3}}, log.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return registryv1.NewReportServiceClient(h.dial(addr, s)).Report(t.Context(), &registryv1.ReportRequest{Licence: &registryv1.LicenceReport{State: registryv1.LicenceState_LICENCE_STATE_NONE},
+			Usage: &registryv1.UsageReport{Note: note, VerifierKey: log.signer.Verifier().String()}})
+	}
+	log, now := newPairLog(t, acme), time.Now().Truncate(time.Second)
+	for i := range 50 {
+		res, err := use(acme, log, now.Add(time.Duration(i)*time.Second))
+		if err != nil {
+			wantKind(t, err, fault.ResourceExhausted, "a report too many")
+		} else if res.GetUsageKept() != (i == 0) {
+			t.Errorf("report %d: kept is %t", i, res.GetUsageKept())
+		}
+	}
+	if res, err := use(globex, newPairLog(t, globex), now); err != nil || !res.GetUsageKept() {
+		t.Errorf("another tenant's: %v, %v", res, err)
+	}
+	db := h.db.Pool(t)
+	kept := func() (n int) {
+		if err := db.QueryRow(t.Context(), "SELECT count(*) FROM registry.usage_reports WHERE tenant_id = $1", acme.id).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := kept(); n != 1 {
+		t.Errorf("%d are kept", n)
+	}
+	if _, err := db.Exec(t.Context(), "UPDATE registry.usage_reports SET heard_at = heard_at - interval '1 hour'"); err != nil {
+		t.Fatal(err)
+	}
+	within := time.Now().Add(10 * time.Second)
+	for kept() != 2 && time.Now().Before(within) {
+		_, _ = use(acme, log, now.Add(time.Hour))
+	}
+	if n := kept(); n != 2 {
+		t.Errorf("an hour later %d are kept", n)
+	}
+}

@@ -117,6 +117,11 @@ func TestForkedLogIsRefusedAndTheLastGoodCheckpointKept(t *testing.T) {
 		_, err := set.Report(t.Context(), c.req)
 		wantKind(t, err, c.kind, what)
 	}
+	// Who took a set over can show one after the other, and the record is kept for ever.
+	var onRecord int
+	if err := h.db.Pool(t).QueryRow(t.Context(), "SELECT count(*) FROM registry.operations_log WHERE action = 'registry.checkpoint.refused' AND target = $1", acme.id.String()).Scan(&onRecord); err != nil || onRecord != 1 {
+		t.Errorf("of a minute's refusals %d are on record, want 1: %v", onRecord, err)
+	}
 	res, err := set.Report(t.Context(), &registryv1.ReportRequest{})
 	if err != nil || res.GetWitnessedSize() != 2 {
 		t.Errorf("after the refusals %v is held, %v; want size 2", res, err)

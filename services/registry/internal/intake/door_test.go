@@ -99,3 +99,32 @@ func TestQueueThatIsTooLongIsNotStoodIn(t *testing.T) {
 		t.Errorf("%d appointments were given, want one a second for %s", n, longest)
 	}
 }
+
+// One tenant's flood is that tenant's: beyond its few it is sent away, and another one is let in at once.
+func TestWhoReportsWithoutEndTakesNobodysPlace(t *testing.T) {
+	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	d, flood := newDoor(1000), id.NewTenant()
+	let := 0
+	for i := range 10_000 {
+		at := now.Add(time.Duration(i) * time.Millisecond)
+		err := d.admit(flood, at)
+		if err == nil {
+			let++
+			continue
+		}
+		if f, ok := errors.AsType[*fault.Error](err); !ok || f.Kind != fault.ResourceExhausted || f.RetryAfter <= 0 || f.RetryAfter > 2*time.Second {
+			t.Fatalf("sent away with %v", err)
+		}
+		if i%100 == 0 {
+			if err := d.admit(id.NewTenant(), at); err != nil {
+				t.Fatalf("another one is told %v", err)
+			}
+		}
+	}
+	if want := 30 + 10; let > want {
+		t.Errorf("%d were let in within ten seconds, want %d at most", let, want)
+	}
+	if d.sweep(now.Add(time.Hour)); len(d.own) > 0 {
+		t.Errorf("%d are remembered an hour later", len(d.own))
+	}
+}

@@ -5,6 +5,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -70,7 +71,11 @@ func (i *Intake) Keep(ctx context.Context, tenant id.Tenant, report *registryv1.
 		seen[c.GetName()] = true
 	}
 	if err := i.door.admit(tenant, time.Now()); err != nil {
-		i.metrics.deferred.Add(ctx, 1)
+		if errors.Is(err, errTooOften) {
+			i.metrics.tooOften.Add(ctx, 1)
+		} else {
+			i.metrics.deferred.Add(ctx, 1)
+		}
 		return 0, err
 	}
 	it := &item{tenant: tenant, report: kept(report), done: make(chan error, 1)}

@@ -221,10 +221,11 @@ func (s *reports) licence(ctx context.Context, who workload.Identity, req *regis
 			return fmt.Errorf("write what the set says of its licence: %w", err)
 		}
 		if used != nil {
-			if err := q.KeepUsage(ctx, *used); err != nil {
+			kept, err := q.KeepUsage(ctx, *used)
+			if err != nil {
 				return fmt.Errorf("keep the report of use: %w", err)
 			}
-			res.UsageKept = true
+			res.UsageKept = kept
 		}
 		file, err := q.LicenceAfter(ctx, store.LicenceAfterParams{TenantID: who.Tenant, Serial: max(l.GetSerial(), l.GetNextSerial())})
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -239,6 +240,9 @@ func (s *reports) licence(ctx context.Context, who workload.Identity, req *regis
 	}
 	return err
 }
+
+// usagePace is at least how long after one report of use another one of the same tenant is kept. Sets make one an hour.
+const usagePace = 30 * time.Minute
 
 // usage verifies a report of use with the key of the tenant's log: the one that the witness knows, where it knows one.
 func (s *reports) usage(ctx context.Context, who workload.Identity, u *registryv1.UsageReport) (*store.KeepUsageParams, error) {
@@ -267,5 +271,5 @@ func (s *reports) usage(ctx context.Context, who workload.Identity, u *registryv
 	if err != nil {
 		return nil, err
 	}
-	return &store.KeepUsageParams{TenantID: who.Tenant, Until: r.Until, Note: u.GetNote()}, nil
+	return &store.KeepUsageParams{TenantID: who.Tenant, Until: r.Until, Note: u.GetNote(), PaceSeconds: usagePace.Seconds()}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,8 +28,20 @@ var errNotWitnessed = fault.Declare(fault.FailedPrecondition, "CHECKPOINT_REFUSE
 type reports struct {
 	registryv1.UnimplementedReportServiceServer
 	Config
-	heard *heardLicences
+	heard   *heardLicences
+	refused sparsely
 }
+
+// sparsely is what is told at most once a minute of each tenant.
+type sparsely struct{ last sync.Map }
+
+// due says that nothing was told of a tenant for a minute.
+func (s *sparsely) due(tenant id.Tenant) bool {
+	at, told := s.last.Load(tenant)
+	return !told || time.Since(at.(time.Time)) >= time.Minute //nolint:forcetypeassert // nothing else is put there
+}
+
+func (s *sparsely) told(tenant id.Tenant) { s.last.Store(tenant, time.Now()) }
 
 // Report takes what a set says of itself. Whose set it is, the certificate says.
 func (s *reports) Report(ctx context.Context, req *registryv1.ReportRequest) (*registryv1.ReportResponse, error) {
@@ -56,10 +69,12 @@ func (s *reports) Report(ctx context.Context, req *registryv1.ReportRequest) (*r
 }
 
 // witness follows the tenant's log, and answers the size that is held. A refused checkpoint is an alarm: somebody with the log's
-// key, or with the database behind it, has shown a history that isn't the one seen before.
+// key, or with the database behind it, has shown a history that isn't the one seen before. It is on record, once a minute at most, for the record is
+// kept for ever and who took a set over may show one a second.
 func (s *reports) witness(ctx context.Context, who workload.Identity, req *registryv1.ReportRequest) (int64, error) {
 	var size int64
 	var refused error
+	tell := s.refused.due(who.Tenant)
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
 		// One report of a tenant at a time: what is held must not change between check and write.
 		if _, err := ch.lock(ctx, who.Tenant.String()); err != nil {
@@ -73,6 +88,9 @@ func (s *reports) witness(ctx context.Context, who workload.Identity, req *regis
 		next, err := witness.Advance(held, tlog.Origin(who.Plane, who.Tenant), req.GetCheckpointVerifierKey(), req.GetCheckpoint(), req.GetConsistencyProof())
 		if err != nil {
 			refused = err
+			if !tell {
+				return nil
+			}
 			return ch.log(ctx, "registry.checkpoint.refused", who.Tenant.String(), err.Error())
 		}
 		if held.VerifierKey != "" && next.Size == held.Size {
@@ -86,8 +104,11 @@ func (s *reports) witness(ctx context.Context, who workload.Identity, req *regis
 	}
 	if refused != nil {
 		s.Intake.CheckpointRefused(ctx)
-		slog.ErrorContext(ctx, "a checkpoint was refused, the last good one is kept", "alarm", "checkpoint_refused",
-			"tenant", who.Tenant.String(), "witnessed_size", size, "error", refused)
+		if tell {
+			s.refused.told(who.Tenant)
+			slog.ErrorContext(ctx, "a checkpoint was refused, the last good one is kept", "alarm", "checkpoint_refused",
+				"tenant", who.Tenant.String(), "witnessed_size", size, "error", refused)
+		}
 		if errors.Is(refused, witness.ErrInvalid) {
 			return 0, fault.Wrap(fault.InvalidArgument, refused, "the checkpoint is not a note signed with the key of this tenant's log")
 		}

@@ -45,19 +45,35 @@ func (q *Queries) InsertLicence(ctx context.Context, arg InsertLicenceParams) (L
 	return i, err
 }
 
-const keepUsage = `-- name: KeepUsage :exec
-INSERT INTO registry.usage_reports (tenant_id, until, note) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+const keepUsage = `-- name: KeepUsage :one
+WITH added AS (
+    INSERT INTO registry.usage_reports (tenant_id, until, note)
+    SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM registry.usage_reports u
+        WHERE u.tenant_id = $1 AND u.heard_at > now() - make_interval(secs => $4::float8))
+    ON CONFLICT DO NOTHING RETURNING until
+)
+SELECT (EXISTS (SELECT FROM added) OR EXISTS (SELECT FROM registry.usage_reports k WHERE k.tenant_id = $1 AND k.until = $2))::boolean AS kept
 `
 
 type KeepUsageParams struct {
-	TenantID id.Tenant
-	Until    time.Time
-	Note     string
+	TenantID    id.Tenant
+	Until       time.Time
+	Note        string
+	PaceSeconds float64
 }
 
-func (q *Queries) KeepUsage(ctx context.Context, arg KeepUsageParams) error {
-	_, err := q.db.Exec(ctx, keepUsage, arg.TenantID, arg.Until, arg.Note)
-	return err
+// Whether it is kept: one that is already, or the first of its tenant in a while. Nobody deletes any as long as the tenant is there, so what comes sooner
+// waits at the set.
+func (q *Queries) KeepUsage(ctx context.Context, arg KeepUsageParams) (bool, error) {
+	row := q.db.QueryRow(ctx, keepUsage,
+		arg.TenantID,
+		arg.Until,
+		arg.Note,
+		arg.PaceSeconds,
+	)
+	var kept bool
+	err := row.Scan(&kept)
+	return kept, err
 }
 
 const licenceAfter = `-- name: LicenceAfter :one

@@ -23,8 +23,16 @@ WHERE (r.serial, r.state, r.valid_until, r.clock_behind, r.refused)
 -- name: LicenceReportsOf :many
 SELECT * FROM registry.licence_reports WHERE tenant_id = ANY (@tenant_ids::uuid[]);
 
--- name: KeepUsage :exec
-INSERT INTO registry.usage_reports (tenant_id, until, note) VALUES (@tenant_id, @until, @note) ON CONFLICT DO NOTHING;
+-- name: KeepUsage :one
+-- Whether it is kept: one that is already, or the first of its tenant in a while. Nobody deletes any as long as the tenant is there, so what comes sooner
+-- waits at the set.
+WITH added AS (
+    INSERT INTO registry.usage_reports (tenant_id, until, note)
+    SELECT @tenant_id, @until, @note WHERE NOT EXISTS (SELECT FROM registry.usage_reports u
+        WHERE u.tenant_id = @tenant_id AND u.heard_at > now() - make_interval(secs => @pace_seconds::float8))
+    ON CONFLICT DO NOTHING RETURNING until
+)
+SELECT (EXISTS (SELECT FROM added) OR EXISTS (SELECT FROM registry.usage_reports k WHERE k.tenant_id = @tenant_id AND k.until = @until))::boolean AS kept;
 
 -- name: NewestUsage :one
 SELECT * FROM registry.usage_reports WHERE tenant_id = @tenant_id ORDER BY until DESC LIMIT 1;
