@@ -33,9 +33,11 @@ func (s *set) operators() {
 	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
 	s.add("SessionPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.SessionPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may, whichever tenant it is for"),
 		PolicyDocument: document(s.session()...)})
-	s.add("MakingPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.MakingPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may that makes a tenant's stack"),
+	making := s.add("MakingPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.MakingPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may that makes a tenant's stack"),
 		PolicyDocument: document(append(s.session(), s.makesZones()...)...)})
+	// What takes no tenant's name the role has by the policy that its sessions are given.
 	provisioner := s.operator("Provisioner", s.place.Provisioner(), "Carries out what fleet plans", append([]statement{s.provisionerTrust(), s.itself()}, s.machine()...))
+	provisioner.ManagedPolicyArns = []string{ref(making)}
 	// A role takes 10,240 characters of policies of its own, and a policy apart 6,144.
 	for _, part := range s.provisioner() {
 		provisioner.ManagedPolicyArns = append(provisioner.ManagedPolicyArns, ref(s.add("Provisioner"+logical(part.name), &iam.ManagedPolicy{ManagedPolicyName: new(s.place.cluster() + "-provisioner-" + part.name),
@@ -196,14 +198,13 @@ func (s *set) dataOfTenants() []statement {
 			append([]string{p.arn("rds", "db:"+p.cluster()+"-tnt-*"), p.arn("rds", "snapshot:*")}, standardsOfServers(p)...)),
 		// A server gives its snapshots its own tags, whatever they are called.
 		allow("SnapshotsOfTenants", []string{"rds:DeleteDBSnapshot"}, []string{p.arn("rds", "snapshot:*")}).under("Null", when{"aws:ResourceTag/tenant": "false"}),
-		s.rdsServesItself(),
 	}
 }
 
 // tasksOfTenants is what runs, and what it needs of the network.
 func (s *set) tasksOfTenants() []statement {
 	p := s.place
-	return append([]statement{
+	return []statement{
 		allow("Logs", []string{"logs:CreateLogGroup", "logs:DeleteLogGroup", "logs:PutRetentionPolicy", "logs:DeleteRetentionPolicy", "logs:AssociateKmsKey", "logs:TagResource", "logs:ListTagsForResource", "logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:/a3/tenant/*")}),
 		allow("Services", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:ListServiceDeployments", "ecs:DescribeServiceDeployments", "ecs:StopServiceDeployment",
 			"ecs:RunTask", "ecs:TagResource", "ecs:ListTagsForResource", "ecs:DeleteTaskDefinitions"},
@@ -228,7 +229,7 @@ func (s *set) tasksOfTenants() []statement {
 		allow("Quotas", []string{"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota"}, []string{"*"}),
 		allow("PushImages", []string{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"},
 			[]string{p.arn("ecr", "repository/"+p.cluster()+"/*")}),
-	}, append(s.ofNobody(), s.makesZones()...)...)
+	}
 }
 
 // makesZones is to make a namespace of Cloud Map, which is a zone of Route 53 that Cloud Map makes in the caller's name. Whoever may can have any name in
