@@ -25,6 +25,7 @@ The same set has the same template, byte for byte. Nothing is called and nothing
   fleet aws render --account 210987654321 --account-per-tenant 123456789012 --first … > account.json
   fleet aws render --account 210987654321 --account-per-tenant 123456789012 … > tenant.json
   fleet aws render … --account-per-tenant 123456789012 --link … > link.json        of the plane's account: the way to that tenant's set
+  fleet aws render --account … --region … --guard --administrator arn:aws:iam::…:role/administrator > guard.json        a policy of the organization's for the account
   fleet aws render … --accounts 210987654321 > plane.json        a plane whose registry these accounts of tenants may reach`
 
 // renderFlags are what a template is rendered from, as it is typed.
@@ -32,7 +33,8 @@ type renderFlags struct {
 	place                               stack.Place
 	tenant, slug, tier, release, digest string
 	stopped, first, control, link       bool
-	accounts                            []string
+	guard                               bool
+	accounts, administrators            []string
 }
 
 func (a *app) awsCommand() *cobra.Command {
@@ -53,10 +55,15 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.link, "link", false, "with --account-per-tenant, what leads to the tenant's set from the plane's account, where it is deployed")
 	c.Flags().StringSliceVar(&f.accounts, "accounts", nil, "of the plane's, the accounts that tenants have to themselves: they may reach the registry; none keeps the way to it, offered to nobody, until fleet plane up took the registry's tasks from it")
 	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what is deployed first in an account, with the bucket that the rest is read from")
+	c.Flags().BoolVar(&f.guard, "guard", false, "instead of a template the policy (SCP) that keeps whoever else is in --account from roles, servers, tasks and stacks of the plane's and its tenants'")
+	c.Flags().StringSliceVar(&f.administrators, "administrator", nil, "with --guard, ARN of the role that deploys the plane's stack, whom it leaves out")
 	return group("aws", "The platform aws", c, a.acceptanceCommand())
 }
 
 func (a *app) awsRender(f renderFlags) error {
+	if f.guard {
+		return a.awsGuard(f)
+	}
 	var r platform.Release
 	var err error
 	// Of the plane, the part that lasts knows no release.
@@ -113,6 +120,19 @@ func (a *app) awsRender(f renderFlags) error {
 		return err
 	}
 	// As it is deployed: spaces would make what comes first larger than what goes in a call.
+	_, err = fmt.Fprintln(a.out, string(text))
+	return err
+}
+
+// awsGuard prints what an organization keeps others of the account by.
+func (a *app) awsGuard(f renderFlags) error {
+	if f.tenant != "" || f.control || f.first || f.link || len(f.accounts) > 0 {
+		return usageError{errors.New("--guard is of an account, whatever stacks are in it: name --account, --region, --plane and --administrator alone with it")}
+	}
+	text, err := stack.Guard(f.place, f.administrators)
+	if err != nil {
+		return usageError{err}
+	}
 	_, err = fmt.Fprintln(a.out, string(text))
 	return err
 }
