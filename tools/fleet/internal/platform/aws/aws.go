@@ -156,7 +156,7 @@ func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, 
 		return changed, err
 	}
 	// One whose making nobody saw the end of has no outputs yet, which the steps after this one read.
-	there, err := changeset.Changeable(ctx, cloudformation.NewFromConfig(t.cfg), t.stackName())
+	there, err := changeset.Makeable(ctx, cloudformation.NewFromConfig(t.cfg), t.stackName())
 	if err != nil || there != nil {
 		return changed, err
 	}

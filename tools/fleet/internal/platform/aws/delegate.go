@@ -198,8 +198,11 @@ func (p *Platform) Answer(ctx context.Context, s platform.Set, _ platform.Releas
 // handedOver are the keys that this process was given, and whenever they are about to end others, which it asks for.
 func (d *delegation) handedOver(door platform.Door) sdk.CredentialsProvider {
 	first := sdk.Credentials{AccessKeyID: d.Environ[keyVariable], SecretAccessKey: d.Environ[secretVariable], SessionToken: d.Environ[tokenVariable], CanExpire: true, Expires: d.Ends}
+	taken := false
 	return sdk.NewCredentialsCache(sdk.CredentialsProviderFunc(func(ctx context.Context) (sdk.Credentials, error) {
-		if !first.Expired() {
+		// Asked once more before they end, it is for what takes longer than they last (session.Fresh).
+		if !taken && !first.Expired() {
+			taken = true
 			return first, nil
 		}
 		var next sdk.Credentials

@@ -17,6 +17,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 	"a3os.app/tools/fleet/internal/platform/local"
 )
 
@@ -93,7 +94,7 @@ func TestProcessOfOneTenantIsItsSessionAlone(t *testing.T) {
 	if asked > 0 {
 		t.Errorf("with a session of an hour it asked for %d others", asked)
 	}
-	another(t, lent.Config, door, func(child *aws.Platform) {
+	another(t, lent.Config, -time.Second, door, func(child *aws.Platform) {
 		if got, err := child.Components(t.Context(), mine); err != nil || len(got) != len(mine.Blueprint.Components) {
 			t.Errorf("in another session it sees %v, %v", got, err)
 		}
@@ -104,7 +105,16 @@ func TestProcessOfOneTenantIsItsSessionAlone(t *testing.T) {
 	if asked != 1 {
 		t.Errorf("it asked %d times for another session", asked)
 	}
-	another(t, lent.Config, func(context.Context, json.RawMessage) (platform.Answer, error) {
+	// CloudFormation can't renew the session that a change of its stack is asked for in.
+	another(t, lent.Config, 6*time.Minute, door, func(child *aws.Platform) {
+		if got, err := child.Components(t.Context(), mine); err != nil || len(got) != len(mine.Blueprint.Components) || asked != 1 {
+			t.Errorf("with six minutes left it sees %v, and asked %d times: %v", got, asked, err)
+		}
+		if err := session.Fresh(t.Context(), child.Lent()); err != nil || asked != 2 {
+			t.Errorf("for a stack's change it asked %d times: %v", asked, err)
+		}
+	})
+	another(t, lent.Config, -time.Second, func(context.Context, json.RawMessage) (platform.Answer, error) {
 		return platform.Answer{}, errors.New("log in again")
 	}, func(child *aws.Platform) {
 		if _, err := child.Components(t.Context(), mine); err == nil || !strings.Contains(err.Error(), "the session at AWS in which this tenant is worked on ends, and there is no other: log in again") {
@@ -119,7 +129,7 @@ func TestProcessOfOneTenantIsItsSessionAlone(t *testing.T) {
 }
 
 // another opens the platform with a session that is about to end.
-func another(t *testing.T, config json.RawMessage, door platform.Door, then func(*aws.Platform)) {
+func another(t *testing.T, config json.RawMessage, left time.Duration, door platform.Door, then func(*aws.Platform)) {
 	t.Helper()
 	var told map[string]any
 	if err := json.Unmarshal(config, &told); err != nil {
@@ -129,7 +139,7 @@ func another(t *testing.T, config json.RawMessage, door platform.Door, then func
 	if left := time.Until(ends); err != nil || left < 50*time.Minute || left > time.Hour {
 		t.Errorf("its first session ends in %s: %v", left, err)
 	}
-	told["Ends"] = time.Now().Add(-time.Second)
+	told["Ends"] = time.Now().Add(left)
 	if config, err = json.Marshal(told); err != nil {
 		t.Fatal(err)
 	}

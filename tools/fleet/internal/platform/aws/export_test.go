@@ -3,11 +3,16 @@ package aws
 import (
 	"testing"
 
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+
 	"a3os.app/tools/fleet/internal/platform"
 )
 
 // Emulate has drift be looked for by templates as an emulator carried them out.
 func (p *Platform) Emulate(template func([]byte) ([]byte, error)) { p.emulated = template }
+
+// Lent are the keys that this process was given.
+func (p *Platform) Lent() sdk.CredentialsProvider { return p.lent }
 
 // LeftServer is what is left of a set's own server.
 func (p *Platform) LeftServer(t testing.TB, s platform.Set) []string {

@@ -22,6 +22,7 @@ import (
 	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
@@ -151,6 +152,9 @@ func (t *tenant) deleteStack(ctx context.Context) (changed bool, err error) {
 		return false, fmt.Errorf("have stack %s deletable: %w", name, err)
 	}
 	if err := failpoint.Here("fleet.stack.deletable"); err != nil {
+		return true, err
+	}
+	if err := session.Fresh(ctx, t.cfg.Credentials); err != nil {
 		return true, err
 	}
 	if _, err := client.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: &name}); err != nil {

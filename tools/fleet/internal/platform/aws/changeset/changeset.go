@@ -24,6 +24,7 @@ import (
 
 	"a3os.app/libs/failpoint"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 )
 
 // mostBody is the largest template that goes in a call; a larger one is read from a bucket.
@@ -210,6 +211,9 @@ func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 		return err
 	}
 	if err := failpoint.Here("fleet.stack.planned"); err != nil {
+		return err
+	}
+	if err := session.Fresh(ctx, d.cfg.Credentials); err != nil {
 		return err
 	}
 	if _, err := d.client.ExecuteChangeSet(ctx, &cloudformation.ExecuteChangeSetInput{ChangeSetName: &p.ID, StackName: &p.Stack}); err != nil && !d.begun(ctx, p) {

@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+
+	"a3os.app/tools/fleet/internal/platform/aws/session"
 )
 
 // ErrStuck is a stack that CloudFormation changes no more until somebody has helped it.
@@ -23,6 +25,9 @@ func Changeable(ctx context.Context, client *cloudformation.Client, stack string
 		return nil, err
 	}
 	if is.StackStatus == types.StackStatusUpdateRollbackFailed {
+		if err := session.Fresh(ctx, client.Options().Credentials); err != nil {
+			return nil, err
+		}
 		_, continueErr := client.ContinueUpdateRollback(ctx, &cloudformation.ContinueUpdateRollbackInput{StackName: &stack})
 		if is, err = Settled(ctx, client, stack); err != nil || is == nil {
 			return nil, errors.Join(err, continueErr)
@@ -40,6 +45,21 @@ func Changeable(ctx context.Context, client *cloudformation.Client, stack string
 		return nil, fmt.Errorf("stack %s was to be deleted, which failed (%s), and %w: where its tenant leaves, go on with fleet operation resume", stack, aws.ToString(is.StackStatusReason), ErrStuck)
 	}
 	return is, nil
+}
+
+// Makeable is Changeable for who makes the stack where there is none. One whose first making failed and was taken back never was a whole one and holds
+// nothing, for what outlives a stack doesn't outlive its making: it is deleted, so that the stack can be made.
+func Makeable(ctx context.Context, client *cloudformation.Client, stack string) (*types.Stack, error) {
+	is, err := Settled(ctx, client, stack)
+	if err != nil || is == nil {
+		return nil, err
+	}
+	if is.StackStatus == types.StackStatusRollbackComplete {
+		if _, err := client.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: &stack}); err != nil {
+			return nil, fmt.Errorf("delete stack %s, whose making failed (%s): %w", stack, aws.ToString(is.StackStatusReason), err)
+		}
+	}
+	return Changeable(ctx, client, stack)
 }
 
 // Settled is a stack of which no change is under way, however the last one ended: one that somebody began, who may have been killed over it, is

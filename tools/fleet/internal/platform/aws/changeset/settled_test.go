@@ -2,6 +2,7 @@ package changeset_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
@@ -119,6 +121,90 @@ func TestStackThatCouldNotBeTakenBackIsHelpedOrNamed(t *testing.T) {
 		}
 		if stuck.Continued != 1 {
 			t.Errorf("it was gone on with %d times", stuck.Continued)
+		}
+	}
+}
+
+// A stack whose first making failed holds nothing: who makes it deletes it and makes it, and nobody else does. One that could not even be taken back is somebody's to look at.
+func TestStackThatWasNeverWholeIsMadeAnew(t *testing.T) {
+	server, _ := awstest.Account(t)
+	tenant := id.NewTenant()
+	name, template := awstest.Place.StackOf(tenant.String()), awstest.Tenant(t, tenant, false)
+	for status, deleted := range map[types.StackStatus]int{types.StackStatusRollbackComplete: 1, types.StackStatusRollbackFailed: 0, types.StackStatusCreateFailed: 0} {
+		left := &failed{stack: name, status: status}
+		cfg := server.Behind(t, left.answers).As(server.Root())
+		client := cloudformation.NewFromConfig(cfg)
+		if is, err := changeset.Changeable(t.Context(), client, name); !errors.Is(err, changeset.ErrStuck) || left.deleted != 0 {
+			t.Errorf("%s: who changes it is told %v, %v, and it was deleted %d times", status, is, err, left.deleted)
+		}
+		is, err := changeset.Makeable(t.Context(), client, name)
+		if left.deleted != deleted || is != nil || (err == nil) != (deleted == 1) || err != nil && !errors.Is(err, changeset.ErrStuck) {
+			t.Errorf("%s: it was deleted %d times, and is %v, %v", status, left.deleted, is, err)
+		}
+		if deleted == 0 {
+			continue
+		}
+		d, err := changeset.Open(t.Context(), cfg, awstest.Where, awstest.Place.Templates())
+		if err != nil {
+			t.Fatal(err)
+		}
+		awstest.Change(t, d, name, template, awstest.Parameters)
+	}
+}
+
+// failed answers for one stack as CloudFormation does whose making failed, which the emulator has no status for, until it is deleted.
+type failed struct {
+	stack   string
+	status  types.StackStatus
+	deleted int
+}
+
+func (f *failed) answers(w http.ResponseWriter, r *http.Request) bool {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	form, formErr := url.ParseQuery(string(body))
+	if err != nil || formErr != nil || f.deleted > 0 || form.Get("StackName") != f.stack {
+		return false
+	}
+	w.Header().Set("Content-Type", "text/xml")
+	const space = `xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/"`
+	switch form.Get("Action") {
+	case "DescribeStacks":
+		_, _ = fmt.Fprintf(w, `<DescribeStacksResponse %s><DescribeStacksResult><Stacks><member><StackName>%s</StackName><CreationTime>2026-01-01T00:00:00Z</CreationTime><StackStatus>%s</StackStatus></member></Stacks></DescribeStacksResult></DescribeStacksResponse>`, space, f.stack, f.status)
+	case "DeleteStack":
+		f.deleted++
+		_, _ = fmt.Fprintf(w, `<DeleteStackResponse %s></DeleteStackResponse>`, space)
+	default:
+		return false
+	}
+	return true
+}
+
+// What changes a stack CloudFormation does in the session that asked for it: one that is about to end is taken anew first, and one that lasts is not.
+func TestStackIsChangedInASessionThatLasts(t *testing.T) {
+	server, _ := awstest.Account(t)
+	for left, want := range map[time.Duration]int{6 * time.Minute: 2, 55 * time.Minute: 1} {
+		tenant := id.NewTenant()
+		cfg, taken := server.Root(), 0
+		root := cfg.Credentials
+		cfg.Credentials = sdk.NewCredentialsCache(sdk.CredentialsProviderFunc(func(ctx context.Context) (sdk.Credentials, error) {
+			keys, err := root.Retrieve(ctx)
+			keys.CanExpire, keys.Expires = true, time.Now().Add(left)
+			if taken++; taken > 1 {
+				keys.Expires = time.Now().Add(time.Hour)
+			}
+			return keys, err
+		}))
+		d, err := changeset.Open(t.Context(), cfg, awstest.Where, awstest.Place.Templates())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := d.Make(t.Context(), awstest.Place.StackOf(tenant.String()), awstest.Tenant(t, tenant, false), awstest.Parameters)
+		if err != nil || taken != 1 {
+			t.Fatalf("a session was taken %d times to plan: %v", taken, err)
+		}
+		if err := d.Execute(t.Context(), p); err != nil || taken != want {
+			t.Errorf("with %s left a session was taken %d times, want %d: %v", left, taken, want, err)
 		}
 	}
 }

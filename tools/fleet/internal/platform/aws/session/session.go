@@ -36,6 +36,26 @@ func taken(ctx context.Context, cfg aws.Config, role string, how func(*stscreds.
 	return out, err
 }
 
+// enough is how long a session lasts still in which a stack's change may begin: the longest, that of a server's making, is half an hour.
+const enough = 45 * time.Minute
+
+// Fresh has credentials last long enough for the change of a stack, which CloudFormation carries out with the very session that asked for it and can't renew.
+// One that ends in the midst of it fails the change, and what takes that back.
+// https://github.com/eksctl-io/eksctl/issues/7095
+func Fresh(ctx context.Context, credentials aws.CredentialsProvider) error {
+	cache, is := credentials.(*aws.CredentialsCache)
+	if !is {
+		return nil // whoever has no cache has a new session for each call, or one that nobody renews
+	}
+	keys, err := cache.Retrieve(ctx)
+	if err != nil || !keys.CanExpire || time.Until(keys.Expires) >= enough {
+		return err
+	}
+	cache.Invalidate()
+	_, err = cache.Retrieve(ctx)
+	return err
+}
+
 // Load finds credentials for a Region. An endpoint that an operator's own environment names is believed, an emulator's too. Errors: [awssession.ErrLongLived].
 func Load(ctx context.Context, region string) (aws.Config, error) {
 	cfg, err := awssession.Load(ctx, region, awssession.PlainToo)
