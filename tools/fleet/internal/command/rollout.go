@@ -142,7 +142,7 @@ func (a *app) rolloutPlan() *cobra.Command {
 	f.Int32Var(&q.MaxParallel, "max-parallel", 1, "how many tenants are changed at once")
 	f.DurationVar(&q.Bake, "bake", 10*time.Minute, "how long each tenant is watched")
 	f.Int64Var(&q.Samples, "samples", 100, "how many requests each must have answered meanwhile; probes ask what users don't")
-	f.Float64Var(&q.Gates.ErrorRatioGrowth, "error-growth", 0.01, "gate: how much the share of failed requests may grow")
+	f.Float64Var(&q.Gates.ErrorRatioGrowth, "error-growth", 0.01, "gate: how much the share of failed requests may grow, of --samples at least")
 	f.Float64Var(&q.Gates.P99Factor, "p99-factor", 3, "gate: how many times its own p99 before a tenant's p99 may be, where it is above 50 ms; 0 leaves it out")
 	f.Int32Var(&q.Gates.Restarts, "restarts", 0, "gate: how many restarts")
 	f.Int64Var(&q.Gates.FailedJobs, "failed-jobs", 0, "gate: how many jobs may fail for good")

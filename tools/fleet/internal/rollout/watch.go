@@ -227,10 +227,14 @@ func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own 
 		}
 	}
 	was, is := share(before.GetErrors(), before.GetRequests()), share(own.errors, own.requests)
+	// more says that so many failed that the share can't be kept within the samples that it is judged by: of the first five one says nothing yet.
+	more := func(failed, of int64, share float64) bool {
+		return float64(failed) > share*float64(max(of, r.GetPolicy().GetSamples()))
+	}
 	switch {
-	case is > was+g.GetErrorRatioGrowth():
+	case more(own.errors, own.requests, was+g.GetErrorRatioGrowth()):
 		return fmt.Sprintf("%.2f %% of requests fail, %.2f %% did before", percent*is, percent*was)
-	case share(w.misses, w.probes) > g.GetErrorRatioGrowth():
+	case more(w.misses, w.probes, g.GetErrorRatioGrowth()):
 		return fmt.Sprintf("%d of %d probes failed: %v", w.misses, w.probes, w.lastMiss)
 	case g.GetP99Factor() > 0 && before.GetP99Seconds() > 0 && after.GetP99Seconds() > max(quick, g.GetP99Factor()*before.GetP99Seconds()):
 		return fmt.Sprintf("p99 is %.0f ms, it was %.0f ms before", millis*after.GetP99Seconds(), millis*before.GetP99Seconds())

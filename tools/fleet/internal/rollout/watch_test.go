@@ -424,3 +424,37 @@ func TestWhomSomebodyElseSuspendsIsNeitherFailedNorPassed(t *testing.T) {
 		}
 	})
 }
+
+// One request that fails among the first few, as while a gateway starts anew, is one in a hundred by the time that a hundred were asked for.
+func TestShareOfFailuresIsOfTheSamplesThatWereAskedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		misses, errors int64
+		state          registryv1.RolloutTenantState
+		says           string
+	}{
+		"one probe":                {1, 0, passed, ""},
+		"two probes":               {2, 0, failed, "2 of 5 probes failed"},
+		"one request of three":     {0, 1, passed, ""},
+		"two requests of three":    {0, 2, failed, "66.67 % of requests fail"},
+		"one probe and a request ": {1, 1, passed, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, probes := &baked{restarted: []time.Duration{-time.Second}}, int64(0)
+				b.says = func(s *registryv1.TenantStatus, _ time.Duration) error {
+					s.Reports[0].StartedAt, s.Reports[0].Figures = timestamppb.New(b.began.Add(-time.Second)), &setv1.Figures{Requests: 3, Errors: c.errors}
+					return nil
+				}
+				x, _ := b.watched(t, func(r *registryv1.Rollout) { r.Policy.Samples = 100 }, func(context.Context, string) error {
+					if probes++; probes <= c.misses {
+						return errors.New("not now")
+					}
+					return nil
+				})
+				if x.GetState() != c.state || !strings.Contains(x.GetDetail(), c.says) {
+					t.Errorf("it is %s: %s", x.GetState(), x.GetDetail())
+				}
+			})
+		})
+	}
+}

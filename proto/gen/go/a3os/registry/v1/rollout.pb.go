@@ -288,7 +288,8 @@ func (x *Wave) GetTenantIds() []string {
 // Gates are what a tenant must stay within after its change, against its own figures before.
 type Gates struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How much the share of failed requests may grow, 0–1: 0.01 allows 0.5 % to become 1.5 %.
+	// How much the share of failed requests may grow, 0–1: 0.01 allows 0.5 % to become 1.5 %. It is a share of
+	// the policy's samples at least: while fewer were answered, as many may fail as of those.
 	ErrorRatioGrowth float64 `protobuf:"fixed64,1,opt,name=error_ratio_growth,json=errorRatioGrowth,proto3" json:"error_ratio_growth,omitempty"`
 	// How many times its p99 before its p99 may be, 1 or more, where it is above 50 ms; 0 leaves p99 out.
 	P99Factor float64 `protobuf:"fixed64,2,opt,name=p99_factor,json=p99Factor,proto3" json:"p99_factor,omitempty"`
