@@ -41,15 +41,19 @@ func (a *app) planeCommand() *cobra.Command {
 		}))
 }
 
+// ofNobody is an environment that says of no operator that they work: what goes on for as long as the plane does is the plane's first operator's,
+// and nobody's who may be removed, whoever brought the plane up.
+func ofNobody(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		return strings.HasPrefix(kv, "A3_OPERATOR=") || strings.HasPrefix(kv, "A3_OPERATOR_DIR=")
+	})
+}
+
 // daemon is a command that people don't run.
 func (a *app) daemon(use, short string, run func(context.Context, *plane.Plane) error) *cobra.Command {
 	var home string
 	c := &cobra.Command{Use: use, Short: short, Hidden: true, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		// What goes on for as long as the plane does is nobody's who may be removed, whoever brought the plane up.
-		a.environ = slices.DeleteFunc(slices.Clone(a.environ), func(kv string) bool {
-			return strings.HasPrefix(kv, "A3_OPERATOR=") || strings.HasPrefix(kv, "A3_OPERATOR_DIR=")
-		})
-		a.environ = append(a.environ, "A3_HOME="+home)
+		a.environ = append(ofNobody(a.environ), "A3_HOME="+home)
 		p, err := a.plane()
 		if err != nil {
 			return err
