@@ -271,3 +271,26 @@ func TestReportsOfUseThatComeWithoutEndFillNoDisk(t *testing.T) {
 		t.Errorf("an hour later %d are kept", n)
 	}
 }
+
+// What a set has for later is known where the next licence is issued, also to a registry that was restored to before it issued that.
+func TestLicenceThatASetHasForLaterIsKnown(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme := h.create(operator, "acme")
+	if _, err := putLicence(t, operator, signed(t, h.plane, h.licenceKey, h.licenceOf(acme.id, 2))); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: h.plane, Tenant: acme.id, Service: "audit"})
+	set, list := registryv1.NewReportServiceClient(h.dial(addr, s)), registryv1.NewLicenceServiceClient(operator)
+	for _, next := range []int64{3, 0} {
+		says := &registryv1.LicenceReport{Serial: 2, State: registryv1.LicenceState_LICENCE_STATE_VALID, NextSerial: next}
+		if _, err := set.Report(t.Context(), &registryv1.ReportRequest{Licence: says}); err != nil {
+			t.Fatal(err)
+		}
+		res, err := list.ListLicences(t.Context(), &registryv1.ListLicencesRequest{Tenant: "acme"})
+		if err != nil || res.GetReport().GetSerial() != 2 || res.GetReport().GetNextSerial() != next {
+			t.Errorf("of a set that has %d for later it is known %v: %v", next, res.GetReport(), err)
+		}
+	}
+}

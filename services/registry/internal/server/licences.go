@@ -152,7 +152,7 @@ func licenceReports(ctx context.Context, q *store.Queries, tenants []id.Tenant) 
 	}
 	out := map[id.Tenant]*registryv1.LicenceReport{}
 	for _, r := range rows {
-		m := &registryv1.LicenceReport{Serial: r.Serial, State: licence.ParseState(r.State), ClockBehind: r.ClockBehind, Refused: r.Refused, ReportedAt: timestamppb.New(r.ChangedAt)}
+		m := &registryv1.LicenceReport{Serial: r.Serial, State: licence.ParseState(r.State), ClockBehind: r.ClockBehind, Refused: r.Refused, ReportedAt: timestamppb.New(r.ChangedAt), NextSerial: r.NextSerial}
 		if r.ValidUntil != nil {
 			m.ValidUntil = timestamppb.New(*r.ValidUntil)
 		}
@@ -212,7 +212,7 @@ func (s *reports) licence(ctx context.Context, who workload.Identity, req *regis
 	}
 	err = s.DB.Service(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		q := store.New(tx)
-		p := store.PutLicenceReportParams{TenantID: who.Tenant, Serial: l.GetSerial(), State: licence.StateWord(l.GetState()), ClockBehind: l.GetClockBehind(), Refused: l.GetRefused()}
+		p := store.PutLicenceReportParams{TenantID: who.Tenant, Serial: l.GetSerial(), State: licence.StateWord(l.GetState()), ClockBehind: l.GetClockBehind(), Refused: l.GetRefused(), NextSerial: l.GetNextSerial()}
 		if l.GetValidUntil().IsValid() {
 			at := l.GetValidUntil().AsTime()
 			p.ValidUntil = &at

@@ -94,7 +94,7 @@ func (q *Queries) LicenceAfter(ctx context.Context, arg LicenceAfterParams) ([]b
 }
 
 const licenceReportsOf = `-- name: LicenceReportsOf :many
-SELECT tenant_id, serial, state, valid_until, clock_behind, refused, changed_at FROM registry.licence_reports WHERE tenant_id = ANY ($1::uuid[])
+SELECT tenant_id, serial, state, valid_until, clock_behind, refused, changed_at, next_serial FROM registry.licence_reports WHERE tenant_id = ANY ($1::uuid[])
 `
 
 func (q *Queries) LicenceReportsOf(ctx context.Context, tenantIds []id.Tenant) ([]LicenceReport, error) {
@@ -114,6 +114,7 @@ func (q *Queries) LicenceReportsOf(ctx context.Context, tenantIds []id.Tenant) (
 			&i.ClockBehind,
 			&i.Refused,
 			&i.ChangedAt,
+			&i.NextSerial,
 		); err != nil {
 			return nil, err
 		}
@@ -197,12 +198,12 @@ func (q *Queries) NewestUsage(ctx context.Context, tenantID id.Tenant) (UsageRep
 }
 
 const putLicenceReport = `-- name: PutLicenceReport :exec
-INSERT INTO registry.licence_reports AS r (tenant_id, serial, state, valid_until, clock_behind, refused)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO registry.licence_reports AS r (tenant_id, serial, state, valid_until, clock_behind, refused, next_serial)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (tenant_id) DO UPDATE SET serial = excluded.serial, state = excluded.state, valid_until = excluded.valid_until,
-    clock_behind = excluded.clock_behind, refused = excluded.refused, changed_at = excluded.changed_at
-WHERE (r.serial, r.state, r.valid_until, r.clock_behind, r.refused)
-    IS DISTINCT FROM (excluded.serial, excluded.state, excluded.valid_until, excluded.clock_behind, excluded.refused)
+    clock_behind = excluded.clock_behind, refused = excluded.refused, next_serial = excluded.next_serial, changed_at = excluded.changed_at
+WHERE (r.serial, r.state, r.valid_until, r.clock_behind, r.refused, r.next_serial)
+    IS DISTINCT FROM (excluded.serial, excluded.state, excluded.valid_until, excluded.clock_behind, excluded.refused, excluded.next_serial)
 `
 
 type PutLicenceReportParams struct {
@@ -212,6 +213,7 @@ type PutLicenceReportParams struct {
 	ValidUntil  *time.Time
 	ClockBehind bool
 	Refused     string
+	NextSerial  int64
 }
 
 func (q *Queries) PutLicenceReport(ctx context.Context, arg PutLicenceReportParams) error {
@@ -222,6 +224,7 @@ func (q *Queries) PutLicenceReport(ctx context.Context, arg PutLicenceReportPara
 		arg.ValidUntil,
 		arg.ClockBehind,
 		arg.Refused,
+		arg.NextSerial,
 	)
 	return err
 }

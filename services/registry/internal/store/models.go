@@ -56,6 +56,7 @@ type LicenceReport struct {
 	ClockBehind bool
 	Refused     string
 	ChangedAt   time.Time
+	NextSerial  int64
 }
 
 type Operation struct {

@@ -116,12 +116,18 @@ func licencesOf(ctx context.Context, conn *grpc.ClientConn, tenant id.Tenant) (*
 	return res, nil
 }
 
-// issue signs and puts. The serial is greater than that of every licence that the registry or the set knows.
-func (p *Plane) issue(ctx context.Context, conn *grpc.ClientConn, tenant id.Tenant, known *registryv1.ListLicencesResponse, terms LicenceTerms, reason string) (*registryv1.IssuedLicence, error) {
-	serial := known.GetReport().GetSerial()
+// serialBeyond is one greater than that of every licence that the registry knows, or the set: also of one that it has for later. A registry that was
+// restored from a backup may know less than the set, which takes no other licence of a serial that it has.
+func serialBeyond(known *registryv1.ListLicencesResponse) int64 {
+	serial := max(known.GetReport().GetSerial(), known.GetReport().GetNextSerial())
 	for _, l := range known.GetLicences() {
 		serial = max(serial, l.GetLicence().GetSerial())
 	}
+	return serial + 1
+}
+
+// issue signs and puts.
+func (p *Plane) issue(ctx context.Context, conn *grpc.ClientConn, tenant id.Tenant, known *registryv1.ListLicencesResponse, terms LicenceTerms, reason string) (*registryv1.IssuedLicence, error) {
 	if len(terms.Features) == 0 {
 		terms.Features = licence.Features()
 	}
@@ -134,7 +140,7 @@ func (p *Plane) issue(ctx context.Context, conn *grpc.ClientConn, tenant id.Tena
 		return nil, err
 	}
 	file, err := signer.Sign(ctx, &registryv1.Licence{
-		Id: id.NewLicence().String(), Plane: p.state.Plane, TenantId: tenant.String(), Serial: serial + 1, Plan: terms.Plan,
+		Id: id.NewLicence().String(), Plane: p.state.Plane, TenantId: tenant.String(), Serial: serialBeyond(known), Plan: terms.Plan,
 		Features: terms.Features, Connectors: terms.Connectors, Seats: terms.Seats,
 		ValidFrom: timestamppb.New(terms.From), ValidUntil: timestamppb.New(terms.Until), GraceDays: terms.GraceDays,
 		IssuedAt: timestamppb.Now(), UsageReports: reports,

@@ -13,12 +13,12 @@ SELECT file FROM registry.licences WHERE tenant_id = @tenant_id AND serial > @se
 SELECT * FROM registry.licences WHERE tenant_id = @tenant_id AND serial < @before ORDER BY serial DESC LIMIT @size;
 
 -- name: PutLicenceReport :exec
-INSERT INTO registry.licence_reports AS r (tenant_id, serial, state, valid_until, clock_behind, refused)
-VALUES (@tenant_id, @serial, @state, @valid_until, @clock_behind, @refused)
+INSERT INTO registry.licence_reports AS r (tenant_id, serial, state, valid_until, clock_behind, refused, next_serial)
+VALUES (@tenant_id, @serial, @state, @valid_until, @clock_behind, @refused, @next_serial)
 ON CONFLICT (tenant_id) DO UPDATE SET serial = excluded.serial, state = excluded.state, valid_until = excluded.valid_until,
-    clock_behind = excluded.clock_behind, refused = excluded.refused, changed_at = excluded.changed_at
-WHERE (r.serial, r.state, r.valid_until, r.clock_behind, r.refused)
-    IS DISTINCT FROM (excluded.serial, excluded.state, excluded.valid_until, excluded.clock_behind, excluded.refused);
+    clock_behind = excluded.clock_behind, refused = excluded.refused, next_serial = excluded.next_serial, changed_at = excluded.changed_at
+WHERE (r.serial, r.state, r.valid_until, r.clock_behind, r.refused, r.next_serial)
+    IS DISTINCT FROM (excluded.serial, excluded.state, excluded.valid_until, excluded.clock_behind, excluded.refused, excluded.next_serial);
 
 -- name: LicenceReportsOf :many
 SELECT * FROM registry.licence_reports WHERE tenant_id = ANY (@tenant_ids::uuid[]);
