@@ -3,3 +3,6 @@
 SET LOCAL lock_timeout = '5s';
 
 ALTER TABLE registry.licence_reports ADD COLUMN next_serial bigint NOT NULL DEFAULT 0;
+
+-- What a set said of its licence and of its use goes with its tenant, as its other reports do.
+GRANT DELETE ON registry.licence_reports, registry.usage_reports TO role_registry;

@@ -44,10 +44,13 @@ func (q *Queries) CheckpointsOf(ctx context.Context, tenantIds []id.Tenant) ([]C
 
 const dropReports = `-- name: DropReports :exec
 WITH points AS (DELETE FROM registry.report_points p WHERE p.tenant_id = $1),
+    uses AS (DELETE FROM registry.usage_reports u WHERE u.tenant_id = $1),
+    licences AS (DELETE FROM registry.licence_reports l WHERE l.tenant_id = $1),
     components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = $1)
 DELETE FROM registry.set_reports s WHERE s.tenant_id = $1
 `
 
+// What a set said of itself, its use and its licence included. Whose log it was, and the checkpoints of it, stay: what its people hold can be held against them.
 func (q *Queries) DropReports(ctx context.Context, tenantID id.Tenant) error {
 	_, err := q.db.Exec(ctx, dropReports, tenantID)
 	return err

@@ -58,6 +58,9 @@ DELETE FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size < @newest
 SELECT DISTINCT ON (tenant_id) * FROM registry.checkpoints WHERE tenant_id = ANY (@tenant_ids::uuid[]) ORDER BY tenant_id, size DESC;
 
 -- name: DropReports :exec
+-- What a set said of itself, its use and its licence included. Whose log it was, and the checkpoints of it, stay: what its people hold can be held against them.
 WITH points AS (DELETE FROM registry.report_points p WHERE p.tenant_id = @tenant_id),
+    uses AS (DELETE FROM registry.usage_reports u WHERE u.tenant_id = @tenant_id),
+    licences AS (DELETE FROM registry.licence_reports l WHERE l.tenant_id = @tenant_id),
     components AS (DELETE FROM registry.component_reports c WHERE c.tenant_id = @tenant_id)
 DELETE FROM registry.set_reports s WHERE s.tenant_id = @tenant_id;

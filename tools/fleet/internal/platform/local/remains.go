@@ -84,7 +84,8 @@ func (p *Platform) Kept(ctx context.Context, s platform.Set) (out []string, err 
 // Shared implements platform.Platform.
 func (p *Platform) Shared(s platform.Set) []string {
 	out := []string{
-		"the registry's history keeps its id, its names and who did what when, and so do backups of the registry",
+		"the registry keeps its id, names, labels and account, its licences, the checkpoints of its log, when backups of it were made and restored, and the history " +
+			"of who did what when, and so do backups of the registry, which hold what it reported as well until the last of before is deleted",
 		"the gateway holds, signed by the registry, that this id left, until it takes all routes anew",
 		"the plane's own logs keep its id until they are rotated out", "the export is whole until whoever it was handed to has it and it is deleted here",
 		"a copy of the backups that somebody made elsewhere opens with the recovery key, where one was made",
