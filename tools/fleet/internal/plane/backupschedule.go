@@ -20,7 +20,7 @@ const (
 
 // schedule is when which set is backed up next.
 type schedule struct {
-	// every is the pace.
+	// every is the pace; zero for never.
 	every time.Duration
 	// began is when the plane's supervisor started.
 	began time.Time
@@ -54,36 +54,37 @@ func (s schedule) due(set string, newest time.Time) time.Time {
 
 // backUpAlways backs every set up at its time, until ctx ends.
 func (p *Plane) backUpAlways(ctx context.Context) {
-	if p.Settings.BackupEvery == 0 {
-		return
-	}
 	s := schedule{every: p.Settings.BackupEvery, began: time.Now(), failed: map[string]failure{}}
-	const look = time.Minute
-	tick := time.NewTicker(min(look, s.every/4))
-	defer tick.Stop()
 	for {
+		look := time.Minute
+		if s.every != 0 {
+			look = min(look, s.every/4)
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(look):
 		}
-		if err := p.backUpDue(ctx, s); err != nil && ctx.Err() == nil {
+		if err := p.backUpDue(ctx, &s); err != nil && ctx.Err() == nil {
 			slog.Error("it can't be seen which sets are to be backed up", "alarm", "backup_failed", "error", err)
 		}
 	}
 }
 
-// backUpDue backs up the sets whose time has come, one after the other. What comes of each is told to the registry.
-func (p *Plane) backUpDue(ctx context.Context, s schedule) error {
-	// A plane of its own: others of this process go on with theirs meanwhile.
-	q, err := New(p.Settings, quiet{})
+// backUpDue backs up the sets whose time has come, one after the other, at the pace that the plane was last brought up with. What comes of each is
+// told to the registry.
+func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
+	q, err := p.asBroughtUp()
 	if err != nil {
 		return err
+	}
+	if s.every = q.Settings.BackupEvery; s.every == 0 {
+		return nil
 	}
 	if err := q.openState(); err != nil {
 		return err
 	}
-	due := q.due(s, q.everySet())
+	due := q.due(*s, q.everySet())
 	if len(due) == 0 {
 		return nil
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // A set is backed up at its pace, and tried again soon after an attempt that came to nothing: also where a backup was made, which could not be
@@ -156,5 +159,84 @@ func TestDamagedManifestKeepsNobodyElseFromBeingBackedUp(t *testing.T) {
 		if (b.Unreadable != "") != damaged || b.Name == "" || b.Dir == "" {
 			t.Errorf("the list has %+v", b)
 		}
+	}
+}
+
+// Whoever brings the plane up anew, with other settings than it was started with, has backups made by those: there and at that pace.
+func TestBackupsGoByTheSettingsThatThePlaneWasLastBroughtUpWith(t *testing.T) {
+	began := settings.Settings{Home: t.TempDir(), BackupDir: filepath.Join(t.TempDir(), "before"), BackupEvery: time.Hour}
+	supervisor, err := New(began, quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	// due says that one was to be made: there is no plane to make it of.
+	due := func() bool {
+		t.Helper()
+		err := supervisor.backUpDue(t.Context(), &schedule{every: time.Hour, began: now.Add(-48 * time.Hour), failed: map[string]failure{}})
+		if err != nil && !errors.Is(err, supervise.ErrNotRunning) && !strings.Contains(err.Error(), "there is no plane") {
+			t.Fatal(err)
+		}
+		return err != nil
+	}
+	if !due() {
+		t.Error("by the settings that it was started with no backup is due")
+	}
+	up := func(change func(*settings.Settings)) {
+		t.Helper()
+		s := began
+		change(&s)
+		p, err := New(s, quiet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.keepSettings(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up(func(s *settings.Settings) { s.BackupEvery = 0 })
+	if due() {
+		t.Error("a backup is due of a plane that was brought up to make none")
+	}
+	elsewhere := backup.Store{Dir: filepath.Join(t.TempDir(), "after")}
+	if err := elsewhere.SetVerified("plane", backups(t, elsewhere)("plane", now.Add(-3*time.Hour)), true); err != nil {
+		t.Fatal(err)
+	}
+	up(func(s *settings.Settings) { s.BackupDir = elsewhere.Dir })
+	if !due() {
+		t.Error("no backup is due at a pace of an hour with one of three hours ago")
+	}
+	up(func(s *settings.Settings) { s.BackupDir, s.BackupEvery = elsewhere.Dir, 24*time.Hour })
+	if due() {
+		t.Error("a backup is due where one was made three hours ago, at a pace of a day")
+	}
+}
+
+// What is kept of settings is all of them: a turn of the supervisor goes by what whoever brought the plane up said.
+func TestSettingsThatThePlaneIsBroughtUpWithAreKeptWhole(t *testing.T) {
+	home := t.TempDir()
+	said, err := settings.Load([]string{"A3_HOME=" + home, "A3_DOMAIN=access.example.com", "A3_TENANTS=one,two", "A3_OUTSIDE_NETWORKS=10.20.0.0/16", "A3_NETWORKS=10.90.0.0/16",
+		"A3_BACKUP_DIR=/mnt/backups", "A3_BACKUP_EVERY=6h", "A3_BACKUP_KEEP=3", "A3_AWS_REGION=eu-central-1", "A3_TENANT_RATE=7.5"}, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := settings.Load([]string{"A3_HOME=" + home, "A3_CORS_ORIGINS=https://app.example.com", "A3_OUTSIDE_NETWORKS=10.30.0.0/16,10.40.0.0/16"}, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := New(said, quiet{})
+	if err == nil {
+		err = up.keepSettings()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	supervisor, err := New(before, quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := supervisor.asBroughtUp()
+	if err != nil || !reflect.DeepEqual(q.Settings, said) {
+		t.Errorf("it goes by %+v (%v)\nwant %+v", q.Settings, err, said)
 	}
 }

@@ -31,8 +31,8 @@ func (p *Plane) guardOnce(ctx context.Context) error {
 	if !state.Exists(p.Settings.Home) {
 		return nil
 	}
-	// A plane of its own: others of this process go on with theirs meanwhile. Its lock is not waited for, which may be held for long.
-	q, err := New(p.Settings, quiet{})
+	// Its lock is not waited for, which may be held for long.
+	q, err := p.asBroughtUp()
 	if err != nil {
 		return err
 	}

@@ -49,8 +49,7 @@ func (p *Plane) changedAt() (time.Time, error) {
 }
 
 func (p *Plane) keepSpare(ctx context.Context) error {
-	// A plane of its own: others of this process go on with theirs meanwhile.
-	q, err := New(p.Settings, quiet{})
+	q, err := p.asBroughtUp()
 	if err != nil {
 		return err
 	}

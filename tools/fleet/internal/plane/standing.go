@@ -29,14 +29,17 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 		return standing.Fleet{}, err
 	}
 	defer conn.Close()
-	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
-		Kept: p.kept, Blueprint: p.blueprint, Inspect: inspect})
-}
-
-// kept looks whether a backup is there to be restored.
-func (p *Plane) kept(set, name string) error {
-	_, err := backup.Claimed(p.platform.Backups().Path(set, name))
-	return err
+	// Whoever asks need not have the settings by which backups are made.
+	made := p.Settings
+	if q, err := p.asBroughtUp(); err == nil {
+		made = q.Settings
+	}
+	kept := backup.Store{Dir: made.BackupDir}
+	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: made.BackupEvery,
+		Kept: func(set, name string) error {
+			_, err := backup.Claimed(kept.Path(set, name))
+			return err
+		}, Blueprint: p.blueprint, Inspect: inspect})
 }
 
 // Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.

@@ -13,7 +13,7 @@ import (
 const tendEvery = time.Hour
 
 // Supervise is the life of the plane's supervisor. Beside it, certificates that nobody else renews are renewed,
-// walls looked after, backups made, and a database is copied for the next tenant.
+// walls looked after, backups made, and a database is copied for the next tenant: all by the settings that the plane was last brought up with.
 func (p *Plane) Supervise(ctx context.Context, run func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -36,7 +36,11 @@ func (p *Plane) tend(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if _, err := p.Renew(ctx); err != nil && ctx.Err() == nil {
+		q, err := p.asBroughtUp()
+		if err == nil {
+			_, err = q.Renew(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			slog.Error("certificates can't be renewed", "error", err)
 		}
 	}

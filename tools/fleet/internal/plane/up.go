@@ -48,7 +48,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	// Where the product's blueprint is may have changed, if nothing else did.
-	if err := p.state.Save(); err != nil {
+	if err := errors.Join(p.state.Save(), p.keepSettings()); err != nil {
 		return false, err
 	}
 	if names := local.Withheld(os.Environ()); len(names) > 0 {

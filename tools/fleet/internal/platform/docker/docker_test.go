@@ -113,6 +113,9 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
+// outside is a private network that discovery may reach at first.
+const outside = "10.20.0.0/16"
+
 // The whole of it: the answer, a second time without a change, every wall between the sets, what is seen when one wall falls, and
 // nothing left when the plane goes.
 func TestPlaneOnDockerGivesTheAnswerAndKeepsItsSetsApart(t *testing.T) {
@@ -121,6 +124,7 @@ func TestPlaneOnDockerGivesTheAnswerAndKeepsItsSetsApart(t *testing.T) {
 		t.Skip("it brings a whole plane up in containers")
 	}
 	p := newPlane(t)
+	p.environ = []string{"A3_OUTSIDE_NETWORKS=" + outside}
 	up := p.fleet("plane", "up")
 	for _, want := range []string{"SELECT on hr.salaries", "1 path; everything that it rests on was read", "has a network of its own"} {
 		if !strings.Contains(up, want) {
@@ -140,7 +144,16 @@ func TestPlaneOnDockerGivesTheAnswerAndKeepsItsSetsApart(t *testing.T) {
 		t.Errorf("attempts: %v", attempts)
 	}
 	p.tellsNobody(t)
+	if rules := run(t, "iptables", "-S"); !strings.Contains(rules, outside) {
+		t.Errorf("discovery may not go where the settings have it go:\n%s", rules)
+	}
+	// What was closed stays closed at the supervisor's next turn, which it began with other settings.
+	p.environ = nil
+	p.fleet("plane", "up")
 	p.wallFalls(t)
+	if rules := run(t, "iptables", "-S"); strings.Contains(rules, outside) {
+		t.Errorf("the supervisor opened what was closed:\n%s", rules)
+	}
 
 	p.fleet("plane", "down")
 	p.nothingLeft(t)

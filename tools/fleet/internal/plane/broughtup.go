@@ -1,0 +1,43 @@
+package plane
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
+// settingsFile holds the settings that the plane was last brought up with: what goes on in the supervisor goes by them, however long ago and
+// with whichever whoever started that did so.
+func (p *Plane) settingsFile() string { return filepath.Join(p.Settings.Home, "settings.json") }
+
+// keepSettings has what goes on in the supervisor go by this plane's settings, from its next turn on.
+func (p *Plane) keepSettings() error {
+	text, err := json.MarshalIndent(p.Settings, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(p.settingsFile(), append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("keep the settings that the plane is brought up with: %w", err)
+	}
+	return nil
+}
+
+// asBroughtUp is a plane of its own by the settings that this one was last brought up with: others of this process go on with theirs meanwhile.
+// It reports to nobody.
+func (p *Plane) asBroughtUp() (*Plane, error) {
+	s := p.Settings
+	text, err := os.ReadFile(p.settingsFile())
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the settings that the plane was last brought up with: %w: fleet plane up writes them anew", err)
+	}
+	s.Home = p.Settings.Home
+	return New(s, quiet{})
+}
