@@ -81,6 +81,44 @@ func TestNewestGoodBackupStaysKnown(t *testing.T) {
 	wantKind(t, err, fault.PermissionDenied, "a gateway that records a backup")
 }
 
+// A backup from a time to come, of a clock that once ran ahead, hides neither how old the newest real one is nor that none came to anything since.
+func TestBackupFromATimeToComeIsNotTheNewest(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme := h.create(operator, "acme")
+	w, r := registryv1.NewBackupWriteServiceClient(operator), registryv1.NewBackupServiceClient(operator)
+	newest := time.Now().Add(-48 * time.Hour).Truncate(time.Second)
+	for of, tenant := range []string{acme.id.String(), ""} {
+		suffix := string(rune('a' + of))
+		for _, req := range []*registryv1.RecordBackupRequest{
+			recorded(tenant, "20260901T030000Z-aaaaa"+suffix, newest, true, ""),
+			recorded(tenant, "20270901T030000Z-aaaaa"+suffix, newest.AddDate(1, 0, 0), true, ""),
+			recorded(tenant, "", newest.Add(time.Hour), false, "the disk is full"),
+		} {
+			if _, err := w.RecordBackup(t.Context(), req); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	res, err := r.ListBackups(t.Context(), &registryv1.ListBackupsRequest{})
+	const attemptsAndGood = 4
+	if err != nil || len(res.GetBackups()) != attemptsAndGood {
+		t.Fatalf("the newest are %v (%v)", res.GetBackups(), err)
+	}
+	for _, b := range res.GetBackups() {
+		if b.GetTakenAt().AsTime().After(time.Now()) {
+			t.Errorf("the newest of %q is %v", b.GetTenantId(), b)
+		}
+	}
+	age, failed := h.told("a3_backup_age_seconds"), h.told("a3_backup_failed")
+	for _, of := range []string{acme.id.String(), "plane"} {
+		if age[of] < 47*3600 || failed[of] != 1 {
+			t.Errorf("of %s is told that its newest backup is %g s old, and failed %g", of, age[of], failed[of])
+		}
+	}
+}
+
 // A set that was put back shows a log that its witness would refuse, and is believed once the restore is on record, and not before. What
 // the witness held is kept; a log that it never saw is not taken for a restored one.
 func TestWitnessGoesBackWithARecordedRestore(t *testing.T) {

@@ -128,9 +128,9 @@ func (q *Queries) InsertRestore(ctx context.Context, arg InsertRestoreParams) er
 
 const newestBackups = `-- name: NewestBackups :many
 SELECT id, tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure FROM registry.backups WHERE (taken_at, id) < ($1::timestamptz, $2::bigint) AND (id IN (
-    SELECT DISTINCT ON (n.tenant_id) n.id FROM registry.backups n ORDER BY n.tenant_id, n.taken_at DESC)
+    SELECT DISTINCT ON (n.tenant_id) n.id FROM registry.backups n WHERE n.taken_at < now() + interval '10 minutes' ORDER BY n.tenant_id, n.taken_at DESC)
 OR id IN (
-    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL ORDER BY g.tenant_id, g.taken_at DESC))
+    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL AND g.taken_at < now() + interval '10 minutes' ORDER BY g.tenant_id, g.taken_at DESC))
 ORDER BY taken_at DESC, id DESC LIMIT $3
 `
 
@@ -211,10 +211,11 @@ const thinBackups = `-- name: ThinBackups :exec
 DELETE FROM registry.backups b WHERE b.tenant_id IS NOT DISTINCT FROM $1
     AND b.id NOT IN (SELECT n.id FROM registry.backups n WHERE n.tenant_id IS NOT DISTINCT FROM $1 ORDER BY n.taken_at DESC LIMIT 100)
     AND b.id NOT IN (SELECT g.id FROM registry.backups g WHERE g.tenant_id IS NOT DISTINCT FROM $1 AND g.verified_at IS NOT NULL
-        ORDER BY g.taken_at DESC LIMIT 1)
+        AND g.taken_at < now() + interval '10 minutes' ORDER BY g.taken_at DESC LIMIT 1)
 `
 
-// The newest hundred of a set, and the newest that could be restored.
+// The newest hundred of a set, and the newest that could be restored. Here and below, one from a time to come, of a clock that once ran ahead, is never the newest:
+// it would hide for as long that none was made since.
 func (q *Queries) ThinBackups(ctx context.Context, tenantID id.Tenant) error {
 	_, err := q.db.Exec(ctx, thinBackups, tenantID)
 	return err

@@ -123,8 +123,11 @@ type Store struct {
 
 var nameForm = regexp.MustCompile(`^\d{8}T\d{6}Z-[a-z2-7]{6}$`)
 
+// nameTime begins a name, so that names are sorted by time.
+const nameTime = "20060102T150405Z"
+
 func newName(now time.Time) string {
-	return now.UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6])
+	return now.UTC().Format(nameTime) + "-" + strings.ToLower(rand.Text()[:6])
 }
 
 // Path of a backup.
@@ -181,11 +184,15 @@ func (s Store) Sets() ([]string, error) {
 	return out, err
 }
 
-// Verified is the newest backup of a set that was restored for trial, of those that are there; empty where none was.
+// ahead is by how much the name of a backup may be ahead of this machine's clock.
+const ahead = 10 * time.Minute
+
+// Verified is the newest backup of a set that was restored for trial, of those that are there; empty where none was. One from a time to come, of a
+// clock that once ran ahead, is none: it would pass for the newest until then.
 func (s Store) Verified(set string) (string, error) {
 	text, err := os.ReadFile(s.Path(set, verifiedFile))
 	name := strings.TrimSpace(string(text))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !nameForm.MatchString(name) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!nameForm.MatchString(name) || name > time.Now().Add(ahead).UTC().Format(nameTime)) {
 		return "", nil
 	}
 	if err == nil {

@@ -312,6 +312,33 @@ func TestNewestBackupThatWasTriedOutStays(t *testing.T) {
 	}
 }
 
+// A clock that once ran ahead leaves backups from a time to come. They put off nothing, and what is made after them takes their place.
+func TestBackupFromATimeToComeIsNotTheNewest(t *testing.T) {
+	w := newWorld(t)
+	unlock, err := w.store.Lock(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, at := range []time.Time{time.Now().AddDate(1, 0, 0), time.Now()} {
+		m := &backup.Manifest{Plane: "dev", PlaneID: "one", Set: set, TakenAt: at}
+		b, err := w.store.Begin(w.key, m, at)
+		if err = errors.Join(err, b.Commit(t.Context(), w.signKey, at)); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, m.Name)
+	}
+	unlock()
+	for i, want := range []string{"", names[1]} {
+		if err := w.store.SetVerified(set, names[i], true); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := w.store.Verified(set); err != nil || got != want {
+			t.Errorf("after the trial of %s of %q the newest good one is %q (%v), want %q", names[i], names, got, err, want)
+		}
+	}
+}
+
 func TestOneBackupIsDiscardedAlsoTwice(t *testing.T) {
 	w := newWorld(t)
 	bad, good := filepath.Base(w.write(t, set)), filepath.Base(w.write(t, set))

@@ -6,11 +6,12 @@ ON CONFLICT ON CONSTRAINT backups_name DO UPDATE
     WHERE backups.tenant_id IS NOT DISTINCT FROM excluded.tenant_id;
 
 -- name: ThinBackups :exec
--- The newest hundred of a set, and the newest that could be restored.
+-- The newest hundred of a set, and the newest that could be restored. Here and below, one from a time to come, of a clock that once ran ahead, is never the newest:
+-- it would hide for as long that none was made since.
 DELETE FROM registry.backups b WHERE b.tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id)
     AND b.id NOT IN (SELECT n.id FROM registry.backups n WHERE n.tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) ORDER BY n.taken_at DESC LIMIT 100)
     AND b.id NOT IN (SELECT g.id FROM registry.backups g WHERE g.tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) AND g.verified_at IS NOT NULL
-        ORDER BY g.taken_at DESC LIMIT 1);
+        AND g.taken_at < now() + interval '10 minutes' ORDER BY g.taken_at DESC LIMIT 1);
 
 -- name: BackupsOf :many
 SELECT * FROM registry.backups WHERE tenant_id IS NOT DISTINCT FROM sqlc.narg(tenant_id) AND (taken_at, id) < (@before::timestamptz, @before_id::bigint)
@@ -19,9 +20,9 @@ ORDER BY taken_at DESC, id DESC LIMIT @most;
 -- name: NewestBackups :many
 -- Of each set the newest attempt, and the newest that could be restored.
 SELECT * FROM registry.backups WHERE (taken_at, id) < (@before::timestamptz, @before_id::bigint) AND (id IN (
-    SELECT DISTINCT ON (n.tenant_id) n.id FROM registry.backups n ORDER BY n.tenant_id, n.taken_at DESC)
+    SELECT DISTINCT ON (n.tenant_id) n.id FROM registry.backups n WHERE n.taken_at < now() + interval '10 minutes' ORDER BY n.tenant_id, n.taken_at DESC)
 OR id IN (
-    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL ORDER BY g.tenant_id, g.taken_at DESC))
+    SELECT DISTINCT ON (g.tenant_id) g.id FROM registry.backups g WHERE g.verified_at IS NOT NULL AND g.taken_at < now() + interval '10 minutes' ORDER BY g.tenant_id, g.taken_at DESC))
 ORDER BY taken_at DESC, id DESC LIMIT @most;
 
 -- name: InsertRestore :exec
