@@ -23,6 +23,7 @@ CREATE UNIQUE INDEX operators_present ON registry.operators (name) WHERE removed
 CREATE UNIQUE INDEX operators_present_key ON registry.operators (key_fingerprint) WHERE removed_at IS NULL AND key_fingerprint <> '';
 
 -- By what record an approval was given; NULL for one of the plane's first operator, and of before there were records.
+-- accepted new-constraint: the column is new and empty, and the release before writes none of it.
 ALTER TABLE registry.plan_approvals ADD COLUMN operator_id bigint REFERENCES registry.operators;
 
 -- Who was an operator stays on record, with the key: nothing is deleted.
