@@ -163,7 +163,8 @@ func TestNeighbourIsAnsweredWhileHandshakesWait(t *testing.T) {
 			t.Errorf("where the way in for hosts of no tenant is full (%t), they are told %q, want all the same", full, all)
 		}
 	}
-	t.Attr("row", fmt.Sprintf("F25 %d, H15 %d", held, len(told[true])+len(told[false])))
+	t.Attr("row", fmt.Sprint("F25 ", held))
+	t.Attr("row", fmt.Sprint("H15 ", len(told[true])+len(told[false])))
 }
 
 // reason is why a handshake failed, without what differs from one connection to the next; empty where it didn't.
