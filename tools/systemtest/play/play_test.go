@@ -169,6 +169,9 @@ func TestEveryTestThatTellsRowsNamesThem(t *testing.T) {
 					}
 					continue
 				}
+				if text := crowded(fn.Body); text != "" {
+					t.Errorf("%s: %s tells %s in one attribute, which is read as none: write one for each row", path, fn.Name.Name, text)
+				}
 				names := rowName.FindAllString(fn.Doc.Text(), -1)
 				named[pkg] = append(named[pkg], names...)
 				for _, name := range told(fn.Body) {
@@ -207,6 +210,22 @@ func told(body *ast.BlockStmt) []string {
 		return true
 	})
 	return out
+}
+
+// crowded is the text of a call that tells more than one row; empty for none.
+func crowded(body *ast.BlockStmt) (text string) {
+	ast.Inspect(body, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok && tells(call) {
+			ast.Inspect(call, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && len(rowName.FindAllString(lit.Value, -1)) > 1 {
+					text = lit.Value
+				}
+				return true
+			})
+		}
+		return true
+	})
+	return text
 }
 
 func tells(call *ast.CallExpr) bool {
