@@ -69,7 +69,7 @@ var bounds = map[string][][2]string{
 	// A service's task has a network interface and an address; all may come to stand in one zone.
 	"AWS::ECS::Service": {{"ecs", "Services per cluster"}, {"vpc", "Network interfaces per Region (enforced per AZ)"}, {"vpc", "Network Address Usage per VPC"}},
 	// A family for each, whose quota is of revisions; services of a namespace are few; AWS publishes no number of queues or alarms.
-	"AWS::ECS::TaskDefinition": nil, "AWS::ServiceDiscovery::Service": nil, "AWS::SQS::Queue": nil, "AWS::CloudWatch::Alarm": nil,
+	"AWS::ECS::TaskDefinition": nil, "AWS::ServiceDiscovery::Service": nil, "AWS::SQS::Queue": nil, "AWS::CloudWatch::Alarm": nil, "AWS::SNS::Topic": nil,
 	// Parts of what is counted.
 	"AWS::SQS::QueuePolicy": nil, "AWS::S3::BucketPolicy": nil, "AWS::SecretsManager::ResourcePolicy": nil, "AWS::EC2::SecurityGroupIngress": nil, "AWS::EC2::SecurityGroupEgress": nil,
 	// A plane has a handful, however many tenants.

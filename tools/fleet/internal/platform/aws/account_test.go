@@ -94,7 +94,7 @@ func account(t testing.TB) *ministacktest.Server {
 			t.Fatal(err)
 		}
 		if !first {
-			parameters["S3PrefixList"], parameters["AlarmTopic"] = "pl-1", "arn:aws:sns:"+ministacktest.Region+":"+ministacktest.Account+":alarms"
+			parameters["S3PrefixList"] = "pl-1"
 			// The emulator has no RDS.
 			delete(template.Resources, "Database")
 			delete(template.Resources, "DatabaseFull")

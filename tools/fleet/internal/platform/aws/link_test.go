@@ -57,12 +57,11 @@ func TestTenantsOwnAccountAndWhatLeadsThereAreDeployed(t *testing.T) {
 	first := map[string]string{"AdministratorRole": parameters["AdministratorRole"]}
 	deploy(server.Root(), ministacktest.Account, awstest.Place.PlaneStack(), stack.Plane, plane, first)
 	plane.First, plane.Accounts, plane.Joined = false, []string{ownAccount}, true
-	first["S3PrefixList"], first["AlarmTopic"] = "pl-1", "arn:aws:sns:"+ministacktest.Region+":"+ministacktest.Account+":alarms"
+	first["S3PrefixList"] = "pl-1"
 	deploy(server.Root(), ministacktest.Account, awstest.Place.PlaneStack(), stack.Plane, plane, first)
 	deploy(server.Root(), ministacktest.Account, awstest.Place.ControlStack(), stack.Control, plane, map[string]string{"MarkKeys": "m", "LicenceKeys": "l", "ReleaseKeys": "r", "PublicKeySnapshot": "s"})
 
 	parameters["RegistryService"], parameters["ZoneA"], parameters["ZoneB"] = "com.amazonaws.vpce."+ministacktest.Region+".vpce-svc-1", "euc1-az1", "euc1-az2"
-	parameters["AlarmTopic"] = first["AlarmTopic"]
 	deploy(root, ownAccount, own.PlaneStack(), stack.Account, in, parameters)
 	deploy(root, ownAccount, own.StackOf(in.Set.Tenant.String()), stack.Tenant, in, awstest.Parameters)
 	link := own.LinkStack(in.Set.Tenant.String())

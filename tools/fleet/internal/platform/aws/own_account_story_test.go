@@ -118,8 +118,7 @@ func (p *plane) letsIn(root sdk.Config, slug, tenant string) {
 	place := awstest.Place
 	place.Account, place.Hub = ownAccount, awstest.Place.Account
 	awstest.Change(p.t, d, place.PlaneStack(), text, map[string]string{"AdministratorRole": "arn:aws:iam::" + ownAccount + ":role/administrator", "S3PrefixList": "pl-1",
-		"RegistryService": "com.amazonaws.vpce." + ministacktest.Region + ".vpce-svc-1", "ZoneA": "euc1-az1", "ZoneB": "euc1-az2",
-		"AlarmTopic": "arn:aws:sns:" + ministacktest.Region + ":" + ministacktest.Account + ":alarms"})
+		"RegistryService": "com.amazonaws.vpce." + ministacktest.Region + ".vpce-svc-1", "ZoneA": "euc1-az1", "ZoneB": "euc1-az2"})
 }
 
 // leadsTo deploys what the administrators of the plane's account do.

@@ -44,7 +44,7 @@ func planeStands(t *testing.T, server *ministacktest.Server, provisioner sdk.Con
 	delete(made.Outputs, "DatabaseHost")
 	delete(made.Outputs, "DatabaseUser")
 	awstest.Change(t, d, awstest.Place.PlaneStack(), awstest.Emulated(t, made, false), map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator",
-		"S3PrefixList": "pl-1", "AlarmTopic": "arn:aws:sns:" + ministacktest.Region + ":" + ministacktest.Account + ":alarms"})
+		"S3PrefixList": "pl-1"})
 	if made, err = stack.Control(in); err != nil {
 		t.Fatal(err)
 	}

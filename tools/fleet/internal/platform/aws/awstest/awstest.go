@@ -73,7 +73,7 @@ func Emulated(t testing.TB, made *stack.Template, tls bool) []byte {
 func ground(t testing.TB) []byte {
 	t.Helper()
 	outputs := map[string]any{}
-	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "DatabaseParameters", "Cluster", "Endpoints", "PlaneClients", "Operators", "Gateway", "S3PrefixList", "DatabaseClients", "AlarmTopic"} {
+	for _, name := range []string{"Vpc", "SubnetA", "SubnetB", "DatabaseSubnets", "DatabaseParameters17", "Cluster", "Endpoints", "PlaneClients", "Operators", "Gateway", "S3PrefixList", "DatabaseClients", "Alarms"} {
 		value := any("x-" + strings.ToLower(name))
 		switch name {
 		case "Vpc", "Cluster":

@@ -213,7 +213,7 @@ func TestLostAnswerIsNoFailure(t *testing.T) {
 func TestStackThatNamesWhatThePlanesDoesNotHaveSaysWhatToDeployFirst(t *testing.T) {
 	_, d := awstest.Account(t)
 	tenant := id.NewTenant()
-	template := bytes.ReplaceAll(awstest.Tenant(t, tenant, false), []byte("a3-dev-AlarmTopic"), []byte("a3-dev-OfLater"))
+	template := bytes.ReplaceAll(awstest.Tenant(t, tenant, false), []byte("a3-dev-Alarms"), []byte("a3-dev-OfLater"))
 	p, err := d.Make(t.Context(), awstest.Place.StackOf(tenant.String()), template, awstest.Parameters)
 	if err == nil {
 		err = d.Execute(t.Context(), p)

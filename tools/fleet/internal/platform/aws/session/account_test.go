@@ -47,8 +47,7 @@ func TestPlanesProvisionerTakesAnAccountForItsTenantAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	awstest.Change(t, d, place.PlaneStack(), awstest.Emulated(t, made, false), map[string]string{"AdministratorRole": "arn:aws:iam::" + account + ":role/administrator", "S3PrefixList": "pl-1",
-		"RegistryService": "com.amazonaws.vpce." + place.Region + ".vpce-svc-1", "ZoneA": "euc1-az1", "ZoneB": "euc1-az2",
-		"AlarmTopic": "arn:aws:sns:" + place.Region + ":" + place.Account + ":alarms"})
+		"RegistryService": "com.amazonaws.vpce." + place.Region + ".vpce-svc-1", "ZoneA": "euc1-az1", "ZoneB": "euc1-az2"})
 
 	provisioner := awstest.Provisioner(t, server)
 	theirs, err := session.InAccount(t.Context(), provisioner, place, tenant.String())

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/awslabs/goformation/v7/cloudformation/ec2"
-	"github.com/awslabs/goformation/v7/cloudformation/sns"
 
 	"a3os.app/deploy/blueprint"
 )
@@ -48,7 +47,7 @@ func Ground(in Input) (*Template, error) {
 	}
 	s.exports(clientsID, s.own(clientsID))
 	// Nobody is subscribed to it: where it is tried nobody is to be woken up.
-	s.exports(topicParameter, ref(s.add("Alarms", &sns.Topic{TopicName: new(s.place.cluster() + "-alarms"), Tags: s.tags()})))
+	s.topic()
 	s.doors()
 	s.network()
 	s.lasting()

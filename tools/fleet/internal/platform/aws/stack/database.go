@@ -65,8 +65,10 @@ func (s *set) server() {
 	s.Outputs["DatabaseUser"] = Output{Description: "The secret with the server's first user, which fleet alone uses", Value: attribute(databaseID, "MasterUserSecret.SecretArn")}
 }
 
-// parametersID are the parameters of database servers, one group for all of a plane's, or of an account of a tenant's own.
-const parametersID = "DatabaseParameters"
+// parametersID are the parameters of database servers, one group for all of a plane's, or of an account of a tenant's own. It has the major version in its name, as
+// the group does: servers of tenants import it, and CloudFormation changes no value that another stack imports. A stack of another major version has
+// both groups, until no server is of the one before.
+var parametersID = "DatabaseParameters" + engineMajor()
 
 // parametersOf is what the group of a plane is called.
 func parametersOf(p Place) string { return p.cluster() + "-postgres" + engineMajor() }

@@ -22,7 +22,10 @@ type raw struct {
 		Properties           map[string]any
 		DependsOn            any
 	}
-	Outputs map[string]struct{ Export *struct{ Name string } }
+	Outputs map[string]struct {
+		Value  json.RawMessage
+		Export *struct{ Name string }
+	}
 }
 
 func parsed(t *testing.T, text []byte) (out raw) {

@@ -8,6 +8,7 @@ import (
 	"github.com/awslabs/goformation/v7/cloudformation/ec2"
 	"github.com/awslabs/goformation/v7/cloudformation/ecs"
 	elb "github.com/awslabs/goformation/v7/cloudformation/elasticloadbalancingv2"
+	"github.com/awslabs/goformation/v7/cloudformation/sns"
 
 	"a3os.app/deploy/blueprint"
 )
@@ -51,7 +52,7 @@ func (in Input) ofThePlane() error {
 }
 
 const (
-	topicParameter = "AlarmTopic"
+	topicID        = "Alarms"
 	balancerID     = "Balancer"
 	loadBalancerID = "LoadBalancer"
 	targetsID      = "Targets"
@@ -121,16 +122,16 @@ func (s *set) alarm(id string, a cloudwatch.Alarm) {
 	s.add(id, &a)
 }
 
-// topic has whoever deploys the ground say where alarms of what stands on it go.
+// topic is where alarms of what stands on the ground go. It is the ground's own, and who hears it subscribes to it: CloudFormation changes no value that
+// another stack imports, so that one which was given could never be another once there is a tenant.
 func (s *set) topic() {
-	s.parameter(topicParameter, "ARN of the SNS topic that alarms are told to", nil)
-	s.exports(topicParameter, ref(topicParameter))
+	s.exports(topicID, ref(s.add(topicID, &sns.Topic{TopicName: new(s.place.cluster() + "-alarms"), Tags: s.tags()})))
 }
 
 // alarmed are who is told of alarms: the topic of the ground that the set stands on.
 func (s *set) alarmed() []string {
 	if s.tenant == "" {
-		return []string{ref(topicParameter)}
+		return []string{ref(topicID)}
 	}
-	return []string{s.place.imported(topicParameter)}
+	return []string{s.place.imported(topicID)}
 }

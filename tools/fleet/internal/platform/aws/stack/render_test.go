@@ -293,7 +293,7 @@ func TestNobodyPaysForContainerInsights(t *testing.T) {
 // Whatever alarms, somebody hears it: those of a tenant's are told to the topic of the stack that the tenant's stands on, the plane's or that of an account of
 // the tenant's own, which exports it.
 func TestAlarmsAreTold(t *testing.T) {
-	const topic = "AlarmTopic"
+	const topic = "Alarms"
 	texts := rendered(t, id.NewTenant())
 	seen := map[string][]string{}
 	for name, want := range map[string]any{"plane": map[string]any{"Ref": topic}, "database": map[string]any{"Fn::ImportValue": "a3-dev-" + topic}, "dedicated": map[string]any{"Fn::ImportValue": "a3-dev-" + topic},
@@ -320,6 +320,26 @@ func TestAlarmsAreTold(t *testing.T) {
 		slices.Sort(seen[name])
 		if (name == "plane" || name == "account") && (made.Outputs[topic].Export == nil || made.Outputs[topic].Export.Name != "a3-dev-"+topic) {
 			t.Errorf("the stack %s does not export who is told", name)
+		}
+	}
+	// CloudFormation changes no value that a tenant's stack imports: none is what somebody says who deploys the plane's, but S3's list, of which a Region has one; and what
+	// has a version in its name is exported by it.
+	for _, of := range []string{"plane", "account"} {
+		template := parsed(t, texts[of])
+		for name, o := range template.Outputs {
+			var value any
+			if err := json.Unmarshal(o.Value, &value); err != nil {
+				t.Fatal(err)
+			}
+			m, _ := value.(map[string]any)
+			named, _ := m["Ref"].(string)
+			if _, asked := parameters(t, texts[of])[named]; o.Export != nil && asked && named != "S3PrefixList" {
+				t.Errorf("%s exports %s as %s, which whoever deploys it may say otherwise", of, name, named)
+			}
+			group, _ := template.Resources[named].Properties["DBParameterGroupName"].(string)
+			if o.Export != nil && group != "" && !strings.HasSuffix(group, strings.TrimPrefix(name, "DatabaseParameters")) {
+				t.Errorf("%s exports %s as %s", of, group, name)
+			}
 		}
 	}
 	want := map[string][]string{"plane": {"DatabaseFull", "GatewayDown", "RegistryDown"}, "database": {"DeadLettersWait"}, "dedicated": {"DatabaseFull", "DeadLettersWait"},
