@@ -97,8 +97,16 @@ func (a *app) tenantCreate(c *cobra.Command, slug, name, admin, tierWord string)
 
 // handOver tells a setup code beside the answer: it is a secret, and for a person.
 func (a *app) handOver(who, slug string, p *plane.Plane, admin local.FirstAdmin) {
-	_, _ = fmt.Fprintf(a.errOut, "%s, %s, signs in once, within 15 minutes, with:\n  bin/a3 --profile %s login --url %s%s --dial %s --setup-code %s\n",
-		who, admin.Email, welcome.AdminProfile(slug), p.Settings.URL(slug), trust(p, "--ca-cert"), p.Settings.Dial(), admin.Code)
+	_, _ = fmt.Fprintf(a.errOut, "%s, %s, signs in once, within 15 minutes, with:\n  bin/a3 --profile %s login --url %s%s --setup-code %s\n",
+		who, admin.Email, welcome.AdminProfile(slug), p.Settings.URL(slug), way(p.Published(), trust(p, "--ca-cert"), p.Settings.Dial()), admin.Code)
+}
+
+// way is how a client gets to a host of the plane's: as its name leads, where that is everybody's, or by options that say whom to believe and where to dial.
+func way(published bool, trust, dial string) string {
+	if published {
+		return ""
+	}
+	return trust + " --dial " + dial
 }
 
 func (a *app) tenantRecoverAdmin(c *cobra.Command, slug, email, reason string) error {

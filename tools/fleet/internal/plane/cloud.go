@@ -38,6 +38,10 @@ func (p *Plane) frontDoor() string {
 	return p.Settings.Dial()
 }
 
+// Published says that hosts of the plane are reached as everybody reaches them, by what their names lead to in DNS and with a certificate that the world
+// believes: at AWS, where nothing of this machine serves anybody. The plane need not be there.
+func (p *Plane) Published() bool { return p.isAtAWS() }
+
 // tasks adds the plane's own at AWS to what the supervisor keeps, told in the same words.
 func (p *Plane) tasks(ctx context.Context, out []supervise.Status) ([]supervise.Status, error) {
 	all, err := p.aws.Components(ctx, p.own)
