@@ -52,6 +52,10 @@ func (p *Plane) choosePlatform() error {
 		if p.Settings.AWS.Region == "" {
 			return fmt.Errorf("the plane in %s is one of platform aws and A3_AWS_REGION is empty: name the Region that its tenants are in", p.Settings.Home)
 		}
+		if wanted == "" {
+			// Without it the settings are another platform's, hosts' ports among them.
+			return fmt.Errorf("the plane in %s is one of platform aws and A3_PLATFORM is empty: set A3_PLATFORM=aws, and the variables that it was made with", p.Settings.Home)
+		}
 		p.aws = &aws.Platform{Note: p.report.Note, Settings: p.Settings, State: p.state, Own: p.own, Tenants: p.blueprint, Machine: p.platform}
 		p.platform.Places = p.aws
 	}

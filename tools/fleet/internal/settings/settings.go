@@ -80,6 +80,9 @@ type AWS struct {
 }
 
 const (
+	// atAWS is the platform where people come to a load balancer, at balancerPort.
+	atAWS        = "aws"
+	balancerPort = 443
 	// defaultDomain is what a plane under a name of one's own has not.
 	defaultDomain = "localhost"
 	mostRate      = 1e6
@@ -102,6 +105,9 @@ func Load(environ []string, root string) (Settings, error) {
 	values := map[string]string{}
 	for _, v := range Variables {
 		values[v.Name] = v.Default
+	}
+	if slices.Contains(environ, "A3_PLATFORM="+atAWS) {
+		values["A3_PORT"], values["A3_TENANTS"], values["A3_UNIX_TENANTS"] = strconv.Itoa(balancerPort), "none", "none"
 	}
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
@@ -152,7 +158,7 @@ func Load(environ []string, root string) (Settings, error) {
 		fault("A3_DOMAIN is %q: it is a domain name, as localhost or access.example.com", s.Domain)
 	}
 	s.Tenants = slugs("A3_TENANTS", take("A3_TENANTS"), fault)
-	if len(s.Tenants) == 0 {
+	if len(s.Tenants) == 0 && take("A3_PLATFORM") != atAWS {
 		fault("A3_TENANTS is empty: name at least one tenant, as acme,globex")
 	}
 	s.MachineTenants = slugs("A3_UNIX_TENANTS", take("A3_UNIX_TENANTS"), fault)
@@ -200,8 +206,18 @@ func (s *Settings) aws(region, identity string, fault func(string, ...any)) {
 	if identity != "" && !sourceIdentity.MatchString(identity) {
 		fault("A3_AWS_SOURCE_IDENTITY is %q: it is a name of 2 to 64 letters, digits and _+=,.@-", identity)
 	}
-	if s.Platform == "aws" && region == "" {
+	if s.Platform != atAWS {
+		return
+	}
+	if region == "" {
 		fault("A3_AWS_REGION is empty: name the Region that the plane's tenants are in, as eu-central-1")
+	}
+	// Both are in what users are given, and in what iam says that it is: it would be another issuer later.
+	if s.Port != balancerPort {
+		fault("A3_PORT is %d: on platform aws people come to the load balancer, which listens on %d alone; leave the variable out", s.Port, balancerPort)
+	}
+	if s.Domain == defaultDomain {
+		fault("A3_DOMAIN is %s: on platform aws it is the domain that the plane's stack was rendered for (fleet aws render --domain)", s.Domain)
 	}
 }
 

@@ -33,6 +33,23 @@ func TestOneCompanyIsServedUnderItsOwnName(t *testing.T) {
 	}
 }
 
+// At AWS people come to a load balancer: hosts have no port of their own, nobody is made whom nobody named, and the domain is one that somebody has.
+func TestAtAWSHostsHaveNoPortAndTenantsAreNamed(t *testing.T) {
+	at := []string{"A3_PLATFORM=aws", "A3_AWS_REGION=eu-central-1", "A3_DOMAIN=a3os.example"}
+	s, err := settings.Load(at, "/")
+	if err != nil || s.URL("acme") != "https://acme.a3os.example" || len(s.Tenants) != 0 || len(s.MachineTenants) != 0 {
+		t.Errorf("acme is at %s, of %v and %v: %v", s.URL("acme"), s.Tenants, s.MachineTenants, err)
+	}
+	if s, err := settings.Load(append(at, "A3_TENANTS=acme,globex", "A3_PORT=443"), "/"); err != nil || len(s.Tenants) != 2 {
+		t.Errorf("named are %v: %v", s.Tenants, err)
+	}
+	for variable, environ := range map[string][]string{"A3_PORT": append(at, "A3_PORT=7443"), "A3_DOMAIN": at[:2]} {
+		if _, err := settings.Load(environ, "/"); err == nil || !strings.Contains(err.Error(), variable) {
+			t.Errorf("%v: %v", environ, err)
+		}
+	}
+}
+
 func TestEachFaultIsNamedByItsVariable(t *testing.T) {
 	for kv, says := range map[string]string{
 		"A3_PORT=0": "1 to 65535", "A3_PORT=https": "1 to 65535", "A3_LISTEN=localhost": "IP address", "A3_DOMAIN=exa mple.com": "domain name",

@@ -17,6 +17,9 @@ func (t *tenant) stands(ctx context.Context) error {
 	if err == nil && told[hostOutput] == "" {
 		err = fmt.Errorf("account %s has no whole stack %s in %s, on which the plane's registry and gateway stand: an administrator deploys it first; see docs/aws.md", t.place.Account, t.place.PlaneStack(), t.place.Region)
 	}
+	if of := told[stack.DomainOutput]; err == nil && of != "" && of != t.place.Domain {
+		err = fmt.Errorf("A3_DOMAIN is %s and stack %s has the certificate of %s: set A3_DOMAIN=%s, or have an administrator deploy the stack for the other one", t.place.Domain, t.place.PlaneStack(), of, of)
+	}
 	return err
 }
 

@@ -51,6 +51,9 @@ func (in Input) ofThePlane() error {
 	return nil
 }
 
+// DomainOutput is the domain that the plane's stack has the certificate of.
+const DomainOutput = "Domain"
+
 const (
 	topicID        = "Alarms"
 	balancerID     = "Balancer"
@@ -82,6 +85,7 @@ func (s *set) frontDoor() {
 		TargetGroupAttributes: []elb.TargetGroup_TargetGroupAttribute{{Key: new("deregistration_delay.timeout_seconds"), Value: new("30")}, {Key: new(clientAddresses), Value: new("true")}}})
 	s.add("Listener", &elb.Listener{LoadBalancerArn: ref(balancer), Port: new(https), Protocol: new("TLS"), SslPolicy: new("ELBSecurityPolicy-TLS13-1-2-2021-06"), AlpnPolicy: []string{"HTTP2Preferred"},
 		Certificates: []elb.Listener_Certificate{{CertificateArn: new(ref(certificate))}}, DefaultActions: []elb.Listener_Action{{Type: "forward", TargetGroupArn: new(ref(targets))}}})
+	s.Outputs[DomainOutput] = Output{Description: "Below which tenants have their hosts: A3_DOMAIN", Value: s.place.Domain}
 	s.Outputs["Address"] = Output{Description: "Where the names of all tenants have to lead", Value: attribute(balancer, "DNSName")}
 }
 
