@@ -27,3 +27,27 @@ func (p *Platform) LeftServer(t testing.TB, s platform.Set) []string {
 	}
 	return left
 }
+
+// LeftTemplates are what is left of the templates of a set's stack.
+func (p *Platform) LeftTemplates(t testing.TB, s platform.Set) []string {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := of.leftTemplates(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
+// DeleteTemplates deletes them.
+func (p *Platform) DeleteTemplates(t testing.TB, s platform.Set) (bool, error) {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return of.deleteTemplates(t.Context())
+}

@@ -107,6 +107,7 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 	for _, step := range []func() (bool, error){
 		func() (bool, error) { return t.dropDatabase(ctx) },
 		func() (bool, error) { return t.deleteStack(ctx) },
+		func() (bool, error) { return t.deleteTemplates(ctx) },
 		func() (bool, error) { return t.deleteDefinitions(ctx) },
 		func() (bool, error) { return t.deleteBuckets(ctx) },
 		func() (bool, error) { return t.deleteStoreSecrets(ctx) },
@@ -230,7 +231,7 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 		return nil, err
 	}
 	var out []string
-	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftServer, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
+	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftTemplates, t.leftServer, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
 	for _, look := range looks {
 		left, err := look(ctx)
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	rdstypes "github.com/aws/aws-sdk-go-v2/service/rds/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/awslabs/goformation/v7/cloudformation/sns"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -24,6 +25,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
+	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/local"
 )
 
@@ -155,5 +157,56 @@ func TestTenantWhoseStackIsStuckIsStoppedWithoutIt(t *testing.T) {
 	policy := &iam.GetRolePolicyInput{RoleName: sdk.String(awstest.Place.TaskRole(tenant, "iam")), PolicyName: sdk.String("AWSRevokeOlderSessions")}
 	if _, err := iam.NewFromConfig(server.Root()).GetRolePolicy(ctx, policy); err != nil {
 		t.Errorf("what its roles were handed is not denied: %v", err)
+	}
+}
+
+// What a tenant's stack was made by goes with it, each version of each template, and is looked for until then; another tenant's stays.
+func TestTemplatesOfWhoLeftGo(t *testing.T) {
+	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	ctx, bucket := t.Context(), sdk.String(awstest.Place.Templates())
+	client := s3.NewFromConfig(server.Root(), func(o *s3.Options) { o.UsePathStyle = true })
+	// A name that begins as its own does is another's.
+	own, others := awstest.Place.StackOf(s.Tenant.String()), awstest.Place.StackOf(s.Tenant.String())+"x"
+	for _, key := range []string{own + "/1.json", own + "/1.json", own + "/2.json", others + "/1.json"} {
+		if _, err := client.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: &key, Body: strings.NewReader(key)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := p.LeftTemplates(t, s); len(left) == 0 || !strings.Contains(left[0], own) {
+		t.Errorf("before it leaves there is %q", left)
+	}
+	if changed, err := p.DeleteTemplates(t, s); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	if left := p.LeftTemplates(t, s); len(left) > 0 {
+		t.Errorf("there is still %q", left)
+	}
+	if changed, err := p.DeleteTemplates(t, s); err != nil || changed {
+		t.Errorf("there is something to delete: %t, %v", changed, err)
+	}
+	versions, err := client.ListObjectVersions(ctx, &s3.ListObjectVersionsInput{Bucket: bucket, Prefix: &own})
+	if err != nil || len(versions.Versions) != 1 || *versions.Versions[0].Key != others+"/1.json" || len(versions.DeleteMarkers) > 0 {
+		t.Errorf("of others there is %v, %v", versions, err)
+	}
+}
+
+// The plane's own set is not brought up under another domain than its stack has the certificate of.
+func TestPlaneIsNotBroughtUpUnderAnotherDomain(t *testing.T) {
+	server, p, _ := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	d, err := changeset.Open(t.Context(), server.Root(), awstest.Where, awstest.Place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	planes, err := stack.Plane(stack.Input{Place: awstest.Place, Set: p.Own, First: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	planes.Resources["Changed"] = &sns.Topic{} // to the emulator a change of outputs alone is none
+	planes.Outputs["DatabaseHost"], planes.Outputs[stack.DomainOutput] = stack.Output{Value: "db.example"}, stack.Output{Value: awstest.Place.Domain}
+	awstest.Change(t, d, awstest.Place.PlaneStack(), awstest.Emulated(t, planes, false), map[string]string{"AdministratorRole": "arn:aws:iam::" + awstest.Place.Account + ":role/administrator"})
+	p.Settings.Domain, p.Settings.Home = "other.example", t.TempDir()
+	p = anew(p)
+	if _, err := p.Identity(t.Context(), p.Own); err == nil || !strings.Contains(err.Error(), "A3_DOMAIN is other.example") {
+		t.Errorf("it is brought up: %v", err)
 	}
 }

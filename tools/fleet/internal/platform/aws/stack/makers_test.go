@@ -165,6 +165,8 @@ func deeds(tenant string) map[string]deed {
 		"delete definitions":                         {"ecs:DeleteTaskDefinitions", arn("ecs", "task-definition/"+tenant+"-iam:1"), nil, nil, true, false},
 		"make an alarm":                              {"cloudwatch:PutMetricAlarm", arn("cloudwatch", "alarm:"+tenant+"-DatabaseFull"), nil, nil, true, false},
 		"read a template":                            {"s3:GetObject", "arn:aws:s3:::a3-dev-templates-" + place.Account + "/a3-dev-" + dashed + "/1", nil, nil, true, false},
+		"delete a template":                          {"s3:DeleteObjectVersion", "arn:aws:s3:::a3-dev-templates-" + place.Account + "/a3-dev-" + dashed + "/1", nil, nil, true, false},
+		"look for templates":                         {"s3:ListBucketVersions", "arn:aws:s3:::a3-dev-templates-" + place.Account, map[string]string{"s3:prefix": "a3-dev-" + dashed + "/"}, nil, false, false},
 		"plan a stack's change":                      {"cloudformation:CreateChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true, false},
 		"change a stack":                             {"cloudformation:ExecuteChangeSet", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true, false},
 		"go on taking a stack back":                  {"cloudformation:ContinueUpdateRollback", arn("cloudformation", "stack/a3-dev-"+dashed+"/1"), nil, nil, true, false},
@@ -244,6 +246,7 @@ func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
 		"give another's namespace its own tag":                   {"servicediscovery:TagResource", mine["tag a namespace"].resource, mine["make a namespace"].context, theirs["tag a key again"].tags, true, false},
 		"take another's namespace into its stack":                {"cloudformation:CreateChangeSet", mine["change a stack"].resource, map[string]string{"cloudformation:ImportResourceTypes": "AWS::ServiceDiscovery::PrivateDnsNamespace"}, nil, true, false},
 		"change the policy that bounds it":                       {"iam:CreatePolicyVersion", place.SessionPolicy(), nil, nil, true, false},
+		"look for the plane's templates":                         {"s3:ListBucketVersions", "arn:aws:s3:::a3-dev-templates-" + place.Account, map[string]string{"s3:prefix": "a3-dev-plane/"}, nil, true, false},
 		"ask Route 53 itself":                                    {"route53:DeleteHostedZone", "arn:aws:route53:::hostedzone/Z1", nil, nil, true, false},
 		"become the provisioner of everybody once more":          {"sts:AssumeRole", place.Provisioner(), nil, nil, true, false},
 	} {

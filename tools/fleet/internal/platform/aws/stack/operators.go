@@ -159,7 +159,7 @@ func (s *set) stacksOfTenants() []statement {
 		// Where the shared database server is.
 		allow("LookAtThePlane", []string{"cloudformation:DescribeStacks"}, []string{p.arn("cloudformation", "stack/"+p.PlaneStack()+"/*")}),
 		// What a stack is made by, which CloudFormation reads as who asked it to.
-		allow("Templates", []string{"s3:PutObject", "s3:GetObject"}, []string{bucketARN(p.Templates()) + "/" + p.cluster() + "-tnt-*"}),
+		allow("Templates", []string{"s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"}, []string{bucketARN(p.Templates()) + "/" + p.cluster() + "-tnt-*"}),
 		s.templatesKey(attribute(keyID, "Arn")),
 		allow("BoundedRoles", []string{"iam:CreateRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy"}, roles).under("ArnEquals", when{"iam:PermissionsBoundary": p.Boundary()}),
 		allow("Roles", []string{"iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole", "iam:UpdateRoleDescription"}, roles),
@@ -274,6 +274,8 @@ func (s *set) ofNobody() []statement {
 		allow("RenewKeys", []string{"kms:EnableKeyRotation"}, []string{p.arn("kms", "key/*")}),
 		// A group is given its tag, by which it can be changed, when it is made or after. It has no way in or out before.
 		allow("MakeGroups", []string{"ec2:CreateSecurityGroup"}, []string{p.arn("ec2", "security-group/*"), p.arn("ec2", "vpc/*")}),
+		// What stacks were made by, by their names, of which the templates of one that left are deleted.
+		allow("LookForTemplates", []string{"s3:ListBucketVersions"}, []string{bucketARN(p.Templates())}).under("StringLike", when{"s3:prefix": p.cluster() + "-tnt-*"}),
 		// The zone of a namespace Cloud Map deletes in the caller's name.
 		// https://docs.aws.amazon.com/cloud-map/latest/dg/cloud-map-api-permissions-ref.html
 		allow("ZoneOfANamespace", []string{"route53:GetHostedZone", "route53:DeleteHostedZone"}, []string{"arn:aws:route53:::hostedzone/*"}).under("Bool", when{"aws:ViaAWSService": "true"}),

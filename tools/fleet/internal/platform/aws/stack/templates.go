@@ -7,7 +7,7 @@ import (
 
 const (
 	templatesID = "Templates"
-	// templateDays is how long a version of a template is kept that another took the place of.
+	// templateDays is how long a template is kept, and then as long as a version that another took the place of.
 	templateDays = 90
 )
 
@@ -31,7 +31,9 @@ func (s *set) templates() {
 	b := s.privateBucket(name)
 	b.VersioningConfiguration = &s3.Bucket_VersioningConfiguration{Status: "Enabled"}
 	b.LifecycleConfiguration.Rules = append(b.LifecycleConfiguration.Rules, s3.Bucket_Rule{Id: new("replaced"), Status: "Enabled",
-		NoncurrentVersionExpiration: &s3.Bucket_NoncurrentVersionExpiration{NoncurrentDays: templateDays}})
+		NoncurrentVersionExpiration: &s3.Bucket_NoncurrentVersionExpiration{NoncurrentDays: templateDays}},
+		// CloudFormation reads one once, and fleet renders it anew.
+		s3.Bucket_Rule{Id: new("read"), Status: "Enabled", ExpirationInDays: new(templateDays)}, s3.Bucket_Rule{Id: new("marks"), Status: "Enabled", ExpiredObjectDeleteMarker: new(true)})
 	s.add(templatesID, b)
 	arn := bucketARN(name)
 	statements := append(closed([]string{"s3:*"}, []string{arn, arn + "/*"}, s.templateRoles()), onlyUnderKey(arn)...)
