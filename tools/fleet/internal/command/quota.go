@@ -27,11 +27,12 @@ tenant takes is counted from the templates that fleet aws render prints; nothing
   fleet quota plan --tenants 100 --quotas mine.csv --prices ours.csv      with tables of your own, in the form of those in deploy/aws`
 
 func (a *app) quotaCommand() *cobra.Command {
-	var tenants int
+	var tenants, atOnce int
 	var tier, file, prices string
 	c := &cobra.Command{Use: "plan", Short: "Say which quotas of AWS so many tenants meet", Long: quotaHelp, Args: exactly(),
-		RunE: func(*cobra.Command, []string) error { return a.quotaPlan(tenants, tier, file, prices) }}
+		RunE: func(*cobra.Command, []string) error { return a.quotaPlan(tenants, atOnce, tier, file, prices) }}
 	c.Flags().IntVar(&tenants, "tenants", 0, "how many tenants")
+	c.Flags().IntVar(&atOnce, "max-parallel", 1, "how many of them a rollout changes at once")
 	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database, dedicated, or account: dedicated and each in an account of its own")
 	c.Flags().StringVar(&file, "quotas", "", "a table of quotas instead of the one that fleet has")
 	c.Flags().StringVar(&prices, "prices", "", "a table of prices instead of the one that fleet has")
@@ -45,20 +46,21 @@ It ends with 1 where something is not enough.
   fleet quota check --tenants 100 --tier dedicated --region eu-central-1`
 
 func (a *app) quotaCheckCommand() *cobra.Command {
-	var tenants int
+	var tenants, atOnce int
 	var tier, file, region string
 	c := &cobra.Command{Use: "check", Short: "Hold a plan against what an account has", Long: checkHelp, Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.quotaCheck(c.Context(), tenants, tier, file, region)
+			return a.quotaCheck(c.Context(), tenants, atOnce, tier, file, region)
 		}}
 	c.Flags().IntVar(&tenants, "tenants", 0, "how many tenants")
+	c.Flags().IntVar(&atOnce, "max-parallel", 1, "how many of them a rollout changes at once")
 	c.Flags().StringVar(&tier, "tier", "database", "tier of all of them: database, dedicated, or account: dedicated and each in an account of its own")
 	c.Flags().StringVar(&file, "quotas", "", "a table of quotas instead of the one that fleet has")
 	c.Flags().StringVar(&region, "region", "", "Region")
 	return c
 }
 
-func (a *app) quotaCheck(ctx context.Context, tenants int, tier, file, region string) error {
+func (a *app) quotaCheck(ctx context.Context, tenants, atOnce int, tier, file, region string) error {
 	if region == "" {
 		return usageError{errors.New("--region is empty: name the Region, as eu-central-1")}
 	}
@@ -66,7 +68,7 @@ func (a *app) quotaCheck(ctx context.Context, tenants int, tier, file, region st
 	if err != nil {
 		return err
 	}
-	p, err := quota.Make(quotas, tenants, tier)
+	p, err := quota.Make(quotas, tenants, tier, atOnce)
 	if err != nil {
 		return usageError{err}
 	}
@@ -120,7 +122,7 @@ func table[T any](what, own, name, text string, parse func(string, io.Reader) (T
 	return out, nil
 }
 
-func (a *app) quotaPlan(tenants int, tier, quotasFile, pricesFile string) error {
+func (a *app) quotaPlan(tenants, atOnce int, tier, quotasFile, pricesFile string) error {
 	quotas, err := table("quotas", quotasFile, "quotas.csv", aws.QuotasCSV, aws.ParseQuotas)
 	if err != nil {
 		return err
@@ -129,7 +131,7 @@ func (a *app) quotaPlan(tenants int, tier, quotasFile, pricesFile string) error 
 	if err != nil {
 		return err
 	}
-	p, err := quota.Make(quotas, tenants, tier)
+	p, err := quota.Make(quotas, tenants, tier, atOnce)
 	if err != nil {
 		return usageError{err}
 	}
@@ -153,6 +155,13 @@ func (a *app) quotaPlan(tenants int, tier, quotasFile, pricesFile string) error 
 	}
 	if err := a.table([]string{"QUOTA", "DEFAULT", "A TENANT", "NEEDED", "CARRIES", "MET", "ASK FOR", "NEXT", "SOURCE"}, rows); err != nil {
 		return err
+	}
+	for _, l := range p.Limits {
+		if l.Changing > 0 {
+			if _, err = fmt.Fprintf(a.out, "\nOf what is needed of %s, %g are for what changes, tasks that start beside those that run: so many at once are %d, as --max-parallel has it, or the plane itself.\n", l.Quota, l.Changing, atOnce); err != nil {
+				return err
+			}
+		}
 	}
 	if _, err = fmt.Fprintf(a.out, "\nA rollout to all %d tenants takes %s or more under the default rates.\n\n", p.Tenants, p.Longest().Round(time.Second)); err != nil {
 		return err

@@ -49,7 +49,7 @@ func (p *Plan) Check(ctx context.Context, cfg aws.Config) ([]Answer, error) {
 			}
 			if known {
 				a.Asked, a.Granted = true, value
-				a.CarriesGranted = max(0, int(math.Floor((value-l.Plane)/l.PerTenant)))
+				a.CarriesGranted = max(0, int(math.Floor((value-l.Plane-l.Changing)/l.PerTenant)))
 				a.Enough = a.CarriesGranted >= p.Tenants
 			}
 		}

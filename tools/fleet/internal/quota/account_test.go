@@ -68,7 +68,7 @@ func check(t *testing.T, a *account) (map[string]quota.Answer, error) {
 	a.regions = map[string]string{}
 	server := httptest.NewServer(a)
 	t.Cleanup(server.Close)
-	p, err := quota.Make(table(t, aws.QuotasCSV), 100, "dedicated")
+	p, err := quota.Make(table(t, aws.QuotasCSV), 100, "dedicated", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

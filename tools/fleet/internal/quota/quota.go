@@ -22,7 +22,9 @@ type Limit struct {
 	// PerTenant is what one tenant takes, Plane what the plane itself does.
 	PerTenant float64 `json:"per_tenant"`
 	Plane     float64 `json:"plane"`
-	Needed    int     `json:"needed"`
+	// Changing is what is taken beside that while a release is rolled out: a task starts before the one ends that it takes the place of.
+	Changing float64 `json:"changing"`
+	Needed   int     `json:"needed"`
 	// Carries is how many tenants the default is enough for.
 	Carries int  `json:"carries_tenants"`
 	Met     bool `json:"met"`
@@ -101,11 +103,15 @@ var steps = []struct {
 	{[2]string{"fargate", "Fargate On-Demand sustained launch rate"}, "AWS::ECS::Service", 1},
 }
 
-// Make plans for so many tenants of a tier, `database`, `dedicated` or, of what these take of the plane's own account, `account`.
-func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
+// Make plans for so many tenants of a tier, `database`, `dedicated` or, of what these take of the plane's own account, `account`, of which a rollout changes
+// atOnce at a time.
+func Make(quotas []aws.Quota, tenants int, tier string, atOnce int) (*Plan, error) {
 	const most = 1_000_000
 	if tenants < 1 || tenants > most {
 		return nil, fmt.Errorf("--tenants is %d: it is from 1 to %d", tenants, most)
+	}
+	if atOnce < 1 || atOnce > most {
+		return nil, fmt.Errorf("--max-parallel is %d: it is how many tenants a rollout changes at once, 1 or more", atOnce)
 	}
 	if !slices.Contains([]string{database, dedicated, account}, tier) {
 		return nil, fmt.Errorf("--tier is %q: it is database, dedicated or account", tier)
@@ -151,7 +157,12 @@ func Make(quotas []aws.Quota, tenants int, tier string) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		l, err := limit(q, per, plane[key], tenants)
+		beside := 0.0
+		if key == vcpu {
+			// The plane's own set is changed at another time than tenants are.
+			beside = max(changing(resources)*float64(atOnce), changing(planes))
+		}
+		l, err := limit(q, per, plane[key], beside, tenants)
 		if err != nil {
 			return nil, err
 		}
@@ -190,6 +201,17 @@ func take(stack []Resource) (map[[2]string]float64, error) {
 		}
 	}
 	return taken, nil
+}
+
+// changing is how many vCPUs the change of a set takes beside what runs: its services' tasks once more, as a deployment keeps each until another serves in its place,
+// and what is run to its end before, the migration.
+func changing(stack []Resource) (out float64) {
+	once := 0.0
+	for _, r := range stack {
+		out += r.VCPU
+		once = max(once, r.Once)
+	}
+	return out + once
 }
 
 // memory is how many GiB of a class of database servers RDS counts, which is less than the class has by what RDS and the system keep: some 16 of 256.
@@ -259,13 +281,13 @@ func find(table map[[2]string]aws.Quota, key [2]string) (aws.Quota, error) {
 	return q, nil
 }
 
-func limit(q aws.Quota, per, plane float64, tenants int) (Limit, error) {
+func limit(q aws.Quota, per, plane, changing float64, tenants int) (Limit, error) {
 	most, err := q.Count()
 	if err != nil {
 		return Limit{}, err
 	}
-	carries := func(n int) int { return max(0, int(math.Floor((float64(n)-plane)/per))) }
-	l := Limit{Service: q.Service, Quota: q.Name, Code: q.Code, Default: most, PerTenant: per, Plane: plane, Needed: int(math.Ceil(plane + per*float64(tenants))),
+	carries := func(n int) int { return max(0, int(math.Floor((float64(n)-plane-changing)/per))) }
+	l := Limit{Service: q.Service, Quota: q.Name, Code: q.Code, Default: most, PerTenant: per, Plane: plane, Changing: changing, Needed: int(math.Ceil(plane + changing + per*float64(tenants))),
 		Carries: carries(most), Source: q.Source}
 	l.Met = l.Needed > most
 	switch {

@@ -24,7 +24,7 @@ func table(t *testing.T, text string) []aws.Quota {
 func TestLimitIsMetByTheFirstTenantThatItDoesNotCarry(t *testing.T) {
 	quotas := table(t, aws.QuotasCSV)
 	for _, tier := range []string{"database", "dedicated"} {
-		p, err := quota.Make(quotas, 1, tier)
+		p, err := quota.Make(quotas, 1, tier, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,9 +41,39 @@ func TestLimitIsMetByTheFirstTenantThatItDoesNotCarry(t *testing.T) {
 	}
 }
 
+// What is asked for is enough to change what stands: as many tenants at once as a rollout is to, whose tasks all start beside those that run, and each a migration before.
+func TestVCPUsAreEnoughToRollARelease(t *testing.T) {
+	const name, tasks = "Fargate On-Demand vCPU resource count", 7.0
+	at := func(tenants, atOnce int) quota.Limit {
+		p, err := quota.Make(table(t, aws.QuotasCSV), tenants, "dedicated", atOnce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range p.Limits {
+			if l.Quota == name {
+				return l
+			}
+		}
+		t.Fatal("nothing is said of vCPUs")
+		return quota.Limit{}
+	}
+	for atOnce := 1; atOnce <= 10; atOnce *= 10 {
+		l := at(100, atOnce)
+		if l.PerTenant != tasks || float64(l.Needed) <= l.Plane+tasks*float64(100+atOnce) || l.Ask != l.Needed || l.Changing != float64(l.Needed)-l.Plane-100*tasks {
+			t.Errorf("%d at once: %+v", atOnce, l)
+		}
+	}
+	if one, ten := at(100, 1), at(100, 10); ten.Changing != 10*one.Changing {
+		t.Errorf("one takes %v beside, ten take %v", one.Changing, ten.Changing)
+	}
+	if _, err := quota.Make(table(t, aws.QuotasCSV), 1, "dedicated", 0); err == nil || !strings.Contains(err.Error(), "--max-parallel") {
+		t.Errorf("none at once is planned for: %v", err)
+	}
+}
+
 func find(t *testing.T, quotas []aws.Quota, n int, tier, name string) quota.Limit {
 	t.Helper()
-	p, err := quota.Make(quotas, n, tier)
+	p, err := quota.Make(quotas, n, tier, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +88,7 @@ func find(t *testing.T, quotas []aws.Quota, n int, tier, name string) quota.Limi
 
 func TestPlanNamesTheFirstFiveLimitsWithSources(t *testing.T) {
 	for _, n := range []int{100, 1000, 5000} {
-		p, err := quota.Make(table(t, aws.QuotasCSV), n, "database")
+		p, err := quota.Make(table(t, aws.QuotasCSV), n, "database", 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +112,7 @@ func TestTenantsOfTierDatabaseFillTheOneServer(t *testing.T) {
 			t.Errorf("%d tenants: %+v", n, l)
 		}
 	}
-	p, err := quota.Make(table(t, aws.QuotasCSV), 100, "database")
+	p, err := quota.Make(table(t, aws.QuotasCSV), 100, "database", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +134,7 @@ func TestTenantInItsOwnAccountTakesAnEndpointOfThePlanesNetwork(t *testing.T) {
 	if l := find(t, table(t, aws.QuotasCSV), 100, "account", "Interface and GWLB endpoints per VPC"); l.PerTenant != 1 || l.Plane != 7 || l.Carries != 43 || !l.Met {
 		t.Errorf("%+v", l)
 	}
-	p, err := quota.Make(table(t, aws.QuotasCSV), 1, "account")
+	p, err := quota.Make(table(t, aws.QuotasCSV), 1, "account", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +149,7 @@ func TestTenantInItsOwnAccountTakesAnEndpointOfThePlanesNetwork(t *testing.T) {
 // beside the components; rates are an account's.
 func TestRolloutCountsEveryCallOfARelease(t *testing.T) {
 	for tier, tenants := range map[string]int{"database": 100, "dedicated": 100, "account": 1} {
-		p, err := quota.Make(table(t, aws.QuotasCSV), 100, tier)
+		p, err := quota.Make(table(t, aws.QuotasCSV), 100, tier, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +178,7 @@ func TestPlanRefusesWhatItCannotMean(t *testing.T) {
 		{1, "database", without, `no "Roles per account" of iam`},
 		{1, "database", wordy, `line 82 of the table of quotas: default`},
 	} {
-		if _, err := quota.Make(table(t, c.text), c.tenants, c.tier); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := quota.Make(table(t, c.text), c.tenants, c.tier, 1); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%d of %q: %v, want %q", c.tenants, c.tier, err, c.want)
 		}
 	}

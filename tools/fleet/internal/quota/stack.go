@@ -21,6 +21,8 @@ type Resource struct {
 	Type string
 	// VCPU and GB that its task takes; a service's alone.
 	VCPU, GB float64
+	// Once is how many vCPUs a task takes that is run to its end; of a definition's that no service keeps.
+	Once float64
 	// Class and GB of a database server; Standby says that there are two.
 	Class   string
 	Standby bool
@@ -115,6 +117,14 @@ func read(text []byte) ([]Resource, error) {
 		return p, err
 	}
 	var all []Resource
+	kept := map[string]bool{}
+	for name := range template.Resources {
+		p, err := own(name)
+		if err != nil {
+			return nil, fmt.Errorf("read %s of the template: %w", name, err)
+		}
+		kept[p.TaskDefinition.Ref] = true
+	}
 	for _, name := range slices.Sorted(maps.Keys(template.Resources)) {
 		p, err := own(name)
 		if err != nil {
@@ -126,6 +136,9 @@ func read(text []byte) ([]Resource, error) {
 		}
 		r := Resource{Type: template.Resources[name].Type, Class: p.DBInstanceClass, Standby: p.MultiAZ, Interface: p.VpcEndpointType == "Interface", Zones: len(p.SubnetIds),
 			VCPU: number(task.CPU) / 1024, GB: number(task.Memory) / 1024}
+		if r.Type == "AWS::ECS::TaskDefinition" && !kept[name] {
+			r.Once = number(p.CPU) / 1024
+		}
 		if r.Class != "" {
 			r.GB = number(p.AllocatedStorage)
 		}
