@@ -329,3 +329,37 @@ func TestProvisionerReadsWhatDriftIsLookedForIn(t *testing.T) {
 		}
 	}
 }
+
+// The walk from an empty account names each parameter of the plane's stack in its update, for CloudFormation gives one that isn't named its default: a machine that was the
+// provisioner would be it no more. And each variable that a plane at AWS is brought up with here stands in the table of them.
+func TestTheWalkNamesParametersAndVariables(t *testing.T) {
+	text, err := os.ReadFile("../../../../../../docs/aws.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := string(text)
+	_, update, _ := strings.Cut(docs, "aws cloudformation update-stack")
+	update, _, found := strings.Cut(update, "\n       aws ")
+	if !found {
+		t.Fatal("docs/aws.md updates no stack")
+	}
+	for name := range parameters(t, planeText(t)) {
+		if !strings.Contains(update, "ParameterKey="+name+",") {
+			t.Errorf("the walk doesn't name %s, which CloudFormation then gives its default: %s", name, update)
+		}
+	}
+	story, err := os.ReadFile("../story_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, _, _ := strings.Cut(docs, "\n## ")
+	variables := regexp.MustCompile(`"(A3_[A-Z_]+)=`).FindAllStringSubmatch(string(story), -1)
+	for _, v := range variables {
+		if !strings.Contains(table, "`"+v[1]+"`") {
+			t.Errorf("docs/aws.md says nothing of %s, by which a plane is brought up", v[1])
+		}
+	}
+	if len(variables) < 6 {
+		t.Errorf("only %d variables were looked for", len(variables))
+	}
+}
