@@ -245,27 +245,41 @@ func (c *carrying) work(ctx context.Context, r *registryv1.Rollout, t *registryv
 	c.workers.Go(func() { c.done <- ended{t.GetTenantId(), c.bring(ctx, r, t, release, then), then == rolledBack} })
 }
 
+// errEnded is a rollout that somebody ended while a tenant's attempt was cut off, and errLeft one in which the tenant is no longer brought anywhere.
+var (
+	errEnded = errors.New("somebody ended the rollout since")
+	errLeft  = errors.New("somebody took it out of what is brought since")
+)
+
 // bring brings a tenant to a release, and has on record what came of it. A registry that is away meanwhile is waited for, and what was cut off by that
-// is taken up: it is nothing that the set did, and halts no rollout.
+// is taken up: it is nothing that the set did, and halts no rollout. A registry that answers here, and doesn't answer the tenant's own process however
+// often that asks, is not away: what keeps the two apart, as an authority that the registry doesn't know, ends by no waiting.
 func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) error {
-	began, away := time.Now(), false
+	// alone is how many attempts in a row found the registry away that had answered here just before.
+	const mostAlone = 3
+	began, away, alone := time.Now(), false, 0
 	err := c.patiently(ctx, func() error {
 		if away {
 			// What it was told before it went away, it knows.
 			now, err := c.read(ctx)
 			if err != nil {
+				alone = 0
 				return err
 			}
-			for _, x := range now.GetTenants() {
-				if x.GetTenantId() == t.GetTenantId() {
-					t = x
-				}
+			if t, err = still(now, t); err != nil {
+				return err
 			}
 		}
 		err := c.attempt(ctx, r, t, release)
 		if away && isHeld(err) {
 			// By who was cut off, which is this process: it ends by itself.
 			return fmt.Errorf("%w when the lease was given back: %w", operate.ErrAway, err)
+		}
+		if away && isAway(err) {
+			alone++
+		}
+		if alone == mostAlone {
+			return fmt.Errorf("the registry answers others, and not who changes this tenant, %d times in a row: %s", alone, err.Error())
 		}
 		away = isAway(err)
 		return err
@@ -279,6 +293,11 @@ func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registry
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, errLeft):
+		c.Report.Note(fmt.Sprintf("%s is left as it is: %s", t.GetSlug(), err))
+		return nil
+	case errors.Is(err, errEnded):
+		return fmt.Errorf("%s was cut off on its way to %s, and %w: fleet rollout carry %s takes it up", t.GetSlug(), release, err, c.id)
 	case err == nil:
 		verb := "runs"
 		if then == rolledBack {
@@ -294,6 +313,18 @@ func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registry
 	const mostDetail = 2000
 	said := what{detail: clip.Text(err.Error(), mostDetail)}
 	return c.patiently(ctx, func() error { return c.record(ctx, t, failed, said) })
+}
+
+// still is a tenant as the rollout has it now, or errLeft or errEnded where it is not to be brought any further.
+func still(now *registryv1.Rollout, t *registryv1.RolloutTenant) (*registryv1.RolloutTenant, error) {
+	i := slices.IndexFunc(now.GetTenants(), func(x *registryv1.RolloutTenant) bool { return x.GetTenantId() == t.GetTenantId() })
+	switch {
+	case i < 0 || now.GetTenants()[i].GetState() != t.GetState():
+		return t, errLeft
+	case now.GetEndedAt() != nil:
+		return t, errEnded
+	}
+	return now.GetTenants()[i], nil
 }
 
 // attempt brings a tenant to a release, or takes that up.

@@ -146,9 +146,8 @@ func asked(t *testing.T, register func(*grpc.Server)) *grpc.ClientConn {
 }
 
 // carried is a rollout as it is when it was carried out, in a time of its own.
-func carried(t *testing.T, r *registryv1.Rollout, o *slow, here func(context.Context, string) error) (*registryv1.Rollout, error) {
+func carried(t *testing.T, fake *remembered, o rollout.Operator, here func(context.Context, string) error) (*registryv1.Rollout, error) {
 	t.Helper()
-	fake := &remembered{rollout: r}
 	conn := asked(t, func(server *grpc.Server) {
 		registryv1.RegisterRolloutServiceServer(server, fake)
 		registryv1.RegisterRolloutWriteServiceServer(server, fake)
@@ -157,7 +156,7 @@ func carried(t *testing.T, r *registryv1.Rollout, o *slow, here func(context.Con
 		here = func(context.Context, string) error { return nil }
 	}
 	e := &rollout.Engine{Conn: conn, Operator: o, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Here: here}
-	_, err := e.Carry(t.Context(), r.GetId())
+	_, err := e.Carry(t.Context(), fake.now().GetId())
 	return fake.now(), err
 }
 
@@ -183,7 +182,7 @@ func TestNoMoreGoBackAtOnceThanMayBeChangedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := &slow{takes: 6 * time.Minute}
-				r, err := carried(t, halted(c.parallel, c.states...), o, nil)
+				r, err := carried(t, &remembered{rollout: halted(c.parallel, c.states...)}, o, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -202,7 +201,7 @@ func TestNoMoreGoBackAtOnceThanMayBeChangedAtOnce(t *testing.T) {
 func TestWhoCannotGoBackKeepsNobodyElseFromIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &slow{takes: time.Minute, unable: []string{"t0"}}
-		r, err := carried(t, halted(1, passed, passed, passed), o, nil)
+		r, err := carried(t, &remembered{rollout: halted(1, passed, passed, passed)}, o, nil)
 		if err == nil || !strings.Contains(err.Error(), "t0 could not go back to 1.0.0: it doesn't come up") {
 			t.Errorf("it ended with %v", err)
 		}
@@ -219,7 +218,7 @@ func TestWhoCannotGoBackKeepsNobodyElseFromIt(t *testing.T) {
 func TestRolloutOfAnotherPlaceIsNotCarriedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, elsewhere := &slow{}, errors.New("the plan is for another blueprint")
-		r, err := carried(t, halted(1, passed), o, func(_ context.Context, plan string) error {
+		r, err := carried(t, &remembered{rollout: halted(1, passed)}, o, func(_ context.Context, plan string) error {
 			if plan != "sha256:1" {
 				t.Errorf("asked about plan %s", plan)
 			}

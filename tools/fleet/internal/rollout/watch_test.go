@@ -334,6 +334,9 @@ func TestRegistryThatIsAwayFailsNobody(t *testing.T) {
 		"while it failed":         {&slow{takes: 10 * time.Second, unable: []string{"t0"}}, hangs, []registryv1.RolloutTenantState{failed}, "it doesn't come up"},
 		"and it fails then":       {&cutOff{by: []error{gone, errors.New("it can't be migrated")}}, nil, []registryv1.RolloutTenantState{failed}, "it can't be migrated"},
 		"somebody works on it":    {&cutOff{by: []error{held}}, nil, []registryv1.RolloutTenantState{failed}, "somebody works on the operation"},
+		"for the operator alone":  {&cutOff{by: slices.Repeat([]error{gone}, 50)}, nil, []registryv1.RolloutTenantState{failed}, "the registry answers others"},
+		"for all in between": {&cutOff{by: slices.Repeat([]error{gone}, 4)}, func(after time.Duration) bool { return after > 1500*time.Millisecond && after < 3*time.Minute },
+			[]registryv1.RolloutTenantState{baking, passed}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -344,6 +347,61 @@ func TestRegistryThatIsAwayFailsNobody(t *testing.T) {
 				}, nil)
 				if !slices.Equal(b.recorded, c.recorded) || !strings.Contains(x.GetDetail(), c.says) {
 					t.Errorf("on record is %v: %s", b.recorded, x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// steered is an operator that is cut off with every tenant it is asked to bring, while somebody steers.
+type steered struct {
+	cutOff
+	meanwhile func()
+}
+
+func (o *steered) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
+	defer o.meanwhile()
+	return o.cutOff.Bring(ctx, lease, r, t, release, begun)
+}
+
+// What somebody steers while a tenant's attempt is cut off is noticed before the next one, and that no attempt gets through ends a way back as well.
+func TestWhoIsCutOffIsSteered(t *testing.T) {
+	const (
+		changing = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_CHANGING
+		skipped  = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_SKIPPED
+	)
+	gone := fmt.Errorf("start: %w", operate.ErrAway)
+	for name, c := range map[string]struct {
+		before    []registryv1.RolloutTenantState
+		cut       int
+		meanwhile func(r *registryv1.Rollout)
+		brought   []string
+		after     []registryv1.RolloutTenantState
+		says      string
+	}{
+		"the rollout is aborted": {[]registryv1.RolloutTenantState{changing}, 50, func(r *registryv1.Rollout) {
+			r.State, r.EndedAt = registryv1.RolloutState_ROLLOUT_STATE_ABORTED, timestamppb.Now()
+		}, []string{"t0 to 2.0.0"}, []registryv1.RolloutTenantState{changing, failed}, "somebody ended the rollout since: fleet rollout carry rol_1 takes it up"},
+		"the tenant is left out": {[]registryv1.RolloutTenantState{changing}, 1, func(r *registryv1.Rollout) {
+			r.Tenants[0].State = skipped
+		}, []string{"t0 to 2.0.0", "t1 to 1.0.0"}, []registryv1.RolloutTenantState{skipped, rolledBack}, ""},
+		"nobody steers, on the way back": {nil, 50, func(*registryv1.Rollout) {},
+			slices.Repeat([]string{"t0 to 1.0.0"}, 4), []registryv1.RolloutTenantState{rollingBack}, "t0 could not go back to 1.0.0: the registry answers others"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &remembered{rollout: halted(1, c.before...)}
+				o := &steered{cutOff{by: slices.Repeat([]error{gone}, c.cut)}, func() {
+					fake.mu.Lock()
+					defer fake.mu.Unlock()
+					c.meanwhile(fake.rollout)
+				}}
+				r, err := carried(t, fake, o, nil)
+				if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+					t.Errorf("it ended with %v, want %q", err, c.says)
+				}
+				if !slices.Equal(o.brought, c.brought) || !slices.Equal(states(r), c.after) {
+					t.Errorf("brought were %q, and the tenants are %v", o.brought, states(r))
 				}
 			})
 		})
