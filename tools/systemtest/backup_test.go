@@ -168,7 +168,7 @@ func (p *plane) remembersLog(t *testing.T) {
 	p.a3(t, "acme-admin", "audit", "verify")
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	const most = 30 * time.Second
 	deadline, tick := time.After(most), time.NewTicker(200*time.Millisecond)

@@ -44,7 +44,7 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	shared.apply(t, shared.plan(t, offboard, slug, ""))
 	told := shared.fleet(t, "operation", "list", "--tenant", slug)
 	shown := shared.fleet(t, "operation", "show", regexp.MustCompile(`opr_[0-9a-z]{26}`).FindString(told.out))
-	for _, place := range []string{"registry's history", "logs", "write-ahead log"} {
+	for _, place := range []string{"the registry keeps its id", "history of who did what when", "logs", "write-ahead log"} {
 		if !strings.Contains(shown.out, place) {
 			t.Errorf("that something stays in the %s is not said: %s%s", place, told, shown)
 		}

@@ -280,7 +280,9 @@ func (p *plane) process(ctx context.Context, name string) (process, error) {
 // environment is what a process was started with; Linux tells it to the process's own user.
 func (p *plane) environment(t testing.TB, process string) map[string]string {
 	t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pids(t)[process]))
+	pid := 0
+	eventually(t, process+" runs", func() bool { pid = p.pids(t)[process]; return pid != 0 })
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
 		t.Skipf("this system doesn't tell what %s was started with: %v", process, err)
 	}

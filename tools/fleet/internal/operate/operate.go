@@ -119,8 +119,24 @@ func (w *work) carry(ctx context.Context) (*registryv1.Operation, error) {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 		err = cause
 	}
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Reason == "OPERATION_ENDED" && w.succeeded(ctx) {
+		return w.op, nil
+	}
 	w.lease.giveBack(ctx)
 	return w.op, w.cutOff(err)
+}
+
+// succeeded says whether the operation came to its end all the same: its lease is renewed beside the word that ends it, and may be told of
+// the end before that word is answered.
+func (w *work) succeeded(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callWithin)
+	defer cancel()
+	res, err := registryv1.NewOperationServiceClient(w.Conn).GetOperation(ctx, &registryv1.GetOperationRequest{OperationId: w.op.GetId()})
+	if err != nil || res.GetOperation().GetState() != registryv1.OperationState_OPERATION_STATE_SUCCEEDED {
+		return false
+	}
+	w.op = res.GetOperation()
+	return true
 }
 
 // locked does what is left, while no other command of this machine changes what the platform remembers.
@@ -367,10 +383,14 @@ func (w *work) finish(ctx context.Context) error {
 }
 
 // finishWith has the last step on record with the operation's end. A registry of a release before this one records the step alone.
-func (w *work) finishWith(ctx context.Context, last recording) (err error) {
+func (w *work) finishWith(ctx context.Context, last recording) error {
 	last.finishes = true
-	w.op, err = last.at(ctx, w.Conn, w.op.GetId(), w.lease.token)
-	return err
+	op, err := last.at(ctx, w.Conn, w.op.GetId(), w.lease.token)
+	if err != nil {
+		return err
+	}
+	w.op = op
+	return nil
 }
 
 // exportDir is where what a leaving tenant takes along lies.
