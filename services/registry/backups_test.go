@@ -163,7 +163,19 @@ func TestWitnessGoesBackWithARecordedRestore(t *testing.T) {
 	restore.Checkpoint, restore.TakenAt = first.GetCheckpoint(), timestamppb.New(time.Now().Add(time.Hour))
 	_, err = w.RecordRestore(t.Context(), restore)
 	wantKind(t, err, fault.InvalidArgument, "a backup of an hour to come")
-	restore.TakenAt = timestamppb.Now()
+	// One that the registry knows is as old as it is, whatever the clock said that it was made by. To be asked changes nothing.
+	if _, err := w.RecordBackup(t.Context(), &registryv1.RecordBackupRequest{Backup: &registryv1.Backup{TenantId: acme.id.String(), Name: restore.GetBackup(), TakenAt: restore.GetTakenAt()}}); err != nil {
+		t.Fatal(err)
+	}
+	restore.ValidateOnly = true
+	for range 2 {
+		if would, err := w.RecordRestore(t.Context(), restore); err != nil || would.GetLostEntries() != 1 {
+			t.Fatalf("asked whether it would be recorded: %v, %v", would, err)
+		}
+	}
+	_, err = set.Report(t.Context(), other)
+	wantKind(t, err, fault.FailedPrecondition, "the log that goes on from a backup, of which it was only asked")
+	restore.ValidateOnly = false
 	res, err := w.RecordRestore(t.Context(), restore)
 	if err != nil || res.GetLostEntries() != 1 || !res.GetWitnessedAt().IsValid() {
 		t.Fatalf("%v, %v: want one entry lost", res, err)

@@ -189,6 +189,10 @@ func TestSecondWordComesWithAKeyThatThePlanesMachineNeverHad(t *testing.T) {
 	p.refused(t, "was removed at", "apply", hash)
 	carol.must(approve(hash)...)
 	p.must(t, "apply", hash)
+	ben.must("licence", "show", "globex")
+	ben.refused("the plane's own machine", "licence", "issue", "globex", "--plan", "standard", "--reason", "it is to be refused")
+	// Who is to be put on record may have their name in the environment already.
+	p.with("A3_OPERATOR=dora").must(t, "operator", "add", "dora", "--reason", "was an operator before there were records")
 
 	// A key of the plane's machine goes with its operator.
 	if _, err := os.Stat(filepath.Join(p.home, "pki", "operator-ann")); err != nil {

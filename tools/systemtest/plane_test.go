@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -283,6 +284,9 @@ func (p *plane) environment(t testing.TB, process string) map[string]string {
 	pid := 0
 	eventually(t, process+" runs", func() bool { pid = p.pids(t)[process]; return pid != 0 })
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil && runtime.GOOS == "linux" {
+		t.Fatalf("what %s was started with: %v", process, err)
+	}
 	if err != nil {
 		t.Skipf("this system doesn't tell what %s was started with: %v", process, err)
 	}

@@ -28,14 +28,10 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
-// registryAddress is where the plane's registry listens, as a set is told.
+// registryAddress is where the plane's registry listens.
 func (p *plane) registryAddress(t *testing.T) string {
 	t.Helper()
-	for _, x := range p.tenants {
-		return p.environment(t, x.id+"/audit")["A3_REGISTRY"]
-	}
-	t.Fatal("the plane has no tenant")
-	return ""
+	return p.environment(t, "plane/registry")["A3_LISTEN"]
 }
 
 // registry connects to the registry of a plane for development with a certificate from a directory.

@@ -135,6 +135,9 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 	res := &registryv1.RecordRestoreResponse{}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
 		if req.GetTenantId() == "" {
+			if req.GetValidateOnly() {
+				return nil
+			}
 			return ch.log(ctx, "registry.restored", ownSet, fmt.Sprintf("backup %s, as of %s: %s", req.GetBackup(), req.GetTakenAt().AsTime().Format(time.RFC3339), req.GetReason()))
 		}
 		t, err := ch.lock(ctx, req.GetTenantId())
@@ -146,7 +149,7 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 			return err
 		}
 		size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
-		if err := ch.asOf(ctx, t.ID, req.GetTakenAt().AsTime(), size); err != nil {
+		if err := ch.asOf(ctx, t.ID, req, size); err != nil {
 			return err
 		}
 		held, err := ch.q.NewestCheckpoint(ctx, t.ID)
@@ -165,9 +168,12 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 		if err != nil {
 			return fmt.Errorf("record the restore: %w", err)
 		}
+		if req.GetValidateOnly() {
+			return errOnlyValidated
+		}
 		return ch.log(ctx, "registry.tenant.restored", t.ID.String(), fmt.Sprintf("backup %s, %d entries of the log are lost: %s", req.GetBackup(), res.GetLostEntries(), req.GetReason()))
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errOnlyValidated) {
 		return nil, err
 	}
 	return res, nil
@@ -197,11 +203,25 @@ func (ch change) restoredLog(ctx context.Context, tenant id.Tenant, note string)
 	return c, nil
 }
 
+// errOnlyValidated takes back what was only asked about.
+var errOnlyValidated = errors.New("it was asked whether it would be recorded")
+
 // asOf refuses a log that is shorter than what was witnessed before the backup was taken: a backup has what was there, so this is of another
 // tenant, another time, or made up, and the witness would forget for it.
-func (ch change) asOf(ctx context.Context, tenant id.Tenant, taken time.Time, size int64) error {
-	// The machine that took the backup had a clock of its own. A restore that is needed is not to fail by it.
+func (ch change) asOf(ctx context.Context, tenant id.Tenant, req *registryv1.RecordRestoreRequest, size int64) error {
+	// The machine that took the backup had a clock of its own. A restore that is needed is not to fail by it: one that ran ahead is told by when
+	// the backup was recorded.
 	const clocksApart = 15 * time.Minute
+	taken := req.GetTakenAt().AsTime()
+	recorded, err := ch.q.BackupRecorded(ctx, store.BackupRecordedParams{Target: tenant.String(), TenantID: tenant, Name: req.GetBackup()})
+	if err != nil {
+		return fmt.Errorf("read when the backup was recorded: %w", err)
+	}
+	for _, r := range recorded {
+		if at := r.At.Add(-time.Duration(r.TookMs) * time.Millisecond); at.Before(taken) {
+			taken = at
+		}
+	}
 	if taken.After(time.Now().Add(clocksApart)) {
 		return fault.New(fault.InvalidArgument, "no backup was taken at %s, which is yet to come", taken.Format(time.RFC3339))
 	}

@@ -12,6 +12,44 @@ import (
 	"a3os.app/libs/id"
 )
 
+const backupRecorded = `-- name: BackupRecorded :many
+SELECT l.at, b.took_ms + b.restore_took_ms AS took_ms FROM registry.backups b
+JOIN registry.operations_log l ON l.target = $1 AND l.action = 'registry.backup.recorded' AND l.detail = b.name
+WHERE b.tenant_id = $2 AND b.name = $3::text ORDER BY l.id LIMIT 1
+`
+
+type BackupRecordedParams struct {
+	Target   string
+	TenantID id.Tenant
+	Name     string
+}
+
+type BackupRecordedRow struct {
+	At     time.Time
+	TookMs int32
+}
+
+// When a tenant's backup was recorded first, by this clock, and what making it and trying it out had taken by then; none where it isn't on record.
+func (q *Queries) BackupRecorded(ctx context.Context, arg BackupRecordedParams) ([]BackupRecordedRow, error) {
+	rows, err := q.db.Query(ctx, backupRecorded, arg.Target, arg.TenantID, arg.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []BackupRecordedRow
+	for rows.Next() {
+		var i BackupRecordedRow
+		if err := rows.Scan(&i.At, &i.TookMs); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const backupsOf = `-- name: BackupsOf :many
 SELECT id, tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure FROM registry.backups WHERE tenant_id IS NOT DISTINCT FROM $1 AND (taken_at, id) < ($2::timestamptz, $3::bigint)
 ORDER BY taken_at DESC, id DESC LIMIT $4

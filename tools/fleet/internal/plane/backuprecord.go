@@ -48,8 +48,8 @@ func (p *Plane) recordBackup(ctx context.Context, s platform.Set, made *BackedUp
 	return nil
 }
 
-// recordRestore has the registry's witness go back with the set, and answers how many entries of the log are lost.
-func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Backup, reason string) (int64, error) {
+// recordRestore has the registry's witness go back with the set, or only asks whether it would, and answers how many entries of the log are lost.
+func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Backup, reason string, ask bool) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordWithin)
 	defer cancel()
 	conn, err := p.registry()
@@ -57,7 +57,7 @@ func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Bac
 		return 0, err
 	}
 	defer conn.Close()
-	req := &registryv1.RecordRestoreRequest{Backup: b.Manifest.Name, TakenAt: timestamppb.New(b.Manifest.TakenAt), Checkpoint: b.Manifest.Checkpoint, Reason: reason}
+	req := &registryv1.RecordRestoreRequest{Backup: b.Manifest.Name, TakenAt: timestamppb.New(b.Manifest.TakenAt), Checkpoint: b.Manifest.Checkpoint, Reason: reason, ValidateOnly: ask}
 	if !s.Tenant.IsZero() {
 		req.TenantId = s.Tenant.String()
 	}

@@ -212,7 +212,8 @@ func TestBackupsGoByTheSettingsThatThePlaneWasLastBroughtUpWith(t *testing.T) {
 	}
 }
 
-// What is kept of settings is all of them: a turn of the supervisor goes by what whoever brought the plane up said.
+// What is kept of settings is all of them, but for who brought the plane up: a turn of the supervisor goes by what they said, and is nobody's who may
+// be removed.
 func TestSettingsThatThePlaneIsBroughtUpWithAreKeptWhole(t *testing.T) {
 	home := t.TempDir()
 	said, err := settings.Load([]string{"A3_HOME=" + home, "A3_DOMAIN=access.example.com", "A3_TENANTS=one,two", "A3_OUTSIDE_NETWORKS=10.20.0.0/16", "A3_NETWORKS=10.90.0.0/16",
@@ -226,6 +227,7 @@ func TestSettingsThatThePlaneIsBroughtUpWithAreKeptWhole(t *testing.T) {
 	}
 	up, err := New(said, quiet{})
 	if err == nil {
+		up.Settings.Operator, up.Settings.OperatorDir = "ann", "/home/ann/a3"
 		err = up.keepSettings()
 	}
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"a3os.app/tools/fleet/internal/settings"
 )
 
 // settingsFile holds the settings that the plane was last brought up with: what goes on in the supervisor goes by them, however long ago and
@@ -17,7 +19,7 @@ func (p *Plane) settingsFile() string { return filepath.Join(p.Settings.Home, "s
 
 // keepSettings has what goes on in the supervisor go by this plane's settings, from its next turn on.
 func (p *Plane) keepSettings() error {
-	text, err := json.MarshalIndent(p.Settings, "", " ")
+	text, err := json.MarshalIndent(ofNobody(p.Settings), "", " ")
 	if err != nil {
 		return err
 	}
@@ -38,6 +40,14 @@ func (p *Plane) asBroughtUp() (*Plane, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the settings that the plane was last brought up with: %w: fleet plane up writes them anew", err)
 	}
+	s = ofNobody(s)
 	s.Home = p.Settings.Home
 	return New(s, quiet{})
+}
+
+// ofNobody are settings that say of no operator that they work: what goes on for as long as the plane does is the plane's first operator's, and
+// nobody's who may be removed, whoever brought the plane up.
+func ofNobody(s settings.Settings) settings.Settings {
+	s.Operator, s.OperatorDir = "", ""
+	return s
 }

@@ -15,6 +15,7 @@ import (
 	"a3os.app/libs/id"
 	"a3os.app/libs/licence"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // LicenceTerms are what a licence is issued for.
@@ -55,6 +56,9 @@ func (p *Plane) LicenceKeys() (string, error) {
 
 // IssueLicence signs a licence with the plane's own key and hands it to the tenant's set.
 func (p *Plane) IssueLicence(ctx context.Context, tenant string, terms LicenceTerms, reason string) (*registryv1.IssuedLicence, error) {
+	if p.away() {
+		return nil, p.whyNot(supervise.ErrNotRunning) // the key is there
+	}
 	return p.withRegistry(ctx, func(conn *grpc.ClientConn) (*registryv1.IssuedLicence, error) {
 		res, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: tenant})
 		if err != nil {
@@ -91,16 +95,11 @@ func (p *Plane) Licences(ctx context.Context, tenant string) (*registryv1.ListLi
 }
 
 func (p *Plane) withRegistry(ctx context.Context, do func(*grpc.ClientConn) (*registryv1.IssuedLicence, error)) (*registryv1.IssuedLicence, error) {
-	if _, done, err := p.reader(ctx); err != nil {
-		return nil, err
-	} else {
-		done()
-	}
-	conn, err := p.registry()
+	conn, done, err := p.connected(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
+	defer done()
 	out, err := do(conn)
 	if err != nil {
 		return nil, fault.FromRPC(err)

@@ -118,6 +118,9 @@ func (p *Plane) AddOperator(ctx context.Context, name, reason string, request *o
 		return nil, err
 	}
 	defer unlock()
+	if p.Settings.Operator == name {
+		p.Settings.Operator = "" // who is to be one can't say so yet
+	}
 	conn, done, err := p.connected(ctx)
 	if err != nil {
 		return nil, err

@@ -98,10 +98,13 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	}
 	out.tried(tried)
 	p.report.Done(s.Slug+": the backup is whole, tried out in a throwaway server", tried.Took)
+	if _, err := p.recordRestore(ctx, s, b, strings.TrimSpace(r.Reason), true); err != nil {
+		return nil, fmt.Errorf("nothing was changed: %w", err)
+	}
 	if err := p.putBack(ctx, s, b, key, r); err != nil {
 		return nil, err
 	}
-	if out.LostEntries, err = p.recordRestore(ctx, s, b, strings.TrimSpace(r.Reason)); err != nil {
+	if out.LostEntries, err = p.recordRestore(ctx, s, b, strings.TrimSpace(r.Reason), false); err != nil {
 		return nil, err
 	}
 	out.Serves, err = p.serveAgain(ctx, s)

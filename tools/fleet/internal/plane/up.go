@@ -284,8 +284,12 @@ func (p *Plane) awaitRegistry(ctx context.Context) error {
 	}
 	defer conn.Close()
 	_, err = registryv1.NewTenantServiceClient(conn).ListTenants(ctx, &registryv1.ListTenantsRequest{PageSize: 1}, grpc.WaitForReady(true))
+	err = fault.FromRPC(err)
+	if fault.KindOf(err) == fault.PermissionDenied {
+		return err // it answers, and not to this operator
+	}
 	if err != nil {
-		return fmt.Errorf("the registry does not answer: %w; see `fleet plane status`", fault.FromRPC(err))
+		return fmt.Errorf("the registry does not answer: %w; see `fleet plane status`", err)
 	}
 	return nil
 }

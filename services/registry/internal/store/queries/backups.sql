@@ -38,3 +38,9 @@ SELECT * FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size = @size
 -- name: WitnessedBefore :one
 -- The size of the newest log that was witnessed before a moment; 0 where none was.
 SELECT coalesce(max(size), 0)::bigint FROM registry.checkpoints WHERE tenant_id = @tenant_id AND witnessed_at < @moment;
+
+-- name: BackupRecorded :many
+-- When a tenant's backup was recorded first, by this clock, and what making it and trying it out had taken by then; none where it isn't on record.
+SELECT l.at, b.took_ms + b.restore_took_ms AS took_ms FROM registry.backups b
+JOIN registry.operations_log l ON l.target = @target AND l.action = 'registry.backup.recorded' AND l.detail = b.name
+WHERE b.tenant_id = @tenant_id AND b.name = @name::text ORDER BY l.id LIMIT 1;

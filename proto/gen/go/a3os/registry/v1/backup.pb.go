@@ -359,7 +359,9 @@ type RecordRestoreRequest struct {
 	// Newest checkpoint of the tenant's log at that moment, a signed note; empty where it had none.
 	Checkpoint string `protobuf:"bytes,4,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	// Why.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Whether it is only asked if it would be recorded: before anything of the set is given up for it.
+	ValidateOnly  bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +429,13 @@ func (x *RecordRestoreRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *RecordRestoreRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // RecordRestoreResponse says what was given up.
@@ -512,7 +521,7 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
 	"\x13RecordBackupRequest\x128\n" +
 	"\x06backup\x18\x01 \x01(\v2\x18.a3os.registry.v1.BackupB\x06\xbaH\x03\xc8\x01\x01R\x06backup\"\x16\n" +
-	"\x14RecordBackupResponse\"\xae\x02\n" +
+	"\x14RecordBackupResponse\"\xd3\x02\n" +
 	"\x14RecordRestoreRequest\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
 	"\x06backup\x18\x02 \x01(\tB'\xbaH$r\"2 ^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$R\x06backup\x12=\n" +
@@ -522,7 +531,8 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"checkpoint\x12\"\n" +
 	"\x06reason\x18\x05 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\n" +
-	"\x18\xf4\x03R\x06reason\"y\n" +
+	"\x18\xf4\x03R\x06reason\x12#\n" +
+	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\"y\n" +
 	"\x15RecordRestoreResponse\x12!\n" +
 	"\flost_entries\x18\x01 \x01(\x03R\vlostEntries\x12=\n" +
 	"\fwitnessed_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vwitnessedAt2\x7f\n" +
