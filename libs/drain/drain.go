@@ -97,9 +97,9 @@ func end(ctx context.Context, srv *http.Server, door *listener, cfg Config, fail
 	if err := <-failed; !errors.Is(err, net.ErrClosed) {
 		slog.WarnContext(ctx, "the server stopped accepting for another reason than its end", "error", err)
 	}
-	waitForFresh(door, cfg.LeaveWithin)
 	dctx, cancel := context.WithTimeout(ctx, cfg.DrainWithin)
 	defer cancel()
+	waitForFresh(dctx, door)
 	if err := srv.Shutdown(dctx); err != nil {
 		_ = srv.Close()
 		return fmt.Errorf("requests were still in flight after %s and were cut: %w", cfg.DrainWithin, err)
@@ -118,12 +118,17 @@ func wait(d time.Duration, failed <-chan error) error {
 	}
 }
 
-// waitForFresh waits until every connection has brought a request, or within is over: some are made in advance and never do.
-func waitForFresh(door *listener, within time.Duration) {
+// freshFor is how long a connection may take to its first request. One that has brought none by then was made in advance, as browsers do, and net/http
+// holds it for idle as well (golang/go#22682).
+const freshFor = 5 * time.Second
+
+// waitForFresh waits until every connection has brought a request or was made too long ago to be about to, or until ctx ends. On a machine that is busy
+// a handshake takes its time.
+func waitForFresh(ctx context.Context, door *listener) {
 	const look = 5 * time.Millisecond
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	for end := time.Now().Add(within); door.fresh.Load() > 0 && time.Now().Before(end); {
+	for door.fresher(time.Now().Add(-freshFor)) && ctx.Err() == nil {
 		<-tick.C
 	}
 }

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"bufio"
 	"context"
 	"net"
 	"net/http"
@@ -108,6 +109,57 @@ func TestInheritedSocketTurnsNobodyAwayBetweenTwoServers(t *testing.T) {
 		t.Errorf("the first answered %d and the second %d", by[0], by[1])
 	}
 	end()
+}
+
+// A client whose handshake takes its time, as on a machine that is busy, is answered by who lets nobody new in any more; one that was made in advance,
+// and brings nothing, keeps nobody from ending.
+func TestWhoIsSlowToAskIsAnsweredAndWhoNeverAsksIsNotWaitedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		made, asks time.Duration
+		least      time.Duration
+	}{
+		"made just now, asks after two seconds": {0, 2 * time.Second, 2 * time.Second},
+		"made long ago, never asks":             {freshFor, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := Listen(t.Context(), "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") })}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				done <- Serve(ctx, srv, l, Config{Ask: func() {}, LeaveWithin: 100 * time.Millisecond, DrainWithin: 10 * time.Second})
+			}()
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			<-time.After(c.made)
+			cancel()
+			began := time.Now()
+			if c.asks > 0 {
+				<-time.After(c.asks)
+				if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+					t.Fatal(err)
+				}
+				res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatalf("it is not answered: %v", err)
+				}
+				_ = res.Body.Close()
+			}
+			if err := <-done; err != nil {
+				t.Errorf("serving ended with %v", err)
+			}
+			if took := time.Since(began); took < c.least || took > c.least+3*time.Second {
+				t.Errorf("it ended after %s", took)
+			}
+		})
+	}
 }
 
 func TestDescriptorThatIsNoSocketIsRefused(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/netutil"
 )
@@ -16,10 +17,10 @@ type listener struct {
 	net.Listener
 	tcp *net.TCPListener // nil where the listener is no TCP socket
 
-	fresh atomic.Int64
-
 	mu   sync.Mutex
 	late []net.Conn
+	// fresh are the connections without a request, and when each was made.
+	fresh map[*tracked]time.Time
 }
 
 // newListener limits l to so many connections at a time; 0 is no limit.
@@ -28,7 +29,7 @@ func newListener(l net.Listener, most int) *listener {
 	if most > 0 {
 		l = netutil.LimitListener(l, most)
 	}
-	return &listener{Listener: l, tcp: tcp}
+	return &listener{Listener: l, tcp: tcp, fresh: map[*tracked]time.Time{}}
 }
 
 // Accept answers the next connection, and after Close those that were waiting in the kernel's queue.
@@ -91,7 +92,9 @@ func (l *listener) watch(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		t.stage.Store(fresh)
-		l.fresh.Add(1)
+		l.mu.Lock()
+		l.fresh[t] = time.Now()
+		l.mu.Unlock()
 	case http.StateActive:
 		// HTTP/2 is active once for its preface, before any request.
 		if t.stage.Load() == fresh && secured != nil && secured.ConnectionState().NegotiatedProtocol == "h2" {
@@ -101,7 +104,21 @@ func (l *listener) watch(c net.Conn, state http.ConnState) {
 		fallthrough
 	case http.StateClosed, http.StateHijacked:
 		t.stage.Store(used)
-		l.fresh.Add(-1)
+		l.mu.Lock()
+		delete(l.fresh, t)
+		l.mu.Unlock()
 	case http.StateIdle:
 	}
+}
+
+// fresher says whether there is a connection without a request that was made after a moment.
+func (l *listener) fresher(than time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, made := range l.fresh {
+		if made.After(than) {
+			return true
+		}
+	}
+	return false
 }
