@@ -238,7 +238,7 @@ func (r *rolling) storyLeaves() {
 	delete(r.tenants, slug)
 	told := r.must("operation", "list", "--tenant", slug)
 	told = r.must("operation", "show", regexp.MustCompile(`opr_[0-9a-z]{26}`).FindString(told))
-	for _, place := range []string{"registry's history", "the gateway", "catalogue", "logs", "write-ahead log"} {
+	for _, place := range []string{"the registry keeps its id", "history of who did what when", "the gateway", "catalogue", "logs", "write-ahead log"} {
 		if !strings.Contains(told, place) {
 			r.t.Errorf("that its id stays in the %s is not said: %s", place, told)
 		}
