@@ -43,7 +43,7 @@ func TestRestoredRegistryUndoesNeitherUpgradeNorSuspension(t *testing.T) {
 	if s.code != 0 {
 		t.Fatalf("restore: %s", s)
 	}
-	says(t, "the restore", s.err, append(upgraded, suspended...)...)
+	says(t, "the restore", s.err, append(append(upgraded, suspended...), "removed as an operator after the backup", "fleet operator list")...)
 
 	were := p.pids(t)
 	refused := func(what string, want []string, args ...string) {

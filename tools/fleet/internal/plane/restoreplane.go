@@ -172,6 +172,7 @@ func (p *Plane) compareTenants(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.report.Note("who was removed as an operator after the backup is one again, and what they approved counts: look with fleet operator list, and remove them once more")
 	for _, t := range p.state.Tenants() {
 		if _, ok := known[t.ID.String()]; !ok && !t.ID.IsZero() {
 			p.report.Note(fmt.Sprintf("%s (%s) was made after the backup, and the registry does not know it: make it known again with fleet tenant adopt %s --reason '…'", t.Slug, t.ID, t.Slug))
