@@ -174,11 +174,11 @@ func TestBillNamesFilesAndModules(t *testing.T) {
 // The server in the image says its version from files of the image alone: chroot(8) sees nothing else.
 func TestPostgresRunsFromItsImageAlone(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can change the root of a process")
+		t.Skip("that PostgreSQL runs from its image alone is not tested: only root can change the root of a process")
 	}
 	binaries, err := pgserver.Find(t.Context(), pgserver.Options{})
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("that PostgreSQL runs from its image alone is not tested: %v", err)
 	}
 	s, err := image.Postgres(t.Context(), binaries)
 	if err != nil {

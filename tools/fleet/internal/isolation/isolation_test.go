@@ -294,7 +294,7 @@ func TestServiceThatBelievesTwoRootsIsFound(t *testing.T) {
 
 func TestFilesAreTriedAsTheComponentsOwnUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can take on another user")
+		t.Skip("that files are tried as a component's own user is not tested: only root can take on another")
 	}
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the user under test walks through it
@@ -302,7 +302,7 @@ func TestFilesAreTriedAsTheComponentsOwnUser(t *testing.T) {
 	}
 	for up := filepath.Dir(dir); up != "/"; up = filepath.Dir(up) {
 		if info, err := os.Stat(up); err != nil || info.Mode().Perm()&0o001 == 0 {
-			t.Skipf("%s is closed to other users", up)
+			t.Skipf("that files are tried as a component's own user is not tested: %s is closed to others", up)
 		}
 	}
 	const uid, gid = 54321, 54322

@@ -40,7 +40,7 @@ func TestNumberOfAnotherProcessIsNotTheProcess(t *testing.T) {
 
 func TestMemoryOfThisProcessIsKnown(t *testing.T) {
 	if _, err := os.Stat("/proc/self/smaps_rollup"); err != nil {
-		t.Skip("this system doesn't tell")
+		t.Skip("what a process holds of memory is not tested: this system doesn't tell")
 	}
 	if got := process.Memory(os.Getpid()); got < 1<<20 {
 		t.Errorf("it is said to be %d bytes", got)

@@ -13,7 +13,7 @@ import (
 // A process may give what it owns to any group that it is in. That must not have root walk into what the process put there.
 func TestTreeOfAProcessIsNotWalkedWhateverGroupItHas(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root gives files to others")
+		t.Skip("that a process's tree is not walked is not tested: only root gives files to others")
 	}
 	const process, group, another = 4242, 4243, 4244
 	root := filepath.Join(t.TempDir(), "state")

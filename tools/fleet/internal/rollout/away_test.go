@@ -1,0 +1,131 @@
+package rollout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/rollout"
+)
+
+// cutOff is an operator that fails with each of some errors, one after the other, before it brings anybody.
+type cutOff struct {
+	slow
+	by []error
+}
+
+func (o *cutOff) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
+	if len(o.brought) > 0 && t.GetOperationId() == "" {
+		return errors.New("somebody else began the operation on it")
+	}
+	if err := o.slow.Bring(ctx, lease, r, t, release, begun); err != nil || len(o.by) == 0 {
+		return err
+	}
+	err := o.by[0]
+	o.by = o.by[1:]
+	return err
+}
+
+// A registry that is away is nothing that a set did: it is waited for, and what it cut off is taken up. What failed besides has failed all the same.
+func TestRegistryThatIsAwayFailsNobody(t *testing.T) {
+	const baking = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_BAKING
+	gone := fmt.Errorf("start: %w", operate.ErrAway)
+	held := fault.Declare(fault.FailedPrecondition, "LEASE_HELD", "somebody works on the operation")
+	hangs := func(after time.Duration) bool { return after > 5*time.Second && after < 3*time.Minute }
+	for name, c := range map[string]struct {
+		operator rollout.Operator
+		away     func(time.Duration) bool
+		recorded []registryv1.RolloutTenantState
+		says     string
+	}{
+		"for the operator":        {&cutOff{by: []error{gone, gone}}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"and its lease ends late": {&cutOff{by: []error{gone, held, held}}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"while it was brought":    {&slow{takes: 10 * time.Second}, hangs, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"while it is watched":     {&slow{}, hangs, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"while it failed":         {&slow{takes: 10 * time.Second, unable: []string{"t0"}}, hangs, []registryv1.RolloutTenantState{failed}, "it doesn't come up"},
+		"and it fails then":       {&cutOff{by: []error{gone, errors.New("it can't be migrated")}}, nil, []registryv1.RolloutTenantState{failed}, "it can't be migrated"},
+		"somebody works on it":    {&cutOff{by: []error{held}}, nil, []registryv1.RolloutTenantState{failed}, "somebody works on the operation"},
+		"for the operator alone":  {&cutOff{by: slices.Repeat([]error{gone}, 50)}, nil, []registryv1.RolloutTenantState{failed}, "the registry answers others"},
+		"for all in between": {&cutOff{by: slices.Repeat([]error{gone}, 4)}, func(after time.Duration) bool { return after > 1500*time.Millisecond && after < 3*time.Minute },
+			[]registryv1.RolloutTenantState{baking, passed}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{operator: c.operator, away: c.away}
+				b.says = func(*registryv1.TenantStatus, time.Duration) error { return nil }
+				x, _ := b.watched(t, func(r *registryv1.Rollout) {
+					r.Tenants[0].State, r.Tenants[0].OperationId = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_CHANGING, ""
+				}, nil)
+				if !slices.Equal(b.recorded, c.recorded) || !strings.Contains(x.GetDetail(), c.says) {
+					t.Errorf("on record is %v: %s", b.recorded, x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// steered is an operator that is cut off with every tenant it is asked to bring, while somebody steers.
+type steered struct {
+	cutOff
+	meanwhile func()
+}
+
+func (o *steered) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
+	defer o.meanwhile()
+	return o.cutOff.Bring(ctx, lease, r, t, release, begun)
+}
+
+// What somebody steers while a tenant's attempt is cut off is noticed before the next one, and that no attempt gets through ends a way back as well.
+func TestWhoIsCutOffIsSteered(t *testing.T) {
+	const (
+		changing = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_CHANGING
+		skipped  = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_SKIPPED
+	)
+	gone := fmt.Errorf("start: %w", operate.ErrAway)
+	for name, c := range map[string]struct {
+		before    []registryv1.RolloutTenantState
+		cut       int
+		meanwhile func(r *registryv1.Rollout)
+		brought   []string
+		after     []registryv1.RolloutTenantState
+		says      string
+	}{
+		"the rollout is aborted": {[]registryv1.RolloutTenantState{changing}, 50, func(r *registryv1.Rollout) {
+			r.State, r.EndedAt = registryv1.RolloutState_ROLLOUT_STATE_ABORTED, timestamppb.Now()
+		}, []string{"t0 to 2.0.0"}, []registryv1.RolloutTenantState{changing, failed}, "somebody ended the rollout since: fleet rollout carry rol_1 takes it up"},
+		"the tenant is left out": {[]registryv1.RolloutTenantState{changing}, 1, func(r *registryv1.Rollout) {
+			r.Tenants[0].State = skipped
+		}, []string{"t0 to 2.0.0", "t1 to 1.0.0"}, []registryv1.RolloutTenantState{skipped, rolledBack}, ""},
+		"nobody steers, on the way back": {nil, 50, func(*registryv1.Rollout) {},
+			slices.Repeat([]string{"t0 to 1.0.0"}, 4), []registryv1.RolloutTenantState{rollingBack}, "t0 could not go back to 1.0.0: the registry answers others"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &remembered{rollout: halted(1, c.before...)}
+				o := &steered{cutOff{by: slices.Repeat([]error{gone}, c.cut)}, func() {
+					fake.mu.Lock()
+					defer fake.mu.Unlock()
+					c.meanwhile(fake.rollout)
+				}}
+				r, err := carried(t, fake, o, nil)
+				if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+					t.Errorf("it ended with %v, want %q", err, c.says)
+				}
+				if !slices.Equal(o.brought, c.brought) || !slices.Equal(states(r), c.after) {
+					t.Errorf("brought were %q, and the tenants are %v", o.brought, states(r))
+				}
+			})
+		})
+	}
+}
