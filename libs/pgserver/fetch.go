@@ -113,8 +113,12 @@ func (b bundle) home(cache string) string {
 // what has the final name is whole. The caller holds the cache's lock.
 func (b bundle) install(ctx context.Context, acc account, cache string, report func(string)) (Binaries, error) {
 	home := b.home(cache)
-	if found, err := inspect(ctx, acc, filepath.Join(home, "bin")); err == nil { // another process was faster
+	found, err := inspect(ctx, acc, filepath.Join(home, "bin"))
+	if err == nil { // another process was faster
 		return found, nil
+	}
+	if _, ok := errors.AsType[brokenError](err); !ok { // others may run it: that it could not be tried says nothing of it
+		return Binaries{}, err
 	}
 	for _, pattern := range []string{".fetching-*", filepath.Base(home)} { // interrupted, or broken since
 		stale, err := filepath.Glob(filepath.Join(cache, pattern))

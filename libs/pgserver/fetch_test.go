@@ -84,6 +84,39 @@ func TestInterruptedFetchLeavesNothingAndTheNextOneSucceeds(t *testing.T) {
 	installOrSkip(t, b, acc, cache)
 }
 
+// What is whole stays, for others run it: only who looks was interrupted, or may not run it.
+func TestInterruptedLookTakesNoInstallationAway(t *testing.T) {
+	t.Parallel()
+	b, acc, cache := bundles("linux", "amd64")[0], ourAccount(t), openDir(t)
+	b.fetch = func(context.Context, string, string) error { return errors.New("nothing is to be fetched") }
+	bin := filepath.Join(b.home(cache), "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tool := range []string{"postgres", "initdb"} {
+		if err := os.WriteFile(filepath.Join(bin, tool), []byte("#!/bin/sh\necho 'postgres (PostgreSQL) 17.10'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found, err := b.install(t.Context(), acc, cache, func(string) {}); err != nil || found.Major != 17 {
+		t.Fatalf("got %+v (%v), want what is there", found, err)
+	}
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := b.install(interrupted, acc, cache, func(string) {}); err == nil {
+		t.Error("an interrupted look found something")
+	}
+	if err := os.Chmod(filepath.Join(bin, "postgres"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.install(t.Context(), acc, cache, func(string) {}); err == nil || !strings.Contains(err.Error(), "make it executable") {
+		t.Errorf("got %v, want it to say that the user can't run it", err)
+	}
+	if left := entries(t, bin); len(left) != 2 {
+		t.Errorf("of postgres and initdb %v are left", left)
+	}
+}
+
 func TestFetchedArchiveOfAnotherChecksumIsNotUsed(t *testing.T) {
 	t.Parallel()
 	b, cache := bundles("linux", "amd64")[0], openDir(t)

@@ -3,7 +3,9 @@ package pgserver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +81,9 @@ func Find(ctx context.Context, opts Options) (Binaries, error) {
 	if found, ok := installed(ctx, acc, opts.Major); ok {
 		return found, nil
 	}
+	if ctx.Err() != nil {
+		return Binaries{}, fmt.Errorf("looking for PostgreSQL was interrupted: %w", context.Cause(ctx))
+	}
 	if opts.Major != 0 && opts.Major != fetchedMajor {
 		return Binaries{}, fmt.Errorf("PostgreSQL %d is not on this machine and only %d can be fetched: install it", opts.Major, fetchedMajor)
 	}
@@ -132,15 +137,22 @@ func candidates(ctx context.Context) []string {
 
 var versionPattern = regexp.MustCompile(`\(PostgreSQL\) ((\d+)\S*)`)
 
-// inspect asks the server in dir for its version, as the user who will run it: that proves that this user can.
+// brokenError is of an installation that lacks a part, or that starts and fails.
+type brokenError struct{ error }
+
+// inspect asks the server in dir for its version, as the user who will run it: that proves that this user can. The error is a brokenError
+// where the installation is to blame, and not that it could not be asked: ctx has ended, the machine has no memory, the user may not.
 func inspect(ctx context.Context, acc account, dir string) (Binaries, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return Binaries{}, err
 	}
 	for _, tool := range []string{"postgres", "initdb"} {
-		if _, err := os.Stat(filepath.Join(dir, tool)); err != nil {
-			return Binaries{}, fmt.Errorf("there is no %s in it: name the bin directory of a PostgreSQL server, not of its client", tool)
+		switch _, err := os.Stat(filepath.Join(dir, tool)); {
+		case errors.Is(err, fs.ErrNotExist):
+			return Binaries{}, brokenError{fmt.Errorf("there is no %s in it: name the bin directory of a PostgreSQL server, not of its client", tool)}
+		case err != nil:
+			return Binaries{}, fmt.Errorf("look for PostgreSQL: %w", err)
 		}
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version")
@@ -149,11 +161,15 @@ func inspect(ctx context.Context, acc account, dir string) (Binaries, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: acc.credential()}
 	out, err := cmd.Output()
 	if err != nil {
-		return Binaries{}, fmt.Errorf("user %s can't run %s: %w: make it executable for that user", acc.name, cmd.Path, err)
+		err = fmt.Errorf("user %s can't run %s: %w: make it executable for that user", acc.name, cmd.Path, err)
+		if exited, ok := errors.AsType[*exec.ExitError](err); ok && exited.Exited() {
+			return Binaries{}, brokenError{err}
+		}
+		return Binaries{}, err
 	}
 	match := versionPattern.FindStringSubmatch(string(out))
 	if match == nil {
-		return Binaries{}, fmt.Errorf("%s says %q, which names no PostgreSQL version", cmd.Path, strings.TrimSpace(string(out)))
+		return Binaries{}, brokenError{fmt.Errorf("%s says %q, which names no PostgreSQL version", cmd.Path, strings.TrimSpace(string(out)))}
 	}
 	major, err := strconv.Atoi(match[2])
 	if err != nil {
