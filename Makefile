@@ -9,7 +9,7 @@ GO_WANTED := 1.26
 AS_RELEASED := -trimpath -ldflags='-s -w'
 
 .DEFAULT_GOAL := help
-.PHONY: help up down clean build test test-of-planes test-of-packages test-short test-previous attack faults mutate aws-acceptance fuzz lint gen bench check-go
+.PHONY: help up down clean build test test-of-planes test-of-packages test-short test-previous attack faults mutate aws-acceptance fuzz lint gen bench check-go pinned-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,16 +39,19 @@ check-go:
 	lowest=$$(printf '%s\n%s\n' "$(GO_WANTED)" "$$v" | sort -t. -k1,1n -k2,2n | head -n 1); \
 	[ "$$lowest" = "$(GO_WANTED)" ] || { echo "this is Go $$v and $(GO_WANTED) is the oldest that works: install a newer one, see https://go.dev/dl" >&2; exit 1; }
 
+# What runs the tests of packages: CI has one that ends with what was skipped, and why.
+GOTEST ?= $(GO) test
+
 test: check-go ## run every test, on real parts that the tests start themselves
 	@$(GO) run ./libs/pgtest/with-postgres $(MAKE) --no-print-directory -k -j2 test-of-planes test-of-packages
 
 # The tests of whole planes wait more than they compute: the others run beside them.
 test-of-planes:
-	@cd tools && $(GO) test -timeout 40m ./systemtest
+	@cd tools && $(GOTEST) -timeout 40m ./systemtest
 
 test-of-packages:
 	@failed=; for m in $(MODULES); do \
-	  (cd $$m && $(GO) test -timeout 30m $$($(GO) list ./... | grep -v '/tools/systemtest$$')) || failed="$$failed $$m"; done; \
+	  (cd $$m && $(GOTEST) -timeout 30m $$($(GO) list ./... | grep -v '/tools/systemtest$$')) || failed="$$failed $$m"; done; \
 	  [ -z "$$failed" ] || { echo "tests failed in:$$failed" >&2; exit 1; }
 
 test-short: check-go ## run the tests that take no time
@@ -80,6 +83,8 @@ $(TOOLS_BUILT):
 	@mkdir -p $(TOOLS) && rm -f $(TOOLS)/.built-*
 	@cd devtools && GOWORK=off GOBIN=$(TOOLS) $(GO) install tool
 	@touch $@
+
+pinned-tools: check-go $(TOOLS_BUILT)
 
 fuzz: check-go ## fuzz every decoder (A3_FUZZTIME: how long each, 1m unless it says; FUZZ: a pattern of names)
 	@bash .ci/fuzz $(FUZZ)
