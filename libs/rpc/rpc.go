@@ -16,7 +16,6 @@ import (
 	"buf.build/go/protovalidate"
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
-	"connectrpc.com/grpcreflect"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
@@ -167,11 +166,10 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 		}
 	}
 	s.rules = rules
-	reflector := grpcreflect.NewStaticReflector(names...)
 	health := grpchealth.NewStaticChecker(names...)
 	services = append(services,
 		foreign(func(o ...connect.HandlerOption) (string, http.Handler) {
-			return grpcreflect.NewHandlerV1(reflector, o...)
+			return reflector(names, o...)
 		}),
 		foreign(func(o ...connect.HandlerOption) (string, http.Handler) { return grpchealth.NewHandler(health, o...) }))
 	for p, r := range foreignRules {

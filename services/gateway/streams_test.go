@@ -14,7 +14,6 @@ import (
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
-	"connectrpc.com/grpcreflect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -27,8 +26,26 @@ import (
 func rpcHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(grpchealth.NewHandler(grpchealth.NewStaticChecker("a3os.known")))
-	mux.Handle(grpcreflect.NewHandlerV1(grpcreflect.NewStaticReflector("grpc.health.v1.Health")))
+	mux.Handle(reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName,
+		connect.NewBidiStreamHandler(reflectionpb.ServerReflection_ServerReflectionInfo_FullMethodName, listOne))
 	return mux
+}
+
+// listOne answers each question with one service.
+func listOne(_ context.Context, stream *connect.BidiStream[reflectionpb.ServerReflectionRequest, reflectionpb.ServerReflectionResponse]) error {
+	for {
+		_, err := stream.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		list := &reflectionpb.ListServiceResponse{Service: []*reflectionpb.ServiceResponse{{Name: "grpc.health.v1.Health"}}}
+		if err := stream.Send(&reflectionpb.ServerReflectionResponse{MessageResponse: &reflectionpb.ServerReflectionResponse_ListServicesResponse{ListServicesResponse: list}}); err != nil {
+			return err
+		}
+	}
 }
 
 // grpcTo is a grpc-go client of a tenant, through the gateway.
