@@ -291,6 +291,10 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	run(m.renewCertificate)
 	run(m.Trust.Follow)
 	run(func(ctx context.Context) error { idle.GiveBack(ctx); return nil })
+	// The others of a set start in the same moment, and have more use of the processor.
+	run(func(ctx context.Context) error {
+		return afterAWhile(ctx, func(context.Context) error { garbage.AsAlways(); return nil })
+	})
 	for _, fn := range what.Background {
 		run(fn)
 	}
@@ -302,7 +306,6 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	run(func(ctx context.Context) error {
 		return rpc.ServeOps(ctx, m.Config.OpsListen, m.telemetry.Metrics, what.Ready)
 	})
-	garbage.AsAlways()
 	slog.InfoContext(ctx, "serving", "address", m.Config.Listen, "release", m.Config.Release)
 	err = server.Serve(sctx, m.Config.Listen)
 	stopBackground()

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"a3os.app/libs/fault"
 )
@@ -54,7 +55,7 @@ func readsAs(s string) string {
 		return s
 	}
 	for _, reading := range append(readings(s), readings(alsoDigits.Replace(s))...) {
-		if word := reads[reading]; word != "" {
+		if word := reads()[reading]; word != "" {
 			return word
 		}
 	}
@@ -65,8 +66,8 @@ func readsAs(s string) string {
 // store than `storee`.
 var alsoDigits = strings.NewReplacer("3", "e", "5", "s")
 
-// reads are the reserved words by their readings.
-var reads = func() map[string]string {
+// reads are the reserved words by their readings, made when the first is asked for: this package is part of programs that ask for none.
+var reads = sync.OnceValue(func() map[string]string {
 	out := map[string]string{}
 	for _, word := range reserved {
 		for _, reading := range readings(word) {
@@ -74,7 +75,7 @@ var reads = func() map[string]string {
 		}
 	}
 	return out
-}()
+})
 
 // readings folds what a reader takes for the same in most typefaces, as the database's registry.slug_reading does between tenants: i as l, and
 // besides, where it stands, cl as d.
