@@ -33,8 +33,11 @@ type Daemon struct {
 	// key opens the control socket.
 	key string
 
-	mu       sync.Mutex
-	keepers  map[string]*keeper
+	mu      sync.Mutex
+	keepers map[string]*keeper
+	// waiting are units that an earlier daemon kept and whose turn to be started again has not come. They are kept as those of keepers
+	// are: told, dropped and written down. A name is in one of the two.
+	waiting  map[string]Unit
 	stopping bool
 
 	// lanes let one change of a unit begin when the one before has ended.
@@ -71,7 +74,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	if err != nil {
 		return fmt.Errorf("make the control key: %w", err)
 	}
-	d := &Daemon{dir: dir, key: key, spawn: newSpawner(sctx), bounds: newBounds(dir), doors: &doors{open: map[string]door{}}, keepers: map[string]*keeper{}, finish: finish}
+	d := &Daemon{dir: dir, key: key, spawn: newSpawner(sctx), bounds: newBounds(dir), doors: &doors{open: map[string]door{}}, keepers: map[string]*keeper{}, waiting: map[string]Unit{}, finish: finish}
 	if err := d.endLeftovers(); err != nil {
 		return err
 	}
@@ -79,6 +82,8 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	spare(os.Getpid(), keptLongest)
 	// What a killed supervisor left, if nothing runs in it.
 	_ = d.bounds.close()
+	// Before anybody can ask: who drops one of them, or changes another, finds all of them kept.
+	again := d.declareAgain()
 	listener, err := d.listen(ctx)
 	if err != nil {
 		return err
@@ -94,7 +99,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	slog.Info("supervising", "dir", dir)
-	go d.startAgain(ctx)
+	go d.startAgain(ctx, again)
 	go d.watchWatcher(ctx, programs)
 	select {
 	case <-ctx.Done():
@@ -144,55 +149,9 @@ func (d *Daemon) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// startAgain starts what was kept before, order by order.
-func (d *Daemon) startAgain(ctx context.Context) {
-	units, err := d.dir.units()
-	if err != nil {
-		slog.Error("what was kept before can't be read; plane up declares it again", "error", err)
-		return
-	}
-	slices.SortStableFunc(units, func(a, b Unit) int { return cmp.Compare(a.Order, b.Order) })
-	for i := 0; i < len(units); {
-		j := i
-		for ; j < len(units) && units[j].Order == units[i].Order; j++ {
-			if _, err := d.apply(units[j], true); err != nil { //nolint:contextcheck // a unit outlives who asked for it
-				slog.Error("a unit can't be kept", "unit", units[j].Name, "error", err)
-			}
-		}
-		d.awaitServing(ctx, units[i:j])
-		i = j
-	}
-}
-
-// awaitServing gives units some time to serve before those that need them start; they start then in any case.
-func (d *Daemon) awaitServing(ctx context.Context, units []Unit) {
-	const most = 20 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, most)
-	defer cancel()
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
-	for {
-		serving := true
-		for _, u := range units {
-			d.mu.Lock()
-			k := d.keepers[u.Name]
-			d.mu.Unlock()
-			serving = serving && (k == nil || k.Status().State == Serving)
-		}
-		if serving {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// apply keeps a unit from now on, and says whether that changed anything. Of one that changed the process is replaced. again is for
-// units that are known to be kept already.
-func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
+// apply keeps a unit from now on, and says whether that changed anything. Of one that changed the process is replaced; one that waits is
+// started now.
+func (d *Daemon) apply(unit Unit) (bool, error) {
 	if err := unit.validate(); err != nil {
 		return false, err
 	}
@@ -203,7 +162,7 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 		return false, errors.New("the plane is stopping")
 	}
 	old := d.keepers[unit.Name]
-	if old != nil && (old.unit.same(unit) || again) {
+	if old != nil && old.unit.same(unit) {
 		d.mu.Unlock()
 		old.retry()
 		return false, nil
@@ -221,13 +180,16 @@ func (d *Daemon) apply(unit Unit, again bool) (bool, error) {
 		d.mu.Unlock()
 		return false, errors.New("the plane is stopping")
 	}
-	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.bounds, d.doors, d.noteProcesses, d.turns.next) //nolint:contextcheck // it outlives the request
+	d.begin(unit)
 	d.mu.Unlock()
 	d.turns.next()
-	if again {
-		return true, nil
-	}
 	return true, d.noteUnits()
+}
+
+// begin starts a unit and has it kept; d.mu is held.
+func (d *Daemon) begin(unit Unit) {
+	delete(d.waiting, unit.Name)
+	d.keepers[unit.Name] = keep(context.Background(), unit, d.spawn, d.bounds, d.doors, d.noteProcesses, d.turns.next)
 }
 
 // drop stops a unit and keeps it no longer.
@@ -235,13 +197,17 @@ func (d *Daemon) drop(name string) (bool, error) {
 	defer d.lanes.enter(name)()
 	d.mu.Lock()
 	k := d.keepers[name]
+	_, waits := d.waiting[name]
 	delete(d.keepers, name)
+	delete(d.waiting, name)
 	d.mu.Unlock()
-	if k == nil {
+	if k == nil && !waits {
 		return false, nil
 	}
-	k.stop()
-	<-k.done
+	if k != nil {
+		k.stop()
+		<-k.done
+	}
 	d.turns.next()
 	d.doors.shut(name)
 	return true, d.noteUnits()
@@ -273,24 +239,34 @@ func (d *Daemon) stopAll() {
 
 // statuses are those that the caller may know.
 func (d *Daemon) statuses(c caller, withoutMemory bool) []Status {
+	type known struct {
+		order int
+		Status
+	}
+	var keepers []*keeper
+	var all []known
 	d.mu.Lock()
-	keepers := make([]*keeper, 0, len(d.keepers))
 	for _, k := range d.keepers {
 		if c.may(k.unit.Group, k.unit.Name) == nil {
 			keepers = append(keepers, k)
 		}
 	}
-	d.mu.Unlock()
-	out := make([]Status, 0, len(keepers))
-	slices.SortFunc(keepers, func(a, b *keeper) int {
-		return cmp.Or(cmp.Compare(a.unit.Order, b.unit.Order), cmp.Compare(a.unit.Name, b.unit.Name))
-	})
-	for _, k := range keepers {
-		s := k.Status()
-		if !withoutMemory && s.PID != 0 {
-			s.Memory = process.Memory(s.PID)
+	for _, u := range d.waiting {
+		if c.may(u.Group, u.Name) == nil {
+			all = append(all, known{u.Order, begins(u)})
 		}
-		out = append(out, s)
+	}
+	d.mu.Unlock()
+	for _, k := range keepers {
+		all = append(all, known{k.unit.Order, k.Status()})
+	}
+	slices.SortFunc(all, func(a, b known) int { return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Name, b.Name)) })
+	out := make([]Status, 0, len(all))
+	for _, k := range all {
+		if !withoutMemory && k.PID != 0 {
+			k.Memory = process.Memory(k.PID)
+		}
+		out = append(out, k.Status)
 	}
 	return out
 }
@@ -326,7 +302,7 @@ func (d *Daemon) handler() http.Handler {
 			answer(w, nil, err)
 			return
 		}
-		changed, err := d.apply(u, false) //nolint:contextcheck // a unit outlives who asked for it
+		changed, err := d.apply(u) //nolint:contextcheck // a unit outlives who asked for it
 		answer(w, changed, err)
 	})
 	handle("DELETE /units/{name...}", func(c caller, w http.ResponseWriter, r *http.Request) {

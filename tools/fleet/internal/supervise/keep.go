@@ -45,12 +45,17 @@ type keeper struct {
 func keep(ctx context.Context, unit Unit, spawn *spawner, bounds *bounds, doors *doors, changed, turned func()) *keeper {
 	ctx, stop := context.WithCancel(ctx)
 	k := &keeper{unit: unit, spawn: spawn, bounds: bounds, doors: doors, changed: changed, turned: turned, stop: stop, wake: make(chan struct{}), done: make(chan struct{}),
-		status: Status{Name: unit.Name, Group: unit.Group, State: Starting, Log: unit.Log, Release: unit.Release}}
+		status: begins(unit)}
 	go func() {
 		defer close(k.done)
 		k.run(ctx)
 	}()
 	return k
+}
+
+// begins is how a unit is before its first process.
+func begins(u Unit) Status {
+	return Status{Name: u.Name, Group: u.Group, State: Starting, Log: u.Log, Release: u.Release}
 }
 
 // Status is how the unit is now, but for its memory.

@@ -19,9 +19,12 @@ func (d *Daemon) noteUnits() error {
 	}
 	now := d.unitChanges.Load()
 	d.mu.Lock()
-	units := make([]Unit, 0, len(d.keepers))
+	units := make([]Unit, 0, len(d.keepers)+len(d.waiting))
 	for _, k := range d.keepers {
 		units = append(units, k.unit)
+	}
+	for _, u := range d.waiting {
+		units = append(units, u)
 	}
 	d.mu.Unlock()
 	slices.SortFunc(units, func(a, b Unit) int { return cmp.Compare(a.Name, b.Name) })

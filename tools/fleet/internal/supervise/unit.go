@@ -79,7 +79,7 @@ type State string
 
 // The states.
 const (
-	// Starting runs and doesn't serve yet.
+	// Starting runs and doesn't serve yet, or waits for its turn after its supervisor was killed.
 	Starting State = "starting"
 	// Serving runs and said that it is ready.
 	Serving State = "serving"
