@@ -298,6 +298,9 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 	if err := p.openState(); err != nil {
 		return nil, err
 	}
+	if err := p.platform.BackupsThere(); err != nil {
+		p.report.Note(err.Error())
+	}
 	store := p.platform.Backups()
 	sets, err := store.Sets()
 	if err != nil {
@@ -335,6 +338,21 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 		}
 	}
 	return out, nil
+}
+
+// AcceptBackups has a directory be one that this plane's backups are kept in, though what marked it as such is gone.
+func (p *Plane) AcceptBackups(dir string) error {
+	if !state.Exists(p.Settings.Home) {
+		return fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory", p.Settings.Home)
+	}
+	if err := p.openState(); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	return p.platform.AcceptBackups(backup.Store{Dir: dir})
 }
 
 // RecoveryKey makes a recovery key and writes it into a file that isn't there yet. From the next backup on, it opens them on any machine.

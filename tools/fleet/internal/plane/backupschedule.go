@@ -84,6 +84,9 @@ func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
 	if err := q.openState(); err != nil {
 		return err
 	}
+	if err := q.platform.RecogniseBackups(); err != nil { // who backs up there next fails by it
+		slog.Warn("the directory of backups was not marked as such", "error", err)
+	}
 	due := q.due(*s, q.everySet())
 	if len(due) == 0 {
 		return nil

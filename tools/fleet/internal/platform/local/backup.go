@@ -72,6 +72,9 @@ func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest
 	if err != nil {
 		return nil, err
 	}
+	if err := p.KeepBackupsHere(); err != nil {
+		return nil, err
+	}
 	store := p.Backups()
 	unlock, err := store.Lock(s.Name())
 	if err != nil {

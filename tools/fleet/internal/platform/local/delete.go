@@ -41,6 +41,9 @@ func (p *Platform) Clear(s platform.Set) (changed bool, err error) {
 	if changed, err = p.ClearScratchOf(s); err != nil {
 		return changed, err
 	}
+	if err := p.BackupsThere(); err != nil {
+		return changed, fmt.Errorf("backups of %s would be left: %w", s.Name(), err)
+	}
 	did, err := p.Backups().Remove(s.Name())
 	if changed = changed || did; err != nil {
 		return changed, err

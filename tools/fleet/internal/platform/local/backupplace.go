@@ -1,0 +1,78 @@
+package local
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"a3os.app/tools/fleet/internal/backup"
+)
+
+// placeFile says that this plane's backups were kept in a directory, and so that what marks it was put there. Each has a file of its own, which
+// whoever backs up in it writes alike: two commands that do at once need no lock.
+func (p *Platform) placeFile(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return p.home("backup-places", hex.EncodeToString(sum[:8]))
+}
+
+func (p *Platform) keptBefore(dir string) (bool, error) {
+	_, err := os.Stat(p.placeFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// BackupsThere refuses A3_BACKUP_DIR where this plane's backups were kept there and what marks it is gone: an empty mount point would take them, on
+// the disk that they are to outlive, and all would be well until they are needed. A directory that none was made in yet is as good as any.
+func (p *Platform) BackupsThere() error {
+	store := p.Backups()
+	before, err := p.keptBefore(store.Dir)
+	if err != nil || !before {
+		return err
+	}
+	marked, err := store.Marked(p.State.ID)
+	if err != nil || marked {
+		return err
+	}
+	return fmt.Errorf("%s is not the directory that this plane's backups were kept in, which had a mark: is its disk mounted? "+
+		"Where another disk or an empty directory has taken its place, say so: fleet backup accept-directory %s", store.Dir, store.Dir)
+}
+
+// KeepBackupsHere marks A3_BACKUP_DIR as where this plane's backups are kept, unless it refuses it as [Platform.BackupsThere].
+func (p *Platform) KeepBackupsHere() error {
+	if err := p.BackupsThere(); err != nil {
+		return err
+	}
+	return p.AcceptBackups(p.Backups())
+}
+
+// RecogniseBackups marks A3_BACKUP_DIR where it holds backups of the plane already, which were made before directories were marked, or on a machine
+// that is lost.
+func (p *Platform) RecogniseBackups() error {
+	store := p.Backups()
+	before, err := p.keptBefore(store.Dir)
+	if err != nil || before {
+		return err
+	}
+	names, err := store.Names(p.Own.Name())
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return p.AcceptBackups(store)
+}
+
+// AcceptBackups has a directory be one that this plane's backups are kept in, whatever took its place before.
+func (p *Platform) AcceptBackups(store backup.Store) error {
+	if err := store.Mark(p.State.ID); err != nil {
+		return err
+	}
+	// Last: a directory is held to the mark that it has.
+	if before, err := p.keptBefore(store.Dir); err != nil || before {
+		return err
+	}
+	return writeFile(p.placeFile(store.Dir), store.Dir)
+}
