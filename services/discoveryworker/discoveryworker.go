@@ -131,14 +131,15 @@ func consume(ctx context.Context, cfg Config, owner *binding.Owner, jobs *pg.DB,
 	return queuesqs.NewWorker(queuesqs.WorkerConfig{Place: at, Pool: jobs.Pool(), Verifier: verifier, Handlers: handlers, DeadLetter: w.Bury})
 }
 
-// figures are those of the queue: what waits is told where the database can be asked.
+// figures are those of the queue: what waits is told where the database can be asked. Nothing is not said to wait for want of an answer.
 func figures(c consumer) func(context.Context, *setv1.Figures) {
 	return func(ctx context.Context, f *setv1.Figures) {
 		l, err := c.Load(ctx)
 		if err != nil {
 			slog.WarnContext(ctx, "the queue could not be measured", "error", err)
+		} else {
+			f.QueueDepth, f.QueueAgeSeconds = new(l.Waiting), new(int64(l.Oldest/time.Second))
 		}
 		f.FailedJobs, f.RetriedJobs = l.Failed, l.Retried
-		f.QueueDepth, f.QueueAgeSeconds = l.Waiting, int64(l.Oldest/time.Second)
 	}
 }

@@ -190,7 +190,7 @@ func TestWitnessGoesBackWithARecordedRestore(t *testing.T) {
 	}
 }
 
-// told are the figures of one name that the registry tells, by set.
+// told are the figures of one name that the registry tells, by the one label that they have: the set or the tenant.
 func (h *harness) told(name string) map[string]float64 {
 	h.t.Helper()
 	owner, err := binding.NewOwner(h.markKeys, h.plane, id.Tenant{})
@@ -213,7 +213,7 @@ func (h *harness) told(name string) map[string]float64 {
 	out := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == name && len(m.GetLabel()) == 1 && m.GetLabel()[0].GetName() == "set" {
+			if f.GetName() == name && len(m.GetLabel()) == 1 {
 				out[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
 			}
 		}

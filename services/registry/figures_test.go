@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,38 @@ func TestFiguresAreOfTheWindowAndTheTenantAskedFor(t *testing.T) {
 	wantKind(t, err, fault.InvalidArgument, "an empty window")
 	_, err = registryv1.NewFigureServiceClient(h.dial(addr, s)).BatchGetFigures(t.Context(), &registryv1.BatchGetFiguresRequest{TenantIds: []string{acme.id.String()}, From: timestamppb.New(began)})
 	wantKind(t, err, fault.PermissionDenied, "figures asked for by a set")
+}
+
+// A figure that nobody could ask for is not told: as 0 it would end an alarm at the moment when the worker dies that should do the jobs.
+func TestFiguresThatNobodyKnowsAreNotTold(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	acme := h.create(h.as(addr, "operator"), "acme")
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: "dev", Tenant: acme.id, Service: "audit"})
+	set := registryv1.NewReportServiceClient(h.dial(addr, s))
+	queue, log := []string{"a3_tenant_queue_depth", "a3_tenant_queue_age_seconds"}, []string{"a3_tenant_audit_backlog", "a3_tenant_audit_backlog_age_seconds", "a3_tenant_database_bytes", "a3_tenant_database_connections"}
+	says := func(when string, req *registryv1.ReportRequest, want map[string]float64) {
+		t.Helper()
+		if _, err := set.Report(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range slices.Concat(queue, log) {
+			got, told := h.told(name)[acme.id.String()]
+			if is, known := want[name]; told != known || got != is {
+				t.Errorf("%s %s is %v (told: %v), want %v (known: %v)", when, name, got, told, is, known)
+			}
+		}
+	}
+	// Which component has the queue is nothing that the registry knows.
+	worker := func(f *setv1.Figures) []*registryv1.ComponentReport {
+		return []*registryv1.ComponentReport{{Name: "iam", Figures: &setv1.Figures{Requests: 5}}, {Name: "audit", Figures: f}}
+	}
+	says("where all is known", &registryv1.ReportRequest{DatabaseBytes: 9, DatabaseConnections: 2, AuditBacklog: 3, AuditBacklogAgeSeconds: 30,
+		Components: worker(&setv1.Figures{QueueDepth: new(int64(4)), QueueAgeSeconds: new(int64(400))})}, map[string]float64{queue[0]: 4, queue[1]: 400, log[0]: 3, log[1]: 30, log[2]: 9, log[3]: 2})
+	says("of an empty queue and log", &registryv1.ReportRequest{DatabaseBytes: 9, Components: worker(&setv1.Figures{QueueDepth: new(int64), QueueAgeSeconds: new(int64)})},
+		map[string]float64{queue[0]: 0, queue[1]: 0, log[0]: 0, log[1]: 0, log[2]: 9, log[3]: 0})
+	says("of a worker that can't be reached", &registryv1.ReportRequest{DatabaseBytes: 9, Components: worker(nil)}, map[string]float64{log[0]: 0, log[1]: 0, log[2]: 9, log[3]: 0})
+	says("of a database that can't be asked", &registryv1.ReportRequest{Components: worker(&setv1.Figures{})}, nil)
 }
 
 // What the registry tells at /metrics it tells an operator too, whole, however much it is.

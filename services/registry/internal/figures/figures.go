@@ -71,8 +71,17 @@ func Of(since time.Time, points []Point) *registryv1.TenantFigures {
 	return out
 }
 
-// levels takes what a set as a whole said at one time.
+// Measured says whether a report knows what waits in the set's database and how large that is: a database is never without a size, and what
+// waits in one is known with it.
+func Measured(r *registryv1.ReportRequest) bool {
+	return r.GetDatabaseBytes() > 0 || r.GetAuditBacklog() > 0
+}
+
+// levels takes what a set as a whole said at one time. Where it could not tell, what it said before stands.
 func levels(out *registryv1.TenantFigures, r *registryv1.ReportRequest) {
+	if !Measured(r) {
+		return
+	}
 	out.MostAuditBacklog = max(out.GetMostAuditBacklog(), r.GetAuditBacklog())
 	out.MostAuditBacklogAgeSeconds = max(out.GetMostAuditBacklogAgeSeconds(), r.GetAuditBacklogAgeSeconds())
 	out.MostDatabaseConnections = max(out.GetMostDatabaseConnections(), r.GetDatabaseConnections())

@@ -72,14 +72,15 @@ func TestLevelsAreTheHighestWithinTheWindow(t *testing.T) {
 	level := func(minute int, backlog int64) figures.Point {
 		p := said(minute, -60, 0, 0, 0, 0)
 		p.Report.AuditBacklog, p.Report.AuditBacklogAgeSeconds, p.Report.DatabaseBytes = backlog, backlog, backlog
-		p.Report.Components[0].Figures.QueueDepth = backlog
+		p.Report.Components[0].Figures.QueueDepth = &backlog
 		return p
 	}
-	f := figures.Of(noon, []figures.Point{level(-1, 900), level(1, 5), level(2, 70), level(3, 6)})
+	// At the end its database could not be asked.
+	f := figures.Of(noon, []figures.Point{level(-1, 900), level(1, 5), level(2, 70), level(3, 6), said(4, -60, 0, 0, 0, 0)})
 	if f.GetMostAuditBacklog() != 70 || f.GetMostAuditBacklogAgeSeconds() != 70 || f.GetMostQueueDepth() != 70 || f.GetAuditBacklog() != 6 || f.GetDatabaseBytes() != 6 {
 		t.Errorf("%v", f)
 	}
-	if !f.GetFrom().AsTime().Equal(at(-1)) || !f.GetUntil().AsTime().Equal(at(3)) {
+	if !f.GetFrom().AsTime().Equal(at(-1)) || !f.GetUntil().AsTime().Equal(at(4)) {
 		t.Errorf("made of reports from %v until %v", f.GetFrom().AsTime(), f.GetUntil().AsTime())
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"a3os.app/libs/pg"
 	"a3os.app/libs/release"
+	"a3os.app/services/registry/internal/figures"
 	"a3os.app/services/registry/internal/store"
 )
 
@@ -73,7 +74,7 @@ var (
 	wrongRelease = desc("a3_tenant_components_wrong_release", "components that said they are another program than the registry says", byTenant)
 	backlog      = desc("a3_tenant_audit_backlog", "events that wait to be sealed", byTenant)
 	backlogAge   = desc("a3_tenant_audit_backlog_age_seconds", "how long the oldest of them waits", byTenant)
-	queueDepth   = desc("a3_tenant_queue_depth", "jobs that wait", byTenant)
+	queueDepth   = desc("a3_tenant_queue_depth", "jobs that wait, as their worker tells it", byTenant)
 	queueAge     = desc("a3_tenant_queue_age_seconds", "how long the oldest of them could have been begun", byTenant)
 	dbBytes      = desc("a3_tenant_database_bytes", "size of the tenant's database", byTenant)
 	dbConns      = desc("a3_tenant_database_connections", "open connections to it", byTenant)
@@ -165,6 +166,7 @@ func (t tenant) tell(to chan<- prometheus.Metric, now time.Time) {
 		return
 	}
 	var up, wrong, depth, age float64
+	queued := false
 	for _, c := range t.report.GetComponents() {
 		// A set names its components itself: each name more would be series more.
 		if !slices.Contains(t.Components, c.GetName()) {
@@ -193,13 +195,20 @@ func (t tenant) tell(to chan<- prometheus.Metric, now time.Time) {
 				gauge(to, d, float64(at.GetSeconds()), id, c.GetName())
 			}
 		}
+		queued = queued || f.QueueDepth != nil
 		depth += float64(f.GetQueueDepth())
 		age = max(age, float64(f.GetQueueAgeSeconds()))
 	}
 	gauge(to, serving, up, id)
 	gauge(to, wrongRelease, wrong, id)
-	gauge(to, queueDepth, depth, id)
-	gauge(to, queueAge, age, id)
+	// What nobody could ask is not told: none that wait would look like all done.
+	if queued {
+		gauge(to, queueDepth, depth, id)
+		gauge(to, queueAge, age, id)
+	}
+	if !figures.Measured(t.report) {
+		return
+	}
 	gauge(to, backlog, float64(t.report.GetAuditBacklog()), id)
 	gauge(to, backlogAge, float64(t.report.GetAuditBacklogAgeSeconds()), id)
 	gauge(to, dbBytes, float64(t.report.GetDatabaseBytes()), id)

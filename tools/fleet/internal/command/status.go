@@ -173,12 +173,16 @@ func row(t standing.Tenant, at time.Time) []string {
 	if !t.LastBackup.IsZero() {
 		backup = max(at.Sub(t.LastBackup), 0).Truncate(time.Minute).String()
 	}
+	waiting := fmt.Sprint(t.AuditBacklog)
+	if t.AuditBacklog == 0 && t.DatabaseBytes == 0 {
+		waiting = "-" // its database, which always has a size, could not be asked
+	}
 	licence := t.Licence
 	if licence == "" {
 		licence = "-"
 	}
 	return []string{marks[t.Severity], t.Slug, t.State, releases, fmt.Sprintf("%d/%d", t.Serving, t.Components), report, rate, errors, p99,
-		fmt.Sprint(t.AuditBacklog), megabytes(t.DatabaseBytes), backup, licence}
+		waiting, megabytes(t.DatabaseBytes), backup, licence}
 }
 
 // findings tells what there is to say of something; nothing where all is well.

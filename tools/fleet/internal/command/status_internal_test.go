@@ -24,6 +24,16 @@ func TestRateOfAMomentIsNotTold(t *testing.T) {
 	}
 }
 
+// What nobody could ask is not shown as none.
+func TestBacklogThatIsNotKnownIsNotTold(t *testing.T) {
+	const column = 9
+	for want, said := range map[string]standing.Tenant{"-": {}, "0": {DatabaseBytes: 9 << 20}, "3": {AuditBacklog: 3}} {
+		if got := row(said, time.Now())[column]; got != want {
+			t.Errorf("of %+v the backlog is shown as %s, want %s", said, got, want)
+		}
+	}
+}
+
 // A set that was taken over says what it likes in its reports: an operator reads it, and their terminal does nothing of it.
 func TestWhatASetReportsDoesNotSteerTheOperatorsTerminal(t *testing.T) {
 	const words = "1.0\x1b[2J\x1b]0;mine\x07\nfleet: all is well"

@@ -2093,7 +2093,7 @@ type ReportRequest struct {
 	CheckpointVerifierKey string `protobuf:"bytes,3,opt,name=checkpoint_verifier_key,json=checkpointVerifierKey,proto3" json:"checkpoint_verifier_key,omitempty"`
 	// Proof that the checkpoint follows from the one the registry holds, 32 bytes each.
 	ConsistencyProof [][]byte `protobuf:"bytes,4,rep,name=consistency_proof,json=consistencyProof,proto3" json:"consistency_proof,omitempty"`
-	// Events recorded and not yet sealed.
+	// Events recorded and not yet sealed. Of this and the three that follow each is 0 where the set's database could not be asked: one that could has a size.
 	AuditBacklog int64 `protobuf:"varint,5,opt,name=audit_backlog,json=auditBacklog,proto3" json:"audit_backlog,omitempty"`
 	// How long the oldest of them waits.
 	AuditBacklogAgeSeconds int64 `protobuf:"varint,6,opt,name=audit_backlog_age_seconds,json=auditBacklogAgeSeconds,proto3" json:"audit_backlog_age_seconds,omitempty"`

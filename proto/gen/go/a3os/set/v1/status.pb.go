@@ -40,10 +40,10 @@ type Figures struct {
 	FailedJobs int64 `protobuf:"varint,4,opt,name=failed_jobs,json=failedJobs,proto3" json:"failed_jobs,omitempty"`
 	// Tries of jobs that failed and are made again.
 	RetriedJobs int64 `protobuf:"varint,5,opt,name=retried_jobs,json=retriedJobs,proto3" json:"retried_jobs,omitempty"`
-	// Jobs that wait now.
-	QueueDepth int64 `protobuf:"varint,6,opt,name=queue_depth,json=queueDepth,proto3" json:"queue_depth,omitempty"`
-	// How long the oldest of them could have been begun.
-	QueueAgeSeconds int64 `protobuf:"varint,7,opt,name=queue_age_seconds,json=queueAgeSeconds,proto3" json:"queue_age_seconds,omitempty"`
+	// Jobs that wait now; absent where the process looks after no queue, or could not ask it.
+	QueueDepth *int64 `protobuf:"varint,6,opt,name=queue_depth,json=queueDepth,proto3,oneof" json:"queue_depth,omitempty"`
+	// How long the oldest of them could have been begun; absent with queue_depth.
+	QueueAgeSeconds *int64 `protobuf:"varint,7,opt,name=queue_age_seconds,json=queueAgeSeconds,proto3,oneof" json:"queue_age_seconds,omitempty"`
 	// Memory that the process has resident.
 	ResidentBytes int64 `protobuf:"varint,8,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"`
 	// When the certificate ends that the process shows its siblings.
@@ -120,15 +120,15 @@ func (x *Figures) GetRetriedJobs() int64 {
 }
 
 func (x *Figures) GetQueueDepth() int64 {
-	if x != nil {
-		return x.QueueDepth
+	if x != nil && x.QueueDepth != nil {
+		return *x.QueueDepth
 	}
 	return 0
 }
 
 func (x *Figures) GetQueueAgeSeconds() int64 {
-	if x != nil {
-		return x.QueueAgeSeconds
+	if x != nil && x.QueueAgeSeconds != nil {
+		return *x.QueueAgeSeconds
 	}
 	return 0
 }
@@ -268,21 +268,23 @@ var File_a3os_set_v1_status_proto protoreflect.FileDescriptor
 
 const file_a3os_set_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x18a3os/set/v1/status.proto\x12\va3os.set.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x04\n" +
+	"\x18a3os/set/v1/status.proto\x12\va3os.set.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x04\n" +
 	"\aFigures\x12#\n" +
 	"\brequests\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\brequests\x12\x1f\n" +
 	"\x06errors\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x06errors\x125\n" +
 	"\x0elatency_counts\x18\x03 \x03(\x03B\x0e\xbaH\v\x92\x01\b\x10 \"\x04\"\x02(\x00R\rlatencyCounts\x12(\n" +
 	"\vfailed_jobs\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\n" +
 	"failedJobs\x12*\n" +
-	"\fretried_jobs\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vretriedJobs\x12(\n" +
-	"\vqueue_depth\x18\x06 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\n" +
-	"queueDepth\x123\n" +
-	"\x11queue_age_seconds\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0fqueueAgeSeconds\x12.\n" +
+	"\fretried_jobs\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vretriedJobs\x12-\n" +
+	"\vqueue_depth\x18\x06 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x00R\n" +
+	"queueDepth\x88\x01\x01\x128\n" +
+	"\x11queue_age_seconds\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x01R\x0fqueueAgeSeconds\x88\x01\x01\x12.\n" +
 	"\x0eresident_bytes\x18\b \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rresidentBytes\x12P\n" +
 	"\x16certificate_expires_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x14certificateExpiresAt\x12L\n" +
 	"\x14authority_expires_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\x12authorityExpiresAt\"\x12\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x12authorityExpiresAtB\x0e\n" +
+	"\f_queue_depthB\x14\n" +
+	"\x12_queue_age_seconds\"\x12\n" +
 	"\x10GetStatusRequest\"\xb2\x01\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aserving\x18\x01 \x01(\bR\aserving\x12\x18\n" +
@@ -331,6 +333,7 @@ func file_a3os_set_v1_status_proto_init() {
 	if File_a3os_set_v1_status_proto != nil {
 		return
 	}
+	file_a3os_set_v1_status_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
