@@ -3,6 +3,7 @@ package plane
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -64,6 +65,14 @@ func (o *rolloutOperator) Bring(ctx context.Context, lease string, r *registryv1
 	default:
 	}
 	_, err = o.engine.Carry(ctx, op.GetId())
+	return inHand(err)
+}
+
+// inHand has it known of an operation whose lease is somebody else's now that it is: that is nothing its tenant did.
+func inHand(err error) error {
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Reason == "LEASE_LOST" {
+		return fmt.Errorf("%w: %w", rollout.ErrInHand, err)
+	}
 	return err
 }
 
@@ -101,7 +110,7 @@ func (o *rolloutOperator) last(ctx context.Context, r *registryv1.Rollout, t *re
 	}
 	_, err = registryv1.NewOperationWriteServiceClient(o.conn).AbortOperation(ctx, &registryv1.AbortOperationRequest{
 		OperationId: op.GetId(), Reason: fmt.Sprintf("%s: the tenant is brought to another release", r.GetId())})
-	return nil, err == nil, fault.FromRPC(err)
+	return nil, err == nil, inHand(fault.FromRPC(err))
 }
 
 // begin plans what the rollout does to the tenant, and begins it as a part of the rollout.

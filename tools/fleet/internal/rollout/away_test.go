@@ -42,6 +42,8 @@ func TestRegistryThatIsAwayFailsNobody(t *testing.T) {
 	const baking = registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_BAKING
 	gone := fmt.Errorf("start: %w", operate.ErrAway)
 	held := fault.Declare(fault.FailedPrecondition, "LEASE_HELD", "somebody works on the operation")
+	ended := fault.Declare(fault.FailedPrecondition, "OPERATION_ENDED", "the operation has ended, it succeeded")
+	lost := fmt.Errorf("%w: it was taken over", rollout.ErrInHand)
 	hangs := func(after time.Duration) bool { return after > 5*time.Second && after < 3*time.Minute }
 	for name, c := range map[string]struct {
 		operator rollout.Operator
@@ -55,7 +57,11 @@ func TestRegistryThatIsAwayFailsNobody(t *testing.T) {
 		"while it is watched":     {&slow{}, hangs, []registryv1.RolloutTenantState{baking, passed}, ""},
 		"while it failed":         {&slow{takes: 10 * time.Second, unable: []string{"t0"}}, hangs, []registryv1.RolloutTenantState{failed}, "it doesn't come up"},
 		"and it fails then":       {&cutOff{by: []error{gone, errors.New("it can't be migrated")}}, nil, []registryv1.RolloutTenantState{failed}, "it can't be migrated"},
-		"somebody works on it":    {&cutOff{by: []error{held}}, nil, []registryv1.RolloutTenantState{failed}, "somebody works on the operation"},
+		"somebody works on it":    {&cutOff{by: []error{held}}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"and does so for long":    {&cutOff{by: slices.Repeat([]error{held}, 900)}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"and has just ended it":   {&cutOff{by: []error{ended}}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"and took it over":        {&cutOff{by: []error{lost}}, nil, []registryv1.RolloutTenantState{baking, passed}, ""},
+		"and gives it up":         {&cutOff{by: []error{held, ended, errors.New("it was given up")}}, nil, []registryv1.RolloutTenantState{failed}, "it was given up"},
 		"for the operator alone":  {&cutOff{by: slices.Repeat([]error{gone}, 50)}, nil, []registryv1.RolloutTenantState{failed}, "the registry answers others"},
 		"for all in between": {&cutOff{by: slices.Repeat([]error{gone}, 4)}, func(after time.Duration) bool { return after > 1500*time.Millisecond && after < 3*time.Minute },
 			[]registryv1.RolloutTenantState{baking, passed}, ""},
@@ -73,6 +79,23 @@ func TestRegistryThatIsAwayFailsNobody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who else works on a tenant's operation is waited for on the way back as well, and that is said for as long as it is so.
+func TestWhoWorksOnATenantIsSaidToBeWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		held := fault.Declare(fault.FailedPrecondition, "LEASE_HELD", "ben works on operation opr_t0 at elsewhere")
+		fake := &remembered{rollout: halted(1)}
+		o := &cutOff{slow: slow{takes: time.Second}, by: slices.Repeat([]error{held}, 20)}
+		r, err := carried(t, fake, o, nil)
+		if err != nil || !slices.Equal(states(r), []registryv1.RolloutTenantState{rolledBack}) {
+			t.Errorf("it ended with %v, and the tenants are %v", err, states(r))
+		}
+		said := func(text string) bool { return strings.HasPrefix(text, "t0: ben works on operation opr_t0 at") }
+		if n := len(fake.waits); n < 3 || !slices.ContainsFunc(fake.waits, said) {
+			t.Errorf("what was waited for was said to be %q", fake.waits)
+		}
+	})
 }
 
 // steered is an operator that is cut off with every tenant it is asked to bring, while somebody steers.

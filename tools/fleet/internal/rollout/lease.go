@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,8 +18,12 @@ import (
 	"a3os.app/tools/fleet/internal/holder"
 )
 
-// renewEvery is a third of how long a lease lasts, and how old what is said to be waited for may be.
-const renewEvery = 5 * time.Second
+const (
+	// renewEvery is a third of how long a lease lasts, and how old what is said to be waited for may be.
+	renewEvery = 5 * time.Second
+	// mostWaits are the bytes of what is said to be waited for.
+	mostWaits = 480
+)
 
 // take takes the lease. That of a process of this machine which is gone is replaced at once.
 func (e *Engine) take(ctx context.Context, id string) (token string, err error) {
@@ -81,14 +88,20 @@ func (c *carrying) keep(ctx context.Context) (context.Context, func()) {
 func (c *carrying) wait(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	const most = 480
-	c.waits = clip.Text(what, most)
+	c.waits = what
 }
 
 func (c *carrying) waitsFor() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.waits
+	var out []string
+	for _, t := range slices.Sorted(maps.Keys(c.inHand)) {
+		out = append(out, c.inHand[t])
+	}
+	if c.waits != "" {
+		out = append(out, c.waits)
+	}
+	return clip.Text(strings.Join(out, "; "), mostWaits)
 }
 
 // giveBack gives the lease back, so that whoever takes the rollout up need not wait. Where that fails it ends by itself.

@@ -41,9 +41,12 @@ const (
 type Operator interface {
 	// Bring has a tenant of the rollout run a release, by an operation of its own, and returns when its set itself says so. An operation
 	// of the rollout that was cut off is taken up. lease is the secret of the rollout's lease; begun is told the operation's id before any of it
-	// is done. An error that is operate.ErrAway says nothing of the set.
+	// is done. An error that is operate.ErrAway says nothing of the set, and neither does ErrInHand or the registry's LEASE_HELD or OPERATION_ENDED.
 	Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error
 }
+
+// ErrInHand is another command that has a tenant's operation in hand, or had it until just now: what came of it is found by bringing the tenant again.
+var ErrInHand = errors.New("another command has the operation in hand")
 
 // Reporter is told what happens.
 type Reporter interface {
@@ -83,8 +86,10 @@ type carrying struct {
 	stuck           map[string]bool
 	workers         sync.WaitGroup
 	watched         map[string]*watched
-	waits           string
-	mu              sync.Mutex // guards waits, which the lease's keeper reads
+	// waits is what is waited for, and inHand by tenant who else works on its operation.
+	waits  string
+	inHand map[string]string
+	mu     sync.Mutex // guards waits and inHand, which the lease's keeper reads
 }
 
 type ended struct {
@@ -100,7 +105,7 @@ func (e *Engine) Carry(ctx context.Context, id string) (r *registryv1.Rollout, e
 	if err != nil {
 		return nil, err
 	}
-	c := &carrying{Engine: e, id: id, token: token, under: map[string]bool{}, stuck: map[string]bool{}, done: make(chan ended), watched: map[string]*watched{}}
+	c := &carrying{Engine: e, id: id, token: token, under: map[string]bool{}, stuck: map[string]bool{}, done: make(chan ended), watched: map[string]*watched{}, inHand: map[string]string{}}
 	ctx, stop := c.keep(ctx)
 	defer stop()
 	r, err = c.loop(ctx)
@@ -252,15 +257,16 @@ var (
 )
 
 // bring brings a tenant to a release, and has on record what came of it. A registry that is away meanwhile is waited for, and what was cut off by that
-// is taken up: it is nothing that the set did, and halts no rollout. A registry that answers here, and doesn't answer the tenant's own process however
+// is taken up: it is nothing that the set did, and halts no rollout. Nor is it that another command of an operator's took the tenant's operation up, which
+// is waited for as long as somebody works on it. A registry that answers here, and doesn't answer the tenant's own process however
 // often that asks, is not away: what keeps the two apart, as an authority that the registry doesn't know, ends by no waiting.
 func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, then registryv1.RolloutTenantState) error {
 	// alone is how many attempts in a row found the registry away that had answered here just before.
 	const mostAlone = 3
-	began, away, alone := time.Now(), false, 0
+	began, again, away, alone := time.Now(), false, false, 0
 	err := c.patiently(ctx, func() error {
-		if away {
-			// What it was told before it went away, it knows.
+		if again {
+			// What it was told before it was cut off, it knows.
 			now, err := c.read(ctx)
 			if err != nil {
 				alone = 0
@@ -271,9 +277,10 @@ func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registry
 			}
 		}
 		err := c.attempt(ctx, r, t, release)
-		if away && isHeld(err) {
-			// By who was cut off, which is this process: it ends by itself.
-			return fmt.Errorf("%w when the lease was given back: %w", operate.ErrAway, err)
+		again = true
+		if c.others(t, err) {
+			// Perhaps by who was cut off, which is this process: that ends by itself.
+			return err
 		}
 		if away && isAway(err) {
 			alone++
@@ -284,6 +291,7 @@ func (c *carrying) bring(ctx context.Context, r *registryv1.Rollout, t *registry
 		away = isAway(err)
 		return err
 	})
+	c.others(t, nil)
 	if err == nil {
 		if err := failpoint.Here("fleet.rollout.brought"); err != nil {
 			return err
@@ -342,16 +350,35 @@ func (c *carrying) attempt(ctx context.Context, r *registryv1.Rollout, t *regist
 	return err
 }
 
-// patiently does something until it did not fail because the registry was away.
+// others says whether somebody else has a tenant's operation in hand, which is then what is waited for.
+func (c *carrying) others(t *registryv1.RolloutTenant, err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !isInHand(err) {
+		delete(c.inHand, t.GetTenantId())
+		return false
+	}
+	if c.inHand[t.GetTenantId()] == "" {
+		c.Report.Note(fmt.Sprintf("%s is waited for: %s", t.GetSlug(), err))
+	}
+	c.inHand[t.GetTenantId()] = fmt.Sprintf("%s: %s", t.GetSlug(), err)
+	return true
+}
+
+// patiently does something until it did not fail because the registry was away, or because somebody else was at it.
 func (c *carrying) patiently(ctx context.Context, do func() error) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		err := do()
-		if !isAway(err) || ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case isAway(err):
+			c.away(err)
+		case !isInHand(err):
 			return err
 		}
-		c.away(err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -419,8 +446,8 @@ func isNotNow(err error) bool {
 // isAway says that something failed because the registry did not answer, which nobody's set is the cause of.
 func isAway(err error) bool { return errors.Is(err, operate.ErrAway) }
 
-// isHeld is the registry's word that somebody works on an operation.
-func isHeld(err error) bool {
+// isInHand says that something failed because somebody else has the tenant's operation in hand, or ended it just now.
+func isInHand(err error) bool {
 	f, ok := errors.AsType[*fault.Error](err)
-	return ok && f.Reason == "LEASE_HELD"
+	return errors.Is(err, ErrInHand) || ok && (f.Reason == "LEASE_HELD" || f.Reason == "OPERATION_ENDED")
 }

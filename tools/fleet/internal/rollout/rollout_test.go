@@ -38,6 +38,8 @@ type remembered struct {
 	registryv1.UnimplementedRolloutWriteServiceServer
 	mu      sync.Mutex
 	rollout *registryv1.Rollout
+	// waits is what was said to be waited for, whenever the lease was renewed.
+	waits []string
 }
 
 func (f *remembered) now() *registryv1.Rollout {
@@ -54,7 +56,10 @@ func (f *remembered) TakeRolloutLease(_ context.Context, req *registryv1.TakeRol
 	return &registryv1.TakeRolloutLeaseResponse{Rollout: f.now(), LeaseToken: req.GetLeaseToken()}, nil
 }
 
-func (*remembered) RenewRolloutLease(context.Context, *registryv1.RenewRolloutLeaseRequest) (*registryv1.RenewRolloutLeaseResponse, error) {
+func (f *remembered) RenewRolloutLease(_ context.Context, req *registryv1.RenewRolloutLeaseRequest) (*registryv1.RenewRolloutLeaseResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waits = append(f.waits, req.GetWaitsFor())
 	return &registryv1.RenewRolloutLeaseResponse{}, nil
 }
 

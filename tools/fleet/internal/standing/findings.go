@@ -79,7 +79,16 @@ func operation(s Seen) []Finding {
 			Reason: fmt.Sprintf("its %s waits until %s: its keys are not destroyed before", kindWord(o), until.Format(time.RFC3339))}}
 	}
 	return []Finding{{Kind: "operation_left", Severity: Warning, Reason: fmt.Sprintf("its %s was left at %s and nobody works on it", kindWord(o), step(o)),
-		Next: "fleet operation resume " + o.GetId()}}
+		Next: takeUp(o)}}
+}
+
+// takeUp is how an operation goes on that nobody works on. One of a rollout the rollout takes up, unless it has done with the tenant.
+func takeUp(o *registryv1.Operation) string {
+	resume := "fleet operation resume " + o.GetId()
+	if o.GetRolloutId() == "" {
+		return resume
+	}
+	return fmt.Sprintf("fleet rollout carry %s; what that leaves as it is, %s", o.GetRolloutId(), resume)
 }
 
 // health is about a set that is meant to run and says that it doesn't, or says nothing.

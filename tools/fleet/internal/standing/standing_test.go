@@ -223,3 +223,17 @@ func TestThoseInTroubleComeFirst(t *testing.T) {
 		t.Errorf("%v, want %v", slugs, want)
 	}
 }
+
+// An operation that a rollout began is taken up by the rollout: whoever resumes it beside works against whoever carries that out.
+func TestOperationOfARolloutIsTakenUpByTheRollout(t *testing.T) {
+	for rollout, want := range map[string]string{
+		"":      "fleet operation resume opr_1",
+		"rol_1": "fleet rollout carry rol_1; what that leaves as it is, fleet operation resume opr_1",
+	} {
+		got := standing.Of(standing.Seen{Status: &registryv1.TenantStatus{Tenant: &registryv1.Tenant{State: registryv1.TenantState_TENANT_STATE_SUSPENDED}}, Now: now,
+			Operation: &registryv1.Operation{Id: "opr_1", RolloutId: rollout, Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE}})
+		if len(got.Findings) != 1 || got.Findings[0].Kind != "operation_left" || got.Findings[0].Next != want {
+			t.Errorf("of an operation of rollout %q: %+v, want %q", rollout, got.Findings, want)
+		}
+	}
+}
