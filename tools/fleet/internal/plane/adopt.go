@@ -10,15 +10,14 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/state"
-	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // Adopt makes a tenant known to the registry again whose set is here and which the registry does not know: it was restored from a backup
 // that is older than the tenant. What is made known is read at the set: each service that runs proves with its certificate whose it is, and the mark
 // on the database, which this plane signed, has to say so to the registry. The tenant is suspended then; nothing of its set is touched.
 func (p *Plane) Adopt(ctx context.Context, name, reason string) (*registryv1.Tenant, error) {
-	if !p.supervisor.Running(ctx) {
-		return nil, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return nil, p.whyNot(err)
 	}
 	if err := p.openState(); err != nil {
 		return nil, err

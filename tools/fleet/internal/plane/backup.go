@@ -19,7 +19,6 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
-	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // BackedUp is a backup that was made, or looked at.
@@ -53,8 +52,8 @@ type BackedUp struct {
 
 // openForBackup reads the plane's state and lets its lock go again: a backup changes nothing of the plane, and may take long.
 func (p *Plane) openForBackup(ctx context.Context) error {
-	if !p.supervisor.Running(ctx) {
-		return p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return p.whyNot(err)
 	}
 	unlock, err := p.lock(ctx)
 	if err != nil {

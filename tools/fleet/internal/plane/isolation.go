@@ -31,8 +31,8 @@ type Proof struct {
 // VerifyIsolation tries the sets of tenants (all, where none is named) at each other, and writes the signed report into a directory: one
 // of the plane's home where dir is empty. The plane is up, and is changed in nothing.
 func (p *Plane) VerifyIsolation(ctx context.Context, slugs []string, dir string, progress isolation.Progress) (*Proof, error) {
-	if !p.supervisor.Running(ctx) {
-		return nil, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return nil, p.whyNot(err)
 	}
 	if err := p.openToRead(ctx); err != nil {
 		return nil, err

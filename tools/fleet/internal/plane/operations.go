@@ -21,7 +21,6 @@ import (
 	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
-	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // registryComponent is the component of the plane's own set that keeps operations.
@@ -135,8 +134,8 @@ type locker struct {
 
 // working opens a plane that is up for a command that carries operations out.
 func (p *Plane) working(ctx context.Context) (*operate.Engine, func(), error) {
-	if !p.supervisor.Running(ctx) {
-		return nil, nil, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return nil, nil, p.whyNot(err)
 	}
 	if err := p.open(ctx); err != nil {
 		return nil, nil, err

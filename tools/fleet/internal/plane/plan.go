@@ -155,8 +155,8 @@ func (p *Plane) connected(ctx context.Context) (*grpc.ClientConn, func(), error)
 		}
 		return conn, func() { _ = conn.Close() }, nil
 	}
-	if !p.supervisor.Running(ctx) {
-		return nil, nil, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return nil, nil, p.whyNot(err)
 	}
 	if p.platform == nil {
 		if err := p.openState(); err != nil {

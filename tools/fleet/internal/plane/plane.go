@@ -171,16 +171,26 @@ func (p *Plane) sealed() error {
 	return nil
 }
 
+// forgetTaken gives up the ports that somebody else listens on by now. Those of a plane that runs are all taken, by itself.
+func (p *Plane) forgetTaken() error {
+	if daemon, err := RunDir(p.Settings.Home).Daemon(); err == nil && daemon.Alive() {
+		return fmt.Errorf("the plane's supervisor, process %d, runs and does not answer at %s: end that process, and make up brings everything back", daemon.PID, RunDir(p.Settings.Home).Socket())
+	}
+	return p.state.ForgetTaken()
+}
+
 // open reads the plane's state and finds what it is made of.
 func (p *Plane) open(ctx context.Context) error {
 	if err := p.openState(); err != nil {
 		return err
 	}
-	switch {
-	case !p.supervisor.Running(ctx):
-		if err := p.state.ForgetTaken(); err != nil {
+	switch err := p.supervisor.Ping(ctx); {
+	case errors.Is(err, supervise.ErrNotRunning):
+		if err := p.forgetTaken(); err != nil {
 			return err
 		}
+	case err != nil: // It runs, for all that is known: who was interrupted takes nothing from it.
+		return err
 	case p.supervisor.Outdated(ctx):
 		return errors.New("the plane runs as an earlier release, or another user, started it: make up brings it up to date first")
 	}
@@ -242,7 +252,7 @@ func (p *Plane) checkPort(ctx context.Context) error {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		if p.supervisor.Running(ctx) && p.frontIsOurs(ctx) {
+		if p.supervisor.Ping(ctx) == nil && p.frontIsOurs(ctx) {
 			return nil
 		}
 		return fmt.Errorf("port %d on %s is taken: stop what listens there, or choose another, as A3_PORT=%d make up", p.Settings.Port, p.Settings.Listen, p.Settings.Port+1000)

@@ -12,7 +12,7 @@ import (
 // programs finds PostgreSQL's. While a plane runs they are those that it was brought up with, as long as they are the same file: to ask each
 // installation of a machine what it is takes longer than much that a command does.
 func (p *Plane) programs(ctx context.Context) (pgserver.Binaries, error) {
-	if known := p.state.Postgres; known != nil && os.Getenv("A3_PG_BIN") == "" && p.supervisor.Running(ctx) && *known == stamped(known.Binaries) {
+	if known := p.state.Postgres; known != nil && os.Getenv("A3_PG_BIN") == "" && p.supervisor.Ping(ctx) == nil && *known == stamped(known.Binaries) {
 		return known.Binaries, nil
 	}
 	found, err := pgserver.Find(ctx, pgserver.Options{Progress: p.report.Note})

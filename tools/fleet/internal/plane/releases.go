@@ -15,7 +15,6 @@ import (
 	"a3os.app/libs/release"
 	"a3os.app/tools/fleet/internal/build"
 	"a3os.app/tools/fleet/internal/pages"
-	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // BuildOptions say what a release is made of.
@@ -208,8 +207,8 @@ func (p *Plane) NewReleaseKey(file string) (public string, err error) {
 
 // openUp opens a plane that is up.
 func (p *Plane) openUp(ctx context.Context) error {
-	if !p.supervisor.Running(ctx) {
-		return p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return p.whyNot(err)
 	}
 	if p.platform != nil {
 		return nil

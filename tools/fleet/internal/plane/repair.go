@@ -9,14 +9,13 @@ import (
 	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/standing"
-	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // Repair brings a tenant's set back to what the registry says that it is, and says whether it was anything else: the release, the
 // components, whether it runs at all. It is no change of the tenant. One that waits to leave is kept stopped.
 func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err error) {
-	if !p.supervisor.Running(ctx) {
-		return false, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return false, p.whyNot(err)
 	}
 	if err := p.openState(); err != nil {
 		return false, err

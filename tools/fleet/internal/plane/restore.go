@@ -17,7 +17,6 @@ import (
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
-	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // RestoreRequest says what is restored.
@@ -63,8 +62,8 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if r.To == p.own.Name() {
 		return p.restorePlane(ctx, r)
 	}
-	if !p.supervisor.Running(ctx) {
-		return nil, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return nil, p.whyNot(err)
 	}
 	unlock, err := p.lock(ctx)
 	if err != nil {

@@ -7,14 +7,13 @@ import (
 	"a3os.app/deploy/observability"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/standing"
-	"a3os.app/tools/fleet/internal/supervise"
 )
 
 // Standing is how all tenants of a plane that is up stand: what the registry, their sets and the platform say of them. inspect has a
 // platform that can look at more than what runs do so, which takes its time.
 func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, error) {
-	if !p.supervisor.Running(ctx) {
-		return standing.Fleet{}, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return standing.Fleet{}, p.whyNot(err)
 	}
 	if err := p.openState(); err != nil {
 		return standing.Fleet{}, err

@@ -38,8 +38,8 @@ type TenantStatus struct {
 
 // Status reads how the plane is; it needs no registry. It fails with supervise.ErrNotRunning.
 func (p *Plane) Status(ctx context.Context) (Status, error) {
-	if !p.supervisor.Running(ctx) {
-		return Status{}, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return Status{}, p.whyNot(err)
 	}
 	if err := p.openState(); err != nil {
 		return Status{}, err
@@ -102,8 +102,8 @@ func (p *Plane) CreateTenant(ctx context.Context, slug, name, admin string, tier
 	if !snapshot.IsLabel(slug) {
 		return nil, false, fault.New(fault.InvalidArgument, "%q is not a slug: lower-case letters, digits and hyphens, a letter first, at most 40 characters", slug)
 	}
-	if !p.supervisor.Running(ctx) {
-		return nil, false, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return nil, false, p.whyNot(err)
 	}
 	if err := p.openState(); err != nil {
 		return nil, false, err

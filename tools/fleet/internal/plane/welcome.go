@@ -12,7 +12,6 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
-	"a3os.app/tools/fleet/internal/supervise"
 	"a3os.app/tools/fleet/internal/welcome"
 	"a3os.app/tools/internal/profile"
 )
@@ -157,8 +156,8 @@ func (p *Plane) firstAdminCode(ctx context.Context, slug string, anew bool) (str
 // first admin's.
 func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (local.FirstAdmin, error) {
 	var none local.FirstAdmin
-	if !p.supervisor.Running(ctx) {
-		return none, p.whyNot(supervise.ErrNotRunning)
+	if err := p.supervisor.Ping(ctx); err != nil {
+		return none, p.whyNot(err)
 	}
 	unlock, err := p.lock(ctx)
 	if err != nil {

@@ -45,7 +45,7 @@ func TestUnitsThatWaitForTheirTurnAreKept(t *testing.T) {
 		if err := daemon.Signal(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the supervisor is back", func() bool { return !daemon.Alive() && !before.Alive() && c.Running(t.Context()) })
+		until(t, "the supervisor is back", func() bool { return !daemon.Alive() && !before.Alive() && c.Ping(t.Context()) == nil })
 	}
 	names := func() (all []string) {
 		t.Helper()

@@ -45,16 +45,16 @@ func Bound(dir Dir, token string) *Client {
 	return c
 }
 
-// Running says whether a supervisor answers.
-func (c *Client) Running(ctx context.Context) bool {
+// Ping fails with ErrNotRunning where no supervisor answers. Any other error, as that ctx has ended, says nothing of whether one runs.
+func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.States(ctx)
-	return err == nil
+	return err
 }
 
 // Ensure starts a supervisor where none answers, and says whether it had to.
 func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, err error) {
-	if c.Running(ctx) {
-		return false, nil
+	if err := c.Ping(ctx); !errors.Is(err, ErrNotRunning) {
+		return false, err
 	}
 	ended, err := detach(programs.Log, programs.Supervisor)
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, e
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !c.Running(ctx) {
+	for c.Ping(ctx) != nil {
 		select {
 		case err := <-ended:
 			return false, fmt.Errorf("the supervisor ended while starting (%s): see %s", howEnded(err), programs.Log)
@@ -90,7 +90,7 @@ type About struct {
 // Outdated says that a supervisor answers which keeps processes otherwise than one that is started now would: a release before this
 // one started it, or another user did.
 func (c *Client) Outdated(ctx context.Context) bool {
-	if !c.Running(ctx) {
+	if c.Ping(ctx) != nil {
 		return false
 	}
 	about, err := c.About(ctx)

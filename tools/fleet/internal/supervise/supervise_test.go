@@ -296,7 +296,7 @@ func TestStopEndsEverythingItStartedInReverseOrderAndNothingElse(t *testing.T) {
 	if text, err := os.ReadFile(order); err != nil || string(text) != "second\nfirst\n" {
 		t.Errorf("they ended in the order %q (%v)", text, err)
 	}
-	if c.Running(t.Context()) || dir.Wanted() {
+	if c.Ping(t.Context()) == nil || dir.Wanted() {
 		t.Error("the supervisor is still there, or wanted")
 	}
 }
@@ -377,7 +377,7 @@ func TestUnitInheritsNoDescriptorsAndNoPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := supervise.NewClient(dir)
-	until(t, "the supervisor answers", func() bool { return c.Running(t.Context()) })
+	until(t, "the supervisor answers", func() bool { return c.Ping(t.Context()) == nil })
 	unit := server(t, dir, "unit")
 	if _, err := c.Apply(t.Context(), unit); err != nil {
 		t.Fatal(err)
