@@ -107,12 +107,15 @@ func (s *set) itself() statement {
 	return statement{Sid: "ItselfForOneTenant", Effect: "Allow", Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"}}.by(s.place, s.place.Provisioner())
 }
 
-// boundary is the most that a role of a tenant may, whatever its own policies say: what carries the tenant's id, by the role's tag. A role
-// without the tag has nothing.
+// boundary is the most that a role of a tenant may, whatever its own policies say: what carries the tenant's id, by the role's tag and its path. A role
+// without the tag has nothing; nor has one whose tag isn't its path's tenant, for who takes a role may give the session a tag of any value, which then counts
+// in the place of the role's, where the role's trust lets them, and a session of the tenant's may change that. The path stays the role's.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
 func (s *set) boundary() []statement {
 	p := s.place
 	tagged := func(st statement) statement {
-		return st.under("Null", when{"aws:PrincipalTag/tenant": "false", "aws:PrincipalTag/label": "false"})
+		return st.under("Null", when{"aws:PrincipalTag/tenant": "false", "aws:PrincipalTag/label": "false"}).
+			under("ArnLike", when{"aws:PrincipalArn": p.iam("role/" + string(blueprint.ScopeTenant) + "/" + ofTenant + "/*")})
 	}
 	bucket := "arn:aws:s3:::" + p.cluster() + "-" + ofLabel + "-*"
 	return []statement{

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -49,7 +50,7 @@ func boundary(t *testing.T) []stacktest.Statement {
 }
 
 // At each wall alone, the role's policy, its boundary, and what the resource's own policy denies, nothing of one tenant reaches anything of
-// another, also where one's name begins the other's.
+// another, also where one's name begins the other's, and where whoever takes a role tags the session as the other's are.
 func TestNoStatementReachesAnotherTenant(t *testing.T) {
 	one, other := id.NewTenant().String(), id.NewTenant().String()
 	bound, tried := boundary(t), 0
@@ -76,6 +77,60 @@ func TestNoStatementReachesAnotherTenant(t *testing.T) {
 	}
 	if tried < 1000 {
 		t.Errorf("only %d pairs of a role and a resource were tried", tried)
+	}
+}
+
+// A session of a tenant's role that was given another's tags, both or one of them, has less than the role and nothing besides: with the other's label alone it
+// may look in the other's bucket for what would begin with its own id there, which nothing does.
+func TestTagsOfASessionOpenNothing(t *testing.T) {
+	one, other := id.NewTenant().String(), id.NewTenant().String()
+	a, b, bound := read(t, named(t, one, dedicated)), read(t, named(t, other, dedicated)), boundary(t)
+	targets, err := b.Targets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := a.Targets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := roleOf(t, a, "iam-task")
+	may := func(tags map[string]string, target stacktest.Target, prefix string) (opened []string) {
+		for _, name := range target.Names {
+			for _, action := range append(target.Actions, "sqs:PurgeQueue", "logs:PutLogEvents") {
+				who := role.Principal(at)
+				who.Tags = maps.Clone(role.Tags)
+				maps.Copy(who.Tags, tags)
+				is, err := stacktest.Allows(bound, stacktest.Request{Principal: who, Action: action, Resource: name, ResourceTags: target.Tags, Context: map[string]string{"s3:prefix": prefix}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if is {
+					opened = append(opened, action+" "+name)
+				}
+			}
+		}
+		return opened
+	}
+	before, tried := 0, 0
+	for _, target := range own {
+		before += len(may(nil, target, one+"/x"))
+	}
+	if before < 20 {
+		t.Fatalf("with its own tags it may %d things of its own", before)
+	}
+	dashed := strings.ReplaceAll(other, "_", "-")
+	for what, tags := range map[string]map[string]string{"both": {"tenant": other, "label": dashed}, "the tenant": {"tenant": other}, "the label": {"label": dashed}, "none": {"tenant": ""}, "a path": {"tenant": one + "/" + one}} {
+		for _, target := range targets {
+			for _, prefix := range []string{"", other, other + "/", other + "/x"} {
+				tried++
+				for _, opened := range may(tags, target, prefix) {
+					t.Errorf("tagged as another's by %s: %s", what, opened)
+				}
+			}
+		}
+	}
+	if tried < 200 {
+		t.Errorf("only %d were tried", tried)
 	}
 }
 
@@ -374,6 +429,7 @@ func TestCheckerNamesWhatReachesAnother(t *testing.T) {
 		"roles that take others":          {&good, wrong{"AuditTaskRole", with("Policies", []any{map[string]any{"PolicyName": "x", "PolicyDocument": map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{"Sid": "Take", "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::123456789012:role/tenant/*"}}}}}), "role: Take"}},
 		"a boundary without the tag":      {&plane, wrong{"TenantBoundary", ofStatement("Secrets", "Resource", []any{secrets + "*"}), "boundary: Secrets"}},
 		"a boundary with every key":       {&plane, wrong{"TenantBoundary", ofStatement("Keys", "Condition", map[string]any{}), "boundary: Keys"}},
+		"a boundary by a session's tag":   {&plane, wrong{"TenantBoundary", ofStatement("LogInToTheDatabase", "Condition", nil), "in a session tagged"}},
 		"a boundary with a caller's word": {&plane, wrong{"TenantBoundary", ofStatement("Objects", "Resource", []any{"arn:aws:s3:::a3-dev-*"}), "boundary: Objects"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package stacktest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -161,7 +162,8 @@ func (s *Stack) attached(kind, by, to, document string) any {
 }
 
 // Foreign tries everything that a stack's roles say, and more, on all that another holds, at each wall alone, and names what is not refused
-// there. A caller finds every context that suits it. A wall is what the role's own policy allows; what its boundary does; what the resource's
+// there. A caller finds every context that suits it, and is asked about once as the role is tagged and once under the tags that the other's roles have,
+// which who takes a role may give its session. A wall is what the role's own policy allows; what its boundary does; what the resource's
 // policy, where it has one, leaves to a role that everything else lets through.
 func Foreign(a, b *Stack, boundary []Statement) ([]string, error) {
 	roles, err := a.Roles()
@@ -172,17 +174,23 @@ func Foreign(a, b *Stack, boundary []Statement) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	theirs, err := b.Roles()
+	if err != nil {
+		return nil, err
+	}
 	var found []string
 	for _, role := range roles {
-		for _, t := range targets {
-			for _, name := range t.Names {
-				for _, action := range t.tried(roles) {
-					r := Request{Principal: role.Principal(a.Place), Action: action, Resource: name, ResourceTags: t.Tags, AnyContext: true}
-					reached, err := t.reached(r, role, boundary)
-					if err != nil {
-						return nil, err
+		for _, who := range role.sessions(a.Place, theirs) {
+			for _, t := range targets {
+				for _, name := range t.Names {
+					for _, action := range t.tried(roles) {
+						r := Request{Principal: who, Action: action, Resource: name, ResourceTags: t.Tags, AnyContext: true}
+						reached, err := t.reached(r, role, boundary)
+						if err != nil {
+							return nil, err
+						}
+						found = append(found, reached...)
 					}
-					found = append(found, reached...)
 				}
 			}
 		}
@@ -190,11 +198,30 @@ func Foreign(a, b *Stack, boundary []Statement) ([]string, error) {
 	return found, nil
 }
 
+// sessions are those of a role: one that has the role's tags, and ones that were given another's in the place of those.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html
+func (r Role) sessions(at Place, others []Role) []Principal {
+	out := []Principal{r.Principal(at)}
+	for _, other := range others {
+		who := r.Principal(at)
+		who.Tags = maps.Clone(who.Tags)
+		maps.Copy(who.Tags, other.Tags)
+		if !slices.ContainsFunc(out, func(p Principal) bool { return maps.Equal(p.Tags, who.Tags) }) {
+			out = append(out, who)
+		}
+	}
+	return out
+}
+
 // reached names the walls that don't refuse a request.
 func (t Target) reached(r Request, role Role, boundary []Statement) ([]string, error) {
 	var out []string
 	say := func(wall, sid string) {
-		out = append(out, fmt.Sprintf("%s: %s of %s may %s %s", wall, sid, r.Principal.ARN, r.Action, r.Resource))
+		as := ""
+		if !maps.Equal(r.Principal.Tags, role.Tags) {
+			as = fmt.Sprintf(" in a session tagged %v", r.Principal.Tags)
+		}
+		out = append(out, fmt.Sprintf("%s: %s of %s%s may %s %s", wall, sid, r.Principal.ARN, as, r.Action, r.Resource))
 	}
 	if sid, is, err := allows(role.Statements, r); err != nil {
 		return nil, err
