@@ -112,7 +112,7 @@ func (t *tenant) lifted(ctx context.Context, d *changeset.Driver) error {
 	}
 	lifted, err := d.Lifted(ctx, c.GetStack())
 	if err == nil && !lifted {
-		err = fault.New(fault.FailedPrecondition, "the change set %s would lose data (%s), and the policy of stack %s denies it: nothing was changed; the plan says how to lift the policy, if that is meant",
+		err = fault.Wrap(fault.FailedPrecondition, changeset.ErrLoses, "the change set %s would lose data (%s), and the policy of stack %s denies it: nothing was changed; the plan says how to lift the policy, if that is meant",
 			c.GetChangeSet(), strings.Join(c.GetDenied(), ", "), c.GetStack())
 	}
 	return err

@@ -21,6 +21,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/ministacktest"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
@@ -139,24 +140,68 @@ func TestTenantWhoseStackIsStuckIsStoppedWithoutIt(t *testing.T) {
 	if _, err := p.Stop(ctx, s); !errors.Is(err, changeset.ErrStuck) || !strings.Contains(err.Error(), "nothing of "+tenant+" runs any more") {
 		t.Errorf("it is stopped: %v", err)
 	}
-	run := func() (names []string) {
-		got, err := ecs.NewFromConfig(server.Root()).DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: sdk.String(awstest.Place.Cluster()), Services: []string{awstest.Place.Service(tenant, "iam"), awstest.Place.Service(tenant, "audit")}})
-		if err != nil || len(got.Services) != 2 {
-			t.Fatal(got, err)
-		}
-		for _, one := range got.Services {
-			if one.DesiredCount > 0 {
-				names = append(names, *one.ServiceName)
-			}
-		}
-		return names
-	}
-	if names := run(); len(names) > 0 {
+	if names := running(t, server, tenant); len(names) > 0 {
 		t.Errorf("there run %q", names)
 	}
 	policy := &iam.GetRolePolicyInput{RoleName: sdk.String(awstest.Place.TaskRole(tenant, "iam")), PolicyName: sdk.String("AWSRevokeOlderSessions")}
 	if _, err := iam.NewFromConfig(server.Root()).GetRolePolicy(ctx, policy); err != nil {
 		t.Errorf("what its roles were handed is not denied: %v", err)
+	}
+}
+
+// running are the services of a tenant that are to run a task, of two.
+func running(t *testing.T, server *ministacktest.Server, tenant string) (names []string) {
+	t.Helper()
+	got, err := ecs.NewFromConfig(server.Root()).DescribeServices(t.Context(), &ecs.DescribeServicesInput{Cluster: sdk.String(awstest.Place.Cluster()), Services: []string{awstest.Place.Service(tenant, "iam"), awstest.Place.Service(tenant, "audit")}})
+	if err != nil || len(got.Services) != 2 {
+		t.Fatal(got, err)
+	}
+	for _, one := range got.Services {
+		if one.DesiredCount > 0 {
+			names = append(names, *one.ServiceName)
+		}
+	}
+	return names
+}
+
+// A tenant whose stack would lose data by the change that has it run nothing is suspended all the same, planned or not, and nothing is lost. Where the
+// key's policy alone is another than it was, which CloudFormation calls a replacement of the server by chance, nothing is denied.
+func TestTenantWhoseStackWouldLoseDataIsStoppedWithoutIt(t *testing.T) {
+	for _, planned := range []bool{false, true} {
+		server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DEDICATED)
+		ctx, tenant := t.Context(), s.Tenant.String()
+		if err := p.State.SetRuns(s.Name(), awstest.Release(t).String()); err != nil {
+			t.Fatal(err)
+		}
+		described := &awstest.Planned{Stack: awstest.Place.StackOf(tenant), Changes: awstest.KeyAndServer(false)}
+		t.Setenv("AWS_ENDPOINT_URL", server.Behind(t, described.Answers).URL)
+		p.Settings.Home = t.TempDir()
+		p = anew(p)
+		for _, of := range []platform.Set{p.Own, s} {
+			if _, err := p.Machine.Identity(ctx, of); err != nil {
+				t.Fatal(err)
+			}
+		}
+		change, err := p.Foresee(ctx, s, awstest.Release(t), false)
+		if err != nil || len(change.GetDenied()) > 0 {
+			t.Fatalf("with another policy of its key it is foreseen: %v, %v", change, err)
+		}
+		described.Changes = awstest.KeyAndServer(true)
+		if change, err = p.Foresee(ctx, s, awstest.Release(t), false); err != nil || len(change.GetDenied()) != 2 {
+			t.Fatalf("with another key it is foreseen: %v, %v", change, err)
+		}
+		if planned {
+			s.Planned = change
+		}
+		if len(running(t, server, tenant)) == 0 {
+			t.Fatal("nothing runs: this shows nothing")
+		}
+		if _, err := p.Stop(ctx, s); !errors.Is(err, changeset.ErrLoses) || !strings.Contains(err.Error(), "nothing of "+tenant+" runs any more") {
+			t.Errorf("planned %t, it is stopped: %v", planned, err)
+		}
+		if names := running(t, server, tenant); len(names) > 0 {
+			t.Errorf("planned %t, there run %q", planned, names)
+		}
 	}
 }
 

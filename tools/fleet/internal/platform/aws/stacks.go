@@ -76,7 +76,7 @@ func (t *tenant) change(ctx context.Context, in stack.Input, running bool) (chan
 	}
 	for _, c := range p.Changes {
 		if c.Loses() {
-			return false, fmt.Errorf("the change of stack %s %s, which would lose what is in it: nothing was changed", p.Stack, c)
+			return false, fmt.Errorf("the change of stack %s %s, which %w: nothing was changed", p.Stack, c, changeset.ErrLoses)
 		}
 	}
 	return p.ID != "" || p.Unprotected, d.Execute(ctx, p)
@@ -235,7 +235,8 @@ func (t *tenant) stopped() stack.Input {
 }
 
 // Stop implements platform.Platform: the stack with its services running nothing. What its roles were handed before works no more, which comes first:
-// it is what matters where a set was broken into, and takes no stack.
+// it is what matters where a set was broken into, and takes no stack. Nor does that it ends where the stack can't be changed, or would lose data by it: the
+// template is this fleet's, and changes what the set's release had otherwise.
 func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err error) {
 	t, err := p.of(ctx, s)
 	if err != nil {
@@ -249,7 +250,7 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 		return false, err
 	}
 	changed, err = t.change(ctx, t.stopped(), false)
-	if errors.Is(err, changeset.ErrStuck) {
+	if errors.Is(err, changeset.ErrStuck) || errors.Is(err, changeset.ErrLoses) {
 		return true, t.halt(ctx, err)
 	}
 	if err != nil {

@@ -40,9 +40,10 @@ const (
 
 // Change is one thing that a change set does.
 type Change struct {
-	// Action is Add, Modify, Remove; Replaces says that what is there goes, with what it holds, and another takes its place.
-	Action, ID, Type string
-	Replaces         bool
+	// Action is Add, Modify, Remove; Replaces says that what is there goes, with what it holds, and another takes its place, MayReplace that this
+	// turns out when the change is carried out.
+	Action, ID, Type     string
+	Replaces, MayReplace bool
 }
 
 // String is a change in a plan's words. What destroys is shouted.
@@ -54,6 +55,8 @@ func (c Change) String() string {
 		return "adds a revision of " + c.ID + " (" + c.Type + ")"
 	case c.Replaces:
 		return "REPLACES " + text
+	case c.MayReplace:
+		return "may replace " + text
 	case c.Action == string(types.ChangeActionRemove):
 		return "REMOVES " + text
 	}
@@ -179,15 +182,22 @@ func (d *Driver) described(ctx context.Context, stack, id string) (*Plan, error)
 		}
 		return nil, fmt.Errorf("CloudFormation can't plan the change of stack %s: %s", stack, withNext(reason))
 	}
-	p := &Plan{ID: id, Stack: stack}
+	p, all := &Plan{ID: id, Stack: stack}, causes{}
 	for {
 		for _, c := range out.Changes {
 			if r := c.ResourceChange; r != nil {
-				p.Changes = append(p.Changes, Change{Action: string(r.Action), ID: aws.ToString(r.LogicalResourceId), Type: aws.ToString(r.ResourceType),
-					Replaces: r.Action == types.ChangeActionModify && r.Replacement != "" && r.Replacement != types.ReplacementFalse})
+				p.Changes = append(p.Changes, Change{Action: string(r.Action), ID: aws.ToString(r.LogicalResourceId), Type: aws.ToString(r.ResourceType)})
+				all[aws.ToString(r.LogicalResourceId)] = *r
 			}
 		}
 		if out.NextToken == nil {
+			// What one change causes may stand on another page.
+			for i, c := range p.Changes {
+				if c.Action == string(types.ChangeActionModify) {
+					became := all.of(c.ID)
+					p.Changes[i].Replaces, p.Changes[i].MayReplace = became == goes, became == mayGo
+				}
+			}
 			return p, nil
 		}
 		input.NextToken = out.NextToken
@@ -212,6 +222,12 @@ func (d *Driver) Execute(ctx context.Context, p *Plan) error {
 	}
 	if err := failpoint.Here("fleet.stack.planned"); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(p.Changes, Change.mayLose) {
+		// CloudFormation finds out while it carries the change out, and asks the policy then.
+		if err := d.keeps(ctx, p.Stack); err != nil {
+			return err
+		}
 	}
 	if err := session.Fresh(ctx, d.cfg.Credentials); err != nil {
 		return err
@@ -251,6 +267,9 @@ func (d *Driver) why(ctx context.Context, stack string) error {
 	}
 	for _, e := range slices.Backward(out.StackEvents) {
 		if strings.HasSuffix(string(e.ResourceStatus), "FAILED") {
+			if strings.Contains(aws.ToString(e.ResourceStatusReason), "stack policy") {
+				return fmt.Errorf("%s (%s) %w: %s", aws.ToString(e.LogicalResourceId), aws.ToString(e.ResourceType), ErrLoses, aws.ToString(e.ResourceStatusReason))
+			}
 			return fmt.Errorf("%s (%s): %s", aws.ToString(e.LogicalResourceId), aws.ToString(e.ResourceType), withNext(aws.ToString(e.ResourceStatusReason)))
 		}
 	}

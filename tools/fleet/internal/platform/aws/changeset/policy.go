@@ -3,6 +3,7 @@ package changeset
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,29 +47,53 @@ func (d *Driver) protect(ctx context.Context, stack string) error {
 	return nil
 }
 
+// keeps has a stack be under its policy, which somebody may have lifted for another change, and the killed maker of the stack not have put on.
+func (d *Driver) keeps(ctx context.Context, stack string) error {
+	is, err := d.policyOf(ctx, stack)
+	if err == nil && !slices.ContainsFunc(is, statement.denies) {
+		err = d.protect(ctx, stack)
+	}
+	return err
+}
+
 // Lifted says whether somebody had a stack's policy deny nothing, so that a change which the plan calls denied may be made once.
 func (d *Driver) Lifted(ctx context.Context, stack string) (bool, error) {
+	is, err := d.policyOf(ctx, stack)
+	return len(is) > 0 && !slices.ContainsFunc(is, statement.denies), err // one that was never put on nobody lifted
+}
+
+// policyOf are the statements of a stack's policy; none where it was never put on.
+func (d *Driver) policyOf(ctx context.Context, stack string) ([]statement, error) {
 	out, err := d.client.GetStackPolicy(ctx, &cloudformation.GetStackPolicyInput{StackName: &stack})
 	if err != nil {
-		return false, fmt.Errorf("read the policy of stack %s: %w", stack, err)
+		return nil, fmt.Errorf("read the policy of stack %s: %w", stack, err)
 	}
 	text := aws.ToString(out.StackPolicyBody)
 	if strings.TrimSpace(text) == "" {
-		return false, nil // it was never put on: nobody lifted it
+		return nil, nil
 	}
 	var is struct{ Statement []statement }
 	if err := json.Unmarshal([]byte(text), &is); err != nil {
-		return false, fmt.Errorf("read the policy of stack %s: %w", stack, err)
+		return nil, fmt.Errorf("read the policy of stack %s: %w", stack, err)
 	}
-	return !slices.ContainsFunc(is.Statement, func(s statement) bool { return s.Effect == "Deny" }), nil
+	return is.Statement, nil
 }
 
-// Denied says of a change that the stack's policy denies it.
+func (s statement) denies() bool { return s.Effect == "Deny" }
+
+// ErrLoses is a change that isn't carried out, since data would go with it.
+var ErrLoses = errors.New("would lose what is in it")
+
+// Denied says of a change that the stack's policy denies it, as far as that is known before it is carried out.
 func (c Change) Denied() bool {
 	return (c.Replaces || c.Action == string(types.ChangeActionRemove)) && slices.Contains(kept, c.Type)
 }
 
-// Loses says of a change that data goes with it: what the policy denies, and a secret or a queue that another takes the place of.
+// mayLose says of a change that the stack's policy alone keeps data from going with it, where that turns out so.
+func (c Change) mayLose() bool { return c.MayReplace && slices.Contains(kept, c.Type) }
+
+// Loses says of a change that data goes with it: what the policy denies, and a secret or a queue that another takes the place of, or may, for which
+// no policy stands.
 func (c Change) Loses() bool {
-	return c.Denied() || c.Replaces && slices.Contains([]string{"AWS::SecretsManager::Secret", "AWS::SQS::Queue"}, c.Type)
+	return c.Denied() || (c.Replaces || c.MayReplace) && slices.Contains([]string{"AWS::SecretsManager::Secret", "AWS::SQS::Queue"}, c.Type)
 }
