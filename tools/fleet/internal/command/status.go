@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,10 +22,14 @@ fleet repair puts it right when it is asked to.
   fleet status --watch         again every two seconds, until it is interrupted
   fleet status -o json         for programs; with --watch a line each time
   fleet status --inspect       looks at more than what runs, where the platform can: on aws at what was changed by hand
-  fleet status --exit-code     exits with 1 where a tenant is in trouble (critical), for scripts`
+  fleet status --exit-code     exits with 1 where something is in trouble (critical), or something could not be seen, for scripts`
 
-// errTrouble is the exit of --exit-code.
-var errTrouble = fmt.Errorf("tenants are in trouble")
+// What --exit-code ends with. Nobody knows what there is in what could not be seen, and a script that pages somebody has no eyes for the line
+// that says so.
+var (
+	errTrouble = errors.New("tenants, or the plane, are in trouble")
+	errBlind   = errors.New("not everything could be seen, and may be in trouble")
+)
 
 func (a *app) statusCommand() *cobra.Command {
 	var watch, code, inspect bool
@@ -32,7 +37,7 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{Use: "status", Short: "Show how all tenants stand, those in trouble first", Long: statusHelp, Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error { return a.status(c.Context(), watch, code, inspect, every) }}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again")
-	c.Flags().BoolVar(&code, "exit-code", false, "exit with 1 where a tenant is in trouble")
+	c.Flags().BoolVar(&code, "exit-code", false, "exit with 1 where something is in trouble, or could not be seen")
 	c.Flags().BoolVar(&inspect, "inspect", false, "look for what was changed by hand, which takes a minute or more")
 	c.Flags().DurationVar(&every, "every", every, "how often, with --watch")
 	return c
@@ -54,8 +59,8 @@ func (a *app) status(ctx context.Context, watch, code, inspect bool, every time.
 			return err
 		}
 		if !watch {
-			if code && worst(f) == standing.Critical {
-				return errTrouble
+			if code {
+				return trouble(f)
 			}
 			return nil
 		}
@@ -65,6 +70,17 @@ func (a *app) status(ctx context.Context, watch, code, inspect bool, every time.
 		case <-tick.C:
 		}
 	}
+}
+
+// trouble is what a page has to be paged for; nil where it is nothing.
+func trouble(f standing.Fleet) error {
+	switch {
+	case worst(f) == standing.Critical:
+		return errTrouble
+	case len(f.Blind) > 0:
+		return errBlind
+	}
+	return nil
 }
 
 func worst(f standing.Fleet) standing.Severity {
@@ -127,7 +143,7 @@ func (a *app) standing(f standing.Fleet) error {
 	if err := a.table([]string{"", "TENANT", "STATE", "RELEASE", "SERVING", "REPORT", "REQ/MIN", "ERRORS", "P99", "BACKLOG", "DATABASE", "BACKUP", "LICENCE"}, rows); err != nil {
 		return err
 	}
-	for _, b := range f.Blind {
+	for _, b := range slices.Concat(f.Blind, f.Beyond) {
 		if _, err := fmt.Fprintf(a.out, "\nnot seen: %s\n", show.Text(b)); err != nil {
 			return err
 		}

@@ -24,6 +24,28 @@ func TestRateOfAMomentIsNotTold(t *testing.T) {
 	}
 }
 
+// A script that pages somebody by the exit pages them for what could not be seen too, and not for what the platform can never tell.
+func TestExitTellsOfTroubleAndOfWhatCouldNotBeSeen(t *testing.T) {
+	of := func(s standing.Severity) []standing.Finding { return []standing.Finding{{Severity: s}} }
+	for name, c := range map[string]struct {
+		page standing.Fleet
+		want error
+	}{
+		"all is well":                    {standing.Fleet{Tenants: []standing.Tenant{{}}}, nil},
+		"something to look at":           {standing.Fleet{Findings: of(standing.Warning), Tenants: []standing.Tenant{{Severity: standing.Warning}}}, nil},
+		"what the platform can't tell":   {standing.Fleet{Beyond: []string{"platform aws can't be asked what runs"}}, nil},
+		"a tenant in trouble":            {standing.Fleet{Tenants: []standing.Tenant{{}, {Severity: standing.Critical}}}, errTrouble},
+		"a plane in trouble":             {standing.Fleet{Findings: of(standing.Critical)}, errTrouble},
+		"something that is no tenant's":  {standing.Fleet{Strays: of(standing.Critical)}, errTrouble},
+		"nothing but what was not seen":  {standing.Fleet{Blind: []string{"the backups could not be read"}}, errBlind},
+		"trouble, and what was not seen": {standing.Fleet{Blind: []string{"the backups could not be read"}, Findings: of(standing.Critical)}, errTrouble},
+	} {
+		if got := trouble(c.page); !errors.Is(got, c.want) {
+			t.Errorf("%s: it ends with %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // What nobody could ask is not shown as none.
 func TestBacklogThatIsNotKnownIsNotTold(t *testing.T) {
 	const column = 9

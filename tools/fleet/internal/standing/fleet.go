@@ -3,7 +3,6 @@ package standing
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -33,6 +32,8 @@ type Fleet struct {
 	At time.Time `json:"at"`
 	// Blind says what could not be asked, a sentence each: what it would have told is unknown.
 	Blind []string `json:"blind"`
+	// Beyond says what this platform has no way to tell, however often it is asked, a sentence each.
+	Beyond []string `json:"beyond"`
 	// LastBackup is when the newest good one of the plane's own registry was made; zero where none is known.
 	LastBackup time.Time `json:"last_backup,omitzero"`
 	// Findings are about the plane itself, the worst first.
@@ -70,7 +71,7 @@ type Source struct {
 
 // Ask makes the page. It fails only where the registry can't be asked; a platform that can't be is told on the page.
 func Ask(ctx context.Context, s Source) (Fleet, error) {
-	f := Fleet{Plane: s.Plane, Platform: s.Platform.Name(), At: time.Now().UTC(), Blind: []string{}, Findings: []Finding{}, Strays: []Finding{}, Tenants: []Tenant{}}
+	f := Fleet{Plane: s.Plane, Platform: s.Platform.Name(), At: time.Now().UTC(), Blind: []string{}, Beyond: []string{}, Findings: []Finding{}, Strays: []Finding{}, Tenants: []Tenant{}}
 	if where, err := s.Platform.Where(ctx); err == nil {
 		f.Account, f.Region = where.Account, where.Region
 	}
@@ -109,7 +110,7 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		known = err == nil
 		blind("the platform could not be asked what runs", err)
 	} else {
-		blind("the platform could not be asked what runs", errors.New("it can't count what it has"))
+		f.Beyond = append(f.Beyond, fmt.Sprintf("platform %s can't be asked what runs: it can't count what it has", s.Platform.Name()))
 	}
 	if d, ok := s.Platform.(platform.Disks); ok {
 		all, err := d.Disks()
@@ -121,8 +122,14 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		blind("it could not be read whether walls were open", err)
 		f.Findings = append(f.Findings, walls(opened, f.At)...)
 	}
-	changed, failed := inspect(ctx, s, statuses)
-	f.Blind = append(f.Blind, failed...)
+	var changed map[string][]platform.Difference
+	if inspector, is := s.Platform.(platform.Inspector); s.Inspect && is {
+		var failed []string
+		changed, failed = inspect(ctx, s, inspector, statuses)
+		f.Blind = append(f.Blind, failed...)
+	} else if s.Inspect {
+		f.Beyond = append(f.Beyond, fmt.Sprintf("platform %s was not looked at for what was changed by hand: it has nothing but what runs", s.Platform.Name()))
+	}
 	for _, status := range statuses {
 		id := status.GetTenant().GetId()
 		seen := Seen{Status: status, Figures: figures[id], Platform: census[id], PlatformKnown: known, Changed: changed[id], Operation: operations[id],

@@ -39,21 +39,7 @@ func (nowhere) Where(context.Context) (platform.Where, error) { return platform.
 
 func TestAgesAreByTheRegistrysClockAndOneThatDiffersIsTold(t *testing.T) {
 	for ahead, told := range map[time.Duration]string{0: "", time.Hour: "behind", -time.Hour: "ahead of"} {
-		var lc net.ListenConfig
-		l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv := grpc.NewServer()
-		registryv1.RegisterTenantServiceServer(srv, elsewhere{ahead: ahead})
-		go func() { _ = srv.Serve(l) }()
-		t.Cleanup(srv.Stop)
-		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		f, err := standing.Ask(t.Context(), standing.Source{Plane: "dev", Registry: conn, Platform: nowhere{}})
+		f, err := standing.Ask(t.Context(), standing.Source{Plane: "dev", Registry: dial(t, elsewhere{ahead: ahead}), Platform: nowhere{}})
 		if err != nil || len(f.Tenants) != 1 {
 			t.Fatalf("%v, %v", f, err)
 		}
@@ -70,4 +56,36 @@ func TestAgesAreByTheRegistrysClockAndOneThatDiffersIsTold(t *testing.T) {
 			t.Errorf("with a clock %s ahead, the page says %q", ahead, said)
 		}
 	}
+}
+
+// What this platform can never tell stands apart from what could not be asked this time: the registry here answers for tenants alone.
+func TestWhatAPlatformCanNotTellIsNotCountedAsUnseen(t *testing.T) {
+	f, err := standing.Ask(t.Context(), standing.Source{Plane: "dev", Registry: dial(t, elsewhere{}), Platform: nowhere{}, Inspect: true})
+	if err != nil || len(f.Beyond) != 2 || !strings.Contains(f.Beyond[0], "what runs") || !strings.Contains(f.Beyond[1], "changed by hand") {
+		t.Errorf("beyond it are %q, %v", f.Beyond, err)
+	}
+	for i, want := range []string{"the figures", "the operations", "the backups"} {
+		if len(f.Blind) != 3 || !strings.HasPrefix(f.Blind[i], want) {
+			t.Errorf("could not be asked: %q, want %s", f.Blind, want)
+		}
+	}
+}
+
+func dial(t *testing.T, tenants registryv1.TenantServiceServer) *grpc.ClientConn {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer()
+	registryv1.RegisterTenantServiceServer(srv, tenants)
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(srv.Stop)
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }

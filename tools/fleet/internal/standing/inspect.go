@@ -20,14 +20,7 @@ import (
 const inspected = 4
 
 // inspect has the platform look at every active set, and answers what it found by tenant, and what it could not look at, a sentence each.
-func inspect(ctx context.Context, s Source, statuses []*registryv1.TenantStatus) (found map[string][]platform.Difference, failed []string) {
-	if !s.Inspect {
-		return nil, nil
-	}
-	inspector, is := s.Platform.(platform.Inspector)
-	if !is {
-		return nil, []string{fmt.Sprintf("platform %s was not looked at for what was changed by hand: it has nothing but what runs", s.Platform.Name())}
-	}
+func inspect(ctx context.Context, s Source, inspector platform.Inspector, statuses []*registryv1.TenantStatus) (found map[string][]platform.Difference, failed []string) {
 	found = map[string][]platform.Difference{}
 	var mu sync.Mutex
 	var g errgroup.Group

@@ -1,6 +1,7 @@
 package standing_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
+	"a3os.app/deploy/observability"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/standing"
 )
@@ -152,15 +154,15 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 			s.Platform = nil
 		}, nil, standing.Well, ""},
 		{"backed up a day ago", saved(standing.Backups{Good: now.Add(-25 * time.Hour), Tried: now.Add(-25 * time.Hour)}), nil, standing.Well, ""},
-		{"backed up long ago", saved(standing.Backups{Good: now.Add(-40 * time.Hour), Tried: now.Add(-40 * time.Hour)}), []string{"backup_overdue"}, standing.Warning, "40 h old"},
+		{"backed up long ago", saved(standing.Backups{Good: now.Add(-40 * time.Hour), Tried: now.Add(-40 * time.Hour)}), []string{"backup_overdue"}, standing.Critical, "40 h old"},
 		{"backed up to a disk that is gone", saved(standing.Backups{Good: now.Add(-4 * time.Hour), Tried: now.Add(-4 * time.Hour), Name: "b", Gone: "no such directory"}), []string{"backup_gone"}, standing.Warning, "no such directory"},
-		{"never backed up", saved(standing.Backups{}), []string{"backup_overdue"}, standing.Warning, "no backup that could be restored"},
+		{"never backed up", saved(standing.Backups{}), []string{"backup_overdue"}, standing.Critical, "no backup that could be restored"},
 		{"never backed up, and new", func(s *standing.Seen) {
 			saved(standing.Backups{})(s)
 			s.Status.Tenant.CreatedAt = timestamppb.New(now.Add(-time.Hour))
 		}, nil, standing.Well, ""},
 		{"a backup that failed after a good one", saved(standing.Backups{Good: now.Add(-20 * time.Hour), Tried: now.Add(-time.Minute), Failure: "the disk is full"}), []string{"backup_failed"}, standing.Warning, "60 s ago, came to nothing: the disk is full"},
-		{"one that fails for days", saved(standing.Backups{Good: now.Add(-80 * time.Hour), Tried: now.Add(-time.Minute), Failure: "the disk is full"}), []string{"backup_failed", "backup_overdue"}, standing.Warning, "the disk"},
+		{"one that fails for days", saved(standing.Backups{Good: now.Add(-80 * time.Hour), Tried: now.Add(-time.Minute), Failure: "the disk is full"}), []string{"backup_overdue", "backup_failed"}, standing.Critical, "3 days old"},
 		{"backups that nobody asked for", func(s *standing.Seen) {
 			saved(standing.Backups{})(s)
 			s.BackupEvery = 0
@@ -208,6 +210,15 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 		if len(got.Findings) > 0 && !strings.Contains(got.Findings[0].Reason, c.said) {
 			t.Errorf("%s: it says %q, want %q in it", c.name, got.Findings[0].Reason, c.said)
 		}
+	}
+}
+
+// A backup that is overdue is as bad on the page, by whose exit a script pages somebody, as it is for the alarm.
+func TestOverdueBackupIsAsBadAsItsAlarm(t *testing.T) {
+	alarm := regexp.MustCompile(`alert: BackupOverdue\n(?: {8}.*\n)*? {8}labels: \{severity: (\w+)\}`).FindSubmatch(observability.Rules)
+	got := standing.Of(well(func(s *standing.Seen) { s.BackupsKnown, s.BackupEvery = true, 24*time.Hour }))
+	if alarm == nil || string(alarm[1]) != got.Severity.String() || len(got.Findings) != 1 {
+		t.Errorf("the alarm says %q, the page %s of %v", alarm, got.Severity, got.Findings)
 	}
 }
 

@@ -44,9 +44,9 @@ func backups(b Backups, since, now time.Time, every time.Duration, slug string) 
 	next := "fleet backup --tenant " + slug
 	switch {
 	case b.Good.IsZero() && now.Sub(since) > overdueAfter(every):
-		out = append(out, Finding{Kind: "backup_overdue", Severity: Warning, Next: next, Reason: "it has no backup that could be restored"})
+		out = append(out, Finding{Kind: "backup_overdue", Severity: Critical, Next: next, Reason: "it has no backup that could be restored"})
 	case !b.Good.IsZero() && now.Sub(b.Good) > overdueAfter(every):
-		out = append(out, Finding{Kind: "backup_overdue", Severity: Warning, Next: next,
+		out = append(out, Finding{Kind: "backup_overdue", Severity: Critical, Next: next,
 			Reason: fmt.Sprintf("its newest backup that could be restored is %s old, and one is made every %s", age(now.Sub(b.Good).Seconds()), age(every.Seconds()))})
 	}
 	return out
