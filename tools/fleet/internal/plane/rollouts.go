@@ -28,7 +28,8 @@ type rolloutOperator struct {
 }
 
 // Bring implements rollout.Operator: an operation that was cut off is taken up, another is begun by a plan of its own.
-func (o *rolloutOperator) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error {
+func (o *rolloutOperator) Bring(ctx context.Context, a rollout.Attempt) error {
+	r, t := a.Rollout, a.Tenant
 	kind := registryv1.OperationKind_OPERATION_KIND_UPGRADE
 	if t.GetState() == registryv1.RolloutTenantState_ROLLOUT_TENANT_STATE_ROLLING_BACK {
 		kind = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
@@ -48,12 +49,12 @@ func (o *rolloutOperator) Bring(ctx context.Context, lease string, r *registryv1
 		}
 	}
 	if op == nil {
-		if op, err = o.begin(ctx, lease, r, t, status, kind, release); err != nil {
+		if op, err = o.begin(ctx, a.Lease, r, t, status, kind, a.Release); err != nil {
 			return err
 		}
 	}
 	if op.GetId() != t.GetOperationId() {
-		if err := begun(op.GetId()); err != nil {
+		if err := a.Begun(op.GetId()); err != nil {
 			return err
 		}
 	}
@@ -64,8 +65,19 @@ func (o *rolloutOperator) Bring(ctx context.Context, lease string, r *registryv1
 		return fmt.Errorf("operation %s was given up by %s: %s", op.GetId(), op.GetAbortedBy(), op.GetAbortReason())
 	default:
 	}
-	_, err = o.engine.Carry(ctx, op.GetId())
+	_, err = o.waiting(a).Carry(ctx, op.GetId())
 	return inHand(err)
+}
+
+// waiting is the engine of an attempt, which says when it waits for another command of this machine.
+func (o *rolloutOperator) waiting(a rollout.Attempt) *operate.Engine {
+	e := *o.engine
+	e.Lock = func(ctx context.Context) (unlock func(), err error) {
+		over := a.Waits("another command changes this plane")
+		defer over()
+		return o.engine.Lock(ctx)
+	}
+	return &e
 }
 
 // inHand has it known of an operation whose lease is somebody else's now that it is: that is nothing its tenant did.

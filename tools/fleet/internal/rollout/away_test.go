@@ -25,11 +25,11 @@ type cutOff struct {
 	by []error
 }
 
-func (o *cutOff) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
-	if len(o.brought) > 0 && t.GetOperationId() == "" {
+func (o *cutOff) Bring(ctx context.Context, a rollout.Attempt) error {
+	if len(o.brought) > 0 && a.Tenant.GetOperationId() == "" {
 		return errors.New("somebody else began the operation on it")
 	}
-	if err := o.slow.Bring(ctx, lease, r, t, release, begun); err != nil || len(o.by) == 0 {
+	if err := o.slow.Bring(ctx, a); err != nil || len(o.by) == 0 {
 		return err
 	}
 	err := o.by[0]
@@ -98,15 +98,69 @@ func TestWhoWorksOnATenantIsSaidToBeWaitedFor(t *testing.T) {
 	})
 }
 
+// kept is an operator that works on a tenant, waits for another command of the machine, and works on.
+type kept struct {
+	slow
+	before, waits time.Duration
+}
+
+func (o *kept) Bring(ctx context.Context, a rollout.Attempt) error {
+	waits := func(d time.Duration) {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
+	waits(o.before)
+	over := a.Waits("another command changes this plane")
+	waits(o.waits)
+	over()
+	return o.slow.Bring(ctx, a)
+}
+
+// The time that a tenant's change may take is what is done for it: another command of the machine that is waited for uses none of it up.
+func TestTimeOfATenantStandsStillWhileAnotherCommandIsWaitedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, waits, after time.Duration
+		state                registryv1.RolloutTenantState
+	}{
+		"it waits for long":              {0, 11 * time.Minute, 9 * time.Minute, rolledBack},
+		"and did something before":       {4 * time.Minute, 30 * time.Minute, 5 * time.Minute, rolledBack},
+		"it takes too long before":       {11 * time.Minute, 0, 0, rollingBack},
+		"it takes too long after":        {0, time.Minute, 11 * time.Minute, rollingBack},
+		"it takes too long, in two goes": {6 * time.Minute, 11 * time.Minute, 6 * time.Minute, rollingBack},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &remembered{rollout: halted(1)}
+				r, err := carried(t, fake, &kept{slow{takes: c.after}, c.before, c.waits}, nil)
+				if !slices.Equal(states(r), []registryv1.RolloutTenantState{c.state}) {
+					t.Errorf("the tenants are %v: %v", states(r), err)
+				}
+				if c.state == rollingBack && (err == nil || !strings.Contains(err.Error(), "it took longer than 10m0s")) {
+					t.Errorf("it ended with %v", err)
+				}
+				said := func(text string) bool { return strings.HasPrefix(text, "t0: another command changes this plane; ") }
+				if c.waits > 10*time.Second && !slices.ContainsFunc(fake.waits, said) {
+					t.Errorf("what was waited for was said to be %q", fake.waits)
+				}
+				if n := len(fake.waits); n > 0 && said(fake.waits[n-1]) {
+					t.Errorf("at the end it is said to wait for %q", fake.waits[n-1])
+				}
+			})
+		})
+	}
+}
+
 // steered is an operator that is cut off with every tenant it is asked to bring, while somebody steers.
 type steered struct {
 	cutOff
 	meanwhile func()
 }
 
-func (o *steered) Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
+func (o *steered) Bring(ctx context.Context, a rollout.Attempt) error {
 	defer o.meanwhile()
-	return o.cutOff.Bring(ctx, lease, r, t, release, begun)
+	return o.cutOff.Bring(ctx, a)
 }
 
 // What somebody steers while a tenant's attempt is cut off is noticed before the next one, and that no attempt gets through ends a way back as well.

@@ -40,9 +40,8 @@ const (
 // Operator changes one tenant.
 type Operator interface {
 	// Bring has a tenant of the rollout run a release, by an operation of its own, and returns when its set itself says so. An operation
-	// of the rollout that was cut off is taken up. lease is the secret of the rollout's lease; begun is told the operation's id before any of it
-	// is done. An error that is operate.ErrAway says nothing of the set, and neither does ErrInHand or the registry's LEASE_HELD or OPERATION_ENDED.
-	Bring(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(operation string) error) error
+	// of the rollout that was cut off is taken up. An error that is operate.ErrAway says nothing of the set, and neither does ErrInHand or the registry's LEASE_HELD or OPERATION_ENDED.
+	Bring(ctx context.Context, a Attempt) error
 }
 
 // ErrInHand is another command that has a tenant's operation in hand, or had it until just now: what came of it is found by bringing the tenant again.
@@ -86,7 +85,7 @@ type carrying struct {
 	stuck           map[string]bool
 	workers         sync.WaitGroup
 	watched         map[string]*watched
-	// waits is what is waited for, and inHand by tenant who else works on its operation.
+	// waits is what is waited for, and inHand by tenant which other command keeps it from going on.
 	waits  string
 	inHand map[string]string
 	mu     sync.Mutex // guards waits and inHand, which the lease's keeper reads
@@ -335,34 +334,27 @@ func still(now *registryv1.Rollout, t *registryv1.RolloutTenant) (*registryv1.Ro
 	return now.GetTenants()[i], nil
 }
 
-// attempt brings a tenant to a release, or takes that up.
-func (c *carrying) attempt(ctx context.Context, r *registryv1.Rollout, t *registryv1.RolloutTenant, release string) error {
-	// What takes longer has failed.
-	const within = 10 * time.Minute
-	bound, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	err := c.Operator.Bring(bound, c.token, r, t, release, func(operation string) error {
-		return c.record(bound, t, t.GetState(), what{operation: operation})
-	})
-	if bound.Err() != nil {
-		err = fmt.Errorf("it took longer than %s: %w", within, err)
-	}
-	return err
-}
-
 // others says whether somebody else has a tenant's operation in hand, which is then what is waited for.
 func (c *carrying) others(t *registryv1.RolloutTenant, err error) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !isInHand(err) {
-		delete(c.inHand, t.GetTenantId())
+		c.keeps(t, "")
 		return false
 	}
-	if c.inHand[t.GetTenantId()] == "" {
+	if first := c.keeps(t, fmt.Sprintf("%s: %s", t.GetSlug(), err)); first {
 		c.Report.Note(fmt.Sprintf("%s is waited for: %s", t.GetSlug(), err))
 	}
-	c.inHand[t.GetTenantId()] = fmt.Sprintf("%s: %s", t.GetSlug(), err)
 	return true
+}
+
+// keeps notes which other command keeps a tenant from going on, empty for none, and says whether none did before.
+func (c *carrying) keeps(t *registryv1.RolloutTenant, what string) (first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first = c.inHand[t.GetTenantId()] == ""
+	if c.inHand[t.GetTenantId()] = what; what == "" {
+		delete(c.inHand, t.GetTenantId())
+	}
+	return first
 }
 
 // patiently does something until it did not fail because the registry was away, or because somebody else was at it.

@@ -87,18 +87,19 @@ type slow struct {
 	brought      []string
 }
 
-func (o *slow) Bring(ctx context.Context, _ string, _ *registryv1.Rollout, t *registryv1.RolloutTenant, release string, begun func(string) error) error {
+func (o *slow) Bring(ctx context.Context, a rollout.Attempt) error {
+	slug := a.Tenant.GetSlug()
 	o.mu.Lock()
 	o.atOnce++
 	o.most = max(o.most, o.atOnce)
-	o.brought = append(o.brought, t.GetSlug()+" to "+release)
+	o.brought = append(o.brought, slug+" to "+a.Release)
 	o.mu.Unlock()
 	defer func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.atOnce--
 	}()
-	if err := begun("opr_" + t.GetSlug()); err != nil {
+	if err := a.Begun("opr_" + slug); err != nil {
 		return err
 	}
 	select {
@@ -106,7 +107,7 @@ func (o *slow) Bring(ctx context.Context, _ string, _ *registryv1.Rollout, t *re
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if slices.Contains(o.unable, t.GetSlug()) {
+	if slices.Contains(o.unable, slug) {
 		return errors.New("it doesn't come up")
 	}
 	return nil
