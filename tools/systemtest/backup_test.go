@@ -107,6 +107,48 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	}
 }
 
+// Whoever works on a plane need not have in their environment what it was brought up with: what they type removes no more backups than the plane was
+// told to keep, has alarms go by its pace, and looks at the disk that its backups are on.
+func TestWhatIsTypedElsewhereGoesByWhatThePlaneWasToldOfBackups(t *testing.T) {
+	full(t)
+	t.Parallel()
+	dir := walkable(t)
+	kept := filepath.Join(dir, "kept")
+	p := planeIn(t, dir, "A3_TENANTS=acme", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=72h", "A3_BACKUP_KEEP=2", "A3_BACKUP_DIR="+kept)
+	if err := p.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.environ = append(p.environ, "A3_BACKUP_EVERY=none", "A3_BACKUP_KEEP=1")
+	var names []string
+	for range 2 {
+		names = append(names, p.backUp(t, "plane", "--no-verify").Name)
+	}
+	s := p.fleet(t, "backup", "--tenant", "plane", "--no-verify")
+	listed := p.ok(t, "backup", "list", "--tenant", "plane")
+	if s.code != 0 || !strings.Contains(s.err, "removed "+names[0]) || strings.Contains(listed, names[0]) || !strings.Contains(listed, names[1]) {
+		t.Errorf("of 3 backups, 2 of which are to be kept: %s\n%s", s, listed)
+	}
+	p.ok(t, "observability", filepath.Join(dir, "watching"))
+	const late = "388800" // one and a half times 72h, in seconds
+	if rules, err := os.ReadFile(filepath.Join(dir, "watching", "rules.yaml")); err != nil || !strings.Contains(string(rules), late) {
+		t.Errorf("the rules don't go by the pace of backups (%v): %s", err, rules)
+	}
+	if err := syscall.Mount("tmpfs", kept, "tmpfs", 0, "size=8m,mode=0700"); err != nil {
+		t.Logf("NOT PLAYED: a disk of backups that fills needs a mount, which needs root: %v", err)
+		return
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(kept, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	fillUp(t, filepath.Join(kept, "ballast"))
+	p.environ = append(p.environ, "A3_BACKUP_DIR="+filepath.Join(dir, "another"))
+	if said := p.ok(t, "status"); !strings.Contains(said, "the disk of "+kept+" has 0 MiB free") {
+		t.Errorf("the disk of backups is full, and fleet status says nothing of it:\n%s", said)
+	}
+}
+
 // missesBackup has the operators' page look where backups are kept, and not only at what was said of them once.
 func (p *plane) missesBackup(t *testing.T, made backupMade) {
 	t.Helper()

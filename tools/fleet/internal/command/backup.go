@@ -32,7 +32,11 @@ func (a *app) backupCommand() *cobra.Command {
 				return err
 			}
 			if !c.Flags().Changed("keep") {
-				keep = p.Settings.BackupKeep
+				up, err := p.BroughtUp()
+				if err != nil {
+					return err
+				}
+				keep = up.BackupKeep
 			}
 			made, err := p.BackUp(c.Context(), tenants, all, !untried, keep)
 			if len(made) > 0 {
@@ -45,7 +49,7 @@ func (a *app) backupCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&tenants, "tenant", nil, "tenants, by slug or id; `plane` is the plane's own registry")
 	c.Flags().BoolVar(&all, "all", false, "every tenant, and the plane's own registry")
 	c.Flags().BoolVar(&untried, "no-verify", false, "do not try the backups out")
-	c.Flags().IntVar(&keep, "keep", 0, "how many backups of a set to keep; A3_BACKUP_KEEP when not given")
+	c.Flags().IntVar(&keep, "keep", 0, "how many backups of a set to keep; what A3_BACKUP_KEEP was at the last fleet plane up when not given")
 	var of []string
 	list := &cobra.Command{Use: "list", Short: "List the backups that there are", Args: exactly(), RunE: func(*cobra.Command, []string) error {
 		p, err := a.plane()

@@ -34,7 +34,11 @@ func (a *app) observability(dir string) error {
 	if err != nil {
 		return err
 	}
-	rules, err := observability.For(targets, p.Settings.BackupEvery)
+	made, err := p.BroughtUp()
+	if err != nil {
+		return err
+	}
+	rules, err := observability.For(targets, made.BackupEvery)
 	if err != nil {
 		return err
 	}

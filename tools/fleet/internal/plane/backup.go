@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -148,8 +149,12 @@ func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep in
 	if instead != "" {
 		err = errors.Join(err, store.Discard(s.Name(), instead))
 	}
-	if err == nil {
-		_, err = store.Keep(s.Name(), keep)
+	if err != nil {
+		return out, err
+	}
+	gone, err := store.Keep(s.Name(), keep)
+	if len(gone) > 0 {
+		p.report.Note(fmt.Sprintf("%s: removed %s: the newest %d are kept", out.Slug, strings.Join(gone, ", "), keep))
 	}
 	return out, err
 }

@@ -45,6 +45,16 @@ func (p *Plane) asBroughtUp() (*Plane, error) {
 	return New(s, quiet{})
 }
 
+// BroughtUp are the settings that the plane was last brought up with, by whomever; its own where it never was. Whoever works on it need not have those
+// by which it goes on: how often backups are made, where, and how many are kept.
+func (p *Plane) BroughtUp() (settings.Settings, error) {
+	q, err := p.asBroughtUp()
+	if err != nil {
+		return settings.Settings{}, err
+	}
+	return q.Settings, nil
+}
+
 // ofNobody are settings that say of no operator that they work: what goes on for as long as the plane does is the plane's first operator's, and
 // nobody's who may be removed, whoever brought the plane up.
 func ofNobody(s settings.Settings) settings.Settings {

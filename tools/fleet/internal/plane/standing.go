@@ -15,6 +15,10 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 	if err := p.supervisor.Ping(ctx); err != nil {
 		return standing.Fleet{}, p.whyNot(err)
 	}
+	// Whoever asks need not have the settings by which backups are made.
+	if made, err := p.BroughtUp(); err == nil {
+		p.Settings.BackupDir, p.Settings.BackupEvery, p.Settings.BackupKeep = made.BackupDir, made.BackupEvery, made.BackupKeep
+	}
 	if err := p.openState(); err != nil {
 		return standing.Fleet{}, err
 	}
@@ -28,13 +32,8 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 		return standing.Fleet{}, err
 	}
 	defer conn.Close()
-	// Whoever asks need not have the settings by which backups are made.
-	made := p.Settings
-	if q, err := p.asBroughtUp(); err == nil {
-		made = q.Settings
-	}
-	kept := backup.Store{Dir: made.BackupDir}
-	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: made.BackupEvery,
+	kept := p.platform.Backups()
+	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
 		Kept: func(set, name string) error {
 			_, err := backup.Claimed(kept.Path(set, name))
 			return err
