@@ -150,6 +150,9 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 	ok, why := rollout.Passes(r.GetPolicy(), t, said.samples, now)
 	if ok {
 		if err = c.record(ctx, t, passed, said); !isNotNow(err) {
+			if gated, tells := p99(r, w.before, after); err == nil && gated && !tells {
+				c.Report.Note(fmt.Sprintf("%s answered %d requests while it was watched, of which a p99 says nothing: it was held against nothing", t.GetSlug(), after.GetRequests()))
+			}
 			return err == nil, err
 		}
 		why = err.Error()
@@ -231,12 +234,13 @@ func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own 
 	more := func(failed, of int64, share float64) bool {
 		return float64(failed) > share*float64(max(of, r.GetPolicy().GetSamples()))
 	}
+	gated, tells := p99(r, before, after)
 	switch {
-	case more(own.errors, own.requests, was+g.GetErrorRatioGrowth()):
+	case more(own.errors, max(own.requests, hundred), was+g.GetErrorRatioGrowth()):
 		return fmt.Sprintf("%.2f %% of requests fail, %.2f %% did before", percent*is, percent*was)
 	case more(w.misses, w.probes, g.GetErrorRatioGrowth()):
 		return fmt.Sprintf("%d of %d probes failed: %v", w.misses, w.probes, w.lastMiss)
-	case g.GetP99Factor() > 0 && before.GetP99Seconds() > 0 && after.GetP99Seconds() > max(quick, g.GetP99Factor()*before.GetP99Seconds()):
+	case gated && tells && after.GetP99Seconds() > max(quick, g.GetP99Factor()*before.GetP99Seconds()):
 		return fmt.Sprintf("p99 is %.0f ms, it was %.0f ms before", millis*after.GetP99Seconds(), millis*before.GetP99Seconds())
 	case own.restarts > g.GetRestarts():
 		return fmt.Sprintf("%d restarts since the change", own.restarts)
@@ -248,7 +252,15 @@ func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own 
 	return ""
 }
 
+// p99 says whether a tenant's p99 is held against the one before, and whether it tells anything yet: of fewer requests than a hundred it is the slowest
+// one, which the first after a start is by itself.
+func p99(r *registryv1.Rollout, before, after *registryv1.TenantFigures) (gated, tells bool) {
+	return r.GetPolicy().GetGates().GetP99Factor() > 0 && before.GetP99Seconds() > 0, after.GetRequests() >= max(r.GetPolicy().GetSamples(), hundred)
+}
+
 const (
+	// hundred are the requests of which one is a hundredth: what users ask is judged by no fewer, however few samples were asked for.
+	hundred = 100
 	percent = 100
 	millis  = 1000
 	// quick is a p99, in seconds, that breaches nothing: of one or two milliseconds a factor says nothing.

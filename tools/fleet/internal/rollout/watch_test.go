@@ -18,6 +18,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 	setv1 "a3os.app/proto/gen/go/a3os/set/v1"
 
+	"a3os.app/libs/latency"
 	"a3os.app/tools/fleet/internal/holder"
 	"a3os.app/tools/fleet/internal/rollout"
 )
@@ -38,6 +39,10 @@ type baked struct {
 	says func(s *registryv1.TenantStatus, after time.Duration) error
 	// was is what its set did in a window that ended some time after its bake began.
 	was func(f *registryv1.TenantFigures, ended time.Duration)
+	// is what its set did since.
+	is func(f *registryv1.TenantFigures)
+	// notes are what whoever carries the rollout out was told.
+	notes []string
 	// restarted is how long after its bake began the registry saw iam start anew.
 	restarted []time.Duration
 	// operator brings the tenant, where it is not there yet; recorded is what was said of it.
@@ -91,6 +96,9 @@ func (b *baked) BatchGetFigures(_ context.Context, req *registryv1.BatchGetFigur
 		from := req.GetFrom().AsTime().Truncate(time.Minute) // of each minute the first report is kept, and the last one before the window is told of
 		f.From, f.Components = timestamppb.New(from), []*registryv1.ComponentFigures{{Name: "iam", Restarts: b.restarts(from, time.Now())}}
 	}
+	if b.is != nil && !req.GetUntil().IsValid() {
+		b.is(f)
+	}
 	if b.was != nil && req.GetUntil().IsValid() {
 		b.was(f, req.GetUntil().AsTime().Sub(b.began))
 	}
@@ -120,6 +128,12 @@ func (b *baked) RecordRolloutTenant(ctx context.Context, req *registryv1.RecordR
 	return &registryv1.RecordRolloutTenantResponse{}, nil
 }
 
+// noting keeps what is told of a rollout of one tenant.
+type noting struct{ notes *[]string }
+
+func (noting) Done(string, time.Duration) {}
+func (n noting) Note(text string)         { *n.notes = append(*n.notes, text) }
+
 // watched is the tenant when its bake is over, and how long that was.
 func (b *baked) watched(t *testing.T, change func(*registryv1.Rollout), probe func(context.Context, string) error) (*registryv1.RolloutTenant, time.Duration) {
 	t.Helper()
@@ -144,7 +158,7 @@ func (b *baked) watched(t *testing.T, change func(*registryv1.Rollout), probe fu
 	if b.operator == nil {
 		b.operator = &slow{}
 	}
-	e := &rollout.Engine{Conn: conn, Operator: b.operator, Report: quiet{}, Memory: holder.Memory(t.TempDir()), Probe: probe,
+	e := &rollout.Engine{Conn: conn, Operator: b.operator, Report: noting{&b.notes}, Memory: holder.Memory(t.TempDir()), Probe: probe,
 		Here: func(context.Context, string) error { return nil }}
 	if _, err := e.Carry(t.Context(), r.GetId()); err != nil {
 		t.Fatal(err)
@@ -396,6 +410,61 @@ func TestShareOfFailuresIsOfTheSamplesThatWereAskedFor(t *testing.T) {
 				})
 				if x.GetState() != c.state || !strings.Contains(x.GetDetail(), c.says) {
 					t.Errorf("it is %s: %s", x.GetState(), x.GetDetail())
+				}
+			})
+		})
+	}
+}
+
+// Of less than a hundred requests the p99 is the slowest one, and one that fails is more than a hundredth: neither says anything, however few samples were
+// asked for.
+func TestFewRequestsFailNobody(t *testing.T) {
+	const fast, slow = 5 * time.Millisecond, 101 * time.Millisecond
+	for name, c := range map[string]struct {
+		requests, slow, errors, samples int64
+		state                           registryv1.RolloutTenantState
+		says, note                      string
+	}{
+		"three, the first slow":               {3, 1, 0, 100, passed, "", "answered 3 requests while it was watched"},
+		"twenty":                              {20, 1, 0, 100, passed, "", "answered 20 requests while it was watched"},
+		"ninety":                              {90, 1, 0, 100, passed, "", "answered 90 requests while it was watched"},
+		"fewer than the samples":              {400, 40, 0, 500, passed, "", "answered 400 requests while it was watched"},
+		"enough, and the first slow":          {101, 1, 0, 100, passed, "", ""},
+		"enough, and slow":                    {101, 10, 0, 100, failed, "p99 is", ""},
+		"no samples, and one fails":           {20, 0, 1, 0, passed, "", "answered 20 requests while it was watched"},
+		"no samples, and two fail":            {20, 0, 2, 0, failed, "10.00 % of requests fail", ""},
+		"no samples, and one slow":            {20, 1, 0, 0, passed, "", "answered 20 requests while it was watched"},
+		"no samples, and many slow":           {200, 40, 0, 0, failed, "p99 is", ""},
+		"no samples, and a hundredth fail":    {300, 0, 3, 0, passed, "", ""},
+		"no samples, and more than that fail": {300, 0, 4, 0, failed, "1.33 % of requests fail", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{restarted: []time.Duration{-time.Second}}
+				b.says = func(s *registryv1.TenantStatus, _ time.Duration) error {
+					s.Reports[0].StartedAt = timestamppb.New(b.began.Add(-time.Second))
+					s.Reports[0].Figures = &setv1.Figures{Requests: c.requests, Errors: c.errors}
+					return nil
+				}
+				b.was = func(f *registryv1.TenantFigures, _ time.Duration) { f.Requests, f.P99Seconds = 1000, fast.Seconds() }
+				b.is = func(f *registryv1.TenantFigures) {
+					var all latency.Counter
+					for i := range c.requests {
+						took := fast
+						if i < c.slow {
+							took = slow
+						}
+						all.Add(took)
+					}
+					f.Requests, f.P99Seconds = c.requests, latency.Quantile(all.Counts(), 0.99)
+				}
+				x, _ := b.watched(t, func(r *registryv1.Rollout) { r.Policy.Samples, r.Policy.Gates.P99Factor = c.samples, 3 },
+					func(context.Context, string) error { return nil })
+				if x.GetState() != c.state || !strings.Contains(x.GetDetail(), c.says) {
+					t.Errorf("it is %s: %s", x.GetState(), x.GetDetail())
+				}
+				if told := strings.Join(b.notes, "; "); c.note == "" && strings.Contains(told, "while it was watched") || !strings.Contains(told, c.note) {
+					t.Errorf("it was told %q", told)
 				}
 			})
 		})

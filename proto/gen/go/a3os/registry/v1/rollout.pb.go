@@ -289,9 +289,9 @@ func (x *Wave) GetTenantIds() []string {
 type Gates struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How much the share of failed requests may grow, 0–1: 0.01 allows 0.5 % to become 1.5 %. It is a share of
-	// the policy's samples at least: while fewer were answered, as many may fail as of those.
+	// the policy's samples and, of requests, of a hundred at least: while fewer were answered, as many may fail as of those.
 	ErrorRatioGrowth float64 `protobuf:"fixed64,1,opt,name=error_ratio_growth,json=errorRatioGrowth,proto3" json:"error_ratio_growth,omitempty"`
-	// How many times its p99 before its p99 may be, 1 or more, where it is above 50 ms; 0 leaves p99 out.
+	// How many times its p99 before its p99 may be, 1 or more, where it is above 50 ms and of the policy's samples and of a hundred requests at least; 0 leaves p99 out.
 	P99Factor float64 `protobuf:"fixed64,2,opt,name=p99_factor,json=p99Factor,proto3" json:"p99_factor,omitempty"`
 	// How many restarts of a component may happen after the one that the change itself is.
 	Restarts int32 `protobuf:"varint,3,opt,name=restarts,proto3" json:"restarts,omitempty"`
