@@ -272,6 +272,37 @@ func TestReportsOfUseThatComeWithoutEndFillNoDisk(t *testing.T) {
 	}
 }
 
+// The newest report of use is the one that came last: a set whose clock ran ahead once said so of a time that is still to come.
+func TestNewestReportOfUseIsTheOneThatCameLast(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme := h.create(operator, "acme")
+	s, _ := source(t, acme.issuer, workload.Identity{Plane: h.plane, Tenant: acme.id, Service: "audit"})
+	set, log := registryv1.NewReportServiceClient(h.dial(addr, s)), newPairLog(t, acme)
+	now := time.Now().Truncate(time.Second)
+	var last string
+	for _, until := range []time.Time{now.AddDate(1, 0, 0), now} {
+		if _, err := h.db.Pool(t).Exec(t.Context(), "UPDATE registry.usage_reports SET heard_at = heard_at - interval '1 hour'"); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		last, err = usage.Sign(usage.Report{Plane: h.plane, Tenant: acme.id, Serial: 1, Since: until.Add(-time.Hour), Until: until, Counts: map[string]int64{"seats": 3}}, log.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := set.Report(t.Context(), &registryv1.ReportRequest{Licence: &registryv1.LicenceReport{State: registryv1.LicenceState_LICENCE_STATE_NONE},
+			Usage: &registryv1.UsageReport{Note: last, VerifierKey: log.signer.Verifier().String()}})
+		if err != nil || !res.GetUsageKept() {
+			t.Fatalf("it is not kept: %v %v", res, err)
+		}
+	}
+	res, err := registryv1.NewLicenceServiceClient(operator).ListLicences(t.Context(), &registryv1.ListLicencesRequest{Tenant: "acme"})
+	if err != nil || res.GetUsage() != last {
+		t.Errorf("the newest is said to be\n%s\nand the last was\n%s\n%v", res.GetUsage(), last, err)
+	}
+}
+
 // What a set has for later is known where the next licence is issued, also to a registry that was restored to before it issued that.
 func TestLicenceThatASetHasForLaterIsKnown(t *testing.T) {
 	h := newHarness(t)

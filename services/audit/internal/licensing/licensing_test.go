@@ -390,6 +390,53 @@ func TestUsageIsOnTheRecordBeforeItIsSent(t *testing.T) {
 	}
 }
 
+// A clock that ran ahead and was put right keeps no later report: the next one is due at once, of the hour that has passed, and then one an hour.
+func TestUseIsReportedAgainOnceAClockThatRanAheadIsRight(t *testing.T) {
+	s := newSet(t)
+	signer := s.signer(t)
+	u := &licensing.Usage{Keeper: s.keeper, Plane: "dev", Tenant: s.tenant, Signer: signer, Every: time.Hour}
+	reported := func() (r usage.Report, due bool) {
+		t.Helper()
+		sent, err := u.Due(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent == nil {
+			return r, false
+		}
+		if r, err = usage.Open("dev", s.tenant, sent.GetNote(), signer.Verifier()); err != nil {
+			t.Fatal(err)
+		}
+		u.Kept()
+		return r, true
+	}
+	s.take(t, licencetest.Whole(s.tenant, 1))
+	right := s.now
+	s.now = right.AddDate(1, 0, 0)
+	if _, due := reported(); !due {
+		t.Fatal("nothing is reported")
+	}
+	// Clocks are put right by minutes, which changes nothing.
+	s.now = s.now.Add(-3 * time.Minute)
+	if r, due := reported(); due {
+		t.Errorf("minutes earlier it reports again: %+v", r)
+	}
+	s.now = right
+	if n, err := u.Next(t.Context()); err != nil || !n.At.Equal(right) || !n.Report.Since.Equal(right.Add(-time.Hour)) || !n.Report.Until.Equal(right) {
+		t.Errorf("next is %+v, %v", n, err)
+	}
+	if r, due := reported(); !due || !r.Until.Equal(right.Truncate(time.Second)) {
+		t.Errorf("with the clock put right it reports %+v (due: %v)", r, due)
+	}
+	if r, due := reported(); due {
+		t.Errorf("it is reported again at once: %+v", r)
+	}
+	s.now = right.Add(time.Hour)
+	if r, due := reported(); !due || !r.Since.Equal(right.Truncate(time.Second)) {
+		t.Errorf("an hour later it reports %+v (due: %v)", r, due)
+	}
+}
+
 // A report that is on the record and that the control plane did not take before `audit` ended is sent by the next process, without being recorded
 // once more; one that it has by then is sent once more, which changes nothing there.
 func TestReportThatIsOnTheRecordIsSentAfterARestart(t *testing.T) {

@@ -67,15 +67,24 @@ func (u *Usage) Next(ctx context.Context) (Next, error) {
 	}
 	n := Next{Last: w.UsageNote, Off: off(s)}
 	now := u.Keeper.cfg.Now()
-	since := now.Add(-u.Every)
+	since := u.reported(w, now)
 	if w.UsageAt != nil {
-		n.LastAt, since = *w.UsageAt, *w.UsageAt
+		n.LastAt = *w.UsageAt
 	}
 	if n.Off == "" {
 		n.At = later(now, since.Add(u.Every))
 	}
 	n.Report, err = u.count(ctx, s, since, now)
 	return n, err
+}
+
+// reported is until when use was reported. A report of a time that is still to come was made by a clock that ran ahead: the next one waits for it no
+// longer than for none, or nothing would be reported until that time.
+func (u *Usage) reported(w store.AuditLicenceWatch, now time.Time) time.Time {
+	if w.UsageAt == nil || w.UsageAt.After(now.Add(tolerance)) {
+		return now.Add(-u.Every)
+	}
+	return *w.UsageAt
 }
 
 func (u *Usage) watch(ctx context.Context) (w store.AuditLicenceWatch, err error) {
@@ -146,11 +155,14 @@ func (u *Usage) recall(ctx context.Context) error {
 	return nil
 }
 
-// dueNow counts when a report is due, and not before.
+// dueNow counts when a report is due, and not before; nil where none is.
 func (u *Usage) dueNow(ctx context.Context) (*Next, error) {
 	w, err := u.watch(ctx)
-	if err != nil || w.UsageAt != nil && u.Keeper.cfg.Now().Before(w.UsageAt.Add(u.Every)) {
+	if err != nil {
 		return nil, err
+	}
+	if now := u.Keeper.cfg.Now(); now.Before(u.reported(w, now).Add(u.Every)) {
+		return nil, nil //nolint:nilnil // none is due
 	}
 	n, err := u.Next(ctx)
 	if err != nil || n.Off != "" {

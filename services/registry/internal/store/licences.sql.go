@@ -182,9 +182,10 @@ func (q *Queries) NewestLicence(ctx context.Context, tenantID id.Tenant) (Licenc
 }
 
 const newestUsage = `-- name: NewestUsage :one
-SELECT tenant_id, until, note, heard_at FROM registry.usage_reports WHERE tenant_id = $1 ORDER BY until DESC LIMIT 1
+SELECT tenant_id, until, note, heard_at FROM registry.usage_reports WHERE tenant_id = $1 ORDER BY heard_at DESC, until DESC LIMIT 1
 `
 
+// By the registry's clock: a set whose own ran ahead once said so of a time that is still to come.
 func (q *Queries) NewestUsage(ctx context.Context, tenantID id.Tenant) (UsageReport, error) {
 	row := q.db.QueryRow(ctx, newestUsage, tenantID)
 	var i UsageReport

@@ -35,4 +35,5 @@ WITH added AS (
 SELECT (EXISTS (SELECT FROM added) OR EXISTS (SELECT FROM registry.usage_reports k WHERE k.tenant_id = @tenant_id AND k.until = @until))::boolean AS kept;
 
 -- name: NewestUsage :one
-SELECT * FROM registry.usage_reports WHERE tenant_id = @tenant_id ORDER BY until DESC LIMIT 1;
+-- By the registry's clock: a set whose own ran ahead once said so of a time that is still to come.
+SELECT * FROM registry.usage_reports WHERE tenant_id = @tenant_id ORDER BY heard_at DESC, until DESC LIMIT 1;
