@@ -28,6 +28,20 @@ func (p *Platform) LeftServer(t testing.TB, s platform.Set) []string {
 	return left
 }
 
+// LeftKeys are the set's keys that nobody has deleted.
+func (p *Platform) LeftKeys(t testing.TB, s platform.Set) []string {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := of.leftKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
 // LeftTemplates are what is left of the templates of a set's stack.
 func (p *Platform) LeftTemplates(t testing.TB, s platform.Set) []string {
 	t.Helper()

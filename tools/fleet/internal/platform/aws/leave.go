@@ -12,8 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
-	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -57,7 +55,7 @@ func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err
 	if err != nil {
 		return false, err
 	}
-	key, err := t.key(ctx)
+	keys, err := t.keys(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -67,7 +65,7 @@ func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err
 			return changed, err
 		}
 	}
-	if key != "" {
+	for _, key := range keys {
 		did, err := t.shred(ctx, key)
 		if changed = changed || did; err != nil {
 			return changed, err
@@ -75,27 +73,6 @@ func (p *Platform) Shred(ctx context.Context, s platform.Set) (changed bool, err
 	}
 	did, err := p.Machine.Shred(ctx, s)
 	return changed || did, err
-}
-
-// key is the set's, which outlives its stack: remembered from when there was one.
-func (t *tenant) key(ctx context.Context) (string, error) {
-	told, err := t.outputs(ctx, t.stackName())
-	return told[stack.KeyOutput], err
-}
-
-func (t *tenant) shred(ctx context.Context, key string) (changed bool, err error) {
-	client := kms.NewFromConfig(t.cfg)
-	is, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key})
-	if err != nil {
-		return false, fmt.Errorf("look at the key of %s: %w", t.id, err)
-	}
-	if is.KeyMetadata.KeyState == kmstypes.KeyStatePendingDeletion {
-		return false, nil
-	}
-	if _, err := client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &key, PendingWindowInDays: sdk.Int32(stack.ShredAfter)}); err != nil {
-		return false, fmt.Errorf("have the key of %s deleted: %w", t.id, err)
-	}
-	return true, nil
 }
 
 // Delete implements platform.Platform: the database, the stack, and what outlives it.
@@ -231,7 +208,7 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 		return nil, err
 	}
 	var out []string
-	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftTemplates, t.leftServer, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
+	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftKeys, t.leftTemplates, t.leftServer, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
 	for _, look := range looks {
 		left, err := look(ctx)
 		if err != nil {

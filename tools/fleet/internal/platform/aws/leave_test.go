@@ -5,14 +5,18 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/rds"
 	rdstypes "github.com/aws/aws-sdk-go-v2/service/rds/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -21,6 +25,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/id"
 	"a3os.app/libs/ministacktest"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
@@ -253,5 +258,62 @@ func TestPlaneIsNotBroughtUpUnderAnotherDomain(t *testing.T) {
 	p = anew(p)
 	if _, err := p.Identity(t.Context(), p.Own); err == nil || !strings.Contains(err.Error(), "A3_DOMAIN is other.example") {
 		t.Errorf("it is brought up: %v", err)
+	}
+}
+
+// The key of a tenant whose stack somebody deleted by hand goes as well, though no stack names it any more, and so does that of a stack that was there before;
+// another tenant's stays, and what is left of one is named.
+func TestKeyOutlivesNoTenantWhoseStackWasDeletedByHand(t *testing.T) {
+	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	p = anew(p)
+	ctx, stacks, keys := t.Context(), cloudformation.NewFromConfig(server.Root()), kms.NewFromConfig(server.Root())
+	name := sdk.String(awstest.Place.StackOf(s.Tenant.String()))
+	key := func(tenant string) string {
+		out, err := keys.CreateKey(ctx, &kms.CreateKeyInput{Tags: []kmstypes.Tag{{TagKey: sdk.String("plane"), TagValue: sdk.String("dev")}, {TagKey: sdk.String("tenant"), TagValue: &tenant}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.KeyMetadata.Arn
+	}
+	others, before := key(id.NewTenant().String()), key(s.Tenant.String())
+	is, err := stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(is.Stacks[0].Outputs, func(o cftypes.Output) bool { return *o.OutputKey == stack.KeyOutput })
+	own := *is.Stacks[0].Outputs[at].OutputValue
+	if _, err := stacks.UpdateTerminationProtection(ctx, &cloudformation.UpdateTerminationProtectionInput{StackName: name, EnableTerminationProtection: sdk.Bool(false)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stacks.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: name}); err != nil {
+		t.Fatal(err)
+	}
+	state := func(key string) kmstypes.KeyState {
+		out, err := keys.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.KeyMetadata.KeyState
+	}
+	if state(own) != kmstypes.KeyStateEnabled {
+		t.Fatalf("its key is %s with the stack: this shows nothing", state(own))
+	}
+	left := p.LeftKeys(t, s)
+	for _, one := range []string{own, before} {
+		if !slices.ContainsFunc(left, func(l string) bool { return strings.HasPrefix(l, "key "+one+", which is Enabled") }) {
+			t.Errorf("key %s is not among what is left: %q", one, left)
+		}
+	}
+	if changed, err := p.Shred(ctx, s); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	if state(own) != kmstypes.KeyStatePendingDeletion || state(before) != kmstypes.KeyStatePendingDeletion || state(others) != kmstypes.KeyStateEnabled {
+		t.Errorf("its key is %s, that of before %s, and another's %s", state(own), state(before), state(others))
+	}
+	if left := p.LeftKeys(t, s); len(left) > 0 {
+		t.Errorf("there is still %q", left)
+	}
+	if changed, err := p.Shred(ctx, s); err != nil || changed {
+		t.Errorf("once more: %t, %v", changed, err)
 	}
 }
