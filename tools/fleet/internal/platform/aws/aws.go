@@ -60,6 +60,8 @@ type Platform struct {
 
 	// lent are the keys of a tenant's session at AWS, which is all that this process is; nil where it is who the operator is.
 	lent sdk.CredentialsProvider
+	// door is where that process asks for what takes more.
+	door platform.Door
 
 	// emulated answers a template as an emulator carried it out, by which drift is looked for there; nil at AWS.
 	emulated func(template []byte) ([]byte, error)

@@ -177,15 +177,19 @@ func (p *Platform) keysOf(ctx context.Context, s platform.Set) (stack.Place, sdk
 	return place, keys, err
 }
 
-// askSession is all that the process asks for: another session, for the one that it has is about to end.
+// askSession is what the process asks for when the session that it has is about to end: another. All that it asks for besides is askMaking.
 const askSession = "session"
 
 // Answer implements platform.Doorkeeper.
-func (p *Platform) Answer(ctx context.Context, s platform.Set, _ platform.Release, _ string, call json.RawMessage) (platform.Answer, error) {
+func (p *Platform) Answer(ctx context.Context, s platform.Set, r platform.Release, step string, call json.RawMessage) (platform.Answer, error) {
 	var none platform.Answer
 	var do string
-	if err := json.Unmarshal(call, &do); err != nil || do != askSession || s.Tenant.IsZero() {
-		return none, fmt.Errorf("refused to who works on %s: it is given another session of that tenant's, and nothing else", s.Name())
+	if err := json.Unmarshal(call, &do); err != nil || do != askSession && do != askMaking || s.Tenant.IsZero() {
+		return none, fmt.Errorf("refused to who works on %s: it is given another session of that tenant's, and services that its stack lacks, and nothing else", s.Name())
+	}
+	if do == askMaking {
+		changed, err := p.make(ctx, s, r, step)
+		return platform.Answer{Changed: changed}, err
 	}
 	_, keys, err := p.keysOf(ctx, s)
 	if err != nil {
@@ -237,7 +241,7 @@ func OpenDelegated(config json.RawMessage, door platform.Door) (*Platform, error
 	if err != nil {
 		return nil, err
 	}
-	p := &Platform{Settings: d.Settings, State: d.State, Own: machine.Own, Machine: machine, where: d.Where, lent: d.handedOver(door), Note: func(text string) { slog.Warn(text) }}
+	p := &Platform{Settings: d.Settings, State: d.State, Own: machine.Own, Machine: machine, where: d.Where, lent: d.handedOver(door), door: door, Note: func(text string) { slog.Warn(text) }}
 	machine.Places = p
 	return p, nil
 }

@@ -36,18 +36,6 @@ func (p *Platform) session(ctx context.Context, t *tenant) (sdk.Config, error) {
 	return cfg, nil
 }
 
-// making is who makes a set's stack: in a session that begins now, and may make the zone of a tenant's names besides.
-func (p *Platform) making(ctx context.Context, t *tenant) (sdk.Config, error) {
-	if t.set.Tenant.IsZero() || p.lent != nil {
-		return t.cfg, nil
-	}
-	cfg, err := p.config(ctx)
-	if err != nil {
-		return cfg, err
-	}
-	return taken(ctx, cfg, t.place, t.id, session.MakingTenant)
-}
-
 // taken is a session of a kind that begins now.
 func taken(ctx context.Context, cfg sdk.Config, place stack.Place, tenant string, kind func(context.Context, sdk.Config, stack.Place, string) (sdk.Config, error)) (sdk.Config, error) {
 	var err error

@@ -154,6 +154,9 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if err != nil {
 		return false, err
 	}
+	if done, changed, err := t.byWhoMakes(ctx); done || err != nil {
+		return changed, err
+	}
 	given, changed, err := t.give(ctx)
 	if err != nil {
 		return changed, err
@@ -248,6 +251,9 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	}
 	if err := t.revoke(ctx); err != nil {
 		return false, err
+	}
+	if done, changed, err := t.byWhoMakes(ctx); done || err != nil {
+		return changed, err
 	}
 	changed, err = t.change(ctx, t.stopped(), false)
 	if errors.Is(err, changeset.ErrStuck) || errors.Is(err, changeset.ErrLoses) {

@@ -21,8 +21,8 @@ func ForTenant(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 	return narrowed(ctx, cfg, place, tenant, policy, place.SessionPolicy())
 }
 
-// MakingTenant is such a session in which the tenant's stack is made, with the zone of its names, which no other session may make: who can
-// make one takes any name from all that stand in the network. It is for fleet itself, which renders what is made, and is lent to nobody.
+// MakingTenant is such a session in which the tenant's stack is made, with the zone of its names and its services, which no other session may make: who can
+// make a zone takes any name from all that stand in the network, and who can make a service stands behind any load balancer there. It is for fleet itself, which renders what is made, and is lent to nobody.
 func MakingTenant(ctx context.Context, cfg aws.Config, place stack.Place, tenant string) (aws.Config, error) {
 	policy, err := stack.Session(place, tenant)
 	if err != nil {

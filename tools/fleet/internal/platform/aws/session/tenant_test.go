@@ -74,6 +74,21 @@ func TestSessionOfOneTenantReachesNothingOfAnother(t *testing.T) {
 		t.Errorf("only %d deeds were tried", held)
 	}
 
+	// A service is made with the stack, in a session that is lent to nobody.
+	for name, works := range map[string]bool{"session": false, "making": true} {
+		in := cfg
+		if works {
+			if in, err = session.MakingTenant(t.Context(), provisioner, awstest.Place, own.String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := ecs.NewFromConfig(in).CreateService(t.Context(), &ecs.CreateServiceInput{Cluster: sdk.String(awstest.Place.Cluster()), ServiceName: sdk.String(own.String() + "-" + name),
+			TaskDefinition: sdk.String(own.String() + "-iam"), DesiredCount: sdk.Int32(0)})
+		if (err == nil) != works || err != nil && !strings.Contains(err.Error(), "AccessDenied") {
+			t.Errorf("in a %s one makes a service: %v", name, err)
+		}
+	}
+
 	for what, err := range missing(t, cfg, own) {
 		if err != nil && strings.Contains(err.Error(), "AccessDenied") {
 			t.Errorf("its session can't %s of its own tenant, so that nobody sees that nothing is left: %v", what, err)

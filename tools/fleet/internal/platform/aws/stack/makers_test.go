@@ -79,7 +79,7 @@ type deed struct {
 	context, tags    map[string]string
 	// others says that it is one on something of another tenant's, or that makes something be: refused where the session is for another.
 	others bool
-	// makes says that it is one of the first making of the stack alone, in a session of fleet's own.
+	// makes says that it is one of the making of the stack, or of a service of it, alone, in a session of fleet's own.
 	makes bool
 }
 
@@ -155,7 +155,9 @@ func deeds(tenant string) map[string]deed {
 		"look at indexes of logs":                    {"logs:DescribeIndexPolicies", arn("logs", "log-group:/a3/tenant/"+tenant+"/iam"), nil, nil, false, false},
 		"register a task":                            {"ecs:RegisterTaskDefinition", "*", asked, nil, true, false},
 		"run a task":                                 {"ecs:RunTask", arn("ecs", "task-definition/"+tenant+"-one-off:1"), nil, nil, true, false},
-		"make a service":                             {"ecs:CreateService", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true, false},
+		"make a service":                             {"ecs:CreateService", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true, true},
+		"change a service":                           {"ecs:UpdateService", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true, false},
+		"delete a service":                           {"ecs:DeleteService", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true, false},
 		"look for a service's deployments":           {"ecs:ListServiceDeployments", arn("ecs", "service/a3-dev/"+tenant+"-iam"), nil, nil, true, false},
 		"look at a service's deployment":             {"ecs:DescribeServiceDeployments", arn("ecs", "service-deployment/a3-dev/"+tenant+"-iam/1"), nil, nil, true, false},
 		"stop a service's deployment":                {"ecs:StopServiceDeployment", arn("ecs", "service-deployment/a3-dev/"+tenant+"-iam/1"), nil, nil, true, false},
@@ -205,7 +207,8 @@ func TestSessionMakesATenantsStackAndNoOthers(t *testing.T) {
 		return is
 	}
 	may := func(d deed) bool { return in(false, d) }
-	// A zone of any name is made with the stack, by fleet itself. A session that works on the tenant later, as those that are lent do, makes none, itself or by a template.
+	// A zone of any name is made with the stack, by fleet itself, and so is a service, which could stand behind any load balancer. A session that works on the
+	// tenant later, as those that are lent do, makes none, itself or by a template.
 	for what, d := range deeds(own) {
 		if !in(true, d) {
 			t.Errorf("where it makes the stack it can't %s: %s on %s", what, d.action, d.resource)

@@ -56,7 +56,7 @@ func (p Place) Boundary() string { return p.iam("policy/a3/" + p.cluster() + "-t
 // SessionPolicy is what every session of the provisioner's for one tenant is given besides its own policy.
 func (p Place) SessionPolicy() string { return p.iam("policy/a3/" + p.cluster() + "-session") }
 
-// MakingPolicy is what a session of the provisioner's has in the place of SessionPolicy that makes a tenant's stack for the first time.
+// MakingPolicy is what a session of the provisioner's has in the place of SessionPolicy that makes a tenant's stack, or a service of it.
 func (p Place) MakingPolicy() string { return p.iam("policy/a3/" + p.cluster() + "-making") }
 
 // service is the name under which a service of AWS's is asked in the Region, in conditions.

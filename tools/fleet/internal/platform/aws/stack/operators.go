@@ -32,7 +32,7 @@ func (s *set) operators() {
 		PolicyDocument: document(s.boundary()...)})
 	s.parameter(administrator, "ARN of the role of the account's administrators, who may become the provisioner or break the glass", nil)
 	s.add("SessionPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.SessionPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may, whichever tenant it is for"),
-		PolicyDocument: document(s.session()...)})
+		PolicyDocument: document(append(s.session(), s.makesNoServices())...)})
 	making := s.add("MakingPolicy", &iam.ManagedPolicy{ManagedPolicyName: new(roleName(s.place.MakingPolicy())), Path: new("/a3/"), Description: new("What a session of the provisioner may that makes a tenant's stack"),
 		PolicyDocument: document(append(s.session(), s.makesZones()...)...)})
 	// What takes no tenant's name the role has by the policy that its sessions are given.
@@ -245,6 +245,14 @@ func (s *set) makesZones() []statement {
 		allow("MakeNamespaces", []string{"servicediscovery:CreatePrivateDnsNamespace"}, []string{"*"}).under("Null", when{"aws:RequestTag/tenant": "false"}),
 		allow("ZonesOfNamespaces", []string{"route53:CreateHostedZone", "route53:ListHostedZonesByName"}, []string{"*"}).under("Bool", when{"aws:ViaAWSService": "true"}),
 	}
+}
+
+// makesNoServices is that a session which works on a stack that is there makes no service of ECS's. What a service stands behind, a target group of a load
+// balancer or a name of Cloud Map's, ECS registers its tasks with by its own role, and asks of who makes it nothing but the service's name: AWS knows a condition on
+// its subnets and its definition, and none on that or on its groups. Fleet itself makes services, as it rendered them (makesZones).
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerservice.html
+func (s *set) makesNoServices() statement {
+	return statement{Sid: "MakeNoServices", Effect: "Deny", Action: []string{"ecs:CreateService"}, Resource: []string{"*"}}
 }
 
 // looksAtTenants is what CloudFormation reads in the caller's name of what a stack made, to compare it with the template, and fleet doesn't need besides.

@@ -14,7 +14,8 @@ const mostSession = 2048
 
 // Session is the policy of a session of the provisioner's that works on one tenant: what is left of what the role may is what carries the
 // tenant's id in its name, or its tag. The role's own policy says which actions; this says on what, and so names none of them one
-// by one. The session has SessionPolicy besides, or MakingPolicy where it makes the tenant's stack.
+// by one. The session has SessionPolicy besides, or MakingPolicy where it makes the tenant's stack
+// or a service of it.
 func Session(p Place, tenant string) (string, error) {
 	s := p.of(tenant)
 	ours, all := p.StackOf(tenant), []string{"*"}
