@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 )
 
@@ -147,6 +149,62 @@ func TestWhatIsTypedElsewhereGoesByWhatThePlaneWasToldOfBackups(t *testing.T) {
 	if said := p.ok(t, "status"); !strings.Contains(said, "the disk of "+kept+" has 0 MiB free") {
 		t.Errorf("the disk of backups is full, and fleet status says nothing of it:\n%s", said)
 	}
+}
+
+// Who interrupts a backup or the trial of one, or asks for one while another command makes it, is told, and nobody is alarmed: on record stands what a backup
+// was found to be, and not what somebody typed.
+func TestWhatIsOnRecordOfABackupStandsWhereATrialIsInterrupted(t *testing.T) {
+	full(t)
+	t.Parallel()
+	dir := walkable(t)
+	kept := filepath.Join(dir, "kept")
+	p := planeIn(t, dir, "A3_TENANTS=acme", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none", "A3_BACKUP_DIR="+kept)
+	if err := p.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	made := p.backUp(t, "acme")
+	of, db := filepath.Dir(made.Dir), p.superuser(t, "postgres", "registry")
+	stands := func(after string) {
+		t.Helper()
+		if rows := column(t, db, "SELECT concat_ws(' ', name, verified_at IS NOT NULL, failure) FROM registry.backups"); len(rows) != 1 || strings.TrimSpace(rows[0]) != made.Name+" t" {
+			t.Errorf("%s, on record is %q", after, rows)
+		}
+		if text, err := os.ReadFile(filepath.Join(of, ".verified")); err != nil || strings.TrimSpace(string(text)) != made.Name {
+			t.Errorf("%s, the newest good backup is %q (%v)", after, text, err)
+		}
+	}
+	stands("a backup was made")
+	for _, c := range []struct {
+		at   string
+		args []string
+	}{
+		{filepath.Join(p.home, "rehearsals", "of-*"), []string{"backup", "verify", made.Name}},
+		{filepath.Join(of, ".unfinished-*"), []string{"backup", "--tenant", "acme"}},
+		{filepath.Join(p.home, "rehearsals", "of-*"), []string{"backup", "--tenant", "acme"}},
+	} {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "fleet"), c.args...)
+		cmd.Env = p.environ
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		if !endWhen(cmd, syscall.SIGINT, ended, c.at) {
+			t.Fatalf("fleet %s ended before it could be interrupted", strings.Join(c.args, " "))
+		}
+		stands("interrupted in " + strings.Join(c.args, " "))
+	}
+	lock := flock.New(filepath.Join(of, ".lock"))
+	if err := lock.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	if s := p.fleet(t, "backup", "--tenant", "acme"); s.code == 0 || !strings.Contains(s.err, "another command works on the backups") {
+		t.Errorf("a second command says %s", s)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stands("a second command was told of the first")
 }
 
 // missesBackup has the operators' page look where backups are kept, and not only at what was said of them once.

@@ -103,14 +103,19 @@ func (p *plane) killBackups(t *testing.T, of string) {
 
 // killWhen kills a command when something is there; false where it ended before.
 func killWhen(cmd *exec.Cmd, ended <-chan error, pattern string) bool {
+	return endWhen(cmd, syscall.SIGKILL, ended, pattern)
+}
+
+// endWhen sends a command a signal when something is there; false where it came to its end before.
+func endWhen(cmd *exec.Cmd, with syscall.Signal, ended <-chan error, pattern string) bool {
 	for {
 		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			if cmd.Process.Signal(syscall.SIGKILL) != nil {
+			if cmd.Process.Signal(with) != nil {
 				return false
 			}
 			err := <-ended
 			exit, ok := errors.AsType[*exec.ExitError](err)
-			return ok && exit.Sys().(syscall.WaitStatus).Signaled()
+			return ok && (with != syscall.SIGKILL || exit.Sys().(syscall.WaitStatus).Signaled())
 		}
 		select {
 		case <-ended:

@@ -32,7 +32,7 @@ const (
 	// unfinished begins the name of what is being written; lockFile is held meanwhile, and by whoever removes.
 	unfinished = ".unfinished-"
 	lockFile   = ".lock"
-	// verifiedFile holds the name of the newest backup that was restored for trial.
+	// verifiedFile holds the names of the backups that were restored for trial, one a line; of a release before, the newest alone.
 	verifiedFile = ".verified"
 	private      = 0o700
 	secretMode   = 0o600
@@ -40,6 +40,9 @@ const (
 
 // ErrRefused is of a backup that can't be believed, or isn't for whom it was asked: the message says why.
 var ErrRefused = errors.New("the backup is refused")
+
+// ErrBusy is of a set whose backups another command works on: it says nothing of them.
+var ErrBusy = errors.New("another command works on the backups")
 
 func refuse(text string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(text, args...))
@@ -145,7 +148,7 @@ func (s Store) Lock(set string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock the backups of %s: %w", set, err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("another command works on the backups of %s: wait until it has ended", set)
+		return nil, fmt.Errorf("%w of %s: wait until it has ended", ErrBusy, set)
 	}
 	return func() { _ = l.Close() }, nil
 }
@@ -190,37 +193,59 @@ const ahead = 10 * time.Minute
 // Verified is the newest backup of a set that was restored for trial, of those that are there; empty where none was. One from a time to come, of a
 // clock that once ran ahead, is none: it would pass for the newest until then.
 func (s Store) Verified(set string) (string, error) {
-	text, err := os.ReadFile(s.Path(set, verifiedFile))
-	name := strings.TrimSpace(string(text))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (!nameForm.MatchString(name) || name > time.Now().Add(ahead).UTC().Format(nameTime)) {
-		return "", nil
+	names, err := s.tried(set)
+	if err != nil || len(names) == 0 {
+		return "", err
 	}
-	if err == nil {
-		_, err = os.Stat(s.Path(set, name))
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("look which backup of %s was restored for trial: %w", set, err)
-	}
-	return name, nil
+	return names[len(names)-1], nil
 }
 
-// SetVerified says that a backup of the set was restored for trial, or that it could not be. The caller holds the lock.
+// tried are the backups of a set that were restored for trial and are there, as [Store.Verified] has them, the oldest first.
+func (s Store) tried(set string) ([]string, error) {
+	fail := func(err error) error {
+		return fmt.Errorf("look which backups of %s were restored for trial: %w", set, err)
+	}
+	text, err := os.ReadFile(s.Path(set, verifiedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fail(err)
+	}
+	var out []string
+	for _, name := range strings.Fields(string(text)) {
+		if !nameForm.MatchString(name) || name > time.Now().Add(ahead).UTC().Format(nameTime) {
+			continue
+		}
+		_, err := os.Stat(s.Path(set, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fail(err)
+		}
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// SetVerified says that a backup of the set was restored for trial, or that it could not be: the newest one that could be before is
+// the newest again then. The caller holds the lock.
 func (s Store) SetVerified(set, name string, well bool) error {
-	last, err := s.Verified(set)
+	names, err := s.tried(set)
 	if err != nil {
 		return err
 	}
-	switch {
-	case well && name > last:
-		err = renameio.WriteFile(s.Path(set, verifiedFile), []byte(name+"\n"), secretMode)
-	case !well && name == last:
-		err = os.Remove(s.Path(set, verifiedFile))
+	now := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == name })
+	if well {
+		now = append(now, name)
 	}
-	if err != nil {
-		return fmt.Errorf("keep in mind which backup of %s was restored for trial: %w", set, err)
+	if slices.Sort(now); slices.Equal(now, names) {
+		return nil
+	}
+	if err := renameio.WriteFile(s.Path(set, verifiedFile), []byte(strings.Join(now, "\n")+"\n"), secretMode); err != nil {
+		return fmt.Errorf("keep in mind which backups of %s were restored for trial: %w", set, err)
 	}
 	return nil
 }

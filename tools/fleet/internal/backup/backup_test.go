@@ -312,6 +312,26 @@ func TestNewestBackupThatWasTriedOutStays(t *testing.T) {
 	}
 }
 
+// Where the newest backup turns out to be bad, the one before, which was good, is the newest good one: it is not removed, nor is another one due for want
+// of any.
+func TestBackupBeforeTheOneThatTurnsOutBadIsTheNewestGoodOne(t *testing.T) {
+	w := newWorld(t)
+	for range 3 {
+		w.write(t, set)
+	}
+	names, err := w.store.Names(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(w.store.SetVerified(set, names[0], true), w.store.SetVerified(set, names[1], true), w.store.SetVerified(set, names[1], false))
+	if got, verified := w.store.Verified(set); err != nil || verified != nil || got != names[0] {
+		t.Errorf("the newest good one of %q is %q (%v, %v), want the first", names, got, err, verified)
+	}
+	if gone, err := w.store.Keep(set, 1); err != nil || !slices.Equal(gone, names[1:2]) {
+		t.Errorf("of %q, the first of which is good, %q are removed (%v)", names, gone, err)
+	}
+}
+
 // A clock that once ran ahead leaves backups from a time to come. They put off nothing, and what is made after them takes their place.
 func TestBackupFromATimeToComeIsNotTheNewest(t *testing.T) {
 	w := newWorld(t)
@@ -358,7 +378,7 @@ func TestSecondCommandIsToldOfTheFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.store.Lock(set); err == nil || !strings.Contains(err.Error(), "another command") {
+	if _, err := w.store.Lock(set); !errors.Is(err, backup.ErrBusy) || !strings.Contains(err.Error(), "another command") {
 		t.Errorf("a second command gets %v, want to be told of the first", err)
 	}
 	unlock()

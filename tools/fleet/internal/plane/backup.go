@@ -124,13 +124,16 @@ func (p *Plane) BackUp(ctx context.Context, names []string, all, verify bool, ke
 }
 
 // backUp backs one set up, and tells the registry what came of it. The plane's own can be restored while the registry is away, so that
-// its silence makes no backup a failed one. It answers what was made also where that could not be restored. instead is one before it that could
+// its silence makes no backup a failed one. Of one that was interrupted, or kept from its turn by another command, nothing came. It answers what was made also where that could not be restored. instead is one before it that could
 // not be restored either and goes now, so that tries again and again neither fill the disk nor push good ones out; empty for none.
 func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep int, instead string) (*BackedUp, error) {
 	if err := p.platform.NotRestoring(s); err != nil {
 		return nil, err
 	}
 	out, err := p.makeAndTry(ctx, s, verify)
+	if err != nil && (ctx.Err() != nil || out == nil && errors.Is(err, backup.ErrBusy)) {
+		return out, err
+	}
 	if told := p.recordBackup(ctx, s, out, err); told != nil {
 		p.report.Note(told.Error())
 	}
@@ -143,7 +146,7 @@ func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep in
 		return out, errors.Join(err, lerr)
 	}
 	defer unlock()
-	if verify {
+	if verify && !errors.Is(err, local.ErrNotTried) {
 		err = errors.Join(err, store.SetVerified(s.Name(), out.Name, err == nil))
 	}
 	if instead != "" {
@@ -201,7 +204,7 @@ func (p *Plane) rehearse(ctx context.Context, s platform.Set, out *BackedUp) err
 	}
 	key, err := p.platform.BackupKey(s)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", local.ErrNotTried, err)
 	}
 	if err := b.Unlock(key); err != nil {
 		return err
@@ -229,7 +232,8 @@ func (p *Plane) builtFor(s platform.Set) platform.Release {
 	return p.release
 }
 
-// VerifyBackup tries a backup out that was made before.
+// VerifyBackup tries a backup out that was made before. What is on record of it stays where the trial was interrupted, or came to nothing for a
+// reason that isn't the backup's.
 func (p *Plane) VerifyBackup(ctx context.Context, name string) (*BackedUp, error) {
 	if err := p.openForBackup(ctx); err != nil {
 		return nil, err
@@ -253,6 +257,9 @@ func (p *Plane) VerifyBackup(ctx context.Context, name string) (*BackedUp, error
 	out := backedUp(p.platform.Backups(), b.Manifest)
 	out.Dir = dir
 	failure := p.rehearse(ctx, s, &out)
+	if failure != nil && (ctx.Err() != nil || errors.Is(failure, local.ErrNotTried)) {
+		return &out, failure
+	}
 	if err := errors.Join(p.recordBackup(ctx, s, &out, failure), p.noteTrial(s, out, failure == nil)); err != nil {
 		p.report.Note(err.Error())
 	}

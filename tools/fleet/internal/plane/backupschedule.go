@@ -2,6 +2,7 @@ package plane
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"io"
 	"log/slog"
@@ -101,6 +102,12 @@ func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
 		before := s.failed[set.Name()]
 		delete(s.failed, set.Name())
 		made, err := q.backUp(ctx, set, true, q.Settings.BackupKeep, before.made)
+		if errors.Is(err, backup.ErrBusy) && (made == nil || !made.Verified.IsZero()) { // by hand: what comes of that is seen at the next turn
+			if !before.at.IsZero() {
+				s.failed[set.Name()] = before
+			}
+			continue
+		}
 		if err != nil {
 			failed := failure{at: time.Now(), made: before.made}
 			if made != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,10 +37,25 @@ type Rehearsal struct {
 	Said string
 }
 
+// ErrNotTried is of a trial that came to nothing for a reason that isn't the backup's: it says nothing of that.
+var ErrNotTried = errors.New("the backup was not tried out")
+
+func notTried(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrNotTried, err)
+}
+
+// full says that there was no room for what was tried. PostgreSQL's programs say so in words.
+func full(err error) bool {
+	return err != nil && (errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), "No space left on device"))
+}
+
 // Rehearse restores a backup for real, into a server that is made for it and removed afterwards, counts every row and every file of stores, holds
 // the files to the rows that name them, and has the blueprint's
 // own program verify what is in it, logged in as the set's own role: so the roles' rights were restored as well. Every part is read to
-// its end. The backup is unlocked.
+// its end. The backup is unlocked. The error is ErrNotTried where it says nothing of the backup.
 func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (r Rehearsal, err error) {
 	began := p.Now()
 	if err := b.Check(ctx); err != nil {
@@ -47,9 +63,14 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 	}
 	dir, done, err := p.scratch(s.Name())
 	if err != nil {
-		return r, err
+		return r, notTried(err)
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() {
+		if full(err) {
+			err = notTried(err)
+		}
+		err = errors.Join(err, done())
+	}()
 	for _, part := range []string{partFiles, partStores} {
 		if err := unpack(ctx, b, part, filepath.Join(dir, part)); err != nil {
 			return r, err
@@ -80,16 +101,21 @@ func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
 func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, kept *contents, r *Rehearsal) (err error) {
 	plain, err := pgserver.New(pgserver.Config{Binaries: p.binaries(), Dir: filepath.Join(dir, "postgres"), Throwaway: true})
 	if err != nil {
-		return err
+		return notTried(err)
 	}
 	if err := errors.Join(plain.Init(ctx), plain.Start(ctx)); err != nil {
-		return fmt.Errorf("start a server to try the backup out: %w", err)
+		return notTried(fmt.Errorf("start a server to try the backup out: %w", err))
 	}
-	defer func() { err = errors.Join(err, plain.Remove(context.WithoutCancel(ctx))) }()
 	server := throwaway{plain}
+	defer func() {
+		if err != nil && !server.serves(ctx) {
+			err = notTried(err)
+		}
+		err = errors.Join(err, plain.Remove(context.WithoutCancel(ctx)))
+	}()
 	urls, err := p.throwawayRoles(ctx, server, s)
 	if err != nil {
-		return err
+		return notTried(err)
 	}
 	if err := restoreDump(ctx, p.programs(), b, urls[ownerRole]); err != nil {
 		return err
@@ -133,6 +159,14 @@ func (t throwaway) connect(ctx context.Context, database string) (*pgx.Conn, err
 		return nil, fmt.Errorf("connect to the server that the backup is tried out in: %w", err)
 	}
 	return conn, nil
+}
+
+// serves says whether the server is there still: one that was ended for want of memory takes a trial with it.
+func (t throwaway) serves(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	conn, err := t.connect(ctx, "postgres")
+	return err == nil && conn.Close(ctx) == nil
 }
 
 func (p *Platform) programs() dump.Programs { return dump.Programs{Dir: p.binaries().Dir} }
