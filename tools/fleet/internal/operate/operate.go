@@ -200,7 +200,10 @@ func (w *work) look(ctx context.Context) error {
 	if w.set.Planned, err = w.planned(ctx); err != nil {
 		return err
 	}
-	if w.ends() && (errors.Is(w.unbelieved, release.ErrUnsigned) || errors.Is(w.unbelieved, release.ErrChanged)) {
+	if err := w.stoppedStill(ctx); err != nil {
+		return err
+	}
+	if Ends(w.op.GetKind()) && (errors.Is(w.unbelieved, release.ErrUnsigned) || errors.Is(w.unbelieved, release.ErrChanged)) {
 		// Nothing of the release is started: whoever doesn't believe it must be able to stop it.
 		w.Report.Note(w.unbelieved.Error())
 		return nil

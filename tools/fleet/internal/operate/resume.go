@@ -3,7 +3,6 @@ package operate
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -36,7 +35,7 @@ func (e *Engine) Resume(ctx context.Context, operation string) (*registryv1.Oper
 func (w *work) ofHere(ctx context.Context, planned *registryv1.Plan) error {
 	if err := w.place(ctx, planned); err != nil {
 		where, werr := w.Platform.Where(ctx)
-		if werr != nil || !w.ends() || !where.Moved(planned.GetAccount()) {
+		if werr != nil || !Ends(w.op.GetKind()) || !where.Moved(planned.GetAccount()) {
 			return err
 		}
 		// The plane came here since. Of who leaves and has no keys any more, there is nothing to plan anew.
@@ -49,7 +48,7 @@ func (w *work) ofHere(ctx context.Context, planned *registryv1.Plan) error {
 		w.Report.Note(fmt.Sprintf("%s was planned on %s, where this plane was before: it goes on here", w.op.GetId(), was))
 	}
 	err := w.blueprint(planned)
-	if err != nil && w.ends() {
+	if err != nil && Ends(w.op.GetKind()) {
 		// Who leaves may have waited for weeks, and have no keys to stay with.
 		w.Report.Note(fmt.Sprintf("%s was planned by a blueprint with the digest %s and goes on by another, %s, which it starts nothing of", w.op.GetId(), planned.GetBlueprintDigest(), w.Blueprint.Digest))
 		return nil
@@ -57,7 +56,7 @@ func (w *work) ofHere(ctx context.Context, planned *registryv1.Plan) error {
 	return err
 }
 
-// ends says that the operation starts nothing, and stops or destroys what there is.
-func (w *work) ends() bool {
-	return slices.Contains([]registryv1.OperationKind{suspend, offboard}, w.op.GetKind())
+// Ends says that a kind of operation starts nothing, and stops or destroys what there is.
+func Ends(kind registryv1.OperationKind) bool {
+	return kind == suspend || kind == offboard
 }

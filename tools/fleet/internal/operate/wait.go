@@ -48,3 +48,28 @@ func (w *work) read(ctx context.Context) (*registryv1.Operation, error) {
 	res, err := registryv1.NewOperationServiceClient(w.Conn).GetOperation(ctx, &registryv1.GetOperationRequest{OperationId: w.op.GetId()})
 	return res.GetOperation(), fault.FromRPC(err)
 }
+
+// stoppedStill refuses to go on towards the destruction of keys where the set runs, which the operation had stopped: it may have been given up and
+// the tenant resumed since, and a registry that was restored knows nothing of that.
+func (w *work) stoppedStill(ctx context.Context) error {
+	if w.op.GetKind() != offboard || w.stands(StepStop) != registryv1.StepState_STEP_STATE_DONE || w.stands(StepShred) != registryv1.StepState_STEP_STATE_UNSPECIFIED {
+		return nil
+	}
+	run, err := w.Platform.Components(ctx, w.set)
+	if err != nil || len(run) == 0 {
+		return err
+	}
+	return fault.New(fault.FailedPrecondition, "its set runs, though the operation had stopped it, and nothing is destroyed of one that may be served. Was it given up and the tenant resumed, "+
+		"and the registry restored from a backup of before: fleet operation abort %s --reason '…', and fleet plan resume --tenant %s --reason '…'. Else stop it with fleet repair --tenant %s",
+		w.op.GetId(), w.set.Slug, w.set.Slug)
+}
+
+// stands is where a step of the operation does.
+func (w *work) stands(step string) registryv1.StepState {
+	for _, s := range w.op.GetSteps() {
+		if s.GetName() == step {
+			return s.GetState()
+		}
+	}
+	return registryv1.StepState_STEP_STATE_UNSPECIFIED
+}

@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
@@ -173,6 +175,9 @@ func (p *Plane) compareTenants(ctx context.Context) error {
 		return err
 	}
 	p.report.Note("who was removed as an operator after the backup is one again, and what they approved counts: look with fleet operator list, and remove them once more")
+	if err := p.tellUnfinished(ctx, conn, known); err != nil {
+		return err
+	}
 	for _, t := range p.state.Tenants() {
 		if _, ok := known[t.ID.String()]; !ok && !t.ID.IsZero() {
 			p.report.Note(fmt.Sprintf("%s (%s) was made after the backup, and the registry does not know it: make it known again with fleet tenant adopt %s --reason '…'", t.Slug, t.ID, t.Slug))
@@ -197,6 +202,24 @@ func (p *Plane) compareTenants(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// tellUnfinished names each operation that the restored registry has as unfinished. Which of them ended since, or were given up, nobody can tell by
+// what is here: an upgrade may have been taken back, and who was to leave may have stayed.
+func (p *Plane) tellUnfinished(ctx context.Context, conn *grpc.ClientConn, known map[string]*registryv1.TenantStatus) error {
+	client, req := registryv1.NewOperationServiceClient(conn), &registryv1.ListOperationsRequest{Unfinished: true}
+	for op, err := range pages.Each(ctx, client.ListOperations, req, (*registryv1.ListOperationsResponse).GetOperations) {
+		if err != nil {
+			return err
+		}
+		goesOn := "fleet operation resume " + op.GetId()
+		if !operate.Ends(op.GetKind()) {
+			goesOn += ", or fleet plane up,"
+		}
+		p.report.Note(fmt.Sprintf("%s of %s is not finished by the registry: if it ended or was given up after the backup, give it up before anything else, fleet operation abort %s --reason '…'; %s goes on with it",
+			operate.Kind(op.GetKind()), cmp.Or(known[op.GetTenantId()].GetTenant().GetSlug(), op.GetTenantId()), op.GetId(), goesOn))
 	}
 	return nil
 }
