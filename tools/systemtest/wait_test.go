@@ -80,10 +80,7 @@ func TestTenantThatLeavesIsThereUntilItHasWaited(t *testing.T) {
 	}
 	shared.apply(t, shared.plan(t, offboard, slugs[0], ""))
 
-	if _, err := shared.superuser(t, "postgres", "registry").Exec(t.Context(), `UPDATE registry.operation_steps s SET ended_at = s.ended_at - interval '720 hours'
-		FROM registry.tenants t JOIN registry.operations o ON o.tenant_id = t.id WHERE t.slug = $1 AND o.id = s.operation_id AND s.name = 'export'`, slugs[1]); err != nil {
-		t.Fatal(err)
-	}
+	shared.endsWaiting(t, slugs[1])
 	if stands := shared.stands(t, slugs[1]); !strings.Contains(fmt.Sprint(stands.Findings), "operation_left") {
 		t.Errorf("after its wait it stands so: %+v", stands)
 	}

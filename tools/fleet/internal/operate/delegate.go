@@ -201,6 +201,12 @@ func (w *work) noted(said word) error {
 	if err := w.Platform.Delegated(w.set, w.release, said.Step); err != nil {
 		return err
 	}
+	if said.Step == StepStop {
+		// Not only at the end, which one that leaves may wait for for a month: meanwhile nobody starts it because a restored registry has it active.
+		if err := w.Stopped(w.set); err != nil {
+			return err
+		}
+	}
 	if steps := w.op.GetSteps(); said.Step == steps[len(steps)-1].GetName() {
 		w.last = &recording{step: said.Step, state: registryv1.StepState_STEP_STATE_DONE, detail: said.Detail}
 	}

@@ -48,6 +48,8 @@ type Plane struct {
 	locker
 	// newcomers are Newcomers'.
 	newcomers []string
+	// resting are tenants whose sets this command found to be stopped, or on the way to it, and left so.
+	resting []string
 	// release is what sets are to run, controls what the plane's own services do: what was built here.
 	release, controls platform.Release
 }

@@ -13,6 +13,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/operate"
 	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/state"
@@ -35,7 +36,7 @@ func (p *Plane) setOf(t state.Tenant) platform.Set {
 }
 
 // Tenant makes a tenant with its set, or brings what is there up to date, and says whether there was anything to do. The plane's own
-// services run. A tenant that is suspended stays so. Without a tier a new one gets the plane's own.
+// services run. A tenant that is suspended stays so, and so does one that is being suspended or leaves. Without a tier a new one gets the plane's own.
 func (p *Plane) Tenant(ctx context.Context, slug, name, admin, reason string, tier registryv1.IsolationTier) (changed bool, err error) {
 	conn, err := p.patient()
 	if err != nil {
@@ -66,17 +67,7 @@ func (p *Plane) tenant(ctx context.Context, conn *grpc.ClientConn, slug, name, a
 		return false, err
 	}
 	if op != nil {
-		if err := p.upToDate(ctx, conn, status); err != nil {
-			return false, err
-		}
-		e, err := p.operations(conn)
-		if err != nil {
-			return false, err
-		}
-		if _, err := e.Resume(ctx, op.GetId()); err != nil {
-			return true, err
-		}
-		return true, p.served(slug)
+		return p.underWay(ctx, conn, status, op)
 	}
 	change := changeOf(status)
 	switch t.GetState() {
@@ -97,8 +88,35 @@ func (p *Plane) tenant(ctx context.Context, conn *grpc.ClientConn, slug, name, a
 		return p.converge(ctx, conn, status)
 	default:
 		p.report.Note(fmt.Sprintf("%s is suspended and stays so: fleet plan resume --tenant %s --reason '…'", slug, slug))
+		p.resting = append(p.resting, slug)
 		return false, p.stopped(slug)
 	}
+}
+
+// underWay takes up what somebody began with a tenant and what ends with a set that serves. What stops or destroys one goes on by the word of
+// somebody who names it, and by no other: a customer may still be talking, and a registry that was restored has what was given up since.
+func (p *Plane) underWay(ctx context.Context, conn *grpc.ClientConn, status *registryv1.TenantStatus, op *registryv1.Operation) (changed bool, err error) {
+	slug := status.GetTenant().GetSlug()
+	if operate.Ends(op.GetKind()) {
+		p.report.Note(fmt.Sprintf("%s of %s is not finished, and is left as it stands: fleet operation resume %[3]s goes on with it, fleet operation abort %[3]s --reason '…' gives it up, while no keys are destroyed",
+			operate.Kind(op.GetKind()), slug, op.GetId()))
+		p.resting = append(p.resting, slug)
+		if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_SUSPENDED {
+			err = p.stopped(slug)
+		}
+		return false, err
+	}
+	if err := p.upToDate(ctx, conn, status); err != nil {
+		return false, err
+	}
+	e, err := p.operations(conn)
+	if err != nil {
+		return false, err
+	}
+	if _, err := e.Resume(ctx, op.GetId()); err != nil {
+		return true, err
+	}
+	return true, p.served(slug)
 }
 
 // known is a tenant that the registry has; nil for one that it never had, or that left.

@@ -108,7 +108,9 @@ func (p *Plane) eachTenant(ctx context.Context, slugs []string, do func(slug str
 
 // welcomeAll fills those of some tenants that the settings name, or notes them as newcomers.
 func (p *Plane) welcomeAll(ctx context.Context, slugs []string, anew bool) (changed bool, err error) {
-	slugs = slices.DeleteFunc(slugs, func(slug string) bool { return !slices.Contains(p.Settings.Tenants, slug) })
+	slugs = slices.DeleteFunc(slugs, func(slug string) bool {
+		return !slices.Contains(p.Settings.Tenants, slug) || slices.Contains(p.resting, slug)
+	})
 	if !p.hasSample() {
 		return false, p.greet(slugs)
 	}

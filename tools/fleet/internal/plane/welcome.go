@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"a3os.app/deploy/blueprint"
@@ -60,7 +61,7 @@ func (p *Plane) forgetCode(t state.Tenant) error {
 	return p.platform.PutFirstAdmin(set, admin)
 }
 
-// Results reads what the tenants of the settings have. The plane is up.
+// Results reads what those tenants of the settings have whose sets are to run. The plane is up.
 func (p *Plane) Results(ctx context.Context) ([]welcome.Result, error) {
 	if !p.hasSample() {
 		return nil, nil
@@ -68,7 +69,7 @@ func (p *Plane) Results(ctx context.Context) ([]welcome.Result, error) {
 	var out []welcome.Result
 	var ignored bool
 	for _, slug := range p.Settings.Tenants {
-		if t, ok := p.state.Tenant(slug); ok {
+		if t, ok := p.state.Tenant(slug); ok && !slices.Contains(p.resting, slug) {
 			if _, err := profile.In(p.Settings.Home).Load(welcome.AdminProfile(slug)); t.Welcomed && errors.Is(err, profile.ErrNone) {
 				continue
 			}
