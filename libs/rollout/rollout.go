@@ -167,6 +167,18 @@ func Differs(r *registryv1.Rollout, t *registryv1.RolloutTenant, state registryv
 		t.GetSlug(), is, t.GetReleaseFrom(), r.GetRelease(), r.GetId())
 }
 
+// SetsBack says whether giving an operation up has its tenant's set meant to run the release of before again: it was begun, and none of the programs
+// that it leads to was started. What is planned for that tenant meanwhile leads from a release that it doesn't run.
+func SetsBack(o *registryv1.Operation) bool {
+	const start = "start"
+	begun, started := false, false
+	for _, s := range o.GetSteps() {
+		begun = begun || s.GetAttempts() > 0
+		started = started || s.GetAttempts() > 0 && s.GetName() == start
+	}
+	return o.GetReleaseFrom() != "" && o.GetReleaseFrom() != o.GetReleaseTo() && begun && !started
+}
+
 // Silent is how long a set that is watched may say nothing: what it said before that says nothing of how it is.
 const Silent = 90 * time.Second
 

@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -259,6 +261,9 @@ func (s *rolloutWrites) RetargetRollout(ctx context.Context, req *registryv1.Ret
 			return err
 		}
 		for _, t := range p.tenants {
+			if err := h.leadsOn(ctx, t); err != nil {
+				return err
+			}
 			_, err := h.q.RetargetRolloutTenant(ctx, store.RetargetRolloutTenantParams{RolloutID: h.id, TenantID: t.id, Wave: t.wave, Position: t.position, ReleaseFrom: t.change.GetReleaseFrom()})
 			if err != nil {
 				return fmt.Errorf("give the tenant another target: %w", err)
@@ -274,6 +279,24 @@ func (s *rolloutWrites) RetargetRollout(ctx context.Context, req *registryv1.Ret
 		return nil, err
 	}
 	return &registryv1.RetargetRolloutResponse{Rollout: r}, nil
+}
+
+// leadsOn refuses what is planned of a release that a tenant was on its way to and started nothing of: as soon as it is brought anywhere else,
+// that is given up, and the tenant is at the release before.
+func (h *heldRollout) leadsOn(ctx context.Context, t plannedTenant) error {
+	row, err := h.q.UnfinishedOperation(ctx, t.id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for the tenant's unfinished operation: %w", err)
+	}
+	o, err := whole(ctx, h.q, row)
+	if err != nil || o.GetRolloutId() != h.id.String() || !rollout.SetsBack(o) {
+		return err
+	}
+	return errPlanStale.With("tenant %s has started nothing of %s, which the plan brings it from, and runs %s: give its unfinished operation up with "+
+		"fleet operation abort %s --reason '…', and make the plan anew", t.change.GetSlug(), o.GetReleaseTo(), o.GetReleaseFrom(), o.GetId())
 }
 
 // sameTenants says in what a plan's tenants aren't those of the rollout, less those left out.

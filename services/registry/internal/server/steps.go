@@ -14,6 +14,7 @@ import (
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/rollout"
 	"a3os.app/services/registry/internal/store"
 )
 
@@ -314,17 +315,15 @@ func (s *operationWrites) AbortOperation(ctx context.Context, req *registryv1.Ab
 
 // giveUp looks how far an operation came: whether there is a way but on, and what its set is to run.
 func (ch change) giveUp(ctx context.Context, o store.Operation) error {
-	steps, err := ch.q.StepsBetween(ctx, store.StepsBetweenParams{Lowest: o.ID, Highest: o.ID})
+	as, err := whole(ctx, ch.q, o)
 	if err != nil {
-		return fmt.Errorf("read the steps: %w", err)
+		return err
 	}
-	begun := func(name string) bool {
-		return slices.ContainsFunc(steps, func(s store.OperationStep) bool { return s.Attempts > 0 && (name == "" || s.Name == name) })
-	}
-	if begun(stepShred) {
+	shreds := func(s *registryv1.Step) bool { return s.GetAttempts() > 0 && s.GetName() == stepShred }
+	if slices.ContainsFunc(as.GetSteps(), shreds) {
 		return fault.New(fault.FailedPrecondition, "operation %s began to destroy the tenant's keys, and without them nothing can be read that is left: go on with fleet operation resume %s", o.ID, o.ID)
 	}
-	if o.ReleaseFrom == "" || o.ReleaseFrom == o.ReleaseTo || !begun("") || begun(stepStart) {
+	if !rollout.SetsBack(as) {
 		return nil
 	}
 	if err := ch.q.SetRelease(ctx, store.SetReleaseParams{TenantID: o.TenantID, Release: o.ReleaseFrom}); err != nil {

@@ -201,6 +201,9 @@ func (p *Plane) PlanRollout(ctx context.Context, q rollout.Request) (*registryv1
 		return nil, nil, err
 	}
 	q.Blueprint = p.blueprint
+	if q.Unfinished, err = p.Operations(ctx, "", true); err != nil {
+		return nil, nil, err
+	}
 	return p.Plan(ctx, plan.Request{Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE, Selection: q.Selection, Release: r.GetName(), Reason: q.Reason, Waves: q.Waves})
 }
 

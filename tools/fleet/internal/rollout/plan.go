@@ -38,6 +38,8 @@ type Request struct {
 	Allow, Deny []string
 	// Blueprint of the sets, which says whether probes can ask them anything.
 	Blueprint *blueprint.Blueprint
+	// Unfinished operations of the plane's tenants.
+	Unfinished []*registryv1.Operation
 	// Reason of it, 10 to 500 characters.
 	Reason string
 }
@@ -51,6 +53,9 @@ func (q Request) Waves(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPo
 	if q.Samples > 0 && q.Blueprint.Answers == "" {
 		return nil, fault.New(fault.InvalidArgument, "blueprint %s says nothing that anybody may ask a set (answers), so no probe can ask what users don't: plan with --samples 0, "+
 			"which has each tenant watched for its --bake", q.Blueprint.Name)
+	}
+	if err := q.leadOn(chosen); err != nil {
+		return nil, err
 	}
 	scope, ok := registryv1.RollbackScope_value["ROLLBACK_SCOPE_"+strings.ToUpper(q.Rollback)]
 	if !ok || scope == 0 {
@@ -86,6 +91,21 @@ func (q Request) Waves(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPo
 		return nil, fault.New(fault.InvalidArgument, "there is no ring %q: it is canary, early or general", ring)
 	}
 	return policy, nil
+}
+
+// leadOn refuses a tenant that another rollout left on its way to a release of which nothing was started: it is at the one before as soon as that is
+// given up, and the plan would lead from where it isn't. What somebody works on may get there yet.
+func (q Request) leadOn(chosen []*registryv1.TenantStatus) error {
+	for _, s := range chosen {
+		for _, o := range q.Unfinished {
+			if o.GetTenantId() != s.GetTenant().GetId() || o.GetRolloutId() == "" || !rollout.SetsBack(o) || o.GetLease().GetExpiresAt().AsTime().After(time.Now()) {
+				continue
+			}
+			return fault.New(fault.FailedPrecondition, "rollout %s left %s on its way to %s, of which nothing was started: give that up with fleet operation abort %s --reason '…', and plan then",
+				o.GetRolloutId(), s.GetTenant().GetSlug(), o.GetReleaseTo(), o.GetId())
+		}
+	}
+	return nil
 }
 
 // split divides a ring into waves.
