@@ -59,6 +59,26 @@ func TestGuardKeepsStrangersOfTheAccountFromRolesServersAndTasks(t *testing.T) {
 		"let in by the plane's group":     {"ec2:AuthorizeSecurityGroupIngress", arn("ec2", "security-group/sg-1"), map[string]string{"plane": "dev"}, true},
 		"give a group a tenant's tag":     {"ec2:CreateTags", arn("ec2", "security-group/sg-1"), map[string]string{"plane": "dev"}, true},
 		"be a tenant's component by name": {"servicediscovery:RegisterInstance", arn("servicediscovery", "service/srv-1"), map[string]string{"plane": "dev", "tenant": tenant}, true},
+		"send the front door elsewhere":   {"elasticloadbalancing:ModifyListener", arn("elasticloadbalancing", "listener/net/a3-dev/1/2"), nil, true},
+		"open another front door":         {"elasticloadbalancing:CreateListener", arn("elasticloadbalancing", "loadbalancer/net/a3-dev/1"), nil, true},
+		"take the front door away":        {"elasticloadbalancing:DeleteLoadBalancer", arn("elasticloadbalancing", "loadbalancer/net/a3-dev/1"), nil, true},
+		"be the gateway":                  {"elasticloadbalancing:RegisterTargets", arn("elasticloadbalancing", "targetgroup/a3-dev-gateway/1"), nil, true},
+		"shut the gateway out":            {"elasticloadbalancing:DeregisterTargets", arn("elasticloadbalancing", "targetgroup/a3-dev-gateway/1"), nil, true},
+		"hide clients from the gateway":   {"elasticloadbalancing:ModifyTargetGroupAttributes", arn("elasticloadbalancing", "targetgroup/a3-dev-gateway/1"), nil, true},
+		"be the registry to accounts":     {"elasticloadbalancing:RegisterTargets", arn("elasticloadbalancing", "targetgroup/a3-dev-Regis-ABC/1"), nil, true},
+		"send packets elsewhere":          {"ec2:ReplaceRoute", arn("ec2", "route-table/rtb-1"), map[string]string{"plane": "dev"}, true},
+		"send some packets elsewhere":     {"ec2:CreateRoute", arn("ec2", "route-table/rtb-1"), map[string]string{"plane": "dev"}, true},
+		"take a route away":               {"ec2:DeleteRoute", arn("ec2", "route-table/rtb-1"), map[string]string{"plane": "dev"}, true},
+		"take a subnet's routes away":     {"ec2:DisassociateRouteTable", arn("ec2", "route-table/rtb-1"), map[string]string{"plane": "dev"}, true},
+		"take an endpoint away":           {"ec2:DeleteVpcEndpoints", arn("ec2", "vpc-endpoint/vpce-1"), nil, true},
+		"open an endpoint to others":      {"ec2:ModifyVpcEndpoint", arn("ec2", "vpc-endpoint/vpce-1"), nil, true},
+		"take an alarm away":              {"cloudwatch:DeleteAlarms", arn("cloudwatch", "alarm:plane-dev-GatewayDown"), nil, true},
+		"silence a tenant's alarm":        {"cloudwatch:DisableAlarmActions", arn("cloudwatch", "alarm:"+tenant+"-DeadLettersWait"), nil, true},
+		"take the alarms' topic away":     {"sns:DeleteTopic", arn("sns", "a3-dev-alarms"), nil, true},
+		"look at the front door":          {"elasticloadbalancing:DescribeTargetHealth", "*", nil, false},
+		"look at alarms":                  {"cloudwatch:DescribeAlarms", arn("cloudwatch", "alarm:"+tenant+"-DeadLettersWait"), nil, false},
+		"be behind a balancer of its own": {"elasticloadbalancing:RegisterTargets", arn("elasticloadbalancing", "targetgroup/other/1"), nil, false},
+		"change a route of its own":       {"ec2:ReplaceRoute", arn("ec2", "route-table/rtb-2"), nil, false},
 		"look at a role":                  {"iam:GetRole", role, nil, false},
 		"tag a role of its own":           {"iam:TagRole", "arn:aws:iam::" + place.Account + ":role/other", nil, false},
 		"change a server of its own":      {"rds:ModifyDBInstance", arn("rds", "db:other"), nil, false},
@@ -72,6 +92,11 @@ func TestGuardKeepsStrangersOfTheAccountFromRolesServersAndTasks(t *testing.T) {
 				t.Errorf("%s can %s: %t, want %t; %v", who, what, is, may, err)
 			}
 		}
+	}
+	// Who deploys, who looks after it and who is woken up may each have a role.
+	several := []string{administrator + "1", administrator + "2", administrator + "3"}
+	if _, err := stack.Guard(stack.Place{Account: place.Account, Region: "ap-southeast-1", Plane: "prod"}, several); err != nil {
+		t.Errorf("with three administrators: %v", err)
 	}
 	for _, administrators := range [][]string{nil, {"arn:aws:iam::123456789012:role/*"}, {"admin"}} {
 		if text, err := stack.Guard(place, administrators); err == nil {
