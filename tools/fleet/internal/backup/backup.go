@@ -90,6 +90,8 @@ type Manifest struct {
 	// Database is its name, and Tables what was in it.
 	Database string  `json:"database,omitempty"`
 	Tables   []Table `json:"tables,omitempty"`
+	// DatabaseBytes is what it took on its server's disk; 0 in a backup of a release that didn't say.
+	DatabaseBytes int64 `json:"database_bytes,omitempty"`
 	// Checkpoint is the newest of the set's log at that moment, a signed note; empty where it has none.
 	Checkpoint string `json:"checkpoint,omitempty"`
 	// Stores are what was in each of the set's; empty in a backup of a release that didn't say.
@@ -111,6 +113,16 @@ func (m *Manifest) Size() int64 {
 		n += p.Size
 	}
 	return n
+}
+
+// PartSize is the size of a part's file in bytes, encrypted; 0 where there is no such part.
+func (m *Manifest) PartSize(name string) int64 {
+	for _, p := range m.Parts {
+		if p.Name == name {
+			return p.Size
+		}
+	}
+	return 0
 }
 
 // bound is what the wrapped key and every part are tied to: taken to another backup, they don't open.

@@ -134,6 +134,19 @@ func (s *Snapshot) Value(ctx context.Context, query string) (string, error) {
 // Tables are all tables, with their rows counted.
 func (s *Snapshot) Tables(ctx context.Context) ([]Table, error) { return tables(ctx, s.tx) }
 
+// Size is what a database takes on its server's disk, in bytes.
+func Size(ctx context.Context, url config.Secret) (n int64, err error) {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := conn.QueryRow(ctx, "SELECT pg_database_size(current_database())").Scan(&n); err != nil {
+		return 0, fmt.Errorf("ask for the size of the database: %w", err)
+	}
+	return n, nil
+}
+
 // Count counts the rows of every table of a database.
 func Count(ctx context.Context, url config.Secret) ([]Table, error) {
 	conn, err := connect(ctx, url)

@@ -181,7 +181,9 @@ func (p *Plane) makeAndTry(ctx context.Context, s platform.Set, verify bool) (*B
 	if !verify {
 		return &out, nil
 	}
-	if err := p.rehearse(ctx, s, &out); err != nil {
+	if err := p.rehearse(ctx, s, &out); errors.Is(err, local.ErrNotTried) {
+		return &out, fmt.Errorf("backup %s was made: %w", out.Dir, err)
+	} else if err != nil {
 		return &out, fmt.Errorf("backup %s was made and could not be restored: %w", out.Dir, err)
 	}
 	return &out, nil

@@ -92,16 +92,38 @@ func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest
 	if err != nil {
 		return nil, fmt.Errorf("read the key that signs manifests of backups: %w", err)
 	}
+	url, done, err := p.toCopy(ctx, s)
+	if err != nil {
+		return nil, fmt.Errorf("back up %s: %w", s.Name(), err)
+	}
+	m, err := p.makeBackup(ctx, s, store, key, signKey, url)
+	if err = errors.Join(err, done()); err != nil {
+		return nil, fmt.Errorf("back up %s: %w", s.Name(), err)
+	}
+	return m, nil
+}
+
+// makeBackup writes a backup of a set whose database is read at a URL.
+func (p *Platform) makeBackup(ctx context.Context, s platform.Set, store backup.Store, key backup.Key, signKey, url config.Secret) (*backup.Manifest, error) {
 	m := &backup.Manifest{Plane: p.State.Plane, PlaneID: p.State.ID, Set: s.Name(), Slug: s.Slug, Blueprint: s.Blueprint.Name, Release: p.State.Runs()[s.Name()]}
+	var err error
+	if s.Blueprint.Database != nil {
+		if m.DatabaseBytes, err = dump.Size(ctx, url); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.roomToBackUp(s, m.DatabaseBytes); err != nil {
+		return nil, err
+	}
 	w, err := store.Begin(key, m, p.Now())
 	if err != nil {
 		return nil, err
 	}
-	if err = p.writeParts(ctx, s, w); err == nil {
+	if err = p.writeParts(ctx, s, w, url); err == nil {
 		err = w.Commit(ctx, signKey.Reveal(), p.Now())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("back up %s: %w", s.Name(), err), w.Abandon())
+		return nil, errors.Join(err, w.Abandon())
 	}
 	return m, nil
 }
@@ -124,7 +146,7 @@ func (p *Platform) escrow(store backup.Store, s platform.Set, key backup.Key) er
 
 // writeParts writes a set's parts. The stores are packed twice: before the snapshot, and after it what is new. A file that a row of the
 // snapshot names was there at that moment, and so is in the part, unless it came and went within the few milliseconds between.
-func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Writer) error {
+func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Writer, url config.Secret) error {
 	if err := p.packFiles(ctx, s, w); err != nil {
 		return err
 	}
@@ -136,7 +158,7 @@ func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Wri
 	if err := p.packStores(ctx, s, stores); err != nil {
 		return err
 	}
-	return p.writeDatabase(ctx, s, w, func() error {
+	return p.writeDatabase(ctx, s, w, url, func() error {
 		err := p.packStores(ctx, s, stores)
 		w.Manifest.Gone = stores.Gone
 		for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
@@ -159,28 +181,30 @@ func (p *Platform) packStores(ctx context.Context, s platform.Set, t *backup.Tre
 	return nil
 }
 
-// writeDatabase writes the database; after is called when the moment is taken.
-func (p *Platform) writeDatabase(ctx context.Context, s platform.Set, w *backup.Writer, after func() error) error {
+// toCopy lends a login that reads a set's database, until done; empty where the set has none.
+func (p *Platform) toCopy(ctx context.Context, s platform.Set) (url config.Secret, done func() error, err error) {
 	if s.Blueprint.Database == nil {
-		w.Manifest.TakenAt = p.Now()
-		return after()
+		return url, func() error { return nil }, nil
 	}
-	programs := dump.Programs{Dir: p.binaries().Dir}
-	if err := programs.Find(); err != nil {
-		return err
+	if err := p.programs().Find(); err != nil {
+		return url, nil, err
 	}
 	if p.Places != nil {
 		// Where the server is, a platform of servers of somebody else's finds out so.
 		if _, err := p.Places.Serve(ctx, s); err != nil {
-			return err
+			return url, nil, err
 		}
 	}
-	url, done, err := p.reader(ctx, s)
-	if err != nil {
-		return err
+	return p.reader(ctx, s)
+}
+
+// writeDatabase writes the database; after is called when the moment is taken.
+func (p *Platform) writeDatabase(ctx context.Context, s platform.Set, w *backup.Writer, url config.Secret, after func() error) error {
+	if s.Blueprint.Database == nil {
+		w.Manifest.TakenAt = p.Now()
+		return after()
 	}
-	err = p.dump(ctx, s, w, programs, url, after)
-	return errors.Join(err, done())
+	return p.dump(ctx, s, w, p.programs(), url, after)
 }
 
 func (p *Platform) dump(ctx context.Context, s platform.Set, w *backup.Writer, programs dump.Programs, url config.Secret, after func() error) error {

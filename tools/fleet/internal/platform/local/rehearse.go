@@ -71,6 +71,9 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 		}
 		err = errors.Join(err, done())
 	}()
+	if err := roomToRehearse(dir, b.Manifest); err != nil {
+		return r, notTried(err)
+	}
 	for _, part := range []string{partFiles, partStores} {
 		if err := unpack(ctx, b, part, filepath.Join(dir, part)); err != nil {
 			return r, err
