@@ -21,6 +21,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/rds v1.113.0
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.96.0
 	github.com/aws/aws-sdk-go-v2/service/secretsmanager v1.41.1
+	github.com/aws/aws-sdk-go-v2/service/servicediscovery v1.39.22
 	github.com/aws/aws-sdk-go-v2/service/servicequotas v1.34.0
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.42.16
 	github.com/aws/aws-sdk-go-v2/service/sts v1.41.6

@@ -28,6 +28,20 @@ func (p *Platform) LeftServer(t testing.TB, s platform.Set) []string {
 	return left
 }
 
+// Left is what AWS still has of a set.
+func (p *Platform) Left(t testing.TB, s platform.Set) []string {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := of.left(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
 // LeftKeys are the set's keys that nobody has deleted.
 func (p *Platform) LeftKeys(t testing.TB, s platform.Set) []string {
 	t.Helper()

@@ -4,17 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/failpoint"
@@ -198,28 +194,6 @@ func (t *tenant) deleteBuckets(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// Remains implements platform.Platform: it asks AWS for all that a set has by name, and looks where local looks.
-func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error) {
-	t, err := p.of(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.useServer(ctx, p.inShared(s)); err != nil {
-		return nil, err
-	}
-	var out []string
-	looks := []func(context.Context) ([]string, error){t.leftStack, t.leftKeys, t.leftTemplates, t.leftServer, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs, t.leftSecrets}
-	for _, look := range looks {
-		left, err := look(ctx)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, left...)
-	}
-	kept, err := p.Machine.Kept(ctx, p.inShared(s))
-	return append(out, kept...), err
-}
-
 // inShared is a set whose database is looked for in the server that tenants share, where one of its own is gone.
 func (p *Platform) inShared(s platform.Set) platform.Set {
 	if s.Dedicated() {
@@ -228,97 +202,6 @@ func (p *Platform) inShared(s platform.Set) platform.Set {
 		s.Blueprint, s.Tier = &b, 0
 	}
 	return s
-}
-
-func (t *tenant) leftStack(ctx context.Context) ([]string, error) {
-	there, err := t.outputs(ctx, t.stackName())
-	if err != nil || there == nil {
-		return nil, err
-	}
-	return []string{"stack " + t.stackName()}, nil
-}
-
-func (t *tenant) leftServices(ctx context.Context) (out []string, err error) {
-	services, err := t.services(ctx)
-	for name := range services {
-		out = append(out, "service "+t.place.Service(t.id, name))
-	}
-	if err != nil {
-		return nil, err
-	}
-	// What runs is the set's, whoever started it.
-	for _, family := range t.families() {
-		got, err := ecs.NewFromConfig(t.cfg).ListTasks(ctx, &ecs.ListTasksInput{Cluster: sdk.String(t.place.Cluster()), Family: &family})
-		if err != nil && !gone(err) {
-			return nil, fmt.Errorf("look for tasks of %s: %w", t.id, err)
-		}
-		if err == nil {
-			for _, task := range got.TaskArns {
-				out = append(out, "task "+task)
-			}
-		}
-	}
-	return out, nil
-}
-
-func (t *tenant) leftRoles(ctx context.Context) (out []string, err error) {
-	client := iam.NewFromConfig(t.cfg)
-	var names []string
-	for keeper := range stack.Keepers {
-		names = append(names, t.place.KeeperName(keeper, t.id))
-	}
-	for _, c := range t.set.Blueprint.Components {
-		names = append(names, t.place.TaskRole(t.id, c.Name))
-	}
-	for _, name := range names {
-		_, err := client.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
-		switch {
-		case err == nil:
-			out = append(out, "role "+name)
-		case !gone(err):
-			return nil, fmt.Errorf("look for role %s: %w", name, err)
-		}
-	}
-	return out, nil
-}
-
-func (t *tenant) leftBuckets(ctx context.Context) (out []string, err error) {
-	for _, bucket := range t.buckets() {
-		_, err := t.s3().ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: sdk.Int32(1)})
-		switch {
-		case err == nil:
-			out = append(out, "bucket "+bucket)
-		case !gone(err):
-			return nil, fmt.Errorf("look for bucket %s: %w", bucket, err)
-		}
-	}
-	return out, nil
-}
-
-func (t *tenant) leftQueues(ctx context.Context) (out []string, err error) {
-	client := sqs.NewFromConfig(t.cfg)
-	for _, queue := range t.place.Queues(t.id) {
-		_, err := client.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &queue})
-		switch {
-		case err == nil:
-			out = append(out, "queue "+queue)
-		case !gone(err):
-			return nil, fmt.Errorf("look for queue %s: %w", queue, err)
-		}
-	}
-	return out, nil
-}
-
-func (t *tenant) leftLogs(ctx context.Context) (out []string, err error) {
-	prefix := strings.TrimSuffix(t.place.LogGroup(t.id, ""), "/") + "/"
-	got, err := cloudwatchlogs.NewFromConfig(t.cfg).DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: &prefix})
-	if err != nil {
-		return nil, fmt.Errorf("look for logs of %s: %w", t.id, err)
-	}
-	for _, g := range got.LogGroups {
-		out = append(out, "log group "+sdk.ToString(g.LogGroupName))
-	}
-	return out, nil
 }
 
 // Shared implements platform.Platform.
@@ -331,25 +214,4 @@ func (p *Platform) Shared(s platform.Set) []string {
 	return append(out,
 		fmt.Sprintf("its key waits %d days for its deletion, disabled, and with it what is left of backups, logs and secrets that AWS keeps for a time", stack.ShredAfter),
 		"CloudTrail and CloudFormation's list of deleted stacks keep its id for as long as the account has them do")
-}
-
-func (t *tenant) leftSecrets(ctx context.Context) (out []string, err error) {
-	names := []string{t.place.SecretPath(t.id) + "custody"}
-	for _, c := range t.set.Blueprint.Components {
-		names = append(names, t.place.ComponentSecret(t.id, c.Name))
-	}
-	kept, err := t.storeSecrets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range append(names, kept...) {
-		there, err := t.hasSecret(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if there {
-			out = append(out, "secret "+name)
-		}
-	}
-	return out, nil
 }

@@ -139,8 +139,12 @@ func copyObject(ctx context.Context, from *s3.Reader, key string, to *os.Root) e
 }
 
 // storeSecrets are the names of what the set's stores keep in Secrets Manager, which no template holds. What waits for its deletion is not there.
-func (t *tenant) storeSecrets(ctx context.Context) (names []string, err error) {
-	prefix := t.place.StorePath(t.id)
+func (t *tenant) storeSecrets(ctx context.Context) ([]string, error) {
+	return t.secretsBelow(ctx, t.place.StorePath(t.id))
+}
+
+// secretsBelow are the names of secrets that begin so.
+func (t *tenant) secretsBelow(ctx context.Context, prefix string) (names []string, err error) {
 	pages := secretsmanager.NewListSecretsPaginator(secretsmanager.NewFromConfig(t.cfg), &secretsmanager.ListSecretsInput{
 		Filters: []smtypes.Filter{{Key: smtypes.FilterNameStringTypeName, Values: []string{prefix}}}})
 	for pages.HasMorePages() {

@@ -24,6 +24,9 @@ func (p Place) Cluster() string { return p.cluster() }
 // Zone is the zone of names below which each set has its own.
 func (p Place) Zone() string { return p.cluster() + ".internal" }
 
+// Namespace is the zone of a tenant's own names.
+func (p Place) Namespace(tenant string) string { return p.of(tenant).namespace() }
+
 // Repository has the images of an artefact.
 func (p Place) Repository(artefact string) string { return p.cluster() + "/" + artefact }
 

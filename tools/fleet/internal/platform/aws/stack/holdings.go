@@ -24,6 +24,9 @@ type HeldRole struct {
 	Starts         bool
 }
 
+// Name is the last part of its ARN.
+func (r HeldRole) Name() string { return roleName(r.ARN) }
+
 // HeldBucket is a store's, and the components that write and that read alone.
 type HeldBucket struct {
 	Name             string
