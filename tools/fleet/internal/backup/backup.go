@@ -22,6 +22,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
+
+	"a3os.app/libs/id"
 )
 
 const (
@@ -184,7 +186,7 @@ func (s Store) Names(set string) ([]string, error) {
 	return out, nil
 }
 
-// Sets are those that have backups.
+// Sets are those that have backups: `plane`, and tenants' ids. What else is in the directory, as the root of a disk has it, is nobody's.
 func (s Store) Sets() ([]string, error) {
 	entries, err := os.ReadDir(s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -192,11 +194,19 @@ func (s Store) Sets() ([]string, error) {
 	}
 	var out []string
 	for _, e := range entries {
-		if e.IsDir() {
+		if e.IsDir() && isSet(e.Name()) {
 			out = append(out, e.Name())
 		}
 	}
 	return out, err
+}
+
+// ownSet is what the plane's own set is called; every other one is called by its tenant's id.
+const ownSet = "plane"
+
+func isSet(name string) bool {
+	_, err := id.ParseTenant(name)
+	return err == nil || name == ownSet
 }
 
 // ahead is by how much the name of a backup may be ahead of this machine's clock.

@@ -126,7 +126,11 @@ func (a *app) backups(all []plane.BackedUp) error {
 	}
 	for _, b := range all {
 		if b.Unreadable != "" {
-			if _, err := fmt.Fprintf(a.out, "%s of %s is damaged, and restores nothing: %s\n", b.Name, b.Slug, show.Text(b.Unreadable)); err != nil {
+			says := b.Name + " of " + b.Slug + " is damaged, and restores nothing"
+			if b.Name == "" {
+				says = "which backups of " + b.Slug + " there are can't be seen"
+			}
+			if _, err := fmt.Fprintf(a.out, "%s: %s\n", says, show.Text(b.Unreadable)); err != nil {
 				return err
 			}
 		}

@@ -47,7 +47,8 @@ type BackedUp struct {
 	// Elsewhere are stores that are not in it, and stay as they are when it is restored.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 	Said      string   `json:"said,omitempty"`
-	// Unreadable says why nothing but its name and its directory is known of it; empty where its manifest could be read.
+	// Unreadable says why nothing but its name and its directory is known of it, or, where it has no name, of any backup of the set; empty where its
+	// manifest could be read.
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
@@ -292,16 +293,17 @@ func (p *Plane) findBackup(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var unread error
 	for _, set := range sets {
 		names, err := store.Names(set)
 		if err != nil {
-			return "", err
+			unread = errors.Join(unread, err)
 		}
 		if slices.Contains(names, name) {
 			return store.Path(set, name), nil
 		}
 	}
-	return "", fault.New(fault.NotFound, "there is no backup %q: it is a directory, or a name that `fleet backup list` shows", name)
+	return "", errors.Join(fault.New(fault.NotFound, "there is no backup %q: it is a directory, or a name that `fleet backup list` shows", name), unread)
 }
 
 // Backups lists the backups that there are, by set, the newest first. Nobody has looked whether they are whole; one that can't be read is among
@@ -336,7 +338,8 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 	for _, set := range sets {
 		found, err := store.Names(set)
 		if err != nil {
-			return nil, err
+			whose, _ := p.set(set)
+			out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Dir: store.Path(set, ""), Unreadable: err.Error()})
 		}
 		slices.Reverse(found)
 		for _, name := range found {

@@ -162,6 +162,48 @@ func TestDamagedManifestKeepsNobodyElseFromBeingBackedUp(t *testing.T) {
 	}
 }
 
+// The directory of backups may be the root of a disk, with a lost+found that is root's alone: whoever isn't root lists backups and finds one by its name
+// all the same. What of a set can't be read is told in its row, and hides no other.
+func TestBackupsAreListedBesideWhatIsSomebodyElses(t *testing.T) {
+	s := settings.Settings{Home: t.TempDir(), BackupDir: filepath.Join(t.TempDir(), "disk")}
+	p, err := New(s, quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.openState(); err != nil {
+		t.Fatal(err)
+	}
+	store, acme, other := p.platform.Backups(), id.NewTenant().String(), id.NewTenant().String()
+	taken := backups(t, store)
+	made := taken(acme, time.Now())
+	taken("lost+found", time.Now()) // as a set's would be: it is none by its name
+	if sets, err := store.Sets(); err != nil || !slices.Equal(sets, []string{acme}) {
+		t.Errorf("sets with backups are %q (%v), want %s", sets, err, acme)
+	}
+	closed := filepath.Join(store.Dir, other)
+	if err := os.Mkdir(closed, 0); err != nil {
+		t.Fatal(err)
+	}
+	want := 1
+	if _, err := os.ReadDir(closed); err != nil {
+		want = 2
+	} else {
+		t.Log("NOT PLAYED: a set whose backups can't be read needs a user who isn't root")
+	}
+	all, err := p.Backups(nil)
+	if err != nil || len(all) != want {
+		t.Errorf("the list has %+v (%v)", all, err)
+	}
+	for _, b := range all {
+		if (b.Set == other) != (b.Unreadable != "") || b.Set == acme && b.Name != made {
+			t.Errorf("the list has %+v", b)
+		}
+	}
+	if dir, err := p.findBackup(made); err != nil || dir != store.Path(acme, made) {
+		t.Errorf("%s is found in %q (%v)", made, dir, err)
+	}
+}
+
 // Whoever brings the plane up anew, with other settings than it was started with, has backups made by those: there and at that pace.
 func TestBackupsGoByTheSettingsThatThePlaneWasLastBroughtUpWith(t *testing.T) {
 	began := settings.Settings{Home: t.TempDir(), BackupDir: filepath.Join(t.TempDir(), "before"), BackupEvery: time.Hour}
