@@ -50,6 +50,8 @@ const (
 type Blueprint struct {
 	// Digest of its text, `sha256:…`: what plans and releases know it by.
 	Digest string `yaml:"-"`
+	// Text that it was read from.
+	Text []byte `yaml:"-" json:"-"`
 	// Name of the blueprint.
 	Name string `yaml:"name"`
 	// Artefact that its components and its migration are run from.

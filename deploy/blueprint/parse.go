@@ -53,7 +53,7 @@ func Parse(file string, text []byte) (*Blueprint, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	sum := sha256.Sum256(text)
-	b := &Blueprint{Digest: "sha256:" + hex.EncodeToString(sum[:])}
+	b := &Blueprint{Digest: "sha256:" + hex.EncodeToString(sum[:]), Text: bytes.Clone(text)}
 	if err := dec.Decode(b); err != nil {
 		return nil, syntax(file, &root, err)
 	}

@@ -22,11 +22,7 @@ import (
 func product(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "product")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "notes"), "./notes")
-	cmd.Env = append(os.Environ(), "GOWORK=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the other product: %v: %s", err, out)
-	}
+	buildNotes(t, filepath.Join(dir, "notes"), "")
 	text, err := os.ReadFile(filepath.Join("notes", "notes.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -38,8 +34,27 @@ func product(t *testing.T) string {
 	return file
 }
 
+// buildNotes builds the other product, of a later release where that knows a setting more.
+func buildNotes(t *testing.T, file, later string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.later="+later, "-o", file, "./notes")
+	cmd.Env = append(os.Environ(), "GOWORK=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the other product: %v: %s", err, out)
+	}
+}
+
 // notes asks another product's set through the gateway; a note that isn't empty is written.
 func (r *rolling) notes(slug, note string) (status int, body string) {
+	r.t.Helper()
+	if note == "" {
+		return r.ask(slug, http.MethodGet, "/notes", "")
+	}
+	return r.ask(slug, http.MethodPost, "/notes", note)
+}
+
+// ask sends a set of another product a request through the gateway.
+func (r *rolling) ask(slug, method, path, text string) (status int, body string) {
 	r.t.Helper()
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(readFile(r.t, filepath.Join(r.home, "web", "ca.pem")))) {
@@ -50,11 +65,7 @@ func (r *rolling) notes(slug, note string) (status int, body string) {
 			return (&net.Dialer{}).DialContext(ctx, network, r.address())
 		}}}
 	defer client.CloseIdleConnections()
-	method := http.MethodGet
-	if note != "" {
-		method = http.MethodPost
-	}
-	req, err := http.NewRequestWithContext(r.t.Context(), method, fmt.Sprintf("https://%s.%s:%d/notes", slug, r.domain, r.port), strings.NewReader(note))
+	req, err := http.NewRequestWithContext(r.t.Context(), method, fmt.Sprintf("https://%s.%s:%d%s", slug, r.domain, r.port, path), strings.NewReader(text))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -63,11 +74,11 @@ func (r *rolling) notes(slug, note string) (status int, body string) {
 		r.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
+	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return res.StatusCode, string(text)
+	return res.StatusCode, string(answer)
 }
 
 // Another product than AccessOS goes through the whole of fleet, each release of it an artefact of its own: what a set consists of is

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,12 +41,50 @@ func main() {
 	}
 }
 
+// later is a setting that a later release knows besides, and needs; that release has a component more as well (-X main.later=…).
+var later string
+
+// settings are all that the program knows.
+var settings = []string{"NOTES_PLANE", "NOTES_TENANT", "NOTES_RELEASE", "NOTES_LISTEN", "NOTES_OPS_LISTEN", "NOTES_CERTIFICATES", "NOTES_TENANT_ROOTS", "NOTES_PLANE_ROOTS",
+	"NOTES_DATABASE_FILE", "NOTES_PEERS", "NOTES_COOKIE_FILE", "NOTES_REGISTRY", "NOTES_OWNER_FILE", "NOTES_ROLES"}
+
+// told refuses settings that the program doesn't know, as AccessOS does, and does without none that it needs.
+func told(role string) error {
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "NOTES_") && name != later && !slices.Contains(settings, name) {
+			return errors.New(name + " is not known: take it away")
+		}
+	}
+	if later != "" && role != "migrate" && os.Getenv(later) == "" {
+		return errors.New(later + " is missing")
+	}
+	return nil
+}
+
 func run(ctx context.Context, args []string) error {
 	roles := map[string]func(context.Context) error{"migrate": migrate, "store": store, "web": web}
+	if later != "" {
+		roles["clock"] = clock
+	}
 	if len(args) != 1 || roles[args[0]] == nil {
 		return errors.New("it is called as notes migrate, store or web")
 	}
+	if err := told(args[0]); err != nil {
+		return err
+	}
 	return roles[args[0]](ctx)
+}
+
+// clock says what time it is.
+func clock(ctx context.Context) error {
+	s, err := join("clock")
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /clock", func(w http.ResponseWriter, _ *http.Request) { answer(w, time.Now(), nil) })
+	return s.serve(ctx, mux)
 }
 
 func secret(variable string) (string, error) {
@@ -216,7 +255,7 @@ func web(ctx context.Context) error {
 	return errors.Join(err, <-failed)
 }
 
-// report says to the registry, as AccessOS's sets do, that both components serve, and which program they are: the web front's own.
+// report says to the registry, as AccessOS's sets do, that all components serve, and which program they are: the web front's own.
 func (s set) report(ctx context.Context) error {
 	registry := workload.Identity{Plane: s.self.Plane, Service: "registry"}
 	creds, err := workload.GRPCClientCredentials(s.source, s.trust, registry)
@@ -232,12 +271,18 @@ func (s set) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	names := []string{"web"}
+	for peer := range strings.SplitSeq(os.Getenv("NOTES_PEERS"), ",") {
+		if name, _, _ := strings.Cut(peer, "="); name != "web" {
+			names = append(names, name)
+		}
+	}
 	started := timestamppb.Now()
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	for {
 		req := &registryv1.ReportRequest{}
-		for _, name := range []string{"store", "web"} {
+		for _, name := range names {
 			req.Components = append(req.Components, &registryv1.ComponentReport{Name: name, Health: registryv1.Health_HEALTH_SERVING, Release: own.String(), StartedAt: started})
 		}
 		if _, err := registryv1.NewReportServiceClient(conn).Report(ctx, req); err != nil && ctx.Err() == nil {

@@ -17,6 +17,8 @@ import (
 const releaseHelp = `Build, sign and register releases. A release is a version, the digest of every artefact, the migrations that it brings, the oldest version to
 upgrade from, and a signature (DSSE, Ed25519). A version names one release for ever; sets run what a digest says and never what a tag says.
 
+A release is made by a blueprint, whose text is kept where it is registered: its sets are made and started by that one, whatever later fleets have.
+
 Migrations are held against the release before, by running both in a PostgreSQL of their own: what takes something away is refused, unless
 the migration itself says why it may: -- accepted RULE: why`
 
@@ -58,7 +60,7 @@ func (a *app) releaseCommand() *cobra.Command {
 		}
 		return a.release(r)
 	}}
-	c := group("release", "What sets run: built, signed, registered", newKey, a.releaseBuild(), a.releaseRegister(), list, show)
+	c := group("release", "What sets run: built, signed, registered", newKey, a.releaseBuild(), a.releaseRegister(), a.releaseBlueprint(), list, show)
 	c.Long = releaseHelp
 	return c
 }
@@ -68,6 +70,7 @@ func buildFlags(c *cobra.Command, o *plane.BuildOptions, artefacts *[]string) {
 	c.Flags().StringArrayVar(artefacts, "artefact", nil, "an artefact and its file, as accessos=bin/accessos")
 	c.Flags().StringVar(&o.Minimum, "minimum", "", "oldest version that a set may be upgraded from")
 	c.Flags().StringVar(&o.Previous, "previous", "", "release that migrations are held against; the newest one before it when empty")
+	c.Flags().StringVar(&o.Blueprint, "blueprint", "", "file with the blueprint that the release is made by; fleet's own when empty")
 	c.Flags().StringVar(&o.Key, "key", "", "file with the key that signs; the plane's own when empty")
 }
 
@@ -120,7 +123,7 @@ func (a *app) releaseRegister() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := p.RegisterRelease(c.Context(), envelope, files)
+			r, err := p.RegisterRelease(c.Context(), envelope, files, o.Blueprint)
 			if err != nil {
 				return err
 			}
@@ -130,6 +133,21 @@ func (a *app) releaseRegister() *cobra.Command {
 	c.Flags().StringVar(&file, "release", "", "a signed release, of fleet release build")
 	_ = c.MarkFlagRequired("artefact")
 	return c
+}
+
+func (a *app) releaseBlueprint() *cobra.Command {
+	return &cobra.Command{Use: "blueprint FILE", Short: "Keep the blueprint of releases that were registered without one", Args: exactly("FILE"), RunE: func(c *cobra.Command, args []string) error {
+		p, err := a.plane()
+		if err != nil {
+			return err
+		}
+		versions, err := p.KeepBlueprint(c.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.out, "sets of release %s are made and started by it\n", strings.Join(versions, ", "))
+		return err
+	}}
 }
 
 func (a *app) build(c *cobra.Command, p *plane.Plane, o plane.BuildOptions, artefacts []string) ([]byte, error) {

@@ -1,7 +1,6 @@
 package operate
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,7 +87,7 @@ func (e *Engine) ApplyMade(ctx context.Context, plan *registryv1.Plan) error {
 	})
 	asking.Go(func() error {
 		t := plan.GetTenants()[0]
-		w.lookForRelease(ctx, cmp.Or(t.GetReleaseTo(), t.GetReleaseFrom()))
+		w.lookForRelease(ctx, t.GetReleaseFrom(), t.GetReleaseTo())
 		return nil
 	})
 	if err := asking.Wait(); err != nil {

@@ -39,10 +39,12 @@ type Reporter interface {
 
 // Engine carries operations out on one platform. It is safe for concurrent use.
 type Engine struct {
-	// Platform, Blueprint of the sets, and the connection to the registry as an operator.
+	// Platform, fleet's own blueprint, and the connection to the registry as an operator.
 	Platform  platform.Platform
 	Blueprint *blueprint.Blueprint
 	Conn      *grpc.ClientConn
+	// MadeBy is the blueprint that sets of a release are made and started by; m is nil where nobody registered the release.
+	MadeBy func(release string, m *registryv1.ReleaseManifest) (*blueprint.Blueprint, error)
 	// Releases answers what is known of a release, and none whose signature does not hold.
 	Releases registryv1.ReleaseServiceClient
 	// Registry is how the process that carries out a tenant's steps reaches it, and Provisioner makes that process's keypair, PEM: empty
@@ -87,6 +89,11 @@ type work struct {
 	// looked says that the release was looked for already, and unbelieved why it isn't believed.
 	looked     bool
 	unbelieved error
+	// made is the blueprint of the release, nil with unmade, which is why it isn't known. remade says that the release before had another, or
+	// one that isn't known.
+	made   *blueprint.Blueprint
+	unmade error
+	remade bool
 	// waits says until when the operation waits, once it turned out that it does.
 	waits string
 	// away says that the process that carries the steps out fails because the registry did not answer.
@@ -179,7 +186,7 @@ func (w *work) look(ctx context.Context) error {
 	})
 	looking.Go(func() error {
 		if !w.looked {
-			w.lookForRelease(lctx, cmp.Or(w.op.GetReleaseTo(), w.op.GetReleaseFrom()))
+			w.lookForRelease(lctx, w.op.GetReleaseFrom(), w.op.GetReleaseTo())
 		}
 		return nil
 	})
@@ -196,7 +203,7 @@ func (w *work) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the registry answered a tenant without an id: %w", err)
 	}
-	w.set = platform.Set{Blueprint: w.Blueprint, Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier(), Account: t.GetAccount()}
+	w.set = platform.Set{Blueprint: cmp.Or(w.made, w.Blueprint), Tenant: tenant, Slug: t.GetSlug(), Tier: t.GetIsolationTier(), Account: t.GetAccount()}
 	if w.set.Planned, err = w.planned(ctx); err != nil {
 		return err
 	}
@@ -208,14 +215,39 @@ func (w *work) look(ctx context.Context) error {
 		w.Report.Note(w.unbelieved.Error())
 		return nil
 	}
-	return w.unbelieved
+	if Ends(w.op.GetKind()) && w.unbelieved == nil && w.unmade != nil {
+		w.Report.Note(fmt.Sprintf("%v; nothing of it is started: it goes on by the blueprint that there is here", w.unmade))
+		return nil //nolint:nilerr // it is told, and who is to be stopped must be
+	}
+	return cmp.Or(w.unbelieved, w.unmade)
 }
 
-// lookForRelease reads the release that the set runs afterwards, or has run; of a set that never ran any there is none.
-func (w *work) lookForRelease(ctx context.Context, name string) {
-	if w.looked = true; name != "" {
-		w.release, w.unbelieved = Release(ctx, w.Releases, name)
+// lookForRelease reads the release that the set runs afterwards, or has run; of a set that never ran any there is none. Where it ran another
+// one, that is looked at as well: what the set consists of may have changed.
+func (w *work) lookForRelease(ctx context.Context, from, to string) {
+	w.looked = true
+	name := cmp.Or(to, from)
+	if name == "" {
+		return
 	}
+	var before *blueprint.Blueprint
+	var unknown error
+	var looking errgroup.Group
+	if from != "" && from != name {
+		looking.Go(func() error {
+			var m *registryv1.ReleaseManifest
+			if _, m, unknown = Release(ctx, w.Releases, from); unknown == nil {
+				before, unknown = w.MadeBy(from, m)
+			}
+			return nil
+		})
+	}
+	var m *registryv1.ReleaseManifest
+	if w.release, m, w.unbelieved = Release(ctx, w.Releases, name); w.unbelieved == nil {
+		w.made, w.unmade = w.MadeBy(name, m)
+	}
+	_ = looking.Wait()
+	w.remade = unknown != nil || before != nil && w.made != nil && before.Digest != w.made.Digest
 }
 
 const (
@@ -225,25 +257,26 @@ const (
 	offboard  = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
 )
 
-// Release is a release by its name, with the digests that it says where it is registered; none for what was built here and never released.
-// Where it isn't believed, it is answered without them, with the error.
-func Release(ctx context.Context, releases registryv1.ReleaseServiceClient, name string) (platform.Release, error) {
+// Release is a release by its name, with the digests that it says where it is registered, and its manifest; none for what was built here and
+// never released. Where it isn't believed, it is answered without them, with the error.
+func Release(ctx context.Context, releases registryv1.ReleaseServiceClient, name string) (platform.Release, *registryv1.ReleaseManifest, error) {
 	r, err := platform.ParseRelease(name)
 	if err != nil {
-		return r, err
+		return r, nil, err
 	}
 	res, err := releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: name})
 	if fault.KindOf(fault.FromRPC(err)) == fault.NotFound {
-		return r, nil
+		return r, nil, nil
 	}
 	if err != nil {
-		return r, fault.FromRPC(err)
+		return r, nil, fault.FromRPC(err)
 	}
+	m := res.GetRelease().GetManifest()
 	r.Artefacts = map[string]string{}
-	for _, a := range res.GetRelease().GetManifest().GetArtefacts() {
+	for _, a := range m.GetArtefacts() {
 		r.Artefacts[a.GetName()] = a.GetDigest()
 	}
-	return r, nil
+	return r, m, nil
 }
 
 // plan is the one that the operation carries out.
@@ -274,7 +307,7 @@ func (w *work) planned(ctx context.Context) (*registryv1.StackChange, error) {
 func (w *work) power(ctx context.Context, step string) (changed bool, detail string, err error) {
 	switch step {
 	case StepFetch:
-		changed, err = w.Platform.Fetch(ctx, w.release)
+		changed, err = w.fetch(ctx)
 	case StepIdentity:
 		return w.identity(ctx)
 	case StepDatabase:
@@ -282,6 +315,9 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 	case StepMark:
 		changed, err = w.Platform.Mark(ctx, w.set)
 	case StepConfirm:
+		if err := w.placeRemade(ctx); err != nil {
+			return false, "", err
+		}
 		return true, "", w.confirm(ctx)
 	case StepExport:
 		dir := w.exportDir()
@@ -298,6 +334,47 @@ func (w *work) power(ctx context.Context, step string) (changed bool, detail str
 		return false, "", fmt.Errorf("step %s takes no more than the tenant's own credentials: it is not done with the plane's power", step)
 	}
 	return changed, detail, err
+}
+
+// fetch has the release's artefacts be here, and what its blueprint has that the one before hadn't: a component's certificate, a key, a role.
+// Nothing of the set that runs is taken away or told of it.
+func (w *work) fetch(ctx context.Context) (changed bool, err error) {
+	if changed, err = w.Platform.Fetch(ctx, w.release); err != nil || !w.changes() {
+		return changed, err
+	}
+	did, err := w.Platform.Identity(ctx, w.set)
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	did, err = w.Platform.Database(ctx, w.set)
+	return changed || did, err
+}
+
+// changes says that a set that there is gets another blueprint.
+func (w *work) changes() bool {
+	kind := w.op.GetKind()
+	return w.remade && (kind == upgrade || kind == downgrade)
+}
+
+// placeRemade tells the registry where the components are that the set has by another blueprint. They run by then, and are asked for nothing
+// before.
+func (w *work) placeRemade(ctx context.Context) error {
+	if !w.changes() {
+		return nil
+	}
+	placed, err := w.Platform.Placed(ctx, w.set, w.release)
+	if err != nil {
+		return err
+	}
+	return w.put(ctx, placed)
+}
+
+// put tells the registry where the set is.
+func (w *work) put(ctx context.Context, placed *registryv1.ServiceSet) error {
+	_, err := registryv1.NewTenantWriteServiceClient(w.Conn).PutServiceSet(ctx, &registryv1.PutServiceSetRequest{
+		TenantId: w.set.Tenant.String(), ServiceSet: placed, Lease: &registryv1.LeaseProof{OperationId: w.op.GetId(), LeaseToken: w.lease.token},
+	})
+	return fault.FromRPC(err)
 }
 
 // database makes the set's database; that of a new one, where the platform can, with what the release's migrations make.
@@ -320,12 +397,7 @@ func (w *work) identity(ctx context.Context) (changed bool, detail string, err e
 	// At once, for what the plane adds is none of what the registry is told here.
 	known, ctx := errgroup.WithContext(ctx)
 	known.Go(func() error { return w.Identified(ctx, w.set) })
-	known.Go(func() error {
-		_, err := registryv1.NewTenantWriteServiceClient(w.Conn).PutServiceSet(ctx, &registryv1.PutServiceSetRequest{
-			TenantId: w.set.Tenant.String(), ServiceSet: placed, Lease: &registryv1.LeaseProof{OperationId: w.op.GetId(), LeaseToken: w.lease.token},
-		})
-		return fault.FromRPC(err)
-	})
+	known.Go(func() error { return w.put(ctx, placed) })
 	return changed, "", known.Wait()
 }
 

@@ -37,8 +37,10 @@ type Planner struct {
 	Plane string
 	// Platform that will carry the plans out.
 	Platform Place
-	// Blueprint of the sets.
+	// Blueprint is fleet's own, and MadeBy the one that sets of a release are made and started by, whose manifest is nil where nobody registered
+	// it.
 	Blueprint *blueprint.Blueprint
+	MadeBy    func(release string, m *registryv1.ReleaseManifest) (*blueprint.Blueprint, error)
 	// Tenants and Releases read the registry.
 	Tenants  registryv1.TenantServiceClient
 	Releases registryv1.ReleaseServiceClient
@@ -113,6 +115,7 @@ const (
 	provision = registryv1.OperationKind_OPERATION_KIND_PROVISION
 	upgrade   = registryv1.OperationKind_OPERATION_KIND_UPGRADE
 	downgrade = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
+	resume    = registryv1.OperationKind_OPERATION_KIND_RESUME
 	offboard  = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
 )
 
@@ -211,10 +214,15 @@ func Target(t *registryv1.TenantChange) string { return cmp.Or(t.GetTenantId(), 
 // change is what is done to a tenant that there is.
 func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantStatus, to *target) (*registryv1.TenantChange, error) {
 	t := s.GetTenant()
-	c := p.withSteps(r.Kind, &registryv1.TenantChange{
+	c := &registryv1.TenantChange{
 		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), StateFrom: t.GetState(), StateTo: kinds[r.Kind].to,
 		ReleaseFrom: s.GetServiceSet().GetRelease(), AfterOperation: t.GetLastOperation(), Account: t.GetAccount(),
-	})
+	}
+	made, before, err := p.madeBy(ctx, r.Kind, c.GetReleaseFrom(), to)
+	if err != nil {
+		return nil, fmt.Errorf("tenant %s: %w", t.GetSlug(), err)
+	}
+	p.withSteps(r.Kind, c, made)
 	switch r.Kind {
 	case offboard:
 		c.Notes = []string{
@@ -223,9 +231,11 @@ func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantSta
 		}
 	case provision, upgrade, downgrade:
 		c.ReleaseTo = to.name
-		var err error
 		if c.Migrations, c.Notes, err = p.migrations(ctx, r.Kind, c.GetReleaseFrom(), to); err != nil {
 			return nil, fmt.Errorf("tenant %s: %w", t.GetSlug(), err)
+		}
+		if before != nil && before.Digest != made.Digest {
+			c.Notes = append(c.Notes, fmt.Sprintf("What the set consists of changes, or what it is told: the release was made by the blueprint %s, the present one by %s.", short(made.Digest), short(before.Digest)))
 		}
 	default:
 		c.ReleaseTo = c.GetReleaseFrom()
@@ -242,7 +252,7 @@ func (p *Planner) newTenant(r Request, slug, last string, to *target) *registryv
 	return p.withSteps(r.Kind, &registryv1.TenantChange{
 		Slug: slug, DisplayName: cmp.Or(r.DisplayName, slug), IsolationTier: tier, StateTo: active, ReleaseTo: to.name,
 		AfterOperation: last, Labels: r.Labels, Migrations: to.migrations(), Account: r.Account,
-	})
+	}, to.made)
 }
 
 // DefaultTier is a plane's own: a server of the tenant's own where it is for customers.
@@ -268,9 +278,30 @@ func (p *Planner) wait(r Request) *durationpb.Duration {
 	return nil
 }
 
-func (p *Planner) withSteps(kind registryv1.OperationKind, c *registryv1.TenantChange) *registryv1.TenantChange {
+// madeBy is the blueprint that a set is made by after a change, and before it, nil where that isn't known. One that can't be gone back to is
+// refused before anything is changed; where nothing is started, any does.
+func (p *Planner) madeBy(ctx context.Context, kind registryv1.OperationKind, from string, to *target) (made, before *blueprint.Blueprint, err error) {
+	if from == "" {
+		return cmp.Or(to.made, p.Blueprint), nil, nil
+	}
+	res, err := p.Releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: from})
+	if err = fault.FromRPC(err); err != nil && fault.KindOf(err) != fault.NotFound && fault.KindOf(err) != fault.InvalidArgument {
+		// It isn't believed, which is no hindrance to leave it; whoever starts it is told.
+		return cmp.Or(to.made, p.Blueprint), nil, nil //nolint:nilerr // as above
+	}
+	before, err = p.MadeBy(from, res.GetRelease().GetManifest())
+	switch {
+	case err != nil && kind == upgrade:
+		return nil, nil, fmt.Errorf("it could not go back to the release that it runs: %w", err)
+	case err != nil && kind == resume:
+		return nil, nil, err
+	}
+	return cmp.Or(to.made, before, p.Blueprint), before, nil
+}
+
+func (p *Planner) withSteps(kind registryv1.OperationKind, c *registryv1.TenantChange, made *blueprint.Blueprint) *registryv1.TenantChange {
 	c.Steps = p.Steps(kind)
-	for _, wave := range p.Blueprint.Waves() {
+	for _, wave := range made.Waves() {
 		for _, component := range wave {
 			c.Restarts = append(c.Restarts, component.Name)
 		}
@@ -278,10 +309,12 @@ func (p *Planner) withSteps(kind registryv1.OperationKind, c *registryv1.TenantC
 	return c
 }
 
-// target is the release that a plan leads to; its manifest is nil where the registry doesn't know it.
+// target is the release that a plan leads to, and the blueprint that its sets are made by, nil where a plan leads to none; its manifest is nil
+// where the registry doesn't know it.
 type target struct {
 	name     string
 	manifest *registryv1.ReleaseManifest
+	made     *blueprint.Blueprint
 }
 
 func (t *target) migrations() []string {
@@ -307,14 +340,16 @@ func (p *Planner) target(ctx context.Context, r Request) (*target, error) {
 	res, err := p.Releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: asked})
 	err = fault.FromRPC(err)
 	if err == nil {
-		return &target{res.GetRelease().GetName(), res.GetRelease().GetManifest()}, nil
+		to := &target{name: res.GetRelease().GetName(), manifest: res.GetRelease().GetManifest()}
+		to.made, err = p.MadeBy(to.name, to.manifest)
+		return to, err
 	}
 	if fault.KindOf(err) != fault.NotFound {
 		return nil, err
 	}
 	// What was built here, on a plane for development, is known by its digest and by nothing else.
 	if p.Plane != "prod" && asked == p.Built.String() {
-		return &target{name: asked}, nil
+		return &target{name: asked, made: p.Blueprint}, nil
 	}
 	if _, perr := release.ParseName(asked); perr != nil {
 		return nil, fault.New(fault.InvalidArgument, "the registry knows no release %q and %v", asked, perr)

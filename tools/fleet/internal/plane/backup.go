@@ -232,6 +232,9 @@ func (p *Plane) builtFor(s platform.Set) platform.Release {
 	if s.Tenant.IsZero() {
 		return p.controls
 	}
+	if s.Blueprint.Digest != p.blueprint.Digest {
+		return p.runs(s)
+	}
 	return p.release
 }
 

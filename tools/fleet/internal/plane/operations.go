@@ -41,7 +41,7 @@ func (p *Plane) operations(conn *grpc.ClientConn) (*operate.Engine, error) {
 		return nil, err
 	}
 	return &operate.Engine{
-		Platform: p.carrier(), Blueprint: p.blueprint, Conn: conn, Releases: releases,
+		Platform: p.carrier(), Blueprint: p.blueprint, MadeBy: p.madeBy, Conn: conn, Releases: releases,
 		Registry:    operate.Registry{Plane: p.state.Plane, Address: address, Service: registryComponent, Roots: string(roots)},
 		Provisioner: p.platform.Provisioner, Front: p.front,
 		Recheck: func(ctx context.Context, plan *registryv1.StoredPlan) error { return p.Recheck(ctx, conn, plan) },

@@ -26,7 +26,7 @@ func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
 		return nil, err
 	}
 	planner := &plan.Planner{
-		Plane: p.state.Plane, Platform: p.carrier(), Blueprint: p.blueprint, Steps: operate.Steps,
+		Plane: p.state.Plane, Platform: p.carrier(), Blueprint: p.blueprint, MadeBy: p.madeBy, Steps: operate.Steps,
 		Tenants: registryv1.NewTenantServiceClient(conn), Releases: releases,
 		Agrees: func(ctx context.Context, status *registryv1.TenantStatus, to string) error {
 			return p.agrees(ctx, conn, status, to)

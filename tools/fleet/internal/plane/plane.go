@@ -218,6 +218,9 @@ func (p *Plane) open(ctx context.Context) error {
 	if err := p.useServers(ctx, binaries); err != nil {
 		return err
 	}
+	if err := p.platform.KeepBlueprint(p.blueprint); err != nil {
+		return err
+	}
 	_, err := p.carrier().Fetch(ctx, p.controls)
 	if p.another() && err == nil {
 		_, err = p.carrier().Fetch(ctx, p.release)

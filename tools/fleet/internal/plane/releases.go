@@ -25,6 +25,8 @@ type BuildOptions struct {
 	Artefacts map[string]string
 	// Key is a file with the key that signs; empty is the plane's own.
 	Key string
+	// Blueprint is a file with the one that the release is made by; empty is fleet's own.
+	Blueprint string
 }
 
 // BuildRelease makes a signed release, and answers what its migrations take from the release before with their authors' consent.
@@ -37,8 +39,12 @@ func (p *Plane) BuildRelease(ctx context.Context, o BuildOptions) (envelope []by
 	if err != nil {
 		return nil, nil, err
 	}
+	made, err := p.blueprintOf(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
 	m, accepted, err := build.Manifest(ctx, build.Request{
-		Plane: p.state.Plane, Blueprint: p.blueprint, Version: o.Version, Minimum: o.Minimum, Artefacts: o.Artefacts, Previous: previous, Note: p.report.Note,
+		Plane: p.state.Plane, Blueprint: made, Version: o.Version, Minimum: o.Minimum, Artefacts: o.Artefacts, Previous: previous, Note: p.report.Note,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -79,9 +85,9 @@ func (p *Plane) previous(ctx context.Context, o BuildOptions) (*registryv1.Relea
 	return newest, nil
 }
 
-// RegisterRelease has a signed release kept by the registry, and its artefacts by this machine, where sets run them from. What is kept is
-// what the release says, byte for byte.
-func (p *Plane) RegisterRelease(ctx context.Context, envelope []byte, artefacts map[string]string) (*registryv1.Release, error) {
+// RegisterRelease has a signed release kept by the registry, and its artefacts and its blueprint by this machine, where sets run from and are
+// started by them. What is kept is what the release says, byte for byte. The blueprint is a file; empty is fleet's own, or one that is kept already.
+func (p *Plane) RegisterRelease(ctx context.Context, envelope []byte, artefacts map[string]string, blueprint string) (*registryv1.Release, error) {
 	if err := p.openUp(ctx); err != nil {
 		return nil, err
 	}
@@ -93,11 +99,18 @@ func (p *Plane) RegisterRelease(ctx context.Context, envelope []byte, artefacts 
 	if err != nil {
 		return nil, err
 	}
+	made, err := p.blueprintFor(opened.Manifest, blueprint)
+	if err != nil {
+		return nil, err
+	}
 	unlock, err := p.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	if err := p.platform.KeepBlueprint(made); err != nil {
+		return nil, err
+	}
 	for _, a := range opened.Manifest.GetArtefacts() {
 		file, ok := artefacts[a.GetName()]
 		if !ok {

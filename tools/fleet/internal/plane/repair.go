@@ -3,12 +3,15 @@ package plane
 import (
 	"context"
 
+	"google.golang.org/grpc"
+
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/standing"
+	"a3os.app/tools/fleet/internal/state"
 )
 
 // Repair brings a tenant's set back to what the registry says that it is, and says whether it was anything else: the release, the
@@ -52,7 +55,7 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 			return false, err
 		}
 		// What runs comes up as the platform has it: so that is put right first.
-		changed, err := p.mend(ctx, status)
+		changed, err := p.mend(ctx, conn, status)
 		if err != nil {
 			return changed, err
 		}
@@ -64,7 +67,7 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 			return false, err
 		}
 		err = p.step(&changed, t.GetSlug()+": stopped, for it is suspended", func() (bool, error) {
-			return p.carrier().Stop(ctx, platform.Set{Blueprint: p.blueprint, Tenant: tenantID, Slug: t.GetSlug(), Tier: t.GetIsolationTier(), Account: t.GetAccount()})
+			return p.carrier().Stop(ctx, p.setOf(state.Tenant{ID: tenantID, Slug: t.GetSlug(), Dedicated: t.GetIsolationTier() == registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, Account: t.GetAccount()}))
 		})
 		return changed, err
 	default:
@@ -73,12 +76,20 @@ func (p *Plane) Repair(ctx context.Context, tenant string) (changed bool, err er
 }
 
 // mend puts right, where the platform looks that far, what of the set was changed by hand beyond what runs.
-func (p *Plane) mend(ctx context.Context, status *registryv1.TenantStatus) (changed bool, err error) {
+func (p *Plane) mend(ctx context.Context, conn *grpc.ClientConn, status *registryv1.TenantStatus) (changed bool, err error) {
 	inspector, is := p.carrier().(platform.Inspector)
 	if !is || status.GetServiceSet() == nil {
 		return false, nil
 	}
-	set, r, err := standing.SetOf(p.blueprint, status)
+	releases, err := p.believedReleases(conn)
+	if err != nil {
+		return false, err
+	}
+	b, err := p.madeByName(ctx, releases, status.GetServiceSet().GetRelease())
+	if err != nil {
+		return false, err
+	}
+	set, r, err := standing.SetOf(b, status)
 	if err != nil {
 		return false, err
 	}

@@ -77,6 +77,10 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err != nil {
 		return nil, err
 	}
+	// What can't be started again is not put back.
+	if s, err = p.started(s); err != nil {
+		return nil, fmt.Errorf("nothing was changed: %w", err)
+	}
 	b, key, err := p.believe(ctx, s, r)
 	if err != nil {
 		return nil, err
@@ -91,7 +95,7 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err := errors.Join(p.mayReplace(ctx, s, r), p.noOperation(ctx, s)); err != nil {
 		return nil, err
 	}
-	tried, err := p.platform.Rehearse(ctx, s, p.release, b)
+	tried, err := p.platform.Rehearse(ctx, s, p.builtFor(s), b)
 	if err != nil {
 		return nil, fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
 	}
@@ -194,7 +198,7 @@ func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, k
 		return err
 	}
 	return p.step(&changed, s.Slug+": keys, stores and database as of "+b.Manifest.TakenAt.Format(time.RFC3339), func() (bool, error) {
-		return true, p.platform.Restore(ctx, s, p.runs(s), p.release, b, key, local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason})
+		return true, p.platform.Restore(ctx, s, p.runs(s), p.builtFor(s), b, key, local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason})
 	})
 }
 

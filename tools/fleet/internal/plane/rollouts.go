@@ -129,10 +129,13 @@ func (o *rolloutOperator) last(ctx context.Context, r *registryv1.Rollout, t *re
 func (o *rolloutOperator) begin(ctx context.Context, lease string, r *registryv1.Rollout, t *registryv1.RolloutTenant, status *registryv1.TenantStatus, kind registryv1.OperationKind, release string) (*registryv1.Operation, error) {
 	change := changeOf(status)
 	change.StateTo, change.ReleaseTo, change.Steps = registryv1.TenantState_TENANT_STATE_ACTIVE, release, operate.Steps(kind)
-	for _, c := range o.blueprint.Components {
+	b, err := o.madeByName(ctx, o.engine.Releases, release)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range b.Components {
 		change.Restarts = append(change.Restarts, c.Name)
 	}
-	var err error
 	if change.StackChange, err = o.planned(ctx, r, t, kind, release); err != nil {
 		return nil, err
 	}

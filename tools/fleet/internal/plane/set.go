@@ -26,13 +26,18 @@ const (
 	reasonNewer  = "fleet plane up: what was built here is newer than what the tenant runs"
 )
 
-// setOf is the set of a tenant that the plane remembers.
+// setOf is the set of a tenant that the plane remembers, with the blueprint that it was started by.
 func (p *Plane) setOf(t state.Tenant) platform.Set {
 	tier := registryv1.IsolationTier_ISOLATION_TIER_DATABASE
 	if t.Dedicated {
 		tier = registryv1.IsolationTier_ISOLATION_TIER_DEDICATED
 	}
-	return platform.Set{Blueprint: p.blueprint, Tenant: t.ID, Slug: t.Slug, Tier: tier, Account: t.Account}
+	b, err := p.remembered(t.ID.String())
+	if err != nil {
+		// Whoever starts it is told why (madeBy, started); what else is done with it takes no more than what is here.
+		b = p.blueprint
+	}
+	return platform.Set{Blueprint: b, Tenant: t.ID, Slug: t.Slug, Tier: tier, Account: t.Account}
 }
 
 // Tenant makes a tenant with its set, or brings what is there up to date, and says whether there was anything to do. The plane's own
@@ -228,7 +233,14 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 	if err != nil {
 		return false, err
 	}
+	releases, err := p.believedReleases(conn)
+	if err != nil {
+		return false, err
+	}
 	pf, set := p.carrier(), p.setOf(t)
+	if set.Blueprint, err = p.madeByName(ctx, releases, r.String()); err != nil {
+		return false, err
+	}
 	if set.Tier = status.GetTenant().GetIsolationTier(); set.Dedicated() != t.Dedicated {
 		// It was made before its tier was remembered.
 		if t, err = p.state.Change(t.Slug, func(t *state.Tenant) { t.Dedicated = set.Dedicated() }); err != nil {
@@ -245,13 +257,14 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 		{"keys and certificates of its own", sequence(
 			func() (bool, error) { return pf.Fetch(ctx, r) },
 			func() (bool, error) { return pf.Identity(ctx, set) },
+			func() (bool, error) { return p.ahead(ctx, set) },
 			func() (bool, error) { return p.licensed(ctx, conn, set) },
 			func() (bool, error) { return p.nameFirstAdmin(set, t.Admin) })},
 		{"database and roles of its own", sequence(
 			func() (bool, error) { return pf.Database(ctx, set) },
 			func() (bool, error) { return pf.Migrate(ctx, set, r) },
 			func() (bool, error) { return pf.Mark(ctx, set) })},
-		{fmt.Sprintf("its %d services", len(p.blueprint.Components)), func() (bool, error) { return pf.Start(ctx, set, r) }},
+		{fmt.Sprintf("its %d services", len(set.Blueprint.Components)), func() (bool, error) { return pf.Start(ctx, set, r) }},
 		{"reachable at " + p.Settings.URL(t.Slug), sequence(
 			func() (bool, error) { return false, p.place(ctx, conn, set, r, status.GetServiceSet()) },
 			func() (bool, error) { return p.reach(ctx, t, set) })},
@@ -262,6 +275,16 @@ func (p *Plane) converge(ctx context.Context, conn *grpc.ClientConn, status *reg
 		}
 	}
 	return changed, nil
+}
+
+// ahead makes the keys that fleet's own blueprint has beside those of the set's, where a change of the set is foreseen: what a stack is told of
+// a key has to be there then.
+func (p *Plane) ahead(ctx context.Context, set platform.Set) (changed bool, err error) {
+	if _, foresees := p.carrier().(platform.Foreseer); !foresees || set.Blueprint.Digest == p.blueprint.Digest {
+		return false, nil
+	}
+	set.Blueprint = p.blueprint
+	return p.platform.Identity(ctx, set)
 }
 
 // place says to the registry where the set is, where that isn't what it knows.

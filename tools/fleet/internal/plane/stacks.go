@@ -34,12 +34,18 @@ func (s *stacks) Foresee(ctx context.Context, kind registryv1.OperationKind, c *
 	if err != nil {
 		return nil, err
 	}
+	name := cmp.Or(c.GetReleaseTo(), c.GetReleaseFrom())
+	r, m, err := operate.Release(ctx, s.releases, name)
+	if err == nil {
+		set.Blueprint, err = s.madeBy(name, m)
+	}
 	running := kind != registryv1.OperationKind_OPERATION_KIND_SUSPEND && kind != registryv1.OperationKind_OPERATION_KIND_OFFBOARD
-	var r platform.Release
-	if running {
-		if r, err = operate.Release(ctx, s.releases, cmp.Or(c.GetReleaseTo(), c.GetReleaseFrom())); err != nil {
-			return nil, err
-		}
+	switch {
+	case running && err != nil:
+		return nil, err
+	case err != nil:
+		// Nothing of it is started.
+		set.Blueprint = s.blueprint
 	}
 	return s.foreseer.Foresee(ctx, set, r, running)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/deploy/observability"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/standing"
@@ -32,12 +33,18 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 		return standing.Fleet{}, err
 	}
 	defer conn.Close()
+	releases, err := p.believedReleases(conn)
+	if err != nil {
+		return standing.Fleet{}, err
+	}
 	kept := p.platform.Backups()
 	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
 		Kept: func(set, name string) error {
 			_, err := backup.Claimed(kept.Path(set, name))
 			return err
-		}, Blueprint: p.blueprint, Inspect: inspect})
+		}, Inspect: inspect, MadeBy: func(ctx context.Context, release string) (*blueprint.Blueprint, error) {
+			return p.madeByName(ctx, releases, release)
+		}})
 }
 
 // Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.

@@ -64,9 +64,9 @@ type Source struct {
 	BackupEvery time.Duration
 	// Kept looks whether a backup of a set, `plane` or a tenant's id, is there to be restored; nil where that can't be seen from here.
 	Kept func(set, name string) error
-	// Blueprint of tenants' sets. Inspect has a platform that can look for what was changed by hand do so.
-	Blueprint *blueprint.Blueprint
-	Inspect   bool
+	// MadeBy is the blueprint that sets of a release are made by. Inspect has a platform that can look for what was changed by hand do so.
+	MadeBy  func(ctx context.Context, release string) (*blueprint.Blueprint, error)
+	Inspect bool
 }
 
 // Ask makes the page. It fails only where the registry can't be asked; a platform that can't be is told on the page.

@@ -30,11 +30,7 @@ func inspect(ctx context.Context, s Source, inspector platform.Inspector, status
 			continue
 		}
 		g.Go(func() error {
-			set, r, err := SetOf(s.Blueprint, status)
-			var differences []platform.Difference
-			if err == nil {
-				differences, err = inspector.Inspect(ctx, set, r)
-			}
+			differences, err := s.look(ctx, inspector, status)
 			mu.Lock()
 			defer mu.Unlock()
 			found[status.GetTenant().GetId()] = differences
@@ -47,6 +43,19 @@ func inspect(ctx context.Context, s Source, inspector platform.Inspector, status
 	_ = g.Wait()
 	slices.Sort(failed)
 	return found, failed
+}
+
+// look has the platform look at one set, as the release that it is to run has it.
+func (s Source) look(ctx context.Context, inspector platform.Inspector, status *registryv1.TenantStatus) ([]platform.Difference, error) {
+	b, err := s.MadeBy(ctx, status.GetServiceSet().GetRelease())
+	if err != nil {
+		return nil, err
+	}
+	set, r, err := SetOf(b, status)
+	if err != nil {
+		return nil, err
+	}
+	return inspector.Inspect(ctx, set, r)
 }
 
 // SetOf is a tenant's set and its release, as the registry has them.

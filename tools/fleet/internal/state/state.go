@@ -62,6 +62,9 @@ type noted struct {
 	Migrated map[string]string `json:"migrated"`
 	// Runs is the release that a set runs, or was to run last, by set.
 	Runs map[string]string `json:"runs,omitempty"`
+	// Blueprints are the digests of those that sets run by, or were to run by last, by set. Of one that was started by a release before this
+	// one it isn't known.
+	Blueprints map[string]string `json:"blueprints,omitempty"`
 	// Accounts are the user ids that processes run as and stores are shared by, by name. An id stays its name's for as long as the
 	// plane is there, and is never used again for another. Empty where the plane can't give processes users of their own.
 	Accounts map[string]uint32 `json:"accounts,omitempty"`
@@ -147,6 +150,9 @@ func (n *noted) fill() {
 	if n.Runs == nil {
 		n.Runs = map[string]string{}
 	}
+	if n.Blueprints == nil {
+		n.Blueprints = map[string]string{}
+	}
 	if n.Accounts == nil {
 		n.Accounts = map[string]uint32{}
 	}
@@ -186,7 +192,7 @@ func (s *State) TakeUp(was []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ID, s.Plane, s.Platform, s.Product = old.ID, old.Plane, old.Platform, old.Product
-	s.noted.Runs, s.noted.Tenants = old.noted.Runs, old.noted.Tenants
+	s.noted.Runs, s.noted.Blueprints, s.noted.Tenants = old.noted.Runs, old.noted.Blueprints, old.noted.Tenants
 	s.noted.fill()
 	return nil
 }
@@ -241,6 +247,9 @@ func (s *State) sweep() error {
 // Runs is the release that each set runs, or was to run last; a copy, as of each that follows.
 func (s *State) Runs() map[string]string { return copied(s, &s.noted.Runs) }
 
+// Blueprints are the digests of those that sets run by, or were to run by last.
+func (s *State) Blueprints() map[string]string { return copied(s, &s.noted.Blueprints) }
+
 // Migrated is the release whose migrations each set's database has.
 func (s *State) Migrated() map[string]string { return copied(s, &s.noted.Migrated) }
 
@@ -265,9 +274,15 @@ func copied[V any](s *State, m *map[string]V) map[string]V {
 	return maps.Clone(*m)
 }
 
-// SetRuns remembers what a set runs from now on.
-func (s *State) SetRuns(set, release string) error {
-	return s.note(&s.noted.Runs, set, release)
+// SetRuns remembers what a set runs from now on: the release, and the digest of the blueprint that it is started by.
+func (s *State) SetRuns(set, release, blueprint string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.noted.Runs[set] == release && s.noted.Blueprints[set] == blueprint {
+		return nil
+	}
+	s.noted.Runs[set], s.noted.Blueprints[set] = release, blueprint
+	return s.save()
 }
 
 // SetMigrated remembers what release's migrations a set's database has.
@@ -295,7 +310,7 @@ func (s *State) Part(sets ...string) *State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &State{Settled: Settled{Version: s.Version, ID: s.ID, Plane: s.Plane, Front: s.Front, Served: s.Served}, noted: noted{
-		Ports: part(s.noted.Ports, sets), Migrated: part(s.noted.Migrated, sets), Runs: part(s.noted.Runs, sets),
+		Ports: part(s.noted.Ports, sets), Migrated: part(s.noted.Migrated, sets), Runs: part(s.noted.Runs, sets), Blueprints: part(s.noted.Blueprints, sets),
 		Accounts: part(s.noted.Accounts, sets), LastAccount: s.noted.LastAccount,
 		Subnets: part(s.noted.Subnets, sets), Hosts: part(s.noted.Hosts, sets), Images: map[string]string{}}}
 }
@@ -316,7 +331,7 @@ func part[V any](of map[string]V, sets []string) map[string]V {
 func (s *State) Forget(set string) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, gone := range []bool{forget(s.noted.Ports, set), forget(s.noted.Migrated, set), forget(s.noted.Runs, set), forget(s.noted.Accounts, set)} {
+	for _, gone := range []bool{forget(s.noted.Ports, set), forget(s.noted.Migrated, set), forget(s.noted.Runs, set), forget(s.noted.Blueprints, set), forget(s.noted.Accounts, set)} {
 		changed = changed || gone
 	}
 	if !changed {

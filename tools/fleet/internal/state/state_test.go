@@ -122,7 +122,7 @@ func TestWorkOnManyAtOnceLosesNothing(t *testing.T) {
 			_, subnet := s.Subnet(set, pool, nobodys)
 			_, host := s.Host(set, "iam")
 			_, served := s.Change(slug, func(t *state.Tenant) { t.Served = true })
-			if err := errors.Join(remembered, port, account, subnet, host, served, s.SetMigrated(set, "r"), s.SetRuns(set, "r"), s.SetImage(set, "i")); err != nil {
+			if err := errors.Join(remembered, port, account, subnet, host, served, s.SetMigrated(set, "r"), s.SetRuns(set, "r", "b"), s.SetImage(set, "i")); err != nil {
 				t.Error(err)
 			}
 			for _, other := range s.Tenants() {

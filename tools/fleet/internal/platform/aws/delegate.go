@@ -101,7 +101,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		return out, nil
 	}
 	// Known before it runs: a set that is stopped is rendered with what it ran last.
-	return out, p.State.SetRuns(s.Name(), r.String())
+	return out, p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest)
 }
 
 // imagesOf are those that the process may have the set run: the release's, and what the set ran last.

@@ -124,7 +124,7 @@ func TestBackupsOfADeletedServerAreNamed(t *testing.T) {
 func TestTenantWhoseStackIsStuckIsStoppedWithoutIt(t *testing.T) {
 	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
 	ctx, tenant := t.Context(), s.Tenant.String()
-	if err := p.State.SetRuns(s.Name(), awstest.Release(t).String()); err != nil {
+	if err := p.State.SetRuns(s.Name(), awstest.Release(t).String(), s.Blueprint.Digest); err != nil {
 		t.Fatal(err)
 	}
 	stuck := &awstest.Stuck{Stack: awstest.Place.StackOf(tenant)}
@@ -175,7 +175,7 @@ func TestTenantWhoseStackWouldLoseDataIsStoppedWithoutIt(t *testing.T) {
 	for _, planned := range []bool{false, true} {
 		server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DEDICATED)
 		ctx, tenant := t.Context(), s.Tenant.String()
-		if err := p.State.SetRuns(s.Name(), awstest.Release(t).String()); err != nil {
+		if err := p.State.SetRuns(s.Name(), awstest.Release(t).String(), s.Blueprint.Digest); err != nil {
 			t.Fatal(err)
 		}
 		described := &awstest.Planned{Stack: awstest.Place.StackOf(tenant), Changes: awstest.KeyAndServer(false)}

@@ -29,7 +29,7 @@ import (
 func TestServicesThatAStackLacksAreMadeByFleetItself(t *testing.T) {
 	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DEDICATED)
 	ctx, tenant, r := t.Context(), s.Tenant.String(), awstest.Release(t)
-	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
+	if err := p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest); err != nil {
 		t.Fatal(err)
 	}
 	var begun []string

@@ -171,7 +171,7 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if changed = changed || did; err != nil {
 		return changed, err
 	}
-	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
+	if err := p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest); err != nil {
 		return changed, err
 	}
 	did, err = t.change(ctx, stack.Input{Release: r, Image: image, Given: given}, true)

@@ -75,7 +75,11 @@ func (p *Platform) answer(ctx context.Context, s platform.Set, r platform.Releas
 	case askMigrate:
 		return true, p.answerMigrate(ctx, s, r)
 	case askDrop:
-		return p.drop(ctx, s, asked.Components...)
+		if changed, err = p.drop(ctx, s, asked.Components...); err != nil {
+			return changed, err
+		}
+		did, err := p.dropOthers(ctx, s)
+		return changed || did, err
 	}
 	for _, c := range components {
 		did := false

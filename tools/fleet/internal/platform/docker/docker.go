@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -127,7 +128,38 @@ func (p *Platform) prepare(ctx context.Context, s platform.Set, r platform.Relea
 	if changed, err = p.networksOf(ctx, s); err != nil {
 		return changed, err
 	}
-	return changed, p.State.SetRuns(s.Name(), r.String())
+	did, err := p.dropOthers(ctx, s)
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	return changed, p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest)
+}
+
+// dropOthers stops and removes what there is of a tenant's set and is none of its blueprint: components of the release that it ran before. It
+// is for who has the plane's power.
+func (p *Platform) dropOthers(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if s.Tenant.IsZero() {
+		return false, nil
+	}
+	all, err := p.Engine.Status(ctx, s.Name())
+	if err != nil {
+		return false, err
+	}
+	var names []string
+	for _, c := range all {
+		name := strings.TrimPrefix(c.Name, s.Name()+"/")
+		if _, is := s.Blueprint.Component(name); is || name == postgresComponent {
+			continue
+		}
+		names = append(names, name)
+	}
+	if changed, err = p.drop(ctx, s, names...); err != nil {
+		return changed, err
+	}
+	for _, name := range names {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(p.SecretsDir(), s.Name(), name)))
+	}
+	return changed, err
 }
 
 // keep has the container of a component run a release.
@@ -210,6 +242,12 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 			names = append(names, c.Name)
 		}
 		did, err := p.drop(ctx, s, names...)
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
+	}
+	if p.door == nil {
+		did, err := p.dropOthers(ctx, s)
 		if changed = changed || did; err != nil {
 			return changed, err
 		}

@@ -263,6 +263,13 @@ func (p *Platform) packFiles(_ context.Context, s platform.Set, w *backup.Writer
 		return err
 	}
 	files := p.kept(s)
+	if s.Tenant.IsZero() {
+		texts, err := blueprintsIn(p.Settings.Home)
+		if err != nil {
+			return errors.Join(fmt.Errorf("look for the blueprints of releases: %w", err), part.Close())
+		}
+		maps.Copy(files, texts)
+	}
 	tree := backup.NewTree(part)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		text, err := os.ReadFile(files[name])

@@ -103,7 +103,7 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		out.Runs = []string{p.releaseDir(digest)}
 		if len(programs) > 0 {
 			// Known before it runs: the artefacts of what runs are kept.
-			return out, p.State.SetRuns(s.Name(), r.String())
+			return out, p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest)
 		}
 	}
 	return out, nil

@@ -22,14 +22,36 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if err := errors.Join(p.choose(ctx, s), p.HandOver(ctx, s)); err != nil {
 		return false, err
 	}
-	if err := p.State.SetRuns(s.Name(), r.String()); err != nil {
+	if err := p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest); err != nil {
 		return false, err
 	}
 	if changed, err = p.keepMachineReader(ctx, s, r); err != nil {
 		return changed, err
 	}
 	did, err := p.startComponents(ctx, s, r)
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
+	did, err = p.dropOthers(ctx, s)
 	return changed || did, err
+}
+
+// dropOthers stops what is kept of a tenant's set and is none of its blueprint: components of the release that it ran before.
+func (p *Platform) dropOthers(ctx context.Context, s platform.Set) (changed bool, err error) {
+	if s.Tenant.IsZero() {
+		return false, nil
+	}
+	all, err := p.Census(ctx)
+	if err != nil {
+		return false, err
+	}
+	var names []string
+	for _, c := range all[s.Name()] {
+		if _, is := s.Blueprint.Component(c.Name); !is {
+			names = append(names, unitName(s, c.Name))
+		}
+	}
+	return p.Supervisor.Drop(ctx, names...)
 }
 
 // startComponents starts each component as soon as those serve that it comes after, and returns when all serve.
@@ -105,10 +127,14 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 			return changed, err
 		}
 	}
+	did, err := p.dropOthers(ctx, s)
+	if changed = changed || did; err != nil {
+		return changed, err
+	}
 	last := []string{unitName(s, machineReader)}
 	if p.hasOwnServer(s) {
 		last = append(last, unitName(s, postgresUnit))
 	}
-	did, err := p.Supervisor.Drop(ctx, last...)
+	did, err = p.Supervisor.Drop(ctx, last...)
 	return changed || did, err
 }

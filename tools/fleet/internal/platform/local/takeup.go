@@ -78,6 +78,13 @@ func (p *Platform) layKeys(from string, key backup.Key) error {
 	}
 	files, last := p.kept(p.Own), "keys/"+vouches+".public"
 	delete(files, planeFile)
+	texts, err := blueprintsIn(from)
+	if err != nil {
+		return fmt.Errorf("look for the blueprints of releases: %w", err)
+	}
+	for name := range texts {
+		files[name] = p.home(filepath.FromSlash(name))
+	}
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(files)), func(name string) bool { return name == last })
 	if err := writeFile(p.keyFile(p.Own, p.Own.Blueprint.Backup.Key), strings.TrimSpace(key.Text().Reveal())); err != nil {
 		return err

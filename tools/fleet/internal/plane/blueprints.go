@@ -1,0 +1,169 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/fault"
+	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/operate"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
+)
+
+// madeBy is the blueprint that sets of a release are made and started by: the release's own, whose digest is in what was signed. A program
+// refuses settings that it doesn't know, so fleet's own blueprint is for what was made by it alone. m is nil where nobody registered the
+// release. What was built here goes by the blueprint that is here with it, and so does an earlier build whose own isn't here any more.
+func (p *Plane) madeBy(name string, m *registryv1.ReleaseManifest) (*blueprint.Blueprint, error) {
+	n, err := release.ParseName(name)
+	if err != nil {
+		return p.blueprint, nil //nolint:nilerr // none, or from before releases had this form
+	}
+	switch {
+	case m == nil && n.Version != release.Development:
+		return nil, fault.New(fault.FailedPrecondition, "the registry knows no release %s, and so not what its sets are made by: register it again with fleet release register", name)
+	case m == nil, m.GetBlueprintDigest() == p.blueprint.Digest:
+		return p.blueprint, nil
+	case m.GetBlueprint() != p.blueprint.Name:
+		return nil, fault.New(fault.FailedPrecondition, "release %s is of the product %s, and the plane's tenants have %s", name, m.GetBlueprint(), p.blueprint.Name)
+	}
+	return p.kept(n, m.GetBlueprintDigest())
+}
+
+// kept is the blueprint with a digest that isn't fleet's own, as a release has it.
+func (p *Plane) kept(n release.Name, digest string) (*blueprint.Blueprint, error) {
+	if n.Version == release.Development {
+		built, err := local.Built(p.Program)
+		if err == nil && n == built.Name {
+			return p.blueprint, nil
+		}
+	}
+	b, err := p.platform.Blueprint(digest)
+	switch {
+	case errors.Is(err, local.ErrNoBlueprint) && n.Version == release.Development:
+		return p.blueprint, nil
+	case errors.Is(err, local.ErrNoBlueprint):
+		return nil, fault.New(fault.FailedPrecondition, "release %s was made by the blueprint %s, and this fleet has another, %s: %v; what runs is left as it is. "+
+			"Take the blueprint of that release, as it lies in its sources, and have it kept: fleet release blueprint FILE", n, digest, p.blueprint.Digest, err)
+	case err != nil:
+		return nil, fmt.Errorf("release %s: %w", n, err)
+	}
+	return b, nil
+}
+
+// madeByName is madeBy of a release that the registry is asked for.
+func (p *Plane) madeByName(ctx context.Context, releases registryv1.ReleaseServiceClient, name string) (*blueprint.Blueprint, error) {
+	if _, err := release.ParseName(name); err != nil {
+		return p.blueprint, nil //nolint:nilerr // none, or from before releases had this form
+	}
+	_, m, err := operate.Release(ctx, releases, name)
+	if err != nil {
+		return nil, err
+	}
+	return p.madeBy(name, m)
+}
+
+// remembered is the blueprint that a set was started by last, as this machine knows, whoever answers. Of one that was never started, or
+// by a release before that was remembered, it is fleet's own.
+func (p *Plane) remembered(set string) (*blueprint.Blueprint, error) {
+	digest := p.state.Blueprints()[set]
+	if digest == "" || digest == p.blueprint.Digest {
+		return p.blueprint, nil
+	}
+	n, err := release.ParseName(p.state.Runs()[set])
+	if err != nil {
+		return p.blueprint, nil //nolint:nilerr // from before releases had this form
+	}
+	return p.kept(n, digest)
+}
+
+// started is a set with the blueprint of the release that it is to be started with again, which is the one that it ran last.
+func (p *Plane) started(s platform.Set) (platform.Set, error) {
+	var err error
+	if s.Blueprint = p.blueprint; p.runs(s).String() != p.release.String() {
+		s.Blueprint, err = p.remembered(s.Name())
+	}
+	return s, err
+}
+
+// readBlueprint reads a blueprint of the plane's product; that of fleet's own without a file.
+func (p *Plane) readBlueprint(file string) (*blueprint.Blueprint, error) {
+	if file == "" {
+		return p.blueprint, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the blueprint of the release: %w", err)
+	}
+	b, err := blueprint.Parse(file, text)
+	if err != nil {
+		return nil, fmt.Errorf("the blueprint of the release is wrong, or of a later release than this fleet:\n%w", err)
+	}
+	if b.Name != p.blueprint.Name || b.Scope != blueprint.ScopeTenant {
+		return nil, fault.New(fault.InvalidArgument, "%s is the blueprint of %s, scope %s: what the plane's tenants have is %s", file, b.Name, b.Scope, p.blueprint.Name)
+	}
+	return b, nil
+}
+
+// blueprintOf is the blueprint that a release is to be made by. One that is registered already is made again by what it was made by.
+func (p *Plane) blueprintOf(ctx context.Context, o BuildOptions) (*blueprint.Blueprint, error) {
+	if o.Blueprint != "" || o.Version == release.Development {
+		return p.readBlueprint(o.Blueprint)
+	}
+	r, err := p.Release(ctx, o.Version)
+	if fault.KindOf(err) == fault.NotFound || r.GetManifest().GetBlueprintDigest() == p.blueprint.Digest {
+		return p.blueprint, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.blueprintFor(r.GetManifest(), "")
+}
+
+// blueprintFor is the blueprint that a release was made by: of a file, fleet's own, or one that is kept already.
+func (p *Plane) blueprintFor(m *registryv1.ReleaseManifest, file string) (*blueprint.Blueprint, error) {
+	b, err := p.readBlueprint(file)
+	if err != nil || b.Digest == m.GetBlueprintDigest() {
+		return b, err
+	}
+	if file != "" {
+		return nil, fault.New(fault.InvalidArgument, "%s has the digest %s, and release %s was made by %s: name the blueprint that it was made by", file, b.Digest, m.GetVersion(), m.GetBlueprintDigest())
+	}
+	b, err = p.platform.Blueprint(m.GetBlueprintDigest())
+	if errors.Is(err, local.ErrNoBlueprint) {
+		return nil, fault.New(fault.InvalidArgument, "release %s was made by the blueprint %s, and this fleet has another, %s: name the file that it was made by with --blueprint", m.GetVersion(), m.GetBlueprintDigest(), p.blueprint.Digest)
+	}
+	return b, err
+}
+
+// KeepBlueprint keeps the blueprint of releases that were registered without one, on a plane of before or another machine, and answers their
+// versions. One that no release was made by is refused.
+func (p *Plane) KeepBlueprint(ctx context.Context, file string) (versions []string, err error) {
+	all, err := p.Releases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.readBlueprint(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		if r.GetManifest().GetBlueprintDigest() == b.Digest {
+			versions = append(versions, r.GetManifest().GetVersion())
+		}
+	}
+	if len(versions) == 0 {
+		return nil, fault.New(fault.InvalidArgument, "%s has the digest %s, and no release was made by it: fleet release show VERSION says by which one was", file, b.Digest)
+	}
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return versions, p.platform.KeepBlueprint(b)
+}
