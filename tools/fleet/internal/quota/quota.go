@@ -68,8 +68,7 @@ var bounds = map[string][][2]string{
 	"AWS::IAM::ManagedPolicy":                    {{"iam", "Customer managed policies per account"}},
 	"AWS::Logs::LogGroup":                        {{"logs", "Log groups"}},
 	"AWS::EC2::SecurityGroup":                    {{"vpc", "VPC security groups per Region"}},
-	// A service's task has a network interface and an address; all may come to stand in one zone.
-	"AWS::ECS::Service": {{"ecs", "Services per cluster"}, {"vpc", "Network interfaces per Region (enforced per AZ)"}, {"vpc", "Network Address Usage per VPC"}},
+	"AWS::ECS::Service":                          {{"ecs", "Services per cluster"}},
 	// A family for each, whose quota is of revisions; services of a namespace are few; AWS publishes no number of queues or alarms.
 	"AWS::ECS::TaskDefinition": nil, "AWS::ServiceDiscovery::Service": nil, "AWS::SQS::Queue": nil, "AWS::CloudWatch::Alarm": nil, "AWS::SNS::Topic": nil,
 	// Parts of what is counted.
@@ -87,9 +86,33 @@ var bounds = map[string][][2]string{
 var (
 	// endpoints stand in one network: the plane's has one for each tenant with an account to itself.
 	endpoints = [2]string{"vpc", "Interface and GWLB endpoints per VPC"}
-	vcpu      = [2]string{"fargate", "Fargate On-Demand vCPU resource count"}
-	stacks    = [2]string{"cloudformation", "Stacks per Region"}
+	// What stands in a network has an interface, or one in each zone; all may come to stand in one zone.
+	interfaces = [2]string{"vpc", "Network interfaces per Region (enforced per AZ)"}
+	usage      = [2]string{"vpc", "Network Address Usage per VPC"}
+	// storage is of all disks of database servers, which are counted as they are made: each grows by itself to ten times that at most.
+	storage = [2]string{"rds", "Total storage GB (RDS, not Aurora)"}
+	vcpu    = [2]string{"fargate", "Fargate On-Demand vCPU resource count"}
+	stacks  = [2]string{"cloudformation", "Stacks per Region"}
 )
+
+// stands says how many interfaces a resource has in the network, and how many addresses each counts as.
+// https://docs.aws.amazon.com/vpc/latest/userguide/network-address-usage.html
+func stands(r Resource) (n, each float64) {
+	const ofAService, ofAWS = 1, 6
+	switch {
+	case r.Type == "AWS::ECS::Service":
+		return 1, ofAService
+	case r.Class != "" && r.Standby:
+		return 2, ofAService
+	case r.Class != "":
+		return 1, ofAService
+	case r.Interface, r.Type == "AWS::ElasticLoadBalancingV2::LoadBalancer":
+		return float64(r.Zones), ofAWS
+	case r.Type == "AWS::EC2::NatGateway":
+		return 1, ofAWS
+	}
+	return 0, 0
+}
 
 // steps are the kinds of calls that a release takes for a tenant, by their rates: of each a call for every resource of a type in the tenant's stack, and so
 // many besides. The migration is registered by the stack, and registered once more and launched as what is run to its end.
@@ -195,6 +218,13 @@ func take(stack []Resource) (map[[2]string]float64, error) {
 		}
 		if r.Interface {
 			taken[endpoints]++
+		}
+		if n, addresses := stands(r); n > 0 {
+			taken[interfaces] += n
+			taken[usage] += n * addresses
+		}
+		if r.Class != "" {
+			taken[storage] += r.GB
 		}
 		if r.VCPU > 0 {
 			taken[vcpu] += r.VCPU

@@ -129,6 +129,22 @@ func TestDedicatedTenantTakesADatabaseServer(t *testing.T) {
 	}
 }
 
+// A dedicated tenant has five tasks and, on prod, a server and its standby in the network, and the server's disk is of what an account may have; of the plane
+// there are two tasks, a server with its standby, endpoints and the load balancer in two zones each, and what leads out of them.
+func TestServersStandInTheNetworkAndHaveDisks(t *testing.T) {
+	for _, c := range []struct {
+		quota             string
+		per, plane, needs float64
+	}{{"Network interfaces per Region (enforced per AZ)", 7, 22, 35022}, {"Network Address Usage per VPC", 7, 112, 35112}, {"Total storage GB (RDS, not Aurora)", 20, 20, 100020}} {
+		if l := find(t, table(t, aws.QuotasCSV), 5000, "dedicated", c.quota); l.PerTenant != c.per || l.Plane != c.plane || float64(l.Needed) != c.needs {
+			t.Errorf("%+v", l)
+		}
+	}
+	if l := find(t, table(t, aws.QuotasCSV), 40, "account", "Network interfaces per Region (enforced per AZ)"); l.PerTenant != 2 {
+		t.Errorf("the way to an account of its own has %v interfaces, one in each zone", l.PerTenant)
+	}
+}
+
 // Of the plane's account a tenant with one to itself takes the way there: an endpoint beside those that the plane's network has for AWS's services.
 func TestTenantInItsOwnAccountTakesAnEndpointOfThePlanesNetwork(t *testing.T) {
 	if l := find(t, table(t, aws.QuotasCSV), 100, "account", "Interface and GWLB endpoints per VPC"); l.PerTenant != 1 || l.Plane != 7 || l.Carries != 43 || !l.Met {

@@ -26,9 +26,11 @@ type Resource struct {
 	// Class and GB of a database server; Standby says that there are two.
 	Class   string
 	Standby bool
-	// Interface says of an endpoint that it stands in each zone, and is paid for; Zones in how many.
+	// Interface says of an endpoint that it stands in each zone, and is paid for; Zones in how many it or a load balancer does.
 	Interface bool
 	Zones     int
+	// Public says of a load balancer that it has a public address in each zone.
+	Public bool
 }
 
 // Tiers that are planned for: in a shared database server, with a server of the tenant's own, and in an account of its own, of which the plane's
@@ -99,6 +101,8 @@ func read(text []byte) ([]Resource, error) {
 		MultiAZ          bool
 		VpcEndpointType  string
 		SubnetIds        []any
+		Subnets          []any
+		Scheme           string
 	}
 	var template struct {
 		Resources map[string]struct {
@@ -111,7 +115,7 @@ func read(text []byte) ([]Resource, error) {
 	}
 	own := func(name string) (p properties, err error) {
 		switch template.Resources[name].Type {
-		case "AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::RDS::DBInstance", "AWS::EC2::VPCEndpoint":
+		case "AWS::ECS::Service", "AWS::ECS::TaskDefinition", "AWS::RDS::DBInstance", "AWS::EC2::VPCEndpoint", "AWS::ElasticLoadBalancingV2::LoadBalancer":
 			err = json.Unmarshal(template.Resources[name].Properties, &p)
 		}
 		return p, err
@@ -134,7 +138,7 @@ func read(text []byte) ([]Resource, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the task of %s: %w", name, err)
 		}
-		r := Resource{Type: template.Resources[name].Type, Class: p.DBInstanceClass, Standby: p.MultiAZ, Interface: p.VpcEndpointType == "Interface", Zones: len(p.SubnetIds),
+		r := Resource{Type: template.Resources[name].Type, Class: p.DBInstanceClass, Standby: p.MultiAZ, Interface: p.VpcEndpointType == "Interface", Zones: len(p.SubnetIds) + len(p.Subnets), Public: p.Scheme == "internet-facing",
 			VCPU: number(task.CPU) / 1024, GB: number(task.Memory) / 1024}
 		if r.Type == "AWS::ECS::TaskDefinition" && !kept[name] {
 			r.Once = number(p.CPU) / 1024
