@@ -27,7 +27,7 @@ type Cost struct {
 }
 
 // Costs are what is paid a month at list prices, for what is there. What is paid by use comes on top: requests, what logs, objects, backups and
-// messages hold, and what goes over the network.
+// messages hold, a secret for each credential of an integration, keys' material of years before, and what goes over the network.
 type Costs struct {
 	// Tenant is one of each tier, by its name; Plane is what is paid once.
 	Tenant map[string]Cost `json:"tenant"`
@@ -63,6 +63,9 @@ func charged(r Resource) map[string]float64 {
 			return map[string]float64{"interface endpoint": float64(r.Zones)}
 		}
 	case "AWS::ElasticLoadBalancingV2::LoadBalancer":
+		if r.Public {
+			return map[string]float64{"load balancer": 1, "public address": float64(r.Zones)}
+		}
 		return map[string]float64{"load balancer": 1}
 	}
 	return nil

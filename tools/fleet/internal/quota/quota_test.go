@@ -238,6 +238,14 @@ func TestCostIsTheTemplatesCountsAtTheTablesPrices(t *testing.T) {
 	if a := counts["account"]; a["interface endpoint"] != 18 || a["load balancer"] != 1 || a["nat gateway"] != 2 || a["hosted zone"] != 3 || a["fargate vcpu"] != 7 {
 		t.Errorf("a tenant in an account of its own is counted as %v", a)
 	}
+	// What leads out of the plane's network has an address in each of two zones, and so has the load balancer that people reach.
+	plane := map[string]float64{}
+	for _, charge := range costs.Plane.Charges {
+		plane[charge.Item] = charge.Count
+	}
+	if plane["public address"] != 4 || plane["load balancer"] != 1 || counts["account"]["public address"] != 2 {
+		t.Errorf("the plane is counted as %v, a tenant's account has %v public addresses", plane, counts["account"]["public address"])
+	}
 	if b := counts["database"]; b["rds db.t4g.medium"] >= 0.5 || b["rds db.t4g.medium"] <= 0 {
 		t.Errorf("a tenant in a shared server takes %v of one", b["rds db.t4g.medium"])
 	}
