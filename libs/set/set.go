@@ -291,10 +291,7 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	run(m.renewCertificate)
 	run(m.Trust.Follow)
 	run(func(ctx context.Context) error { idle.GiveBack(ctx); return nil })
-	// The others of a set start in the same moment, and have more use of the processor.
-	run(func(ctx context.Context) error {
-		return afterAWhile(ctx, func(context.Context) error { garbage.AsAlways(); return nil })
-	})
+	run(collectAsAlways)
 	for _, fn := range what.Background {
 		run(fn)
 	}
@@ -310,6 +307,16 @@ func (m *Member) Serve(ctx context.Context, what Serving) error {
 	err = server.Serve(sctx, m.Config.Listen)
 	stopBackground()
 	return errors.Join(err, bg.Wait())
+}
+
+// collectAsAlways has garbage collected as always once the others of the set have started, too, who have more use of the processor until then.
+// It lasts as long as the process does.
+func collectAsAlways(ctx context.Context) error {
+	return afterAWhile(ctx, func(ctx context.Context) error {
+		garbage.AsAlways()
+		<-ctx.Done()
+		return nil
+	})
 }
 
 // afterAWhile does something once the set has started, and not in the same moment in which all others of a machine do.
