@@ -199,6 +199,30 @@ func TestWaysToAWSLetFleetIntoAccountsOfTenants(t *testing.T) {
 	}
 }
 
+// Fleet's machine, which is Amazon Linux where nobody chose another, has its packages by the network's way to S3, for the routes there lead nowhere else; they
+// are in one bucket of AWS's in each Region, which knows no name of who asks, and nothing else of another account's is read or anything written.
+func TestPackagesOfTheMachineComeByTheWayToS3(t *testing.T) {
+	texts := rendered(t, id.NewTenant())
+	for _, c := range []struct {
+		stack, action, resource string
+		want                    bool
+	}{
+		{"plane", "s3:GetObject", "arn:aws:s3:::al2023-repos-eu-central-1-de612dc2/core/mirrors/latest/x86_64/mirror.list", true},
+		{"plane", "s3:PutObject", "arn:aws:s3:::al2023-repos-eu-central-1-de612dc2/x", false},
+		{"plane", "s3:GetObject", "arn:aws:s3:::al2023-repos-eu-central-1-somebodys/x", false},
+		{"plane", "s3:GetObject", "arn:aws:s3:::prod-eu-central-1-starport-layer-bucket/x", true},
+		{"account", "s3:GetObject", "arn:aws:s3:::al2023-repos-eu-central-1-de612dc2/x", false}, // no machine stands there
+	} {
+		policy, err := stacktest.Policy(read(t, texts[c.stack]).Resources["ToS3"].Properties["PolicyDocument"])
+		if err != nil || len(policy) == 0 {
+			t.Fatal(c.stack, err)
+		}
+		if is, err := stacktest.Allows(policy, stacktest.Request{Principal: stacktest.Principal{}, Action: c.action, Resource: c.resource, Context: map[string]string{"aws:ResourceAccount": "999999999999"}}); err != nil || is != c.want {
+			t.Errorf("%s: %s of %s: %t, want %t; %v", c.stack, c.action, c.resource, is, c.want, err)
+		}
+	}
+}
+
 // An object is encrypted under the set's key whatever is said of it when it is put there, or not put there; so no command that the docs tell to type
 // says that S3's own key will do, as `aws cloudformation deploy --s3-bucket` does by itself.
 func TestObjectsAreUnderTheSetsKeyOrNotThere(t *testing.T) {

@@ -111,10 +111,15 @@ func (s *set) endpoints(vpc string, tables []string) {
 		s.add(id, &ec2.VPCEndpoint{VpcId: ref(vpc), ServiceName: "com.amazonaws." + s.place.Region + "." + name, VpcEndpointType: new("Interface"), PrivateDnsEnabled: new(true),
 			SubnetIds: s.subnets(), SecurityGroupIds: []string{attribute(group, "GroupId")}, PolicyDocument: document(s.ofTheAccount(nil)...)})
 	}
-	// Layers of images lie in a bucket of AWS's own.
-	layers := []string{"arn:aws:s3:::prod-" + s.place.Region + "-starport-layer-bucket/*"}
-	s.add("ToS3", &ec2.VPCEndpoint{VpcId: ref(vpc), ServiceName: "com.amazonaws." + s.place.Region + ".s3", VpcEndpointType: new("Gateway"), RouteTableIds: tables,
-		PolicyDocument: document(append(s.ofTheAccount([]string{"s3:*"}), statement{Sid: "LayersOfImages", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:GetObject"}, Resource: layers})...)})
+	// What lies in buckets of AWS's own whoever asks reads: layers of images and, where fleet's machine stands, the packages of Amazon Linux 2023.
+	read := func(sid, bucket string) statement {
+		return statement{Sid: sid, Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:GetObject"}, Resource: []string{bucketARN(bucket) + "/*"}}
+	}
+	statements := append(s.ofTheAccount([]string{"s3:*"}), read("LayersOfImages", "prod-"+s.place.Region+"-starport-layer-bucket"))
+	if s.place.Hub == "" {
+		statements = append(statements, read("PackagesOfTheMachine", "al2023-repos-"+s.place.Region+"-de612dc2"))
+	}
+	s.add("ToS3", &ec2.VPCEndpoint{VpcId: ref(vpc), ServiceName: "com.amazonaws." + s.place.Region + ".s3", VpcEndpointType: new("Gateway"), RouteTableIds: tables, PolicyDocument: document(statements...)})
 }
 
 // ofTheAccount lets the account's own principals reach the account's own resources, and the plane's images; and fleet's those of accounts that tenants
