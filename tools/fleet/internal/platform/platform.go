@@ -262,6 +262,13 @@ type Inspector interface {
 	Mend(ctx context.Context, s Set, r Release) (changed bool, err error)
 }
 
+// PlaneInspector is an Inspector whose sets stand among others' things, which somebody may have changed so that what is meant for one reaches another.
+type PlaneInspector interface {
+	// InspectPlane names what stands where the plane's own set or one of these does and is none of theirs; of one without a blueprint that is what it is called
+	// by. It changes nothing.
+	InspectPlane(ctx context.Context, sets []Set) ([]Difference, error)
+}
+
 // Difference is something of a set that isn't as its release has it.
 type Difference struct {
 	// Resource is its name in what the set was made from.

@@ -122,6 +122,17 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		blind("it could not be read whether walls were open", err)
 		f.Findings = append(f.Findings, walls(opened, f.At)...)
 	}
+	if inspector, is := s.Platform.(platform.PlaneInspector); s.Inspect && is {
+		sets, err := s.sets(ctx, statuses, operations)
+		var found []platform.Difference
+		if err == nil {
+			found, err = inspector.InspectPlane(ctx, sets)
+		}
+		blind("it could not be looked at what stands beside the plane's sets", err)
+		for _, d := range found {
+			f.Findings = append(f.Findings, Finding{Kind: "changed_by_hand", Severity: Critical, Reason: d.Reason, Next: d.Next})
+		}
+	}
 	var changed map[string][]platform.Difference
 	if inspector, is := s.Platform.(platform.Inspector); s.Inspect && is {
 		var failed []string

@@ -71,6 +71,36 @@ func TestWhatAPlatformCanNotTellIsNotCountedAsUnseen(t *testing.T) {
 	}
 }
 
+// beside is a platform with something beside its sets.
+type beside struct{ nowhere }
+
+func (beside) Inspect(context.Context, platform.Set, platform.Release) ([]platform.Difference, error) {
+	return nil, nil
+}
+
+func (beside) Mend(context.Context, platform.Set, platform.Release) (bool, error) { return false, nil }
+
+func (beside) InspectPlane(context.Context, []platform.Set) ([]platform.Difference, error) {
+	return []platform.Difference{{Resource: "x", Reason: "x stands before the gateway", Next: "find out who"}}, nil
+}
+
+// What stands beside the sets, and is none of them, is told on the page where it is to be looked that far.
+func TestWhatStandsBesideTheSetsIsTold(t *testing.T) {
+	for _, inspect := range []bool{true, false} {
+		f, err := standing.Ask(t.Context(), standing.Source{Plane: "dev", Registry: dial(t, elsewhere{}), Platform: beside{}, Inspect: inspect})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := false
+		for _, x := range f.Findings {
+			told = told || x.Kind == "changed_by_hand" && x.Severity == standing.Critical && x.Reason == "x stands before the gateway" && x.Next == "find out who"
+		}
+		if told != inspect {
+			t.Errorf("looked at %t, it is told %t: %v", inspect, told, f.Findings)
+		}
+	}
+}
+
 func dial(t *testing.T, tenants registryv1.TenantServiceServer) *grpc.ClientConn {
 	t.Helper()
 	var lc net.ListenConfig

@@ -58,6 +58,29 @@ func (s Source) look(ctx context.Context, inspector platform.Inspector, status *
 	return inspector.Inspect(ctx, set, r)
 }
 
+// sets are those that are there, or are being made. One that an operation works on may have what the release that it is to run has not, and is without a blueprint.
+func (s Source) sets(ctx context.Context, statuses []*registryv1.TenantStatus, operations map[string]*registryv1.Operation) ([]platform.Set, error) {
+	var out []platform.Set
+	for _, status := range statuses {
+		t, release := status.GetTenant(), status.GetServiceSet().GetRelease()
+		if t.GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED {
+			continue
+		}
+		var made *blueprint.Blueprint
+		if release != "" && operations[t.GetId()] == nil {
+			var err error
+			if made, err = s.MadeBy(ctx, release); err != nil {
+				return nil, err
+			}
+		}
+		// It may run no release yet.
+		if set, _, _ := SetOf(made, status); !set.Tenant.IsZero() {
+			out = append(out, set)
+		}
+	}
+	return out, nil
+}
+
 // SetOf is a tenant's set and its release, as the registry has them.
 func SetOf(b *blueprint.Blueprint, status *registryv1.TenantStatus) (platform.Set, platform.Release, error) {
 	t := status.GetTenant()

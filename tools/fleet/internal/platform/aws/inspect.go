@@ -3,6 +3,12 @@ package aws
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/drift"
@@ -16,6 +22,101 @@ func (p *Platform) Inspect(ctx context.Context, s platform.Set, r platform.Relea
 		return nil, err
 	}
 	return drift.Find(ctx, t.cfg, t.stackName(), template)
+}
+
+// InspectPlane implements platform.PlaneInspector: services in the plane's cluster that no set has, and those of others than the plane's own set that a load balancer
+// sends to, or that are found by a name of that set's. In the plane's account nothing else is behind a load balancer; what is reads what is meant for the gateway, or,
+// where a certificate is asked for, has clients meet a closed door.
+func (p *Platform) InspectPlane(ctx context.Context, sets []platform.Set) ([]platform.Difference, error) {
+	cfg, err := p.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	place, err := p.place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known, own, underWay := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, s := range append(slices.Clone(sets), p.Own) {
+		if s.Blueprint == nil {
+			underWay[s.Name()] = s.Account == ""
+			continue
+		}
+		for _, c := range s.Blueprint.Components {
+			name := place.Service(s.Name(), c.Name)
+			own[name], known[name] = s.Tenant.IsZero(), s.Account == ""
+		}
+	}
+	names, err := p.namesOfThePlane(ctx, cfg, place)
+	if err != nil {
+		return nil, err
+	}
+	var out []platform.Difference
+	say := func(name, format string, args ...any) {
+		out = append(out, platform.Difference{Resource: name, Reason: "service " + name + " of cluster " + place.Cluster() + " " + fmt.Sprintf(format, args...),
+			Next: "find out who did it (CloudTrail), then aws ecs update-service --cluster " + place.Cluster() + " --service " + name + " --desired-count 0"})
+	}
+	client := ecs.NewFromConfig(cfg)
+	const most = 10 // that are described at once
+	pages := ecs.NewListServicesPaginator(client, &ecs.ListServicesInput{Cluster: sdk.String(place.Cluster()), MaxResults: sdk.Int32(most)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list the services of cluster %s: %w", place.Cluster(), err)
+		}
+		var ask []string
+		for _, arn := range page.ServiceArns {
+			name := arn[strings.LastIndex(arn, "/")+1:]
+			tenant, _, _ := strings.Cut(name, "-")
+			switch {
+			case own[name]:
+			case known[name], underWay[tenant]:
+				ask = append(ask, name)
+			default:
+				say(name, "is of no set that is there by the registry")
+			}
+		}
+		if len(ask) == 0 {
+			continue
+		}
+		got, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: sdk.String(place.Cluster()), Services: ask})
+		if err != nil {
+			return nil, fmt.Errorf("look at services of cluster %s: %w", place.Cluster(), err)
+		}
+		for _, s := range got.Services {
+			for _, b := range s.LoadBalancers {
+				say(sdk.ToString(s.ServiceName), "is behind the target group %s, and no tenant's is to be behind any: it is sent what others' clients say", sdk.ToString(b.TargetGroupArn))
+			}
+			for _, r := range s.ServiceRegistries {
+				if whose := names[sdk.ToString(r.RegistryArn)]; whose != "" {
+					say(sdk.ToString(s.ServiceName), "is found by the name of the plane's %s", whose)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// namesOfThePlane are the components of the plane's own set, by the ARNs of the names that they are found by.
+func (p *Platform) namesOfThePlane(ctx context.Context, cfg sdk.Config, place stack.Place) (map[string]string, error) {
+	exports := map[string]string{}
+	for _, c := range p.Own.Blueprint.Components {
+		exports[place.NameExport(c.Name)] = c.Name
+	}
+	out := map[string]string{}
+	pages := cloudformation.NewListExportsPaginator(cloudformation.NewFromConfig(cfg), &cloudformation.ListExportsInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list what stacks tell each other: %w", err)
+		}
+		for _, e := range page.Exports {
+			if component := exports[sdk.ToString(e.Name)]; component != "" {
+				out[sdk.ToString(e.Value)] = component
+			}
+		}
+	}
+	return out, nil
 }
 
 // Mend implements platform.Inspector. Of a set that isn't there nobody changed anything: Start makes it.

@@ -6,6 +6,7 @@ import (
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -132,5 +133,66 @@ func TestWhatWasChangedByHandIsFoundAndMendedByThePlatform(t *testing.T) {
 	s.Tenant = id.NewTenant()
 	if changed, err := p.Mend(t.Context(), s, awstest.Release(t)); changed || err != nil {
 		t.Errorf("a set that isn't there: %t, %v", changed, err)
+	}
+}
+
+// What stands in the plane's cluster and is of no set is named, and so is a tenant's service that the plane's load balancer sends to, or that is found by the registry's name,
+// whether the tenant's set runs or is suspended.
+func TestWhatStandsBeforeThePlanesOwnIsNamed(t *testing.T) {
+	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	var _ platform.PlaneInspector = p
+	find := func() string {
+		t.Helper()
+		got, err := p.InspectPlane(t.Context(), []platform.Set{s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, d := range got {
+			out = append(out, d.Reason)
+		}
+		return strings.Join(out, "\n")
+	}
+	if got := find(); got != "" {
+		t.Fatalf("where nobody made anything there is %s", got)
+	}
+	cluster, services := sdk.String(awstest.Place.Cluster()), ecs.NewFromConfig(server.Root())
+	definition := sdk.String(awstest.Place.Service(s.Tenant.String(), "audit"))
+	if _, err := services.CreateService(t.Context(), &ecs.CreateServiceInput{Cluster: cluster, ServiceName: sdk.String(s.Tenant.String() + "-x"), TaskDefinition: definition, DesiredCount: sdk.Int32(0)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := find(); strings.Count(got, "\n") > 0 || !strings.Contains(got, s.Tenant.String()+"-x of cluster a3-dev is of no set") {
+		t.Errorf("it finds %q", got)
+	}
+	underWay := s
+	underWay.Blueprint = nil
+	if got, err := p.InspectPlane(t.Context(), []platform.Set{underWay}); err != nil || len(got) > 0 {
+		t.Errorf("while an operation works on it: %v, %v", got, err)
+	}
+	if _, err := services.UpdateService(t.Context(), &ecs.UpdateServiceInput{Cluster: cluster, Service: definition, LoadBalancers: []ecstypes.LoadBalancer{{ContainerName: sdk.String("audit"),
+		ContainerPort: sdk.Int32(7443), TargetGroupArn: sdk.String("arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/a3-dev-gateway/1")}}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := find(); strings.Count(got, "\n") != 1 || !strings.Contains(got, *definition+" of cluster a3-dev is behind the target group arn:") {
+		t.Errorf("it finds %q", got)
+	}
+
+	// AWS takes other names for a service that is there, the emulator for one that is made.
+	d, err := changeset.Open(t.Context(), server.Root(), awstest.Where, awstest.Place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	awstest.Change(t, d, "a3-dev-names", []byte(`{"Resources":{"Names":{"Type":"AWS::SNS::Topic"}},"Outputs":{"RegistryName":{"Value":"arn:aws:servicediscovery:eu-central-1:123456789012:service/srv-1","Export":{"Name":"`+
+		awstest.Place.NameExport("registry")+`"}}}}`), nil)
+	service := sdk.String(awstest.Place.Service(s.Tenant.String(), "iam"))
+	if _, err := services.DeleteService(t.Context(), &ecs.DeleteServiceInput{Cluster: cluster, Service: service, Force: sdk.Bool(true)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := services.CreateService(t.Context(), &ecs.CreateServiceInput{Cluster: cluster, ServiceName: service, TaskDefinition: definition, DesiredCount: sdk.Int32(0),
+		ServiceRegistries: []ecstypes.ServiceRegistry{{RegistryArn: sdk.String("arn:aws:servicediscovery:eu-central-1:123456789012:service/srv-1")}}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := find(); strings.Count(got, "\n") != 2 || !strings.Contains(got, *service+" of cluster a3-dev is found by the name of the plane's registry") {
+		t.Errorf("it finds %q", got)
 	}
 }

@@ -172,7 +172,7 @@ func Provisioner(t testing.TB, server *ministacktest.Server) sdk.Config {
 	name := Place.Provisioner()
 	name = name[strings.LastIndex(name, "/")+1:]
 	if _, err := iam.NewFromConfig(server.Root()).PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &name, PolicyName: sdk.String("emulator"),
-		PolicyDocument: sdk.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sts:AssumeRole","ecs:CreateService","ecs:UpdateService","ecs:DescribeServices","ecs:RunTask","ecs:DescribeTasks","ecs:ListTasks","iam:Get*","iam:List*","iam:PutRolePolicy","iam:DeleteRolePolicy","iam:UpdateAssumeRolePolicy"],"Resource":"*"}]}`)}); err != nil {
+		PolicyDocument: sdk.String(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sts:AssumeRole","ecs:CreateService","ecs:UpdateService","ecs:DescribeServices","ecs:ListServices","ecs:RunTask","ecs:DescribeTasks","ecs:ListTasks","iam:Get*","iam:List*","iam:PutRolePolicy","iam:DeleteRolePolicy","iam:UpdateAssumeRolePolicy"],"Resource":"*"}]}`)}); err != nil {
 		t.Fatal(err)
 	}
 	return As(t, server, name)

@@ -106,6 +106,11 @@ func TestWhatIsChangedByHandIsNamedAndMendedWhenAsked(t *testing.T) {
 				AwsvpcConfiguration: &ecstypes.AwsVpcConfiguration{Subnets: []string{"subnet-of-everybody"}, SecurityGroups: []string{"sg-of-everybody"}, AssignPublicIp: ecstypes.AssignPublicIpEnabled}}})
 			return err
 		}, []string{"security groups [sg-of-everybody]", "subnets [subnet-of-everybody]", "addresses of the internet"}, true},
+		{"what sends to its tasks", "Audit", func() error {
+			_, err := services.UpdateService(t.Context(), &ecs.UpdateServiceInput{Cluster: cluster, Service: service, LoadBalancers: []ecstypes.LoadBalancer{{ContainerName: sdk.String("audit"), ContainerPort: sdk.Int32(7443),
+				TargetGroupArn: sdk.String("arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/a3-dev-gateway/1")}}})
+			return err
+		}, []string{"is behind the target group", "targetgroup/a3-dev-gateway/1", "others' clients"}, true},
 		{"a bucket's policy", "StoreObjectsPolicy", func() error {
 			// S3 itself refuses one that is for everybody.
 			policy := strings.NewReplacer(`"AWS":"*"`, `"AWS":"210987654321"`, `"Resource":"*"`, `"Resource":"arn:aws:s3:::`+*bucket+`/*"`).Replace(open)

@@ -94,6 +94,8 @@ func (d *deployed) attribute(id, name string) any {
 		return regional("kms", "key/"+physical)
 	case "AWS::SQS::Queue":
 		return regional("sqs", said("QueueName"))
+	case "AWS::ServiceDiscovery::Service":
+		return regional("servicediscovery", "service/"+physical)
 	case "AWS::S3::Bucket":
 		return "arn:aws:s3:::" + physical
 	default:

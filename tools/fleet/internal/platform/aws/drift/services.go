@@ -49,6 +49,8 @@ func (l *services) look(ctx context.Context, id string, r resource) ([]found, er
 	}
 	network := l.network(r)
 	reasons = append(reasons, network.differs(s.NetworkConfiguration)...)
+	behind := l.behind(r)
+	reasons = append(reasons, behind.differs(s)...)
 	if s.EnableExecuteCommand {
 		reasons = append(reasons, "lets commands be run in its tasks")
 	}
@@ -60,6 +62,8 @@ func (l *services) look(ctx context.Context, id string, r resource) ([]found, er
 		if is {
 			in.DesiredCount = aws.Int32(int32(count))
 		}
+		// What isn't named stays as it is.
+		in.LoadBalancers, in.ServiceRegistries = behind.targets, behind.names
 		_, err := l.client.UpdateService(ctx, in)
 		return err
 	}}}, nil
@@ -150,6 +154,52 @@ func (a attachment) configuration() *types.NetworkConfiguration {
 		return nil
 	}
 	return &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{SecurityGroups: a.groups, Subnets: a.subnets, AssignPublicIp: types.AssignPublicIpDisabled}}
+}
+
+// front is what leads to a service's tasks: what load balancers send to, and names of Cloud Map's. AWS bounds neither by whose it is, so that who may change
+// a service can put it behind any. It is nil, and changes nothing, where the template's isn't known.
+type front struct {
+	targets []types.LoadBalancer
+	names   []types.ServiceRegistry
+}
+
+func (l *services) behind(r resource) front {
+	f := front{targets: []types.LoadBalancer{}, names: []types.ServiceRegistry{}}
+	targets, _ := l.value(r.Properties["LoadBalancers"]).([]any)
+	for _, v := range targets {
+		fields, _ := v.(map[string]any)
+		port, _ := fields["ContainerPort"].(float64)
+		if f.targets = append(f.targets, types.LoadBalancer{ContainerName: aws.String(fmt.Sprint(fields["ContainerName"])), ContainerPort: aws.Int32(int32(port)), TargetGroupArn: aws.String(fmt.Sprint(fields["TargetGroupArn"]))}); holdsUnknown(fields) {
+			f.targets = nil
+			break
+		}
+	}
+	names, _ := l.value(r.Properties["ServiceRegistries"]).([]any)
+	for _, v := range names {
+		fields, _ := v.(map[string]any)
+		if f.names = append(f.names, types.ServiceRegistry{RegistryArn: aws.String(fmt.Sprint(fields["RegistryArn"]))}); holdsUnknown(fields) {
+			f.names = nil
+			break
+		}
+	}
+	return f
+}
+
+// differs names what leads to a service and isn't the template's. That something of the template's is missing CloudFormation finds: nobody is led astray by it.
+func (f front) differs(have types.Service) (out []string) {
+	for _, b := range have.LoadBalancers {
+		if f.targets != nil && !slices.ContainsFunc(f.targets, func(t types.LoadBalancer) bool {
+			return aws.ToString(t.TargetGroupArn) == aws.ToString(b.TargetGroupArn)
+		}) {
+			out = append(out, "is behind the target group "+aws.ToString(b.TargetGroupArn)+", which isn't the stack's: it is sent what others' clients say")
+		}
+	}
+	for _, n := range have.ServiceRegistries {
+		if f.names != nil && !slices.ContainsFunc(f.names, func(t types.ServiceRegistry) bool { return aws.ToString(t.RegistryArn) == aws.ToString(n.RegistryArn) }) {
+			out = append(out, "is found by the name "+aws.ToString(n.RegistryArn)+", which isn't the stack's")
+		}
+	}
+	return out
 }
 
 // sorted goes over a map in the order of its names.

@@ -33,6 +33,9 @@ func (p Place) Repository(artefact string) string { return p.cluster() + "/" + a
 // Service is what ECS keeps a component by, and the family of its task's definitions.
 func (p Place) Service(tenant, component string) string { return p.of(tenant).called(component) }
 
+// NameExport is what the plane's stack exports the ARN of the name as that a component of its own set is found by.
+func (p Place) NameExport(component string) string { return p.export(nameID(component)) }
+
 // TaskRole is the name of the role that a component calls AWS as.
 func (p Place) TaskRole(tenant, component string) string {
 	return roleName(p.of(tenant).taskRole(component))

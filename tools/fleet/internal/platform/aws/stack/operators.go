@@ -341,6 +341,8 @@ func (s *set) control() []statement {
 			[]string{p.arn("ecs", "service/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "service-deployment/"+p.cluster()+"/"+own.called("*")), p.arn("ecs", "task-definition/"+own.called("*"))}),
 		allow("TasksOfThePlanesSet", []string{"ecs:RegisterTaskDefinition"}, []string{"*"}).
 			under("StringEquals", when{"aws:RequestTag/plane": p.Plane}).under("Null", when{"aws:RequestTag/tenant": "true"}),
+		// What stands in the cluster that is of no set, or stands before the plane's own.
+		allow("LookForServices", []string{"ecs:ListServices"}, []string{"*"}),
 		allow("LookAtRolesOfThePlanesSet", []string{"iam:GetRole"}, []string{p.iam("role/" + own.path() + "*")}),
 		allow("PassToThePlanesTasks", []string{"iam:PassRole"}, []string{p.iam("role/" + own.path() + "*")}).under("StringEquals", when{"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
 	}
