@@ -13,7 +13,7 @@ func TestProcessOutlivesTheMomentFromWhichGarbageIsCollectedAsAlways(t *testing.
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- collectAsAlways(ctx) }()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		select {
 		case err := <-ended:
 			t.Fatalf("it ended by itself (%v)", err)
