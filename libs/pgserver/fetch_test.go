@@ -117,6 +117,30 @@ func TestInterruptedLookTakesNoInstallationAway(t *testing.T) {
 	}
 }
 
+// What a power failure cut off, or what doesn't start for a library that is gone, is fetched again.
+func TestDamagedInstallationIsFetchedAgain(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"empty": "", "ends with an error": "#!/bin/sh\nexit 127\n", "ends by a fault": "#!/bin/sh\nkill -SEGV $$\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, cache, fetched := bundles("linux", "amd64")[0], openDir(t), false
+			b.fetch = func(context.Context, string, string) error { fetched = true; return errors.New("that far") }
+			bin := filepath.Join(b.home(cache), "bin")
+			if err := os.MkdirAll(bin, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for _, tool := range []string{"postgres", "initdb"} {
+				if err := os.WriteFile(filepath.Join(bin, tool), []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := b.install(t.Context(), ourAccount(t), cache, func(string) {}); !fetched {
+				t.Errorf("it is not fetched again: %v", err)
+			}
+		})
+	}
+}
+
 func TestFetchedArchiveOfAnotherChecksumIsNotUsed(t *testing.T) {
 	t.Parallel()
 	b, cache := bundles("linux", "amd64")[0], openDir(t)

@@ -161,11 +161,10 @@ func inspect(ctx context.Context, acc account, dir string) (Binaries, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: acc.credential()}
 	out, err := cmd.Output()
 	if err != nil {
-		err = fmt.Errorf("user %s can't run %s: %w: make it executable for that user", acc.name, cmd.Path, err)
-		if exited, ok := errors.AsType[*exec.ExitError](err); ok && exited.Exited() {
-			return Binaries{}, brokenError{err}
+		if ctx.Err() == nil && damaged(err) {
+			return Binaries{}, brokenError{fmt.Errorf("%s is damaged, or not of this machine: %w: install it anew", cmd.Path, err)}
 		}
-		return Binaries{}, err
+		return Binaries{}, fmt.Errorf("user %s can't run %s: %w: make it executable for that user", acc.name, cmd.Path, err)
 	}
 	match := versionPattern.FindStringSubmatch(string(out))
 	if match == nil {
@@ -176,6 +175,16 @@ func inspect(ctx context.Context, acc account, dir string) (Binaries, error) {
 		return Binaries{}, fmt.Errorf("read the version %q of %s: %w", match[1], cmd.Path, err)
 	}
 	return Binaries{Dir: dir, Version: match[1], Major: major}, nil
+}
+
+// damaged says that a program is to blame for how its start ended, and not who killed it, or who may not start it.
+func damaged(err error) bool {
+	ended, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return errors.Is(err, syscall.ENOEXEC) // empty, or cut off
+	}
+	status, ok := ended.Sys().(syscall.WaitStatus)
+	return ok && (status.Exited() || slices.Contains([]syscall.Signal{syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGABRT}, status.Signal()))
 }
 
 func suits(b Binaries, major int) error {
