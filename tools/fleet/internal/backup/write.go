@@ -21,11 +21,15 @@ import (
 type Writer struct {
 	// Manifest is its caller's to fill in, but for the name, the parts and the key.
 	Manifest *Manifest
+	// Room, where it is set, is asked before anything is written, and again each few MiB: its error ends the part.
+	Room func() error
 
 	store Store
 	dir   string
 	aead  tink.StreamingAEAD
 	open  []*partWriter
+	// granted is how many bytes may be written until Room is asked again.
+	granted int
 }
 
 // Begin begins a backup of m.Set. The caller holds the set's lock until Commit or Abandon.
@@ -52,11 +56,29 @@ func (w *Writer) Part(name string) (io.WriteCloser, error) {
 		return nil, fmt.Errorf("write part %s: %w", name, err)
 	}
 	p := &partWriter{w: w, name: name, file: file, sum: sha256.New()}
-	if p.seal, err = w.aead.NewEncryptingWriter(io.MultiWriter(file, p.sum, &p.size), w.Manifest.bound("part "+name)); err != nil {
+	if p.seal, err = w.aead.NewEncryptingWriter(io.MultiWriter(rationed{w}, file, p.sum, &p.size), w.Manifest.bound("part "+name)); err != nil {
 		return nil, errors.Join(fmt.Errorf("encrypt part %s: %w", name, err), file.Close())
 	}
 	w.open = append(w.open, p)
 	return p, nil
+}
+
+// Ration is how many bytes of a backup are written, at most, from one question for room to the next.
+const Ration = 4 << 20
+
+// rationed stands before the file: what there is no room for isn't written.
+type rationed struct{ w *Writer }
+
+// Write implements io.Writer.
+func (r rationed) Write(p []byte) (int, error) {
+	if r.w.granted < len(p) && r.w.Room != nil {
+		if err := r.w.Room(); err != nil {
+			return 0, err
+		}
+		r.w.granted = max(Ration, len(p))
+	}
+	r.w.granted -= len(p)
+	return len(p), nil
 }
 
 type counter int64

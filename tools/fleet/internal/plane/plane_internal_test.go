@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/process"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
@@ -111,4 +114,14 @@ func TestOpenThatIsInterruptedOrRefusedKeepsThePorts(t *testing.T) {
 		}
 		kept(t, home, ports)
 	})
+}
+
+// On the day of the restore a disk is full, and the backup is good: the operator is told to make room, and not to look for another backup.
+func TestBackupThatNobodyCouldTryIsNotCalledBad(t *testing.T) {
+	for cause, bad := range map[error]bool{fmt.Errorf("%w: %w", local.ErrNotTried, local.ErrNoRoom): false, backup.ErrRefused: true} {
+		err := refused(cause)
+		if !errors.Is(err, cause) || !strings.HasPrefix(err.Error(), "nothing was changed") || strings.Contains(err.Error(), "can't be restored") != bad {
+			t.Errorf("of %v a restore says %q", cause, err)
+		}
+	}
 }

@@ -95,9 +95,9 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err := errors.Join(p.mayReplace(ctx, s, r), p.noOperation(ctx, s)); err != nil {
 		return nil, err
 	}
-	tried, err := p.platform.Rehearse(ctx, s, p.builtFor(s), b)
+	tried, err := p.platform.RehearseToRestore(ctx, s, p.builtFor(s), b)
 	if err != nil {
-		return nil, fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
+		return nil, refused(err)
 	}
 	out.tried(tried)
 	p.report.Done(s.Slug+": the backup is whole, tried out in a throwaway server", tried.Took)
@@ -116,6 +116,14 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	}
 	out.Total = time.Since(began)
 	return out, p.platform.Restored(ctx, s)
+}
+
+// refused is a trial before a restore that came to nothing. Of a backup that nobody could try it doesn't say that it can't be restored.
+func refused(err error) error {
+	if errors.Is(err, local.ErrNotTried) {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	return fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
 }
 
 // believe opens the backup: it has to be this plane's, and this tenant's.

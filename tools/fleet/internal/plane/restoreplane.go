@@ -105,9 +105,9 @@ func (p *Plane) tryOut(ctx context.Context, r RestoreRequest, b *backup.Backup, 
 	if there && !r.Replace && p.platform.NotRestoring(p.own) == nil {
 		return fault.New(fault.FailedPrecondition, "the registry's database is there, and what was written to it since the backup would be given up: say --replace if it is to be")
 	}
-	tried, err := p.platform.Rehearse(ctx, p.own, p.controls, b)
+	tried, err := p.platform.RehearseToRestore(ctx, p.own, p.controls, b)
 	if err != nil {
-		return fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
+		return refused(err)
 	}
 	out.tried(tried)
 	return nil

@@ -119,8 +119,15 @@ func (p *Platform) makeBackup(ctx context.Context, s platform.Set, store backup.
 	if err != nil {
 		return nil, err
 	}
+	var none error
+	w.Room = func() error { none = moreRoom(store.Dir); return none }
 	if err = p.writeParts(ctx, s, w, url); err == nil {
 		err = w.Commit(ctx, signKey.Reveal(), p.Now())
+	}
+	if none != nil {
+		err = none // and not that of a program whose words nobody took any more
+	} else if full(err) {
+		err = fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.Abandon())

@@ -56,7 +56,17 @@ func full(err error) bool {
 // the files to the rows that name them, and has the blueprint's
 // own program verify what is in it, logged in as the set's own role: so the roles' rights were restored as well. Every part is read to
 // its end. The backup is unlocked. The error is ErrNotTried where it says nothing of the backup.
-func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (r Rehearsal, err error) {
+func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (Rehearsal, error) {
+	return p.rehearse(ctx, s, with, b, false)
+}
+
+// RehearseToRestore is Rehearse of a backup that is restored for good next: it may take what is free of the disk, for whoever's data are lost doesn't
+// wait until it is emptier.
+func (p *Platform) RehearseToRestore(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (Rehearsal, error) {
+	return p.rehearse(ctx, s, with, b, true)
+}
+
+func (p *Platform) rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, urgent bool) (r Rehearsal, err error) {
 	began := p.Now()
 	if err := b.Check(ctx); err != nil {
 		return r, err
@@ -71,7 +81,7 @@ func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.R
 		}
 		err = errors.Join(err, done())
 	}()
-	if err := roomToRehearse(dir, b.Manifest); err != nil {
+	if err := roomToRehearse(dir, b.Manifest, urgent); err != nil {
 		return r, notTried(err)
 	}
 	for _, part := range []string{partFiles, partStores} {

@@ -19,25 +19,46 @@ const (
 	newServer = 256 << 20
 )
 
-// ErrNoRoom is of a backup, or the trial of one, that a disk has no room for. Nothing was written.
+// ErrNoRoom is of a backup, or the trial of one, that a disk has no room for. Nothing is left of it.
 var ErrNoRoom = errors.New("there is no room")
 
-// hasRoom refuses to write so many bytes below a directory where too little would be left for others.
-func hasRoom(dir, what string, bytes int64) error {
+// reservedOf is what is left free of a disk.
+func reservedOf(d platform.Disk) uint64 { return min(d.Total/reservedShare, reservedMost) }
+
+// hasRoom refuses to write so many bytes below a directory where too little would be left for others; what is urgent may take all that is free.
+func hasRoom(dir, what string, bytes int64, urgent bool) error {
 	disk, _, err := diskOf(dir)
 	if err != nil {
 		return err
 	}
-	need, reserved := uint64(max(bytes, 0)), min(disk.Total/reservedShare, reservedMost)
+	need, reserved, others := uint64(max(bytes, 0)), uint64(0), ""
+	if !urgent {
+		reserved = reservedOf(disk)
+		others = fmt.Sprintf(", of which %d are for the databases and whatever else is there", reserved>>20)
+	}
 	if disk.Free >= need+reserved {
 		return nil
 	}
-	return fmt.Errorf("%w for %s, which may take %d MiB: the disk of %s has %d MiB free, of which %d are for the databases and whatever else is there",
-		ErrNoRoom, what, need>>20, dir, disk.Free>>20, reserved>>20)
+	return fmt.Errorf("%w for %s, which may take %d MiB: the disk of %s has %d MiB free%s", ErrNoRoom, what, need>>20, dir, disk.Free>>20, others)
 }
 
-// roomToBackUp refuses a backup that the disk of backups has no room for. What it will take at most is what the set has; where there is a backup, as
-// much as that one and by how much the set has grown.
+// moreRoom refuses to write on where too little would be left for others.
+func moreRoom(dir string) error {
+	disk, _, err := diskOf(dir)
+	if err != nil {
+		return err
+	}
+	reserved := reservedOf(disk)
+	if disk.Free >= backup.Ration+reserved {
+		return nil
+	}
+	return fmt.Errorf("%w for the whole of a backup: while it was written the disk of %s had %d MiB left, of which %d are for the databases and whatever else is there; what was written is removed",
+		ErrNoRoom, dir, disk.Free>>20, reserved>>20)
+}
+
+// roomToBackUp refuses a backup that the disk of backups has no room for, by the newest that there is: as much as that one, and by how much the set has
+// grown; for what it doesn't say of its database, which an earlier fleet wrote, as much once more. How large a database is says little of its backup,
+// which is compressed and has no indexes: where there is no other to go by, one is begun, and ends where room does.
 func (p *Platform) roomToBackUp(s platform.Set, database int64) error {
 	var stores int64
 	for name := range p.storesHere(s) {
@@ -47,27 +68,29 @@ func (p *Platform) roomToBackUp(s platform.Set, database int64) error {
 		}
 		stores += n
 	}
-	store, need := p.Backups(), database+stores
+	store := p.Backups()
 	names, err := store.Names(s.Name())
-	if err != nil {
+	if err != nil || len(names) == 0 {
 		return err
 	}
-	if len(names) > 0 {
-		last, err := backup.Claimed(store.Path(s.Name(), names[len(names)-1]))
-		if err == nil && last.DatabaseBytes > 0 {
-			need = last.Size() + max(0, database-last.DatabaseBytes) + max(0, stores-last.PartSize(partStores))
-		}
+	last, err := backup.Claimed(store.Path(s.Name(), names[len(names)-1]))
+	if err != nil {
+		return nil //nolint:nilerr // it says nothing, and is told as damaged elsewhere
 	}
-	return hasRoom(store.Dir, "a backup", need)
+	grown := last.PartSize(partDatabase)
+	if last.DatabaseBytes > 0 {
+		grown = max(0, database-last.DatabaseBytes)
+	}
+	return hasRoom(store.Dir, "a backup", last.Size()+grown+max(0, stores-last.PartSize(partStores)), false)
 }
 
 // roomToRehearse refuses to unpack a backup where the disk below has no room for all that the set had.
-func roomToRehearse(dir string, m *backup.Manifest) error {
+func roomToRehearse(dir string, m *backup.Manifest, urgent bool) error {
 	need := m.PartSize(partFiles) + m.PartSize(partStores)
 	if database := m.PartSize(partDatabase); database > 0 {
 		need += newServer + max(database, m.DatabaseBytes)
 	}
-	return hasRoom(dir, "a trial of the backup", need)
+	return hasRoom(dir, "a trial of the backup", need, urgent)
 }
 
 // sizeOf is how many bytes the files below a directory have. What goes while it looks is none.

@@ -1,6 +1,8 @@
 package local_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -17,7 +19,8 @@ func TestBackupAndItsTrialThatADiskHasNoRoomForWriteNothing(t *testing.T) {
 	k := backedUpSet(t)
 	b, _ := k.backUp(t)
 	const rows, megabytes = "20000", 24
-	k.query(t, k.set.Name(), "INSERT INTO tiny.notes SELECT repeat(md5(n::text), 34) FROM generate_series(1, "+rows+") n")
+	const fill = "INSERT INTO tiny.notes SELECT repeat(md5(n::text), 34) FROM generate_series(1, " + rows + ") n"
+	k.query(t, k.set.Name(), fill)
 	mount := func(dir, size string) {
 		t.Helper()
 		if err := os.MkdirAll(dir, 0o711); err != nil {
@@ -40,6 +43,16 @@ func TestBackupAndItsTrialThatADiskHasNoRoomForWriteNothing(t *testing.T) {
 	if _, err := k.p.Rehearse(t.Context(), k.set, k.r, sizeable); !errors.Is(err, local.ErrNotTried) || !errors.Is(err, local.ErrNoRoom) {
 		t.Errorf("where there is no room a trial says %v", err)
 	}
+	// What the restore of a small set takes is there: only whoever's data are not lost leaves the databases' share alone.
+	if _, err := k.p.Rehearse(t.Context(), k.set, k.r, b); !errors.Is(err, local.ErrNoRoom) {
+		t.Errorf("a trial that would leave nothing to the databases says %v", err)
+	}
+	if _, err := k.p.RehearseToRestore(t.Context(), k.set, k.r, b); err != nil {
+		t.Errorf("a backup can't be restored for a share of the disk that was free: %v", err)
+	}
+	if _, err := k.p.RehearseToRestore(t.Context(), k.set, k.r, sizeable); !errors.Is(err, local.ErrNotTried) || !errors.Is(err, local.ErrNoRoom) {
+		t.Errorf("where there is no room the trial of a restore says %v", err)
+	}
 	if left, err := os.ReadDir(filepath.Join(k.p.Settings.Home, "rehearsals")); err != nil || len(left) > 0 {
 		t.Errorf("of a trial is left %v (%v)", left, err)
 	}
@@ -53,12 +66,59 @@ func TestBackupAndItsTrialThatADiskHasNoRoomForWriteNothing(t *testing.T) {
 			t.Errorf("where there is no room a backup says %v", err)
 		}
 	}
+	// What the database takes is three times the disk, and its backup a small part of it.
+	first, _ := k.backUp(t)
+	k.query(t, k.set.Name(), "CREATE TABLE tiny.dense AS SELECT (SELECT string_agg(md5(random()::text || (n + m)::text), '') FROM generate_series(1, 34) m) FROM generate_series(1, "+rows+") n")
+	if err := os.RemoveAll(first.Dir); err != nil {
+		t.Fatal(err)
+	}
 	refused()
+	if left, err := filepath.Glob(k.p.Backups().Path(k.set.Name(), "*2*")); err != nil || len(left) > 0 {
+		t.Errorf("of a backup that ended at the databases' share is left %q (%v)", left, err)
+	}
+	k.query(t, k.set.Name(), "DROP TABLE tiny.dense")
 	copied := k.p.Backups().Path(k.set.Name(), b.Manifest.Name)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(copied), 0o700), os.CopyFS(copied, os.DirFS(b.Dir))); err != nil {
 		t.Fatal(err)
 	}
 	refused()
 	k.query(t, k.set.Name(), "TRUNCATE tiny.notes")
+	last, _ := k.backUp(t)
+
+	// An earlier fleet wrote the one that is there: it doesn't say what the database was.
+	if err := os.RemoveAll(last.Dir); err != nil {
+		t.Fatal(err)
+	}
+	k.query(t, k.set.Name(), fill)
+	withoutDatabaseBytes(t, copied)
 	k.backUp(t)
+}
+
+// withoutDatabaseBytes has a backup's manifest be as an earlier fleet wrote it.
+func withoutDatabaseBytes(t *testing.T, dir string) {
+	t.Helper()
+	file := filepath.Join(dir, "manifest.json")
+	text, err := os.ReadFile(file)
+	envelope, manifest := map[string]any{}, map[string]any{}
+	if err == nil {
+		err = json.Unmarshal(text, &envelope)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := base64.StdEncoding.DecodeString(envelope["payload"].(string))
+	if err == nil {
+		err = json.Unmarshal(payload, &manifest)
+	}
+	if _, has := manifest["database_bytes"]; !has {
+		t.Fatalf("the manifest has no figure to take away (%v)", err)
+	}
+	delete(manifest, "database_bytes")
+	if payload, err = json.Marshal(manifest); err == nil {
+		envelope["payload"] = base64.StdEncoding.EncodeToString(payload)
+		text, err = json.Marshal(envelope)
+	}
+	if err = errors.Join(err, os.WriteFile(file, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 }
