@@ -1,6 +1,7 @@
 package systemtest
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"os"
@@ -75,7 +76,13 @@ func TestReleaseIsStartedByItsOwnBlueprint(t *testing.T) {
 	}
 	r.untouched("the plane came up with a later blueprint", func() { r.must("plane", "up") }, "acme", "globex")
 	r.untouched("a repair", func() { r.must("repair", "--tenant", "acme") }, "acme")
-	r.untouched("a backup", func() { r.must("backup", "--tenant", "acme") }, "acme")
+	var made backupMade
+	r.untouched("a backup", func() { made = p.backUp(t, "acme") }, "acme")
+	r.forgetsBlueprints()
+	r.must("restore", "--from", made.Name, "--to", "acme", "--replace", "--reason", "Case 4711: on the day that fleet was exchanged")
+	if status, body := r.notes("acme", ""); status != http.StatusOK || !strings.HasPrefix(r.runs("acme"), "1.0.0@") {
+		t.Errorf("restored by a fleet with a later blueprint acme runs %s and answers %d %s", r.runs("acme"), status, body)
+	}
 
 	// 1.1.0 can't be started: it doesn't know what its own blueprint tells it. The rollout goes back.
 	second, third := filepath.Join(dir, "notes-1.1.0"), filepath.Join(dir, "notes-1.2.0")
@@ -117,6 +124,27 @@ func TestReleaseIsStartedByItsOwnBlueprint(t *testing.T) {
 		if status, body := r.notes(slug, ""); status != http.StatusOK || !strings.HasPrefix(r.runs(slug), "1.0.0@") {
 			t.Errorf("after a down and an up %s runs %s and answers %d %s", slug, r.runs(slug), status, body)
 		}
+	}
+}
+
+// forgetsBlueprints has this machine remember of what it started no more than a fleet of before did, which is the release.
+func (r *rolling) forgetsBlueprints() {
+	r.t.Helper()
+	file := filepath.Join(r.home, "plane.json")
+	var noted map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(readFile(r.t, file)), &noted); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, is := noted["blueprints"]; !is {
+		r.t.Fatal("there are no blueprints to forget")
+	}
+	delete(noted, "blueprints")
+	text, err := json.Marshal(noted)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		r.t.Fatal(err)
 	}
 }
 

@@ -68,25 +68,49 @@ func (p *Plane) madeByName(ctx context.Context, releases registryv1.ReleaseServi
 	return p.madeBy(name, m)
 }
 
-// remembered is the blueprint that a set was started by last, as this machine knows, whoever answers. Of one that was never started, or
-// by a release before that was remembered, it is fleet's own.
+// remembered is the blueprint that a set was started by last, as this machine knows, whoever answers. Of one that was never started, and of what
+// was built here, it is fleet's own. A fleet of before remembered the release alone, and that is FailedPrecondition: by what a release is made, the
+// registry says.
 func (p *Plane) remembered(set string) (*blueprint.Blueprint, error) {
 	digest := p.state.Blueprints()[set]
-	if digest == "" || digest == p.blueprint.Digest {
-		return p.blueprint, nil
-	}
 	n, err := release.ParseName(p.state.Runs()[set])
-	if err != nil {
-		return p.blueprint, nil //nolint:nilerr // from before releases had this form
+	switch {
+	case err != nil, digest == p.blueprint.Digest, digest == "" && n.Version == release.Development:
+		return p.blueprint, nil //nolint:nilerr // none, or from before releases had this form
+	case digest == "":
+		return nil, fault.New(fault.FailedPrecondition, "by which blueprint release %s was started here is not remembered, and the registry has to say it: register the release again with fleet release register", n)
 	}
 	return p.kept(n, digest)
 }
 
-// started is a set with the blueprint of the release that it is to be started with again, which is the one that it ran last.
-func (p *Plane) started(s platform.Set) (platform.Set, error) {
-	var err error
-	if s.Blueprint = p.blueprint; p.runs(s).String() != p.release.String() {
-		s.Blueprint, err = p.remembered(s.Name())
+// started is a set with the blueprint that it is to be started by again, which is that of the release that it ran last, as the registry has it
+// signed. Where that says nothing which is believed, as one that was restored from a backup of before the release was registered, it is what this
+// machine remembers. FailedPrecondition, with the next step, where nobody knows, or the text isn't here.
+func (p *Plane) started(ctx context.Context, s platform.Set) (platform.Set, error) {
+	r := p.runs(s)
+	if r.String() == p.release.String() {
+		s.Blueprint = p.blueprint
+		return s, nil
+	}
+	conn, err := p.registry()
+	if err != nil {
+		return s, err
+	}
+	defer conn.Close()
+	releases, err := p.believedReleases(conn)
+	if err != nil {
+		return s, err
+	}
+	_, m, err := operate.Release(ctx, releases, r.String())
+	switch {
+	case err == nil && m != nil:
+		s.Blueprint, err = p.madeBy(r.String(), m)
+	case err == nil, errors.Is(err, release.ErrUnsigned), errors.Is(err, release.ErrChanged):
+		b, forgot := p.remembered(s.Name())
+		if forgot != nil {
+			return s, errors.Join(err, forgot)
+		}
+		s.Blueprint, err = b, nil
 	}
 	return s, err
 }

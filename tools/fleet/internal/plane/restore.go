@@ -78,7 +78,7 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 		return nil, err
 	}
 	// What can't be started again is not put back.
-	if s, err = p.started(s); err != nil {
+	if s, err = p.started(ctx, s); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
 	b, key, err := p.believe(ctx, s, r)
