@@ -74,6 +74,10 @@ func TestNobodyIsDestroyedByTheWay(t *testing.T) {
 	says(t, "the restore", s.err, "offboard of "+stays, "fleet operation abort "+left, leaves+" was suspended here")
 	p.endsWaiting(t, stays)
 	untouched("plane up over a registry of before", func() said { return p.fleet(t, "plane", "up") }, stays, left, "fleet operation abort "+left, leaves+" was suspended here")
+	proof := p.fleet(t, "isolation", "verify", "--out", t.TempDir())
+	if !strings.Contains(proof.out, leaves+" was not tried") || strings.Contains(proof.out, stays+" was not tried") {
+		t.Errorf("of one who is served, one who isn't, and a registry that has both otherwise the proof says %s", proof)
+	}
 	untouched("an offboarding of who is served", func() said { return p.fleet(t, "operation", "resume", left) }, stays, left, "its set runs", "fleet operation abort "+left)
 	p.ok(t, "operation", "abort", left, "--reason", "they had stayed, before the registry was lost")
 	p.apply(t, p.plan(t, resume, stays, ""))

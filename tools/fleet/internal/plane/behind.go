@@ -119,3 +119,17 @@ func (p *Plane) stopped(slug string) error {
 	_, err := p.state.Change(slug, func(t *state.Tenant) { t.Suspended = true })
 	return err
 }
+
+// rests remembers that a tenant is suspended whom the registry has so and whose set doesn't run. By a registry that was restored from a backup of
+// before, one is that serves: what is remembered of it would keep it from a proof of isolation, and from being started again.
+func (p *Plane) rests(ctx context.Context, slug string) error {
+	here, ok := p.state.Tenant(slug)
+	if !ok {
+		return nil
+	}
+	run, err := p.carrier().Components(ctx, p.setOf(here))
+	if err != nil || len(run) > 0 {
+		return err
+	}
+	return p.stopped(slug)
+}

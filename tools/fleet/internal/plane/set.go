@@ -94,7 +94,7 @@ func (p *Plane) tenant(ctx context.Context, conn *grpc.ClientConn, slug, name, a
 	default:
 		p.report.Note(fmt.Sprintf("%s is suspended and stays so: fleet plan resume --tenant %s --reason '…'", slug, slug))
 		p.resting = append(p.resting, slug)
-		return false, p.stopped(slug)
+		return false, p.rests(ctx, slug)
 	}
 }
 
@@ -107,7 +107,7 @@ func (p *Plane) underWay(ctx context.Context, conn *grpc.ClientConn, status *reg
 			operate.Kind(op.GetKind()), slug, op.GetId()))
 		p.resting = append(p.resting, slug)
 		if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_SUSPENDED {
-			err = p.stopped(slug)
+			err = p.rests(ctx, slug)
 		}
 		return false, err
 	}
