@@ -2,28 +2,21 @@ package plane
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/google/renameio/v2"
 
 	"a3os.app/tools/fleet/internal/settings"
 )
 
-// settingsFile holds the settings that the plane was last brought up with: what goes on in the supervisor goes by them, however long ago and
-// with whichever whoever started that did so.
-func (p *Plane) settingsFile() string { return filepath.Join(p.Settings.Home, "settings.json") }
-
-// keepSettings has what goes on in the supervisor go by this plane's settings, from its next turn on.
+// keepSettings has what goes on in the supervisor go by this plane's settings, from its next turn on, however long ago and with whichever whoever
+// started that did so.
 func (p *Plane) keepSettings() error {
 	text, err := json.MarshalIndent(ofNobody(p.Settings), "", " ")
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(p.settingsFile(), append(text, '\n'), 0o600); err != nil {
+	if err := renameio.WriteFile(settings.File(p.Settings.Home), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keep the settings that the plane is brought up with: %w", err)
 	}
 	return nil
@@ -32,17 +25,11 @@ func (p *Plane) keepSettings() error {
 // asBroughtUp is a plane of its own by the settings that this one was last brought up with: others of this process go on with theirs meanwhile.
 // It reports to nobody.
 func (p *Plane) asBroughtUp() (*Plane, error) {
-	s := p.Settings
-	text, err := os.ReadFile(p.settingsFile())
-	if err == nil {
-		err = json.Unmarshal(text, &s)
+	s, err := p.Settings.BroughtUp()
+	if err != nil {
+		return nil, err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the settings that the plane was last brought up with: %w: fleet plane up writes them anew", err)
-	}
-	s = ofNobody(s)
-	s.Home = p.Settings.Home
-	return New(s, quiet{})
+	return New(ofNobody(s), quiet{})
 }
 
 // BroughtUp are the settings that the plane was last brought up with, by whomever; its own where it never was. Whoever works on it need not have those

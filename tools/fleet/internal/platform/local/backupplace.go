@@ -7,15 +7,19 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"a3os.app/tools/fleet/internal/backup"
 )
+
+const placesDir = "backup-places"
 
 // placeFile says that this plane's backups were kept in a directory, and so that what marks it was put there. Each has a file of its own, which
 // whoever backs up in it writes alike: two commands that do at once need no lock.
 func (p *Platform) placeFile(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
-	return p.home("backup-places", hex.EncodeToString(sum[:8]))
+	return p.home(placesDir, hex.EncodeToString(sum[:8]))
 }
 
 func (p *Platform) keptBefore(dir string) (bool, error) {
@@ -28,8 +32,45 @@ func (p *Platform) keptBefore(dir string) (bool, error) {
 
 // BackupsThere refuses A3_BACKUP_DIR where this plane's backups were kept there and what marks it is gone: an empty mount point would take them, on
 // the disk that they are to outlive, and all would be well until they are needed. A directory that none was made in yet is as good as any.
-func (p *Platform) BackupsThere() error {
-	store := p.Backups()
+func (p *Platform) BackupsThere() error { return p.there(p.Backups()) }
+
+// everyBackupPlace are the directories in which backups of this plane may be: where they were made from here, where the plane was told to, and where who
+// works here is. Whoever takes a tenant away need not be in the shell in which its backups were made. One that isn't there is refused as
+// [Platform.BackupsThere]: what is on its disk would be left.
+func (p *Platform) everyBackupPlace() ([]backup.Store, error) {
+	up, err := p.Settings.BroughtUp()
+	if err != nil {
+		return nil, err
+	}
+	dirs := []string{p.Settings.BackupDir, up.BackupDir}
+	places, err := os.ReadDir(p.home(placesDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("see where backups were kept: %w", err)
+	}
+	for _, e := range places {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue // one that is just written
+		}
+		dir, err := os.ReadFile(p.home(placesDir, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("see where backups were kept: %w", err)
+		}
+		dirs = append(dirs, string(dir))
+	}
+	slices.Sort(dirs)
+	var out []backup.Store
+	var away []error
+	for _, dir := range slices.Compact(dirs) {
+		if dir == "" {
+			continue
+		}
+		store := backup.Store{Dir: dir}
+		out, away = append(out, store), append(away, p.there(store))
+	}
+	return out, errors.Join(away...)
+}
+
+func (p *Platform) there(store backup.Store) error {
 	before, err := p.keptBefore(store.Dir)
 	if err != nil || !before {
 		return err

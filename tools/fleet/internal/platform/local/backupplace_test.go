@@ -5,10 +5,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
 )
 
 // The disk of backups drops off, or isn't mounted after a start: what is left is its mount point, empty, on the disk whose loss backups are for. None is
@@ -113,4 +122,137 @@ func TestDirectoryOfBackupsIsRecognisedAndMayBeAnother(t *testing.T) {
 	}
 	k.p.Settings.BackupDir = dir
 	k.backUp(t)
+}
+
+// Whoever takes a tenant away need not be in the shell in which its backups were made, nor is it the last directory that they were made in: all of them go,
+// and the sealed copies of their key, or it is said that some would be left.
+func TestBackupsOfWhoLeftGoWhereverTheyWereMade(t *testing.T) {
+	k := backedUpSet(t)
+	public, err := os.Create(k.p.RecoveryPublic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	whose, err := k.p.Whose()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key, err := backup.NewRecovery(whose.Plane, whose.ID, whose.ManifestKey)
+	if err == nil {
+		_, err = public.WriteString(key)
+	}
+	if err = errors.Join(err, public.Close()); err != nil {
+		t.Fatal(err)
+	}
+	typed, dir := k.p.Settings.BackupDir, t.TempDir()
+	var of []string
+	for _, name := range []string{"first", "later"} {
+		k.p.Settings.BackupDir = filepath.Join(dir, name)
+		b, _ := k.backUp(t)
+		of = append(of, filepath.Dir(b.Dir))
+	}
+	// What the plane was brought up with, by an earlier fleet, which marked no directory.
+	told := backup.Store{Dir: filepath.Join(dir, "told")}
+	if err := errors.Join(os.CopyFS(told.Path(k.set.Name(), ""), os.DirFS(of[0])),
+		os.WriteFile(settings.File(k.p.Settings.Home), []byte(`{"BackupDir": "`+told.Dir+`"}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	of = append(of, told.Path(k.set.Name(), ""))
+	k.p.Settings.BackupDir = typed
+
+	left := func() (files []string) {
+		t.Helper()
+		kept, err := k.p.Kept(t.Context(), k.set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, what := range kept {
+			if file, is := strings.CutPrefix(what, "file "+dir+"/"); is {
+				files = append(files, file)
+			}
+		}
+		slices.Sort(files)
+		return files
+	}
+	name := k.set.Name()
+	if found := left(); !slices.Equal(found, []string{"first/" + name, "later/" + name, "told/" + name}) {
+		t.Errorf("of its backups are found %q", found)
+	}
+	// A disk of before is in a drawer.
+	aside := filepath.Join(dir, "aside")
+	if err := os.Rename(filepath.Join(dir, "first"), aside); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.p.Clear(k.set); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "first")) {
+		t.Errorf("while a disk with backups of it is away it is cleared away with %v", err)
+	}
+	if _, err := k.p.Kept(t.Context(), k.set); err == nil {
+		t.Error("while a disk with backups of it is away, nothing else remains")
+	}
+	if err := os.Rename(aside, filepath.Join(dir, "first")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.p.Clear(k.set); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range of {
+		if _, err := os.Lstat(of); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("there is still %s (%v)", of, err)
+		}
+	}
+	if found := left(); len(found) > 0 {
+		t.Errorf("of its backups are found still %q", found)
+	}
+}
+
+// Where backups lie in the root of a disk, whoever isn't root can't look into lost+found, nor need they: what remains of a tenant is seen without it.
+func TestRemainsAreSeenBesideWhatIsSomebodyElses(t *testing.T) {
+	home, disk := t.TempDir(), t.TempDir()
+	st, err := state.Open(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := platform.Set{Blueprint: &blueprint.Blueprint{}, Tenant: id.NewTenant()}
+	p := &local.Platform{Settings: settings.Settings{Home: home, BackupDir: disk}, State: st}
+	for _, dir := range []string{"lost+found", ".unfinished-" + s.Name(), s.Name() + "/20260901T030000Z-k3f5q2"} {
+		if err := os.MkdirAll(filepath.Join(disk, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(disk, "lost+found"), 0); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, home, disk)
+	if _, err := os.ReadDir(filepath.Join(disk, "lost+found")); !errors.Is(err, fs.ErrPermission) {
+		t.Fatalf("it can be looked into (%v)", err)
+	}
+	kept, err := p.Kept(t.Context(), s)
+	if want := []string{"file " + filepath.Join(disk, ".unfinished-"+s.Name()), "file " + filepath.Join(disk, s.Name())}; err != nil || !slices.Equal(kept, want) {
+		t.Errorf("what remains is %q (%v), want %q", kept, err, want)
+	}
+}
+
+// asNobody has root's test see files as somebody who isn't root does, to whom some directories are given; the rest of the test alone.
+func asNobody(t *testing.T, dirs ...string) {
+	t.Helper()
+	const nobody = 65534
+	if os.Geteuid() != 0 {
+		return
+	}
+	for _, dir := range dirs {
+		for ; len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
+			if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // of a test
+				t.Fatal(err)
+			}
+		}
+	}
+	runtime.LockOSThread()
+	if err := syscall.Setfsuid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Setfsuid(0); err != nil {
+			t.Error(err)
+		}
+		runtime.UnlockOSThread()
+	})
 }

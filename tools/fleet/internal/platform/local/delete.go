@@ -36,17 +36,20 @@ func (p *Platform) Delete(ctx context.Context, s platform.Set) (changed bool, er
 	return changed || did, err
 }
 
-// Clear removes what is a set's of the plane's files, its backups and what trying them out left among them, and what is remembered of it.
+// Clear removes what is a set's of the plane's files, its backups wherever they were made, and what trying them out left among them, and what is remembered of it.
 func (p *Platform) Clear(s platform.Set) (changed bool, err error) {
 	if changed, err = p.ClearScratchOf(s); err != nil {
 		return changed, err
 	}
-	if err := p.BackupsThere(); err != nil {
+	places, err := p.everyBackupPlace()
+	if err != nil {
 		return changed, fmt.Errorf("backups of %s would be left: %w", s.Name(), err)
 	}
-	did, err := p.Backups().Remove(s.Name())
-	if changed = changed || did; err != nil {
-		return changed, err
+	for _, store := range places {
+		did, err := store.Remove(s.Name())
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
 	}
 	for _, dir := range []string{p.dir(s), p.replacedDir(s), p.restoringFile(s), p.home("log", s.Name())} {
 		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
@@ -57,7 +60,7 @@ func (p *Platform) Clear(s platform.Set) (changed bool, err error) {
 			return changed, fmt.Errorf("remove the files of %s: %w", s.Name(), err)
 		}
 	}
-	did, err = p.State.Forget(s.Name())
+	did, err := p.State.Forget(s.Name())
 	return changed || did, err
 }
 

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func (p *Platform) Kept(ctx context.Context, s platform.Set) (out []string, err 
 	if err != nil {
 		return nil, err
 	}
-	for _, root := range []string{p.served("tenants"), p.home("log"), p.home("run"), p.home("restoring"), p.Settings.BackupDir, scratch} {
+	for _, root := range []string{p.served("tenants"), p.home("log"), p.home("run"), p.home("restoring"), scratch} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -76,6 +77,22 @@ func (p *Platform) Kept(ctx context.Context, s platform.Set) (out []string, err 
 		})
 		if err != nil {
 			return nil, err
+		}
+	}
+	places, err := p.everyBackupPlace()
+	if err != nil {
+		return nil, err
+	}
+	for _, store := range places {
+		// What is another's there, as lost+found is where it is the root of a disk, is nobody's to look into.
+		entries, err := os.ReadDir(store.Dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("look for backups of %s: %w", s.Name(), err)
+		}
+		for _, e := range entries {
+			if strings.Contains(e.Name(), s.Name()) {
+				out = append(out, "file "+filepath.Join(store.Dir, e.Name()))
+			}
 		}
 	}
 	return append(out, p.State.Mentions(s.Name())...), nil
