@@ -132,6 +132,28 @@ func (p *Plane) backUp(ctx context.Context, s platform.Set, verify bool, keep in
 		return nil, err
 	}
 	out, err := p.makeAndTry(ctx, s, verify)
+	return p.noteBackup(ctx, s, out, err, verify, keep, instead)
+}
+
+// tryAgain tries a backup out that was made and that nobody could try then, as backUp does; one that is not there any more, or can't be read, is
+// made anew.
+func (p *Plane) tryAgain(ctx context.Context, s platform.Set, name string, keep int) (*BackedUp, error) {
+	store := p.platform.Backups()
+	m, err := backup.Claimed(store.Path(s.Name(), name))
+	if err != nil {
+		return p.backUp(ctx, s, true, keep, name)
+	}
+	if err := p.platform.NotRestoring(s); err != nil {
+		return nil, err
+	}
+	out := backedUp(store, m)
+	trial, cancel := context.WithTimeout(ctx, longestBackup)
+	defer cancel()
+	return p.noteBackup(ctx, s, &out, p.tryMade(trial, s, &out), true, keep, "")
+}
+
+// noteBackup is what backUp does of what came of one.
+func (p *Plane) noteBackup(ctx context.Context, s platform.Set, out *BackedUp, err error, verify bool, keep int, instead string) (*BackedUp, error) {
 	if err != nil && (ctx.Err() != nil || out == nil && errors.Is(err, backup.ErrBusy)) {
 		return out, err
 	}
@@ -182,12 +204,18 @@ func (p *Plane) makeAndTry(ctx context.Context, s platform.Set, verify bool) (*B
 	if !verify {
 		return &out, nil
 	}
-	if err := p.rehearse(ctx, s, &out); errors.Is(err, local.ErrNotTried) {
-		return &out, fmt.Errorf("backup %s was made: %w", out.Dir, err)
-	} else if err != nil {
-		return &out, fmt.Errorf("backup %s was made and could not be restored: %w", out.Dir, err)
+	return &out, p.tryMade(ctx, s, &out)
+}
+
+func (p *Plane) tryMade(ctx context.Context, s platform.Set, out *BackedUp) error {
+	err := p.rehearse(ctx, s, out)
+	switch {
+	case errors.Is(err, local.ErrNotTried):
+		return fmt.Errorf("backup %s was made: %w", out.Dir, err)
+	case err != nil:
+		return fmt.Errorf("backup %s was made and could not be restored: %w", out.Dir, err)
 	}
-	return &out, nil
+	return nil
 }
 
 func backedUp(store backup.Store, m *backup.Manifest) BackedUp {

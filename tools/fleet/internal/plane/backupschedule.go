@@ -10,6 +10,7 @@ import (
 
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/local"
 )
 
 const (
@@ -34,23 +35,45 @@ type failure struct {
 	at time.Time
 	// made is the backup that was made and could not be restored; empty where none was made.
 	made string
+	// untried is as of when that backup is, where nothing is known to be wrong with it, for its trial came to nothing for a reason of this machine's;
+	// zero otherwise.
+	untried time.Time
+}
+
+// failedNow is an attempt that came to nothing now, of a set of which another may have before.
+func failedNow(before failure, made *BackedUp, err error) failure {
+	out := failure{at: time.Now(), made: before.made}
+	if made != nil {
+		out.made = made.Name
+		if errors.Is(err, local.ErrNotTried) {
+			out.untried = made.TakenAt
+		}
+	}
+	return out
 }
 
 // due is when a set with its newest backup is to be backed up again. Sets are spread over a fifth of the pace, each always by the same
 // share of it, so that not all are copied at once. A backup that could not be restored is none, however new it is; one that was made by hand
 // after a failure is.
 func (s schedule) due(set string, newest time.Time) time.Time {
-	h := fnv.New32a()
-	_, _ = io.WriteString(h, set)
-	const parts = 1000
-	spread := time.Duration(float64(s.every) / 5 * float64(h.Sum32()%parts) / parts)
 	if failed, ok := s.failed[set]; ok && !newest.After(failed.at) {
 		return failed.at.Add(min(retryBackup, s.every))
 	}
 	if newest.IsZero() {
-		return s.began.Add(min(firstBackup, s.every) + spread)
+		return s.began.Add(min(firstBackup, s.every) + s.spread(set))
 	}
-	return newest.Add(s.every - spread)
+	return s.next(set, newest)
+}
+
+// next is when a set with a good backup as of a moment is to be backed up again.
+func (s schedule) next(set string, at time.Time) time.Time { return at.Add(s.every - s.spread(set)) }
+
+// spread is a set's own share of a fifth of the pace.
+func (s schedule) spread(set string) time.Duration {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, set)
+	const parts = 1000
+	return time.Duration(float64(s.every) / 5 * float64(h.Sum32()%parts) / parts)
 }
 
 // backUpAlways backs every set up at its time, until ctx ends.
@@ -101,7 +124,7 @@ func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
 		}
 		before := s.failed[set.Name()]
 		delete(s.failed, set.Name())
-		made, err := q.backUp(ctx, set, true, q.Settings.BackupKeep, before.made)
+		made, err := q.turn(ctx, *s, set, before)
 		if errors.Is(err, backup.ErrBusy) && (made == nil || !made.Verified.IsZero()) { // by hand: what comes of that is seen at the next turn
 			if !before.at.IsZero() {
 				s.failed[set.Name()] = before
@@ -109,11 +132,7 @@ func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
 			continue
 		}
 		if err != nil {
-			failed := failure{at: time.Now(), made: before.made}
-			if made != nil {
-				failed.made = made.Name
-			}
-			s.failed[set.Name()] = failed
+			s.failed[set.Name()] = failedNow(before, made, err)
 			slog.Error("a set was not backed up", "alarm", "backup_failed", "set", set.Name(), "tenant", set.Tenant.String(), "error", err)
 			continue
 		}
@@ -121,6 +140,15 @@ func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
 			"took", made.Took.String(), "restore_took", made.RestoreTook.String())
 	}
 	return nil
+}
+
+// turn backs up a set whose time has come. Where only the trial of its backup came to nothing, that is made up for, and no other one is made before its
+// own time: it would be copied whole each quarter of an hour for as long as a disk has no room for its trial, and every other set would wait for that.
+func (p *Plane) turn(ctx context.Context, s schedule, set platform.Set, before failure) (*BackedUp, error) {
+	if !before.untried.IsZero() && time.Now().Before(s.next(set.Name(), before.untried)) {
+		return p.tryAgain(ctx, set, before.made, p.Settings.BackupKeep)
+	}
+	return p.backUp(ctx, set, true, p.Settings.BackupKeep, before.made)
 }
 
 // due are those of some sets whose time has come. One whose newest backup can't be read has none, and keeps no other from its turn.

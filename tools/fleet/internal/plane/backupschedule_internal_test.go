@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/config"
 	"a3os.app/libs/id"
+	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
@@ -282,5 +284,67 @@ func TestSettingsThatThePlaneIsBroughtUpWithAreKeptWhole(t *testing.T) {
 	q, err := supervisor.asBroughtUp()
 	if err != nil || !reflect.DeepEqual(q.Settings, said) {
 		t.Errorf("it goes by %+v (%v)\nwant %+v", q.Settings, err, said)
+	}
+}
+
+// For as long as this machine can't try a backup out, as one that has no room for that, a set isn't copied anew each quarter of an hour: its backup is there,
+// and tried once that can be done. The next one is made at its own time.
+func TestBackupThatNobodyCouldTryIsTriedAgainAndNotMadeAnew(t *testing.T) {
+	s := settings.Settings{Home: t.TempDir(), BackupDir: filepath.Join(t.TempDir(), "backups"), BackupKeep: 3}
+	p, err := New(s, quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.openState(); err != nil {
+		t.Fatal(err)
+	}
+	set := platform.Set{Tenant: id.NewTenant(), Slug: "acme", Blueprint: &blueprint.Blueprint{Name: "files", Keys: map[string]blueprint.Key{"backup": {Kind: blueprint.KeyBackup}},
+		Backup: &blueprint.Backup{Key: "backup"}}}
+	for _, of := range []platform.Set{p.own, set} {
+		if _, err := p.platform.KeysAndStores(of); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where backups are tried out nothing can be made.
+	trials, err := pgserver.DirFor(filepath.Join(s.Home, "rehearsals"), "")
+	if err == nil {
+		err = errors.Join(os.MkdirAll(filepath.Dir(trials), 0o711), os.WriteFile(trials, nil, 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(trials) })
+
+	pace, before := schedule{every: 24 * time.Hour}, failure{}
+	turn := func() string {
+		t.Helper()
+		made, err := p.turn(t.Context(), pace, set, before)
+		if !errors.Is(err, local.ErrNotTried) || made == nil {
+			t.Fatalf("a backup that can't be tried out is %+v (%v)", made, err)
+		}
+		names, err := p.platform.Backups().Names(set.Name())
+		if err != nil || !slices.Equal(names, []string{made.Name}) {
+			t.Errorf("there are %q (%v), want %s", names, err, made.Name)
+		}
+		before = failedNow(before, made, local.ErrNotTried)
+		return made.Name
+	}
+	first := turn()
+	if again := turn(); again != first {
+		t.Errorf("%s was made, and %s a quarter of an hour later", first, again)
+	}
+	before.untried = before.untried.Add(-pace.every)
+	second := turn()
+	if second == first {
+		t.Error("a day later no other is made")
+	}
+	if err := os.Remove(trials); err != nil {
+		t.Fatal(err)
+	}
+	if made, err := p.turn(t.Context(), pace, set, before); err != nil || made.Name != second || made.Verified.IsZero() {
+		t.Errorf("once it can be tried out it is %+v (%v), want %s", made, err, second)
+	}
+	if tried, err := p.platform.Backups().Verified(set.Name()); err != nil || tried != second {
+		t.Errorf("the newest that was tried out is %q (%v), want %s", tried, err, second)
 	}
 }
