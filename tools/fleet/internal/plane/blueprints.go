@@ -26,7 +26,7 @@ func (p *Plane) madeBy(name string, m *registryv1.ReleaseManifest) (*blueprint.B
 	}
 	switch {
 	case m == nil && n.Version != release.Development:
-		return nil, fault.New(fault.FailedPrecondition, "the registry knows no release %s, and so not what its sets are made by: register it again with fleet release register", name)
+		return nil, fault.New(fault.FailedPrecondition, "the registry knows no release %s, and so not what its sets are made by: register it again, with the blueprint that lies in its sources: fleet release register --version %s --artefact NAME=FILE --blueprint FILE", name, n.Version)
 	case m == nil, m.GetBlueprintDigest() == p.blueprint.Digest:
 		return p.blueprint, nil
 	case m.GetBlueprint() != p.blueprint.Name:
@@ -78,7 +78,7 @@ func (p *Plane) remembered(set string) (*blueprint.Blueprint, error) {
 	case err != nil, digest == p.blueprint.Digest, digest == "" && n.Version == release.Development:
 		return p.blueprint, nil //nolint:nilerr // none, or from before releases had this form
 	case digest == "":
-		return nil, fault.New(fault.FailedPrecondition, "by which blueprint release %s was started here is not remembered, and the registry has to say it: register the release again with fleet release register", n)
+		return nil, fault.New(fault.FailedPrecondition, "by which blueprint release %s was started here is not remembered, and the registry has to say it: register the release again, with the blueprint that lies in its sources: fleet release register --version %s --artefact NAME=FILE --blueprint FILE", n, n.Version)
 	}
 	return p.kept(n, digest)
 }
@@ -140,13 +140,36 @@ func (p *Plane) blueprintOf(ctx context.Context, o BuildOptions) (*blueprint.Blu
 		return p.readBlueprint(o.Blueprint)
 	}
 	r, err := p.Release(ctx, o.Version)
-	if fault.KindOf(err) == fault.NotFound || r.GetManifest().GetBlueprintDigest() == p.blueprint.Digest {
+	if fault.KindOf(err) == fault.NotFound {
+		return p.ranBy(o.Version)
+	}
+	if r.GetManifest().GetBlueprintDigest() == p.blueprint.Digest {
 		return p.blueprint, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	return p.blueprintFor(r.GetManifest(), "")
+}
+
+// ranBy is the blueprint that a version is to be made by which the registry doesn't know: fleet's own, unless sets of this machine run that version
+// already, as where the registry was restored from before. Theirs is what it was made by, and fleet's own may be a later one.
+func (p *Plane) ranBy(version string) (*blueprint.Blueprint, error) {
+	ran := false
+	for set, runs := range p.state.Runs() {
+		n, err := release.ParseName(runs)
+		if err != nil || n.Version != version {
+			continue
+		}
+		ran = true
+		if p.state.Blueprints()[set] != "" {
+			return p.remembered(set)
+		}
+	}
+	if ran {
+		return nil, fault.New(fault.FailedPrecondition, "%s runs here already, and by which blueprint it was made is not remembered: name the one that lies in its sources with --blueprint FILE", version)
+	}
+	return p.blueprint, nil
 }
 
 // blueprintFor is the blueprint that a release was made by: of a file, fleet's own, or one that is kept already.
