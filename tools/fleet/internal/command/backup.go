@@ -87,20 +87,27 @@ func (a *app) backupCommand() *cobra.Command {
 			_, err = fmt.Fprintf(a.out, "%s opens every backup that is made from now on. Take it off this machine, and keep it where two people have to agree to fetch it.\n", args[0])
 			return err
 		}}
+	var noMore bool
 	accept := &cobra.Command{Use: "accept-directory DIR", Short: "Keep backups in a directory where another disk or an empty one has taken its place", Args: exactly("DIR"),
 		Long: `accept-directory marks DIR as one that this plane's backups are kept in. A directory is marked when the first backup is made in it, and refused from then on
-while its mark is gone, for the disk that it is on is not mounted, or another one is. Where that is meant, say so by this.`,
+while its mark is gone, for the disk that it is on is not mounted, or another one is. Where that is meant, say so by this. With --gone, DIR is no more, nor what
+was in it: nothing is looked for there when a tenant leaves.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := a.plane()
 			if err != nil {
 				return err
 			}
-			if err := p.AcceptBackups(args[0]); err != nil {
+			if err := p.AcceptBackups(args[0], noMore); err != nil {
+				return err
+			}
+			if noMore {
+				_, err = fmt.Fprintf(a.out, "%s is no directory of this plane's backups any more.\n", args[0])
 				return err
 			}
 			_, err = fmt.Fprintf(a.out, "backups are kept in %s from now on, wherever A3_BACKUP_DIR names it.\n", args[0])
 			return err
 		}}
+	accept.Flags().BoolVar(&noMore, "gone", false, "it is no more, nor what was in it")
 	c.AddCommand(list, verify, recovery, accept)
 	return c
 }

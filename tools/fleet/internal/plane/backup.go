@@ -160,7 +160,8 @@ func (p *Plane) noteBackup(ctx context.Context, s platform.Set, out *BackedUp, e
 	if told := p.recordBackup(ctx, s, out, err); told != nil {
 		p.report.Note(told.Error())
 	}
-	if out == nil {
+	noRoom := errors.Is(err, local.ErrNoRoom)
+	if out == nil && !noRoom {
 		return nil, err
 	}
 	store := p.platform.Backups()
@@ -169,20 +170,29 @@ func (p *Plane) noteBackup(ctx context.Context, s platform.Set, out *BackedUp, e
 		return out, errors.Join(err, lerr)
 	}
 	defer unlock()
+	if out == nil {
+		return nil, errors.Join(err, p.keepBackups(s, keep))
+	}
 	if verify && !errors.Is(err, local.ErrNotTried) {
 		err = errors.Join(err, store.SetVerified(s.Name(), out.Name, err == nil))
 	}
 	if instead != "" {
 		err = errors.Join(err, store.Discard(s.Name(), instead))
 	}
-	if err != nil {
+	if err != nil && !noRoom {
 		return out, err
 	}
-	gone, err := store.Keep(s.Name(), keep)
+	return out, errors.Join(err, p.keepBackups(s, keep))
+}
+
+// keepBackups removes what is beyond the newest backups of a set, which the caller has locked: also where there was no room for another one, or for its
+// trial, for whoever keeps fewer then makes room.
+func (p *Plane) keepBackups(s platform.Set, keep int) error {
+	gone, err := p.platform.Backups().Keep(s.Name(), keep)
 	if len(gone) > 0 {
-		p.report.Note(fmt.Sprintf("%s: removed %s: the newest %d are kept", out.Slug, strings.Join(gone, ", "), keep))
+		p.report.Note(fmt.Sprintf("%s: removed %s: the newest %d are kept", cmp.Or(s.Slug, s.Name()), strings.Join(gone, ", "), keep))
 	}
-	return out, err
+	return err
 }
 
 // longestBackup is how long one set may take, its trial included: sets are backed up one after the other, and what hangs in one keeps all others
@@ -387,8 +397,9 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 	return out, nil
 }
 
-// AcceptBackups has a directory be one that this plane's backups are kept in, though what marked it as such is gone.
-func (p *Plane) AcceptBackups(dir string) error {
+// AcceptBackups has a directory be one that this plane's backups are kept in, though what marked it as such is gone; or, where it is gone itself, one
+// that none are in any more.
+func (p *Plane) AcceptBackups(dir string, gone bool) error {
 	if !state.Exists(p.Settings.Home) {
 		return fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory", p.Settings.Home)
 	}
@@ -398,6 +409,9 @@ func (p *Plane) AcceptBackups(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
+	}
+	if gone {
+		return p.platform.ForgetBackups(backup.Store{Dir: dir})
 	}
 	return p.platform.AcceptBackups(backup.Store{Dir: dir})
 }

@@ -18,6 +18,7 @@ const (
 	// it is tried again; both at most as long as the pace that was asked for.
 	firstBackup = 10 * time.Minute
 	retryBackup = 15 * time.Minute
+	restAfter   = 4
 )
 
 // schedule is when which set is backed up next.
@@ -33,6 +34,9 @@ type schedule struct {
 // failure is an attempt that came to nothing.
 type failure struct {
 	at time.Time
+	// took is how long that took. The next one begins no sooner than after restAfter times as long: what can't be done is not read and written whole, day
+	// and night, while every other set waits for its turn.
+	took time.Duration
 	// made is the backup that was made and could not be restored; empty where none was made.
 	made string
 	// untried is as of when that backup is, where nothing is known to be wrong with it, for its trial came to nothing for a reason of this machine's;
@@ -41,8 +45,8 @@ type failure struct {
 }
 
 // failedNow is an attempt that came to nothing now, of a set of which another may have before.
-func failedNow(before failure, made *BackedUp, err error) failure {
-	out := failure{at: time.Now(), made: before.made}
+func failedNow(began time.Time, before failure, made *BackedUp, err error) failure {
+	out := failure{at: time.Now(), took: time.Since(began), made: before.made}
 	if made != nil {
 		out.made = made.Name
 		if errors.Is(err, local.ErrNotTried) {
@@ -57,7 +61,7 @@ func failedNow(before failure, made *BackedUp, err error) failure {
 // after a failure is.
 func (s schedule) due(set string, newest time.Time) time.Time {
 	if failed, ok := s.failed[set]; ok && !newest.After(failed.at) {
-		return failed.at.Add(min(retryBackup, s.every))
+		return failed.at.Add(min(max(retryBackup, restAfter*failed.took), s.every))
 	}
 	if newest.IsZero() {
 		return s.began.Add(min(firstBackup, s.every) + s.spread(set))
@@ -122,7 +126,7 @@ func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the supervisor ends: what is due is due when it is back
 		}
-		before := s.failed[set.Name()]
+		began, before := time.Now(), s.failed[set.Name()]
 		delete(s.failed, set.Name())
 		made, err := q.turn(ctx, *s, set, before)
 		if errors.Is(err, backup.ErrBusy) && (made == nil || !made.Verified.IsZero()) { // by hand: what comes of that is seen at the next turn
@@ -132,7 +136,7 @@ func (p *Plane) backUpDue(ctx context.Context, s *schedule) error {
 			continue
 		}
 		if err != nil {
-			s.failed[set.Name()] = failedNow(before, made, err)
+			s.failed[set.Name()] = failedNow(began, before, made, err)
 			slog.Error("a set was not backed up", "alarm", "backup_failed", "set", set.Name(), "tenant", set.Tenant.String(), "error", err)
 			continue
 		}

@@ -30,7 +30,7 @@ func TestBackupIsDueAtItsPaceAndSoonAfterAFailure(t *testing.T) {
 	began := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
 	failedAt := began.Add(30 * time.Hour)
 	s := schedule{every: every, began: began, failed: map[string]failure{
-		"nothing-made": {at: failedAt}, "not-restored": {at: failedAt, made: "20260902T085900Z-k3f9q2"}, "good-since": {at: failedAt, made: "20260902T085900Z-k3f9q2"},
+		"nothing-made": {at: failedAt}, "took-long": {at: failedAt, took: time.Hour}, "not-restored": {at: failedAt, made: "20260902T085900Z-k3f9q2"}, "good-since": {at: failedAt, made: "20260902T085900Z-k3f9q2"},
 	}}
 	for _, c := range []struct {
 		set, says       string
@@ -40,6 +40,7 @@ func TestBackupIsDueAtItsPaceAndSoonAfterAFailure(t *testing.T) {
 		{"good", "a pace after its backup, less its share of a fifth", began, began.Add(every - every/5), began.Add(every)},
 		{"new", "soon after the plane began", time.Time{}, began.Add(firstBackup), began.Add(firstBackup + every/5)},
 		{"nothing-made", "a quarter of an hour after the attempt", began, failedAt.Add(retryBackup), failedAt.Add(retryBackup)},
+		{"took-long", "four times as long after the attempt as that took", began, failedAt.Add(4 * time.Hour), failedAt.Add(4 * time.Hour)},
 		{"not-restored", "a quarter of an hour after the attempt", failedAt.Add(-time.Minute), failedAt.Add(retryBackup), failedAt.Add(retryBackup)},
 		{"good-since", "a pace after the one that was made by hand", failedAt.Add(time.Hour), failedAt.Add(time.Hour + every - every/5), failedAt.Add(time.Hour + every)},
 	} {
@@ -326,7 +327,7 @@ func TestBackupThatNobodyCouldTryIsTriedAgainAndNotMadeAnew(t *testing.T) {
 		if err != nil || !slices.Equal(names, []string{made.Name}) {
 			t.Errorf("there are %q (%v), want %s", names, err, made.Name)
 		}
-		before = failedNow(before, made, local.ErrNotTried)
+		before = failedNow(time.Now(), before, made, local.ErrNotTried)
 		return made.Name
 	}
 	first := turn()

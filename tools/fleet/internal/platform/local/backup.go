@@ -112,7 +112,7 @@ func (p *Platform) makeBackup(ctx context.Context, s platform.Set, store backup.
 			return nil, err
 		}
 	}
-	if err := p.roomToBackUp(s, m.DatabaseBytes); err != nil {
+	if err := p.roomToBackUp(s); err != nil {
 		return nil, err
 	}
 	w, err := store.Begin(key, m, p.Now())

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
 )
 
@@ -76,11 +77,16 @@ func (p *Platform) there(store backup.Store) error {
 		return err
 	}
 	marked, err := store.Marked(p.State.ID)
-	if err != nil || marked {
-		return err
+	if marked {
+		return nil
 	}
-	return fmt.Errorf("%s is not the directory that this plane's backups were kept in, which had a mark: is its disk mounted? "+
-		"Where another disk or an empty directory has taken its place, say so: fleet backup accept-directory %s", store.Dir, store.Dir)
+	why := ""
+	if err != nil {
+		why = fmt.Sprintf(" (%v)", err)
+	}
+	return fmt.Errorf("%s is not the directory that this plane's backups were kept in, which had a mark: is its disk mounted?%s "+
+		"Where another disk or an empty directory has taken its place, say so: fleet backup accept-directory %s; where it and all that was in it is no more: fleet backup accept-directory --gone %s",
+		store.Dir, why, store.Dir, store.Dir)
 }
 
 // KeepBackupsHere marks A3_BACKUP_DIR as where this plane's backups are kept, unless it refuses it as [Platform.BackupsThere].
@@ -104,6 +110,15 @@ func (p *Platform) RecogniseBackups() error {
 		return err
 	}
 	return p.AcceptBackups(store)
+}
+
+// ForgetBackups has a directory be none that this plane's backups are in: it is no more, nor what was in it. NotFound where none were.
+func (p *Platform) ForgetBackups(store backup.Store) error {
+	err := os.Remove(p.placeFile(store.Dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.NotFound, "no backups of this plane were kept in %s, as far as this machine knows", store.Dir)
+	}
+	return err
 }
 
 // AcceptBackups has a directory be one that this plane's backups are kept in, whatever took its place before.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
@@ -201,6 +202,32 @@ func TestBackupsOfWhoLeftGoWhereverTheyWereMade(t *testing.T) {
 	}
 	if found := left(); len(found) > 0 {
 		t.Errorf("of its backups are found still %q", found)
+	}
+}
+
+// A disk of before that is no more, whatever looking there says now, keeps nobody from the end for ever.
+func TestDirectoryOfBackupsThatIsNoMoreIsForgotten(t *testing.T) {
+	k := backedUpSet(t)
+	before := filepath.Join(t.TempDir(), "mnt", "backups")
+	k.p.Settings.BackupDir = before
+	k.backUp(t)
+	k.p.Settings.BackupDir = filepath.Join(t.TempDir(), "now")
+	k.backUp(t)
+	// A file has taken the mount point's place.
+	if err := errors.Join(os.RemoveAll(filepath.Dir(before)), os.WriteFile(filepath.Dir(before), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.p.Clear(k.set); err == nil || !strings.Contains(err.Error(), "fleet backup accept-directory --gone "+before) {
+		t.Errorf("what is left where nobody can look is passed over: %v", err)
+	}
+	if err := k.p.ForgetBackups(backup.Store{Dir: before}); err != nil {
+		t.Error(err)
+	}
+	if _, err := k.p.Clear(k.set); err != nil {
+		t.Errorf("a directory that is no more is not forgotten: %v", err)
+	}
+	if err := k.p.ForgetBackups(backup.Store{Dir: before}); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("one that was none is forgotten: %v", err)
 	}
 }
 

@@ -68,9 +68,6 @@ func (p *Platform) RehearseToRestore(ctx context.Context, s platform.Set, with p
 
 func (p *Platform) rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, urgent bool) (r Rehearsal, err error) {
 	began := p.Now()
-	if err := b.Check(ctx); err != nil {
-		return r, err
-	}
 	dir, done, err := p.scratch(s.Name())
 	if err != nil {
 		return r, notTried(err)
@@ -81,8 +78,12 @@ func (p *Platform) rehearse(ctx context.Context, s platform.Set, with platform.R
 		}
 		err = errors.Join(err, done())
 	}()
+	// By what was signed of the parts, before all of them are read.
 	if err := roomToRehearse(dir, b.Manifest, urgent); err != nil {
 		return r, notTried(err)
+	}
+	if err := b.Check(ctx); err != nil {
+		return r, err
 	}
 	for _, part := range []string{partFiles, partStores} {
 		if err := unpack(ctx, b, part, filepath.Join(dir, part)); err != nil {

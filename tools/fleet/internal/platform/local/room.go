@@ -56,10 +56,10 @@ func moreRoom(dir string) error {
 		ErrNoRoom, dir, disk.Free>>20, reserved>>20)
 }
 
-// roomToBackUp refuses a backup that the disk of backups has no room for, by the newest that there is: as much as that one, and by how much the set has
-// grown; for what it doesn't say of its database, which an earlier fleet wrote, as much once more. How large a database is says little of its backup,
-// which is compressed and has no indexes: where there is no other to go by, one is begun, and ends where room does.
-func (p *Platform) roomToBackUp(s platform.Set, database int64) error {
+// roomToBackUp refuses a backup that the disk of backups has no room for, by the newest that there is: as much as that one, and by how much stores have
+// grown. How large a database is, or by how much it has grown, says little of its backup, which is compressed and has no indexes: what takes more than
+// the one before, or has none to go by, is begun, and ends where room does.
+func (p *Platform) roomToBackUp(s platform.Set) error {
 	var stores int64
 	for name := range p.storesHere(s) {
 		n, err := sizeOf(p.store(s, name))
@@ -77,11 +77,7 @@ func (p *Platform) roomToBackUp(s platform.Set, database int64) error {
 	if err != nil {
 		return nil //nolint:nilerr // it says nothing, and is told as damaged elsewhere
 	}
-	grown := last.PartSize(partDatabase)
-	if last.DatabaseBytes > 0 {
-		grown = max(0, database-last.DatabaseBytes)
-	}
-	return hasRoom(store.Dir, "a backup", last.Size()+grown+max(0, stores-last.PartSize(partStores)), false)
+	return hasRoom(store.Dir, "a backup", last.Size()+max(0, stores-last.PartSize(partStores)), false)
 }
 
 // roomToRehearse refuses to unpack a backup where the disk below has no room for all that the set had.

@@ -53,6 +53,15 @@ func TestBackupAndItsTrialThatADiskHasNoRoomForWriteNothing(t *testing.T) {
 	if _, err := k.p.RehearseToRestore(t.Context(), k.set, k.r, sizeable); !errors.Is(err, local.ErrNotTried) || !errors.Is(err, local.ErrNoRoom) {
 		t.Errorf("where there is no room the trial of a restore says %v", err)
 	}
+	// That is told before all of a backup is read.
+	part := filepath.Join(sizeable.Dir, firstPart(t, sizeable.Dir))
+	whole, err := os.ReadFile(part)
+	if err := errors.Join(err, os.WriteFile(part, append([]byte("damaged"), whole...), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.p.Rehearse(t.Context(), k.set, k.r, sizeable); !errors.Is(err, local.ErrNoRoom) {
+		t.Errorf("where there is no room the trial of a damaged backup says %v", err)
+	}
 	if left, err := os.ReadDir(filepath.Join(k.p.Settings.Home, "rehearsals")); err != nil || len(left) > 0 {
 		t.Errorf("of a trial is left %v (%v)", left, err)
 	}
@@ -81,15 +90,21 @@ func TestBackupAndItsTrialThatADiskHasNoRoomForWriteNothing(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(copied), 0o700), os.CopyFS(copied, os.DirFS(b.Dir))); err != nil {
 		t.Fatal(err)
 	}
+	filler := filepath.Join(k.p.Settings.BackupDir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 7<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	refused()
-	k.query(t, k.set.Name(), "TRUNCATE tiny.notes")
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	// It has grown by more than there is room for, and its backup by less.
 	last, _ := k.backUp(t)
 
 	// An earlier fleet wrote the one that is there: it doesn't say what the database was.
 	if err := os.RemoveAll(last.Dir); err != nil {
 		t.Fatal(err)
 	}
-	k.query(t, k.set.Name(), fill)
 	withoutDatabaseBytes(t, copied)
 	k.backUp(t)
 }
@@ -121,4 +136,20 @@ func withoutDatabaseBytes(t *testing.T, dir string) {
 	if err = errors.Join(err, os.WriteFile(file, text, 0o600)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// firstPart is a file of a backup that isn't its manifest.
+func firstPart(t *testing.T, dir string) string {
+	t.Helper()
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if e.Name() != "manifest.json" {
+			return e.Name()
+		}
+	}
+	t.Fatalf("there is no part in %s", dir)
+	return ""
 }
