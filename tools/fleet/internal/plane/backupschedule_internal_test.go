@@ -349,3 +349,32 @@ func TestBackupThatNobodyCouldTryIsTriedAgainAndNotMadeAnew(t *testing.T) {
 		t.Errorf("the newest that was tried out is %q (%v), want %s", tried, err, second)
 	}
 }
+
+// Whoever has fewer backups kept, for there is no room for another one, has that done at the next attempt, though it comes to nothing. The newest that
+// could be restored stays.
+func TestFewerBackupsAreKeptAlsoWhereThereIsNoRoomForAnother(t *testing.T) {
+	s := settings.Settings{Home: t.TempDir(), BackupDir: filepath.Join(t.TempDir(), "backups")}
+	p, err := New(s, quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.openState(); err != nil {
+		t.Fatal(err)
+	}
+	set, store := platform.Set{Tenant: id.NewTenant(), Slug: "acme"}, p.platform.Backups()
+	taken, now := backups(t, store), time.Now()
+	good := taken(set.Name(), now.Add(-72*time.Hour))
+	if err := store.SetVerified(set.Name(), good, true); err != nil {
+		t.Fatal(err)
+	}
+	taken(set.Name(), now.Add(-48*time.Hour))
+	newest := taken(set.Name(), now.Add(-24*time.Hour))
+	for range 2 {
+		if _, err := p.noteBackup(t.Context(), set, nil, local.ErrNoRoom, true, 1, ""); !errors.Is(err, local.ErrNoRoom) {
+			t.Errorf("it ends with %v", err)
+		}
+		if names, err := store.Names(set.Name()); err != nil || !slices.Equal(names, []string{good, newest}) {
+			t.Errorf("kept are %q (%v), want %s, which was tried out, and %s", names, err, good, newest)
+		}
+	}
+}
