@@ -38,7 +38,11 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 		return standing.Fleet{}, err
 	}
 	kept := p.platform.Backups()
-	return standing.Ask(ctx, standing.Source{Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
+	var door func(context.Context) error
+	if at := p.state.Front; at != "" && p.aws == nil { // a load balancer's is seen by its own alarms
+		door = func(ctx context.Context) error { return doorAnswers(ctx, at) }
+	}
+	return standing.Ask(ctx, standing.Source{Door: door, Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
 		Kept: func(set, name string) error {
 			_, err := backup.Claimed(kept.Path(set, name))
 			return err

@@ -64,6 +64,8 @@ type Source struct {
 	BackupEvery time.Duration
 	// Kept looks whether a backup of a set, `plane` or a tenant's id, is there to be restored; nil where that can't be seen from here.
 	Kept func(set, name string) error
+	// Door asks whether anybody answers where people reach the plane; nil where that can't be seen from here.
+	Door func(ctx context.Context) error
 	// MadeBy is the blueprint that sets of a release are made by. Inspect has a platform that can look for what was changed by hand do so.
 	MadeBy  func(ctx context.Context, release string) (*blueprint.Blueprint, error)
 	Inspect bool
@@ -103,6 +105,11 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		gone(saved, s)
 		f.LastBackup = saved[""].Good
 		f.Findings = append(f.Findings, backups(saved[""], firstMade(statuses, f.At), f.At, s.BackupEvery, s.Own)...)
+	}
+	if s.Door != nil {
+		if err := s.Door(ctx); err != nil {
+			f.Findings = append(f.Findings, Finding{Kind: "door_shut", Severity: Critical, Reason: "nobody reaches any tenant: " + err.Error(), Next: "docs/operations.md#the-gateway-is-away"})
+		}
 	}
 	known := false
 	if c, ok := s.Platform.(platform.Census); ok {
