@@ -8,7 +8,6 @@
 package backup
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,7 +71,7 @@ type Part struct {
 type Manifest struct {
 	// Form of the manifest.
 	Form int `json:"form"`
-	// Name of the backup: the time in UTC, and six characters.
+	// Name of the backup: the time in UTC, and six characters, which are the nanosecond (random ones, in a backup of a release before).
 	Name string `json:"name"`
 	// Plane is dev or prod, and PlaneID which one.
 	Plane   string `json:"plane"`
@@ -140,11 +139,19 @@ type Store struct {
 
 var nameForm = regexp.MustCompile(`^\d{8}T\d{6}Z-[a-z2-7]{6}$`)
 
-// nameTime begins a name, so that names are sorted by time.
+// nameTime begins a name, and the nanosecond within that second ends it, so that names are sorted by time: of two backups of one second, too, the newest is
+// the one that is kept and shown.
 const nameTime = "20060102T150405Z"
 
+// nameDigits are those of nameForm, sorted as characters are: six of them count to 2³⁰, which is more than there are nanoseconds in a second.
+const nameDigits = "234567abcdefghijklmnopqrstuvwxyz"
+
 func newName(now time.Time) string {
-	return now.UTC().Format(nameTime) + "-" + strings.ToLower(rand.Text()[:6])
+	var digits [6]byte
+	for i, n := len(digits)-1, now.Nanosecond(); i >= 0; i, n = i-1, n/len(nameDigits) {
+		digits[i] = nameDigits[n%len(nameDigits)]
+	}
+	return now.UTC().Format(nameTime) + "-" + string(digits[:])
 }
 
 // Path of a backup.

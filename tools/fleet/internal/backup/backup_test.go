@@ -256,6 +256,32 @@ func TestUnfinishedBackupIsNone(t *testing.T) {
 	}
 }
 
+// Backups of one second have an order, too: the one that was made last is the one that is kept and shown.
+func TestBackupsOfOneSecondHaveTheirOrder(t *testing.T) {
+	w := newWorld(t)
+	unlock, err := w.store.Lock(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	second := time.Date(2026, 9, 1, 3, 0, 0, 0, time.UTC)
+	var made []string
+	for _, after := range []time.Duration{0, 1, 31, 32, time.Microsecond, time.Millisecond, 2 * time.Millisecond, 40 * time.Millisecond, time.Second / 2, time.Second - 1} {
+		m := &backup.Manifest{Plane: "dev", PlaneID: "one", Set: set}
+		b, err := w.store.Begin(w.key, m, second.Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Commit(t.Context(), w.signKey, second.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, m.Name)
+	}
+	if names, err := w.store.Names(set); err != nil || !slices.Equal(names, made) {
+		t.Errorf("made in this order:\n%q\nand listed, the oldest first (%v):\n%q", made, err, names)
+	}
+}
+
 func TestOldestBackupsGoFirst(t *testing.T) {
 	w := newWorld(t)
 	var dirs []string
