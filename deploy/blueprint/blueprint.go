@@ -216,6 +216,22 @@ type Backup struct {
 	// Restored is run on a database that takes the place of the set's own, before anything else uses it: what must not outlive a
 	// restore it ends, and it puts the restore on the record.
 	Restored OneOff `yaml:"restored"`
+	// Copied is what becomes of a backup that another tenant's set is restored from; nil where none may be.
+	Copied *Copied `yaml:"copied"`
+}
+
+// Copied is what is done to a database, in a throwaway server and as its owner, who sees every row there, before it becomes another tenant's: whatever is sealed to the
+// tenant that it was of, or signed by it, stays behind, and so do the secret stores.
+type Copied struct {
+	// Empty are tables whose rows stay behind, `schema.table`.
+	Empty []string `yaml:"empty"`
+	// Statements are run next, in order.
+	Statements []string `yaml:"statements"`
+	// LogKey is the key of kind note that the set's log is signed with. Empty where it has no log.
+	LogKey string `yaml:"log_key"`
+	// Checkpoint is a statement that takes the checkpoint that the log goes on from: $1 its size, $2 its root, $3 the note, signed with LogKey of the
+	// tenant that the copy is for.
+	Checkpoint string `yaml:"checkpoint"`
 }
 
 // Component is one process of a set.

@@ -258,6 +258,7 @@ func (c *checker) backup() {
 	if c.b.Keys[b.Key].Kind != KeyBackup {
 		c.at([]any{"backup", "key"}, "there is no key %q of kind backup", b.Key)
 	}
+	c.copied()
 	f := c.setFacts()
 	f.Restore = &Restore{Backup: "x", TakenAt: "x", Checkpoint: "x", Actor: "x", Reason: "x"}
 	for name, o := range map[string]OneOff{"verify": b.Verify, "restored": b.Restored} {
@@ -265,6 +266,22 @@ func (c *checker) backup() {
 			c.at([]any{"backup", name, "command"}, "it is missing: name what is to be run, or leave %s out", name)
 		}
 		c.oneOff([]any{"backup", name}, o, f)
+	}
+}
+
+func (c *checker) copied() {
+	b := c.b.Backup.Copied
+	if b == nil {
+		return
+	}
+	if c.b.Database == nil {
+		c.at([]any{"backup", "copied"}, "the set has no database: leave copied out")
+	}
+	if logs := c.b.Backup.Checkpoint != ""; (b.Checkpoint != "") != logs || (b.LogKey != "") != logs {
+		c.at([]any{"backup", "copied"}, "checkpoint and log_key stand here where backup.checkpoint says how the log's newest checkpoint is read, and only there")
+	}
+	if b.LogKey != "" && c.b.Keys[b.LogKey].Kind != KeyNote {
+		c.at([]any{"backup", "copied", "log_key"}, "there is no key %q of kind note", b.LogKey)
 	}
 }
 

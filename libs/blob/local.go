@@ -89,7 +89,7 @@ func (r *LocalReader) walk(ctx context.Context, prefix string, yield func(Info, 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := fs.ReadDir(r.dir.FS(), path.Join(spaceOf(r.dir.Tenant()), prefix))
+	entries, err := fs.ReadDir(r.dir.FS(), path.Join(Space(r.dir.Tenant()), prefix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -193,14 +193,15 @@ func infoOf(key string, info fs.FileInfo) Info {
 	return Info{Key: key, Size: info.Size(), Modified: info.ModTime()}
 }
 
-func spaceOf(tenant id.Tenant) string { return "objects/" + tenant.String() }
+// Space is where in the directory of a store the objects of a tenant are.
+func Space(tenant id.Tenant) string { return "objects/" + tenant.String() }
 
-func fileOf(tenant id.Tenant, key string) string { return spaceOf(tenant) + "/" + key + leaf }
+func fileOf(tenant id.Tenant, key string) string { return Space(tenant) + "/" + key + leaf }
 
 // KeyOf is the key of an object by its file in a tenant's store that is a directory, or in a backup of one that isn't; false of a file that no
 // key has.
 func KeyOf(tenant id.Tenant, file string) (string, bool) {
-	if key, is := strings.CutPrefix(file, spaceOf(tenant)+"/"); is {
+	if key, is := strings.CutPrefix(file, Space(tenant)+"/"); is {
 		return strings.CutSuffix(key, leaf)
 	}
 	return strings.CutPrefix(file, "objects/")

@@ -190,6 +190,62 @@ func TestWitnessGoesBackWithARecordedRestore(t *testing.T) {
 	}
 }
 
+// A tenant that was made to be another's copy takes that one's backups, from which on its witness begins anew, and nobody else takes them. Whose copy it is
+// is said in the plan that makes it, and of nobody who isn't there.
+func TestWitnessOfACopyBeginsAnew(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	ann := h.person(addr, "operator-ann")
+	acme, globex := h.create(ann.conn, "acme"), h.create(ann.conn, "globex")
+	plan := h.provision("monday")
+	for _, nobody := range []string{id.NewTenant().String(), "acme"} {
+		plan.Tenants[0].CopyOf = nobody
+		if _, err := ann.plans.PutPlan(t.Context(), &registryv1.PutPlanRequest{Plan: plan}); err == nil {
+			t.Errorf("a copy of %s, who isn't there, is planned", nobody)
+		}
+	}
+	change := ann.change("globex", activeState, newer, "fetch", "start")
+	change.CopyOf = acme.id.String()
+	_, err := ann.plans.PutPlan(t.Context(), &registryv1.PutPlanRequest{Plan: h.planned(upgradeKind, change)})
+	wantKind(t, err, fault.InvalidArgument, "a tenant that is there becomes a copy")
+	plan.Tenants[0].CopyOf = acme.id.String()
+	op := ann.begin(ann.put(plan).GetHash(), "monday")
+	status := ann.status("monday")
+	if status.GetTenant().GetCopyOf() != acme.id.String() || ann.status("acme").GetTenant().GetCopyOf() != "" {
+		t.Errorf("monday is a copy of %q", status.GetTenant().GetCopyOf())
+	}
+	monday, err := id.ParseTenant(op.GetTenantId())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		"INSERT INTO registry.witnessed_logs (tenant_id, verifier_key) VALUES ($1, 'x')",
+		"INSERT INTO registry.checkpoints (tenant_id, size, root_hash, note, witnessed_at) VALUES ($1, 7, decode(repeat('00', 32), 'hex'), 'x', now() - interval '2 hours')",
+	} {
+		if _, err := h.db.Pool(t).Exec(t.Context(), sql, monday); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := registryv1.NewBackupWriteServiceClient(ann.conn)
+	restore := &registryv1.RecordRestoreRequest{TenantId: monday.String(), Backup: "20260901T030000Z-aaaaaa", TakenAt: timestamppb.Now(), Reason: "what was there on Monday?"}
+	_, err = w.RecordRestore(t.Context(), restore)
+	wantKind(t, err, fault.FailedPrecondition, "a backup of its own that lacks what was witnessed")
+	restore.CopiedFrom = globex.id.String()
+	_, err = w.RecordRestore(t.Context(), restore)
+	wantKind(t, err, fault.FailedPrecondition, "a backup of a tenant that it is no copy of")
+	restore.CopiedFrom = acme.id.String()
+	if _, err := w.RecordRestore(t.Context(), restore); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if err := h.db.Pool(t).QueryRow(t.Context(), "SELECT count(*) FROM registry.checkpoints WHERE tenant_id = $1", monday).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d checkpoints of what the copy took the place of are left (%v)", left, err)
+	}
+	restore.TenantId = acme.id.String()
+	_, err = w.RecordRestore(t.Context(), restore)
+	wantKind(t, err, fault.FailedPrecondition, "acme as a copy of itself")
+}
+
 // told are the figures of one name that the registry tells, by the one label that they have: the set or the tenant.
 func (h *harness) told(name string) map[string]float64 {
 	h.t.Helper()

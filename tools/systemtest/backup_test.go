@@ -72,7 +72,7 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 	p.refusesBackups(t, made)
 
 	// Killed as soon as what the set had is taken aside; until it is run again, nothing starts the set, and another tenant's comes up beside it.
-	p.killRestore(t, made)
+	p.killRestore(t, made, "acme", p.tenants["acme"].id)
 	p.ok(t, "plane", "down")
 	if s := p.fleet(t, "plane", "up"); s.code == 0 || !strings.Contains(s.err, "tenant acme: ") || !strings.Contains(s.err, "is unfinished: run it again") || strings.Contains(s.err, "tenant globex") {
 		t.Errorf("a plane comes up with half a restored set: %s", s)
@@ -345,15 +345,15 @@ func (p *plane) refusesBackups(t *testing.T, made backupMade) {
 }
 
 // killRestore kills a restore with SIGKILL once it has begun to replace.
-func (p *plane) killRestore(t *testing.T, made backupMade) {
+func (p *plane) killRestore(t *testing.T, made backupMade, slug, id string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "fleet"), "restore", "--from", made.Name, "--to", "acme", "--reason", "this one will be killed", "--replace")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(programs, "fleet"), "restore", "--from", made.Name, "--to", slug, "--reason", "this one will be killed", "--replace")
 	var out bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.environ, &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	marker := filepath.Join(p.home, "restoring", p.tenants["acme"].id+".json")
+	marker := filepath.Join(p.home, "restoring", id+".json")
 	eventually(t, "the restore begins to replace", func() bool {
 		_, err := os.Stat(marker)
 		return err == nil

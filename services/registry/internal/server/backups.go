@@ -144,13 +144,18 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 		if err != nil {
 			return err
 		}
+		if from := req.GetCopiedFrom(); from != "" && from != t.CopyOf.String() {
+			return fault.New(fault.FailedPrecondition, "tenant %s was not made to be a copy of %s: no backup of that one is restored to it", t.Slug, from)
+		}
 		restored, err := ch.restoredLog(ctx, t.ID, req.GetCheckpoint())
 		if err != nil {
 			return err
 		}
 		size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
-		if err := ch.asOf(ctx, t.ID, req, size); err != nil {
-			return err
+		if req.GetCopiedFrom() == "" {
+			if err := ch.asOf(ctx, t.ID, req, size); err != nil {
+				return err
+			}
 		}
 		held, err := ch.q.NewestCheckpoint(ctx, t.ID)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -159,6 +164,12 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 		res = &registryv1.RecordRestoreResponse{LostEntries: max(held.Size-size, 0)}
 		if err == nil {
 			res.WitnessedAt = timestamppb.New(held.WitnessedAt)
+		}
+		if req.GetCopiedFrom() != "" {
+			// What was witnessed of the set that the copy takes the place of is of another history.
+			if err := ch.q.ForgetCheckpointsBeyond(ctx, store.ForgetCheckpointsBeyondParams{TenantID: t.ID, Size: 0}); err != nil {
+				return fmt.Errorf("forget the checkpoints of what the copy takes the place of: %w", err)
+			}
 		}
 		if err := ch.goBack(ctx, t.ID, restored, req.GetCheckpoint()); err != nil {
 			return err
@@ -170,6 +181,9 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 		}
 		if req.GetValidateOnly() {
 			return errOnlyValidated
+		}
+		if req.GetCopiedFrom() != "" {
+			return ch.log(ctx, "registry.tenant.copied", t.ID.String(), fmt.Sprintf("from %s, backup %s, as of %s: %s", req.GetCopiedFrom(), req.GetBackup(), req.GetTakenAt().AsTime().Format(time.RFC3339), req.GetReason()))
 		}
 		return ch.log(ctx, "registry.tenant.restored", t.ID.String(), fmt.Sprintf("backup %s, %d entries of the log are lost: %s", req.GetBackup(), res.GetLostEntries(), req.GetReason()))
 	})

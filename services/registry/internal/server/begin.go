@@ -175,8 +175,15 @@ func (s *operationWrites) subject(ctx context.Context, ch change, plan *registry
 		if err := s.fits(ctx, ch.q, plan, []*registryv1.TenantChange{t}); err != nil {
 			return id.Tenant{}, err
 		}
+		of := id.Tenant{}
+		if t.GetCopyOf() != "" {
+			var err error
+			if of, err = id.ParseTenant(t.GetCopyOf()); err != nil {
+				return id.Tenant{}, err
+			}
+		}
 		made, err := s.newTenant(ctx, ch, store.InsertTenantParams{
-			Slug: t.GetSlug(), DisplayName: t.GetDisplayName(), IsolationTier: word(tierPrefix, t.GetIsolationTier()), Region: plan.GetRegion(), Account: t.GetAccount(),
+			Slug: t.GetSlug(), DisplayName: t.GetDisplayName(), IsolationTier: word(tierPrefix, t.GetIsolationTier()), Region: plan.GetRegion(), Account: t.GetAccount(), CopyOf: of,
 		}, t.GetLabels())
 		if err != nil {
 			return id.Tenant{}, err

@@ -41,7 +41,7 @@ func tenantOf(t store.Tenant) *registryv1.Tenant {
 		Id: t.ID.String(), Slug: t.Slug, DisplayName: t.DisplayName,
 		State:         registryv1.TenantState(number(statePrefix, t.State, registryv1.TenantState_value)),
 		IsolationTier: registryv1.IsolationTier(number(tierPrefix, t.IsolationTier, registryv1.IsolationTier_value)),
-		Region:        t.Region, CreatedAt: timeOf(t.CreatedAt), Labels: labelsOf(t), Account: t.Account,
+		Region:        t.Region, CreatedAt: timeOf(t.CreatedAt), Labels: labelsOf(t), Account: t.Account, CopyOf: t.CopyOf.String(),
 	}
 }
 

@@ -96,6 +96,8 @@ func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
 		return fault.New(fault.InvalidArgument, "a tenant with an account of its own shares no database server: plan %s with tier dedicated", t.GetSlug())
 	case t.GetAccount() != "" && t.GetAccount() == plan.GetAccount():
 		return fault.New(fault.InvalidArgument, "account %s is the plane's own: tenant %s is there without being told so", t.GetAccount(), t.GetSlug())
+	case t.GetCopyOf() != "" && !makes:
+		return fault.New(fault.InvalidArgument, "tenant %s is there: whose copy a tenant is is said when it is made", t.GetSlug())
 	case makes && t.GetDisplayName() == "":
 		return fault.New(fault.InvalidArgument, "tenant %s has no display name", t.GetSlug())
 	case (t.GetReleaseTo() == "") != (to == offboarded):
@@ -259,12 +261,35 @@ func (c Config) slugDifferences(ctx context.Context, q *store.Queries, want *reg
 	case !errors.Is(err, pgx.ErrNoRows):
 		return nil, fmt.Errorf("look whose account it is: %w", err)
 	}
+	if out, err := copyDifferences(ctx, q, want); err != nil || out != nil {
+		return out, err
+	}
 	last, err := q.LastOperationOfSlug(ctx, want.GetSlug())
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("read the slug's last operation: %w", err)
 	}
 	if last.String() != want.GetAfterOperation() {
 		return []string{fmt.Sprintf("the last operation of whoever was %s before is %s, the plan has %s", want.GetSlug(), orNone(last.String()), orNone(want.GetAfterOperation()))}, nil
+	}
+	return nil, nil
+}
+
+// copyDifferences says what keeps a tenant from being made as another one's copy. Nothing can be restored of one that left.
+func copyDifferences(ctx context.Context, q *store.Queries, want *registryv1.TenantChange) ([]string, error) {
+	if want.GetCopyOf() == "" {
+		return nil, nil
+	}
+	of, err := id.ParseTenant(want.GetCopyOf())
+	if err != nil {
+		return nil, fault.New(fault.InvalidArgument, "tenant %s is to be a copy: %v", want.GetSlug(), err)
+	}
+	switch t, err := q.TenantByID(ctx, of); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return []string{fmt.Sprintf("tenant %s, whose copy %s is to be, is not there", of, want.GetSlug())}, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for the tenant that is to be copied: %w", err)
+	case t.State == offboarded:
+		return []string{fmt.Sprintf("tenant %s, whose copy %s is to be, has left: its keys are destroyed, and no backup of it opens", t.Slug, want.GetSlug())}, nil
 	}
 	return nil, nil
 }

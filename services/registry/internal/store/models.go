@@ -206,6 +206,7 @@ type Tenant struct {
 	Labels        []byte
 	RoutesVersion int64
 	Account       string
+	CopyOf        id.Tenant
 }
 
 type UsageReport struct {

@@ -21,9 +21,9 @@ func (q *Queries) FreeSlug(ctx context.Context, tenantID id.Tenant) error {
 }
 
 const insertTenant = `-- name: InsertTenant :one
-INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels, account)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account
+INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels, account, copy_of)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account, copy_of
 `
 
 type InsertTenantParams struct {
@@ -34,6 +34,7 @@ type InsertTenantParams struct {
 	Region        string
 	Labels        []byte
 	Account       string
+	CopyOf        id.Tenant
 }
 
 func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Tenant, error) {
@@ -45,6 +46,7 @@ func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Ten
 		arg.Region,
 		arg.Labels,
 		arg.Account,
+		arg.CopyOf,
 	)
 	var i Tenant
 	err := row.Scan(
@@ -58,12 +60,13 @@ func (q *Queries) InsertTenant(ctx context.Context, arg InsertTenantParams) (Ten
 		&i.Labels,
 		&i.RoutesVersion,
 		&i.Account,
+		&i.CopyOf,
 	)
 	return i, err
 }
 
 const listTenants = `-- name: ListTenants :many
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account, copy_of FROM registry.tenants WHERE $1::uuid IS NULL OR id > $1::uuid ORDER BY id LIMIT $2
 `
 
 type ListTenantsParams struct {
@@ -91,6 +94,7 @@ func (q *Queries) ListTenants(ctx context.Context, arg ListTenantsParams) ([]Ten
 			&i.Labels,
 			&i.RoutesVersion,
 			&i.Account,
+			&i.CopyOf,
 		); err != nil {
 			return nil, err
 		}
@@ -113,7 +117,7 @@ func (q *Queries) LockSlugs(ctx context.Context) error {
 }
 
 const lockTenant = `-- name: LockTenant :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account, copy_of FROM registry.tenants WHERE id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -130,6 +134,7 @@ func (q *Queries) LockTenant(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.Labels,
 		&i.RoutesVersion,
 		&i.Account,
+		&i.CopyOf,
 	)
 	return i, err
 }
@@ -154,7 +159,7 @@ func (q *Queries) LookAlike(ctx context.Context, arg LookAlikeParams) (string, e
 }
 
 const setTenantLabels = `-- name: SetTenantLabels :one
-UPDATE registry.tenants SET labels = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account
+UPDATE registry.tenants SET labels = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account, copy_of
 `
 
 type SetTenantLabelsParams struct {
@@ -176,12 +181,13 @@ func (q *Queries) SetTenantLabels(ctx context.Context, arg SetTenantLabelsParams
 		&i.Labels,
 		&i.RoutesVersion,
 		&i.Account,
+		&i.CopyOf,
 	)
 	return i, err
 }
 
 const setTenantState = `-- name: SetTenantState :one
-UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account
+UPDATE registry.tenants SET state = $1 WHERE id = $2 RETURNING id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account, copy_of
 `
 
 type SetTenantStateParams struct {
@@ -203,6 +209,7 @@ func (q *Queries) SetTenantState(ctx context.Context, arg SetTenantStateParams) 
 		&i.Labels,
 		&i.RoutesVersion,
 		&i.Account,
+		&i.CopyOf,
 	)
 	return i, err
 }
@@ -257,7 +264,7 @@ func (q *Queries) TakeSlug(ctx context.Context, arg TakeSlugParams) (int64, erro
 }
 
 const tenantByID = `-- name: TenantByID :one
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE id = $1
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account, copy_of FROM registry.tenants WHERE id = $1
 `
 
 func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, error) {
@@ -274,12 +281,13 @@ func (q *Queries) TenantByID(ctx context.Context, argID id.Tenant) (Tenant, erro
 		&i.Labels,
 		&i.RoutesVersion,
 		&i.Account,
+		&i.CopyOf,
 	)
 	return i, err
 }
 
 const tenantBySlug = `-- name: TenantBySlug :one
-SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at, t.labels, t.routes_version, t.account FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
+SELECT t.id, t.slug, t.display_name, t.state, t.isolation_tier, t.region, t.created_at, t.labels, t.routes_version, t.account, t.copy_of FROM registry.tenants t JOIN registry.slugs s ON s.tenant_id = t.id AND s.slug = t.slug WHERE s.slug = $1
 `
 
 func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error) {
@@ -296,12 +304,13 @@ func (q *Queries) TenantBySlug(ctx context.Context, slug string) (Tenant, error)
 		&i.Labels,
 		&i.RoutesVersion,
 		&i.Account,
+		&i.CopyOf,
 	)
 	return i, err
 }
 
 const tenantsByID = `-- name: TenantsByID :many
-SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account FROM registry.tenants WHERE id = ANY ($1::uuid[]) ORDER BY id
+SELECT id, slug, display_name, state, isolation_tier, region, created_at, labels, routes_version, account, copy_of FROM registry.tenants WHERE id = ANY ($1::uuid[]) ORDER BY id
 `
 
 func (q *Queries) TenantsByID(ctx context.Context, ids []id.Tenant) ([]Tenant, error) {
@@ -324,6 +333,7 @@ func (q *Queries) TenantsByID(ctx context.Context, ids []id.Tenant) ([]Tenant, e
 			&i.Labels,
 			&i.RoutesVersion,
 			&i.Account,
+			&i.CopyOf,
 		); err != nil {
 			return nil, err
 		}

@@ -67,6 +67,15 @@ type Part struct {
 	SHA256 string `json:"sha256"`
 }
 
+// Copied is the backup of another set that one was made of, so that it can be restored to this.
+type Copied struct {
+	// Set and Slug of that other tenant.
+	Set  string `json:"set"`
+	Slug string `json:"slug,omitempty"`
+	// Backup by its name.
+	Backup string `json:"backup"`
+}
+
 // Manifest says what a backup is.
 type Manifest struct {
 	// Form of the manifest.
@@ -79,6 +88,8 @@ type Manifest struct {
 	// Set is `tnt_…`, or `plane`; Slug the tenant's slug.
 	Set  string `json:"set"`
 	Slug string `json:"slug,omitempty"`
+	// Copied says what it was made of, where that is a backup of another set.
+	Copied *Copied `json:"copied,omitempty"`
 	// Blueprint of the set, and the release that it ran.
 	Blueprint string `json:"blueprint"`
 	Release   string `json:"release"`
@@ -222,15 +233,15 @@ const ahead = 10 * time.Minute
 // Verified is the newest backup of a set that was restored for trial, of those that are there; empty where none was. One from a time to come, of a
 // clock that once ran ahead, is none: it would pass for the newest until then.
 func (s Store) Verified(set string) (string, error) {
-	names, err := s.tried(set)
+	names, err := s.Tried(set)
 	if err != nil || len(names) == 0 {
 		return "", err
 	}
 	return names[len(names)-1], nil
 }
 
-// tried are the backups of a set that were restored for trial and are there, as [Store.Verified] has them, the oldest first.
-func (s Store) tried(set string) ([]string, error) {
+// Tried are the backups of a set that were restored for trial and are there, as [Store.Verified] has them, the oldest first.
+func (s Store) Tried(set string) ([]string, error) {
 	fail := func(err error) error {
 		return fmt.Errorf("look which backups of %s were restored for trial: %w", set, err)
 	}
@@ -262,7 +273,7 @@ func (s Store) tried(set string) ([]string, error) {
 // SetVerified says that a backup of the set was restored for trial, or that it could not be: the newest one that could be before is
 // the newest again then. The caller holds the lock.
 func (s Store) SetVerified(set, name string, well bool) error {
-	names, err := s.tried(set)
+	names, err := s.Tried(set)
 	if err != nil {
 		return err
 	}

@@ -119,14 +119,21 @@ func (a *app) backups(all []plane.BackedUp) error {
 	var rows [][]string
 	for _, b := range all {
 		verified, took := "-", "-"
-		if !b.Verified.IsZero() {
+		switch {
+		case !b.Verified.IsZero():
 			verified, took = fmt.Sprintf("%d rows", b.Rows), seconds(b.RestoreTook)
+		case b.Tried:
+			verified = "well"
 		}
 		if b.Unreadable != "" {
 			rows = append(rows, []string{b.Slug, b.Name, "-", "-", "-", "can't be read", "-", b.Dir})
 			continue
 		}
-		rows = append(rows, []string{b.Slug, b.Name, b.TakenAt.Format(time.RFC3339), megabytes(b.Size), seconds(b.Took), verified, took, b.Dir})
+		of := b.Slug
+		if b.CopyOf != "" {
+			of += ", from " + b.CopyOf
+		}
+		rows = append(rows, []string{of, b.Name, b.TakenAt.Format(time.RFC3339), megabytes(b.Size), seconds(b.Took), verified, took, b.Dir})
 	}
 	if err := a.table([]string{"OF", "BACKUP", "AS OF", "SIZE", "TOOK", "RESTORED", "IN", "DIRECTORY"}, rows); err != nil {
 		return err
@@ -163,6 +170,14 @@ const restoreHelp = `restore puts a tenant's set back to what it was when a back
 throwaway server; nothing is given up for one that can't be restored. It is the tenant's own set that is restored, under its own id: a
 backup of another tenant, or of another plane, is refused.
 
+To see what a tenant had beside what it has, or to try a restore, a backup is put into a new tenant that was made for it:
+
+  fleet plan provision --tenant acme-copy --copy-of acme --reason TEXT, and fleet apply HASH
+  fleet restore --from BACKUP --to acme-copy --replace --reason TEXT
+
+The copy has an id, keys, logins, a log key and a licence of its own; people, workspaces, what was discovered and the audit log are those of the backup. What
+was sealed to the other tenant is not in it: integrations have no credentials there, and run by no schedule. The other tenant isn't touched.
+
 Everybody has to sign in again: sessions, refresh tokens, setup codes and signing keys from before do not work. What was done after the
 backup was taken is undone, removals of people among it; the tenant's audit log says as of when, by whom and why, and goes on from there. Who
 kept a later checkpoint of the log sees that it was cut short, and finds the reason in the event iam.set.restored.
@@ -197,6 +212,11 @@ func (a *app) restoreCommand() *cobra.Command {
 			state := "serves"
 			if !done.Serves {
 				state = "is suspended"
+			}
+			if done.CopyOf != "" {
+				_, err = fmt.Fprintf(a.out, "%s %s, a copy of %s as of %s. What was sealed to %s stayed behind, credentials among it. It took %s.\n",
+					done.Slug, state, done.CopyOf, done.TakenAt.Format(time.RFC3339), done.CopyOf, seconds(done.Total))
+				return err
 			}
 			_, err = fmt.Fprintf(a.out, "%s %s, as of %s: what was written in the %s until this restore is not in it, at least %d entries of the audit log among it. It took %s.\n",
 				done.Slug, state, done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), done.LostEntries, seconds(done.Total))

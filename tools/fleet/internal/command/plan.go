@@ -86,6 +86,7 @@ func (a *app) planKind(kind registryv1.OperationKind, short, example string) *co
 		f.StringVar(&r.DisplayName, "name", "", "name shown; the slug when empty")
 		f.StringVar(&tier, "tier", "", "dedicated (a database server of its own) or database; the plane's own when empty")
 		f.StringVar(&r.Account, "account", "", "account of AWS that the one new tenant has to itself, twelve digits; its tier is dedicated")
+		f.StringVar(&r.CopyOf, "copy-of", "", "tenant, by slug or id, whose backups fleet restore may put into the new one; it stays said")
 		f.StringArrayVar(&accepted, "accept-tier", nil, "accept this tier by name where the plane's own is stricter: database")
 		f.StringArrayVar(&labels, "set-label", nil, "label of the new tenant, name=value; can be given several times")
 	} else {

@@ -110,7 +110,7 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 			r.Release = t.GetReleaseTo()
 		}
 		if t.GetTenantId() == "" {
-			r.Tier, r.Labels, r.Account = t.GetIsolationTier(), t.GetLabels(), t.GetAccount()
+			r.Tier, r.Labels, r.Account, r.CopyOf = t.GetIsolationTier(), t.GetLabels(), t.GetAccount(), t.GetCopyOf()
 			// One that is called as its slug was given no name: each of several is called as its own.
 			if t.GetDisplayName() != t.GetSlug() {
 				r.DisplayName = t.GetDisplayName()
@@ -205,6 +205,7 @@ func tenantDifferences(was, is *registryv1.TenantChange) []string {
 	differ("slug", was.GetSlug(), is.GetSlug())
 	differ("isolation tier", tierWord(was.GetIsolationTier()), tierWord(is.GetIsolationTier()))
 	differ("account", was.GetAccount(), is.GetAccount())
+	differ("tenant that may be copied", was.GetCopyOf(), is.GetCopyOf())
 	differ("state", word(was.GetStateFrom()), word(is.GetStateFrom()))
 	differ("present release", was.GetReleaseFrom(), is.GetReleaseFrom())
 	differ("release to come", was.GetReleaseTo(), is.GetReleaseTo())

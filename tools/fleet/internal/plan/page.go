@@ -84,6 +84,9 @@ func (w *writer) tenant(p *registryv1.Plan, t *registryv1.TenantChange) {
 		w.field("account", "%s, which it has to itself", t.GetAccount())
 		w.link(p, t)
 	}
+	if t.GetCopyOf() != "" {
+		w.field("copy of", "%s: what backups of that tenant hold may be restored to this one, and read by whoever reads here", t.GetCopyOf())
+	}
 	if t.GetDisplayName() != "" {
 		w.field("name", "%s", t.GetDisplayName())
 	}

@@ -76,6 +76,8 @@ type Request struct {
 	Labels      map[string]string
 	// Account of the cloud that the tenant which is made has to itself; empty for the plane's.
 	Account string
+	// CopyOf is the tenant, by slug or id, whose backups may be restored to those that are made; empty for tenants that are nobody's copy.
+	CopyOf string
 	// Wait is how long the keys of tenants that leave are kept after their export; nil for the plane's own.
 	Wait *time.Duration
 	// AcceptedTiers below the plane's own, by name.
@@ -158,6 +160,9 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 		made.Plan.Tenants = append(made.Plan.Tenants, t)
 	}
 	if err := p.Foresee(ctx, r.Kind, made.Plan.GetTenants()); err != nil {
+		return nil, err
+	}
+	if r.CopyOf, err = p.copied(ctx, r.CopyOf); err != nil {
 		return nil, err
 	}
 	for slug, last := range chosen.toMake {
@@ -243,6 +248,18 @@ func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantSta
 	return c, nil
 }
 
+// copied is the id of the tenant whose copy is to be made; empty for none.
+func (p *Planner) copied(ctx context.Context, name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	res, err := p.Tenants.GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: name})
+	if err != nil {
+		return "", fmt.Errorf("look for the tenant of --copy-of: %w", fault.FromRPC(err))
+	}
+	return res.GetStatus().GetTenant().GetId(), nil
+}
+
 // newTenant is what is done to a tenant that there isn't.
 func (p *Planner) newTenant(r Request, slug, last string, to *target) *registryv1.TenantChange {
 	tier := r.Tier
@@ -251,7 +268,7 @@ func (p *Planner) newTenant(r Request, slug, last string, to *target) *registryv
 	}
 	return p.withSteps(r.Kind, &registryv1.TenantChange{
 		Slug: slug, DisplayName: cmp.Or(r.DisplayName, slug), IsolationTier: tier, StateTo: active, ReleaseTo: to.name,
-		AfterOperation: last, Labels: r.Labels, Migrations: to.migrations(), Account: r.Account,
+		AfterOperation: last, Labels: r.Labels, Migrations: to.migrations(), Account: r.Account, CopyOf: r.CopyOf,
 	}, to.made)
 }
 

@@ -37,6 +37,8 @@ type BackedUp struct {
 	Size int64 `json:"size"`
 	// Release that the set ran.
 	Release string `json:"release"`
+	// Tried says that a real restore of it came out well, now or before.
+	Tried bool `json:"tried"`
 	// Verified is when a real restore of it came out well; zero when none was tried. RestoreTook is how long that was.
 	Verified    time.Time     `json:"verified,omitzero"`
 	RestoreTook time.Duration `json:"restore_took_ns"`
@@ -44,6 +46,8 @@ type BackedUp struct {
 	// Files of stores that were restored, Credentials how many of them are credentials that the backup's key opens.
 	Files       int `json:"files"`
 	Credentials int `json:"credentials"`
+	// CopyOf is the tenant whose backup it was made of; empty where it is of the tenant itself.
+	CopyOf string `json:"copy_of,omitempty"`
 	// Elsewhere are stores that are not in it, and stay as they are when it is restored.
 	Elsewhere []string `json:"elsewhere,omitempty"`
 	Said      string   `json:"said,omitempty"`
@@ -229,8 +233,13 @@ func (p *Plane) tryMade(ctx context.Context, s platform.Set, out *BackedUp) erro
 }
 
 func backedUp(store backup.Store, m *backup.Manifest) BackedUp {
-	return BackedUp{Slug: cmp.Or(m.Slug, m.Set), Set: m.Set, Name: m.Name, Dir: store.Path(m.Set, m.Name), TakenAt: m.TakenAt, Took: m.EndedAt.Sub(m.TakenAt),
+	out := BackedUp{Slug: cmp.Or(m.Slug, m.Set), Set: m.Set, Name: m.Name, Dir: store.Path(m.Set, m.Name), TakenAt: m.TakenAt, Took: m.EndedAt.Sub(m.TakenAt),
 		Size: m.Size(), Release: m.Release, Elsewhere: m.Elsewhere}
+	if m.Copied != nil {
+		// It is as of a moment long before it was made.
+		out.CopyOf, out.Took = cmp.Or(m.Copied.Slug, m.Copied.Set), 0
+	}
+	return out
 }
 
 // rehearse tries a backup out.
@@ -262,7 +271,7 @@ func (p *Plane) rehearse(ctx context.Context, s platform.Set, out *BackedUp) err
 
 // tried notes that a backup was restored for real.
 func (b *BackedUp) tried(r local.Rehearsal) {
-	b.Verified, b.RestoreTook, b.Rows, b.Files, b.Credentials, b.Said = time.Now().UTC(), r.Took, r.Rows, r.Files, r.Credentials, r.Said
+	b.Tried, b.Verified, b.RestoreTook, b.Rows, b.Files, b.Credentials, b.Said = true, time.Now().UTC(), r.Took, r.Rows, r.Files, r.Credentials, r.Said
 }
 
 // builtFor is what was built here of a set's programs.
@@ -382,6 +391,10 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 			whose, _ := p.set(set)
 			out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Dir: store.Path(set, ""), Unreadable: err.Error()})
 		}
+		tried, err := store.Tried(set)
+		if err != nil {
+			p.report.Note(err.Error())
+		}
 		slices.Reverse(found)
 		for _, name := range found {
 			dir := store.Path(set, name)
@@ -391,7 +404,9 @@ func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 				out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Name: name, Dir: dir, Unreadable: err.Error()})
 				continue
 			}
-			out = append(out, backedUp(store, m))
+			b := backedUp(store, m)
+			b.Tried = slices.Contains(tried, name)
+			out = append(out, b)
 		}
 	}
 	return out, nil

@@ -61,6 +61,9 @@ func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Bac
 	if !s.Tenant.IsZero() {
 		req.TenantId = s.Tenant.String()
 	}
+	if from := b.Manifest.Copied; from != nil {
+		req.CopiedFrom = from.Set
+	}
 	res, err := registryv1.NewBackupWriteServiceClient(conn).RecordRestore(ctx, req)
 	if err != nil {
 		return 0, fmt.Errorf("tell the registry of the restore: %w", fault.FromRPC(err))

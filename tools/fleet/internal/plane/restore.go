@@ -23,7 +23,7 @@ import (
 type RestoreRequest struct {
 	// From is a backup: its directory, or its name.
 	From string
-	// To is the tenant, by slug or id. It is the backup's own: a tenant's id is in its certificates, marks, roles and log.
+	// To is the tenant, by slug or id: the backup's own, or one that was made to be a copy of that.
 	To string
 	// RecoveryKey is the file of a recovery key; empty where the set's backup key is still there.
 	RecoveryKey string
@@ -81,9 +81,20 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if s, err = p.started(ctx, s); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
-	b, key, err := p.believe(ctx, s, r)
+	of, b, key, err := p.believe(ctx, s, r)
 	if err != nil {
 		return nil, err
+	}
+	if err := errors.Join(p.mayReplace(ctx, s, r), p.noOperation(ctx, s)); err != nil {
+		return nil, err
+	}
+	if r.Reason, err = reasonOf(strings.TrimSpace(r.Reason), s, b.Manifest); err != nil {
+		return nil, err
+	}
+	if of.Name() != s.Name() {
+		if b, key, err = p.copyOf(ctx, of, s, b, r); err != nil {
+			return nil, err
+		}
 	}
 	locked, err := p.platform.Backups().Lock(s.Name())
 	if err != nil {
@@ -92,22 +103,22 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	defer locked()
 	out := &Restored{BackedUp: backedUp(p.platform.Backups(), b.Manifest), Lost: began.Sub(b.Manifest.TakenAt)}
 	out.Dir = b.Dir
-	if err := errors.Join(p.mayReplace(ctx, s, r), p.noOperation(ctx, s)); err != nil {
-		return nil, err
-	}
 	tried, err := p.platform.RehearseToRestore(ctx, s, p.builtFor(s), b)
 	if err != nil {
 		return nil, refused(err)
 	}
 	out.tried(tried)
+	if err := p.platform.Backups().SetVerified(s.Name(), b.Manifest.Name, true); err != nil {
+		return nil, fmt.Errorf("nothing was changed: %w", err)
+	}
 	p.report.Done(s.Slug+": the backup is whole, tried out in a throwaway server", tried.Took)
-	if _, err := p.recordRestore(ctx, s, b, strings.TrimSpace(r.Reason), true); err != nil {
+	if _, err := p.recordRestore(ctx, s, b, r.Reason, true); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
 	if err := p.putBack(ctx, s, b, key, r); err != nil {
 		return nil, err
 	}
-	if out.LostEntries, err = p.recordRestore(ctx, s, b, strings.TrimSpace(r.Reason), false); err != nil {
+	if out.LostEntries, err = p.recordRestore(ctx, s, b, r.Reason, false); err != nil {
 		return nil, err
 	}
 	out.Serves, err = p.serveAgain(ctx, s)
@@ -118,6 +129,22 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	return out, p.platform.Restored(ctx, s)
 }
 
+// reasonOf is what the tenant's record says: where its set becomes a copy, also of whom.
+func reasonOf(reason string, s platform.Set, m *backup.Manifest) (string, error) {
+	from := backup.Copied{Set: m.Set, Slug: m.Slug, Backup: m.Name}
+	switch {
+	case m.Copied != nil:
+		from = *m.Copied
+	case m.Set == s.Name():
+		return reason, nil
+	}
+	out := fmt.Sprintf("Copy of %s (%s), backup %s: %s", cmp.Or(from.Slug, from.Set), from.Set, from.Backup, reason)
+	if n := utf8.RuneCountInString(out) - longestReason; n > 0 {
+		return "", fault.New(fault.InvalidArgument, "--reason is %d characters too long: the record also says whose copy the tenant becomes", n)
+	}
+	return out, nil
+}
+
 // refused is a trial before a restore that came to nothing. Of a backup that nobody could try it doesn't say that it can't be restored.
 func refused(err error) error {
 	if errors.Is(err, local.ErrNotTried) {
@@ -126,28 +153,70 @@ func refused(err error) error {
 	return fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
 }
 
-// believe opens the backup: it has to be this plane's, and this tenant's.
-func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (*backup.Backup, backup.Key, error) {
+// believe opens the backup: it has to be this plane's, and this tenant's, or that of the one whose copy this tenant was made to be. It answers whose.
+func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (of platform.Set, b *backup.Backup, key backup.Key, err error) {
 	dir, err := p.findBackup(r.From)
 	if err != nil {
-		return nil, backup.Key{}, err
+		return of, nil, key, err
 	}
 	whose, err := p.platform.Whose()
 	if err != nil {
-		return nil, backup.Key{}, err
+		return of, nil, key, err
 	}
-	b, err := backup.Open(ctx, dir, whose)
+	if b, err = backup.Open(ctx, dir, whose); err != nil {
+		return of, nil, key, err
+	}
+	if of = s; b.Manifest.Set != s.Name() {
+		if of, err = p.original(ctx, s, b.Manifest); err != nil {
+			return of, nil, key, err
+		}
+	}
+	if key, err = p.keyOf(of, dir, r.RecoveryKey); err != nil {
+		return of, nil, key, err
+	}
+	return of, b, key, b.Unlock(key)
+}
+
+// original is the set that a backup is of, where the registry says that the tenant was made to be its copy.
+func (p *Plane) original(ctx context.Context, s platform.Set, m *backup.Manifest) (platform.Set, error) {
+	refused := fmt.Errorf("%w: %s is of %s (%s), and not of %s (%s)", backup.ErrRefused, m.Name, cmp.Or(m.Slug, m.Set), m.Set, cmp.Or(s.Slug, s.Name()), s.Name())
+	if s.Tenant.IsZero() || m.Set == p.own.Name() {
+		return platform.Set{}, refused
+	}
+	status, err := p.ShowTenant(ctx, s.Name())
+	if err != nil {
+		return platform.Set{}, err
+	}
+	if status.GetTenant().GetCopyOf() != m.Set {
+		return platform.Set{}, fmt.Errorf("%w, and no copy of that one: a tenant that is to be one is made by fleet plan provision --copy-of %s", refused, cmp.Or(m.Slug, m.Set))
+	}
+	of, err := p.set(m.Set)
+	if err != nil {
+		return of, fmt.Errorf("find the tenant that the backup is of: %w", err)
+	}
+	return p.started(ctx, of)
+}
+
+// copyOf makes a backup of one tenant's set one of another's, tried out on the way, and answers that, unlocked.
+func (p *Plane) copyOf(ctx context.Context, of, s platform.Set, b *backup.Backup, r RestoreRequest) (*backup.Backup, backup.Key, error) {
+	ran, err := platform.ParseRelease(b.Manifest.Release)
+	if runs := p.runs(s); err == nil && release.Compare(ran.Version, runs.Version) > 0 {
+		return nil, backup.Key{}, fault.New(fault.FailedPrecondition, "nothing was changed: %s is of release %s, and %s runs %s, which does not know such a database: bring it there first, fleet plan upgrade --tenant %s --release %s --reason '…'",
+			b.Manifest.Name, ran.Version, s.Slug, runs.Version, s.Slug, ran.Version)
+	}
+	locked, err := p.platform.Backups().Lock(s.Name())
 	if err != nil {
 		return nil, backup.Key{}, err
 	}
-	if b.Manifest.Set != s.Name() {
-		return nil, backup.Key{}, fmt.Errorf("%w: %s is of %s (%s), and not of %s (%s)", backup.ErrRefused, b.Manifest.Name, cmp.Or(b.Manifest.Slug, b.Manifest.Set), b.Manifest.Set, cmp.Or(s.Slug, s.Name()), s.Name())
-	}
-	key, err := p.keyOf(s, dir, r.RecoveryKey)
+	defer locked()
+	m, tried, err := p.platform.Copy(ctx, of, s, p.builtFor(of), b)
 	if err != nil {
-		return nil, key, err
+		return nil, backup.Key{}, refused(err)
 	}
-	return b, key, b.Unlock(key)
+	p.report.Done(fmt.Sprintf("%s: %s of %s is whole, tried out in a throwaway server, and made a backup of %s: %s", s.Slug, b.Manifest.Name, of.Slug, s.Slug, m.Name), tried.Took)
+	r.From, r.RecoveryKey = p.platform.Backups().Path(s.Name(), m.Name), ""
+	_, made, key, err := p.believe(ctx, s, r)
+	return made, key, err
 }
 
 // keyOf is a set's backup key: the set's own, or the sealed copy beside the backups.

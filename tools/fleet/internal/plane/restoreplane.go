@@ -47,7 +47,7 @@ func (p *Plane) restorePlane(ctx context.Context, r RestoreRequest) (*Restored, 
 	if err := p.open(ctx); err != nil {
 		return nil, err
 	}
-	b, _, err := p.believe(ctx, p.own, r)
+	_, b, _, err := p.believe(ctx, p.own, r)
 	if err != nil {
 		return nil, err
 	}

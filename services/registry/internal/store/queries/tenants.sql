@@ -1,6 +1,6 @@
 -- name: InsertTenant :one
-INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels, account)
-VALUES (@id, @slug, @display_name, @isolation_tier, @region, @labels, @account)
+INSERT INTO registry.tenants (id, slug, display_name, isolation_tier, region, labels, account, copy_of)
+VALUES (@id, @slug, @display_name, @isolation_tier, @region, @labels, @account, @copy_of)
 RETURNING *;
 
 -- name: TakeSlug :execrows

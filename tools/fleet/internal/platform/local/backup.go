@@ -75,53 +75,61 @@ func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest
 	if err := p.KeepBackupsHere(); err != nil {
 		return nil, err
 	}
-	store := p.Backups()
-	unlock, err := store.Lock(s.Name())
+	unlock, err := p.Backups().Lock(s.Name())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := p.escrow(store, s, key); err != nil {
-		return nil, err
-	}
-	name, err := p.ownKey(blueprint.KeyManifest)
-	if err != nil {
-		return nil, err
-	}
-	signKey, err := p.secretFile(p.keyFile(p.Own, name))
-	if err != nil {
-		return nil, fmt.Errorf("read the key that signs manifests of backups: %w", err)
-	}
 	url, done, err := p.toCopy(ctx, s)
 	if err != nil {
 		return nil, fmt.Errorf("back up %s: %w", s.Name(), err)
 	}
-	m, err := p.makeBackup(ctx, s, store, key, signKey, url)
+	m := &backup.Manifest{Release: p.State.Runs()[s.Name()]}
+	err = p.makeBackup(ctx, s, m, key, source{url: url, stores: func(tree *backup.Tree) error { return p.packStores(ctx, s, tree) }})
 	if err = errors.Join(err, done()); err != nil {
 		return nil, fmt.Errorf("back up %s: %w", s.Name(), err)
 	}
 	return m, nil
 }
 
-// makeBackup writes a backup of a set whose database is read at a URL.
-func (p *Platform) makeBackup(ctx context.Context, s platform.Set, store backup.Store, key backup.Key, signKey, url config.Secret) (*backup.Manifest, error) {
-	m := &backup.Manifest{Plane: p.State.Plane, PlaneID: p.State.ID, Set: s.Name(), Slug: s.Slug, Blueprint: s.Blueprint.Name, Release: p.State.Runs()[s.Name()]}
-	var err error
+// source is where a backup is taken from.
+type source struct {
+	// url of the database.
+	url config.Secret
+	// stores packs what the stores have. It is called twice: see writeParts.
+	stores func(*backup.Tree) error
+}
+
+// makeBackup writes a backup of a set, whose lock the caller holds. m says which release it ran, and what it was made of.
+func (p *Platform) makeBackup(ctx context.Context, s platform.Set, m *backup.Manifest, key backup.Key, from source) error {
+	store := p.Backups()
+	if err := p.escrow(store, s, key); err != nil {
+		return err
+	}
+	name, err := p.ownKey(blueprint.KeyManifest)
+	if err != nil {
+		return err
+	}
+	signKey, err := p.secretFile(p.keyFile(p.Own, name))
+	if err != nil {
+		return fmt.Errorf("read the key that signs manifests of backups: %w", err)
+	}
+	m.Plane, m.PlaneID, m.Set, m.Slug, m.Blueprint = p.State.Plane, p.State.ID, s.Name(), s.Slug, s.Blueprint.Name
 	if s.Blueprint.Database != nil {
-		if m.DatabaseBytes, err = dump.Size(ctx, url); err != nil {
-			return nil, err
+		if m.DatabaseBytes, err = dump.Size(ctx, from.url); err != nil {
+			return err
 		}
 	}
 	if err := p.roomToBackUp(s); err != nil {
-		return nil, err
+		return err
 	}
 	w, err := store.Begin(key, m, p.Now())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var none error
 	w.Room = func() error { none = moreRoom(store.Dir); return none }
-	if err = p.writeParts(ctx, s, w, url); err == nil {
+	if err = p.writeParts(ctx, s, w, from); err == nil {
 		err = w.Commit(ctx, signKey.Reveal(), p.Now())
 	}
 	if none != nil {
@@ -130,9 +138,9 @@ func (p *Platform) makeBackup(ctx context.Context, s platform.Set, store backup.
 		err = fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	if err != nil {
-		return nil, errors.Join(err, w.Abandon())
+		return errors.Join(err, w.Abandon())
 	}
-	return m, nil
+	return nil
 }
 
 // escrow keeps the sealed copy of the backup key beside the backups, where a recovery key was made.
@@ -153,7 +161,7 @@ func (p *Platform) escrow(store backup.Store, s platform.Set, key backup.Key) er
 
 // writeParts writes a set's parts. The stores are packed twice: before the snapshot, and after it what is new. A file that a row of the
 // snapshot names was there at that moment, and so is in the part, unless it came and went within the few milliseconds between.
-func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Writer, url config.Secret) error {
+func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Writer, from source) error {
 	if err := p.packFiles(ctx, s, w); err != nil {
 		return err
 	}
@@ -162,11 +170,11 @@ func (p *Platform) writeParts(ctx context.Context, s platform.Set, w *backup.Wri
 		return err
 	}
 	stores := backup.NewTree(part)
-	if err := p.packStores(ctx, s, stores); err != nil {
+	if err := from.stores(stores); err != nil {
 		return err
 	}
-	return p.writeDatabase(ctx, s, w, url, func() error {
-		err := p.packStores(ctx, s, stores)
+	return p.writeDatabase(ctx, s, w, from.url, func() error {
+		err := from.stores(stores)
 		w.Manifest.Gone = stores.Gone
 		for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Stores)) {
 			w.Manifest.Stores = append(w.Manifest.Stores, stores.Below(name).Contents(name))
@@ -221,7 +229,10 @@ func (p *Platform) dump(ctx context.Context, s platform.Set, w *backup.Writer, p
 		return err
 	}
 	defer snapshot.Close(ctx)
-	m.TakenAt, m.Postgres, m.Database = snapshot.TakenAt.UTC(), p.binaries().Major, databaseName(s)
+	m.Postgres, m.Database = p.binaries().Major, databaseName(s)
+	if m.Copied == nil {
+		m.TakenAt = snapshot.TakenAt.UTC()
+	}
 	if err := after(); err != nil {
 		return err
 	}

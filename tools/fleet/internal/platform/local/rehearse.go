@@ -57,16 +57,26 @@ func full(err error) bool {
 // own program verify what is in it, logged in as the set's own role: so the roles' rights were restored as well. Every part is read to
 // its end. The backup is unlocked. The error is ErrNotTried where it says nothing of the backup.
 func (p *Platform) Rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (Rehearsal, error) {
-	return p.rehearse(ctx, s, with, b, false)
+	return p.rehearse(ctx, s, with, b, false, nil)
 }
 
 // RehearseToRestore is Rehearse of a backup that is restored for good next: it may take what is free of the disk, for whoever's data are lost doesn't
 // wait until it is emptier.
 func (p *Platform) RehearseToRestore(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup) (Rehearsal, error) {
-	return p.rehearse(ctx, s, with, b, true)
+	return p.rehearse(ctx, s, with, b, true, nil)
 }
 
-func (p *Platform) rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, urgent bool) (r Rehearsal, err error) {
+// trial is a backup that was restored into a throwaway server and is known to be whole.
+type trial struct {
+	server throwaway
+	// urls by role, the owner's among them.
+	urls map[string]config.Secret
+	// dir is where files and stores were unpacked.
+	dir string
+}
+
+// rehearse is Rehearse; then, if set, is called while the trial's server is there.
+func (p *Platform) rehearse(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, urgent bool, then func(trial) error) (r Rehearsal, err error) {
 	began := p.Now()
 	dir, done, err := p.scratch(s.Name())
 	if err != nil {
@@ -96,7 +106,7 @@ func (p *Platform) rehearse(ctx context.Context, s platform.Set, with platform.R
 	}
 	r.Files, r.Credentials = kept.files, kept.credentials
 	if b.Has(partDatabase) {
-		if err := p.rehearseDatabase(ctx, s, with, b, dir, kept, &r); err != nil {
+		if err := p.rehearseDatabase(ctx, s, with, b, dir, kept, &r, then); err != nil {
 			return r, err
 		}
 	}
@@ -112,7 +122,7 @@ func unpack(ctx context.Context, b *backup.Backup, part, dir string) error {
 	return errors.Join(backup.Unpack(r, dir), r.Close())
 }
 
-func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, kept *contents, r *Rehearsal) (err error) {
+func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with platform.Release, b *backup.Backup, dir string, kept *contents, r *Rehearsal, then func(trial) error) (err error) {
 	plain, err := pgserver.New(pgserver.Config{Binaries: p.binaries(), Dir: filepath.Join(dir, "postgres"), Throwaway: true})
 	if err != nil {
 		return notTried(err)
@@ -149,7 +159,10 @@ func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with pl
 	}
 	// With the keys of the backup: the set's own may be lost.
 	r.Said, err = p.verify(ctx, s, with, b, logins{urls: urls, keys: filepath.Join(dir, partFiles, "keys")})
-	return err
+	if err != nil || then == nil {
+		return err
+	}
+	return then(trial{server: server, urls: urls, dir: dir})
 }
 
 // logins are what a program of the blueprint is given.

@@ -361,7 +361,10 @@ type RecordRestoreRequest struct {
 	// Why.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Whether it is only asked if it would be recorded: before anything of the set is given up for it.
-	ValidateOnly  bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// `tnt_…` of the tenant that the backup was made of, where this one was made to be its copy: the witness begins anew. Empty where the backup is
+	// of the tenant itself.
+	CopiedFrom    string `protobuf:"bytes,7,opt,name=copied_from,json=copiedFrom,proto3" json:"copied_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,6 +439,13 @@ func (x *RecordRestoreRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *RecordRestoreRequest) GetCopiedFrom() string {
+	if x != nil {
+		return x.CopiedFrom
+	}
+	return ""
 }
 
 // RecordRestoreResponse says what was given up.
@@ -521,7 +531,7 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
 	"\x13RecordBackupRequest\x128\n" +
 	"\x06backup\x18\x01 \x01(\v2\x18.a3os.registry.v1.BackupB\x06\xbaH\x03\xc8\x01\x01R\x06backup\"\x16\n" +
-	"\x14RecordBackupResponse\"\xd3\x02\n" +
+	"\x14RecordBackupResponse\"\xa1\x03\n" +
 	"\x14RecordRestoreRequest\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
 	"\x06backup\x18\x02 \x01(\tB'\xbaH$r\"2 ^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$R\x06backup\x12=\n" +
@@ -532,7 +542,9 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\n" +
 	"\x18\xf4\x03R\x06reason\x12#\n" +
-	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\"y\n" +
+	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\x12L\n" +
+	"\vcopied_from\x18\a \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\n" +
+	"copiedFrom\"y\n" +
 	"\x15RecordRestoreResponse\x12!\n" +
 	"\flost_entries\x18\x01 \x01(\x03R\vlostEntries\x12=\n" +
 	"\fwitnessed_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vwitnessedAt2\x7f\n" +

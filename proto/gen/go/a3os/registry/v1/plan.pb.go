@@ -220,7 +220,9 @@ type TenantChange struct {
 	// tenant's things are only made, and on other platforms.
 	StackChange *StackChange `protobuf:"bytes,15,opt,name=stack_change,json=stackChange,proto3" json:"stack_change,omitempty"`
 	// Account of the cloud that the tenant has to itself, of tier dedicated; empty where it is in the plane's.
-	Account       string `protobuf:"bytes,16,opt,name=account,proto3" json:"account,omitempty"`
+	Account string `protobuf:"bytes,16,opt,name=account,proto3" json:"account,omitempty"`
+	// `tnt_…` of the tenant whose backups may be restored to the one that the plan makes; empty for a tenant that is nobody's copy.
+	CopyOf        string `protobuf:"bytes,17,opt,name=copy_of,json=copyOf,proto3" json:"copy_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -363,6 +365,13 @@ func (x *TenantChange) GetStackChange() *StackChange {
 func (x *TenantChange) GetAccount() string {
 	if x != nil {
 		return x.Account
+	}
+	return ""
+}
+
+func (x *TenantChange) GetCopyOf() string {
+	if x != nil {
+		return x.CopyOf
 	}
 	return ""
 }
@@ -1086,7 +1095,7 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\x18\xf4\x03R\x06reason\x12Y\n" +
 	"\x0eaccepted_tiers\x18\v \x03(\x0e2\x1f.a3os.registry.v1.IsolationTierB\x11\xbaH\x0e\x92\x01\v\x10\x04\"\a\x82\x01\x04\x10\x01 \x00R\racceptedTiers\x129\n" +
 	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\x12>\n" +
-	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x8a\x8a\x0f*\x00R\x04wait\"\xe8\b\n" +
+	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x8a\x8a\x0f*\x00R\x04wait\"\xae\t\n" +
 	"\fTenantChange\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
 	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12+\n" +
@@ -1110,7 +1119,8 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\x0fafter_operation\x18\x0e \x01(\tB+\xbaH(\xd8\x01\x01r#2!^opr_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x0eafterOperation\x12\x89\x01\n" +
 	"\x06labels\x18\r \x03(\v2*.a3os.registry.v1.TenantChange.LabelsEntryBE\xbaHB\x9a\x01?\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$*\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x06labels\x12@\n" +
 	"\fstack_change\x18\x0f \x01(\v2\x1d.a3os.registry.v1.StackChangeR\vstackChange\x12/\n" +
-	"\aaccount\x18\x10 \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\r2\v^[0-9]{12}$R\aaccount\x1a9\n" +
+	"\aaccount\x18\x10 \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\r2\v^[0-9]{12}$R\aaccount\x12D\n" +
+	"\acopy_of\x18\x11 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x06copyOf\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb2\x01\n" +

@@ -220,7 +220,9 @@ type Tenant struct {
 	// Last operation on it, `opr_…`; empty where there was none.
 	LastOperation string `protobuf:"bytes,9,opt,name=last_operation,json=lastOperation,proto3" json:"last_operation,omitempty"`
 	// Account of the cloud that the tenant has to itself, chosen when it is made; empty where it is in the plane's.
-	Account       string `protobuf:"bytes,10,opt,name=account,proto3" json:"account,omitempty"`
+	Account string `protobuf:"bytes,10,opt,name=account,proto3" json:"account,omitempty"`
+	// `tnt_…` of the tenant whose backups may be restored to this one, said when it was made; empty for one that is nobody's copy.
+	CopyOf        string `protobuf:"bytes,11,opt,name=copy_of,json=copyOf,proto3" json:"copy_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,6 +323,13 @@ func (x *Tenant) GetLastOperation() string {
 func (x *Tenant) GetAccount() string {
 	if x != nil {
 		return x.Account
+	}
+	return ""
+}
+
+func (x *Tenant) GetCopyOf() string {
+	if x != nil {
+		return x.CopyOf
 	}
 	return ""
 }
@@ -2295,7 +2304,7 @@ var File_a3os_registry_v1_registry_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1ea3os/registry/v1/licence.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x03\n" +
+	"\x1fa3os/registry/v1/registry.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a a3os/registry/v1/operation.proto\x1a\x18a3os/set/v1/status.proto\x1a\x1ea3os/registry/v1/licence.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x03\n" +
 	"\x06Tenant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12!\n" +
@@ -2308,7 +2317,8 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\x06labels\x18\b \x03(\v2$.a3os.registry.v1.Tenant.LabelsEntryR\x06labels\x12%\n" +
 	"\x0elast_operation\x18\t \x01(\tR\rlastOperation\x12\x18\n" +
 	"\aaccount\x18\n" +
-	" \x01(\tR\aaccount\x1a9\n" +
+	" \x01(\tR\aaccount\x12\x17\n" +
+	"\acopy_of\x18\v \x01(\tR\x06copyOf\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +

@@ -1,0 +1,106 @@
+package systemtest
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A backup of one tenant is restored to another that was made to be its copy, beside it and under that one's own id, keys and log, and to no other tenant.
+// People, workspaces, what was discovered and the audit log are there; credentials and schedules aren't, for nobody gave them to this tenant. Killed in
+// the middle it is run again. The tenant that was copied goes on as if nothing had been.
+func TestBackupIsRestoredToATenantThatWasMadeItsCopy(t *testing.T) {
+	full(t)
+	t.Parallel()
+	dir := walkable(t)
+	p := planeIn(t, dir, "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BACKUP_EVERY=none")
+	if err := p.up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.a3(t, "acme-admin", "user", "invite", "before@acme.example")
+	p.remembersLog(t)
+	of := p.superuser(t, "postgres", p.tenants["acme"].id)
+	const asks = "SELECT count(*)::text FROM integrations.integrations WHERE has_secret OR next_due_at IS NOT NULL"
+	if n := column(t, of, asks); n[0] == "0" {
+		t.Fatal("acme has no system with a credential: nothing would be seen")
+	}
+	made, others := p.backUp(t, "acme"), p.backUp(t, "globex", "--no-verify")
+	p.a3(t, "acme-admin", "user", "invite", "after@acme.example")
+
+	var planned struct{ Plan struct{ Hash string } }
+	must := func(into any, args ...string) {
+		if err := p.json(t.Context(), into, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(&planned, "plan", "provision", "--tenant", "monday", "--copy-of", "acme", "--reason", "what did acme have before the mishap?")
+	if page := p.ok(t, "plan", "show", planned.Plan.Hash); !strings.Contains(page, "copy of") || !strings.Contains(page, p.tenants["acme"].id) {
+		t.Errorf("who approves the plan doesn't read whose copy the tenant is to be:\n%s", page)
+	}
+	p.apply(t, planned.Plan.Hash)
+	var monday struct{ Tenant struct{ ID, CopyOf string } }
+	must(&monday, "tenant", "show", "monday")
+	if monday.Tenant.CopyOf != p.tenants["acme"].id {
+		t.Errorf("the registry has monday as a copy of %q", monday.Tenant.CopyOf)
+	}
+	restore := func(from, to string, more ...string) said {
+		return p.fleet(t, append([]string{"restore", "--from", from, "--to", to, "--reason", "look at what there was on Monday"}, more...)...)
+	}
+	for to, from := range map[string]string{"monday": others.Name, "globex": made.Name, "plane": made.Name} {
+		if s := restore(from, to, "--replace"); s.code == 0 || !strings.Contains(s.err, "the backup is refused") {
+			t.Errorf("%s takes the backup of somebody that it is no copy of: %s", to, s)
+		}
+	}
+	if s := restore(made.Name, "monday"); s.code == 0 || !strings.Contains(s.err, "--replace") {
+		t.Errorf("a set that runs is given up without being asked: %s", s)
+	}
+
+	p.killRestore(t, made, "monday", monday.Tenant.ID)
+	if s := restore(made.Name, "monday", "--replace"); s.code != 0 || !strings.Contains(s.out, "a copy of acme") {
+		t.Fatalf("a copy whose restore was killed is restored again: %s", s)
+	}
+	s := p.fleet(t, "tenant", "recover-admin", "monday", "--admin", "admin@acme.example", "--reason", "sign in to the copy of acme")
+	_, code, ok := strings.Cut(s.err, "--setup-code ")
+	if !ok {
+		t.Fatalf("recover-admin: %s", s)
+	}
+	p.a3(t, "monday-admin", "login", "--url", strings.Replace(p.tenants["acme"].url, "acme", "monday", 1), "--ca-cert", filepath.Join(p.home, "web", "ca.pem"),
+		"--dial", p.address(), "--setup-code", strings.Fields(code)[0])
+	if users := p.a3(t, "monday-admin", "user", "list"); !strings.Contains(users, "before@acme.example") || strings.Contains(users, "after@acme.example") {
+		t.Errorf("the copy has the people\n%s", users)
+	}
+	if verified := p.a3(t, "monday-admin", "audit", "verify"); !strings.Contains(verified, "whole: ") || !strings.Contains(verified, monday.Tenant.ID) {
+		t.Errorf("the copy's log: %s", verified)
+	}
+	for action, word := range map[string]string{"iam.user.invited": "iam.user.invited", "iam.set.restored": "Copy of acme"} {
+		if events := p.a3(t, "monday-admin", "audit", "list", "--action", action); !strings.Contains(events, word) {
+			t.Errorf("the copy's log has no %q under %s: %s", word, action, events)
+		}
+	}
+	copied := p.superuser(t, "postgres", monday.Tenant.ID)
+	if n := column(t, copied, asks); n[0] != "0" {
+		t.Errorf("%s systems of the copy have a credential, or a schedule", n[0])
+	}
+	// What the copy's roles may do is what those of its model may, login for login.
+	const may = `SELECT replace(concat_ws(' ', r.rolname, c.oid::regclass, p.p), $1, '') FROM pg_roles r, pg_class c, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p(p)
+		WHERE r.rolname LIKE $1 || '%' AND c.relkind = 'r' AND c.relnamespace::regnamespace::text IN ('iam', 'audit', 'integrations', 'discovery', 'queue')
+		AND has_table_privilege(r.oid, c.oid, p.p) ORDER BY 1`
+	model, got := column(t, of, may, p.tenants["acme"].id), column(t, copied, may, monday.Tenant.ID)
+	if len(model) == 0 || !slices.Equal(model, got) {
+		t.Errorf("the copy's roles may\n%q\nand those of its model\n%q", got, model)
+	}
+	// Its next backup is one of its own.
+	if again := p.backUp(t, "monday"); again.Verified == "" {
+		t.Errorf("a backup of the copy: %+v", again)
+	}
+	if verified := p.a3(t, "acme-admin", "audit", "verify"); !strings.Contains(verified, "whole: ") {
+		t.Errorf("the log of the tenant that was copied: %s", verified)
+	}
+	if n := column(t, of, asks); n[0] == "0" {
+		t.Error("the tenant that was copied lost its credentials")
+	}
+	if s := p.fleet(t, "isolation", "verify"); s.code != 0 {
+		t.Errorf("isolation of a plane with a copy: %s", s)
+	}
+}
