@@ -188,7 +188,7 @@ func (p *Plane) original(ctx context.Context, s platform.Set, m *backup.Manifest
 		return platform.Set{}, err
 	}
 	if status.GetTenant().GetCopyOf() != m.Set {
-		return platform.Set{}, fmt.Errorf("%w, and no copy of that one: a tenant that is to be one is made by fleet plan provision --copy-of %s", refused, cmp.Or(m.Slug, m.Set))
+		return platform.Set{}, fmt.Errorf("%w, and no copy of that one: a tenant that is to be one is made by fleet plan provision --tenant NAME --copy-of %s --reason '…'", refused, cmp.Or(m.Slug, m.Set))
 	}
 	of, err := p.set(m.Set)
 	if err != nil {
