@@ -170,6 +170,11 @@ func (a *app) tenantShow(c *cobra.Command, args []string) error {
 	if _, err := fmt.Fprintf(a.out, "\nTier: %s. Database: %s.\n", tier, at); err != nil {
 		return err
 	}
+	if t.GetCopyOf() != "" {
+		if _, err := fmt.Fprintf(a.out, "It was made to be a copy of %s: that one's backups may be restored to it.\n", t.GetCopyOf()); err != nil {
+			return err
+		}
+	}
 	reports := map[string]*registryv1.ComponentReport{}
 	for _, r := range status.GetReports() {
 		reports[r.GetName()] = r

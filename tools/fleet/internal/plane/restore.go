@@ -125,6 +125,9 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err != nil {
 		return nil, err
 	}
+	if out.CopyOf != "" && len(s.Blueprint.RecoverAdmin.Command) > 0 {
+		p.report.Note(fmt.Sprintf("who may sign in is as it was at %s: fleet tenant recover-admin %s --admin ADDRESS --reason '…', with the address of one of its admins", out.CopyOf, s.Slug))
+	}
 	out.Total = time.Since(began)
 	return out, p.platform.Restored(ctx, s)
 }
