@@ -124,3 +124,59 @@ func TestChangeThatDoesNotFitChangesNothing(t *testing.T) {
 	t.Attr("row", "C46 1")
 	t.Attr("row", "C47 4")
 }
+
+// Fault row F17, after a disk that was full for a while: the snapshot is asked for whole until it is on disk, and who starts without a registry begins
+// with what was served last.
+func TestWhatCouldNotBeWrittenIsAskedForAgain(t *testing.T) {
+	h := newHarness(t)
+	acme, globex, initech := h.tenant("acme"), h.tenant("globex"), h.tenant("initech")
+	for _, x := range []*tenant{acme, globex, initech} {
+		x.serve("iam", echo(x.slug), "/")
+	}
+	h.publish(acme)
+	p := h.start()
+	p.until("acme", "/", http.StatusOK, "acme")
+	// A directory in a file's place is not written over.
+	kept := []string{h.snapshotFile, h.snapshotFile + ".changes"}
+	for _, file := range kept {
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(file, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wholes := h.registry.wholes()
+	h.send(h.change(nil, globex))
+	p.until("globex", "/", http.StatusOK, "globex")
+	h.publish(acme, globex, initech) // whoever asks again gets this one
+	late := time.After(20 * time.Second)
+	for tick := time.NewTicker(10 * time.Millisecond); h.registry.wholes() < wholes+3; {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("the snapshot that can't be written was asked for whole %d times", h.registry.wholes()-wholes)
+		}
+	}
+	for _, file := range kept {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for tick := time.NewTicker(10 * time.Millisecond); ; {
+		if _, err := os.Stat(h.snapshotFile); err == nil {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("the snapshot was not written when it could be")
+		}
+	}
+	if err := p.stop(); err != nil {
+		t.Fatal(err)
+	}
+	h.registry.stop()
+	h.start().until("initech", "/", http.StatusOK, "initech")
+	t.Attr("row", "F17 1")
+}

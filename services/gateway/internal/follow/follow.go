@@ -109,9 +109,10 @@ func watch(ctx context.Context, client registryv1.SnapshotServiceClient, held He
 		if err != nil && errors.Is(err, context.Canceled) {
 			return err
 		}
-		if !held.WantsWhole() {
+		switch taken := err == nil && res.GetSnapshot() != nil; {
+		case !held.WantsWhole():
 			whole = false
-		} else if !whole {
+		case !whole, taken: // one that was taken up, and still is wanted, could not be written
 			return errWhole
 		}
 	}

@@ -134,8 +134,7 @@ func (s *Snapshot) takeCopy(ctx context.Context, content []byte) int64 {
 	}
 	if into == s && s.Table() != nil {
 		slog.InfoContext(ctx, "snapshot taken up from its copy", "version", s.Version(), "routes", s.Table().Len())
-		s.write(ctx, signed, changes)
-		s.whole.Store(err != nil)
+		s.whole.Store(errors.Join(err, s.write(ctx, signed, changes)) != nil)
 	}
 	return into.Version()
 }
@@ -172,7 +171,7 @@ func (s *Snapshot) unpack(content []byte) (*registryv1.SignedSnapshot, []*regist
 }
 
 // write puts what was taken up from a copy on disk.
-func (s *Snapshot) write(ctx context.Context, signed *registryv1.SignedSnapshot, changes []*registryv1.SignedSnapshotChange) {
+func (s *Snapshot) write(ctx context.Context, signed *registryv1.SignedSnapshot, changes []*registryv1.SignedSnapshotChange) error {
 	err := errors.Join(write(s.path, signed), s.changes.drop())
 	for _, c := range changes {
 		if err == nil {
@@ -180,6 +179,7 @@ func (s *Snapshot) write(ctx context.Context, signed *registryv1.SignedSnapshot,
 		}
 	}
 	s.written(ctx, err)
+	return err
 }
 
 // packed is what is on disk in one piece, and its version; 0 where nothing is.

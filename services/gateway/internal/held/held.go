@@ -101,7 +101,7 @@ func (s *Snapshot) Ready() error {
 }
 
 // Accept takes up a snapshot, or refuses it with an alarm and keeps the one held. It is live before it is on disk, and stays live
-// where the disk takes no writes.
+// where the disk takes no writes; it is wanted whole once more then.
 func (s *Snapshot) Accept(ctx context.Context, signed *registryv1.SignedSnapshot) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
@@ -113,7 +113,6 @@ func (s *Snapshot) Accept(ctx context.Context, signed *registryv1.SignedSnapshot
 	if s.Version() == before && !s.whole.Load() {
 		return nil
 	}
-	s.whole.Store(false)
 	slog.InfoContext(ctx, "snapshot taken up", "version", s.Version(), "routes", s.Table().Len())
 	// The whole one first: changes that it has already are passed over by whoever starts between the two.
 	err := write(s.path, signed)
@@ -121,6 +120,8 @@ func (s *Snapshot) Accept(ctx context.Context, signed *registryv1.SignedSnapshot
 		err = s.changes.drop()
 	}
 	s.written(ctx, err)
+	// One that isn't on disk is wanted again until it is.
+	s.whole.Store(err != nil)
 	return nil
 }
 
@@ -137,11 +138,12 @@ func (s *Snapshot) written(ctx context.Context, err error) {
 	}
 }
 
-// AcceptChange takes up a change of the snapshot held, or refuses it with an alarm. After one that doesn't fit, the snapshot is wanted
-// whole.
+// AcceptChange takes up a change of the snapshot held, or refuses it with an alarm. After one that doesn't fit, and after one that isn't
+// on disk, the snapshot is wanted whole.
 func (s *Snapshot) AcceptChange(ctx context.Context, signed *registryv1.SignedSnapshotChange) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
+	from := s.Version()
 	if err := s.takeChange(signed); err != nil {
 		if !errors.Is(err, snapshot.ErrOlder) {
 			s.whole.Store(true)
@@ -150,11 +152,19 @@ func (s *Snapshot) AcceptChange(ctx context.Context, signed *registryv1.SignedSn
 		return err
 	}
 	slog.InfoContext(ctx, "change of the snapshot taken up", "version", s.Version(), "routes", s.Table().Len())
-	full, err := s.changes.add(signed)
+	full, err := s.append(from, signed)
 	s.written(ctx, err)
-	// A change that isn't on disk would leave a gap there before the next one.
 	s.whole.Store(full || err != nil)
 	return nil
+}
+
+// append puts a change from a version on disk, and says whether there are so many that the snapshot is wanted whole. Where one before it
+// isn't on disk it is not either: whoever starts would find a gap there, and nothing after it.
+func (s *Snapshot) append(from int64, signed *registryv1.SignedSnapshotChange) (full bool, err error) {
+	if end := s.onDisk.Load(); end != from {
+		return false, fmt.Errorf("what is on disk ends with version %d, this change leads from %d", end, from)
+	}
+	return s.changes.add(signed)
 }
 
 func (s *Snapshot) takeChange(signed *registryv1.SignedSnapshotChange) error {
