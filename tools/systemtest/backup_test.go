@@ -110,7 +110,7 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 }
 
 // Whoever works on a plane need not have in their environment what it was brought up with: what they type removes no more backups than the plane was
-// told to keep, has alarms go by its pace, and looks at the disk that its backups are on.
+// told to keep, where it was told to, has alarms go by its pace, and looks at the disk that its backups are on.
 func TestWhatIsTypedElsewhereGoesByWhatThePlaneWasToldOfBackups(t *testing.T) {
 	full(t)
 	t.Parallel()
@@ -120,10 +120,13 @@ func TestWhatIsTypedElsewhereGoesByWhatThePlaneWasToldOfBackups(t *testing.T) {
 	if err := p.up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.environ = append(p.environ, "A3_BACKUP_EVERY=none", "A3_BACKUP_KEEP=1")
+	p.environ = append(p.environ, "A3_BACKUP_EVERY=none", "A3_BACKUP_KEEP=1", "A3_BACKUP_DIR=")
 	var names []string
 	for range 2 {
-		names = append(names, p.backUp(t, "plane", "--no-verify").Name)
+		made := p.backUp(t, "plane", "--no-verify")
+		if names = append(names, made.Name); !strings.HasPrefix(made.Dir, kept) {
+			t.Errorf("backups are kept in %s, and one is made in %s", kept, made.Dir)
+		}
 	}
 	s := p.fleet(t, "backup", "--tenant", "plane", "--no-verify")
 	listed := p.ok(t, "backup", "list", "--tenant", "plane")

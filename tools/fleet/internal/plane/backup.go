@@ -66,6 +66,9 @@ func (p *Plane) openForBackup(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	if err := p.whereBackupsAre(); err != nil {
+		return err
+	}
 	return p.open(ctx)
 }
 
@@ -321,95 +324,121 @@ func (p *Plane) VerifyBackup(ctx context.Context, name string) (*BackedUp, error
 
 // noteTrial keeps in mind what came of the trial of a backup, unless that is a copy elsewhere.
 func (p *Plane) noteTrial(s platform.Set, b BackedUp, well bool) error {
-	store := p.platform.Backups()
-	if b.Dir != store.Path(s.Name(), b.Name) {
-		return nil
-	}
-	unlock, err := store.Lock(s.Name())
+	stores, err := p.backupStores()
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	return store.SetVerified(s.Name(), b.Name, well)
+	for _, store := range stores {
+		if b.Dir != store.Path(s.Name(), b.Name) {
+			continue
+		}
+		unlock, err := store.Lock(s.Name())
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return store.SetVerified(s.Name(), b.Name, well)
+	}
+	return nil
 }
 
-// findBackup is the directory of a backup: a path, or its name among those of A3_BACKUP_DIR, or `latest:SLUG`.
+// findBackup is the directory of a backup: a path, or its name among those that [Plane.Backups] lists.
 func (p *Plane) findBackup(name string) (string, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return filepath.Abs(name)
 	}
-	store := p.platform.Backups()
-	sets, err := store.Sets()
+	stores, err := p.backupStores()
 	if err != nil {
 		return "", err
 	}
 	var unread error
-	for _, set := range sets {
-		names, err := store.Names(set)
-		if err != nil {
-			unread = errors.Join(unread, err)
-		}
-		if slices.Contains(names, name) {
-			return store.Path(set, name), nil
+	for _, store := range stores {
+		sets, err := store.Sets()
+		unread = errors.Join(unread, err)
+		for _, set := range sets {
+			names, err := store.Names(set)
+			if err != nil {
+				unread = errors.Join(unread, err)
+			}
+			if slices.Contains(names, name) {
+				return store.Path(set, name), nil
+			}
 		}
 	}
 	return "", errors.Join(fault.New(fault.NotFound, "there is no backup %q: it is a directory, or a name that `fleet backup list` shows", name), unread)
 }
 
-// Backups lists the backups that there are, by set, the newest first. Nobody has looked whether they are whole; one that can't be read is among
-// them, and hides no other on the day on which one is picked.
+// Backups lists the backups that there are, by directory and set, the newest first. Nobody has looked whether they are whole; one that can't be read is
+// among them, and hides no other on the day on which one is picked.
 func (p *Plane) Backups(names []string) ([]BackedUp, error) {
 	there := state.Exists(p.Settings.Home)
+	if err := p.whereBackupsAre(); err != nil {
+		return nil, err
+	}
 	if err := p.openState(); err != nil {
 		return nil, err
 	}
-	if err := p.platform.BackupsThere(); err != nil {
-		p.report.Note(err.Error())
-	}
-	store := p.platform.Backups()
-	sets, err := store.Sets()
+	stores, err := p.backupStores()
 	if err != nil {
 		return nil, err
 	}
-	if len(sets) == 0 && !there {
-		return nil, fault.New(fault.NotFound, "there is no plane in %s, nor a backup: A3_HOME names a plane's directory", p.Settings.Home)
-	}
-	if len(names) > 0 {
-		sets = nil
-		for _, name := range names {
-			s, err := p.set(name)
-			if err != nil {
-				return nil, err
-			}
-			sets = append(sets, s.Name())
-		}
-	}
-	out := []BackedUp{}
-	for _, set := range sets {
-		found, err := store.Names(set)
+	var only []string
+	for _, name := range names {
+		s, err := p.set(name)
 		if err != nil {
-			whose, _ := p.set(set)
-			out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Dir: store.Path(set, ""), Unreadable: err.Error()})
+			return nil, err
 		}
-		tried, err := store.Tried(set)
-		if err != nil {
+		only = append(only, s.Name())
+	}
+	out, some := []BackedUp{}, false
+	for _, store := range stores {
+		if err := p.platform.There(store); err != nil {
 			p.report.Note(err.Error())
 		}
-		slices.Reverse(found)
-		for _, name := range found {
-			dir := store.Path(set, name)
-			m, err := backup.Claimed(dir)
-			if err != nil {
-				whose, _ := p.set(set) // a set that is here no more has its id for a name
-				out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Name: name, Dir: dir, Unreadable: err.Error()})
-				continue
-			}
-			b := backedUp(store, m)
-			b.Tried = slices.Contains(tried, name)
-			out = append(out, b)
+		sets, err := store.Sets()
+		if err != nil {
+			return nil, err
+		}
+		some = some || len(sets) > 0
+		if len(only) > 0 {
+			sets = only
+		}
+		for _, set := range sets {
+			out = append(out, p.listed(store, set)...)
 		}
 	}
+	if !some && !there {
+		return nil, fault.New(fault.NotFound, "there is no plane in %s, nor a backup: A3_HOME names a plane's directory", p.Settings.Home)
+	}
 	return out, nil
+}
+
+// listed are the backups of a set in a directory, as Backups has them.
+func (p *Plane) listed(store backup.Store, set string) []BackedUp {
+	var out []BackedUp
+	found, err := store.Names(set)
+	if err != nil {
+		whose, _ := p.set(set)
+		out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Dir: store.Path(set, ""), Unreadable: err.Error()})
+	}
+	tried, err := store.Tried(set)
+	if err != nil {
+		p.report.Note(err.Error())
+	}
+	slices.Reverse(found)
+	for _, name := range found {
+		dir := store.Path(set, name)
+		m, err := backup.Claimed(dir)
+		if err != nil {
+			whose, _ := p.set(set) // a set that is here no more has its id for a name
+			out = append(out, BackedUp{Slug: cmp.Or(whose.Slug, set), Set: set, Name: name, Dir: dir, Unreadable: err.Error()})
+			continue
+		}
+		b := backedUp(store, m)
+		b.Tried = slices.Contains(tried, name)
+		out = append(out, b)
+	}
+	return out
 }
 
 // AcceptBackups has a directory be one that this plane's backups are kept in, though what marked it as such is gone; or, where it is gone itself, one

@@ -70,6 +70,9 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 		return nil, err
 	}
 	defer unlock()
+	if err := p.whereBackupsAre(); err != nil {
+		return nil, err
+	}
 	if err := p.open(ctx); err != nil {
 		return nil, err
 	}

@@ -36,6 +36,9 @@ func (p *Plane) restorePlane(ctx context.Context, r RestoreRequest) (*Restored, 
 		return nil, err
 	}
 	defer unlock()
+	if err := p.whereBackupsAre(); err != nil {
+		return nil, err
+	}
 	if err := p.openState(); err != nil {
 		return nil, err
 	}

@@ -55,10 +55,11 @@ type Settings struct {
 	// LogLevel of every process.
 	LogLevel string
 	// BackupDir is where backups are written, absolute; BackupEvery how often a running plane makes one of each set, 0 for never;
-	// BackupKeep how many of a set are kept.
-	BackupDir   string
-	BackupEvery time.Duration
-	BackupKeep  int
+	// BackupKeep how many of a set are kept. BackupDirSaid is whether somebody said where; else that is the home's.
+	BackupDir     string
+	BackupDirSaid bool
+	BackupEvery   time.Duration
+	BackupKeep    int
 	// Blueprint is a file that says what the plane's tenants have, absolute; empty is the one that the plane was made with.
 	Blueprint string
 	// Operator is the name of who works: the registry knows them by a certificate of that name. Empty is the plane's first operator.
@@ -142,7 +143,7 @@ func Load(environ []string, root string) (Settings, error) {
 			*path = filepath.Join(root, *path)
 		}
 	}
-	if s.BackupDir == "" {
+	if s.BackupDirSaid = s.BackupDir != ""; !s.BackupDirSaid {
 		s.BackupDir = filepath.Join(s.Home, "backups")
 	}
 	s.backups(take("A3_BACKUP_EVERY"), take("A3_BACKUP_KEEP"), fault)

@@ -32,7 +32,7 @@ var Variables = []Variable{
 	{"A3_TENANT_RATE", "requests of one tenant that begin in a second while others call; 0: 50 for each processor of the gateway", "0"},
 	{"A3_RELEASE_KEYS", "public keys of releases that are trusted beside the plane's own, separated by commas", ""},
 	{"A3_LICENCE_KEYS", "public keys of licences that are trusted beside the plane's own, separated by commas", ""},
-	{"A3_BACKUP_DIR", "directory of backups, best on another disk; without it backups/ of the home", ""},
+	{"A3_BACKUP_DIR", "directory of backups, best on another disk; without it the one that the plane was brought up with, and for fleet plane up backups/ of the home", ""},
 	{"A3_BACKUP_EVERY", "how often a running plane backs each set up and tries the backup out, or none", "24h"},
 	{"A3_BACKUP_KEEP", "how many backups of a set are kept", "7"},
 	{"A3_NETWORKS", "docker: where the plane's networks are cut from", "10.83.0.0/16"},

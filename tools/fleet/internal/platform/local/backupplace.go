@@ -33,7 +33,7 @@ func (p *Platform) keptBefore(dir string) (bool, error) {
 
 // BackupsThere refuses A3_BACKUP_DIR where this plane's backups were kept there and what marks it is gone: an empty mount point would take them, on
 // the disk that they are to outlive, and all would be well until they are needed. A directory that none was made in yet is as good as any.
-func (p *Platform) BackupsThere() error { return p.there(p.Backups()) }
+func (p *Platform) BackupsThere() error { return p.There(p.Backups()) }
 
 // everyBackupPlace are the directories in which backups of this plane may be: where they were made from here, where the plane was told to, and where who
 // works here is. Whoever takes a tenant away need not be in the shell in which its backups were made. One that isn't there is refused as
@@ -66,12 +66,13 @@ func (p *Platform) everyBackupPlace() ([]backup.Store, error) {
 			continue
 		}
 		store := backup.Store{Dir: dir}
-		out, away = append(out, store), append(away, p.there(store))
+		out, away = append(out, store), append(away, p.There(store))
 	}
 	return out, errors.Join(away...)
 }
 
-func (p *Platform) there(store backup.Store) error {
+// There is [Platform.BackupsThere] of any directory.
+func (p *Platform) There(store backup.Store) error {
 	before, err := p.keptBefore(store.Dir)
 	if err != nil || !before {
 		return err
