@@ -11,10 +11,11 @@ import (
 
 	authzv1 "a3os.app/proto/gen/go/a3os/authz/v1"
 
+	integrationsv1 "a3os.app/proto/gen/go/a3os/integrations/v1"
+
 	// Each registers its descriptors.
 	_ "a3os.app/proto/gen/go/a3os/discovery/v1"
 	_ "a3os.app/proto/gen/go/a3os/iam/v1"
-	_ "a3os.app/proto/gen/go/a3os/integrations/v1"
 )
 
 // Features are those that methods of our APIs carry as `licensed`, sorted: what a licence can be about.
@@ -35,4 +36,15 @@ func Features() []string {
 		return true
 	})
 	return slices.Sorted(maps.Keys(found))
+}
+
+// Connectors are the kinds of systems that an integration can be of, sorted: what a licence can name beside `*`.
+func Connectors() []string {
+	var out []string
+	fields := (&integrationsv1.Settings{}).ProtoReflect().Descriptor().Oneofs().ByName("connector").Fields()
+	for i := range fields.Len() {
+		out = append(out, string(fields.Get(i).Name()))
+	}
+	slices.Sort(out)
+	return out
 }

@@ -31,6 +31,7 @@ const (
 
 // Why a licence is refused.
 var (
+	ErrTerms     = errors.New("no such licence can be issued")
 	ErrMalformed = errors.New("it is no whole licence file: fetch it again from whoever issued it")
 	ErrSignature = errors.New("no licence key that is trusted here signed it: see `fleet licence key` for those that are")
 	ErrPlane     = errors.New("it was issued for another plane")
@@ -56,13 +57,13 @@ func NewSigner(plane, private string) (*Signer, error) {
 	return &Signer{plane: plane, note: s}, nil
 }
 
-// Sign makes the signed file of a licence of the signer's plane.
+// Sign makes the signed file of a licence of the signer's plane. ErrTerms is one that can't be.
 func (s *Signer) Sign(ctx context.Context, l *registryv1.Licence) ([]byte, error) {
 	if l.GetPlane() != s.plane {
 		return nil, fmt.Errorf("sign a licence of plane %q with the key of %s: %w", l.GetPlane(), s.plane, ErrPlane)
 	}
 	if err := check(l); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrTerms, err)
 	}
 	payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(l)
 	if err != nil {
@@ -116,7 +117,10 @@ func (v *Verifier) Open(ctx context.Context, file []byte) (*registryv1.Licence, 
 	if l.GetPlane() != v.plane {
 		return nil, fmt.Errorf("the licence %s is of plane %q and this is %s: %w", l.GetId(), l.GetPlane(), v.plane, ErrPlane)
 	}
-	return l, check(l)
+	if err := check(l); err != nil {
+		return l, fmt.Errorf("%w: %w", err, ErrMalformed)
+	}
+	return l, nil
 }
 
 // OpenFor is Open for one tenant: another's licence is ErrTenant, one with a serial below have ErrOlder.
@@ -139,12 +143,12 @@ func check(l *registryv1.Licence) error {
 	if err := protovalidate.Validate(l); err != nil {
 		if ve, ok := errors.AsType[*protovalidate.ValidationError](err); ok && len(ve.Violations) > 0 {
 			v := ve.Violations[0]
-			return fmt.Errorf("%s of the licence: %s: %w", protovalidate.FieldPathString(v.Proto.GetField()), cmp.Or(v.Proto.GetMessage(), "it is not what it may be"), ErrMalformed)
+			return fmt.Errorf("%s of the licence: %s", protovalidate.FieldPathString(v.Proto.GetField()), cmp.Or(v.Proto.GetMessage(), "it is not what it may be"))
 		}
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+		return err
 	}
 	if !l.GetValidUntil().AsTime().After(l.GetValidFrom().AsTime()) {
-		return fmt.Errorf("the licence ends before it begins: %w", ErrMalformed)
+		return errors.New("the licence ends before it begins")
 	}
 	return nil
 }

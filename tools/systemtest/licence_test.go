@@ -233,6 +233,10 @@ func TestLicenceEndsAndWhatIsNotLicensedGoesOn(t *testing.T) {
 		}
 	})
 
+	if s := l.plane.fleet(t, "licence", "issue", l.slug, "--plan", "trial", "--reason", "Order 4711, mistyped", "--feature", "discovry"); s.code != 2 || !strings.Contains(s.err, "discovery") {
+		t.Errorf("a licence for what there is not: %s", s)
+	}
+
 	// It holds, for ten days, and has one seat.
 	const days, day = 10, 24 * time.Hour
 	l.issued("--seats", "1", "--days", "10", "--grace-days", "1")

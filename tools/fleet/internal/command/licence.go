@@ -62,7 +62,7 @@ report and checks it by itself, offline. When it has ended, and the days of grac
 	f := issue.Flags()
 	f.StringVar(&terms.Plan, "plan", "", "name of the plan, for people")
 	f.StringSliceVar(&terms.Features, "feature", nil, "features that may be used: "+strings.Join(licence.Features(), ", ")+"; all when empty")
-	f.StringSliceVar(&terms.Connectors, "connector", []string{"*"}, "kinds of systems that may be connected; * for every one")
+	f.StringSliceVar(&terms.Connectors, "connector", []string{"*"}, "kinds of systems that may be connected: "+strings.Join(licence.Connectors(), ", ")+"; * for every one")
 	const seats, year, grace = 25, 365, 14
 	f.Int64Var(&terms.Seats, "seats", seats, "people who may be invited or in at once")
 	f.IntVar(&days, "days", year, "how long it holds from then")
@@ -98,6 +98,9 @@ func (a *app) licenceIssue(c *cobra.Command, tenant string, terms plane.LicenceT
 		if terms.From, err = dayOrTime("--from", from); err != nil {
 			return err
 		}
+	}
+	if most := plane.LongestYears * 365; days < 1 || days > most {
+		return usageError{fmt.Errorf("--days is %d: it is from 1 to %d", days, most)}
 	}
 	terms.Until = terms.From.AddDate(0, 0, days)
 	if until != "" {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,6 +44,44 @@ const (
 	renewBefore      = 60 * 24 * time.Hour
 )
 
+// Bounds of what a licence says, as the registry's Licence has them, and LongestYears how many it may hold for: who means longer issues another one.
+const (
+	LongestYears = 10
+	mostSeats    = 1_000_000
+	mostGrace    = 365
+)
+
+var planForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,38}$`)
+
+// check refuses what can't be meant, with what there is, by the names of the flags: a licence takes the place of the one before whatever it says, and
+// what a name that is no feature's leaves out can't be used from then on. What features another product has is not known here.
+func (t LicenceTerms) check(another bool) error {
+	if !planForm.MatchString(t.Plan) {
+		return fault.New(fault.InvalidArgument, "--plan is %q: it is a name of lower-case letters, digits and hyphens, a letter first, at most 39 characters", t.Plan)
+	}
+	for _, f := range t.Features {
+		if all := licence.Features(); !another && !slices.Contains(all, f) {
+			return fault.New(fault.InvalidArgument, "--feature %q is none of this product, which has %s", f, strings.Join(all, ", "))
+		}
+	}
+	for _, c := range t.Connectors {
+		if all := licence.Connectors(); !another && c != "*" && !slices.Contains(all, c) {
+			return fault.New(fault.InvalidArgument, "--connector %q is no kind of system that can be connected: these are %s, or * for every one", c, strings.Join(all, ", "))
+		}
+	}
+	switch {
+	case t.Seats < 1 || t.Seats > mostSeats:
+		return fault.New(fault.InvalidArgument, "--seats is %d: it is from 1 to %d", t.Seats, mostSeats)
+	case t.GraceDays < 0 || t.GraceDays > mostGrace:
+		return fault.New(fault.InvalidArgument, "--grace-days is %d: it is from 0 to %d", t.GraceDays, mostGrace)
+	case !t.Until.After(t.From):
+		return fault.New(fault.InvalidArgument, "a licence from %s until %s ends before it begins: see --from, --until and --days", t.From.Format(time.RFC3339), t.Until.Format(time.RFC3339))
+	case t.Until.After(t.From.AddDate(LongestYears, 0, 0)):
+		return fault.New(fault.InvalidArgument, "a licence from %s until %s holds for more than %d years: issue it for fewer, and another one before it ends", t.From.Format(time.DateOnly), t.Until.Format(time.DateOnly), LongestYears)
+	}
+	return nil
+}
+
 func development(now time.Time) LicenceTerms {
 	const seats, grace = 10_000, 30
 	return LicenceTerms{Plan: developmentPlan, Connectors: []string{"*"}, Seats: seats, From: now.Add(-time.Hour), Until: now.AddDate(developmentYears, 0, 0), GraceDays: grace, ReportsUsage: true}
@@ -60,6 +101,9 @@ func (p *Plane) IssueLicence(ctx context.Context, tenant string, terms LicenceTe
 		return nil, p.whyNot(supervise.ErrNotRunning) // the key is there
 	}
 	return p.withRegistry(ctx, func(conn *grpc.ClientConn) (*registryv1.IssuedLicence, error) {
+		if err := terms.check(p.another()); err != nil {
+			return nil, err
+		}
 		res, err := registryv1.NewTenantServiceClient(conn).GetTenant(ctx, &registryv1.GetTenantRequest{Tenant: tenant})
 		if err != nil {
 			return nil, fault.FromRPC(err)
@@ -144,7 +188,7 @@ func (p *Plane) issue(ctx context.Context, conn *grpc.ClientConn, tenant id.Tena
 		ValidFrom: timestamppb.New(terms.From), ValidUntil: timestamppb.New(terms.Until), GraceDays: terms.GraceDays,
 		IssuedAt: timestamppb.Now(), UsageReports: reports,
 	})
-	if errors.Is(err, licence.ErrMalformed) {
+	if errors.Is(err, licence.ErrTerms) {
 		return nil, fault.New(fault.InvalidArgument, "%v", err)
 	}
 	if err != nil {

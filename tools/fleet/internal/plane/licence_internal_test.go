@@ -1,9 +1,13 @@
 package plane
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/libs/fault"
 )
 
 // A set takes no licence whose serial it has: what is issued is beyond all that anybody knows of.
@@ -24,6 +28,49 @@ func TestLicenceIsIssuedBeyondAllThatTheSetHas(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := serialBeyond(c.known); got != c.want {
 				t.Errorf("it is %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// A name that is mistyped takes away what was paid for, and a licence that holds for ever is none that somebody meant: who issues one is told what there is.
+func TestLicenceOfWhatThereIsNotIsRefused(t *testing.T) {
+	good := func() LicenceTerms { return development(time.Now()) }
+	for what, c := range map[string]struct {
+		change  func(*LicenceTerms)
+		another bool
+		says    []string
+	}{
+		"what a development plane gives": {func(*LicenceTerms) {}, false, nil},
+		"what there is": {func(l *LicenceTerms) {
+			l.Features, l.Connectors, l.Until = []string{"discovery", "people"}, []string{"csv", "postgres", "unix"}, l.From.AddDate(10, 0, 0)
+		}, false, nil},
+		"another product's":             {func(l *LicenceTerms) { l.Features, l.Connectors = []string{"flights"}, []string{"radar"} }, true, nil},
+		"a feature that is none":        {func(l *LicenceTerms) { l.Features = []string{"discovery", "discovry"} }, false, []string{`"discovry"`, "discovery, integrations"}},
+		"a connector that is none":      {func(l *LicenceTerms) { l.Connectors = []string{"postgre"} }, false, []string{`"postgre"`, "csv, postgres, unix", "*"}},
+		"more than ten years":           {func(l *LicenceTerms) { l.Until = l.From.AddDate(10, 0, 1) }, false, []string{"10 years"}},
+		"an end before it begins":       {func(l *LicenceTerms) { l.Until = l.From }, false, []string{"--until"}},
+		"no seats":                      {func(l *LicenceTerms) { l.Seats = -1 }, false, []string{"--seats is -1", "1 to 1000000"}},
+		"grace of more than a year":     {func(l *LicenceTerms) { l.GraceDays = 366 }, false, []string{"--grace-days is 366", "0 to 365"}},
+		"a plan that is called by none": {func(l *LicenceTerms) { l.Plan = "Team 1" }, false, []string{`--plan is "Team 1"`, "lower-case"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			terms := good()
+			c.change(&terms)
+			err := terms.check(c.another)
+			if c.says == nil {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if fault.KindOf(err) != fault.InvalidArgument || strings.Contains(err.Error(), "fetch it again") {
+				t.Fatalf("it answers %v", err)
+			}
+			for _, says := range c.says {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%v does not say %s", err, says)
+				}
 			}
 		})
 	}
