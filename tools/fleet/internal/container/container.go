@@ -97,6 +97,8 @@ type Mount struct {
 	From     string `json:"from"`
 	To       string `json:"to"`
 	ReadOnly bool   `json:"read_only"`
+	// Own says that it is a filesystem of the container's own, which a container has to be made anew for.
+	Own bool `json:"own,omitempty"`
 }
 
 // Link is a container's place in a network.

@@ -238,6 +238,8 @@ type Disk struct {
 	Path string
 	// Free and Total bytes of it, as an ordinary user may write them.
 	Free, Total uint64
+	// Full says what comes of it when none are free; empty where changes are refused and reads go on.
+	Full string
 }
 
 // Guarded is a platform whose walls others of its machine can take down.

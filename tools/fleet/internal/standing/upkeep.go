@@ -1,6 +1,7 @@
 package standing
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -65,7 +66,8 @@ func disks(all []platform.Disk) []Finding {
 			severity = Critical
 		}
 		out = append(out, Finding{Kind: "disk_fills", Severity: severity, Next: runbook,
-			Reason: fmt.Sprintf("the disk of %s has %d MiB free of %d: once there are none, changes are refused and reads go on", d.Path, d.Free>>20, d.Total>>20)})
+			Reason: fmt.Sprintf("the disk of %s has %d MiB free of %d: once there are none, %s", d.Path, d.Free>>20, d.Total>>20,
+				cmp.Or(d.Full, "changes are refused and reads go on"))})
 	}
 	return out
 }

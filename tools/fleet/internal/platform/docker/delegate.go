@@ -78,6 +78,9 @@ func (p *Platform) answer(ctx context.Context, s platform.Set, r platform.Releas
 		if changed, err = p.drop(ctx, s, asked.Components...); err != nil {
 			return changed, err
 		}
+		if err := p.takeAway(s, asked.Components...); err != nil {
+			return changed, err
+		}
 		did, err := p.dropOthers(ctx, s)
 		return changed || did, err
 	}

@@ -6,10 +6,7 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -132,6 +129,9 @@ func (p *Platform) prepare(ctx context.Context, s platform.Set, r platform.Relea
 	if changed = changed || did; err != nil {
 		return changed, err
 	}
+	if err := p.mountPlaces(ctx, s); err != nil {
+		return changed, err
+	}
 	return changed, p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest)
 }
 
@@ -156,10 +156,7 @@ func (p *Platform) dropOthers(ctx context.Context, s platform.Set) (changed bool
 	if changed, err = p.drop(ctx, s, names...); err != nil {
 		return changed, err
 	}
-	for _, name := range names {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(p.SecretsDir(), s.Name(), name)))
-	}
-	return changed, err
+	return changed, p.takeAway(s, names...)
 }
 
 // keep has the container of a component run a release.
@@ -252,11 +249,11 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 			return changed, err
 		}
 	}
-	var errs []error
+	var all []string
 	for _, c := range s.Blueprint.Components {
-		errs = append(errs, os.RemoveAll(filepath.Join(p.SecretsDir(), s.Name(), c.Name)))
+		all = append(all, c.Name)
 	}
-	return changed, errors.Join(errs...)
+	return changed, p.takeAway(s, all...)
 }
 
 // StopHolders stops the components of a set that use its database, and leaves the others at work.

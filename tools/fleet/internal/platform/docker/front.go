@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -85,10 +84,7 @@ func (p *Platform) keeper(ctx context.Context, r platform.Release, c blueprint.C
 	// The keeper makes the socket there, and the component walks to it.
 	const walkable = 0o711
 	dir := p.keeperPlace()
-	if err := os.MkdirAll(dir, walkable); err != nil {
-		return unit, err
-	}
-	if err := os.Chown(dir, int(account), int(account)); err != nil {
+	if err := mountOwn(dir, account, account, walkable); err != nil {
 		return unit, err
 	}
 	at, err := p.State.Host(frontNetwork, frontKeeper)
@@ -103,7 +99,7 @@ func (p *Platform) keeper(ctx context.Context, r platform.Release, c blueprint.C
 	return container.Unit{
 		Name: frontUnit, Group: p.Own.Name(), Release: r.String(), Image: image, User: account,
 		Args:   slices.Concat(c.KeepSocket, []string{listens, keeperSocket, strconv.FormatUint(uint64(user.UID), 10)}),
-		Mounts: []container.Mount{{From: dir, To: keeperDir}}, Links: []container.Link{{Network: p.Engine.Thing(frontNetwork), Address: at}},
+		Mounts: []container.Mount{{From: dir, To: keeperDir, Own: true}}, Links: []container.Link{{Network: p.Engine.Thing(frontNetwork), Address: at}},
 		Publish: publish, Port: portOf(c, "api"), Limits: limits(blueprint.Resources{}), StopWithin: time.Second,
 	}, nil
 }

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -44,6 +45,8 @@ type secrets struct {
 	from map[string]string
 	// certificate is the directory of the keypair on the machine; empty where it has none.
 	certificate string
+	// lent says that this process mounts nothing: who holds the plane's power has done it before.
+	lent bool
 }
 
 func (p *Platform) secretsOf(s platform.Set, component string, user *supervise.User) (*secrets, error) {
@@ -54,7 +57,65 @@ func (p *Platform) secretsOf(s platform.Set, component string, user *supervise.U
 }
 
 func (p *Platform) secretsAt(group, component string, user *supervise.User) *secrets {
-	return &secrets{dir: filepath.Join(p.SecretsDir(), group, component), component: component, user: user, files: map[string][]byte{}, from: map[string]string{}}
+	return &secrets{dir: filepath.Join(p.SecretsDir(), group, component), component: component, user: user, files: map[string][]byte{}, from: map[string]string{}, lent: p.door != nil}
+}
+
+// ownPlace is the directory of a container that it writes its renewed certificate into.
+func (s *secrets) ownPlace() string { return filepath.Join(s.dir, ownName) }
+
+const ownName = "certificate"
+
+// mountPlace has the directory that a container may write into be a small tmpfs: in the plane's, whoever broke into one container could
+// keep every other one from its next certificate.
+func (s *secrets) mountPlace() error {
+	if err := s.makeDir(s.dir); err != nil {
+		return err
+	}
+	const private = 0o700
+	return mountOwn(s.ownPlace(), s.user.UID, s.user.GID, private)
+}
+
+// unmountPlace takes it away with what is in it. It is for who holds the plane's power.
+func unmountPlace(dir string) error {
+	own := filepath.Join(dir, ownName)
+	if _, err := os.Lstat(own); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := unmount(own); err != nil {
+		return fmt.Errorf("take away %s, which its container wrote into: %w", own, err)
+	}
+	return errors.Join(os.RemoveAll(own), os.RemoveAll(filepath.Join(dir, given)))
+}
+
+// mountPlaces does so for each component of a set, before it is given anything.
+func (p *Platform) mountPlaces(ctx context.Context, s platform.Set) error {
+	if err := p.mountSecrets(); err != nil {
+		return err
+	}
+	for _, c := range s.Blueprint.Components {
+		user, err := p.Machine.User(ctx, s, c.Name)
+		if err == nil {
+			err = p.secretsAt(s.Name(), c.Name, user).mountPlace()
+		}
+		if err != nil {
+			return fmt.Errorf("the place of what %s of %s reads: %w", c.Name, s.Name(), err)
+		}
+	}
+	return nil
+}
+
+// takeAway removes what components of a set read, once their containers are gone. A process that got the platform delegated removes what
+// is below it; what is mounted there was taken away by whom it had stop them.
+func (p *Platform) takeAway(s platform.Set, components ...string) error {
+	var errs []error
+	for _, c := range components {
+		dir := filepath.Join(p.secretsPlace(s), c)
+		if p.door == nil {
+			errs = append(errs, unmountPlace(dir))
+		}
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
 }
 
 // file has a file of the machine be there under a name, and answers where the container finds it.
@@ -139,10 +200,11 @@ func (s *secrets) putCertificate() error {
 	if have, err := os.ReadFile(filepath.Join(s.dir, given)); err == nil && bytes.Equal(have, mark) {
 		return nil
 	}
-	dir := filepath.Join(s.dir, "certificate")
-	const private = 0o700
-	if err := os.MkdirAll(dir, private); err != nil {
-		return err
+	dir := s.ownPlace()
+	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) && !s.lent {
+		if err := s.mountPlace(); err != nil {
+			return err
+		}
 	}
 	entries, err := os.ReadDir(s.certificate)
 	if err != nil {
@@ -163,7 +225,7 @@ func (s *secrets) putCertificate() error {
 func (s *secrets) mounts() []container.Mount {
 	out := []container.Mount{{From: s.dir, To: secretsDir, ReadOnly: true}}
 	if s.certificate != "" {
-		out = append(out, container.Mount{From: filepath.Join(s.dir, "certificate"), To: certificateDir})
+		out = append(out, container.Mount{From: s.ownPlace(), To: certificateDir, Own: true})
 	}
 	return out
 }
@@ -180,6 +242,15 @@ func (p *Platform) forgetSecrets(s platform.Set) error {
 	if p.door != nil {
 		_, err := local.Empty(p.secretsPlace(s))
 		return err
+	}
+	entries, err := os.ReadDir(p.secretsPlace(s))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if err := unmountPlace(filepath.Join(p.secretsPlace(s), e.Name())); err != nil {
+			return err
+		}
 	}
 	return os.RemoveAll(p.secretsPlace(s))
 }

@@ -2,6 +2,9 @@ package docker
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,8 +41,36 @@ func statusOf(name string, c container.Status) platform.ComponentStatus {
 	return status
 }
 
-// Disks implements platform.Disks. What the engine writes is its own.
-func (p *Platform) Disks() ([]platform.Disk, error) { return local.DisksOf(p.Settings) }
+// Disks implements platform.Disks, with the memory that containers read their secrets from and renew their certificates in. What the engine
+// writes is its own.
+func (p *Platform) Disks() ([]platform.Disk, error) {
+	out, err := local.DisksOf(p.Settings)
+	if err != nil {
+		return nil, err
+	}
+	places, err := filepath.Glob(filepath.Join(p.SecretsDir(), "*", "*", ownName))
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range append([]string{p.SecretsDir(), p.keeperPlace()}, places...) {
+		if !mounted(dir) {
+			continue // nothing runs there
+		}
+		disk, err := local.DiskOf(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it went this moment
+		}
+		if err != nil {
+			return nil, err
+		}
+		disk.Full = "the certificate of the container that fills it is not renewed there"
+		if dir == p.SecretsDir() {
+			disk.Full = "no container is started, and none of the plane's is given a new certificate"
+		}
+		out = append(out, disk)
+	}
+	return out, nil
+}
 
 // Census implements platform.Census. Database servers are the platform's own.
 func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {

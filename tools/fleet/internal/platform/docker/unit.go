@@ -71,7 +71,7 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 		unit.Healthy = slices.Concat([]string{"/" + s.Blueprint.Artefact}, c.Health.Check, []string{url})
 	}
 	if keepsSocket(c) {
-		unit.Mounts = append(unit.Mounts, container.Mount{From: p.keeperPlace(), To: keeperDir, ReadOnly: true})
+		unit.Mounts = append(unit.Mounts, container.Mount{From: p.keeperPlace(), To: keeperDir, ReadOnly: true, Own: true})
 	} else if c.Needs.FrontDoor {
 		if unit.Publish, err = front(p.Settings); err != nil {
 			return container.Unit{}, err

@@ -35,6 +35,12 @@ func DisksOf(s settings.Settings) ([]platform.Disk, error) {
 	return out, nil
 }
 
+// DiskOf is the disk on which a directory is.
+func DiskOf(dir string) (platform.Disk, error) {
+	disk, _, err := diskOf(dir)
+	return disk, err
+}
+
 // diskOf is the disk on which a directory is, or will be made.
 func diskOf(dir string) (d platform.Disk, device uint64, err error) {
 	info, err := os.Stat(dir)
