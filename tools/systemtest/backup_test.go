@@ -208,6 +208,7 @@ func TestWhatIsOnRecordOfABackupStandsWhereATrialIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	stands("a second command was told of the first")
+	p.losesKeys(t, made)
 }
 
 // missesBackup has the operators' page look where backups are kept, and not only at what was said of them once.

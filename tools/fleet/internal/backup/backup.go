@@ -365,13 +365,33 @@ func (s Store) PutEscrow(set string, sealed []byte) error {
 	return nil
 }
 
-// Escrow reads it, from the directory of a backup.
-func Escrow(dir string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(dir), escrowFile))
-	if errors.Is(err, fs.ErrNotExist) {
+// SetEscrowAside keeps the sealed copy of a backup key, which another is made in the place of, beside the next one's. The caller holds the lock.
+func (s Store) SetEscrowAside(set string, now time.Time) error {
+	from := s.Path(set, escrowFile)
+	if err := os.Rename(from, from+"."+newName(now)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the sealed copy of the backup key: %w", err)
+	}
+	return nil
+}
+
+// Escrows reads the sealed copies of a set's backup key, from the directory of a backup: the present one's first, and those of keys before it.
+func Escrows(dir string) ([][]byte, error) {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(dir), escrowFile+"*"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
 		return nil, refuse("there is no sealed copy of the backup key beside %s: no recovery key had been made when it was taken", dir)
 	}
-	return text, err
+	var out [][]byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text)
+	}
+	return out, nil
 }
 
 // Remove removes every backup of a set, and the sealed copy of its key first. It refuses while another command works on them: what that
@@ -385,7 +405,11 @@ func (s Store) Remove(set string) (changed bool, err error) {
 		return false, err
 	}
 	defer unlock()
-	if err := os.Remove(s.Path(set, escrowFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	sealed, err := filepath.Glob(s.Path(set, escrowFile) + "*")
+	for _, file := range sealed {
+		err = errors.Join(err, os.Remove(file))
+	}
+	if err != nil {
 		return false, fmt.Errorf("destroy the sealed copy of the backup key of %s: %w", set, err)
 	}
 	if err := os.RemoveAll(filepath.Join(s.Dir, set)); err != nil {

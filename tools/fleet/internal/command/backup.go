@@ -108,8 +108,55 @@ was in it: nothing is looked for there when a tenant leaves.`,
 			return err
 		}}
 	accept.Flags().BoolVar(&noMore, "gone", false, "it is no more, nor what was in it")
-	c.AddCommand(list, verify, recovery, accept)
+	c.AddCommand(list, verify, recovery, accept, a.putBackKeysCommand(), a.newKeyCommand())
 	return c
+}
+
+func (a *app) putBackKeysCommand() *cobra.Command {
+	var from, to, recovery string
+	c := &cobra.Command{Use: "put-back-keys --from BACKUP --to TENANT", Short: "Put the files of keys back that are gone, and nothing else", Args: exactly(),
+		Long: `put-back-keys takes those files of a set's keys from one of its backups that are not there any more. What is there stays, data among it. Any backup
+will do that is younger than the key. The backup key itself is in none: with --recovery-key its sealed copy beside the backups is opened.`,
+		Example: `  fleet backup put-back-keys --from 20260901T030000Z-k3f9q2 --to acme`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			files, err := p.PutBackKeys(c.Context(), from, to, recovery)
+			for _, file := range files {
+				_, _ = fmt.Fprintf(a.out, "put back: %s\n", show.Text(file))
+			}
+			if err == nil && len(files) == 0 {
+				_, err = fmt.Fprintf(a.out, "nothing of %s is gone that a backup holds: nothing was changed.\n", show.Text(to))
+			}
+			return err
+		}}
+	c.Flags().StringVar(&from, "from", "", "backup: its directory, or its name in the list of backups")
+	c.Flags().StringVar(&to, "to", "", "tenant, by slug or id, or the word plane for the plane's own")
+	c.Flags().StringVar(&recovery, "recovery-key", "", "file of the recovery key, where the backup key is gone")
+	for _, name := range []string{"from", "to"} {
+		_ = c.MarkFlagRequired(name)
+	}
+	return c
+}
+
+func (a *app) newKeyCommand() *cobra.Command {
+	return &cobra.Command{Use: "new-key TENANT", Short: "Make another backup key for a set whose own is gone for good", Args: exactly("TENANT"),
+		Long: `new-key is for a set whose backup key is gone, and can't be put back: no copy of its file, and no recovery key. Backups of before can't be read any
+more, but with a recovery key: the sealed copy of their key stays beside them. TENANT is a slug or an id, or the word plane for the plane's own.`,
+		Example: `  fleet backup new-key acme`,
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.plane()
+			if err != nil {
+				return err
+			}
+			if err := p.NewBackupKey(c.Context(), args[0]); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "%s has another backup key: make a backup with it now, fleet backup --tenant %s\n", args[0], args[0])
+			return err
+		}}
 }
 
 func (a *app) backups(all []plane.BackedUp) error {

@@ -17,6 +17,7 @@ import (
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
+	"a3os.app/tools/fleet/internal/state"
 )
 
 // RestoreRequest says what is restored.
@@ -61,6 +62,9 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	}
 	if r.To == p.own.Name() {
 		return p.restorePlane(ctx, r)
+	}
+	if !state.Exists(p.Settings.Home) {
+		return nil, fault.New(fault.NotFound, "there is no plane in %s: of one that was lost, the plane itself is restored first: fleet restore --from BACKUP --to plane --recovery-key FILE --reason '…'", p.Settings.Home)
 	}
 	if err := p.supervisor.Ping(ctx); err != nil {
 		return nil, p.whyNot(err)
@@ -177,10 +181,8 @@ func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (
 			return of, nil, key, err
 		}
 	}
-	if key, err = p.keyOf(of, dir, r.RecoveryKey); err != nil {
-		return of, nil, key, err
-	}
-	return of, b, key, b.Unlock(key)
+	key, err = p.openWith(of, b, dir, r.RecoveryKey)
+	return of, b, key, err
 }
 
 // original is the set that a backup is of, where the registry says that the tenant was made to be its copy.
@@ -225,14 +227,17 @@ func (p *Plane) copyOf(ctx context.Context, of, s platform.Set, b *backup.Backup
 	return made, key, err
 }
 
-// keyOf is a set's backup key: the set's own, or the sealed copy beside the backups.
-func (p *Plane) keyOf(s platform.Set, dir, recoveryFile string) (backup.Key, error) {
+// openWith unlocks a backup of a set, and answers the key that does: the set's own, or one whose sealed copy lies beside the backups.
+func (p *Plane) openWith(s platform.Set, b *backup.Backup, dir, recoveryFile string) (backup.Key, error) {
 	if recoveryFile == "" {
 		key, err := p.platform.BackupKey(s)
 		if errors.Is(err, os.ErrNotExist) {
 			return key, fmt.Errorf("the backup key of %s is not here any more: name the file of the recovery key with --recovery-key", cmp.Or(s.Slug, s.Name()))
 		}
-		return key, err
+		if err != nil {
+			return key, err
+		}
+		return key, b.Unlock(key)
 	}
 	text, err := os.ReadFile(recoveryFile)
 	if err != nil {
@@ -242,11 +247,69 @@ func (p *Plane) keyOf(s platform.Set, dir, recoveryFile string) (backup.Key, err
 	if err != nil {
 		return backup.Key{}, err
 	}
-	escrow, err := backup.Escrow(dir)
+	sealed, err := backup.Escrows(dir)
 	if err != nil {
 		return backup.Key{}, err
 	}
-	return recovery.Release(escrow, s.Name())
+	var all error
+	for _, one := range sealed {
+		key, err := recovery.Release(one, s.Name())
+		if err == nil {
+			err = b.Unlock(key)
+		}
+		if err == nil {
+			return key, nil
+		}
+		all = cmp.Or(all, err)
+	}
+	return backup.Key{}, all
+}
+
+// PutBackKeys puts the files of a set's keys back that are gone, from one of its backups, and answers which.
+func (p *Plane) PutBackKeys(ctx context.Context, from, to, recoveryFile string) ([]string, error) {
+	s, unlock, err := p.keyHolder(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	_, b, key, err := p.believe(ctx, s, RestoreRequest{From: from, To: to, RecoveryKey: recoveryFile})
+	if err != nil {
+		return nil, err
+	}
+	if b.Manifest.Set != s.Name() {
+		return nil, fault.New(fault.FailedPrecondition, "%s is of %s: a set takes its own keys alone", b.Manifest.Name, cmp.Or(b.Manifest.Slug, b.Manifest.Set))
+	}
+	return p.platform.PutBackKeys(ctx, s, b, key)
+}
+
+// NewBackupKey makes another backup key for a set whose own is gone for good.
+func (p *Plane) NewBackupKey(ctx context.Context, of string) error {
+	s, unlock, err := p.keyHolder(ctx, of)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return p.platform.NewBackupKey(s)
+}
+
+// keyHolder is a set whose keys are changed, for as long as nobody else works on the plane.
+func (p *Plane) keyHolder(ctx context.Context, name string) (platform.Set, func(), error) {
+	if !state.Exists(p.Settings.Home) {
+		return platform.Set{}, nil, fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory", p.Settings.Home)
+	}
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return platform.Set{}, nil, err
+	}
+	s := p.own
+	if err = p.openState(); err == nil && name != p.own.Name() {
+		s, err = p.set(name)
+	}
+	if err != nil {
+		unlock()
+		return s, nil, err
+	}
+	return s, unlock, nil
 }
 
 // mayReplace refuses to give up what a running set has, unless that was asked for.
@@ -274,14 +337,24 @@ func (p *Plane) noOperation(ctx context.Context, s platform.Set) error {
 		op.GetId(), s.Slug, op.GetId(), op.GetId())
 }
 
-func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key, r RestoreRequest) error {
+// putBack stops the set, which is marked first, and puts back what it had.
+func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key, r RestoreRequest) (err error) {
+	mark := local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason}
+	if err := p.platform.BeginRestoring(ctx, s, mark); err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; %w", err, p.platform.NotRestoring(s))
+		}
+	}()
 	var changed bool
-	err := p.step(&changed, s.Slug+": its services stopped", func() (bool, error) { return p.carrier().Stop(ctx, s) })
+	err = p.step(&changed, s.Slug+": its services stopped", func() (bool, error) { return p.carrier().Stop(ctx, s) })
 	if err != nil {
 		return err
 	}
 	return p.step(&changed, s.Slug+": keys, stores and database as of "+b.Manifest.TakenAt.Format(time.RFC3339), func() (bool, error) {
-		return true, p.platform.Restore(ctx, s, p.runs(s), p.builtFor(s), b, key, local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason})
+		return true, p.platform.Restore(ctx, s, p.runs(s), p.builtFor(s), b, key, mark)
 	})
 }
 

@@ -140,11 +140,11 @@ func (p *Plane) takeUp(ctx context.Context, r RestoreRequest) error {
 	if b.Manifest.Set != p.own.Name() {
 		return fmt.Errorf("%w: %s is of %s: the plane comes first, from a backup of its own", backup.ErrRefused, b.Manifest.Name, b.Manifest.Slug)
 	}
-	key, err := p.keyOf(p.own, dir, r.RecoveryKey)
+	key, err := p.openWith(p.own, b, dir, r.RecoveryKey)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(b.Unlock(key), b.Check(ctx)); err != nil {
+	if err := b.Check(ctx); err != nil {
 		return err
 	}
 	var changed bool

@@ -43,12 +43,28 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 		door = func(ctx context.Context) error { return doorAnswers(ctx, at) }
 	}
 	return standing.Ask(ctx, standing.Source{Door: door, Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
-		Kept: func(set, name string) error {
+		Here: p.here, Kept: func(set, name string) error {
 			_, err := backup.Claimed(kept.Path(set, name))
 			return err
 		}, Inspect: inspect, MadeBy: func(ctx context.Context, release string) (*blueprint.Blueprint, error) {
 			return p.madeByName(ctx, releases, release)
 		}})
+}
+
+// here is what this machine knows of a set.
+func (p *Plane) here(name string) standing.Here {
+	s := p.own
+	if name != p.own.Name() {
+		var err error
+		if s, err = p.set(name); err != nil {
+			return standing.Here{}
+		}
+	}
+	out := standing.Here{KeysGone: p.platform.KeysGone(s)}
+	if err := p.platform.NotRestoring(s); err != nil {
+		out.Restoring = err.Error()
+	}
+	return out
 }
 
 // Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.

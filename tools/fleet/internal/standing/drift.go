@@ -46,6 +46,9 @@ func drift(s Seen, t Tenant) []Finding {
 	if s.PlatformKnown {
 		platformHas(s, t, found)
 	}
+	if s.Here.Restoring != "" {
+		return nil // it isn't what the registry says until that has ended
+	}
 	for _, d := range s.Changed {
 		found("changed_by_hand", Critical, "", "%s", d.Reason)
 		out[len(out)-1].Next = cmp.Or(d.Next, repair)

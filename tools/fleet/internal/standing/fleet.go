@@ -64,6 +64,8 @@ type Source struct {
 	BackupEvery time.Duration
 	// Kept looks whether a backup of a set, `plane` or a tenant's id, is there to be restored; nil where that can't be seen from here.
 	Kept func(set, name string) error
+	// Here is what the platform's machine knows of a set, `plane` or a tenant's id.
+	Here func(set string) Here
 	// Door asks whether anybody answers where people reach the plane; nil where that can't be seen from here.
 	Door func(ctx context.Context) error
 	// MadeBy is the blueprint that sets of a release are made by. Inspect has a platform that can look for what was changed by hand do so.
@@ -106,6 +108,7 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		f.LastBackup = saved[""].Good
 		f.Findings = append(f.Findings, backups(saved[""], firstMade(statuses, f.At), f.At, s.BackupEvery, s.Own)...)
 	}
+	f.Findings = append(f.Findings, keys(s.Here, s.Own)...)
 	if s.Door != nil {
 		if err := s.Door(ctx); err != nil {
 			f.Findings = append(f.Findings, Finding{Kind: "door_shut", Severity: Critical, Reason: "nobody reaches any tenant: " + err.Error(), Next: "docs/operations.md#the-gateway-is-away"})
@@ -152,6 +155,9 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		id := status.GetTenant().GetId()
 		seen := Seen{Status: status, Figures: figures[id], Platform: census[id], PlatformKnown: known, Changed: changed[id], Operation: operations[id],
 			Backups: saved[id], BackupsKnown: saves, BackupEvery: s.BackupEvery, Now: f.At}
+		if s.Here != nil {
+			seen.Here = s.Here(id)
+		}
 		delete(census, id)
 		if status.GetTenant().GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED && len(seen.Platform) == 0 && seen.Operation == nil {
 			continue // it is gone, as it should be

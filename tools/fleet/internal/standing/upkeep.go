@@ -3,6 +3,7 @@ package standing
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -142,4 +143,32 @@ func licensed(s Seen, t Tenant) []Finding {
 		found("clock_behind", Warning, runbook, "its clock is behind a time that it has seen")
 	}
 	return out
+}
+
+// Here is what the machine that the platform works from knows of a set.
+type Here struct {
+	// KeysGone are files of keys that were made once.
+	KeysGone []string
+	// Restoring says that a restore of it is unfinished, and what to do; empty where none is.
+	Restoring string
+}
+
+func (h Here) findings() []Finding {
+	var out []Finding
+	if len(h.KeysGone) > 0 {
+		out = append(out, Finding{Kind: "key_gone", Severity: Critical, Next: "docs/operations.md#a-key-is-gone",
+			Reason: "files of keys are gone, and what they sealed can't be read without: " + strings.Join(h.KeysGone, ", ")})
+	}
+	if h.Restoring != "" {
+		out = append(out, Finding{Kind: "restore_unfinished", Severity: Critical, Next: "docs/operations.md#a-tenant-is-restored", Reason: h.Restoring})
+	}
+	return out
+}
+
+// keys are the findings of the plane's own set.
+func keys(here func(set string) Here, own string) []Finding {
+	if here == nil {
+		return nil
+	}
+	return here(own).findings()
 }

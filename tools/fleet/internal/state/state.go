@@ -76,6 +76,8 @@ type noted struct {
 	Hosts   map[string]netip.Addr   `json:"hosts,omitempty"`
 	// Images that artefacts were made into, by the artefact's digest.
 	Images map[string]string `json:"images,omitempty"`
+	// Keys are those that were made, by set and name: another is not made in the place of one that is gone.
+	Keys map[string]bool `json:"keys,omitempty"`
 	// Tenants in the order in which they came.
 	Tenants []Tenant `json:"tenants"`
 }
@@ -155,6 +157,9 @@ func (n *noted) fill() {
 	}
 	if n.Accounts == nil {
 		n.Accounts = map[string]uint32{}
+	}
+	if n.Keys == nil {
+		n.Keys = map[string]bool{}
 	}
 	if n.Subnets == nil {
 		n.Subnets = map[string]netip.Prefix{}
@@ -290,6 +295,44 @@ func (s *State) SetMigrated(set, release string) error {
 	return s.note(&s.noted.Migrated, set, release)
 }
 
+// KeyMade says whether a key of a set was made once.
+func (s *State) KeyMade(set, key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.noted.Keys[set+"/"+key]
+}
+
+// SetKeysMade remembers that keys of a set were made. Where now is false it may be written with what is remembered next: whoever finds them made, and not
+// remembered, remembers them.
+func (s *State) SetKeysMade(set string, now bool, keys ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var changed bool
+	for _, key := range keys {
+		changed = changed || !s.noted.Keys[set+"/"+key]
+		s.noted.Keys[set+"/"+key] = true
+	}
+	if !changed || !now {
+		return nil
+	}
+	return s.save()
+}
+
+// ForgetKeys has keys of a set be made again that are gone; all of them where none is named.
+func (s *State) ForgetKeys(set string, keys ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed := len(keys) == 0 && forget(s.noted.Keys, set)
+	for _, key := range keys {
+		changed = changed || s.noted.Keys[set+"/"+key]
+		delete(s.noted.Keys, set+"/"+key)
+	}
+	if !changed {
+		return nil
+	}
+	return s.save()
+}
+
 // SetImage remembers what image an artefact was made into.
 func (s *State) SetImage(digest, image string) error {
 	return s.note(&s.noted.Images, digest, image)
@@ -311,7 +354,7 @@ func (s *State) Part(sets ...string) *State {
 	defer s.mu.Unlock()
 	return &State{Settled: Settled{Version: s.Version, ID: s.ID, Plane: s.Plane, Front: s.Front, Served: s.Served}, noted: noted{
 		Ports: part(s.noted.Ports, sets), Migrated: part(s.noted.Migrated, sets), Runs: part(s.noted.Runs, sets), Blueprints: part(s.noted.Blueprints, sets),
-		Accounts: part(s.noted.Accounts, sets), LastAccount: s.noted.LastAccount,
+		Accounts: part(s.noted.Accounts, sets), Keys: part(s.noted.Keys, sets), LastAccount: s.noted.LastAccount,
 		Subnets: part(s.noted.Subnets, sets), Hosts: part(s.noted.Hosts, sets), Images: map[string]string{}}}
 }
 
@@ -331,7 +374,8 @@ func part[V any](of map[string]V, sets []string) map[string]V {
 func (s *State) Forget(set string) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, gone := range []bool{forget(s.noted.Ports, set), forget(s.noted.Migrated, set), forget(s.noted.Runs, set), forget(s.noted.Blueprints, set), forget(s.noted.Accounts, set)} {
+	for _, gone := range []bool{forget(s.noted.Ports, set), forget(s.noted.Migrated, set), forget(s.noted.Runs, set), forget(s.noted.Blueprints, set), forget(s.noted.Accounts, set),
+		forget(s.noted.Keys, set)} {
 		changed = changed || gone
 	}
 	if !changed {

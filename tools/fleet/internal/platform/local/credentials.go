@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -35,14 +37,18 @@ import (
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
-// KeysAndStores makes what is missing of a set's keys and stores.
+// KeysAndStores makes what a set never had of its keys and stores. A key that was made and is gone is not made again: the error is [ErrKeyGone].
 func (p *Platform) KeysAndStores(s platform.Set) (changed bool, err error) {
-	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Keys)) {
+	names := slices.Sorted(maps.Keys(s.Blueprint.Keys))
+	for _, name := range names {
 		did, err := p.key(s, name, s.Blueprint.Keys[name])
 		if err != nil {
 			return changed, fmt.Errorf("make key %s: %w", name, err)
 		}
 		changed = changed || did
+	}
+	if err := p.State.SetKeysMade(s.Name(), !changed, names...); err != nil {
+		return changed, err
 	}
 	stores := p.storesHere(s)
 	for _, name := range slices.Sorted(maps.Keys(stores)) {
@@ -84,10 +90,99 @@ func (p *Platform) publicFile(s platform.Set, name string) string {
 	return p.dir(s, "keys", name+".public")
 }
 
+// ErrKeyGone is of a key that was made once and whose file is gone. Another one would open nothing that this one sealed, and nobody would notice
+// before they need it.
+var ErrKeyGone = errors.New("it was made, and is gone")
+
+// thereOrNever looks for the file of a key, and refuses where it was there once.
+func (p *Platform) thereOrNever(s platform.Set, name, file string) (there bool, err error) {
+	switch _, err := os.Stat(file); {
+	case err == nil:
+		return true, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	case p.State.KeyMade(s.Name(), name):
+		return false, fmt.Errorf("%w: put %s back, from a copy of the plane's files or with fleet backup put-back-keys --from BACKUP --to %s: docs/operations.md#a-key-is-gone", ErrKeyGone, file, cmp.Or(s.Slug, s.Name()))
+	}
+	return false, nil
+}
+
+// rootKey is what is remembered of the root of a set's authority.
+const rootKey = "pki/root.pem"
+
+// KeysGone are the files of a set's keys that were made once and are gone.
+func (p *Platform) KeysGone(s platform.Set) []string {
+	files := map[string]string{rootKey: p.pki(s, "root.pem")}
+	for name := range s.Blueprint.Keys {
+		files[name] = p.keyFile(s, name)
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if _, err := p.thereOrNever(s, name, files[name]); errors.Is(err, ErrKeyGone) {
+			out = append(out, files[name])
+		}
+	}
+	return out
+}
+
+// PutBackKeys puts the files of keys back that are gone, from a backup that was unlocked with key, and answers which. It touches nothing that is there.
+func (p *Platform) PutBackKeys(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key) (files []string, err error) {
+	dir, done, err := p.scratch(s.Name())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	if err := errors.Join(b.Check(ctx), unpack(ctx, b, partFiles, dir)); err != nil {
+		return nil, err
+	}
+	put := func(to, text string) error {
+		if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		files = append(files, to)
+		return writeFile(to, text)
+	}
+	kept := p.kept(s)
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		if !strings.HasPrefix(name, "keys/") && name != rootKey {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a key without a public half, or one of a later release
+		}
+		if err == nil {
+			err = put(kept[name], string(text))
+		}
+		if err != nil {
+			return files, fmt.Errorf("put %s back: %w", name, err)
+		}
+	}
+	return files, put(p.keyFile(s, s.Blueprint.Backup.Key), strings.TrimSpace(key.Text().Reveal()))
+}
+
+// NewBackupKey makes another backup key for a set whose own is gone for good. The sealed copy of that one stays beside its backups.
+func (p *Platform) NewBackupKey(s platform.Set) error {
+	name := s.Blueprint.Backup.Key
+	if _, err := p.thereOrNever(s, name, p.keyFile(s, name)); !errors.Is(err, ErrKeyGone) {
+		return errors.Join(err, fault.New(fault.FailedPrecondition, "the backup key of %s is there: nothing was changed", cmp.Or(s.Slug, s.Name())))
+	}
+	unlock, err := p.Backups().Lock(s.Name())
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := errors.Join(p.Backups().SetEscrowAside(s.Name(), p.Now()), p.State.ForgetKeys(s.Name(), name)); err != nil {
+		return err
+	}
+	_, err = p.key(s, name, s.Blueprint.Keys[name])
+	return errors.Join(err, p.State.SetKeysMade(s.Name(), true, name))
+}
+
 // key makes a key once. The public half is written first: where the secret one is, both are.
 func (p *Platform) key(s platform.Set, name string, k blueprint.Key) (changed bool, err error) {
-	if _, err := os.Stat(p.keyFile(s, name)); err == nil {
-		return false, nil
+	if there, err := p.thereOrNever(s, name, p.keyFile(s, name)); there || err != nil {
+		return false, err
 	}
 	private, public, err := p.newKey(s, k)
 	if err != nil {

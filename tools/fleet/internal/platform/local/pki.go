@@ -85,10 +85,16 @@ func (p *Platform) root(s platform.Set) (root workload.Authority, changed bool, 
 	file := p.pki(s, "root.pem")
 	root, err = workload.LoadAuthority(file)
 	if errors.Is(err, os.ErrNotExist) {
+		if _, err := p.thereOrNever(s, rootKey, file); err != nil {
+			return root, false, fmt.Errorf("the root of %s: %w", p.domain(s), err)
+		}
 		if root, err = workload.NewRoot(p.domain(s), p.Now()); err != nil {
 			return root, false, err
 		}
 		changed, err = true, root.Save(file)
+	}
+	if err == nil {
+		err = p.State.SetKeysMade(s.Name(), !changed, rootKey)
 	}
 	if err != nil {
 		return root, false, fmt.Errorf("the root of %s: %w", p.domain(s), err)

@@ -46,8 +46,17 @@ func (p *Platform) NotRestoring(s platform.Set) error {
 	if err != nil || json.Unmarshal(text, &r) != nil {
 		return fmt.Errorf("%s says that a restore of %s is unfinished, and can't be read: run the restore again", p.restoringFile(s), s.Name())
 	}
-	return fault.New(fault.FailedPrecondition, "a restore of %s, begun at %s, is unfinished: run it again: fleet restore --from %s --to %s --reason '…'",
-		s.Name(), r.Began.Format(time.RFC3339), r.Dir, cmp.Or(s.Slug, s.Name()))
+	var recovery string
+	if b := s.Blueprint; b != nil && b.Backup != nil {
+		key := p.keyFile(s, b.Backup.Key)
+		_, here := os.Stat(key)
+		_, aside := os.Stat(filepath.Join(p.replacedDir(s), "keys", filepath.Base(key)))
+		if errors.Is(here, fs.ErrNotExist) && errors.Is(aside, fs.ErrNotExist) {
+			recovery = " --recovery-key FILE"
+		}
+	}
+	return fault.New(fault.FailedPrecondition, "a restore of %s, begun at %s, is unfinished: run it again: fleet restore --from %s --to %s --reason '…'%s",
+		s.Name(), r.Began.Format(time.RFC3339), r.Dir, cmp.Or(s.Slug, s.Name()), recovery)
 }
 
 // replaced is where what a set had rests until the set that takes its place serves.
@@ -57,7 +66,7 @@ func (p *Platform) replacedDatabase(s platform.Set) string { return databaseName
 // Restore puts a set's files, stores and database back to what they were in a backup, which was unlocked and tried out. What the set had is
 // taken aside. The set doesn't run. The database is brought up to release to, and programs of release with are run on it. Killed anywhere, it is done again from the beginning.
 func (p *Platform) Restore(ctx context.Context, s platform.Set, to, with platform.Release, b *backup.Backup, key backup.Key, r Restoring) error {
-	if err := p.beginRestoring(ctx, s, r); err != nil {
+	if err := p.BeginRestoring(ctx, s, r); err != nil {
 		return err
 	}
 	if err := p.restoreFiles(ctx, s, b, key); err != nil {
@@ -74,15 +83,15 @@ func (p *Platform) Restore(ctx context.Context, s platform.Set, to, with platfor
 
 // RestoreDatabase is Restore of a set whose files are there: of the database alone.
 func (p *Platform) RestoreDatabase(ctx context.Context, s platform.Set, to platform.Release, b *backup.Backup, r Restoring) error {
-	if err := p.beginRestoring(ctx, s, r); err != nil {
+	if err := p.BeginRestoring(ctx, s, r); err != nil {
 		return err
 	}
 	return p.restoreDatabase(ctx, s, to, to, b, r)
 }
 
-// beginRestoring marks the set. What one before it left aside that ended and was killed before it had removed that goes first: from the mark on,
+// BeginRestoring marks the set, which isn't started from then on until Restored. What one before it left aside that ended and was killed before it had removed that goes first: from the mark on,
 // what is aside is what the set has now.
-func (p *Platform) beginRestoring(ctx context.Context, s platform.Set, r Restoring) error {
+func (p *Platform) BeginRestoring(ctx context.Context, s platform.Set, r Restoring) error {
 	if _, err := os.Lstat(p.restoringFile(s)); errors.Is(err, fs.ErrNotExist) {
 		if err := p.removeReplaced(ctx, s); err != nil {
 			return fmt.Errorf("remove what the restore before this one left of %s: %w", s.Name(), err)
@@ -145,10 +154,21 @@ func (p *Platform) restoreFiles(ctx context.Context, s platform.Set, b *backup.B
 			return err
 		}
 	}
-	if err := writeFile(p.keyFile(s, s.Blueprint.Backup.Key), strings.TrimSpace(key.Text().Reveal())); err != nil {
+	file := p.keyFile(s, s.Blueprint.Backup.Key)
+	if was, err := p.secretFile(filepath.Join(aside, "keys", filepath.Base(file))); err == nil && strings.TrimSpace(was.Reveal()) != strings.TrimSpace(key.Text().Reveal()) {
+		// The next backup lays a sealed copy of this key there.
+		if err := p.Backups().SetEscrowAside(s.Name(), p.Now()); err != nil {
+			return err
+		}
+	}
+	if err := writeFile(file, strings.TrimSpace(key.Text().Reveal())); err != nil {
 		return err
 	}
-	_, err := p.Authorities(s)
+	// What the backup has not, the set had not then.
+	err := p.State.ForgetKeys(s.Name())
+	if err == nil {
+		_, err = p.Authorities(s)
+	}
 	if err == nil {
 		_, err = p.KeysAndStores(s)
 	}
