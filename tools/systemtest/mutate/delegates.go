@@ -3,18 +3,31 @@ package main
 // delegates takes the doors of the process out that works on one tenant: the kernel's, the supervisor's, the engine's on docker, the registry's. Each is to hold
 // when a bug has that process take another tenant for its own.
 func delegates() []mutation {
-	const confine, token, registry = "tools/fleet/internal/operate/confine_linux.go", "tools/fleet/internal/supervise/token.go", "services/registry/internal/server/"
+	const confine, filter = "tools/fleet/internal/operate/confine_linux.go", "tools/fleet/internal/operate/sockets_linux.go"
+	const token, registry = "tools/fleet/internal/supervise/token.go", "services/registry/internal/server/"
 	kernel := these("tools", "./fleet/internal/operate", "TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel")
 	supervisor := these("tools", "./fleet/internal/supervise", "TestToken|TestControlSocketAnswersNobody")
 	provisioner := these("services", "./registry", "TestProvisionerOfATenantReachesThatTenantAlone|TestOfTwoOperators|TestStepsGoInOrder")
 	const door = "tools/fleet/internal/platform/docker/delegate.go"
 	engine := these("tools", "./fleet/internal/platform/docker", "TestProcessOfOneTenantIsRefusedWhatIsAnothers")
 	sockets := these("tools", "./fleet/internal/operate", "TestProcessOfOneTenantReachesNoSocketOfTheMachine")
+	around := these("tools", "./fleet/internal/operate", "TestProcessOfOneTenantGoesAroundNoDoor")
+	forms := these("tools", "./fleet/internal/operate", "TestFilterRefusesSocketsInEveryForm")
+	aloud := these("tools", "./fleet/internal/operate", "TestKernelThatKnowsTooLittleIsToldOfAloud")
 	leads := these("tools", "./fleet/internal/operate", "TestProcessOfOneTenantLeadsNobodyElsewhere")
 	return []mutation{
 		one("the links that the process that works on a tenant makes none of", confine, "ll.AccessFSMakeReg | ll.AccessFSMakeDir", "ll.AccessFSMakeReg | ll.AccessFSMakeSym | ll.AccessFSMakeDir", leads),
 		one("the rights of root's that it gives up", "tools/fleet/internal/operate/capabilities_linux.go", "	if _, _, errno := psx.Syscall3(unix.SYS_CAPSET", "	if _, _, errno := psx.Syscall3(unix.SYS_CAPGET", leads),
-		one("the sockets of the process that works on a tenant", "tools/fleet/internal/operate/sockets_linux.go", "Val: unix.AF_UNIX, SkipTrue: 1", "Val: unix.AF_MAX, SkipTrue: 1", sockets),
+		one("the sockets of the process that works on a tenant", filter, "	if s.files {", "	if s.files || len(kinds) > 0 {", sockets),
+		one("the pairs of sockets of the process that works on a tenant", filter, "	if !s.files {", "	if !s.files && arch == 0 {", around),
+		one("the protocols by which it goes around its ports", filter, "	out = append(out, none(protocols...)...)\n", "", around, kernel),
+		one("the types of sockets by which it goes around its ports", filter, "	out = append(out, none(kinds...)...)\n", "", around),
+		one("the families of sockets by which it goes around its ports", filter, "	out = append(out, none(unix.AF_INET, unix.AF_INET6)...)\n", "", around),
+		one("the connections that sending makes", filter, "Val: unix.MSG_FASTOPEN,", "Val: 0,", around),
+		one("the upper layers of a connection of its", filter, "Val: unix.TCP_ULP,", "Val: unix.TCP_FASTOPEN_KEY,", around),
+		one("the datagrams of who looks up no names", filter, "	if s.names {", "	if s.names || len(kinds) > 0 {", around),
+		one("the other forms of calls of the process that works on a tenant", filter, "Cond: bpf.JumpEqual, Val: arch,", "Cond: bpf.JumpNotEqual, Val: 0,", forms),
+		one("the word of a kernel that knows no ports", confine, "	case abi < knowsPorts:", "	case abi < 0:", aloud),
 		one("the components that the process that works on a tenant has the engine asked for", door, "		if !ok {\n			return refuse(", "		if !ok && name == \"\" {\n			return refuse(", engine),
 		one("the words that it has the engine asked in", door, "	words.DisallowUnknownFields()\n", "", engine),
 		one("the step that it has the engine asked at", door, "	if !slices.Contains(duringStep[step], asked.Do) {", "	if asked.Do == \"\" && !slices.Contains(duringStep[step], asked.Do) {", engine),

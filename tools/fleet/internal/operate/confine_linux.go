@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -20,23 +21,47 @@ var machine = []string{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "
 const changes = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir | ll.AccessFSWriteFile | ll.AccessFSTruncate |
 	ll.AccessFSMakeReg | ll.AccessFSMakeDir | ll.AccessFSRemoveFile | ll.AccessFSRemoveDir)
 
+// The ABI of Landlock that knows files, and the first that knows ports of TCP's: Linux 5.13 and 6.7.
+const knowsFiles, knowsPorts = 1, 4
+
+// names is the port by which names are looked up.
+const names = 53
+
 // confine keeps this process, and all that it starts, to the paths, ports and sockets of the delegation (landlock(7), seccomp(2)), and
 // to few of root's rights, for good. A kernel that
-// knows less keeps it to what it can; one that knows nothing of it is told of aloud.
+// knows less keeps it to what it can; what it knows nothing of, files or ports, is told aloud.
 func confine(d platform.Delegation) error {
+	abi, err := ll.LandlockGetABIVersion()
+	if err != nil {
+		abi = 0
+	}
+	return confineBy(abi, err, d)
+}
+
+// confineBy does so on a kernel whose Landlock has that ABI; where it has none that is 0, and why says more.
+func confineBy(abi int, why error, d platform.Delegation) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("keep its memory to itself: %w", err)
 	}
 	if err := withoutPower(len(d.Runs) > 0); err != nil {
 		return err
 	}
-	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < 1 {
-		slog.Warn("this kernel has no Landlock: what keeps this process to one tenant's files is that it is told of no others", "error", err)
-		if d.Sockets {
-			return nil
-		}
-		return withoutSockets()
+	switch {
+	case abi < knowsFiles:
+		slog.Warn("this kernel has no Landlock: what keeps this process to one tenant's files and ports is that it is told of no others", "error", why)
+	case abi < knowsPorts:
+		slog.Warn("this kernel's Landlock knows no ports, which it does since Linux 6.7: what keeps this process to its own is that it is told of no others", "abi", abi)
 	}
+	if abi >= knowsFiles {
+		if err := toPathsAndPorts(d); err != nil {
+			return err
+		}
+	}
+	return sockets{files: d.Sockets, names: slices.Contains(d.Ports, names)}.keep()
+}
+
+// toPathsAndPorts keeps this process to those of the delegation, as far as this kernel's Landlock knows them.
+func toPathsAndPorts(d platform.Delegation) error {
 	var rules []landlock.Rule
 	for _, path := range append(append(append([]string{}, machine...), d.Reads...), d.Runs...) {
 		switch info, err := os.Stat(path); {
@@ -63,8 +88,5 @@ func confine(d platform.Delegation) error {
 	for _, port := range d.Ports {
 		rules = append(rules, landlock.ConnectTCP(port))
 	}
-	if err := landlock.V7.BestEffort().Restrict(rules...); err != nil || d.Sockets {
-		return err
-	}
-	return withoutSockets()
+	return landlock.V7.BestEffort().Restrict(rules...)
 }

@@ -32,6 +32,10 @@ type mixedUp struct {
 	Leading bool
 	// Program is all that is started, as nobody, where there is one.
 	Program string
+	// Around says that ways around the doors are all that is tried.
+	Around bool
+	// Knows is the ABI of Landlock that the kernel is taken to have, -1 for one without, and then nothing is tried; 0 leaves it to the kernel.
+	Knows int
 }
 
 const variable = "A3_TEST_MIXED_UP"
@@ -43,12 +47,23 @@ func TestMain(m *testing.M) {
 	}
 	var x mixedUp
 	err := json.Unmarshal([]byte(text), &x)
-	if err == nil {
+	switch {
+	case err != nil:
+	case x.Knows != 0:
+		err = confineBy(x.Knows, nil, x.Delegation)
+	default:
 		err = confine(x.Delegation)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stdout, "confine:", err)
+		fmt.Fprintln(os.Stderr, "confine:", err)
 		os.Exit(1)
+	}
+	if x.Knows != 0 {
+		os.Exit(0)
+	}
+	if x.Around {
+		x.goAround()
+		os.Exit(0)
 	}
 	if x.Socket != "" {
 		c, err := net.Dial("unix", x.Socket)
@@ -91,6 +106,16 @@ func TestMain(m *testing.M) {
 		{"remove", func(dir, _ string) error { return os.RemoveAll(filepath.Join(dir, "key")) }},
 		{"connect", func(_, port string) error {
 			c, err := net.Dial("tcp", "127.0.0.1:"+port)
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		}},
+		// Where it gets no such socket it connects by plain TCP.
+		{"connect by several paths", func(_, port string) error {
+			var d net.Dialer
+			d.SetMultipathTCP(true)
+			c, err := d.Dial("tcp", "127.0.0.1:"+port)
 			if err == nil {
 				err = c.Close()
 			}
@@ -154,6 +179,89 @@ func (x mixedUp) lead() {
 	}
 }
 
+// goAround tries what connects without connect(2) on a socket of TCP's, by which Landlock judges, and each other socket. The lines that begin
+// with a plus are controls.
+func (x mixedUp) goAround() {
+	made := func(family, kind, protocol int) func() error {
+		return func() error {
+			fd, err := unix.Socket(family, kind, protocol)
+			if err == nil {
+				err = unix.Close(fd)
+			}
+			return err
+		}
+	}
+	// on has a socket of TCP's for something to be done with.
+	on := func(do func(fd int) error) func() error {
+		return func() error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			return do(fd)
+		}
+	}
+	theirs := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if _, err := fmt.Sscan(x.TheirPort, &theirs.Port); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	// None of so many messages is sent, and that is judged as well.
+	several := func(flags uintptr) func(fd int) error {
+		return func(fd int) error {
+			if _, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), 0, 0, flags, 0, 0); errno != 0 {
+				return errno
+			}
+			return nil
+		}
+	}
+	for _, f := range []struct {
+		what string
+		do   func() error
+	}{
+		{"+tcp", made(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP)},
+		{"+tcp of version 6 that nobody named", made(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)},
+		{"+the machine's addresses", made(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)},
+		{"the machine's sockets", made(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_SOCK_DIAG)},
+		{"udp", made(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDP)},
+		{"udp of version 6 that nobody named", made(unix.AF_INET6, unix.SOCK_DGRAM, 0)},
+		{"file", made(unix.AF_UNIX, unix.SOCK_STREAM, 0)},
+		{"files' pair", func() error {
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+			if err == nil {
+				err = errors.Join(unix.Close(pair[0]), unix.Close(pair[1]))
+			}
+			return err
+		}},
+		{"multipath tcp", made(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)},
+		{"multipath tcp of version 6", made(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)},
+		{"sctp", made(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP)},
+		{"sctp that nobody named", made(unix.AF_INET, unix.SOCK_SEQPACKET, 0)},
+		{"smc", made(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SMC)},
+		{"smc by its family", made(unix.AF_SMC, unix.SOCK_STREAM, 0)},
+		{"dccp", made(unix.AF_INET, unix.SOCK_DCCP, unix.IPPROTO_DCCP)},
+		{"udp-lite", made(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE)},
+		{"the host of this machine", made(unix.AF_VSOCK, unix.SOCK_STREAM, 0)},
+		{"+what is sent", on(func(fd int) error {
+			err := unix.Sendto(fd, []byte("mine"), unix.MSG_NOSIGNAL, theirs)
+			if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ENOTCONN) {
+				return nil // it is connected to nobody
+			}
+			return err
+		})},
+		{"what is sent at once", on(func(fd int) error { return unix.Sendto(fd, []byte("mine"), unix.MSG_FASTOPEN, theirs) })},
+		{"a message that is sent at once", on(func(fd int) error { return unix.Sendmsg(fd, []byte("mine"), nil, theirs, unix.MSG_FASTOPEN) })},
+		{"+several messages", on(several(0))},
+		{"several messages that are sent at once", on(several(unix.MSG_FASTOPEN))},
+		{"+an option of tcp's", on(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_TCP, unix.TCP_NODELAY, 1) })},
+		{"+an option of a socket's", on(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) })},
+		{"an upper layer of tcp's", on(func(fd int) error { return unix.SetsockoptString(fd, unix.SOL_TCP, unix.TCP_ULP, "") })},
+	} {
+		fmt.Fprintf(os.Stdout, "%s: %s\n", f.what, outcome(f.do()))
+	}
+}
+
 func outcome(err error) string {
 	switch {
 	case err == nil:
@@ -164,8 +272,8 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// try has a process of its own try it all, and answers what that says.
-func (x mixedUp) try(t *testing.T) string {
+// run has a process of its own try it all, and answers what that prints, and what it says besides.
+func (x mixedUp) run(t *testing.T) (out, said string) {
 	t.Helper()
 	text, err := json.Marshal(x)
 	if err != nil {
@@ -177,11 +285,19 @@ func (x mixedUp) try(t *testing.T) string {
 	}
 	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = []string{variable + "=" + string(text)}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+	var prints, says strings.Builder
+	cmd.Stdout, cmd.Stderr = &prints, &says
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s%s", err, prints.String(), says.String())
 	}
-	return string(out)
+	return prints.String(), says.String()
+}
+
+// try is run where only what it prints is looked at.
+func (x mixedUp) try(t *testing.T) string {
+	t.Helper()
+	out, _ := x.run(t)
+	return out
 }
 
 // judge has it all tried, and holds each line of what came of it against whether that is done or refused.
@@ -223,30 +339,76 @@ func TestProcessOfOneTenantReachesNoSocketOfTheMachine(t *testing.T) {
 // What the filter says of calls in each form that a process may make them in: [bpf.VM] reads the words the other way round.
 func TestFilterRefusesSocketsInEveryForm(t *testing.T) {
 	const i386, i386Socket, i386SocketCall = unix.AUDIT_ARCH_I386, 359, 102
-	vm, err := bpf.NewVM(noSockets(unix.AUDIT_ARCH_X86_64))
+	const amd64, socket = unix.AUDIT_ARCH_X86_64, unix.SYS_SOCKET
+	vm, err := bpf.NewVM(sockets{names: true}.filter(amd64))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		what             string
-		arch, call, arg0 uint32
-		allowed          bool
+		what       string
+		arch, call uint32
+		args       []uint32
+		allowed    bool
 	}{
-		{"a socket of a file", unix.AUDIT_ARCH_X86_64, unix.SYS_SOCKET, unix.AF_UNIX, false},
-		{"a socket of the network", unix.AUDIT_ARCH_X86_64, unix.SYS_SOCKET, unix.AF_INET, true},
-		{"a file", unix.AUDIT_ARCH_X86_64, unix.SYS_OPENAT, unix.AF_UNIX, true},
-		{"calls without calling", unix.AUDIT_ARCH_X86_64, unix.SYS_IO_URING_SETUP, 0, false},
-		{"a socket of a file, asked for in x32", unix.AUDIT_ARCH_X86_64, x32 | unix.SYS_SOCKET, unix.AF_UNIX, false},
-		{"a socket of a file, asked for in i386", i386, i386Socket, unix.AF_UNIX, false},
-		{"a socket of a file, asked for in i386's old form", i386, i386SocketCall, 1, false},
+		{"a socket of a file", amd64, socket, []uint32{unix.AF_UNIX, unix.SOCK_STREAM}, false},
+		{"a socket of the network", amd64, socket, []uint32{unix.AF_INET, unix.SOCK_STREAM}, true},
+		{"a socket by which names are looked up", amd64, socket, []uint32{unix.AF_INET6, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC, unix.IPPROTO_UDP}, true},
+		{"a raw one", amd64, socket, []uint32{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_TCP}, false},
+		{"a raw one of what nobody named", amd64, socket, []uint32{unix.AF_INET6, unix.SOCK_RAW | unix.SOCK_CLOEXEC}, false},
+		{"one of all that goes by", amd64, socket, []uint32{unix.AF_PACKET, unix.SOCK_DGRAM}, false},
+		{"one of sctp's", amd64, socket, []uint32{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP}, false},
+		{"one of several paths", amd64, socket, []uint32{unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, false},
+		{"one of the kernel's algorithms", amd64, socket, []uint32{unix.AF_ALG, unix.SOCK_SEQPACKET}, false},
+		{"a file", amd64, unix.SYS_OPENAT, []uint32{unix.AF_UNIX}, true},
+		{"calls without calling", amd64, unix.SYS_IO_URING_SETUP, nil, false},
+		{"a socket of a file, asked for in x32", amd64, x32 | socket, []uint32{unix.AF_UNIX}, false},
+		{"a socket of the network, asked for in x32", amd64, x32 | socket, []uint32{unix.AF_INET, unix.SOCK_STREAM}, false},
+		{"a socket of a file, asked for in i386", i386, i386Socket, []uint32{unix.AF_UNIX}, false},
+		{"one of several paths, asked for in i386", i386, i386Socket, []uint32{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, false},
+		{"a socket of a file, asked for in i386's old form", i386, i386SocketCall, []uint32{1}, false},
 	} {
 		data := make([]byte, 64)
-		for at, v := range map[int]uint32{callAt: c.call, archAt: c.arch, argAt: c.arg0} {
-			binary.BigEndian.PutUint32(data[at:], v)
+		binary.BigEndian.PutUint32(data[callAt:], c.call)
+		binary.BigEndian.PutUint32(data[archAt:], c.arch)
+		for i, v := range c.args {
+			binary.BigEndian.PutUint32(data[argsAt+i*word64:], v)
 		}
 		got, err := vm.Run(data)
 		if err != nil || (uint32(got) == unix.SECCOMP_RET_ALLOW) != c.allowed { //nolint:gosec // G115: a word
 			t.Errorf("%s: %#x, %v", c.what, got, err)
+		}
+	}
+}
+
+// Landlock judges connect(2) on sockets that are TCP's by their protocol. What connects otherwise is refused on every platform, that it
+// doesn't lead around the ports; besides, there is UDP where names are looked up, and files' sockets where the platform needs the supervisor's.
+func TestProcessOfOneTenantGoesAroundNoDoor(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for name, lent := range map[string]platform.Delegation{
+		"local": {Ports: []uint16{443}, Sockets: true}, "docker": {}, "aws": {Ports: []uint16{443, names}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := mixedUp{Delegation: lent, TheirPort: port, Around: true}
+			const all = 25
+			x.judge(t, all, func(line string) bool {
+				return strings.HasPrefix(line, "+") || name == "local" && strings.HasPrefix(line, "file") ||
+					name == "aws" && (strings.HasPrefix(line, "udp:") || strings.HasPrefix(line, "udp of"))
+			})
+		})
+	}
+}
+
+// What a kernel can't keep this process from it is told aloud, by a line that whoever started it passes on.
+func TestKernelThatKnowsTooLittleIsToldOfAloud(t *testing.T) {
+	for knows, want := range map[int]string{-1: "has no Landlock", 1: "knows no ports", 3: "knows no ports", 4: "", 7: ""} {
+		_, said := mixedUp{Knows: knows}.run(t)
+		if want == "" && said != "" || !strings.Contains(said, want) || want != "" && !strings.Contains(said, "WARN") {
+			t.Errorf("a kernel with Landlock's ABI %d: it said %q, want %q", knows, said, want)
 		}
 	}
 }
@@ -279,7 +441,7 @@ func TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.Delegation = platform.Delegation{Writes: []string{x.Mine}, Ports: []uint16{mine}}
-	const all = 14
+	const all = 16
 	x.judge(t, all, func(line string) bool { return !strings.Contains(line, "theirs:") })
 	if text, err := os.ReadFile(filepath.Join(x.Theirs, "key")); err != nil || string(text) != "secret" {
 		t.Errorf("the other one's key is now %q, %v", text, err)

@@ -112,7 +112,7 @@ type Delegation struct {
 	Config json.RawMessage
 	// Reads, Runs and Writes are the paths that it may read, run programs from, and change; the kernel keeps it from all others.
 	Reads, Runs, Writes []string
-	// Ports of this machine, and of others, that it may connect to.
+	// Ports of TCP's, of this machine and of all others, that it may connect to. With 53 among them it may send by UDP as well, wherever to.
 	Ports []uint16
 	// Sockets says that it may connect to sockets of this machine's files, as the supervisor's. Landlock says nothing of who connects to one
 	// (up to its ABI 7): who needs none gets none, and a socket that lets in whoever is root, as a Docker engine's, stays shut.
