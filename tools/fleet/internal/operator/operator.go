@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"google.golang.org/grpc"
@@ -255,6 +256,11 @@ func Open(dir string) (*Operator, error) {
 	source, err := workload.OpenSource(dir, who)
 	if err != nil {
 		return nil, err
+	}
+	if end := source.NotAfter(); !time.Now().Before(end) {
+		// The registry would shut its door on it, and that looks as if nobody were there.
+		return nil, fmt.Errorf("your certificate as operator %s ended at %s: on the plane's machine fleet operator add %s --request FILE --reason TEXT issues another, over the same key, and fleet operator accept FILE --dir %s takes it",
+			b.Name, end.UTC().Format(time.RFC3339), b.Name, dir)
 	}
 	sum := sha256.Sum256(source.Leaf().RawSubjectPublicKeyInfo)
 	return &Operator{Bundle: b, Source: source, Fingerprint: hex.EncodeToString(sum[:])}, nil

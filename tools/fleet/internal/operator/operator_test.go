@@ -35,12 +35,17 @@ func newAuthority(t *testing.T, plane string) *authority {
 // bundle is what the plane's machine hands back to a request, as an operator of this name.
 func (a *authority) bundle(request []byte, name string) operator.Bundle {
 	a.t.Helper()
+	return a.lasting(request, name, 30*24*time.Hour)
+}
+
+func (a *authority) lasting(request []byte, name string, life time.Duration) operator.Bundle {
+	a.t.Helper()
 	r, err := operator.ParseRequest(request)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	plane := a.root.TrustDomain().Plane
-	chain, err := a.issuer.IssueLeafFor(r.DER, workload.Identity{Plane: plane, Service: workload.OperatorPrefix + name}, time.Now(), 30*24*time.Hour)
+	chain, err := a.issuer.IssueLeafFor(r.DER, workload.Identity{Plane: plane, Service: workload.OperatorPrefix + name}, time.Now(), life)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -194,5 +199,15 @@ func TestCertificateIsTakenOverTheOwnKeyAlone(t *testing.T) {
 	}
 	if _, err := d.Accept(other.bundle(asked, "ben"), ""); err == nil || !strings.Contains(err.Error(), "another plane") {
 		t.Errorf("one of another plane: %v", err)
+	}
+	if _, err := d.Accept(a.lasting(asked, "ben", 2*time.Second), ""); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second)
+	if _, err := operator.Open(string(d)); err == nil || !strings.Contains(err.Error(), "ended at") {
+		t.Errorf("with a certificate that ended: %v", err)
+	}
+	if _, err := d.Accept(a.bundle(asked, "ben"), ""); err != nil {
+		t.Errorf("the next one, where the last has ended: %v", err)
 	}
 }
