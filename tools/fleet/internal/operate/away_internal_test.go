@@ -71,6 +71,27 @@ func (delegates) Delegate(context.Context, platform.Set, platform.Release, time.
 	return platform.Delegation{}, nil
 }
 
+// wakes is such a platform that keeps sets' servers.
+type wakes struct {
+	delegates
+	woken *int
+}
+
+func (w wakes) Wake(context.Context, platform.Set) error { *w.woken++; return nil }
+
+// What starts a set finds its server running, also where that was stopped after the step that made sure of it: a backup of a suspended set ends so.
+func TestServerIsWokenForWhatStartsASet(t *testing.T) {
+	var woken int
+	w := &work{Engine: &Engine{Platform: wakes{woken: &woken}, Provisioner: func(platform.Set) (string, error) { return "", nil }, Front: func(platform.Set) Front { return Front{} }},
+		op: &registryv1.Operation{}, tenant: &registryv1.TenantStatus{}, lease: &lease{}, set: platform.Set{Tenant: id.NewTenant(), Blueprint: &blueprint.Blueprint{}}}
+	for steps, want := range map[string]int{StepStart: 1, StepStop: 0} {
+		woken = 0
+		if _, err := w.told(t.Context(), []string{steps}); err != nil || woken != want {
+			t.Errorf("for %s the server is woken %d times (%v), want %d", steps, woken, err, want)
+		}
+	}
+}
+
 type silent struct{}
 
 func (silent) Done(string, time.Duration) {}

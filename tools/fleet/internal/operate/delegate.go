@@ -141,6 +141,11 @@ func (w *work) job(ctx context.Context, steps []string) (*job, error) {
 	if j.Keypair, err = w.Provisioner(w.set); err != nil {
 		return nil, err
 	}
+	if waker, is := w.Platform.(platform.Waker); is && slices.Contains(steps, platform.StepStart) {
+		if err := waker.Wake(ctx, w.set); err != nil {
+			return nil, err
+		}
+	}
 	if j.Delegation, err = w.Platform.Delegate(ctx, w.set, w.release, time.Now().Add(delegationLasts)); err != nil {
 		return nil, err
 	}

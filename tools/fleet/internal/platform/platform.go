@@ -64,6 +64,12 @@ type Platform interface {
 	Delegated(s Set, r Release, step string) error
 }
 
+// Waker is a platform that keeps database servers which who works on one set can't start.
+type Waker interface {
+	// Wake has the set's own server run, if it has one: whoever backed a suspended set up may have stopped it since it was last seen.
+	Wake(ctx context.Context, s Set) error
+}
+
 // Templates is a platform that can make a new set's database as the release leaves one that it migrated, without migrating it.
 type Templates interface {
 	// MigratedDatabase is Database for a set that is to run a release; where it made the database, nothing may be left for Migrate to do.

@@ -157,6 +157,15 @@ func (p *Platform) serveOwn(ctx context.Context, s platform.Set) (changed bool, 
 	return changed, nil
 }
 
+// Wake implements platform.Waker.
+func (p *Platform) Wake(ctx context.Context, s platform.Set) error {
+	if !p.hasOwnServer(s) {
+		return nil
+	}
+	_, err := p.serveOwn(ctx, s)
+	return err
+}
+
 // hasOwnServer says that this platform keeps a database server for the set alone.
 func (p *Platform) hasOwnServer(s platform.Set) bool {
 	return p.Places == nil && s.Dedicated() && s.Blueprint.Database != nil
