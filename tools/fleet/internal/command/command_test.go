@@ -14,7 +14,8 @@ import (
 func TestNonsenseIsAnsweredWithTheNextStep(t *testing.T) {
 	const mistake, notThere = 2, 4
 	digits := strings.Repeat("0", 64)
-	environ := []string{"A3_HOME=" + filepath.Join(t.TempDir(), "nowhere"), "A3_BACKUP_DIR="}
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	environ := []string{"A3_HOME=" + nowhere, "A3_BACKUP_DIR="}
 	for line, want := range map[string]struct {
 		code int
 		says string
@@ -33,12 +34,20 @@ func TestNonsenseIsAnsweredWithTheNextStep(t *testing.T) {
 		"aws render --account 123456789012 --region eu-central-1 --domain a3os.example --control --release 1.2.3@sha256:" + digits: {mistake, "--image is missing"},
 		"licence issue acme --plan team --reason Order-4711 --days 99999999":                                                       {mistake, "--days is 99999999: it is from 1 to 3650"},
 		"backup list": {notThere, "A3_HOME names a plane's directory"},
+		"plane renew": {notThere, "A3_HOME names a plane's directory"},
+		"licence key": {notThere, "A3_HOME names a plane's directory"},
+		"backup recovery-key " + nowhere + ".key":        {notThere, "A3_HOME names a plane's directory"},
+		"backup accept-directory " + nowhere + ".backup": {notThere, "A3_HOME names a plane's directory"},
+		"observability " + nowhere + ".rules":            {notThere, "A3_HOME names a plane's directory"},
 	} {
 		var out, errOut bytes.Buffer
 		code := command.Run(t.Context(), strings.Fields(line), environ, &out, &errOut)
 		if code != want.code || !strings.Contains(errOut.String(), want.says) || out.Len() > 0 {
 			t.Errorf("fleet %s: exit code %d, %s%s\nwant %d, %s", line, code, &out, &errOut, want.code, want.says)
 		}
+	}
+	if left, err := filepath.Glob(nowhere + "*"); err != nil || len(left) > 0 {
+		t.Errorf("where there is no plane, they made %v (%v)", left, err)
 	}
 }
 

@@ -113,7 +113,11 @@ func (a *app) planeDown(c *cobra.Command, remove bool) error {
 		do = p.Remove
 	}
 	changed, err := do(c.Context())
-	if err == nil && !changed {
+	switch {
+	case err != nil || changed:
+	case !p.Exists():
+		_, _ = fmt.Fprintf(a.out, "there is no plane in %s: nothing changed\n", p.Settings.Home)
+	default:
 		_, _ = fmt.Fprintln(a.out, "already down: nothing changed")
 	}
 	return err

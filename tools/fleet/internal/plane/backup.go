@@ -444,10 +444,7 @@ func (p *Plane) listed(store backup.Store, set string) []BackedUp {
 // AcceptBackups has a directory be one that this plane's backups are kept in, though what marked it as such is gone; or, where it is gone itself, one
 // that none are in any more.
 func (p *Plane) AcceptBackups(dir string, gone bool) error {
-	if !state.Exists(p.Settings.Home) {
-		return fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory", p.Settings.Home)
-	}
-	if err := p.openState(); err != nil {
+	if err := p.openExisting(); err != nil {
 		return err
 	}
 	dir, err := filepath.Abs(dir)
@@ -462,14 +459,14 @@ func (p *Plane) AcceptBackups(dir string, gone bool) error {
 
 // RecoveryKey makes a recovery key and writes it into a file that isn't there yet. From the next backup on, it opens them on any machine.
 func (p *Plane) RecoveryKey(ctx context.Context, file string) error {
-	unlock, err := p.lock(ctx)
+	if err := p.openExisting(); err != nil {
+		return err
+	}
+	unlock, err := p.lockAndLook(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := p.openState(); err != nil {
-		return err
-	}
 	whose, err := p.platform.Whose()
 	if err != nil {
 		return err

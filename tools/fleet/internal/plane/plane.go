@@ -50,6 +50,8 @@ type Plane struct {
 	newcomers []string
 	// resting are tenants whose sets this command found to be stopped, or on the way to it, and left so.
 	resting []string
+	// unseen are tenants that are in use and whose admins aren't signed in here.
+	unseen []string
 	// release is what sets are to run, controls what the plane's own services do: what was built here.
 	release, controls platform.Release
 }
@@ -97,7 +99,7 @@ func (p *Plane) lock(ctx context.Context) (unlock func(), err error) {
 	l := flock.New(filepath.Join(p.Settings.Home, "fleet.lock"), flock.SetPermissions(0o600))
 	ok, err := l.TryLock()
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("the plane in %s is another user's: work as that user, or choose another place with A3_HOME", p.Settings.Home)
+		return nil, p.isAnothers()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the plane: %w", err)
@@ -109,6 +111,22 @@ func (p *Plane) lock(ctx context.Context) (unlock func(), err error) {
 		}
 	}
 	return func() { _ = l.Close() }, nil
+}
+
+// anothers refuses to work on a plane whose state this user may not read.
+func (p *Plane) anothers() error {
+	f, err := os.Open(filepath.Join(p.Settings.Home, "plane.json"))
+	if err == nil {
+		_ = f.Close()
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return p.isAnothers()
+	}
+	return nil
+}
+
+func (p *Plane) isAnothers() error {
+	return fmt.Errorf("the plane in %s is another user's: work as that user, or choose another place with A3_HOME", p.Settings.Home)
 }
 
 // makeHome makes the home. Where processes have users of their own they walk through it to what is theirs; an existing one keeps its
@@ -235,6 +253,9 @@ const wantedSpace = 1 << 30
 func (p *Plane) check(ctx context.Context) error {
 	if err := p.makeHome(); err != nil {
 		return fmt.Errorf("the plane's home can't be made: %w: choose another place with A3_HOME", err)
+	}
+	if err := p.anothers(); err != nil {
+		return err // whose port is taken, by itself
 	}
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(p.Settings.Home, &disk); err == nil && !state.Exists(p.Settings.Home) {

@@ -69,7 +69,7 @@ func (p *Plane) here(name string) standing.Here {
 
 // Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.
 func (p *Plane) Targets() ([]observability.Target, error) {
-	if err := p.openState(); err != nil {
+	if err := p.openExisting(); err != nil {
 		return nil, err
 	}
 	if p.aws != nil {

@@ -84,6 +84,20 @@ func (p *Plane) whyNot(err error) error {
 	return fmt.Errorf("%w: there is no plane in %s; make up makes one", supervise.ErrNotRunning, p.Settings.Home)
 }
 
+// Exists says whether there is a plane in the home that the settings name.
+func (p *Plane) Exists() bool { return state.Exists(p.Settings.Home) }
+
+// openExisting is openState for what takes a plane that is there, running or not: by a mistyped A3_HOME nothing is made that looks like one.
+func (p *Plane) openExisting() error {
+	if err := p.anothers(); err != nil {
+		return err
+	}
+	if !p.Exists() {
+		return fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory", p.Settings.Home)
+	}
+	return p.openState()
+}
+
 // away says that fleet works for an operator with a key of their own where there is no plane: at the registry alone.
 func (p *Plane) away() bool { return p.Settings.OperatorDir != "" && !state.Exists(p.Settings.Home) }
 

@@ -49,14 +49,14 @@ func (p *Plane) tend(ctx context.Context) {
 // Renew makes the certificates anew that end soon, and says whether there were any. Their owners take them up by themselves; tasks at AWS, which
 // can't, are started anew with them.
 func (p *Plane) Renew(ctx context.Context) (changed bool, err error) {
-	unlock, err := p.lock(ctx)
+	if err := p.openExisting(); err != nil {
+		return false, err
+	}
+	unlock, err := p.lockAndLook(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer unlock()
-	if err := p.openState(); err != nil {
-		return false, err
-	}
 	var errs []error
 	did := func(changes bool, err error) {
 		changed, errs = changed || changes, append(errs, err)

@@ -14,6 +14,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/state"
 )
 
 // planeFile is what a plane remembers of itself.
@@ -35,6 +36,9 @@ func (p *Platform) TakeUp(ctx context.Context, b *backup.Backup, key backup.Key,
 	if err != nil {
 		return fmt.Errorf("read who the plane was: %w", err)
 	}
+	if err := p.clearStrays(); err != nil {
+		return err
+	}
 	if err := p.State.TakeUp(was); err != nil {
 		return err
 	}
@@ -54,6 +58,28 @@ func (p *Platform) TakeUp(ctx context.Context, b *backup.Backup, key backup.Key,
 		return err
 	}
 	return p.layKeys(dir, key)
+}
+
+// clearStrays removes the authorities and certificates of a home that holds no plane, as somebody made there by a mistyped A3_HOME: what is put back has
+// its own, and what was issued by others would be believed by nobody. The home of a plane is left as it is.
+func (p *Platform) clearStrays() error {
+	if state.Exists(p.Settings.Home) {
+		return nil
+	}
+	dirs := []string{p.home("pki"), p.home("web")}
+	for _, pattern := range []string{"certificate", "authority.pem"} {
+		found, err := filepath.Glob(p.dir(p.Own, "components", "*", pattern))
+		if err != nil {
+			return err
+		}
+		dirs = append(dirs, found...)
+	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove what a plane that isn't there left: %w: remove it, and restore again", err)
+		}
+	}
+	return nil
 }
 
 // awaitsRestore keeps a tenant's set from being made anew, empty, before it is restored.
