@@ -85,6 +85,9 @@ func TestTenantIsPutBackToItsBackup(t *testing.T) {
 		t.Fatalf("the restore that was killed is run again: %s", s)
 	}
 	t.Log(s.out)
+	if s := p.fleet(t, "plane", "up"); s.code != 0 || !strings.Contains(s.err, "fleet tenant recover-admin acme") {
+		t.Errorf("the plane comes up before the admin signed in again: %s", s)
+	}
 	if s := p.tryA3(t, "acme-admin", "user", "list"); s.code == 0 {
 		t.Error("a session from before the restore goes on")
 	}

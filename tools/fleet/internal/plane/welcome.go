@@ -24,6 +24,9 @@ func (p *Plane) welcomeTenant(ctx context.Context, t state.Tenant) (changed bool
 	}
 	guide := p.guide(&changed)
 	if err := guide.Fill(ctx, p.guest(t)); err != nil {
+		if p.signedOut(t, err) {
+			return changed, nil
+		}
 		return changed, err
 	}
 	if t.Welcomed {
@@ -46,8 +49,27 @@ func (p *Plane) adminAway(t state.Tenant) (bool, error) {
 	if !errors.Is(err, profile.ErrNone) {
 		return false, err
 	}
-	p.report.Note(t.Slug + " is in use and its admin isn't signed in here: what it has was not looked at; fleet tenant recover-admin " + t.Slug + " --reason '…' prints the line that they sign in with")
+	p.noteSignedOut(t)
 	return true, nil
+}
+
+// signedOut says, of a tenant that is in use, that it refuses the session that its admin has here, as after a restore, which ends all of them: it is with
+// them as adminAway has it.
+func (p *Plane) signedOut(t state.Tenant, err error) bool {
+	if !t.Welcomed || fault.KindOf(fault.FromRPC(err)) != fault.Unauthenticated {
+		return false
+	}
+	p.noteSignedOut(t)
+	return true
+}
+
+// noteSignedOut notes it once.
+func (p *Plane) noteSignedOut(t state.Tenant) {
+	if slices.Contains(p.unseen, t.Slug) {
+		return
+	}
+	p.unseen = append(p.unseen, t.Slug)
+	p.report.Note(t.Slug + " is in use and its admin isn't signed in here: what it has was not looked at; fleet tenant recover-admin " + t.Slug + " --reason '…' prints the line that they sign in with")
 }
 
 // forgetCode forgets a code that was redeemed. Its hash stays: without it the set would be told something new, and restart.
@@ -73,7 +95,13 @@ func (p *Plane) Results(ctx context.Context) ([]welcome.Result, error) {
 			if _, err := profile.In(p.Settings.Home).Load(welcome.AdminProfile(slug)); t.Welcomed && errors.Is(err, profile.ErrNone) {
 				continue
 			}
+			if slices.Contains(p.unseen, slug) {
+				continue
+			}
 			r, err := p.guide(&ignored).Result(ctx, p.guest(t))
+			if err != nil && p.signedOut(t, err) {
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -171,6 +199,9 @@ func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (l
 	t, ok := p.state.Tenant(slug)
 	if !ok || t.ID.IsZero() {
 		return none, fault.New(fault.NotFound, "there is no tenant %q", slug)
+	}
+	if t.Suspended {
+		p.report.Note(t.Slug + " is suspended: nobody signs in until it serves again, and a code lives 15 minutes: make this one then, after fleet plan resume --tenant " + t.Slug + " --reason '…' and fleet apply HASH")
 	}
 	set := p.setOf(t)
 	if email == "" {
