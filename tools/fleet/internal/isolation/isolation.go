@@ -17,7 +17,7 @@ import (
 
 // World is everything that is tried, with the credentials of everybody: only a platform's own operator has it.
 type World struct {
-	// Plane is `dev` or `prod`; Release is what sets run.
+	// Plane is `dev` or `prod`; Release is what sets run; where that is more than one, each with the slugs of those that run it.
 	Plane, Release string
 	// Sets to try each other.
 	Sets []*Set

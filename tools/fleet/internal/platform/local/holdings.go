@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -23,7 +24,7 @@ import (
 // World is what every set of the plane holds, for who proves that they are isolated. pids are the processes, by unit.
 func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.World, error) {
 	w := &isolation.World{
-		Plane: p.State.Plane, Release: p.State.Runs()[p.Own.Name()],
+		Plane: p.State.Plane, Release: releasesOf(p.State.Runs(), sets),
 		Front: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", p.Settings.Dial())
@@ -52,6 +53,23 @@ func (p *Platform) World(sets []platform.Set, pids map[string]int) (*isolation.W
 		w.Sets = append(w.Sets, set)
 	}
 	return w, errors.Join(errs...)
+}
+
+// releasesOf is what sets run: one release, or each with those that run it.
+func releasesOf(runs map[string]string, sets []platform.Set) string {
+	by := map[string][]string{}
+	for _, s := range sets {
+		release := cmp.Or(runs[s.Name()], "not known")
+		by[release] = append(by[release], s.Slug)
+	}
+	names := slices.Sorted(maps.Keys(by))
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	for i, release := range names {
+		names[i] = release + " (" + strings.Join(by[release], ", ") + ")"
+	}
+	return strings.Join(names, ", ")
 }
 
 // adminURL is the superuser's connection string to a database of a set's server.
