@@ -89,7 +89,7 @@ func development(now time.Time) LicenceTerms {
 
 // LicenceKeys are the public keys that licences of this plane are verified with, joined by commas.
 func (p *Plane) LicenceKeys() (string, error) {
-	if err := p.openState(); err != nil {
+	if err := p.openExisting(); err != nil {
 		return "", err
 	}
 	return p.platform.LicenceKeys()
@@ -204,11 +204,15 @@ func (p *Plane) putLicence(ctx context.Context, conn *grpc.ClientConn, file []by
 	}
 	// Where the set is this machine's, it finds the licence without the registry as well.
 	for _, t := range p.state.Tenants() {
-		if t.ID.String() == res.GetLicence().GetLicence().GetTenantId() {
-			_, err = p.platform.PutLicence(ctx, p.setOf(t), file)
+		if t.ID.String() != res.GetLicence().GetLicence().GetTenantId() {
+			continue
+		}
+		if _, err := p.platform.PutLicence(ctx, p.setOf(t), file); err != nil {
+			return nil, fmt.Errorf("licence %d of %s is issued, and its set takes it with its next report; do not issue it again. That it also finds it without the registry did not come out: %w: fleet plane up makes up for it",
+				res.GetLicence().GetLicence().GetSerial(), t.Slug, err)
 		}
 	}
-	return res.GetLicence(), err
+	return res.GetLicence(), nil
 }
 
 // licensed sees that a tenant of a plane `dev` has a licence, and that its set finds the newest one there is before it knows of any

@@ -1,13 +1,25 @@
 package plane
 
 import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/id"
+	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
 )
 
 // A set takes no licence whose serial it has: what is issued is beyond all that anybody knows of.
@@ -73,5 +85,44 @@ func TestLicenceOfWhatThereIsNotIsRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// takesLicences is a registry that has a licence on record.
+type takesLicences struct {
+	registryv1.UnimplementedLicenceWriteServiceServer
+	tenant id.Tenant
+}
+
+func (r takesLicences) PutLicence(context.Context, *registryv1.PutLicenceRequest) (*registryv1.PutLicenceResponse, error) {
+	return &registryv1.PutLicenceResponse{Licence: &registryv1.IssuedLicence{Licence: &registryv1.Licence{TenantId: r.tenant.String(), Serial: 2}}}, nil
+}
+
+// Where the disk is full once the registry has a licence on record, it is issued: who is told of the disk alone issues it again.
+func TestLicenceThatCouldNotBeLaidDownIsSaidToBeIssued(t *testing.T) {
+	p, err := New(settings.Settings{Home: t.TempDir()}, quiet{})
+	if err == nil {
+		err = p.openState()
+	}
+	tenant := id.NewTenant()
+	if err == nil {
+		_, err = p.state.Remember("acme", tenant, func(t *state.Tenant) { t.ID = tenant })
+	}
+	// Nothing can be made below a file.
+	if err = errors.Join(err, os.WriteFile(filepath.Join(p.Settings.Home, "tenants"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	listener, server := bufconn.Listen(1<<16), grpc.NewServer()
+	registryv1.RegisterLicenceWriteServiceServer(server, takesLicences{tenant: tenant})
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	conn, err := grpc.NewClient("passthrough:///registry", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := p.putLicence(t.Context(), conn, []byte("signed"), "Order 4711"); err == nil || !strings.Contains(err.Error(), "licence 2 of acme is issued") {
+		t.Errorf("it is told %v", err)
 	}
 }

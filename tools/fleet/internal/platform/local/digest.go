@@ -106,9 +106,11 @@ func digestOf(path string) (string, error) {
 	// The clock that times are taken from has steps: what changed a moment ago may change again within the same one.
 	const settled = time.Second
 	if after == before && time.Since(time.Unix(0, before.CTime)) > settled {
-		err = rememberDigest(path, before)
+		if err := rememberDigest(path, before); err != nil {
+			return "", fmt.Errorf("keep the digest of %s for the next command: %w", path, err)
+		}
 	}
-	return before.SHA256, err
+	return before.SHA256, nil
 }
 
 // described is what the kernel says of an open file.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,5 +79,26 @@ func TestDigestIsKeptForTheNextCommandAndOnlyForTheFileThatItIsOf(t *testing.T) 
 	}
 	if got, err := digestOf(program); err != nil || got == want || got == "sha256:kept" {
 		t.Errorf("a program that was changed keeps the digest %s (%v)", got, err)
+	}
+}
+
+// Where a digest can't be kept, as on a full disk, that is what is said, and not that a program is another one.
+func TestProgramIsNotSaidToBeAnotherWhereItsDigestCouldNotBeKept(t *testing.T) {
+	home := t.TempDir()
+	remembered(t, home)
+	t.Cleanup(func() { remembered(t, t.TempDir()) })
+	program := filepath.Join(home, "program")
+	aged(t, program, "one")
+	digest := digestsOf(program)[program].SHA256
+	digests.Lock()
+	delete(digests.known, program)
+	digests.Unlock()
+	// Nothing can be put in the place of a directory.
+	keep := filepath.Join(home, "digests.json")
+	if err := errors.Join(os.Remove(keep), os.Mkdir(keep, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&Platform{}).Keep("accessos", program, digest); err == nil || !strings.Contains(err.Error(), "digests.json") || strings.Contains(err.Error(), "another program") {
+		t.Errorf("it is told %v", err)
 	}
 }

@@ -14,16 +14,20 @@ import (
 // Keep takes a registered release's artefact into the store that sets run theirs from, under its digest. It says whether it was not there
 // yet. One that is kept stays: a set somewhere may go back to it.
 func (p *Platform) Keep(artefact, file, digest string) (changed bool, err error) {
-	if got, err := digestOf(file); err != nil || got != digest {
-		return false, errors.Join(err, refuseOther(file, got, digest))
+	got, err := digestOf(file)
+	if err != nil {
+		return false, err
+	}
+	if got != digest {
+		return false, fmt.Errorf("%s has the digest %s, and the release says %s: it is another program", file, got, digest)
 	}
 	dir := p.releaseDir(digest)
 	if err := os.Remove(filepath.Join(dir, built)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
 	if have, err := onlyProgram(dir); err == nil {
-		if got, err := digestOf(have); err == nil && got == digest {
-			return false, nil
+		if got, err := digestOf(have); err != nil || got == digest {
+			return false, err
 		}
 		return false, fmt.Errorf("%s is not what it was when it was kept: somebody changed it; take it away and register the release again", have)
 	}
@@ -31,13 +35,6 @@ func (p *Platform) Keep(artefact, file, digest string) (changed bool, err error)
 		return false, fmt.Errorf("make the directory of the release: %w", err)
 	}
 	return true, copyProgram(file, filepath.Join(dir, artefact), digest)
-}
-
-func refuseOther(file, got, digest string) error {
-	if got == "" {
-		return nil
-	}
-	return fmt.Errorf("%s has the digest %s, and the release says %s: it is another program", file, got, digest)
 }
 
 // ReleaseSigner signs releases that are built here.
