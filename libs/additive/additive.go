@@ -1,8 +1,9 @@
 // Package additive says whether migrations only add, so that the release before goes on working while they run and after. It promises
-// to name whatever they take away or narrow of what was there, and whatever holds a table's writers up for as long as it is large, by
-// asking PostgreSQL itself: migrations run in a throwaway database, and the catalogue before, the catalogue after and the locks that
-// were held are compared. What a statement means is never guessed from its text. It can't see what a program does with a column: whether
-// one is read any more, its author says, in the migration itself: `-- accepted drop-column: no release since 1.3 reads it`.
+// to name whatever they take away, narrow or replace of what was there and a program can meet, and whatever holds a table's writers up for
+// as long as it is large, by asking PostgreSQL itself: migrations run in a throwaway database, and the catalogue before, the catalogue after
+// and the locks that were held are compared. What a statement means is never guessed from its text. It can't see what a program does with a
+// column, nor whether a function that has another body answers what it did: that its author says, in the migration itself,
+// `-- accepted drop-column: no release since 1.3 reads it`.
 package additive
 
 import (
@@ -12,7 +13,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -70,7 +70,7 @@ func Check(ctx context.Context, server string, releases ...[]Migration) (finding
 	for i, added := range releases {
 		for _, m := range added {
 			if i == 0 { // nothing was there that it could take
-				if err := c.run(ctx, m, nil); err != nil {
+				if err := c.run(ctx, m, unwatched{}); err != nil {
 					return nil, err
 				}
 				continue
@@ -81,7 +81,7 @@ func Check(ctx context.Context, server string, releases ...[]Migration) (finding
 			}
 			findings = append(findings, found...)
 		}
-		if c.base, err = c.catalogue(ctx); err != nil {
+		if c.base, err = read(ctx, c.conn); err != nil {
 			return nil, err
 		}
 	}
@@ -95,7 +95,7 @@ type checker struct {
 	// roles are the real names by the words for them.
 	roles map[string]string
 	// base is what the release before knows.
-	base map[key]thing
+	base catalogue
 }
 
 func open(ctx context.Context, server string, all []Migration) (c *checker, err error) {
@@ -140,6 +140,9 @@ func open(ctx context.Context, server string, all []Migration) (c *checker, err 
 	if c.conn, err = pgx.Connect(ctx, u.String()); err != nil {
 		return c, fmt.Errorf("connect to the database that migrations are tried in: %w", err)
 	}
+	if _, err = c.conn.Exec(ctx, watchSQL+catalogueFunction); err != nil {
+		return c, fmt.Errorf("watch the database that migrations are tried in: %w", err)
+	}
 	for _, schema := range slices.Sorted(maps.Keys(schemas)) {
 		if _, err = c.conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+quote(schema)); err != nil {
 			return c, fmt.Errorf("make schema %s: %w", schema, err)
@@ -168,68 +171,4 @@ func (c *checker) close(ctx context.Context) error {
 		}
 	}
 	return cmp.Or(failed, c.admin.Close(ctx))
-}
-
-var (
-	down     = regexp.MustCompile(`(?m)^--\s*\+goose\s+Down\b`)
-	alone    = regexp.MustCompile(`(?m)^--\s*\+goose\s+NO TRANSACTION\b`)
-	accepted = regexp.MustCompile(`(?m)^\s*--\s*accepted\s+([a-z-]+):\s*(\S.*)$`)
-)
-
-// lockTimeout is what is in force when migrations run.
-const lockTimeout = "5s"
-
-// run runs a migration as it will be run: in a transaction, or, where it says so, statement by statement without one. look is called
-// before it commits.
-func (c *checker) run(ctx context.Context, m Migration, look func(ctx context.Context, q querier, statement string) error) error {
-	text := m.SQL
-	if at := down.FindStringIndex(text); at != nil {
-		text = text[:at[0]]
-	}
-	text = pg.ReplaceRoles(text, func(word string) string { return quote(c.roles[word]) })
-	schema, _, _ := strings.Cut(m.Name, "/")
-	begin := "SET search_path = " + quote(schema) + "; SET lock_timeout = '" + lockTimeout + "'"
-	if _, err := c.conn.Exec(ctx, begin); err != nil {
-		return fmt.Errorf("prepare for %s: %w", m.Name, err)
-	}
-	if alone.MatchString(text) {
-		return c.runAlone(ctx, m, begin, text, look)
-	}
-	tx, err := c.conn.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if _, err := tx.Conn().PgConn().Exec(ctx, text).ReadAll(); err != nil {
-		return fmt.Errorf("migration %s can't be run on what was there before: %w", m.Name, err)
-	}
-	if look != nil {
-		if err := look(ctx, tx, text); err != nil {
-			return err
-		}
-	}
-	return tx.Commit(ctx)
-}
-
-func (c *checker) runAlone(ctx context.Context, m Migration, begin, text string, look func(ctx context.Context, q querier, statement string) error) error {
-	for statement := range strings.SplitSeq(text, ";\n") {
-		// Each finds the schema, whoever looked before it.
-		if _, err := c.conn.Exec(ctx, begin); err != nil {
-			return fmt.Errorf("prepare for %s: %w", m.Name, err)
-		}
-		if _, err := c.conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("migration %s can't be run on what was there before: %w", m.Name, err)
-		}
-		if look != nil {
-			if err := look(ctx, c.conn, statement); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
