@@ -236,7 +236,7 @@ type Copied struct {
 
 // Component is one process of a set.
 type Component struct {
-	// Name, a DNS label; also the service in its certificate.
+	// Name, a DNS label, and none that is Taken; also the service in its certificate.
 	Name string `yaml:"name"`
 	// Command is the artefact's arguments.
 	Command []string `yaml:"command"`

@@ -66,6 +66,13 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		"no scope":                  {"scope: tenant", "scope: everybody", "scope", "tenant or plane"},
 		"component comes twice":     {"name: web", "name: store", "components[1].name", "comes twice"},
 		"name that is no label":     {"name: web", "name: Web_1", "components[1].name", "DNS label"},
+		"name of the gateway":       {"name: web", "name: gateway", "components[1].name", "a component of the plane's own set"},
+		"name of the registry":      {"name: web", "name: registry", "components[1].name", "a component of the plane's own set"},
+		"name of the server":        {"name: web", "name: postgres", "components[1].name", "a set's own database server"},
+		"name of the shared server": {"name: web", "name: databases", "components[1].name", "that tenants share"},
+		"name of the migration":     {"name: web", "name: migrate", "components[1].name", "owner's password"},
+		"name of a recovery":        {"name: web", "name: recover-admin", "components[1].name", "admin in again"},
+		"name of the reader":        {"name: web", "name: machine-reader", "components[1].name", "reads the platform's machine"},
 		"role that isn't there":     {"database: [writer]", "database: [reader]", "components[0].needs.database[0]", "no role"},
 		"key that isn't there":      {"keys: [cookie]", "keys: [biscuit]", "components[1].needs.keys[0]", "no key"},
 		"key without public half":   {"keys: [cookie]", "public_keys: [cookie]", "components[1].needs.public_keys[0]", "public half"},
@@ -118,6 +125,24 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 				t.Errorf("the fault of %q is said to be in line %d, which reads %q", c.field, named.Line, line)
 			}
 		})
+	}
+}
+
+// The plane's own components have names that are refused to a tenant's alone.
+func TestNamesOfThePlaneAreTakenFromTenantsAlone(t *testing.T) {
+	plane, err := blueprint.Plane()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range plane.Components {
+		if blueprint.Taken(blueprint.ScopeTenant)[c.Name] == "" || blueprint.Taken(blueprint.ScopePlane)[c.Name] != "" {
+			t.Errorf("%s: a tenant's component may be called so, or the plane's may not", c.Name)
+		}
+	}
+	for _, name := range []string{"front", "sample-postgres"} {
+		if blueprint.Taken(blueprint.ScopePlane)[name] == "" || blueprint.Taken(blueprint.ScopeTenant)[name] != "" {
+			t.Errorf("%s: a component of the plane may be called so, or a tenant's may not", name)
+		}
 	}
 }
 

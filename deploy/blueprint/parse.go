@@ -305,12 +305,15 @@ func (c *checker) machineReader() {
 }
 
 func (c *checker) components() {
-	seen := map[string]bool{}
+	seen, taken := map[string]bool{}, Taken(c.b.Scope)
 	prefixes, holders, reporter := map[string]string{}, map[string]string{}, ""
 	for i, comp := range c.b.Components {
 		at := func(path ...any) []any { return append([]any{"components", i}, path...) }
 		if !label.MatchString(comp.Name) {
 			c.at(at("name"), "%q is not a lower-case DNS label of at most 32 characters", comp.Name)
+		}
+		if whose := taken[comp.Name]; whose != "" {
+			c.at(at("name"), "%q is the name of %s: call the component otherwise", comp.Name, whose)
 		}
 		if seen[comp.Name] {
 			c.at(at("name"), "%q comes twice", comp.Name)

@@ -59,7 +59,7 @@ func TestSchemaRefusesNothingThatParseTakes(t *testing.T) {
 	s := schema(t)
 	for _, c := range []struct{ old, now string }{
 		{"artefact: tiny", "artefact: tiny\nreplicas: 3"}, {"artefact: tiny\n", ""}, {"connections: 9", "connections: many"}, {"connections: 9", "connections: 5000"},
-		{"scope: tenant", "scope: everybody"}, {"name: web", "name: Web_1"}, {"kind: random", "kind: rsa"}, {"writer: {connections: 9}", "owner: {connections: 9}"},
+		{"scope: tenant", "scope: everybody"}, {"name: web", "name: Web_1"}, {"name: web", "name: postgres"}, {"name: web", "name: migrate"}, {"kind: random", "kind: rsa"}, {"writer: {connections: 9}", "owner: {connections: 9}"},
 		{"kind: random", "kind: note"}, {"database:\n", "stores:\n  safe: {kind: secret}\ndatabase:\n"}, {"routes: [/]", "routes: [/, /]"}, {"routes: [/]", "routes: [no]"},
 		{"health: {port: api, path: /up}", "health: {port: api}"}, {"routes: [/]", "resources: {memory: 64}"}, {"routes: [/]", "resources: {cpu: 0}"}, {"routes: [/]", "resources: {pids: 0}"},
 		{"writer: {connections: 9}", "reader: {connections: 9}"}, {"connections: 9", "connections: 9, statement_timeout: soon"}, {"connections: 9", "connections: 9, idle_session_timeout: 10 minutes"},

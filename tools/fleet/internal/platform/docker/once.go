@@ -35,6 +35,9 @@ func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Relea
 	return true, p.State.SetMigrated(s.Name(), r.String())
 }
 
+// recoverer is what a container is called that lets an admin in again.
+const recoverer = "recover-admin"
+
 // ownerURL is the file that a migration finds the owner's connection string in.
 const ownerURL = "owner.url"
 
@@ -105,7 +108,7 @@ func (p *Platform) RecoverAdmin(ctx context.Context, s platform.Set, r blueprint
 	if facts.MarkKeys, err = p.Machine.MarkKeys(); err != nil {
 		return err
 	}
-	said, code, err := p.oneOff(ctx, s, release, "recover-admin", program, facts)
+	said, code, err := p.oneOff(ctx, s, release, recoverer, program, facts)
 	if err == nil && code == local.RefusedExit {
 		return local.NotLetIn(r, said)
 	}

@@ -1,0 +1,19 @@
+package local
+
+import (
+	"slices"
+	"testing"
+
+	"a3os.app/deploy/blueprint"
+)
+
+// What is a process or has a user besides a set's components is called as none of them may be.
+func TestNoComponentHasANameOfThePlatforms(t *testing.T) {
+	for _, scope := range []blueprint.Scope{blueprint.ScopeTenant, blueprint.ScopePlane} {
+		for _, name := range slices.Concat(ownUnits, []string{migrator}) {
+			if blueprint.Taken(scope)[name] == "" {
+				t.Errorf("a component of scope %s may be called %s", scope, name)
+			}
+		}
+	}
+}
