@@ -93,20 +93,51 @@ func (c *checker) find(path []any) (node *yaml.Node, line int, field string) {
 				name.WriteByte('.')
 			}
 			name.WriteString(p)
-			if node != nil && node.Kind == yaml.MappingNode {
-				for i := 0; i+1 < len(node.Content); i += 2 {
-					if node.Content[i].Value == p {
-						next = node.Content[i+1]
-						line = node.Content[i].Line
-					}
-				}
+			if key, value := fieldOf(node, p); value != nil {
+				next, line = value, key.Line
 			}
 		}
-		if node = next; node != nil && node.Line > line {
+		if node = behind(next); node != nil && node.Line > line {
 			line = node.Line
 		}
 	}
 	return node, line, name.String()
+}
+
+// behind is what an alias stands for; any other node is itself.
+func behind(node *yaml.Node) *yaml.Node {
+	for node != nil && node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node
+}
+
+// fieldOf is a field of a mapping, with its name: one of its own, or one that a merge key (`<<`) brings, the first of several.
+func fieldOf(node *yaml.Node, name string) (key, value *yaml.Node) {
+	if node = behind(node); node == nil || node.Kind != yaml.MappingNode {
+		return nil, nil
+	}
+	var merged []*yaml.Node
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		switch key := behind(node.Content[i]); {
+		case key.ShortTag() == "!!merge":
+			merged = append(merged, node.Content[i+1])
+		case key.Value == name:
+			return key, node.Content[i+1]
+		}
+	}
+	for _, from := range merged {
+		sources := []*yaml.Node{from}
+		if from = behind(from); from.Kind == yaml.SequenceNode {
+			sources = from.Content
+		}
+		for _, source := range sources {
+			if key, value = fieldOf(source, name); value != nil {
+				return key, value
+			}
+		}
+	}
+	return nil, nil
 }
 
 // written says that a field stands in the file, whatever is in it.
