@@ -39,7 +39,8 @@ func TestThePreviousReleaseIsTheOneBeforeAllOfWhatIsNew(t *testing.T) {
 	for name, c := range map[string]struct {
 		last     string // commit
 		tag, env string
-		hours    int // of another commit after it
+		hours    int    // of another commit after it
+		change   string // of a migration from before, in that commit
 		args     string
 		want     string // commit, and what is printed of services
 	}{
@@ -54,6 +55,11 @@ func TestThePreviousReleaseIsTheOneBeforeAllOfWhatIsNew(t *testing.T) {
 		"in CI":                              {last: "after", args: "--recent", want: "before: services: iam registry"},
 		"in CI, where one changed":           {last: "one", args: "--recent", want: "before: services: registry"},
 		"in CI, where nothing changed since": {last: "after", hours: 80, args: "--recent", want: "skipped: no migration changed"},
+		"in CI, where it is a release's":     {last: "three", tag: "1.4.0 three", hours: 46, args: "--recent", want: "skipped: the schema is that of 1.4.0"},
+		"a reason was added":                 {last: "after", hours: 47, change: "-- accepted it: why\naudit", want: "before: services: all"},
+		"a reason was added, and no release": {last: "after", tag: "1.4.0 one", hours: 47, change: "-- accepted it: why\naudit", want: "is not what it was"},
+		"another statement":                  {last: "after", hours: 47, change: "-- +goose NO TRANSACTION\naudit", want: "is not what it was"},
+		"a migration that is gone":           {last: "after", hours: 47, change: "gone", want: "is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -64,7 +70,7 @@ func TestThePreviousReleaseIsTheOneBeforeAllOfWhatIsNew(t *testing.T) {
 				cmd.Dir = dir
 				cmd.Env = append(os.Environ(), "GIT_COMMITTER_DATE="+at, "GIT_AUTHOR_DATE="+at, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "A3_PREVIOUS="+c.env)
 				out, err := cmd.CombinedOutput()
-				if err != nil {
+				if err != nil && name == "git" {
 					t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 				}
 				return strings.TrimSpace(string(out))
@@ -96,6 +102,15 @@ func TestThePreviousReleaseIsTheOneBeforeAllOfWhatIsNew(t *testing.T) {
 				if x.named == c.last {
 					break
 				}
+			}
+			switch c.change {
+			case "":
+			case "gone":
+				if err := os.Remove(filepath.Join(dir, "services/audit/migrations/00001_log.sql")); err != nil {
+					t.Fatal(err)
+				}
+			default:
+				write("services/audit/migrations/00001_log.sql", c.change)
 			}
 			if c.hours > 0 {
 				commit(c.hours, "later")
