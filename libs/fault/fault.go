@@ -55,6 +55,9 @@ func Declare(kind Kind, reason, message string) *Error {
 	return &Error{Kind: kind, Reason: reason, Message: message}
 }
 
+// ErrUnchanged is a call that could not be done now and of which it is known that it was not.
+var ErrUnchanged = Declare(Unavailable, "UNCHANGED", "nothing was changed; try again shortly")
+
 // Wrap makes an error of a kind from a cause that callers do not see.
 func Wrap(kind Kind, cause error, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...), Cause: cause}

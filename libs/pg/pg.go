@@ -291,6 +291,12 @@ func IsUnique(err error, constraint string) bool {
 	return ok && pe.Code == uniqueViolation && (constraint == "" || pe.ConstraintName == constraint)
 }
 
+func unchanged(cause error, message string) error {
+	e := fault.ErrUnchanged.With("%s", message)
+	e.Cause = cause
+	return e
+}
+
 // classify gives errors of the database a kind. Errors that have one keep it.
 func classify(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok {
@@ -308,14 +314,14 @@ func classify(ctx context.Context, err error) error {
 		case tooManyConnections:
 			return fault.Wrap(fault.ResourceExhausted, err, "the service is busy; try again shortly")
 		case diskFull, readOnlySQL:
-			return fault.Wrap(fault.Unavailable, err, "the database takes no writes now; nothing was changed")
+			return unchanged(err, "the database takes no writes now; nothing was changed")
 		case adminShutdown, crashShutdown, cannotConnectNow:
 			return fault.Wrap(fault.Unavailable, err, "the database restarts; try again shortly")
 		case notInRepertoire, untranslatable:
 			// What gets here past protobuf, which knows UTF-8, is NUL: PostgreSQL's text can't hold it.
 			return fault.Wrap(fault.InvalidArgument, err, "text may not contain the character NUL")
 		case RecordClosed:
-			return fault.Wrap(fault.Unavailable, err, "the audit log is behind, so nothing may be changed now; nothing was changed")
+			return unchanged(err, "the audit log is behind, so nothing may be changed now; nothing was changed")
 		}
 		return err
 	}

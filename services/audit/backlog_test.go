@@ -74,7 +74,7 @@ func (p *producer) untilRefused() {
 		if err == nil && time.Since(began) < time.Minute {
 			continue
 		}
-		if fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "nothing was changed") {
+		if !errors.Is(err, fault.ErrUnchanged) || fault.KindOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "nothing was changed") {
 			p.t.Fatalf("after %s and %d deeds: %v, want unavailable", time.Since(began), p.done, err)
 		}
 		break

@@ -238,6 +238,10 @@ func TestCreatingCallsCarryAKeyThatLetsThemBeRepeated(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.err, "--idempotency-key "+f.keys[3]) {
 		t.Errorf("when it isn't known whether it was done: %+v", r)
 	}
+	f.refuse["CreateWorkspace"] = fault.ErrUnchanged.With("the database takes no writes now; nothing was changed")
+	if r := a3(t, "workspace", "create", "payroll"); r.code != 1 || !strings.Contains(r.err, "nothing was changed") || strings.Contains(r.err, "not known") {
+		t.Errorf("when it is known that it was not done: %+v", r)
+	}
 }
 
 func TestTransferNamesTheOwnerItBelievesIn(t *testing.T) {

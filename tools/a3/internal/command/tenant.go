@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -60,7 +61,7 @@ func create[Q, S any](ctx context.Context, a *app, m method[Q, S], msg *Q) (*S, 
 	req := connect.NewRequest(msg)
 	req.Header().Set("Idempotency-Key", key)
 	res, err := m(ctx, req)
-	if kind := fault.KindOf(err); err != nil && (kind == fault.Unavailable || kind == fault.DeadlineExceeded) {
+	if kind := fault.KindOf(err); err != nil && (kind == fault.Unavailable || kind == fault.DeadlineExceeded) && !errors.Is(err, fault.ErrUnchanged) {
 		a.say("whether it was done is not known: to make sure, run the same command again with --idempotency-key %s%s", key, a.again)
 	}
 	if err != nil {
