@@ -34,6 +34,9 @@ func TestPlaneThatIsLostIsBroughtBack(t *testing.T) {
 	}
 	recovery := filepath.Join(dir, "recovery.json")
 	p.ok(t, "backup", "recovery-key", recovery)
+	if s := p.fleet(t, "backup", "recovery-key", recovery); s.code == 0 || strings.Contains(s.err, "sealed to the new one") {
+		t.Errorf("another recovery key in the place of one that is there: %s", s)
+	}
 	p.a3(t, "acme-admin", "user", "invite", "before@acme.example")
 	p.killBackups(t, filepath.Join(backups, p.tenants["acme"].id))
 	var made []backupMade

@@ -2,7 +2,11 @@ package command
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"a3os.app/tools/internal/advice"
 )
@@ -19,4 +23,20 @@ func TestEveryCommandThatIsToldCanBeTyped(t *testing.T) {
 			t.Errorf("%s says %v", l.Where, err)
 		}
 	}
+}
+
+// What stands between backquotes in a flag's help is shown as its value.
+func TestHelpShowsNoWordAsTheValueOfAFlag(t *testing.T) {
+	var look func(c *cobra.Command)
+	look = func(c *cobra.Command) {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if strings.Contains(f.Usage, "`") {
+				t.Errorf("--%s of %s: %s", f.Name, c.CommandPath(), f.Usage)
+			}
+		})
+		for _, below := range c.Commands() {
+			look(below)
+		}
+	}
+	look((&app{}).root())
 }

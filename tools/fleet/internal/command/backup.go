@@ -27,6 +27,11 @@ func (a *app) backupCommand() *cobra.Command {
 	c := &cobra.Command{Use: "backup", Short: "Back tenants up, and try each backup out", Long: backupHelp, Args: exactly(),
 		Example: "  fleet backup --tenant acme\n  fleet backup --all --keep 14",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed("keep") {
+				if err := atLeastOne("--keep", keep, "how many backups of a set are kept"); err != nil {
+					return err
+				}
+			}
 			p, err := a.plane()
 			if err != nil {
 				return err
@@ -46,7 +51,7 @@ func (a *app) backupCommand() *cobra.Command {
 			}
 			return err
 		}}
-	c.Flags().StringSliceVar(&tenants, "tenant", nil, "tenants, by slug or id; `plane` is the plane's own registry")
+	c.Flags().StringSliceVar(&tenants, "tenant", nil, "tenants, by slug or id; plane is the plane's own registry")
 	c.Flags().BoolVar(&all, "all", false, "every tenant, and the plane's own registry")
 	c.Flags().BoolVar(&untried, "no-verify", false, "do not try the backups out")
 	c.Flags().IntVar(&keep, "keep", 0, "how many backups of a set to keep; what A3_BACKUP_KEEP was at the last fleet plane up when not given")
@@ -269,8 +274,8 @@ func (a *app) restoreCommand() *cobra.Command {
 				done.Slug, state, done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), done.LostEntries, seconds(done.Total))
 			return errors.Join(err, a.notHeld(done.BackedUp))
 		}}
-	c.Flags().StringVar(&r.From, "from", "", "backup: its directory, or its name in `fleet backup list`")
-	c.Flags().StringVar(&r.To, "to", "", "tenant, by slug or id; `plane` is the plane's own registry")
+	c.Flags().StringVar(&r.From, "from", "", "backup: its directory, or its name as fleet backup list shows it")
+	c.Flags().StringVar(&r.To, "to", "", "tenant, by slug or id; plane is the plane's own registry")
 	c.Flags().StringVar(&r.Reason, "reason", "", "why, 10 to 500 characters, for the tenant's own record")
 	c.Flags().StringVar(&r.RecoveryKey, "recovery-key", "", "file of the recovery key, where the set's own keys are lost")
 	c.Flags().BoolVar(&r.Replace, "replace", false, "stop the set where it runs, and give up what it has")

@@ -121,16 +121,6 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// exactly refuses any other number of arguments than the names say.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != len(names) {
-			return usageError{fmt.Errorf("it is called as: %s", strings.Join(append([]string{c.CommandPath()}, names...), " "))}
-		}
-		return nil
-	}
-}
-
 func (a *app) plane() (*plane.Plane, error) {
 	root, err := settings.Root()
 	if err != nil {

@@ -22,6 +22,9 @@ again and refuses where that is another than the plan says. It can be interrupte
 operation up with fleet operation resume; what is done is not done again.`,
 		Example: "  fleet apply sha256:9f2c41d07ab3",
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := atLeastOne("--max-parallel", o.MaxParallel, "how many tenants are changed at once"); err != nil {
+				return err
+			}
 			p, err := a.plane()
 			if err != nil {
 				return err

@@ -59,7 +59,11 @@ func (a *app) planKind(kind registryv1.OperationKind, short, example string) *co
 	r := plan.Request{Kind: kind}
 	var tier string
 	var accepted, labels []string
-	c := &cobra.Command{Use: plan.Kind(kind), Short: short, Long: short + ".\n\n" + planHelp, Example: example, Args: exactly(),
+	chosen := "(--tenant TENANT | --label NAME=VALUE | --wave RING)…"
+	if kind == registryv1.OperationKind_OPERATION_KIND_PROVISION {
+		chosen = "--tenant SLUG…"
+	}
+	c := &cobra.Command{Use: plan.Kind(kind) + " " + chosen + " --reason TEXT", Short: short, Long: short + ".\n\n" + planHelp, Example: example, Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if r.Tier, err = tierOf("--tier", tier); err != nil {

@@ -123,6 +123,9 @@ func (a *app) rolloutPlan() *cobra.Command {
 	c := &cobra.Command{Use: "plan --release VERSION (--tenant T | --label K=V)… --reason TEXT", Short: "Plan a rollout; fleet apply carries it out", Args: exactly(),
 		Example: "  fleet rollout plan --release 1.4.0 --label ring=canary --label ring=early --bake 10m --samples 100 --reason 'security update'",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := atLeastOne("--max-parallel", int(q.MaxParallel), "how many tenants are changed at once"); err != nil {
+				return err
+			}
 			p, err := a.plane()
 			if err != nil {
 				return err

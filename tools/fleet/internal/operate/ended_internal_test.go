@@ -82,3 +82,13 @@ func TestRenewalThatHearsOfTheEndBeforeItsAnswerIsNoFailure(t *testing.T) {
 		})
 	}
 }
+
+// A part of a rollout is given up by that, which may go back: whoever reads why it failed is not told to go on with it.
+func TestPartOfARolloutThatIsCutOffLeadsToTheRollout(t *testing.T) {
+	for rollout, says := range map[string]string{"": "fleet operation resume opr_1", "rol_1": "fleet rollout status rol_1"} {
+		w := &work{op: &registryv1.Operation{Id: "opr_1", RolloutId: rollout, Kind: registryv1.OperationKind_OPERATION_KIND_UPGRADE}}
+		if err := w.cutOff(errors.New("its release does not start")); !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "resume") != (rollout == "") {
+			t.Errorf("of rollout %q: %v", rollout, err)
+		}
+	}
+}

@@ -165,6 +165,9 @@ func (w *work) locked(ctx context.Context) error {
 // cutOff says how an operation that did not end is taken up.
 func (w *work) cutOff(err error) error {
 	again := fmt.Sprintf("take it up with fleet operation resume %s", w.op.GetId())
+	if rollout := w.op.GetRolloutId(); rollout != "" {
+		again = "fleet rollout status " + rollout + " says what becomes of it" // which may give it up, and go back
+	}
 	whose := cmp.Or(w.set.Slug, w.op.GetTenantId())
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s of %s was interrupted: what is done stays done; %s", Kind(w.op.GetKind()), whose, again)

@@ -471,9 +471,7 @@ func (p *Plane) RecoveryKey(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(p.platform.RecoveryPublic()); err == nil {
-		p.report.Note("there was a recovery key: from the next backup on, the copy of each backup key is sealed to the new one")
-	}
+	_, before := os.Stat(p.platform.RecoveryPublic())
 	r, public, err := backup.NewRecovery(whose.Plane, whose.ID, whose.ManifestKey)
 	if err != nil {
 		return err
@@ -490,5 +488,11 @@ func (p *Plane) RecoveryKey(ctx context.Context, file string) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write the recovery key: %w", err)
 	}
-	return renameio.WriteFile(p.platform.RecoveryPublic(), []byte(public+"\n"), 0o600)
+	if err := renameio.WriteFile(p.platform.RecoveryPublic(), []byte(public+"\n"), 0o600); err != nil {
+		return err
+	}
+	if before == nil {
+		p.report.Note("there was a recovery key: from the next backup on, the copy of each backup key is sealed to the new one")
+	}
+	return nil
 }
