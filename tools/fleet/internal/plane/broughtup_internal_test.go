@@ -1,13 +1,17 @@
 package plane
 
 import (
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/settings"
+	"a3os.app/tools/fleet/internal/state"
 )
 
 // noted keeps what it is told.
@@ -73,5 +77,24 @@ func TestBackupsAreFoundWhereThePlaneWasToldToKeepThem(t *testing.T) {
 	}
 	if said := up(); !strings.Contains(said, filepath.Join(home, "backups")+" from now on") || !strings.Contains(said, "no longer in "+kept) {
 		t.Errorf("a plane whose backups go elsewhere from now on is brought up with: %s", said)
+	}
+}
+
+// A code for the admin of a tenant that nobody reaches is made, for it may be resumed within its minutes, and said to be of no use until then. What is
+// refused to a session of before is one word for each tenant.
+func TestWhatLeadsNowhereYetIsSaid(t *testing.T) {
+	told := &noted{}
+	p := &Plane{report: told}
+	p.noteSuspended(state.Tenant{Slug: "globex"})
+	if p.noteSuspended(state.Tenant{Slug: "acme", Suspended: true}); !strings.Contains(told.text, "fleet plan resume --tenant acme") || strings.Contains(told.text, "globex") {
+		t.Errorf("it is told %q", told.text)
+	}
+	told.text = ""
+	ended, acme := fault.New(fault.Unauthenticated, "the access token is not valid here"), state.Tenant{Slug: "acme", Welcomed: true}
+	if p.signedOut(state.Tenant{Slug: "new"}, ended) || p.signedOut(acme, errors.New("nobody answers")) || !p.signedOut(acme, fmt.Errorf("workspaces: %w", ended)) || !p.signedOut(acme, ended) {
+		t.Error("who is signed out is not whoever's session ended in a tenant that is in use")
+	}
+	if n := strings.Count(told.text, "fleet tenant recover-admin acme"); n != 1 {
+		t.Errorf("it is told %d times: %s", n, told.text)
 	}
 }

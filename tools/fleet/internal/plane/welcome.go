@@ -200,9 +200,7 @@ func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (l
 	if !ok || t.ID.IsZero() {
 		return none, fault.New(fault.NotFound, "there is no tenant %q", slug)
 	}
-	if t.Suspended {
-		p.report.Note(t.Slug + " is suspended: nobody signs in until it serves again, and a code lives 15 minutes: make this one then, after fleet plan resume --tenant " + t.Slug + " --reason '…' and fleet apply HASH")
-	}
+	p.noteSuspended(t)
 	set := p.setOf(t)
 	if email == "" {
 		first, err := p.platform.FirstAdmin(set)
@@ -214,4 +212,11 @@ func (p *Plane) RecoverAdmin(ctx context.Context, slug, email, reason string) (l
 	code, hash := newCode()
 	err = p.carrier().RecoverAdmin(ctx, set, blueprint.Recovery{Email: email, CodeHash: hash, Reason: reason})
 	return local.FirstAdmin{Email: email, Code: code, CodeHash: hash}, err
+}
+
+// noteSuspended says of a tenant that is suspended that a code made now leads nowhere.
+func (p *Plane) noteSuspended(t state.Tenant) {
+	if t.Suspended {
+		p.report.Note(t.Slug + " is suspended: nobody signs in until it serves again, and a code lives 15 minutes: make this one then, after fleet plan resume --tenant " + t.Slug + " --reason '…' and fleet apply HASH")
+	}
 }
