@@ -1,6 +1,7 @@
 package systemtest
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,6 +25,19 @@ func TestBackupIsRestoredToATenantThatWasMadeItsCopy(t *testing.T) {
 	const asks = "SELECT count(*)::text FROM integrations.integrations WHERE has_secret OR next_due_at IS NOT NULL"
 	if n := column(t, of, asks); n[0] == "0" {
 		t.Fatal("acme has no system with a credential: nothing would be seen")
+	}
+	// A program that acme lets in, which is an admin of its, with a key of its own.
+	key := filepath.Join(t.TempDir(), "program.pem")
+	var program struct{ ID string }
+	if err := json.Unmarshal([]byte(p.a3(t, "acme-admin", "-o", "json", "service-account", "create", "program", "--key-out", key, "--tenant-role", "admin")), &program); err != nil {
+		t.Fatal(err)
+	}
+	enters := func(slug string) said {
+		return p.tryA3(t, "program-at-"+slug, "login", "--url", strings.Replace(p.tenants["acme"].url, "acme", slug, 1), "--ca-cert", filepath.Join(p.home, "web", "ca.pem"),
+			"--dial", p.address(), "--service-account", program.ID, "--key", key)
+	}
+	if s := enters("acme"); s.code != 0 {
+		t.Fatalf("the program doesn't sign in at acme: %s", s)
 	}
 	made, others := p.backUp(t, "acme"), p.backUp(t, "globex", "--no-verify")
 	p.a3(t, "acme-admin", "user", "invite", "after@acme.example")
@@ -78,6 +92,12 @@ func TestBackupIsRestoredToATenantThatWasMadeItsCopy(t *testing.T) {
 			t.Errorf("the copy's log has no %q under %s: %s", word, action, events)
 		}
 	}
+	if s := enters("monday"); s.code == 0 {
+		t.Errorf("a program of acme's signs in at the copy with its key: %s", s)
+	}
+	if programs := p.a3(t, "monday-admin", "service-account", "list"); !strings.Contains(programs, "program") {
+		t.Errorf("the copy doesn't show which programs there were: %s", programs)
+	}
 	copied := p.superuser(t, "postgres", monday.Tenant.ID)
 	if n := column(t, copied, asks); n[0] != "0" {
 		t.Errorf("%s systems of the copy have a credential, or a schedule", n[0])
@@ -99,6 +119,14 @@ func TestBackupIsRestoredToATenantThatWasMadeItsCopy(t *testing.T) {
 	}
 	if n := column(t, of, asks); n[0] == "0" {
 		t.Error("the tenant that was copied lost its credentials")
+	}
+	var leaves struct{ Plan struct{ Hash string } }
+	must(&leaves, "plan", "offboard", "--tenant", "acme", "--reason", "would it take its copy along?")
+	if page := p.ok(t, "plan", "show", leaves.Plan.Hash); !strings.Contains(page, "monday is a copy of it") {
+		t.Errorf("who approves that acme leaves doesn't read that a copy stays:\n%s", page)
+	}
+	if shown := p.ok(t, "tenant", "show", "acme"); !strings.Contains(shown, "monday is a copy of it") {
+		t.Errorf("acme is shown without its copy:\n%s", shown)
 	}
 	if s := p.fleet(t, "isolation", "verify"); s.code != 0 {
 		t.Errorf("isolation of a plane with a copy: %s", s)

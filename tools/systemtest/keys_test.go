@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -51,6 +52,9 @@ func (p *plane) losesKeys(t *testing.T, made backupMade) {
 		if _, err := os.Stat(c.file); err == nil {
 			t.Errorf("another %s was made", c.file)
 		}
+		if s := p.fleet(t, "backup", "--tenant", c.to, "--no-verify"); s.code == 0 {
+			t.Errorf("a backup without %s is made, and pushes out the last with it: %s", c.file, s)
+		}
 		if s := p.fleet(t, "status", "-o", "json"); !strings.Contains(s.out, "key_gone") || !strings.Contains(s.out, filepath.Base(c.file)) {
 			t.Errorf("%s is gone, and the page says %s", c.file, s)
 		}
@@ -68,7 +72,11 @@ func (p *plane) losesKeys(t *testing.T, made backupMade) {
 	if err := os.Remove(filepath.Join(mine, "keys", "backup.secret")); err != nil {
 		t.Fatal(err)
 	}
+	// From a shell that doesn't say where backups are kept.
+	environ := p.environ
+	p.environ = slices.DeleteFunc(slices.Clone(environ), func(v string) bool { return strings.HasPrefix(v, "A3_BACKUP_DIR=") })
 	p.ok(t, "backup", "new-key", "acme")
+	p.environ = environ
 	next := p.backUp(t, "acme")
 	if s := p.fleet(t, "backup", "put-back-keys", "--from", sealed.Name, "--to", "acme"); s.code == 0 {
 		t.Errorf("a backup of the key before opens with another one: %s", s)

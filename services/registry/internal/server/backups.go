@@ -145,7 +145,7 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 			return err
 		}
 		if from := req.GetCopiedFrom(); from != "" && from != t.CopyOf.String() {
-			return fault.New(fault.FailedPrecondition, "tenant %s was not made to be a copy of %s: no backup of that one is restored to it", t.Slug, from)
+			return fault.New(fault.FailedPrecondition, "the registry doesn't have it that tenant %s was made to be a copy of %s (of one that was adopted it is not known): no backup of that one is restored to it", t.Slug, from)
 		}
 		restored, err := ch.restoredLog(ctx, t.ID, req.GetCheckpoint())
 		if err != nil {

@@ -43,7 +43,8 @@ func (a *app) adoptCommand() *cobra.Command {
 		Long: `adopt is for a tenant that was made after the backup from which the registry was restored: its set is here, and the registry does not know
 it. What is made known is read at the set: each of its services proves with its certificate whose it is, and the mark on its database, which
 this plane signed, has to name the tenant. Nothing of the set is touched. The tenant is suspended then, and who it was adopted by, and why, is
-on record; it is served again by a plan like any other: "fleet plan resume". Labels and licences that it had are given again.`,
+on record; it is served again by a plan like any other: "fleet plan resume". Labels and licences that it had are given again. One that had been made to be
+another's copy is nobody's copy from then on: backups of that other are not restored to it any more, nor is the one that it was made from.`,
 		Example: `  fleet tenant adopt acme --reason "Case 4711: the registry was restored from last night"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := a.plane()
@@ -169,6 +170,15 @@ func (a *app) tenantShow(c *cobra.Command, args []string) error {
 	tier := strings.ToLower(strings.TrimPrefix(t.GetIsolationTier().String(), "ISOLATION_TIER_"))
 	if _, err := fmt.Fprintf(a.out, "\nTier: %s. Database: %s.\n", tier, at); err != nil {
 		return err
+	}
+	copies, err := p.CopiesOf(c.Context(), t.GetId())
+	if err != nil {
+		return err
+	}
+	for _, slug := range copies {
+		if _, err := fmt.Fprintf(a.out, "%s is a copy of it, and keeps what it was given of it.\n", slug); err != nil {
+			return err
+		}
 	}
 	if t.GetCopyOf() != "" {
 		if _, err := fmt.Fprintf(a.out, "It was made to be a copy of %s: that one's backups may be restored to it.\n", t.GetCopyOf()); err != nil {

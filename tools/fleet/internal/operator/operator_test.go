@@ -203,7 +203,7 @@ func TestCertificateIsTakenOverTheOwnKeyAlone(t *testing.T) {
 	if _, err := d.Accept(a.lasting(asked, "ben", 2*time.Second), ""); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(3 * time.Second)
+	<-time.After(3 * time.Second)
 	if _, err := operator.Open(string(d)); err == nil || !strings.Contains(err.Error(), "ended at") {
 		t.Errorf("with a certificate that ended: %v", err)
 	}

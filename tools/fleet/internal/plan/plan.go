@@ -22,6 +22,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -234,6 +235,13 @@ func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantSta
 			"It is stopped, and what the tenant may take along is exported; after the wait its keys are destroyed and everything of it is deleted, which can't be undone.",
 			fmt.Sprintf("Nobody else can have the slug %s until its quarantine has ended, and nobody ever has the id %s again.", t.GetSlug(), t.GetId()),
 		}
+		copies, err := CopiesOf(ctx, p.Tenants, t.GetId())
+		if err != nil {
+			return nil, fmt.Errorf("look for copies of tenant %s: %w", t.GetSlug(), err)
+		}
+		for _, slug := range copies {
+			c.Notes = append(c.Notes, fmt.Sprintf("Tenant %s is a copy of it, and keeps what it was given of it, backups among it: that one leaves by a plan of its own.", slug))
+		}
 	case provision, upgrade, downgrade:
 		c.ReleaseTo = to.name
 		if c.Migrations, c.Notes, err = p.migrations(ctx, r.Kind, c.GetReleaseFrom(), to); err != nil {
@@ -258,6 +266,20 @@ func (p *Planner) copied(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("look for the tenant of --copy-of: %w", fault.FromRPC(err))
 	}
 	return res.GetStatus().GetTenant().GetId(), nil
+}
+
+// CopiesOf are the slugs of the tenants that were made to be a tenant's copies and haven't left.
+func CopiesOf(ctx context.Context, tenants registryv1.TenantServiceClient, id string) ([]string, error) {
+	var out []string
+	for status, err := range pages.Each(ctx, tenants.ListTenants, &registryv1.ListTenantsRequest{PageSize: 500}, (*registryv1.ListTenantsResponse).GetTenants) {
+		if err != nil {
+			return nil, fault.FromRPC(err)
+		}
+		if t := status.GetTenant(); t.GetCopyOf() == id && t.GetState() != offboarded {
+			out = append(out, t.GetSlug())
+		}
+	}
+	return out, nil
 }
 
 // newTenant is what is done to a tenant that there isn't.

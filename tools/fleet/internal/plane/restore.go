@@ -157,7 +157,7 @@ func reasonOf(reason string, s platform.Set, m *backup.Manifest) (string, error)
 
 // refused is a trial before a restore that came to nothing. Of a backup that nobody could try it doesn't say that it can't be restored.
 func refused(err error) error {
-	if errors.Is(err, local.ErrNotTried) {
+	if errors.Is(err, local.ErrNotTried) || errors.Is(err, local.ErrNotCopied) {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
 	return fmt.Errorf("nothing was changed, the backup can't be restored: %w", err)
@@ -302,14 +302,33 @@ func (p *Plane) keyHolder(ctx context.Context, name string) (platform.Set, func(
 		return platform.Set{}, nil, err
 	}
 	s := p.own
-	if err = p.openState(); err == nil && name != p.own.Name() {
-		s, err = p.set(name)
+	if err = errors.Join(p.whereBackupsAre(), p.openState()); err == nil && name != p.own.Name() {
+		if s, err = p.set(name); err == nil {
+			err = p.staysHere(ctx, s)
+		}
 	}
 	if err != nil {
 		unlock()
 		return s, nil, err
 	}
 	return s, unlock, nil
+}
+
+// staysHere refuses a tenant that leaves: its keys are destroyed on purpose. Where the registry can't be asked nobody is kept from keys.
+func (p *Plane) staysHere(ctx context.Context, s platform.Set) error {
+	conn, err := p.registry()
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	defer conn.Close()
+	const most = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	op, err := unfinished(ctx, conn, s.Tenant.String())
+	if err != nil || op.GetKind() != registryv1.OperationKind_OPERATION_KIND_OFFBOARD {
+		return nil //nolint:nilerr // see above
+	}
+	return fault.New(fault.FailedPrecondition, "%s leaves by operation %s, which destroys its keys: nothing was changed", s.Slug, op.GetId())
 }
 
 // mayReplace refuses to give up what a running set has, unless that was asked for.

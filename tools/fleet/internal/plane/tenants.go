@@ -12,6 +12,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/snapshot"
 	"a3os.app/tools/fleet/internal/pages"
+	"a3os.app/tools/fleet/internal/plan"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -166,6 +167,16 @@ func (p *Plane) ShowTenant(ctx context.Context, name string) (*registryv1.Tenant
 		return nil, fault.FromRPC(err)
 	}
 	return res.GetStatus(), nil
+}
+
+// CopiesOf are the tenants that were made to be copies of one, by its id, and haven't left.
+func (p *Plane) CopiesOf(ctx context.Context, id string) ([]string, error) {
+	r, done, err := p.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return plan.CopiesOf(ctx, r, id)
 }
 
 // reader connects to the registry of a plane that is up.

@@ -62,16 +62,17 @@ func (p *Plane) Renew(ctx context.Context) (changed bool, err error) {
 		changed, errs = changed || changes, append(errs, err)
 	}
 	did(p.platform.Authorities(p.own))
+	own := errs[0]
 	slugs := p.Settings.Tenants
 	for _, t := range p.state.Tenants() {
-		if !t.ID.IsZero() {
-			did(p.platform.Authorities(p.setOf(t)))
+		if s := p.setOf(t); !t.ID.IsZero() && p.platform.NotRestoring(s) == nil {
+			did(p.platform.Authorities(s))
 		}
 		slugs = append(slugs, t.Slug)
 	}
 	did(p.platform.Web(p.hosts(slugs)))
 	did(false, p.handOverRenewed(ctx))
-	if p.aws != nil && errors.Join(errs...) == nil {
+	if p.aws != nil && own == nil {
 		did(p.aws.Renew(ctx, p.own))
 	}
 	return changed, errors.Join(errs...)

@@ -159,7 +159,7 @@ func Of(s Seen) Tenant {
 		out.Licence = licence.StateWord(l.GetState())
 	}
 	out.LastBackup = s.Backups.Good
-	out.Findings = slices.Concat(operation(s), health(s, out), certificates(s), load(s, out), drift(s, out), licensed(s, out), s.Here.findings())
+	out.Findings = slices.Concat(operation(s), health(s, out), certificates(s), load(s, out), drift(s, out), licensed(s, out), s.Here.findings(s.Operation))
 	if s.BackupsKnown && t.GetState() != registryv1.TenantState_TENANT_STATE_OFFBOARDED {
 		out.Findings = append(out.Findings, backups(s.Backups, t.GetCreatedAt().AsTime(), s.Now, s.BackupEvery, out.Slug)...)
 	}

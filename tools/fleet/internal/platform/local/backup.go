@@ -72,6 +72,10 @@ func (p *Platform) BackUp(ctx context.Context, s platform.Set) (*backup.Manifest
 	if err != nil {
 		return nil, err
 	}
+	if gone := p.KeysGone(s); len(gone) > 0 {
+		// It would push out the last that has them, and be called well.
+		return nil, fmt.Errorf("back up %s: of its keys %w: %s: docs/operations.md#a-key-is-gone", s.Name(), ErrKeyGone, strings.Join(gone, ", "))
+	}
 	if err := p.KeepBackupsHere(); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,9 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 )
 
+// ErrNotCopied is of a backup that was tried out well, and of which no other tenant's could be made.
+var ErrNotCopied = errors.New("the backup is whole, and the copy could not be made")
+
 // Copy tries a backup of one tenant's set out as RehearseToRestore does, and makes in the throwaway server a backup of another tenant's set of
 // it, which is restored as any other: under that tenant's own keys, logins and log. Neither set is touched. What is sealed to the first tenant, or signed by it,
 // stays behind, as the blueprint says, and so does every secret store. The backup is unlocked, and the caller
@@ -39,7 +42,12 @@ func (p *Platform) Copy(ctx context.Context, of, to platform.Set, with platform.
 		return nil, r, err
 	}
 	m = &backup.Manifest{TakenAt: b.Manifest.TakenAt, Release: b.Manifest.Release, Copied: &backup.Copied{Set: of.Name(), Slug: of.Slug, Backup: b.Manifest.Name}}
-	r, err = p.rehearse(ctx, of, with, b, true, func(t trial) error {
+	r, err = p.rehearse(ctx, of, with, b, true, func(t trial) (err error) {
+		defer func() {
+			if err != nil {
+				err = fmt.Errorf("%w: %w", ErrNotCopied, err)
+			}
+		}()
 		stores := filepath.Join(t.dir, partStores)
 		if err := p.giveStores(of, to, stores); err != nil {
 			return fmt.Errorf("make the stores those of %s: %w", to.Name(), err)

@@ -158,7 +158,37 @@ func (p *Platform) PutBackKeys(ctx context.Context, s platform.Set, b *backup.Ba
 			return files, fmt.Errorf("put %s back: %w", name, err)
 		}
 	}
-	return files, put(p.keyFile(s, s.Blueprint.Backup.Key), strings.TrimSpace(key.Text().Reveal()))
+	file := p.keyFile(s, s.Blueprint.Backup.Key)
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		// It may be an older one than the last that was there.
+		if err := p.setEscrowsAside(s); err != nil {
+			return files, err
+		}
+	}
+	return files, put(file, strings.TrimSpace(key.Text().Reveal()))
+}
+
+// setEscrowsAside keeps the sealed copies of a set's backup key wherever its backups are: the next backup lays that of another key there, which may be the same.
+func (p *Platform) setEscrowsAside(s platform.Set) error {
+	stores, err := p.everyBackupPlace()
+	if err != nil {
+		return err
+	}
+	for _, store := range stores {
+		if _, err := os.Stat(filepath.Join(store.Dir, s.Name())); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		unlock, err := store.Lock(s.Name())
+		if err != nil {
+			return err
+		}
+		err = store.SetEscrowAside(s.Name(), p.Now())
+		unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // NewBackupKey makes another backup key for a set whose own is gone for good. The sealed copy of that one stays beside its backups.
@@ -167,15 +197,13 @@ func (p *Platform) NewBackupKey(s platform.Set) error {
 	if _, err := p.thereOrNever(s, name, p.keyFile(s, name)); !errors.Is(err, ErrKeyGone) {
 		return errors.Join(err, fault.New(fault.FailedPrecondition, "the backup key of %s is there: nothing was changed", cmp.Or(s.Slug, s.Name())))
 	}
-	unlock, err := p.Backups().Lock(s.Name())
-	if err != nil {
+	if err := p.setEscrowsAside(s); err != nil {
 		return err
 	}
-	defer unlock()
-	if err := errors.Join(p.Backups().SetEscrowAside(s.Name(), p.Now()), p.State.ForgetKeys(s.Name(), name)); err != nil {
+	if err := p.State.ForgetKeys(s.Name(), name); err != nil {
 		return err
 	}
-	_, err = p.key(s, name, s.Blueprint.Keys[name])
+	_, err := p.key(s, name, s.Blueprint.Keys[name])
 	return errors.Join(err, p.State.SetKeysMade(s.Name(), true, name))
 }
 

@@ -30,14 +30,15 @@ func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, 
 }
 
 // Authorities makes what is missing of a set's authorities and its components' first certificates, and renews those that nobody else
-// did. The root rests in its file, sealed to this user; what is issued from day to day is issued by intermediates.
+// did. The root rests in its file, sealed to this user; what is issued from day to day is issued by intermediates, also while the root is gone, which is the error
+// then.
 func (p *Platform) Authorities(s platform.Set) (changed bool, err error) {
-	root, did, err := p.root(s)
-	if err != nil {
-		return false, err
+	root, did, gone := p.root(s)
+	if gone != nil && !errors.Is(gone, ErrKeyGone) {
+		return false, gone
 	}
 	changed = did
-	issuing, did, err := p.intermediate(s, root, p.pki(s, "issuing.pem"))
+	issuing, did, err := p.intermediate(s, root, gone, p.pki(s, "issuing.pem"))
 	if err != nil {
 		return false, err
 	}
@@ -45,7 +46,7 @@ func (p *Platform) Authorities(s platform.Set) (changed bool, err error) {
 	names := []string{}
 	for _, c := range s.Blueprint.Components {
 		if c.Needs.IssuingAuthority {
-			if _, did, err = p.intermediate(s, root, p.issuingAuthority(s, c)); err != nil {
+			if _, did, err = p.intermediate(s, root, gone, p.issuingAuthority(s, c)); err != nil {
 				return false, err
 			}
 			changed = changed || did
@@ -64,7 +65,7 @@ func (p *Platform) Authorities(s platform.Set) (changed bool, err error) {
 		}
 		changed = changed || did
 	}
-	return changed, nil
+	return changed, gone
 }
 
 func (p *Platform) pki(s platform.Set, file string) string {
@@ -107,13 +108,17 @@ func (p *Platform) root(s platform.Set) (root workload.Authority, changed bool, 
 }
 
 // intermediate is renewed when less than a third of its life is left.
-func (p *Platform) intermediate(s platform.Set, root workload.Authority, file string) (a workload.Authority, changed bool, err error) {
+// Where the root is gone, one that is there does to its end.
+func (p *Platform) intermediate(s platform.Set, root workload.Authority, gone error, file string) (a workload.Authority, changed bool, err error) {
 	a, err = workload.LoadAuthority(file)
-	if err == nil && a.NotAfter().Sub(p.Now()) > workload.IntermediateLife/3 {
+	if left := a.NotAfter().Sub(p.Now()); err == nil && (left > workload.IntermediateLife/3 || gone != nil && left > 0) {
 		return a, false, nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return a, false, fmt.Errorf("an intermediate of %s: %w", p.domain(s), err)
+	}
+	if gone != nil {
+		return a, false, gone
 	}
 	if a, err = root.NewIntermediate(p.Now()); err != nil {
 		return a, false, err

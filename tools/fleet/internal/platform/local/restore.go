@@ -155,9 +155,9 @@ func (p *Platform) restoreFiles(ctx context.Context, s platform.Set, b *backup.B
 		}
 	}
 	file := p.keyFile(s, s.Blueprint.Backup.Key)
-	if was, err := p.secretFile(filepath.Join(aside, "keys", filepath.Base(file))); err == nil && strings.TrimSpace(was.Reveal()) != strings.TrimSpace(key.Text().Reveal()) {
+	if was, err := p.secretFile(filepath.Join(aside, "keys", filepath.Base(file))); err != nil || strings.TrimSpace(was.Reveal()) != strings.TrimSpace(key.Text().Reveal()) {
 		// The next backup lays a sealed copy of this key there.
-		if err := p.Backups().SetEscrowAside(s.Name(), p.Now()); err != nil {
+		if err := p.escrowsAsideAtRestore(s); err != nil {
 			return err
 		}
 	}
@@ -181,6 +181,23 @@ func (p *Platform) restoreFiles(ctx context.Context, s platform.Set, b *backup.B
 		return err
 	}
 	return errors.Join(elsewhere.Unpack(ctx, packed), packed.Close())
+}
+
+// escrowsAsideAtRestore is setEscrowsAside for who holds the lock of the set's backups here. What isn't there, on a machine that takes up a plane, holds no key of this one.
+func (p *Platform) escrowsAsideAtRestore(s platform.Set) error {
+	stores, err := p.everyBackupPlace()
+	if err != nil {
+		stores = []backup.Store{p.Backups()}
+	}
+	for _, store := range stores {
+		if _, err := os.Stat(filepath.Join(store.Dir, s.Name())); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := store.SetEscrowAside(s.Name(), p.Now()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with platform.Release, b *backup.Backup, r Restoring) error {
