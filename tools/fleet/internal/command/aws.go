@@ -12,6 +12,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
@@ -26,6 +27,7 @@ The same set has the same template, byte for byte. Nothing is called and nothing
   fleet aws render --account 210987654321 --account-per-tenant 123456789012 … > tenant.json
   fleet aws render … --account-per-tenant 123456789012 --link … > link.json        of the plane's account: the way to that tenant's set
   fleet aws render --account … --region … --guard --administrator arn:aws:iam::…:role/administrator > guard.json        a policy of the organization's for the account
+  fleet aws render --stack-policy > keep.json        the policy of a stack by which no change replaces or deletes its key, buckets or database
   fleet aws render … --accounts 210987654321 > plane.json        a plane whose registry these accounts of tenants may reach`
 
 // renderFlags are what a template is rendered from, as it is typed.
@@ -33,7 +35,7 @@ type renderFlags struct {
 	place                               stack.Place
 	tenant, slug, tier, release, digest string
 	stopped, first, control, link       bool
-	guard                               bool
+	guard, stackPolicy                  bool
 	accounts, administrators            []string
 }
 
@@ -56,11 +58,15 @@ func (a *app) awsCommand() *cobra.Command {
 	c.Flags().StringSliceVar(&f.accounts, "accounts", nil, "of the plane's, the accounts that tenants have to themselves: they may reach the registry; none keeps the way to it, offered to nobody, until fleet plane up took the registry's tasks from it")
 	c.Flags().BoolVar(&f.first, "first", false, "of the plane's, only what is deployed first in an account, with the bucket that the rest is read from")
 	c.Flags().BoolVar(&f.guard, "guard", false, "instead of a template the policy (SCP) that keeps whoever else is in --account from roles, servers, tasks and stacks of the plane's and its tenants'")
+	c.Flags().BoolVar(&f.stackPolicy, "stack-policy", false, "instead of a template the policy, the same for each stack, by which no change replaces or deletes a stack's key, buckets or database: administrators put it on those that they deploy")
 	c.Flags().StringSliceVar(&f.administrators, "administrator", nil, "with --guard, ARN of the role that deploys the plane's stack, whom it leaves out")
 	return group("aws", "The platform aws", c, a.acceptanceCommand())
 }
 
 func (a *app) awsRender(f renderFlags) error {
+	if f.stackPolicy {
+		return a.awsStackPolicy(f)
+	}
 	if f.guard {
 		return a.awsGuard(f)
 	}
@@ -132,6 +138,19 @@ func (a *app) awsGuard(f renderFlags) error {
 	text, err := stack.Guard(f.place, f.administrators)
 	if err != nil {
 		return usageError{err}
+	}
+	_, err = fmt.Fprintln(a.out, string(text))
+	return err
+}
+
+// awsStackPolicy prints what keeps a stack's data from a change of the stack.
+func (a *app) awsStackPolicy(f renderFlags) error {
+	if f.guard || f.tenant != "" || f.control || f.first || f.link || len(f.accounts) > 0 {
+		return usageError{errors.New("--stack-policy is the same for each stack: name nothing with it")}
+	}
+	text, err := changeset.Policy()
+	if err != nil {
+		return err
 	}
 	_, err = fmt.Fprintln(a.out, string(text))
 	return err

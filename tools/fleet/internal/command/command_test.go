@@ -32,6 +32,7 @@ func TestNonsenseIsAnsweredWithTheNextStep(t *testing.T) {
 		"aws render":                  {mistake, "--account is missing: name the account where the stack is to be, twelve digits"},
 		"aws render --account 123456789012 --region eu-central-1":                                                                  {mistake, "--domain is missing"},
 		"aws render --account 123456789012 --region eu-central-1 --domain a3os.example --control --release 1.2.3@sha256:" + digits: {mistake, "--image is missing"},
+		"aws render --stack-policy --first":                                                                                        {mistake, "--stack-policy is the same for each stack: name nothing with it"},
 		"licence issue acme --plan team --reason Order-4711 --days 99999999":                                                       {mistake, "--days is 99999999: it is from 1 to 3650"},
 		"backup list":       {notThere, "A3_HOME names a plane's directory"},
 		"plan suspend acme": {mistake, "it is called as: fleet plan suspend (--tenant TENANT | --label NAME=VALUE | --wave RING)… --reason TEXT"},

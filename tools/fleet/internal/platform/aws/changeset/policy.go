@@ -24,8 +24,9 @@ type statement struct {
 	Condition                   map[string]map[string][]string `json:",omitempty"`
 }
 
-// policy is what each stack has: everything may be updated, and what is kept neither replaced nor deleted.
-func policy() ([]byte, error) {
+// Policy is the stack policy that each stack has, JSON, whatever is in it: everything may be updated, and what is kept neither replaced nor deleted. Fleet puts it on
+// those that it deploys, and administrators on theirs.
+func Policy() ([]byte, error) {
 	return json.Marshal(map[string][]statement{"Statement": {
 		{Effect: "Allow", Action: "Update:*", Principal: "*", Resource: "*"},
 		{Effect: "Deny", Action: []string{"Update:Replace", "Update:Delete"}, Principal: "*", Resource: "*", Condition: map[string]map[string][]string{"StringEquals": {"ResourceType": kept}}},
@@ -34,7 +35,7 @@ func policy() ([]byte, error) {
 
 // protect puts a stack's policy on it, or back, and then has no single call take the stack away: one of which that is so has its policy, too.
 func (d *Driver) protect(ctx context.Context, stack string) error {
-	text, err := policy()
+	text, err := Policy()
 	if err != nil {
 		return err
 	}
