@@ -1,6 +1,6 @@
 // Package acceptance proves in an account of AWS what no emulator shows, for the account's owner: it says what it will make and what that costs at
 // most, asks before it makes anything, makes it under names of its own (plane `accept`), proves each point, and removes it, also where a
-// point failed. It touches nothing that it didn't make.
+// point failed or somebody stopped it. What a run left that couldn't do so is found by these names, and removed by Remove. It touches nothing else.
 package acceptance
 
 import (
@@ -46,6 +46,8 @@ type Options struct {
 	Terminal bool
 	Out      io.Writer
 	Prices   map[string]data.Price
+	// Patience is how long what was just made may be denied to whom it is for; zero is as long as AWS says that it takes.
+	Patience time.Duration
 	// Emulated changes templates for an emulator, in tests of this package.
 	Emulated func(template []byte) ([]byte, error)
 }
@@ -64,35 +66,61 @@ type run struct {
 	failed  int
 	// provisioner's credentials, once its role is there.
 	provisioner aws.Config
+	// begun are the stacks that it began to make.
+	begun []string
+	// stop has it go no further, and remove what it made.
+	stop context.CancelCauseFunc
 }
 
-// Run makes everything, proves each point and removes what was made. It fails where a point isn't proven, or something is left.
+// Run makes everything, proves each point and removes what was made, also where ctx ends in the midst of it. It fails where a point isn't proven, where it was
+// stopped, where an earlier run left something, and where it leaves something itself, which the error names, with the command that removes it.
 func Run(ctx context.Context, o Options) error {
-	r := &run{Options: o, tenants: []id.Tenant{id.NewTenant(), id.NewTenant()}}
-	var err error
-	if r.where, err = changeset.Where(ctx, o.Config); err != nil {
+	r, err := open(ctx, o)
+	if err != nil {
 		return err
 	}
-	r.place = stack.Place{Account: r.where.Account, Region: r.where.Region, Plane: Plane, Domain: "acceptance.example"}
+	ctx, r.stop = context.WithCancelCause(ctx)
+	defer r.stop(nil)
+	r.tenants = []id.Tenant{id.NewTenant(), id.NewTenant()}
 	if err := r.render(); err != nil {
 		return err
 	}
 	if err := r.tell(); err != nil {
 		return err
 	}
-	if err := r.consent(); err != nil {
+	err = r.unused(ctx)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("it was stopped, and nothing was made: %w", context.Cause(ctx))
+	}
+	if err != nil {
 		return err
 	}
-	if err := r.unused(ctx); err != nil {
+	if err := r.consent(ctx, "made"); err != nil {
 		return err
 	}
 	proveErr := r.prove(ctx)
+	if ctx.Err() != nil {
+		proveErr = errors.Join(proveErr, fmt.Errorf("it was stopped before its end: %w", context.Cause(ctx)))
+	}
+	if len(r.begun) == 0 {
+		return errors.Join(proveErr, errors.New("nothing was made"))
+	}
+	r.say("\nRemoving what was made, which takes some minutes, and longer where a change is under way: who ends this now leaves what costs.")
 	// What was made goes, also where somebody typed ctrl-C.
 	removeErr := r.remove(context.WithoutCancel(ctx))
 	if r.failed > 0 {
 		proveErr = errors.Join(proveErr, fmt.Errorf("%d points are not proven: see above", r.failed))
 	}
 	return errors.Join(proveErr, removeErr)
+}
+
+// open sees whose account it is.
+func open(ctx context.Context, o Options) (*run, error) {
+	r := &run{Options: o}
+	var err error
+	r.where, err = changeset.Where(ctx, o.Config)
+	r.place = stack.Place{Account: r.where.Account, Region: r.where.Region, Plane: Plane, Domain: "acceptance.example"}
+	return r, err
 }
 
 // render makes the templates of all that it will make.
@@ -170,47 +198,73 @@ func (r *run) tell() error {
 		r.say("  stack %s: a tenant's set of which no task runs", r.stackOf(t))
 	}
 	r.say("It costs at most %.2f USD, at the list prices of deploy/aws/prices.csv, if all of it stands for %d hours; it takes about half an hour.", cost.USD/hoursOfMonth*hours, hours)
-	r.say("Left are three keys for 30 days, which wait for their deletion and cost nothing.\n")
+	r.say("Left are three keys for 30 days, which wait for their deletion and cost nothing.")
+	r.say("Ctrl-C, and closing the terminal, have it removed at once. Where it is killed instead, or its session ends, %s removes what it left.\n", r.command())
 	return nil
 }
 
 // endpoints are the interfaces of the ground.
 const endpoints = 7
 
-// consent is the account's number, typed by somebody or given beforehand: a yes alone would be as good for another account.
-func (r *run) consent() error {
+// consent is the account's number, typed by somebody or given beforehand: a yes alone would be as good for another account. What is to be done is to be
+// made, or removed.
+func (r *run) consent(ctx context.Context, done string) error {
 	if r.Yes != "" {
 		if r.Yes != r.where.Account {
-			return fmt.Errorf("--yes is for account %s, and the credentials are of account %s: nothing was made", r.Yes, r.where.Account)
+			return fmt.Errorf("--yes is for account %s, and the credentials are of account %s: nothing was %s", r.Yes, r.where.Account, done)
 		}
 		return nil
 	}
 	if !r.Terminal {
-		return fmt.Errorf("nobody can be asked here, for this is no terminal: consent beforehand with --yes %s; nothing was made", r.where.Account)
+		return fmt.Errorf("nobody can be asked here, for this is no terminal: consent beforehand with --yes %s; nothing was %s", r.where.Account, done)
 	}
-	r.say("Type the account's number to have it made, or anything else to leave it:")
-	line, err := bufio.NewReader(r.In).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+	r.say("Type the account's number to have it %s, or anything else to leave it:", done)
+	type answer struct {
+		line string
+		err  error
 	}
-	if strings.TrimSpace(line) != r.where.Account {
-		return errors.New("that isn't the account's number: nothing was made")
+	typed := make(chan answer, 1)
+	go func() { // a read of a terminal ends with a line alone
+		line, err := bufio.NewReader(r.In).ReadString('\n')
+		typed <- answer{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("it was stopped, and nothing was %s: %w", done, context.Cause(ctx))
+	case a := <-typed:
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
+			return a.err
+		}
+		if strings.TrimSpace(a.line) != r.where.Account {
+			return fmt.Errorf("that isn't the account's number: nothing was %s", done)
+		}
+		return nil
 	}
-	return nil
 }
 
-// point tells one point, and counts what isn't proven. What comes after it goes on.
-func (r *run) point(name string, prove func() error) {
-	began := time.Now()
-	if err := prove(); err != nil {
-		r.failed++
-		r.say("FAILED  %s: %v", name, err)
+// point tells one point, and counts what isn't proven. What comes after it goes on, but where somebody stopped it.
+func (r *run) point(ctx context.Context, name string, prove func() error) {
+	if ctx.Err() != nil {
 		return
 	}
-	r.say("proven  %s (%s)", name, time.Since(began).Round(time.Second))
+	began := time.Now()
+	switch err := prove(); {
+	case err == nil:
+		r.say("proven  %s (%s)", name, time.Since(began).Round(time.Second))
+	case ctx.Err() != nil:
+		r.say("stopped %s", name)
+	default:
+		r.failed++
+		r.say("FAILED  %s: %v", name, err)
+	}
 }
 
-func (r *run) say(format string, args ...any) { _, _ = fmt.Fprintf(r.Out, format+"\n", args...) }
+// say tells something. Where nobody reads it, nobody knows that it goes on.
+func (r *run) say(format string, args ...any) {
+	if _, err := fmt.Fprintf(r.Out, format+"\n", args...); err != nil && r.stop != nil {
+		r.stop(fmt.Errorf("nobody reads what it says: %w", err))
+	}
+}
 
 func values[K comparable, V any](m map[K]V) func(func(V) bool) {
 	return func(yield func(V) bool) {

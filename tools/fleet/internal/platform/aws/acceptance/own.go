@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -29,6 +28,7 @@ func (r *run) ownSet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.begins(r.place.ControlStack())
 	p, err := d.Make(ctx, r.place.ControlStack(), r.templates[r.place.ControlStack()], ownParameters)
 	if err != nil {
 		return err
@@ -51,8 +51,11 @@ func (r *run) copies(ctx context.Context) error {
 		if _, _, err := own.Get(ctx, most); err == nil {
 			return errors.New("something is there before the first was written")
 		}
-		first, err := r.settled(ctx, func() (string, error) { return own.Replace(ctx, []byte("first"), "") })
-		if err != nil {
+		var first string
+		if err := r.patiently(ctx, rolesWithin, func() error {
+			first, err = own.Replace(ctx, []byte("first"), "")
+			return err
+		}); err != nil {
 			return fmt.Errorf("write the first: %w", err)
 		}
 		if _, err := own.Replace(ctx, []byte("another first"), ""); !errors.Is(err, s3.ErrReplaced) {
@@ -106,21 +109,4 @@ func (r *run) copyOf(ctx context.Context, as, of, copied string) (*s3.Object, er
 		return nil, err
 	}
 	return s3.OpenObject(cfg, "s3://"+r.place.Bucket("plane", "copies")+"/"+of+"/"+copied)
-}
-
-// settled does something until it isn't denied any more, for as long as IAM may take with what is new.
-func (r *run) settled(ctx context.Context, do func() (string, error)) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, settle)
-	defer cancel()
-	for tick := time.Tick(5 * time.Second); ; {
-		out, err := do()
-		if err == nil || !strings.Contains(err.Error(), "AccessDenied") {
-			return out, err
-		}
-		select {
-		case <-ctx.Done():
-			return "", err
-		case <-tick:
-		}
-	}
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -24,40 +23,28 @@ import (
 // parameters of a tenant's stack, of which nothing is read by what doesn't run.
 var parameters = map[string]string{"MarkKeys": "none", "LicenceKeys": "none", "PublicKeyEnvelope": "none", "PublicKeySecrets": "none"}
 
-// unused sees that nothing of an earlier run is left.
-func (r *run) unused(ctx context.Context) error {
-	_, err := cloudformation.NewFromConfig(r.Config).DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: aws.String(r.place.PlaneStack())})
-	if err == nil {
-		return fmt.Errorf("there is a stack %s in account %s: an earlier run left it; delete it, with the bucket %s, and run this again", r.place.PlaneStack(), r.where.Account, r.place.Templates())
-	}
-	if !strings.Contains(err.Error(), "does not exist") {
-		return fmt.Errorf("look for what an earlier run left: %w", err)
-	}
-	return nil
-}
-
-// prove makes everything and proves each point. It goes no further where the next points have nothing to stand on.
+// prove makes everything and proves each point. It goes no further where the next points have nothing to stand on, or ctx ended.
 func (r *run) prove(ctx context.Context) error {
 	before := r.failed
-	r.point("the plane's stack is made as its administrators make it, first its bucket and from there the whole", func() error { return r.ground(ctx) })
+	r.point(ctx, "the plane's stack is made as its administrators make it, first its bucket and from there the whole", func() error { return r.ground(ctx) })
 	if r.failed > before {
 		return errors.New("without the plane's stack nothing else can be made")
 	}
-	r.point("an administrator becomes the provisioner, under a name", func() error { return r.become(ctx) })
+	r.point(ctx, "an administrator becomes the provisioner, under a name", func() error { return r.become(ctx) })
 	if r.failed > before {
 		return errors.New("without the provisioner nothing else can be made")
 	}
-	r.point("STS takes the policies of sessions for one tenant, and for the plane's own set", func() error { return r.packed(ctx) })
-	r.point("CloudFormation reads tenants' templates from the bucket as the provisioner, whose policy is enough to make both stacks", func() error { return r.deploy(ctx) })
+	r.point(ctx, "STS takes the policies of sessions for one tenant, and for the plane's own set", func() error { return r.packed(ctx) })
+	r.point(ctx, "CloudFormation reads tenants' templates from the bucket as the provisioner, whose policy is enough to make both stacks", func() error { return r.deploy(ctx) })
 	if r.failed > before {
 		return errors.New("without two tenants' stacks nothing else can be proven")
 	}
-	r.point("the provisioner makes registry and gateway in the session for them alone, by its policy", func() error { return r.ownSet(ctx) })
-	r.point("the gateway's role writes the first copy of its snapshot, and later ones in the place of what it saw alone; the registry's reads none", func() error { return r.copies(ctx) })
-	r.point("every role of a tenant is bounded", func() error { return r.bounded(ctx) })
-	r.point("what was just made is as its template has it, to CloudFormation's detection too", func() error { return r.same(ctx) })
-	r.point("a bucket that is opened by hand is named, and mended when asked", func() error { return r.mended(ctx) })
-	r.point("the provisioner takes no boundary away", func() error { return r.keepsBoundary(ctx) })
+	r.point(ctx, "the provisioner makes registry and gateway in the session for them alone, by its policy", func() error { return r.ownSet(ctx) })
+	r.point(ctx, "the gateway's role writes the first copy of its snapshot, and later ones in the place of what it saw alone; the registry's reads none", func() error { return r.copies(ctx) })
+	r.point(ctx, "every role of a tenant is bounded", func() error { return r.bounded(ctx) })
+	r.point(ctx, "what was just made is as its template has it, to CloudFormation's detection too", func() error { return r.same(ctx) })
+	r.point(ctx, "a bucket that is opened by hand is named, and mended when asked", func() error { return r.mended(ctx) })
+	r.point(ctx, "the provisioner takes no boundary away", func() error { return r.keepsBoundary(ctx) })
 	return nil
 }
 
@@ -77,6 +64,7 @@ func (r *run) makeOf(ctx context.Context, bucket string, template []byte, parame
 	if err != nil {
 		return err
 	}
+	r.begins(r.place.PlaneStack())
 	p, err := d.Make(ctx, r.place.PlaneStack(), template, parameters)
 	if err != nil {
 		return err
@@ -84,8 +72,19 @@ func (r *run) makeOf(ctx context.Context, bucket string, template []byte, parame
 	return d.Execute(ctx, p)
 }
 
-// settle is how long IAM may take until a new role can be taken everywhere.
-const settle = 2 * time.Minute
+// How long what is new may be denied to whom it is for: a role until IAM knows it everywhere, and a key until its tag counts, by which the provisioner reaches it.
+// https://docs.aws.amazon.com/kms/latest/developerguide/tag-authorization.html
+const (
+	rolesWithin = 2 * time.Minute
+	tagsWithin  = 6 * time.Minute
+)
+
+// begins notes that a stack is made from now on: it may be there whatever the call that makes it answers.
+func (r *run) begins(name string) {
+	if !slices.Contains(r.begun, name) {
+		r.begun = append(r.begun, name)
+	}
+}
 
 func (r *run) become(ctx context.Context) (err error) {
 	r.provisioner, err = r.as(ctx, r.place.Provisioner())
@@ -93,23 +92,34 @@ func (r *run) become(ctx context.Context) (err error) {
 }
 
 // as is a session of one of the plane's roles, which is waited for while it is new.
-func (r *run) as(ctx context.Context, role string) (aws.Config, error) {
-	cfg := r.Config.Copy()
-	cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(r.Config), role, func(o *stscreds.AssumeRoleOptions) {
-		o.RoleSessionName, o.SourceIdentity = Plane, aws.String(Plane)
-	}))
-	ctx, cancel := context.WithTimeout(ctx, settle)
+func (r *run) as(ctx context.Context, role string) (cfg aws.Config, err error) {
+	err = r.patiently(ctx, rolesWithin, func() error {
+		cfg, err = session.Under(ctx, r.Config, role, Plane)
+		return err
+	})
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("take role %s under the name %s: %w", role, Plane, err)
+	}
+	return cfg, nil
+}
+
+// patiently does something until it isn't denied any more, for as long as what is new may be.
+func (r *run) patiently(ctx context.Context, within time.Duration, do func() error) error {
+	if r.Patience > 0 {
+		within = r.Patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Second)
+	tick := time.NewTicker(min(within, 5*time.Second))
 	defer tick.Stop()
 	for {
-		_, err := cfg.Credentials.Retrieve(ctx)
-		if err == nil {
-			return cfg, nil
+		err := do()
+		if err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return aws.Config{}, fmt.Errorf("take role %s as %s: %w", role, r.Administrator, err)
+			return err
 		case <-tick.C:
 		}
 	}
@@ -147,6 +157,7 @@ func (r *run) deploy(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		r.begins(r.stackOf(t))
 		p, err := d.Make(ctx, r.stackOf(t), r.templates[r.stackOf(t)], parameters)
 		if err != nil {
 			return err

@@ -27,13 +27,17 @@ func InAccount(ctx context.Context, cfg aws.Config, place stack.Place, tenant st
 // AsProvisioner is the plane's provisioner, whom a role of the account, as whom cfg is, becomes under a name: administrators under their own, the machine that
 // fleet works from under stack.Machine. A session lasts an hour, and is taken anew as long as cfg's own lasts, which a machine's always does.
 func AsProvisioner(ctx context.Context, cfg aws.Config, place stack.Place, name string) (aws.Config, error) {
-	out, err := taken(ctx, cfg, place.Provisioner(), func(o *stscreds.AssumeRoleOptions) {
-		o.SourceIdentity, o.RoleSessionName = &name, name
-	})
+	out, err := Under(ctx, cfg, place.Provisioner(), name)
 	if err != nil {
 		return cfg, fmt.Errorf("become %s under the name %s, as A3_AWS_SOURCE_IDENTITY has it: %w: log in as the role that AdministratorRole of the plane's stack names, or as the one of MachineRole under the name %s, or unset the variable where the login is the provisioner's", place.Provisioner(), name, err, stack.Machine)
 	}
 	return out, nil
+}
+
+// Under is a role, by its ARN, that whoever is cfg takes under a name. Its session lasts an hour, where STS gives a quarter of one who says nothing, and is taken anew
+// as long as cfg's own lasts. Errors are those of STS.
+func Under(ctx context.Context, cfg aws.Config, role, name string) (aws.Config, error) {
+	return taken(ctx, cfg, role, func(o *stscreds.AssumeRoleOptions) { o.SourceIdentity, o.RoleSessionName = &name, name })
 }
 
 // AsKeeper is a keeper of a tenant's stores, whom the provisioner, whose credentials cfg has, becomes for what that one does there.
