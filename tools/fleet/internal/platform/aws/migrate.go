@@ -13,13 +13,17 @@ import (
 )
 
 // migrate runs the migration of a release to its end. The stack is still that of the release before: its definition of the task is taken with
-// the new release's image, for as long as it runs.
+// the new release's image and what its blueprint tells the program, as roles that are new, for as long as it runs.
 func (t *tenant) migrate(ctx context.Context, r platform.Release) error {
 	image, _, err := t.image(ctx, t.set.Blueprint, r)
 	if err != nil {
 		return err
 	}
-	_, code, err := t.run(ctx, oneOff{component: stack.Migration, image: image, unheard: true})
+	command, environ, err := stack.Migrating(t.input(stack.Input{Release: r}))
+	if err != nil {
+		return err
+	}
+	_, code, err := t.run(ctx, oneOff{component: stack.Migration, command: command, environ: environ, image: image, unheard: true})
 	if err == nil && code != 0 {
 		err = t.why(ctx, stack.Migration, fmt.Sprintf("ended with %d", code))
 	}

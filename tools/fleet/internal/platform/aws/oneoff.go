@@ -79,6 +79,9 @@ func (t *tenant) definitionOf(ctx context.Context, o oneOff) (string, error) {
 	if o.component == stack.Migration {
 		of = told[stack.MigrationOutput]
 	}
+	if of == "" {
+		return "", t.unsaid(o.component)
+	}
 	client := ecs.NewFromConfig(t.cfg)
 	got, err := client.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: &of})
 	if err != nil {
@@ -253,7 +256,7 @@ func (p *Platform) OneOff(ctx context.Context, s platform.Set, r platform.Releas
 	if err != nil {
 		return "", err
 	}
-	if _, _, err := t.give(ctx); err != nil {
+	if _, err := t.give(ctx); err != nil {
 		return "", err
 	}
 	said, code, err := t.program(ctx, r, program, facts)

@@ -157,15 +157,17 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if done, changed, err := t.byWhoMakes(ctx); done || err != nil {
 		return changed, err
 	}
-	given, changed, err := t.give(ctx)
+	given, err := t.give(ctx)
+	changed = given.changed
 	if err != nil {
 		return changed, err
 	}
 	if err := failpoint.Here("fleet.set.given"); err != nil {
 		return changed, err
 	}
+	versions := given.versions
 	if !s.Tenant.IsZero() {
-		given = nil // a tenant's components renew their certificates themselves
+		versions = nil // a tenant's components renew their certificates themselves
 	}
 	image, did, err := p.image(ctx, s.Blueprint, r)
 	if changed = changed || did; err != nil {
@@ -174,11 +176,14 @@ func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release
 	if err := p.State.SetRuns(s.Name(), r.String(), s.Blueprint.Digest); err != nil {
 		return changed, err
 	}
-	did, err = t.change(ctx, stack.Input{Release: r, Image: image, Given: given}, true)
+	did, err = t.change(ctx, stack.Input{Release: r, Image: image, Given: versions}, true)
 	if changed = changed || did; err != nil {
 		return changed, err
 	}
-	return changed, t.await(ctx)
+	if err := t.await(ctx); err != nil || s.Tenant.IsZero() {
+		return changed, err
+	}
+	return changed, t.takeBack(ctx, given.over)
 }
 
 // Renew has the tasks of a set be started anew with what they are given by now, of the release that they run. A set that runs nothing stays so.
@@ -210,9 +215,11 @@ func (p *Platform) StopHolders(ctx context.Context, s platform.Set) (changed boo
 		p.Note("which image the set " + s.Name() + " runs is not known here: all of it is stopped, what doesn't use its database, too")
 		return p.Stop(ctx, s)
 	}
-	if in.Given, changed, err = t.give(ctx); err != nil {
+	given, err := t.give(ctx)
+	if changed = given.changed; err != nil {
 		return changed, err
 	}
+	in.Given = given.versions
 	var holders []blueprint.Component
 	for _, c := range s.Blueprint.Components {
 		if len(c.Needs.Database) > 0 {

@@ -150,10 +150,15 @@ func (t *tenant) definitions(ctx context.Context) (map[string]string, error) {
 	out := map[string]string{}
 	for _, c := range t.set.Blueprint.Components {
 		if out[c.Name] = told[stack.TaskOutput(c.Name)]; out[c.Name] == "" {
-			return nil, fmt.Errorf("stack %s does not say what %s runs: change it with this release of fleet", t.stackName(), c.Name)
+			return nil, t.unsaid(c.Name)
 		}
 	}
 	return out, nil
+}
+
+// unsaid is that the stack has no definition of a component's task.
+func (t *tenant) unsaid(component string) error {
+	return fmt.Errorf("stack %s does not say what %s runs: change it with this release of fleet", t.stackName(), component)
 }
 
 // why is a fault of a component with the last lines that it said.
@@ -193,7 +198,8 @@ func (p *Platform) Migrate(ctx context.Context, s platform.Set, r platform.Relea
 	if err != nil {
 		return false, err
 	}
-	if _, _, err := t.give(ctx); err != nil {
+	// The release before runs on with what it is given.
+	if _, err := t.give(ctx, stack.Migration); err != nil {
 		return false, err
 	}
 	if err := t.migrate(ctx, r); err != nil {

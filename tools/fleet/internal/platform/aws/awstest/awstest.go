@@ -98,6 +98,12 @@ var Parameters = map[string]string{"MarkKeys": "m", "LicenceKeys": "l", "PublicK
 func Account(t testing.TB) (*ministacktest.Server, *changeset.Driver) {
 	t.Helper()
 	server := ministacktest.Start(t)
+	return server, On(t, server)
+}
+
+// On has a server have the same.
+func On(t testing.TB, server *ministacktest.Server) *changeset.Driver {
+	t.Helper()
 	d, err := changeset.Open(t.Context(), server.Root(), Where, Place.Templates())
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +118,7 @@ func Account(t testing.TB) (*ministacktest.Server, *changeset.Driver) {
 	}
 	Change(t, d, Place.PlaneStack(), Emulated(t, made, false), map[string]string{"AdministratorRole": "arn:aws:iam::" + ministacktest.Account + ":role/administrator"})
 	Change(t, d, "a3-dev-ground", ground(t), nil)
-	return server, d
+	return d
 }
 
 // Change plans and carries out a change of a stack.

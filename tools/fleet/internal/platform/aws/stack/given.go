@@ -123,6 +123,20 @@ func Given(in Input) map[string][]string {
 	return out
 }
 
+// Migrating is the program that migrates a set's database, and what it is told; no command where none does.
+func Migrating(in Input) (command, environ []string, err error) {
+	s := newSet(in)
+	if !in.Set.Tenant.IsZero() {
+		s.tenant, s.slug = in.Set.Tenant.String(), in.Set.Slug
+	}
+	if !s.migrates() {
+		return nil, nil, nil
+	}
+	facts, _ := s.migrationFacts()
+	environ, err = facts.Environ(s.blueprint.Database.Migrate.Env)
+	return s.blueprint.Database.Migrate.Command, environ, err
+}
+
 // PublicKey is the name of a key whose public half a parameter says; false for other parameters.
 func PublicKey(b *blueprint.Blueprint, parameter string) (string, bool) {
 	for name := range b.Keys {
