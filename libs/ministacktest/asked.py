@@ -1,12 +1,14 @@
 """Starts MiniStack 1.5.33 so that it asks policies about what AWS asks them about: services and definitions of tasks by their names, roles
-with their path, keys and snapshots with their tags; and so that RDS has the backups that it makes of a server by itself, which stay where somebody says
-so when the server is deleted. Made of private functions of exactly that version, as tasks.py is.
+with their path, keys and snapshots with their tags; so that change sets say of what fleet's templates have by which properties another takes its place; and so
+that RDS has the backups that it makes of a server by itself, which stay where somebody says so when the server is deleted. Made of private functions of
+exactly that version, as tasks.py is.
 """
 
 import json
 
 from ministack.core import iam_actions
 from ministack.services import iam, kms, rds
+from ministack.services.cloudformation import stacks
 
 arn_of, tags_of = iam_actions.extract_resource_arn, iam_actions.request_tag_context
 
@@ -42,6 +44,27 @@ def tags(service, action, body, params):
 
 
 iam_actions.extract_resource_arn, iam_actions.request_tag_context = resource, tags
+
+# createOnlyProperties of CloudFormation's schemas, as cfn-lint 1.58.0 has them. Of types that it doesn't know the emulator says that each change may replace.
+replacing = {
+    "AWS::KMS::Key": (), "AWS::Logs::LogGroup": ("LogGroupName",), "AWS::SecretsManager::Secret": ("Name",), "AWS::SecretsManager::ResourcePolicy": ("SecretId",),
+    "AWS::ECS::Service": ("Cluster", "Role", "SchedulingStrategy", "ServiceName", "LaunchType"),
+    "AWS::ECS::TaskDefinition": ("Family", "ContainerDefinitions", "Cpu", "ExecutionRoleArn", "Memory", "NetworkMode", "RequiresCompatibilities", "RuntimePlatform",
+                                 "TaskRoleArn", "Volumes"),
+    "AWS::SQS::QueuePolicy": (), "AWS::S3::Bucket": ("BucketName",), "AWS::S3::BucketPolicy": ("Bucket",), "AWS::EC2::SecurityGroup": ("GroupDescription", "GroupName", "VpcId"),
+    "AWS::ServiceDiscovery::Service": ("HealthCheckCustomConfig", "Name", "Type", "NamespaceId"), "AWS::ServiceDiscovery::PrivateDnsNamespace": ("Vpc", "Name"),
+    "AWS::CloudWatch::Alarm": ("AlarmName",),
+}
+recreation_of = stacks._property_recreation
+
+
+def recreation(kind, name):
+    if kind not in replacing:
+        return recreation_of(kind, name)
+    return "Always" if name in replacing[kind] else "Never"
+
+
+stacks._property_recreation = recreation
 
 retained, delete_server = {}, rds._ACTION_MAP["DeleteDBInstance"]
 

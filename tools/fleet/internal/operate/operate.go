@@ -353,10 +353,10 @@ func (w *work) fetch(ctx context.Context) (changed bool, err error) {
 	return changed || did, err
 }
 
-// changes says that a set that there is gets another blueprint.
+// changes says that a set that there is gets another blueprint, or what its blueprint has and it hasn't.
 func (w *work) changes() bool {
 	kind := w.op.GetKind()
-	return w.remade && (kind == upgrade || kind == downgrade)
+	return (w.remade || w.set.Planned.GetThenTemplate() != "") && (kind == upgrade || kind == downgrade)
 }
 
 // placeRemade tells the registry where the components are that the set has by another blueprint. They run by then, and are asked for nothing

@@ -141,13 +141,25 @@ func (w *writer) stack(c *registryv1.StackChange) {
 	}
 	w.field("stack", "%s", c.GetStack())
 	w.field("change set", "%s", c.GetChangeSet())
+	if c.GetThenTemplate() != "" {
+		w.field("", "has the stack have what it lacks, and runs nothing of it")
+		w.field("then", "the template with the SHA-256 %s, a change that CloudFormation can plan by then only; it does nothing that isn't said here:", c.GetThenTemplate())
+	}
 	for _, line := range c.GetChanges() {
 		w.field("", "%s", line)
+	}
+	if slices.ContainsFunc(c.GetChanges(), addsStore) {
+		w.field("NO RETURN", "from then on to a release without the store that is added: a stack keeps what is in one")
 	}
 	for _, line := range c.GetDenied() {
 		w.field("DENIED", "%s: what is in it would be lost, and the stack's policy denies it. Who means it lifts the policy first: "+
 			`aws cloudformation set-stack-policy --stack-name %s --stack-policy-body '%s'`, line, c.GetStack(), lifted)
 	}
+}
+
+// addsStore says of a change that it makes a bucket.
+func addsStore(change string) bool {
+	return strings.HasPrefix(change, "add ") && strings.HasSuffix(change, " (AWS::S3::Bucket)")
 }
 
 // lifted is the policy of a stack that keeps nothing. Whoever changes the stack afterwards by fleet puts its own back.

@@ -83,6 +83,14 @@ func made() map[string]*registryv1.Plan {
 			p.Platform, p.Account, p.Region = "aws", "123456789012", "eu-central-1"
 			return p
 		}(),
+		"stack-twice": base(registryv1.OperationKind_OPERATION_KIND_UPGRADE, &registryv1.TenantChange{
+			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, StateTo: active,
+			ReleaseFrom: older, ReleaseTo: newer, Restarts: []string{"clock"}, Steps: []string{"fetch", "start", "confirm"},
+			StackChange: &registryv1.StackChange{
+				Stack: "a3-prod-tnt-01m8jjsjw9e9ht20ggwbmrk2j7", ChangeSet: "arn:aws:cloudformation:eu-central-1:123456789012:changeSet/a3-1/2", ThenTemplate: strings.Repeat("e", 64),
+				Changes: []string{"add Clock (AWS::ECS::Service)", "add StoreClips (AWS::S3::Bucket)", "adds a revision of IamTask (AWS::ECS::TaskDefinition)"},
+			},
+		}),
 		"provision": func() *registryv1.Plan {
 			p := base(registryv1.OperationKind_OPERATION_KIND_PROVISION, &registryv1.TenantChange{
 				Slug: "initech", DisplayName: "Initech", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DATABASE, StateTo: active, ReleaseTo: newer,

@@ -142,7 +142,7 @@ func (t *tenant) stackName() string {
 	return t.place.StackOf(t.id)
 }
 
-// Identity implements platform.Platform: what is the set's own on this machine, and the stack with nothing that runs.
+// Identity implements platform.Platform: what is the set's own on this machine, and the stack with nothing that runs; of one that is there what it lacks.
 func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, err error) {
 	if changed, err = p.Machine.Identity(ctx, s); err != nil {
 		return changed, err
@@ -159,8 +159,15 @@ func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, 
 	}
 	// One whose making nobody saw the end of has no outputs yet, which the steps after this one read.
 	there, err := changeset.Makeable(ctx, cloudformation.NewFromConfig(t.cfg), t.stackName())
-	if err != nil || there != nil {
+	if err != nil {
 		return changed, err
+	}
+	if there != nil {
+		if s.Tenant.IsZero() {
+			return changed, nil // what its components have is another stack's
+		}
+		did, err := t.ahead(ctx)
+		return changed || did, err
 	}
 	if err := p.carries(s); err != nil {
 		return changed, err

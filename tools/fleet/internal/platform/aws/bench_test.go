@@ -37,7 +37,7 @@ func BenchmarkTenantsAtOnce(b *testing.B) {
 	p.fleet("plane", "up")
 	for round := range rounds {
 		version := fmt.Sprintf("2.%d.0", round)
-		p.release(version, func(program []byte) []byte { return append(program, version...) })
+		p.release("fleet", version, func(program []byte) []byte { return append(program, version...) })
 		p.upgraded(version, slugs[:1])
 		b.Run("round", func(b *testing.B) {
 			calls.Taken()

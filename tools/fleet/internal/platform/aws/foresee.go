@@ -27,20 +27,36 @@ func (p *Platform) Foresee(ctx context.Context, s platform.Set, r platform.Relea
 		return nil, err
 	}
 	in := t.stopped()
+	var first *changeset.Plan
 	if running {
 		in = stack.Input{Release: r, Running: true}
 		if in.Image, err = p.imageOf(s.Blueprint, r); err != nil {
 			return nil, err
 		}
+		if _, first, err = t.planAhead(ctx); err != nil {
+			return nil, err
+		}
 	}
-	_, planned, err := t.planned(ctx, in)
+	d, planned, err := t.planned(ctx, in)
 	if !running && errors.Is(err, changeset.ErrStuck) {
 		return nil, nil //nolint:nilnil // what runs is stopped without its stack, and the step says so
 	}
 	if err != nil {
 		return nil, err
 	}
+	if running {
+		if err := keepsStores(planned, r); err != nil {
+			return nil, errors.Join(err, d.Discard(ctx, planned))
+		}
+	}
 	out := &registryv1.StackChange{Stack: planned.Stack, ChangeSet: planned.ID}
+	if first != nil {
+		out.ChangeSet, out.ThenTemplate = first.ID, planned.Template
+		// It says what both will do, and nobody carries it out: the first one makes it void.
+		if err := d.Discard(ctx, planned); err != nil {
+			return nil, err
+		}
+	}
 	for _, c := range planned.Changes {
 		out.Changes = append(out.Changes, c.String())
 		if c.Denied() {
@@ -50,17 +66,25 @@ func (p *Platform) Foresee(ctx context.Context, s platform.Set, r platform.Relea
 	return out, nil
 }
 
+// keepsStores refuses to bring a set to a release without a store that its stack has. What is in the store would be lost, or, where the policy of the stack is
+// lifted, be left in a bucket of no stack, which nobody backs up, and nobody deletes when the tenant leaves.
+func keepsStores(p *changeset.Plan, r platform.Release) error {
+	for _, c := range p.Changes {
+		if c.Action == "Remove" && c.Type == "AWS::S3::Bucket" {
+			return fault.New(fault.FailedPrecondition, "release %s has no store that stack %s has (%s): on platform aws a tenant is brought to no release with a store less, and so not back over one that added it; go on to a release that has it", r, p.Stack, c.ID)
+		}
+	}
+	return nil
+}
+
 // Stands implements platform.Foreseer.
 func (p *Platform) Stands(ctx context.Context, s platform.Set, c *registryv1.StackChange) error {
 	t, err := p.of(ctx, s)
 	if err != nil {
 		return err
 	}
-	if c.GetStack() != t.stackName() {
-		return fault.New(fault.FailedPrecondition, "the plan changes stack %s, and that of tenant %s is %s", c.GetStack(), t.id, t.stackName())
-	}
-	if c.GetChangeSet() == "" {
-		return nil
+	if err := t.ofPlan(c); err != nil || c.GetChangeSet() == "" {
+		return err
 	}
 	d, err := changeset.Open(ctx, t.cfg, t.at(), t.place.Templates())
 	if err != nil {
@@ -70,11 +94,23 @@ func (p *Platform) Stands(ctx context.Context, s platform.Set, c *registryv1.Sta
 	return err
 }
 
-// changeAsPlanned carries out the change set that the plan names, and no other. One that was begun, and whose end nobody saw, is waited for.
+// ofPlan refuses the plan of another stack.
+func (t *tenant) ofPlan(c *registryv1.StackChange) error {
+	if c.GetStack() == t.stackName() {
+		return nil
+	}
+	return fault.New(fault.FailedPrecondition, "the plan changes stack %s, and that of tenant %s is %s: nothing was changed", c.GetStack(), t.id, t.stackName())
+}
+
+// changeAsPlanned carries out the change set that the plan names, and no other, or what the plan says of what follows it. One that was begun, and whose end
+// nobody saw, is waited for.
 func (t *tenant) changeAsPlanned(ctx context.Context, in stack.Input) (changed bool, err error) {
 	c := t.set.Planned
-	if c.GetStack() != t.stackName() {
-		return false, fault.New(fault.FailedPrecondition, "the plan changes stack %s, and that of tenant %s is %s: nothing was changed", c.GetStack(), t.id, t.stackName())
+	if err := t.ofPlan(c); err != nil {
+		return false, err
+	}
+	if c.GetThenTemplate() != "" {
+		return t.changeAfter(ctx, in)
 	}
 	if c.GetChangeSet() != "" {
 		d, err := changeset.Open(ctx, t.cfg, t.at(), t.place.Templates())

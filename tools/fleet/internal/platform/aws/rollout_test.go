@@ -2,8 +2,11 @@ package aws_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +18,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/ministacktest"
 )
 
@@ -32,8 +36,8 @@ func (p *plane) ask(into proto.Message, args ...string) {
 	}
 }
 
-// release registers what change makes of the program.
-func (p *plane) release(version string, change func([]byte) []byte) {
+// release registers what change makes of the program, by a fleet, whose blueprint is the release's.
+func (p *plane) release(fleet, version string, change func([]byte) []byte) {
 	p.t.Helper()
 	program, err := os.ReadFile(filepath.Join(p.bin, "accessos"))
 	if err != nil {
@@ -44,7 +48,49 @@ func (p *plane) release(version string, change func([]byte) []byte) {
 	if err := os.WriteFile(file, change(program), executable); err != nil {
 		p.t.Fatal(err)
 	}
-	p.fleet("release", "register", "--version", version, "--artefact", "accessos="+file)
+	cmd := p.command("release", "register", "--version", version, "--artefact", "accessos="+file)
+	cmd.Path = filepath.Join(p.bin, fleet)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.t.Fatalf("%s %v: %v: %s", fleet, cmd.Args, err, out)
+	}
+}
+
+// withoutWorker builds a fleet in whose blueprint no discovery-worker is.
+func (p *plane) withoutWorker() (fleet string) {
+	p.t.Helper()
+	b, err := blueprint.AccessOS()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text := string(b.Text)
+	for _, part := range []string{"\n  - name: discovery-worker\n", "\nmachine_reader:\n"} {
+		before, rest, is := strings.Cut(text, part)
+		if !is {
+			p.t.Fatalf("the blueprint has no %q", part)
+		}
+		// It ends where the next of its kind begins.
+		if at := strings.Index(rest, "\n\n"); at >= 0 {
+			text = before + rest[at:]
+		} else {
+			text = before + "\n"
+		}
+	}
+	dir, fleet := p.t.TempDir(), "fleet-without-worker"
+	other, overlay := filepath.Join(dir, "accessos.yaml"), filepath.Join(dir, "overlay.json")
+	of := strings.TrimSpace(run(p.t, "go", "list", "-f", "{{.Dir}}", "a3os.app/deploy/blueprint"))
+	said, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(of, "accessos.yaml"): other}})
+	if err == nil {
+		err = errors.Join(os.WriteFile(other, []byte(text), 0o600), os.WriteFile(overlay, said, 0o600))
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	build := exec.CommandContext(p.t.Context(), "go", "build", "-overlay", overlay, "-o", filepath.Join(p.bin, fleet), "a3os.app/tools/fleet")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		p.t.Fatalf("build a fleet with another blueprint: %v: %s", err, out)
+	}
+	return fleet
 }
 
 // rollout plans one to both rings and carries it out, and answers how it ended and what was said.
@@ -64,11 +110,12 @@ func (p *plane) rollout(version string) (r *registryv1.Rollout, said string, fai
 	return res.GetRollout(), string(out), failed
 }
 
-// badRelease is one whose iam doesn't start: ECS's circuit breaker trips, the canary goes back, and the other tenant's tasks stay the same ones.
+// badRelease is one whose iam doesn't start, and that has no discovery-worker: ECS's circuit breaker trips, the canary goes back, to a blueprint with a component
+// more, and the other tenant's tasks stay the same ones.
 func (p *plane) badRelease(server *ministacktest.Server, ids map[string]string) {
 	p.t.Helper()
 	// It can be migrated and can't serve: its iam knows its own setting by no name.
-	p.release("1.1.0", func(program []byte) []byte {
+	p.release(p.withoutWorker(), "1.1.0", func(program []byte) []byte {
 		return bytes.ReplaceAll(program, []byte(`env:"BOOTSTRAP_CODE_HASH"`), []byte(`env:"BOOTSTRAP_CODE_HAZH"`))
 	})
 	untouched := p.tasks(server, ids["globex"])
@@ -97,6 +144,16 @@ func (p *plane) badRelease(server *ministacktest.Server, ids map[string]string) 
 	if got := p.answers("acme"); got != http.StatusOK {
 		p.t.Errorf("the canary went back and answers %d", got)
 	}
+	if now := p.tasks(server, ids["acme"]); len(now) != 5 {
+		p.t.Errorf("the canary went back and runs %v", now)
+	}
+	var back registryv1.Operation
+	p.ask(&back, "operation", "show", p.tenant("acme").GetTenant().GetLastOperation())
+	var plan registryv1.GetPlanResponse
+	p.ask(&plan, "plan", "show", back.GetPlanHash())
+	if c := plan.GetRead().GetTenants()[0].GetStackChange(); c.GetThenTemplate() == "" || !slices.Contains(c.GetChanges(), "add DiscoveryWorker (AWS::ECS::Service)") {
+		p.t.Errorf("the canary went back by %v", c)
+	}
 	p.fleet("rollout", "abort", halted.GetId(), "--reason", "the release is bad")
 }
 
@@ -118,7 +175,7 @@ func (p *plane) brokeCircuit(server *ministacktest.Server, service string) bool 
 // goodRelease goes through both waves, and each tenant runs it with new tasks.
 func (p *plane) goodRelease(server *ministacktest.Server, ids map[string]string) {
 	p.t.Helper()
-	p.release("1.2.0", func(program []byte) []byte { return append(program, "another"...) })
+	p.release("fleet", "1.2.0", func(program []byte) []byte { return append(program, "another"...) })
 	before := append(p.tasks(server, ids["acme"]), p.tasks(server, ids["globex"])...)
 	done, said, err := p.rollout("1.2.0")
 	if err != nil || done.GetState() != registryv1.RolloutState_ROLLOUT_STATE_SUCCEEDED {

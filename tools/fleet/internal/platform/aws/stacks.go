@@ -74,10 +74,8 @@ func (t *tenant) change(ctx context.Context, in stack.Input, running bool) (chan
 	if err != nil {
 		return false, err
 	}
-	for _, c := range p.Changes {
-		if c.Loses() {
-			return false, fmt.Errorf("the change of stack %s %s, which %w: nothing was changed", p.Stack, c, changeset.ErrLoses)
-		}
+	if err := keepsAll(p); err != nil {
+		return false, err
 	}
 	return p.ID != "" || p.Unprotected, d.Execute(ctx, p)
 }

@@ -35,19 +35,24 @@ func (p *Platform) Mark(ctx context.Context, s platform.Set) (changed bool, err 
 	if err != nil {
 		return changed, err
 	}
+	did, err := t.markHeld(ctx)
+	return changed || did, err
+}
+
+// markHeld puts the set's mark on what its stack holds for it: its queue, and its stores.
+func (t *tenant) markHeld(ctx context.Context) (changed bool, err error) {
 	told, err := t.outputs(ctx, t.stackName())
 	if err != nil {
-		return changed, err
+		return false, err
 	}
-	signer, err := p.Machine.Signer()
+	signer, err := t.Machine.Signer()
 	if err != nil {
+		return false, err
+	}
+	if changed, err = sqs.Mark(ctx, t.cfg, told[stack.QueueOutput], signer, t.set.Tenant); err != nil {
 		return changed, err
 	}
-	did, err := sqs.Mark(ctx, t.cfg, told[stack.QueueOutput], signer, s.Tenant)
-	if changed = changed || did; err != nil {
-		return changed, err
-	}
-	did, err = t.markStores(ctx, signer, told[stack.KeyOutput])
+	did, err := t.markStores(ctx, signer, told[stack.KeyOutput])
 	return changed || did, err
 }
 

@@ -94,7 +94,7 @@ func (p *plane) fleet(args ...string) string {
 }
 
 // A fleet of two tenants as tasks of ECS on an emulator, each in its own stack, and so the plane's registry and gateway, through which they answer: a
-// registry that ends comes back, a gateway that ends meanwhile serves from the copy of what it held, its certificate is renewed, the plane is upgraded and taken down. A bad release fails on its canary, which goes back, with no task
+// registry that ends comes back, a gateway that ends meanwhile serves from the copy of what it held, its certificate is renewed, the plane is upgraded and taken down. A bad release fails on its canary, which goes back, to a component more, with no task
 // of the other one touched, and a good one goes through; an admin is let in again, no role of one reaches anything of the other's; one is
 // suspended and resumed, leaves, and nothing of it is found but a key that waits for its end; the other one answers all the while, and comes back
 // from a backup with its objects and credentials, and a third one is made in an account of its own. A plan is

@@ -383,10 +383,14 @@ type StackChange struct {
 	Stack string `protobuf:"bytes,1,opt,name=stack,proto3" json:"stack,omitempty"`
 	// ARN of the change set; empty where the stack is to stay as it is.
 	ChangeSet string `protobuf:"bytes,2,opt,name=change_set,json=changeSet,proto3" json:"change_set,omitempty"`
-	// What it does, a line each. What destroys is shouted.
+	// What it does, and what `then_template` says of a second change, a line each. What destroys is shouted.
 	Changes []string `protobuf:"bytes,3,rep,name=changes,proto3" json:"changes,omitempty"`
 	// Changes that would lose data, each a line of `changes`: the stack's policy denies them until somebody lifts it.
-	Denied        []string `protobuf:"bytes,4,rep,name=denied,proto3" json:"denied,omitempty"`
+	Denied []string `protobuf:"bytes,4,rep,name=denied,proto3" json:"denied,omitempty"`
+	// SHA-256 in hexadecimal of the template that a second change has the stack have, where the set has a component, a store or a queue more than the stack: the
+	// change set makes these alone, and runs nothing of them. The second change can be planned by then only, and does nothing that `changes` doesn't say.
+	// Empty where the change set is all.
+	ThenTemplate  string `protobuf:"bytes,5,opt,name=then_template,json=thenTemplate,proto3" json:"then_template,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -447,6 +451,13 @@ func (x *StackChange) GetDenied() []string {
 		return x.Denied
 	}
 	return nil
+}
+
+func (x *StackChange) GetThenTemplate() string {
+	if x != nil {
+		return x.ThenTemplate
+	}
+	return ""
 }
 
 // Approval is a second person's word.
@@ -1123,14 +1134,15 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\acopy_of\x18\x11 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x06copyOf\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf1\x01\n" +
 	"\vStackChange\x12 \n" +
 	"\x05stack\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x05stack\x12'\n" +
 	"\n" +
 	"change_set\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xc0\fR\tchangeSet\x12,\n" +
 	"\achanges\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\achanges\x12*\n" +
-	"\x06denied\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\x06denied\"\xb2\x01\n" +
+	"\x06denied\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\xf4\x03R\x06denied\x12=\n" +
+	"\rthen_template\x18\x05 \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x102\x0e^[0-9a-f]{64}$R\fthenTemplate\"\xb2\x01\n" +
 	"\bApproval\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12;\n" +

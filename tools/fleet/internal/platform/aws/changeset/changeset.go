@@ -48,11 +48,11 @@ type Change struct {
 
 // String is a change in a plan's words. What destroys is shouted.
 func (c Change) String() string {
-	text := strings.ToLower(c.Action) + " " + c.ID + " (" + c.Type + ")"
+	text := strings.ToLower(c.Action) + " " + c.Of()
 	switch {
 	case c.Replaces && c.Type == "AWS::ECS::TaskDefinition":
 		// ECS keeps each revision: none goes.
-		return "adds a revision of " + c.ID + " (" + c.Type + ")"
+		return "adds a revision of " + c.Of()
 	case c.Replaces:
 		return "REPLACES " + text
 	case c.MayReplace:
@@ -63,12 +63,17 @@ func (c Change) String() string {
 	return text
 }
 
+// Of is what is changed, as String ends.
+func (c Change) Of() string { return c.ID + " (" + c.Type + ")" }
+
 // Plan is a change set that waits.
 type Plan struct {
 	// ID of the change set, its ARN: what a plan's hash covers. Empty where there is nothing to change.
 	ID      string
 	Stack   string
 	Changes []Change
+	// Template is the SHA-256 of the template that the stack is to have, in hexadecimal.
+	Template string
 	// Unprotected is a stack that is there and that one call would take away: who made it was killed before it was protected.
 	Unprotected bool
 }
@@ -130,9 +135,30 @@ func (d *Driver) Make(ctx context.Context, stack string, template []byte, parame
 	}
 	p, err := d.described(ctx, stack, aws.ToString(made.Id))
 	if p != nil {
-		p.Unprotected = is != nil && !aws.ToBool(is.EnableTerminationProtection)
+		p.Template, p.Unprotected = hex.EncodeToString(sum[:]), is != nil && !aws.ToBool(is.EnableTerminationProtection)
 	}
 	return p, err
+}
+
+// Deployed is the template that a stack has, as it was deployed, and what its parameters are; a change that is under way is waited for. Errors: [ErrStuck],
+// and where there is no such stack.
+func (d *Driver) Deployed(ctx context.Context, stack string) (template []byte, parameters map[string]string, err error) {
+	is, err := Changeable(ctx, d.client, stack)
+	if err != nil {
+		return nil, nil, err
+	}
+	if is == nil {
+		return nil, nil, fmt.Errorf("stack %s is not there", stack)
+	}
+	out, err := d.client.GetTemplate(ctx, &cloudformation.GetTemplateInput{StackName: &stack, TemplateStage: types.TemplateStageOriginal})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what stack %s was deployed with: %w", stack, err)
+	}
+	parameters = map[string]string{}
+	for _, p := range is.Parameters {
+		parameters[aws.ToString(p.ParameterKey)] = aws.ToString(p.ParameterValue)
+	}
+	return []byte(aws.ToString(out.TemplateBody)), parameters, nil
 }
 
 // kind says whether a stack is made or changed. One whose first change set was never executed is there, and still to be made.

@@ -37,13 +37,16 @@ func (s *set) keeperARN(k Keeper) string {
 	return s.place.iam("role/" + s.path() + s.called(string(k)))
 }
 
+// keeperID is a keeper's role in its set's template.
+func keeperID(k Keeper) string { return logical(string(k)) + "Role" }
+
 func (s *set) keepers() {
 	trust := statement{Sid: "TheProvisionerForThisTenant", Effect: "Allow", Principal: map[string]string{"AWS": s.place.Provisioner()}, Action: []string{"sts:AssumeRole", "sts:SetSourceIdentity"},
 		Condition: map[string]any{"StringEquals": when{"sts:ExternalId": s.place.ExternalID(s.tenant)}, "StringLike": when{"sts:SourceIdentity": "?*"}}}
 	uses := s.custody()
 	for keeper, description := range sorted(Keepers) {
 		arn := s.keeperARN(keeper)
-		s.role(logical(string(keeper))+"Role", arn, fmt.Sprintf(description, s.name()), trust, s.used(uses, arn))
+		s.role(keeperID(keeper), arn, fmt.Sprintf(description, s.name()), trust, s.used(uses, arn))
 	}
 }
 
