@@ -111,6 +111,7 @@ func (c *component) see(r *registryv1.ComponentReport, within bool, since time.T
 		}
 		if c.last != nil {
 			c.out.Restarts += max(r.GetRestarts()-c.last.GetRestarts(), 0)
+			c.out.UnmeantRestarts += max(r.GetUnmeantRestarts()-c.last.GetUnmeantRestarts(), 0)
 		}
 	}
 	c.last = r

@@ -80,7 +80,7 @@ var (
 	dbConns      = desc("a3_tenant_database_connections", "open connections to it", byTenant)
 	requests     = desc("a3_tenant_requests_total", "calls that a component answered since it started", byComponent)
 	failures     = desc("a3_tenant_errors_total", "those of them that failed through no fault of the caller", byComponent)
-	restarts     = desc("a3_tenant_restarts_total", "starts of a component that the registry saw", byComponent)
+	restarts     = desc("a3_tenant_restarts_total", "starts of a component that the registry saw and that no operation, restore or change of its release was", byComponent)
 	failedJobs   = desc("a3_tenant_failed_jobs_total", "jobs that became dead letters", byComponent)
 	resident     = desc("a3_tenant_resident_bytes", "memory that a component has resident", byComponent)
 	certificate  = desc("a3_tenant_certificate_expires_timestamp_seconds", "when the certificate ends that a component shows its siblings, in seconds since 1970", byComponent)
@@ -181,7 +181,7 @@ func (t tenant) tell(to chan<- prometheus.Metric, now time.Time) {
 		count := func(d *prometheus.Desc, n int64) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), id, c.GetName())
 		}
-		count(restarts, int64(c.GetRestarts()))
+		count(restarts, int64(c.GetUnmeantRestarts()))
 		f := c.GetFigures()
 		if f == nil {
 			continue

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,7 +101,7 @@ func kept(report *registryv1.ReportRequest) *registryv1.ReportRequest {
 	r := proto.CloneOf(report)
 	r.Checkpoint, r.CheckpointVerifierKey, r.ConsistencyProof = "", "", nil
 	for _, c := range r.GetComponents() {
-		c.ReportedAt, c.Restarts = nil, 0
+		c.ReportedAt, c.Restarts, c.UnmeantRestarts = nil, 0, 0
 	}
 	return r
 }
@@ -178,10 +179,14 @@ func (i *Intake) keep(ctx context.Context, batch map[id.Tenant]*item) error {
 				last[row.TenantID] = r
 			}
 		}
+		meant, err := meantStarts(ctx, q, batch, last)
+		if err != nil {
+			return err
+		}
 		put, points := store.PutReportsParams{TenantIds: tenants}, store.PutPointsParams{TenantIds: tenants}
 		for _, tenant := range tenants {
 			r := proto.CloneOf(batch[tenant].report)
-			compare(last[tenant], r)
+			compare(last[tenant], r, meant[tenant])
 			body, err := proto.Marshal(r)
 			if err != nil {
 				return fmt.Errorf("encode a report: %w", err)
@@ -213,22 +218,75 @@ func (i *Intake) keep(ctx context.Context, batch map[id.Tenant]*item) error {
 	})
 }
 
-// compare counts the restarts that the registry saw. Of a component that can't be asked, what was known of it last stands, so that the
-// restart is seen when it is back.
-func compare(before, now *registryv1.ReportRequest) {
-	last := map[string]*registryv1.ComponentReport{}
-	for _, c := range before.GetComponents() {
-		last[c.GetName()] = c
-	}
-	for _, c := range now.GetComponents() {
-		b := last[c.GetName()]
-		c.Restarts = b.GetRestarts()
-		switch {
-		case b.GetStartedAt() == nil:
-		case c.GetStartedAt() == nil:
-			c.StartedAt = b.GetStartedAt()
-		case !proto.Equal(b.GetStartedAt(), c.GetStartedAt()):
-			c.Restarts++
+// span is from when to when components of a tenant were started anew by who looks after it.
+type span struct{ since, until time.Time }
+
+// meantStarts are the spans of those tenants of which a component started anew: hardly ever any.
+func meantStarts(ctx context.Context, q *store.Queries, batch map[id.Tenant]*item, last map[id.Tenant]*registryv1.ReportRequest) (map[id.Tenant][]span, error) {
+	var anew []id.Tenant
+	for tenant, it := range batch {
+		before := byName(last[tenant])
+		if slices.ContainsFunc(it.report.GetComponents(), func(c *registryv1.ComponentReport) bool { return started(before[c.GetName()], c) }) {
+			anew = append(anew, tenant)
 		}
 	}
+	if len(anew) == 0 {
+		return nil, nil //nolint:nilnil // no spans
+	}
+	rows, err := q.MeantStarts(ctx, anew)
+	if err != nil {
+		return nil, fmt.Errorf("read what was done to tenants whose components started anew: %w", err)
+	}
+	out := map[id.Tenant][]span{}
+	for _, row := range rows {
+		out[row.TenantID] = append(out[row.TenantID], span{row.Since, row.Until})
+	}
+	return out, nil
+}
+
+func byName(r *registryv1.ReportRequest) map[string]*registryv1.ComponentReport {
+	out := map[string]*registryv1.ComponentReport{}
+	for _, c := range r.GetComponents() {
+		out[c.GetName()] = c
+	}
+	return out
+}
+
+// started says that a component is another process than the one that was known before.
+func started(before, now *registryv1.ComponentReport) bool {
+	return before.GetStartedAt() != nil && now.GetStartedAt() != nil && !proto.Equal(before.GetStartedAt(), now.GetStartedAt())
+}
+
+// compare counts the restarts that the registry saw, and those that nobody meant. Of a component that can't be asked, what was known of it last
+// stands, so that the restart is seen when it is back.
+func compare(before, now *registryv1.ReportRequest, meant []span) {
+	last := byName(before)
+	for _, c := range now.GetComponents() {
+		b := last[c.GetName()]
+		c.Restarts, c.UnmeantRestarts = b.GetRestarts(), b.GetUnmeantRestarts()
+		switch {
+		case started(b, c):
+			c.Restarts++
+			if !isMeant(b, c, meant) {
+				c.UnmeantRestarts++
+			}
+		case c.GetStartedAt() == nil:
+			c.StartedAt = b.GetStartedAt()
+		}
+	}
+}
+
+// clocksApart is by how much a set's clock, which a start is told by, may be apart from the registry's.
+const clocksApart = 2 * time.Second
+
+// isMeant says that a start was a change of the release, or the first since an operation began that was worked on then, or since a restore: a
+// second one in the same span is the component's own.
+func isMeant(before, now *registryv1.ComponentReport, meant []span) bool {
+	if before.GetRelease() != "" && now.GetRelease() != "" && before.GetRelease() != now.GetRelease() {
+		return true
+	}
+	was, at := before.GetStartedAt().AsTime(), now.GetStartedAt().AsTime()
+	return slices.ContainsFunc(meant, func(s span) bool {
+		return was.Before(s.since) && !at.Before(s.since.Add(-clocksApart)) && !at.After(s.until.Add(clocksApart))
+	})
 }

@@ -123,6 +123,41 @@ func (q *Queries) LastReports(ctx context.Context, tenantIds []id.Tenant) ([]Las
 	return items, nil
 }
 
+const meantStarts = `-- name: MeantStarts :many
+SELECT o.tenant_id, o.created_at::timestamptz AS since, coalesce(o.ended_at, o.lease_expires_at, o.created_at)::timestamptz AS until FROM registry.operations o
+WHERE o.tenant_id = ANY ($1::uuid[]) AND (o.ended_at IS NULL OR o.ended_at > clock_timestamp() - interval '1 day')
+UNION ALL
+SELECT r.tenant_id, r.recorded_at, r.recorded_at + interval '1 hour' FROM registry.restores r
+WHERE r.tenant_id = ANY ($1::uuid[]) AND r.recorded_at > clock_timestamp() - interval '1 day'
+`
+
+type MeantStartsRow struct {
+	TenantID id.Tenant
+	Since    time.Time
+	Until    time.Time
+}
+
+// When a tenant's components were started anew by who looks after it: from when to when an operation was worked on, and what was restored was started.
+func (q *Queries) MeantStarts(ctx context.Context, tenantIds []id.Tenant) ([]MeantStartsRow, error) {
+	rows, err := q.db.Query(ctx, meantStarts, tenantIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MeantStartsRow
+	for rows.Next() {
+		var i MeantStartsRow
+		if err := rows.Scan(&i.TenantID, &i.Since, &i.Until); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const newestCheckpoint = `-- name: NewestCheckpoint :one
 SELECT tenant_id, size, root_hash, note, witnessed_at FROM registry.checkpoints WHERE tenant_id = $1 ORDER BY size DESC LIMIT 1
 `

@@ -2,6 +2,14 @@
 -- In the order of tenants, so that two processes that take reports don't wait for each other in a circle.
 SELECT tenant_id, body, reported_at FROM registry.set_reports WHERE tenant_id = ANY (@tenant_ids::uuid[]) ORDER BY tenant_id FOR UPDATE;
 
+-- name: MeantStarts :many
+-- When a tenant's components were started anew by who looks after it: from when to when an operation was worked on, and what was restored was started.
+SELECT o.tenant_id, o.created_at::timestamptz AS since, coalesce(o.ended_at, o.lease_expires_at, o.created_at)::timestamptz AS until FROM registry.operations o
+WHERE o.tenant_id = ANY (@tenant_ids::uuid[]) AND (o.ended_at IS NULL OR o.ended_at > clock_timestamp() - interval '1 day')
+UNION ALL
+SELECT r.tenant_id, r.recorded_at, r.recorded_at + interval '1 hour' FROM registry.restores r
+WHERE r.tenant_id = ANY (@tenant_ids::uuid[]) AND r.recorded_at > clock_timestamp() - interval '1 day';
+
 -- name: PutReports :exec
 INSERT INTO registry.set_reports (tenant_id, audit_backlog, reported_at, body)
 SELECT unnest(@tenant_ids::uuid[]), unnest(@audit_backlogs::bigint[]), clock_timestamp(), unnest(@bodies::bytea[])

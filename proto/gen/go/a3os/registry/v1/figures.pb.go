@@ -51,8 +51,10 @@ type ComponentFigures struct {
 	UnhealthyReports int32 `protobuf:"varint,10,opt,name=unhealthy_reports,json=unhealthyReports,proto3" json:"unhealthy_reports,omitempty"`
 	// Most memory that it was seen to have resident.
 	MostResidentBytes int64 `protobuf:"varint,11,opt,name=most_resident_bytes,json=mostResidentBytes,proto3" json:"most_resident_bytes,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Those of the restarts that no operation, restore or change of its release was.
+	UnmeantRestarts int32 `protobuf:"varint,12,opt,name=unmeant_restarts,json=unmeantRestarts,proto3" json:"unmeant_restarts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ComponentFigures) Reset() {
@@ -158,6 +160,13 @@ func (x *ComponentFigures) GetUnhealthyReports() int32 {
 func (x *ComponentFigures) GetMostResidentBytes() int64 {
 	if x != nil {
 		return x.MostResidentBytes
+	}
+	return 0
+}
+
+func (x *ComponentFigures) GetUnmeantRestarts() int32 {
+	if x != nil {
+		return x.UnmeantRestarts
 	}
 	return 0
 }
@@ -550,7 +559,7 @@ var File_a3os_registry_v1_figures_proto protoreflect.FileDescriptor
 
 const file_a3os_registry_v1_figures_proto_rawDesc = "" +
 	"\n" +
-	"\x1ea3os/registry/v1/figures.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x03\n" +
+	"\x1ea3os/registry/v1/figures.proto\x12\x10a3os.registry.v1\x1a\x18a3os/authz/v1/rule.proto\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x03\n" +
 	"\x10ComponentFigures\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x03R\brequests\x12\x16\n" +
@@ -565,7 +574,8 @@ const file_a3os_registry_v1_figures_proto_rawDesc = "" +
 	"\x16most_queue_age_seconds\x18\t \x01(\x03R\x13mostQueueAgeSeconds\x12+\n" +
 	"\x11unhealthy_reports\x18\n" +
 	" \x01(\x05R\x10unhealthyReports\x12.\n" +
-	"\x13most_resident_bytes\x18\v \x01(\x03R\x11mostResidentBytes\"\xc5\x05\n" +
+	"\x13most_resident_bytes\x18\v \x01(\x03R\x11mostResidentBytes\x12)\n" +
+	"\x10unmeant_restarts\x18\f \x01(\x05R\x0funmeantRestarts\"\xc5\x05\n" +
 	"\rTenantFigures\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +

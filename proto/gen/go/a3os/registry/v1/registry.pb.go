@@ -2007,9 +2007,12 @@ type ComponentReport struct {
 	// Counts since it started, and levels; absent where it could not be asked.
 	Figures *v1.Figures `protobuf:"bytes,6,opt,name=figures,proto3" json:"figures,omitempty"`
 	// How often the registry saw it start anew since it first heard of it; set by the registry.
-	Restarts      int32 `protobuf:"varint,7,opt,name=restarts,proto3" json:"restarts,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Restarts int32 `protobuf:"varint,7,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	// Those of them that nobody meant: the first since an operation of the tenant began, while that was worked on, or since a restore is not among them, nor one with
+	// which the release changed; set by the registry.
+	UnmeantRestarts int32 `protobuf:"varint,8,opt,name=unmeant_restarts,json=unmeantRestarts,proto3" json:"unmeant_restarts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ComponentReport) Reset() {
@@ -2087,6 +2090,13 @@ func (x *ComponentReport) GetFigures() *v1.Figures {
 func (x *ComponentReport) GetRestarts() int32 {
 	if x != nil {
 		return x.Restarts
+	}
+	return 0
+}
+
+func (x *ComponentReport) GetUnmeantRestarts() int32 {
+	if x != nil {
+		return x.UnmeantRestarts
 	}
 	return 0
 }
@@ -2454,7 +2464,7 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\n" +
 	"components\x18\x03 \x03(\v2\x1b.a3os.registry.v1.ComponentR\n" +
 	"components\x12.\n" +
-	"\x13ca_certificates_pem\x18\x04 \x01(\tR\x11caCertificatesPem\"\xe8\x02\n" +
+	"\x13ca_certificates_pem\x18\x04 \x01(\tR\x11caCertificatesPem\"\x93\x03\n" +
 	"\x0fComponentReport\x121\n" +
 	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$R\x04name\x12:\n" +
 	"\x06health\x18\x02 \x01(\x0e2\x18.a3os.registry.v1.HealthB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06health\x12\"\n" +
@@ -2464,7 +2474,8 @@ const file_a3os_registry_v1_registry_proto_rawDesc = "" +
 	"\vreported_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12.\n" +
 	"\afigures\x18\x06 \x01(\v2\x14.a3os.set.v1.FiguresR\afigures\x12\x1a\n" +
-	"\brestarts\x18\a \x01(\x05R\brestarts\"\xd3\x04\n" +
+	"\brestarts\x18\a \x01(\x05R\brestarts\x12)\n" +
+	"\x10unmeant_restarts\x18\b \x01(\x05R\x0funmeantRestarts\"\xd3\x04\n" +
 	"\rReportRequest\x12K\n" +
 	"\n" +
 	"components\x18\x01 \x03(\v2!.a3os.registry.v1.ComponentReportB\b\xbaH\x05\x92\x01\x02\x10@R\n" +
