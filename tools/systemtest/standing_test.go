@@ -88,7 +88,7 @@ func (x *tenant) eventually(t *testing.T, want ...string) {
 
 // comesFirst sees that nobody who is in no trouble stands before a tenant that is, and that the reason is told, on the page that people read
 // and in the one that programs do. Other tests may have others in trouble meanwhile.
-func (x *tenant) comesFirst(t *testing.T, reason string) {
+func (x *tenant) comesFirst(t *testing.T, reason, next string) {
 	t.Helper()
 	var p page
 	if err := x.plane.json(t.Context(), &p, "status"); err != nil {
@@ -106,7 +106,7 @@ func (x *tenant) comesFirst(t *testing.T, reason string) {
 	s := x.plane.fleet(t, "status", "--exit-code")
 	told := regexp.MustCompile(`(?m)^!! +` + x.slug + ` +active .* 4/5 `).FindStringIndex(s.out)
 	well := regexp.MustCompile(`(?m)^ok +`).FindStringIndex(s.out)
-	if s.code != 1 || told == nil || well != nil && well[0] < told[0] || !strings.Contains(s.out, reason) || !strings.Contains(s.out, "next: fleet tenant show "+x.slug) {
+	if s.code != 1 || told == nil || well != nil && well[0] < told[0] || !strings.Contains(s.out, reason) || !strings.Contains(s.out, "next: "+next) {
 		t.Errorf("fleet status exits with %d and says\n%s", s.code, s.out)
 	}
 }
@@ -121,13 +121,33 @@ func TestPageSaysWhatIsWrongWithATenant(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		defer func() {
-			if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
-				t.Error(err)
+		// Whoever is called begins with either of these, and is led to what ends it.
+		within(t, 30*time.Second, func() error {
+			if s := shared.fleet(t, "plane", "status").out; !regexp.MustCompile(`(?m)^`+x.slug+` +integrations +not answering for \d+s `).MatchString(s) ||
+				!strings.Contains(s, x.id+"/integrations is not answering") || !strings.Contains(s, fmt.Sprintf("kill -9 %d", pid)) {
+				return errors.New(s)
 			}
-		}()
+			return nil
+		})
 		x.eventually(t, "unreachable integrations")
-		x.comesFirst(t, "integrations can't be reached by its set")
+		within(t, 30*time.Second, func() error {
+			if s := shared.fleet(t, "status").out; !strings.Contains(s, fmt.Sprintf("next: kill -9 %d", pid)) {
+				return errors.New(s)
+			}
+			return nil
+		})
+		within(t, 30*time.Second, func() error { // until the set says so too
+			var p page
+			err := x.plane.json(t.Context(), &p, "status")
+			if i := slices.IndexFunc(p.Tenants, func(y row) bool { return y.ID == x.id }); err == nil && p.Tenants[i].Serving == p.Tenants[i].Components {
+				err = errors.New("all of it is said to serve")
+			}
+			return err
+		})
+		x.comesFirst(t, "integrations can't be reached by its set", fmt.Sprintf("kill -9 %d", pid))
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
 	})
 	x.eventually(t)
 	writes := registryv1.NewTenantWriteServiceClient(shared.operator(t))

@@ -162,7 +162,7 @@ func (a *app) planeStatus(c *cobra.Command, _ []string) error {
 		if slug := slugs[owner]; slug != "" {
 			owner = slug
 		}
-		rows = append(rows, []string{owner, component, string(s.State), number(s.PID), uptime(s), strconv.Itoa(s.Restarts), megabytes(s.Memory), s.LastExit})
+		rows = append(rows, []string{owner, component, stateFor(s), number(s.PID), uptime(s), strconv.Itoa(s.Restarts), megabytes(s.Memory), s.LastExit})
 	}
 	if err := a.table([]string{"OF", "PROCESS", "STATE", "PID", "UP", "RESTARTS", "MEMORY", "LAST EXIT"}, rows); err != nil {
 		return err
@@ -177,11 +177,23 @@ func (a *app) planeStatus(c *cobra.Command, _ []string) error {
 	if err := a.table([]string{"TENANT", "ID", "STATE", "URL"}, rows); err != nil {
 		return err
 	}
-	if len(status.Walls) == 0 {
-		return nil
+	for _, sentences := range [][]string{status.Anew, status.Walls} {
+		if len(sentences) == 0 {
+			continue
+		}
+		if _, err := fmt.Fprintf(a.out, "\n%s\n", strings.Join(sentences, "\n")); err != nil {
+			return err
+		}
 	}
-	_, err = fmt.Fprintf(a.out, "\n%s\n", strings.Join(status.Walls, "\n"))
-	return err
+	return nil
+}
+
+// stateFor is the state, and for how long where that is no good one.
+func stateFor(s supervise.Status) string {
+	if s.Well.IsZero() {
+		return string(s.State)
+	}
+	return fmt.Sprintf("%s for %s", s.State, time.Since(s.Well).Truncate(time.Second))
 }
 
 func uptime(s supervise.Status) string {

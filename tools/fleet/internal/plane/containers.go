@@ -168,12 +168,12 @@ func (p *Plane) processes(ctx context.Context) ([]supervise.Status, error) {
 		st := states[docker.StateOf(c)]
 		switch {
 		case c.PID != 0 && st == supervise.BackingOff:
-			st = "not answering"
+			st = supervise.NotAnswering
 		case c.State == "exited": // the engine starts again what ended by itself, and leaves what somebody ended through it
 			st = supervise.Stopped
 		}
 		out = append(out, supervise.Status{Name: c.Name, Group: c.Group, State: st, PID: c.PID, Since: c.Since, Restarts: c.Restarts,
-			LastExit: c.LastExit, Log: "docker logs " + p.docker.Engine.Thing(c.Name)})
+			LastExit: c.LastExit, Log: p.docker.LogOf(c.Name)})
 	}
 	return out, nil
 }

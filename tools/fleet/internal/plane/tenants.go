@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -13,6 +12,7 @@ import (
 	"a3os.app/libs/snapshot"
 	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/plan"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -24,6 +24,8 @@ type Status struct {
 	Processes []supervise.Status `json:"processes"`
 	// Tenants that the plane knows.
 	Tenants []TenantStatus `json:"tenants"`
+	// Anew says, a sentence each, how a process that runs and doesn't answer is started anew. None is for that by itself: it may be slow.
+	Anew []string `json:"anew"`
 	// Walls says, a sentence each, how processes are kept apart on this machine, and what can't be.
 	Walls []string `json:"walls"`
 }
@@ -33,7 +35,7 @@ type TenantStatus struct {
 	Slug string `json:"slug"`
 	ID   string `json:"id"`
 	URL  string `json:"url"`
-	// State is `serving` when every process of its set serves.
+	// State is `serving` when its set is there and every process of it serves.
 	State string `json:"state"`
 }
 
@@ -52,20 +54,57 @@ func (p *Plane) Status(ctx context.Context) (Status, error) {
 	}
 	out := Status{Processes: processes, Tenants: []TenantStatus{}, Walls: p.walls(ctx, st)}
 	for _, t := range st.Tenants() {
-		out.Tenants = append(out.Tenants, TenantStatus{Slug: t.Slug, ID: t.ID.String(), URL: cmp.Or(t.URL, p.Settings.URL(t.Slug)), State: setState(processes, t.ID.String())})
+		out.Tenants = append(out.Tenants, TenantStatus{Slug: t.Slug, ID: t.ID.String(), URL: cmp.Or(t.URL, p.Settings.URL(t.Slug)), State: setState(processes, p.setOf(t))})
 	}
+	out.Anew = p.anew(processes)
 	return out, nil
 }
 
-func setState(processes []supervise.Status, group string) string {
-	mine := slices.DeleteFunc(slices.Clone(processes), func(s supervise.Status) bool { return s.Group != group })
-	if len(mine) == 0 {
-		return "not started"
-	}
-	for _, s := range mine {
-		if s.State != supervise.Serving {
-			return s.Name + " is " + string(s.State)
+// anew says of each process that answers nothing how it is started anew.
+func (p *Plane) anew(processes []supervise.Status) []string {
+	out := []string{}
+	for _, s := range processes {
+		if what := p.anewOf(s); what != "" {
+			out = append(out, fmt.Sprintf("%s runs and does not answer: if it does not by itself, it is started anew by: %s", s.Name, what))
 		}
+	}
+	return out
+}
+
+// anewOf is what to type to have a process that answers nothing started anew; empty for any other.
+func (p *Plane) anewOf(s supervise.Status) string {
+	if p.docker != nil && s.State == supervise.NotAnswering && s.Log == p.docker.LogOf(s.Name) {
+		return p.docker.Anew(s.Name)
+	}
+	return s.Anew()
+}
+
+// setState is how a set is: `serving` when all of its components are there and each of its processes serves.
+func setState(processes []supervise.Status, set platform.Set) string {
+	there, state := map[string]bool{}, supervise.Serving
+	var first string
+	for _, s := range processes {
+		if s.Group != set.Name() {
+			continue
+		}
+		there[s.Name] = true
+		if s.State != supervise.Serving && first == "" {
+			first, state = s.Name, s.State
+		}
+	}
+	var missing []string
+	for _, c := range set.Blueprint.Components {
+		if name := set.Name() + "/" + c.Name; !there[name] {
+			missing = append(missing, name)
+		}
+	}
+	switch {
+	case len(missing) == len(set.Blueprint.Components):
+		return "not started"
+	case len(missing) > 0:
+		return missing[0] + " is not started"
+	case first != "":
+		return first + " is " + string(state)
 	}
 	return string(supervise.Serving)
 }

@@ -204,6 +204,10 @@ const (
 	Starting ComponentState = "starting"
 	// Serving says that it serves.
 	Serving ComponentState = "serving"
+	// NotReady served and runs, and says that it can't serve now.
+	NotReady ComponentState = "not ready"
+	// NotAnswering served and runs, and answers nothing any more.
+	NotAnswering ComponentState = "not answering"
 	// Failing does not run, or keeps ending.
 	Failing ComponentState = "failing"
 	// Stopping was asked to end.
@@ -224,6 +228,10 @@ type ComponentStatus struct {
 	Restarts int
 	// Detail is what there is to say of a failing one: how it ended the last time.
 	Detail string
+	// Well is when one that is NotReady or NotAnswering was last known to serve; zero where that isn't known.
+	Well time.Time
+	// Anew is what to type to have one that answers nothing started anew; empty where it isn't known.
+	Anew string
 }
 
 // Census is what a platform can do besides that sees all that runs on it at once: what it keeps, by the names of the sets, also of sets

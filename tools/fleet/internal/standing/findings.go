@@ -2,12 +2,15 @@ package standing
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/tools/fleet/internal/platform"
 )
 
 // What is too much. The alert rules in deploy/observability say the same for who isn't looking at the page.
@@ -99,25 +102,51 @@ func health(s Seen, t Tenant) []Finding {
 	show := "fleet tenant show " + t.Slug
 	switch {
 	case t.ReportAge < 0:
-		return []Finding{{Kind: "never_reported", Severity: Critical, Reason: "its set never reported", Next: show}}
+		return append(hung(s, show), Finding{Kind: "never_reported", Severity: Critical, Reason: "its set never reported", Next: show})
 	case t.ReportAge > reportLost.Seconds():
 		// What was said so long ago says nothing about now.
-		return []Finding{{Kind: "report_lost", Severity: Critical, Reason: fmt.Sprintf("its set has not reported for %s; what is told of it is from then", age(t.ReportAge)), Next: show}}
+		return append(hung(s, show), Finding{Kind: "report_lost", Severity: Critical, Reason: fmt.Sprintf("its set has not reported for %s; what is told of it is from then", age(t.ReportAge)), Next: show})
 	}
-	var out []Finding
+	out := hung(s, show)
 	if t.ReportAge > reportLate.Seconds() {
 		out = append(out, Finding{Kind: "report_late", Severity: Warning, Reason: fmt.Sprintf("its set has not reported for %s", age(t.ReportAge)), Next: show})
 	}
 	for _, r := range s.Status.GetReports() {
-		switch r.GetHealth() {
-		case registryv1.Health_HEALTH_SERVING:
-		case registryv1.Health_HEALTH_NOT_SERVING:
+		told := slices.ContainsFunc(out, func(f Finding) bool { return f.Kind == "unreachable" && f.Component == r.GetName() })
+		switch {
+		case r.GetHealth() == registryv1.Health_HEALTH_SERVING, told:
+		case r.GetHealth() == registryv1.Health_HEALTH_NOT_SERVING:
 			out = append(out, Finding{Kind: "not_serving", Severity: Critical, Component: r.GetName(), Reason: r.GetName() + " runs and can't serve: its log says why", Next: show})
 		default:
 			out = append(out, Finding{Kind: "unreachable", Severity: Critical, Component: r.GetName(), Reason: r.GetName() + " can't be reached by its set", Next: show})
 		}
 	}
 	return out
+}
+
+// hung is about components that run and answer nothing, as the platform finds: what their set says of them, if it can say anything, has no more to it.
+func hung(s Seen, show string) []Finding {
+	var out []Finding
+	for _, c := range s.Platform {
+		if c.State != platform.NotAnswering {
+			continue
+		}
+		how := ""
+		if !c.Well.IsZero() {
+			how = " for " + age(max(s.Now.Sub(c.Well), 0).Seconds())
+		}
+		out = append(out, Finding{Kind: "unreachable", Severity: Critical, Component: c.Name, Reason: fmt.Sprintf("%s can't be reached by its set: it runs, and has not answered%s", c.Name, how),
+			Next: StartAnew(c.Anew, show)})
+	}
+	return out
+}
+
+// StartAnew is what to do about a process that runs and doesn't answer: what to type to have it started anew, or, where that isn't known, other.
+func StartAnew(anew, other string) string {
+	if anew == "" {
+		return other
+	}
+	return anew + ", which has it started anew: docs/operations.md#a-component-does-not-serve"
 }
 
 // certificates is about what a set stops with when nobody renews it.
@@ -176,13 +205,10 @@ func load(s Seen, t Tenant) []Finding {
 		found("errors", severity, metrics+"#requests-fail", "%.1f %% of %d requests failed in the last %s", 100*f.ErrorRatio(), f.Requests, age(f.Seconds))
 	}
 	for _, c := range s.Figures.GetComponents() {
-		if n := c.GetRestarts(); n > 0 {
-			severity, how := Notice, "started anew"
-			if n >= restartsMany {
-				severity, how = Critical, fmt.Sprintf("started anew %d times", n)
-			}
-			out = append(out, Finding{Kind: "restarts", Severity: severity, Component: c.GetName(), Next: metrics + "#a-component-keeps-restarting",
-				Reason: fmt.Sprintf("%s %s in the last %s", c.GetName(), how, age(f.Seconds))})
+		// One that was killed and is back is how it should be; what an operation or a restore starts anew isn't counted at all.
+		if n := c.GetUnmeantRestarts(); n >= restartsMany {
+			out = append(out, Finding{Kind: "restarts", Severity: Critical, Component: c.GetName(), Next: metrics + "#a-component-keeps-restarting",
+				Reason: fmt.Sprintf("%s started anew by itself %d times in the last %s", c.GetName(), n, age(f.Seconds))})
 		}
 		if c.GetFailedJobs() > 0 {
 			out = append(out, Finding{Kind: "failed_jobs", Severity: Warning, Component: c.GetName(), Next: metrics + "#jobs-fail-or-wait",

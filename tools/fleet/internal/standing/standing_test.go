@@ -98,13 +98,27 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 			s.Status.Reports[0].Health, s.Status.Reports[1].Release = registryv1.Health_HEALTH_UNREACHABLE, other
 		}, []string{"report_lost"}, standing.Critical, "60 min"},
 		{"unreachable", func(s *standing.Seen) { s.Status.Reports[0].Health = registryv1.Health_HEALTH_UNREACHABLE }, []string{"unreachable"}, standing.Critical, "iam"},
+		{"one that hangs, as the platform finds", func(s *standing.Seen) {
+			s.Platform[0].State, s.Platform[0].Well, s.Platform[0].Anew = platform.NotAnswering, now.Add(-40*time.Second), "kill -9 7"
+		}, []string{"unreachable"}, standing.Critical, "iam can't be reached by its set: it runs, and has not answered for 40 s"},
+		{"one that hangs, as its set says too", func(s *standing.Seen) {
+			s.Status.Reports[0].Health = registryv1.Health_HEALTH_UNREACHABLE
+			s.Platform[0].State = platform.NotAnswering
+		}, []string{"unreachable"}, standing.Critical, "it runs, and has not answered"},
+		{"lost, since what reports hangs", func(s *standing.Seen) {
+			s.Status.ReportedAt = timestamppb.New(now.Add(-time.Hour))
+			s.Platform[1].State, s.Platform[1].Anew = platform.NotAnswering, "kill -9 7"
+		}, []string{"unreachable", "report_lost"}, standing.Critical, "audit"},
 		{"can't serve", func(s *standing.Seen) { s.Status.Reports[0].Health = registryv1.Health_HEALTH_NOT_SERVING }, []string{"not_serving"}, standing.Critical, "iam"},
 		{"a health nobody knows", func(s *standing.Seen) { s.Status.Reports[0].Health = 99 }, []string{"unreachable"}, standing.Critical, "iam"},
 		{"some requests fail", func(s *standing.Seen) { s.Figures.Errors = 20 }, []string{"errors"}, standing.Warning, "2.0 %"},
 		{"many requests fail", func(s *standing.Seen) { s.Figures.Errors = 200 }, []string{"errors"}, standing.Critical, "20.0 %"},
 		{"one of few requests fails", func(s *standing.Seen) { s.Figures.Requests, s.Figures.Errors = 10, 5 }, nil, standing.Well, ""},
-		{"one restart", func(s *standing.Seen) { s.Figures.Components[0].Restarts = 1 }, []string{"restarts"}, standing.Notice, "iam"},
-		{"restarts without end", func(s *standing.Seen) { s.Figures.Components[0].Restarts = 4 }, []string{"restarts"}, standing.Critical, "4 times"},
+		{"a restart or two", func(s *standing.Seen) {
+			s.Figures.Components[0].Restarts, s.Figures.Components[0].UnmeantRestarts = 2, 2
+		}, nil, standing.Well, ""},
+		{"restarts that were meant", func(s *standing.Seen) { s.Figures.Components[0].Restarts = 8 }, nil, standing.Well, ""},
+		{"restarts without end", func(s *standing.Seen) { s.Figures.Components[0].UnmeantRestarts = 4 }, []string{"restarts"}, standing.Critical, "4 times"},
 		{"a certificate that nobody renewed", ends(23*time.Hour, 300*24*time.Hour), []string{"certificate_ends"}, standing.Critical, "the certificate of iam ends in 23 h"},
 		{"a certificate that ended", ends(-30*time.Minute, 0), []string{"certificate_ends", "authority_ends"}, standing.Critical, "the certificate of iam ended 30 min ago"},
 		{"an authority that nobody renewed", ends(7*24*time.Hour, 59*24*time.Hour), []string{"authority_ends"}, standing.Warning, "the authority that iam issues by ends in 59 days"},
@@ -210,6 +224,14 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 		if len(got.Findings) > 0 && !strings.Contains(got.Findings[0].Reason, c.said) {
 			t.Errorf("%s: it says %q, want %q in it", c.name, got.Findings[0].Reason, c.said)
 		}
+	}
+}
+
+// What is said about a component that hangs is what starts it anew: whoever is told to look somewhere else comes back with nothing.
+func TestHangLeadsToWhatStartsItAnew(t *testing.T) {
+	got := standing.Of(well(func(s *standing.Seen) { s.Platform[0].State, s.Platform[0].Anew = platform.NotAnswering, "kill -9 7" }))
+	if len(got.Findings) != 1 || got.Findings[0].Component != "iam" || !strings.HasPrefix(got.Findings[0].Next, "kill -9 7") {
+		t.Errorf("%+v", got.Findings)
 	}
 }
 

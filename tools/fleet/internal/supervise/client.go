@@ -75,7 +75,7 @@ func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, e
 }
 
 // protocol is the number of what the supervisor understands of units and promises of their processes. It grows with either.
-const protocol = 5
+const protocol = 6
 
 // About is what a supervisor is.
 type About struct {
@@ -205,6 +205,9 @@ func (c *Client) turn(ctx context.Context, seen string, all *[]Status) (turn str
 // hopeless is after how many ends in a row nobody waits for a process any longer.
 const hopeless = 6
 
+// patience is how long one that serves no more may answer nothing for it to be waited for.
+const patience = 30 * time.Second
+
 func pending(all []Status, names []string) ([]string, error) {
 	by := map[string]Status{}
 	for _, s := range all {
@@ -218,6 +221,9 @@ func pending(all []Status, names []string) ([]string, error) {
 		}
 		if s.State == Serving {
 			continue
+		}
+		if s.State == NotAnswering && time.Since(s.Well) >= patience {
+			return nil, fmt.Errorf("%s runs, process %d, and has not answered for %s: see its log, %s; %s has it started anew", n, s.PID, time.Since(s.Well).Truncate(time.Second), s.Log, s.Anew())
 		}
 		if s.Failures >= hopeless {
 			return nil, fmt.Errorf("%s keeps ending: %s; its log %s ends with: %s", n, s.LastExit, s.Log, lastWords(s.Log))

@@ -1,10 +1,12 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"sync"
@@ -22,6 +24,11 @@ const (
 	settled = 10 * time.Second
 	// probeEvery is how often a process that starts is asked whether it serves.
 	probeEvery = 10 * time.Millisecond
+	// lookAfter is how often, at most, one that serves is asked whether it still does, lookAgain how soon after an answer that it didn't, and
+	// missesMany how many such answers in a row are told: with twice probeTime for each, within half a minute.
+	lookAfter  = 8 * time.Second
+	lookAgain  = 2 * time.Second
+	missesMany = 3
 )
 
 // keeper keeps one unit.
@@ -96,7 +103,7 @@ func (k *keeper) run(ctx context.Context) {
 		failures++
 		slog.Warn("a process ended by itself", "unit", k.unit.Name, "exit", exit, "pause", pause)
 		k.set(func(s *Status) {
-			s.PID, s.LastExit = 0, exit
+			s.PID, s.LastExit, s.Well = 0, exit, time.Time{}
 			s.Restarts++
 			s.Failures = failures
 			if pause > 0 {
@@ -168,7 +175,7 @@ func (k *keeper) once(ctx context.Context) string {
 	}
 	k.mu.Lock()
 	k.identity = identity
-	k.status.State, k.status.PID, k.status.Since, k.status.NextStart = Starting, cmd.Process.Pid, time.Now(), time.Time{}
+	k.status.State, k.status.PID, k.status.Since, k.status.Well, k.status.NextStart = Starting, cmd.Process.Pid, time.Now(), time.Time{}, time.Time{}
 	k.mu.Unlock()
 	k.changed()
 	ended := make(chan error, 1)
@@ -179,7 +186,7 @@ func (k *keeper) once(ctx context.Context) string {
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		k.set(func(s *Status) { s.State = Stopping })
+		k.set(func(s *Status) { s.State, s.Well = Stopping, time.Time{} })
 		err = k.end(cmd, ended)
 	}
 	k.mu.Lock()
@@ -256,18 +263,18 @@ func howEnded(err error) string {
 	return fmt.Sprintf("it ended with code %d", exit.ExitCode())
 }
 
-// probe asks until the unit serves.
+// probe asks until the unit serves, and goes on asking then, for as long as its process runs.
 func (k *keeper) probe(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
-		if ready(ctx, k.unit.Ready) && ctx.Err() == nil {
+		if ask(ctx, k.unit.Ready) == serves && ctx.Err() == nil {
 			k.set(func(s *Status) {
 				if s.State == Starting {
 					s.State = Serving
 				}
 			})
-			return
+			break
 		}
 		select {
 		case <-ctx.Done():
@@ -275,4 +282,74 @@ func (k *keeper) probe(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+	if k.unit.Ready != "" {
+		k.look(ctx)
+	}
+}
+
+// look asks a unit that served whether it still does. One answer that did not come says nothing, on a machine that has much to do: it takes
+// missesMany in a row until another state is told than Serving, and a single good answer until Serving is.
+func (k *keeper) look(ctx context.Context) {
+	l := looked{well: time.Now()}
+	for wait(ctx, l.pause()) {
+		got := ask(ctx, k.unit.Ready)
+		if got == silent && alive(ctx, k.unit.Ready) {
+			got = refuses
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		state, told := l.learn(got, time.Now())
+		if !told {
+			continue
+		}
+		if state != Serving {
+			slog.Warn("a process that served does not", "unit", k.unit.Name, "state", state, "since", l.well)
+		}
+		k.set(func(s *Status) {
+			switch s.State {
+			case Serving, NotReady, NotAnswering:
+				if s.State, s.Well = state, l.well; state == Serving {
+					s.Well = time.Time{}
+				}
+			case Starting, BackingOff, Stopping, Stopped: // it is not this process's to say any more
+			}
+		})
+	}
+}
+
+// looked is what is known of a unit that served.
+type looked struct {
+	// well is when it was last seen to serve, misses how often in a row it was not since.
+	well   time.Time
+	misses int
+	// said is the state that was told.
+	said State
+}
+
+// learn takes what a unit did when it was asked, and says how it is, and whether that is to be told.
+func (l *looked) learn(got word, now time.Time) (State, bool) {
+	state := Serving
+	if got == serves {
+		l.well, l.misses = now, 0
+	} else {
+		l.misses++
+		if l.misses < missesMany {
+			return "", false
+		}
+		if state = NotAnswering; got == refuses {
+			state = NotReady
+		}
+	}
+	before := cmp.Or(l.said, Serving)
+	l.said = state
+	return state, state != before
+}
+
+// pause is how long to wait before it is asked again. Units that started together are asked at different moments.
+func (l *looked) pause() time.Duration {
+	if l.misses > 0 {
+		return lookAgain
+	}
+	return lookAfter/2 + rand.N(lookAfter/2) //nolint:gosec // G404: a moment, and no secret
 }

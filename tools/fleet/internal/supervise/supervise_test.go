@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +49,9 @@ func exitWith(err error) {
 	os.Exit(0)
 }
 
+// waits has what is asked for readiness wait for as long as who asks does.
+var waits atomic.Bool
+
 // held is what a server was asked to hold.
 var held []byte
 
@@ -68,6 +72,12 @@ func serve(addr string) error {
 		})}).Serve(l)
 	}
 	srv := &http.Server{Addr: addr, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/hang":
+			waits.Store(true)
+		case r.URL.Path == "/readyz" && waits.Load():
+			<-r.Context().Done()
+		}
 		if r.Method == http.MethodPost {
 			held = bytes.Repeat([]byte("x"), 128<<20)
 		}
@@ -193,6 +203,45 @@ func TestKilledProcessIsBackWithinTwoSeconds(t *testing.T) {
 	if s := status(t, c, "web"); s.Restarts != 1 || !strings.Contains(s.LastExit, "signal 9") {
 		t.Errorf("it is told as %+v", s)
 	}
+}
+
+// A process that served and hangs is told so within half a minute, and not ended for it; whoever waits for it is told how it is started anew.
+// One that answers, but that it can't serve, is told as that: to start it anew is no use.
+func TestHangIsToldAndNotEnded(t *testing.T) {
+	t.Parallel()
+	dir, c := started(t)
+	slow := server(t, dir, "slow")
+	slow.Ready += "readyz"
+	kept(t, c, slow)
+	res, err := http.Get(strings.TrimSuffix(slow.Ready, "readyz") + "hang")
+	if err != nil || res.Body.Close() != nil {
+		t.Fatal(err)
+	}
+	hung := kept(t, c, server(t, dir, "hung"))
+	began := time.Now()
+	if err := syscall.Kill(hung.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "both are told", func() bool {
+		return status(t, c, "hung").State == supervise.NotAnswering && status(t, c, "slow").State == supervise.NotReady
+	})
+	s := status(t, c, "hung")
+	if s.PID != hung.PID || s.Restarts != 0 || s.Well.IsZero() || s.Well.After(began.Add(time.Second)) || s.Anew() != fmt.Sprintf("kill -9 %d", hung.PID) {
+		t.Errorf("it is told as %+v, %q", s, s.Anew())
+	}
+	if s := status(t, c, "slow"); s.Well.IsZero() || s.Anew() != "" {
+		t.Errorf("what answers is told as %+v, %q", s, s.Anew())
+	}
+	if err := c.Await(t.Context(), "hung"); err == nil || !strings.Contains(err.Error(), s.Anew()) {
+		t.Errorf("the wait ended with %v, want what starts it anew", err)
+	}
+	if err := syscall.Kill(hung.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it serves again", func() bool {
+		s := status(t, c, "hung")
+		return s.State == supervise.Serving && s.PID == hung.PID && s.Well.IsZero()
+	})
 }
 
 func TestCrashLoopBacksOffAndIsTold(t *testing.T) {

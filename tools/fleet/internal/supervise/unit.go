@@ -83,6 +83,11 @@ const (
 	Starting State = "starting"
 	// Serving runs and said that it is ready.
 	Serving State = "serving"
+	// NotReady served and runs, and has been saying for a while that it can't serve, as a service whose database is away does.
+	NotReady State = "not ready"
+	// NotAnswering served and runs, and has answered nothing for a while: it hangs, or was stopped. It is not ended for that, for it may
+	// be slow and no more.
+	NotAnswering State = "not answering"
 	// BackingOff ended too often and waits for its next start.
 	BackingOff State = "backing off"
 	// Stopping was asked to end.
@@ -100,6 +105,8 @@ type Status struct {
 	PID int `json:"pid"`
 	// Since is when that process started.
 	Since time.Time `json:"since"`
+	// Well is when a process that is NotReady or NotAnswering was last known to serve; zero in every other state.
+	Well time.Time `json:"well,omitzero"`
 	// Restarts is how often it came back since the supervisor has it.
 	Restarts int `json:"restarts"`
 	// Failures is how often in a row it ended soon after its start.
@@ -116,4 +123,13 @@ type Status struct {
 	Log string `json:"log"`
 	// Release is what it runs, as its unit says.
 	Release string `json:"release,omitempty"`
+}
+
+// Anew is what to type to have a unit that answers nothing started anew, by whoever it runs as or root; empty for any other. The signal also
+// ends a process that was stopped, or waits for a disk that is back.
+func (s Status) Anew() string {
+	if s.State != NotAnswering || s.PID == 0 {
+		return ""
+	}
+	return fmt.Sprintf("kill -9 %d", s.PID)
 }

@@ -25,21 +25,32 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 		if _, known := s.Blueprint.Component(name); !known {
 			continue
 		}
-		out = append(out, statusOf(name, c))
+		out = append(out, p.told(name, c))
 	}
 	return out, nil
 }
 
-func statusOf(name string, c container.Status) platform.ComponentStatus {
+// told is a container as a component. Whether one that runs and isn't well answers nothing, or that it can't serve, an engine doesn't tell.
+func (p *Platform) told(name string, c container.Status) platform.ComponentStatus {
 	status := platform.ComponentStatus{Name: name, State: StateOf(c), Release: c.Release, Restarts: c.Restarts}
 	if c.PID != 0 {
 		status.Since = c.Since
 	}
-	if status.State == platform.Failing {
+	switch {
+	case status.State != platform.Failing:
+	case c.PID != 0:
+		status.State, status.Anew = platform.NotAnswering, p.Anew(c.Name)
+	default:
 		status.Detail = c.LastExit
 	}
 	return status
 }
+
+// Anew is what to type to have a container of a unit started anew: what is ended through the engine otherwise stays so.
+func (p *Platform) Anew(unit string) string { return "docker restart " + p.Engine.Thing(unit) }
+
+// LogOf is what to type to see what a unit's container said.
+func (p *Platform) LogOf(unit string) string { return "docker logs " + p.Engine.Thing(unit) }
 
 // Disks implements platform.Disks, with the memory that containers read their secrets from and renew their certificates in. What the engine
 // writes is its own.
@@ -84,7 +95,7 @@ func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentS
 		if name == postgresComponent || slices.Contains([]string{databasesUnit, sampleUnit, frontUnit}, c.Name) {
 			continue
 		}
-		out[c.Group] = append(out[c.Group], statusOf(name, c))
+		out[c.Group] = append(out[c.Group], p.told(name, c))
 	}
 	return out, nil
 }

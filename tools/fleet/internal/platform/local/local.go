@@ -131,7 +131,7 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 }
 
 // ownUnits are what this platform runs for a set besides its components.
-var ownUnits = []string{postgresUnit, machineReader}
+var ownUnits = []string{PostgresUnit, machineReader}
 
 // Census implements platform.Census.
 func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
@@ -140,6 +140,7 @@ func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentS
 		return nil, err
 	}
 	states := map[supervise.State]platform.ComponentState{supervise.Starting: platform.Starting, supervise.Serving: platform.Serving,
+		supervise.NotReady: platform.NotReady, supervise.NotAnswering: platform.NotAnswering,
 		supervise.BackingOff: platform.Failing, supervise.Stopping: platform.Stopping, supervise.Stopped: platform.Stopping}
 	out := map[string][]platform.ComponentStatus{}
 	for _, u := range units {
@@ -147,7 +148,7 @@ func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentS
 		if slices.Contains(ownUnits, component) {
 			continue
 		}
-		c := platform.ComponentStatus{Name: component, State: states[u.State], Release: u.Release, Restarts: u.Restarts}
+		c := platform.ComponentStatus{Name: component, State: states[u.State], Release: u.Release, Restarts: u.Restarts, Well: u.Well, Anew: u.Anew()}
 		if u.PID != 0 {
 			c.Since = u.Since
 		}

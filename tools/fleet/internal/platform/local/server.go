@@ -74,8 +74,8 @@ func (p *Platform) Serve(ctx context.Context, s *Server) (changed bool, err erro
 	return changed, s.Ready(ctx)
 }
 
-// postgresUnit is what the supervisor knows a set's own server by; no component is called so.
-const postgresUnit = "postgres"
+// PostgresUnit is what the supervisor knows a set's own server by; no component is called so.
+const PostgresUnit = "postgres"
 
 // Bounds of a tenant's own server, whoever keeps it: OwnServerMemory in bytes. What it takes beyond them it takes from nobody else: the kernel ends the session that would hold more
 // memory, and its processors' time is its tenant's share.
@@ -89,7 +89,7 @@ const (
 // ownServer describes the server of a tenant's own (tier dedicated): with a user, a port and data of its own. Its data lie outside of the
 // set's directories, for who works on a set with the tenant's credentials reaches those, and holds no superuser's password.
 func (p *Platform) ownServer(s platform.Set) (*Server, error) {
-	port, err := p.State.Port(unitName(s, postgresUnit))
+	port, err := p.State.Port(unitName(s, PostgresUnit))
 	if err != nil {
 		return nil, err
 	}
@@ -112,13 +112,13 @@ func (p *Platform) ownServer(s platform.Set) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Server: server, unit: unitName(s, postgresUnit), group: s.Name(), log: p.home("log", s.Name(), postgresUnit+".log"),
+	return &Server{Server: server, unit: unitName(s, PostgresUnit), group: s.Name(), log: p.home("log", s.Name(), PostgresUnit+".log"),
 		bounds: supervise.Resources{Memory: OwnServerMemory, CPU: ownCPU, PIDs: int64(pgserver.MostProcesses(connections))}}, nil
 }
 
 // ownServerUser is the id that a set's own server runs as; zero where none was chosen.
 func (p *Platform) ownServerUser(s platform.Set) uint32 {
-	id, err := p.State.Account(unitName(s, postgresUnit), func(uint32, int) ([]uint32, error) { return nil, errors.New("none was chosen") })
+	id, err := p.State.Account(unitName(s, PostgresUnit), func(uint32, int) ([]uint32, error) { return nil, errors.New("none was chosen") })
 	if err != nil {
 		return 0
 	}
@@ -143,7 +143,7 @@ func (p *Platform) serveOwn(ctx context.Context, s platform.Set) (changed bool, 
 		return false, nil
 	}
 	if p.Separated() {
-		if _, err := p.account(ctx, unitName(s, postgresUnit)); err != nil {
+		if _, err := p.account(ctx, unitName(s, PostgresUnit)); err != nil {
 			return false, err
 		}
 	}
@@ -191,16 +191,16 @@ func (p *Platform) rest(ctx context.Context, s platform.Set) error {
 		return nil
 	}
 	units, err := p.units(ctx, s)
-	if err != nil || len(units) != 1 || units[0].Name != unitName(s, postgresUnit) {
+	if err != nil || len(units) != 1 || units[0].Name != unitName(s, PostgresUnit) {
 		return err
 	}
-	_, err = p.Supervisor.Drop(ctx, unitName(s, postgresUnit))
+	_, err = p.Supervisor.Drop(ctx, unitName(s, PostgresUnit))
 	return err
 }
 
 // removeOwnServer stops a set's own server and removes its data.
 func (p *Platform) removeOwnServer(ctx context.Context, s platform.Set) (changed bool, err error) {
-	if changed, err = p.Supervisor.Drop(ctx, unitName(s, postgresUnit)); err != nil {
+	if changed, err = p.Supervisor.Drop(ctx, unitName(s, PostgresUnit)); err != nil {
 		return changed, err
 	}
 	dir, err := p.ownServerDir(s)

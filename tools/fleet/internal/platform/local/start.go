@@ -133,7 +133,7 @@ func (p *Platform) Stop(ctx context.Context, s platform.Set) (changed bool, err 
 	}
 	last := []string{unitName(s, machineReader)}
 	if p.hasOwnServer(s) {
-		last = append(last, unitName(s, postgresUnit))
+		last = append(last, unitName(s, PostgresUnit))
 	}
 	did, err = p.Supervisor.Drop(ctx, last...)
 	return changed || did, err
