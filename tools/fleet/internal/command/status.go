@@ -94,27 +94,32 @@ func worst(f standing.Fleet) standing.Severity {
 	return w
 }
 
-// page shows one page. With --watch a registry that is away is a page as well: it may come back.
+// page shows one page. Without the registry it is what can be seen all the same; with --watch nothing that could not be asked is the end of it: it may
+// come back.
 func (a *app) page(f standing.Fleet, err error, watch bool) error {
+	_, away := errors.AsType[standing.Away](err)
 	switch {
-	case err != nil && !watch:
+	case err != nil && !away && !watch:
 		return err
 	case a.format == "json" && watch:
-		if err != nil {
+		if err != nil && !away {
 			return show.JSONLine(a.out, map[string]string{"error": message(err)})
 		}
 		return show.JSONLine(a.out, f)
 	case a.format == "json":
-		return a.json(f)
+		return errors.Join(a.json(f), err)
 	}
 	if watch {
 		a.clear()
 	}
-	if err != nil {
+	if err != nil && !away {
 		_, werr := fmt.Fprintf(a.out, "%s  %s\n", time.Now().Format(time.TimeOnly), message(err))
 		return werr
 	}
-	return a.standing(f)
+	if werr := a.standing(f); werr != nil || watch {
+		return werr
+	}
+	return err
 }
 
 // clear makes room on a terminal; elsewhere pages follow one another.
@@ -127,13 +132,13 @@ func (a *app) clear() {
 }
 
 func (a *app) standing(f standing.Fleet) error {
-	count := map[standing.Severity]int{}
-	for _, t := range f.Tenants {
-		count[t.Severity]++
+	if _, err := fmt.Fprintln(a.out, headline(f)); err != nil {
+		return err
 	}
-	_, err := fmt.Fprintf(a.out, "plane %s, %s on %s (%s), %d tenants: %d in trouble, %d to look at, %d well\n\n", f.Plane, f.Platform, f.Account, f.Region,
-		len(f.Tenants), count[standing.Critical], count[standing.Warning], count[standing.Notice]+count[standing.Well])
-	if err != nil {
+	if err := a.findings("the plane", f.Findings); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(a.out); err != nil {
 		return err
 	}
 	var rows [][]string
@@ -148,9 +153,6 @@ func (a *app) standing(f standing.Fleet) error {
 			return err
 		}
 	}
-	if err := a.findings("the plane", f.Findings); err != nil {
-		return err
-	}
 	if err := a.findings("no tenant's", f.Strays); err != nil {
 		return err
 	}
@@ -160,6 +162,33 @@ func (a *app) standing(f standing.Fleet) error {
 		}
 	}
 	return nil
+}
+
+// headline is one line for all of it: the plane itself, and how many tenants are how.
+func headline(f standing.Fleet) string {
+	count, unknown := map[standing.Severity]int{}, 0
+	for _, t := range f.Tenants {
+		if t.State == standing.Unknown && t.Severity == standing.Well {
+			unknown++
+			continue
+		}
+		count[t.Severity]++
+	}
+	plane := standing.Well
+	for _, s := range slices.Concat(f.Findings, f.Strays) {
+		plane = max(plane, s.Severity)
+	}
+	itself := map[standing.Severity]string{standing.Critical: "the plane itself is in trouble, ", standing.Warning: "the plane itself is to be looked at, "}[plane]
+	tenants := "tenants"
+	if len(f.Tenants) == 1 {
+		tenants = "tenant"
+	}
+	said := fmt.Sprintf("plane %s, %s on %s (%s): %s%d %s: %d in trouble, %d to look at, %d well", f.Plane, f.Platform, f.Account, f.Region, itself, len(f.Tenants), tenants,
+		count[standing.Critical], count[standing.Warning], count[standing.Notice]+count[standing.Well])
+	if unknown > 0 {
+		said += fmt.Sprintf(", %d not known", unknown)
+	}
+	return said
 }
 
 var marks = map[standing.Severity]string{standing.Well: "ok", standing.Notice: "ok", standing.Warning: "!", standing.Critical: "!!"}
@@ -197,7 +226,14 @@ func row(t standing.Tenant, at time.Time) []string {
 	if licence == "" {
 		licence = "-"
 	}
-	return []string{marks[t.Severity], t.Slug, t.State, releases, fmt.Sprintf("%d/%d", t.Serving, t.Components), report, rate, errors, p99,
+	mark := marks[t.Severity]
+	if t.State == standing.Unknown && t.Severity == standing.Well {
+		mark = "?"
+	}
+	if t.Release == "" && len(t.Running) == 1 {
+		releases = standing.Short(t.Running[0]) // the registry could not be asked what is to run
+	}
+	return []string{mark, t.Slug, t.State, releases, fmt.Sprintf("%d/%d", t.Serving, t.Components), report, rate, errors, p99,
 		waiting, megabytes(t.DatabaseBytes), backup, licence}
 }
 

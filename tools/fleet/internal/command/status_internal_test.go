@@ -80,3 +80,18 @@ func TestWhatASetReportsDoesNotSteerTheOperatorsTerminal(t *testing.T) {
 		t.Errorf("a report makes lines of its own: %s", &out)
 	}
 }
+
+// The first line is what most people read: it doesn't say that all is well where the plane itself is in trouble, nor of tenants of whom nothing is known.
+func TestFirstLineTellsOfThePlaneToo(t *testing.T) {
+	of := func(s standing.Severity) []standing.Finding { return []standing.Finding{{Severity: s}} }
+	for want, f := range map[string]standing.Fleet{
+		": 1 tenant: 0 in trouble, 0 to look at, 1 well":                                       {Tenants: []standing.Tenant{{}}},
+		": the plane itself is in trouble, 1 tenant: 0 in trouble, 0 to look at, 1 well":       {Tenants: []standing.Tenant{{}}, Findings: of(standing.Critical)},
+		": the plane itself is to be looked at, 0 tenants: 0 in trouble, 0 to look at, 0 well": {Findings: of(standing.Warning)},
+		": 2 tenants: 1 in trouble, 0 to look at, 0 well, 1 not known":                         {Tenants: []standing.Tenant{{State: standing.Unknown}, {State: standing.Unknown, Severity: standing.Critical}}},
+	} {
+		if got := headline(f); !strings.HasSuffix(got, want) {
+			t.Errorf("%q, want %q at its end", got, want)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/asked"
 )
 
 // Registry is where the plane's registry is, and who it is proven by.
@@ -80,5 +81,5 @@ func (r Registry) Dial(source *workload.Source) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return grpc.NewClient("passthrough:///"+r.Address, append(Patient(), grpc.WithTransportCredentials(creds))...)
+	return grpc.NewClient("passthrough:///"+r.Address, append([]grpc.DialOption{asked.Named(), grpc.WithTransportCredentials(creds)}, Patient()...)...)
 }

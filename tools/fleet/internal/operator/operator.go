@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc"
 
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/asked"
 )
 
 // Files of a directory.
@@ -277,7 +278,7 @@ func (o *Operator) Dial(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return grpc.NewClient("passthrough:///"+o.Registry, append(opts, grpc.WithTransportCredentials(creds))...)
+	return grpc.NewClient("passthrough:///"+o.Registry, append([]grpc.DialOption{asked.Named(), grpc.WithTransportCredentials(creds)}, opts...)...)
 }
 
 func (d Dir) file(name string) string { return filepath.Join(string(d), name) }

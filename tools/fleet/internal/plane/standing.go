@@ -1,16 +1,22 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
+	"time"
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/deploy/observability"
 	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/standing"
+	"a3os.app/tools/fleet/internal/supervise"
 )
 
-// Standing is how all tenants of a plane that is up stand: what the registry, their sets and the platform say of them. inspect has a
+// Standing is how all tenants of a plane that is up stand: what the registry, their sets and the platform say of them. It fails as
+// standing.Ask does, with a page where that has one. inspect has a
 // platform that can look at more than what runs do so, which takes its time.
 func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, error) {
 	if err := p.supervisor.Ping(ctx); err != nil {
@@ -42,7 +48,11 @@ func (p *Plane) Standing(ctx context.Context, inspect bool) (standing.Fleet, err
 	if at := p.state.Front; at != "" && p.aws == nil { // a load balancer's is seen by its own alarms
 		door = func(ctx context.Context) error { return doorAnswers(ctx, at) }
 	}
-	return standing.Ask(ctx, standing.Source{Door: door, Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery,
+	var known []standing.Known
+	for _, t := range p.state.Tenants() {
+		known = append(known, standing.Known{ID: t.ID.String(), Slug: t.Slug})
+	}
+	return standing.Ask(ctx, standing.Source{Known: known, Door: door, Plane: p.state.Plane, Registry: conn, Platform: p.carrier(), Own: p.own.Name(), BackupEvery: p.Settings.BackupEvery, Machinery: p.machinery,
 		Here: p.here, Kept: func(set, name string) error {
 			_, err := backup.Claimed(kept.Path(set, name))
 			return err
@@ -65,6 +75,51 @@ func (p *Plane) here(name string) standing.Here {
 		out.Restoring = err.Error()
 	}
 	return out
+}
+
+// machinery is what is wrong with the plane's own processes, and with the database servers of sets: of these no set says anything, and the registry
+// may be what is gone.
+func (p *Plane) machinery(ctx context.Context) ([]standing.Finding, error) {
+	processes, err := p.processes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slugs := map[string]string{}
+	for _, t := range p.state.Tenants() {
+		slugs[t.ID.String()] = t.Slug
+	}
+	var out []standing.Finding
+	for _, s := range processes {
+		component := strings.TrimPrefix(s.Name, s.Group+"/")
+		if s.Group != p.own.Name() && component != local.PostgresUnit {
+			continue
+		}
+		next := "docs/operations.md#a-component-does-not-serve"
+		switch {
+		case s.Group == p.own.Name() && component == "registry":
+			next = standing.RegistryAway
+		case s.Group == p.own.Name() && component == "gateway":
+			next = standing.GatewayAway
+		}
+		what, how := component+" of "+cmp.Or(slugs[s.Group], "the plane"), ""
+		if !s.Well.IsZero() {
+			how = " for " + time.Since(s.Well).Truncate(time.Second).String()
+		}
+		switch s.State {
+		case supervise.Serving, supervise.Starting, supervise.Stopping:
+			continue
+		case supervise.NotAnswering:
+			what, next = what+" runs, and has not answered"+how, standing.StartAnew(p.anewOf(s), next)
+		case supervise.NotReady:
+			what += " runs, and has not been able to serve" + how
+		case supervise.BackingOff:
+			what += " keeps ending: " + s.LastExit
+		case supervise.Stopped:
+			what += " does not run"
+		}
+		out = append(out, standing.Finding{Kind: "plane_process", Severity: standing.Critical, Component: component, Reason: what, Next: next})
+	}
+	return out, nil
 }
 
 // Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.

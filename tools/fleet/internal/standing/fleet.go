@@ -3,6 +3,7 @@ package standing
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,8 +15,15 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/fault"
+	"a3os.app/tools/fleet/internal/asked"
 	"a3os.app/tools/fleet/internal/pages"
 	"a3os.app/tools/fleet/internal/platform"
+)
+
+// Where it is said what to do about what all tenants need.
+const (
+	RegistryAway = asked.Runbook
+	GatewayAway  = "docs/operations.md#the-gateway-is-away"
 )
 
 // Window is what the page looks back on.
@@ -50,6 +58,30 @@ type Platform interface {
 	Where(ctx context.Context) (platform.Where, error)
 }
 
+// Away is a registry that could not be asked: the page has what can be seen without it.
+type Away struct{ error }
+
+// Unwrap is what became of the question.
+func (a Away) Unwrap() error { return a.error }
+
+// Unknown is the state of a tenant on a page that the registry had no part in.
+const Unknown = "unknown"
+
+// answerWithin is how long a call of the registry may take: whoever looks at the page because it hangs doesn't wait for it.
+const answerWithin = 10 * time.Second
+
+// bounded has each call of a connection end in time.
+type bounded struct{ grpc.ClientConnInterface }
+
+func (b bounded) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return b.ClientConnInterface.Invoke(ctx, method, args, reply, opts...)
+}
+
+// Known is a tenant that the plane's own machine remembers.
+type Known struct{ ID, Slug string }
+
 // Source is who is asked.
 type Source struct {
 	// Plane is its name.
@@ -60,6 +92,8 @@ type Source struct {
 	Platform Platform
 	// Own is the name of the plane's own set.
 	Own string
+	// Known are the tenants to tell of where the registry can't be asked.
+	Known []Known
 	// BackupEvery is how often each set is backed up by itself; zero for never.
 	BackupEvery time.Duration
 	// Kept looks whether a backup of a set, `plane` or a tenant's id, is there to be restored; nil where that can't be seen from here.
@@ -68,19 +102,30 @@ type Source struct {
 	Here func(set string) Here
 	// Door asks whether anybody answers where people reach the plane; nil where that can't be seen from here.
 	Door func(ctx context.Context) error
+	// Machinery looks at the plane's own processes, and says what is wrong with them; nil where that can't be seen from here.
+	Machinery func(ctx context.Context) ([]Finding, error)
 	// MadeBy is the blueprint that sets of a release are made by. Inspect has a platform that can look for what was changed by hand do so.
 	MadeBy  func(ctx context.Context, release string) (*blueprint.Blueprint, error)
 	Inspect bool
 }
 
-// Ask makes the page. It fails only where the registry can't be asked; a platform that can't be is told on the page.
+// Ask makes the page. Where the registry can't be asked it fails with Away, and the page has what can be seen without it; a platform that can't be is
+// told on the page.
 func Ask(ctx context.Context, s Source) (Fleet, error) {
 	f := Fleet{Plane: s.Plane, Platform: s.Platform.Name(), At: time.Now().UTC(), Blind: []string{}, Beyond: []string{}, Findings: []Finding{}, Strays: []Finding{}, Tenants: []Tenant{}}
 	if where, err := s.Platform.Where(ctx); err == nil {
 		f.Account, f.Region = where.Account, where.Region
 	}
+	s.Registry = bounded{s.Registry}
 	statuses, err := tenants(ctx, s.Registry)
-	if err != nil {
+	var away error
+	switch kind := fault.KindOf(fault.FromRPC(err)); {
+	case err == nil:
+	case ctx.Err() == nil && (kind == fault.Unavailable || kind == fault.DeadlineExceeded):
+		away = Away{fault.FromRPC(err)}
+		f.Blind = append(f.Blind, "the registry could not be asked: of tenants there is only what this machine knows")
+		f.Findings = append(f.Findings, Finding{Kind: "registry_away", Severity: Critical, Reason: sentence(away), Next: RegistryAway})
+	default:
 		return f, err
 	}
 	if len(statuses) > 0 && statuses[0].GetAsOf().IsValid() {
@@ -90,19 +135,23 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	}
 	var figures map[string]*registryv1.TenantFigures
 	var operations map[string]*registryv1.Operation
+	var saved map[string]Backups
 	var census map[string][]platform.ComponentStatus
 	blind := func(what string, err error) {
 		if err != nil {
 			f.Blind = append(f.Blind, what+": "+fault.FromRPC(err).Error())
 		}
 	}
-	figures, err = figuresOf(ctx, s.Registry, statuses, f.At)
-	blind("the figures could not be read", err)
-	operations, err = unfinished(ctx, s.Registry)
-	blind("the operations could not be read", err)
-	saved, err := newestBackups(ctx, s.Registry)
-	blind("the backups could not be read", err)
-	saves := err == nil
+	saves := false
+	if away == nil {
+		figures, err = figuresOf(ctx, s.Registry, statuses, f.At)
+		blind("the figures could not be read", err)
+		operations, err = unfinished(ctx, s.Registry)
+		blind("the operations could not be read", err)
+		saved, err = newestBackups(ctx, s.Registry)
+		blind("the backups could not be read", err)
+		saves = err == nil
+	}
 	if saves {
 		gone(saved, s)
 		f.LastBackup = saved[""].Good
@@ -111,8 +160,13 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	f.Findings = append(f.Findings, keys(s.Here, s.Own)...)
 	if s.Door != nil {
 		if err := s.Door(ctx); err != nil {
-			f.Findings = append(f.Findings, Finding{Kind: "door_shut", Severity: Critical, Reason: "nobody reaches any tenant: " + err.Error(), Next: "docs/operations.md#the-gateway-is-away"})
+			f.Findings = append(f.Findings, Finding{Kind: "door_shut", Severity: Critical, Reason: "nobody reaches any tenant: " + err.Error(), Next: GatewayAway})
 		}
+	}
+	if s.Machinery != nil {
+		found, err := s.Machinery(ctx)
+		blind("the plane's processes could not be asked", err)
+		f.Findings = append(f.Findings, found...)
 	}
 	known := false
 	if c, ok := s.Platform.(platform.Census); ok {
@@ -132,7 +186,7 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		blind("it could not be read whether walls were open", err)
 		f.Findings = append(f.Findings, walls(opened, f.At)...)
 	}
-	if inspector, is := s.Platform.(platform.PlaneInspector); s.Inspect && is {
+	if inspector, is := s.Platform.(platform.PlaneInspector); s.Inspect && is && away == nil {
 		sets, err := s.sets(ctx, statuses, operations)
 		var found []platform.Difference
 		if err == nil {
@@ -164,13 +218,51 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		}
 		f.Tenants = append(f.Tenants, Of(seen))
 	}
+	if away != nil {
+		for _, t := range s.Known {
+			f.Tenants = append(f.Tenants, without(t, census[t.ID], f.At))
+			delete(census, t.ID)
+		}
+		census = nil // what is a stray only the registry knows
+	}
 	delete(census, s.Own)
 	for _, name := range sorted(census) {
 		f.Strays = append(f.Strays, Finding{Kind: "stray_set", Severity: Critical, Drift: true,
 			Reason: fmt.Sprintf("the platform runs %d components of %s, which the registry doesn't know", len(census[name]), name), Next: "docs/operations.md#a-set-that-nobody-knows"})
 	}
 	Sort(f.Tenants)
-	return f, nil
+	slices.SortStableFunc(f.Findings, func(a, b Finding) int { return cmp.Compare(b.Severity, a.Severity) })
+	return f, away
+}
+
+// without is how a tenant stands by what its platform alone says.
+func without(t Known, census []platform.ComponentStatus, now time.Time) Tenant {
+	out := Tenant{ID: t.ID, Slug: t.Slug, State: Unknown, Components: len(census), ReportAge: -1, Findings: []Finding{}}
+	for _, c := range census {
+		if c.State == platform.Serving {
+			out.Serving++
+		}
+		if c.Release != "" && !slices.Contains(out.Running, c.Release) {
+			out.Running = append(out.Running, c.Release)
+		}
+		if c.State == platform.Failing {
+			out.Findings = append(out.Findings, Finding{Kind: "failing", Severity: Critical, Component: c.Name, Reason: fmt.Sprintf("%s keeps ending: %s", c.Name, c.Detail),
+				Next: "docs/operations.md#a-component-keeps-restarting"})
+		}
+	}
+	out.Findings = append(out.Findings, hung(Seen{Platform: census, Now: now}, "fleet plane status")...)
+	if len(out.Findings) > 0 {
+		out.Severity = Critical
+	}
+	return out
+}
+
+// sentence is what people read of an error, without what is for logs.
+func sentence(err error) string {
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Message != "" {
+		return e.Message
+	}
+	return err.Error()
 }
 
 // firstMade is when the first tenant was made: the registry has something to lose since then.

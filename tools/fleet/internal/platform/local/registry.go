@@ -12,6 +12,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/workload"
+	"a3os.app/tools/fleet/internal/asked"
 	"a3os.app/tools/fleet/internal/platform"
 )
 
@@ -42,7 +43,7 @@ func (p *Platform) Registry(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return grpc.NewClient("passthrough:///"+addr, append(opts, grpc.WithTransportCredentials(creds))...)
+	return grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{asked.Named(), grpc.WithTransportCredentials(creds)}, opts...)...)
 }
 
 // Meet sees that who answers at an address proves with its certificate that it is a component of the set.
