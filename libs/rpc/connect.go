@@ -100,6 +100,9 @@ func (s *Server) rule(procedure string) authz.Rule {
 // WrapUnary runs the chain around a unary call.
 func (i interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		// The request is here whole: how long it took to come was its caller's affair.
+		ctx, cancel := context.WithTimeout(ctx, i.s.cfg.UnaryTimeout)
+		defer cancel()
 		c := &call{rule: i.s.rule(req.Spec().Procedure), header: req.Header(), caller: callerFrom(ctx), protocol: req.Peer().Protocol}
 		var res connect.AnyResponse
 		err := i.s.around(ctx, c, func(ctx context.Context) (err error) {

@@ -19,6 +19,7 @@ import (
 	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
 	"a3os.app/libs/internal/callctx"
+	"a3os.app/libs/pace"
 	"a3os.app/libs/rpc/rpcclient"
 	"a3os.app/libs/workload"
 )
@@ -91,7 +92,7 @@ type bound struct {
 	streams bool
 }
 
-// limit bounds the body of what isn't a stream by the service's own measure.
+// limit bounds the body of what isn't a stream by the service's own measure, and how long its caller may keep the server waiting for it.
 func (s *Server) limit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		most, ok := s.bounds[r.URL.Path]
@@ -102,6 +103,12 @@ func (s *Server) limit(next http.Handler) http.Handler {
 			// The message's own bound is Connect's; this one also holds for its frame and for plain routes.
 			const frame = 64 << 10
 			r.Body = http.MaxBytesReader(w, r.Body, most.bytes+frame)
+		}
+		// A stream's next message may come late. On HTTP/1.1 the server reads what nobody did of it, and must not wait for that either.
+		if pace.Brings(r) && (!most.streams || r.ProtoMajor == 1) {
+			c := s.clients.Follow(w, r, most.streams)
+			defer c.Done()
+			r.Body = c.Body()
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -122,20 +129,13 @@ func (s *Server) cors(next http.Handler) http.Handler {
 	}).Handler(next)
 }
 
-// trace gives the request its id and notes where it came from, and gives what isn't a stream its deadline: a context for each would
-// be a copy of the request for each. The span itself is a link of the RPC chain.
+// trace gives the request its id and notes where it came from. The span itself is a link of the RPC chain.
 func (s *Server) trace(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &callctx.Call{RequestID: id.NewRequest().String(), SourceAddress: host(r.RemoteAddr)}
 		// The name is in canonical form already.
 		w.Header()[rpcclient.RequestIDHeader] = []string{c.RequestID}
-		ctx := callctx.With(r.Context(), c)
-		if !s.bounds[r.URL.Path].streams {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, s.cfg.UnaryTimeout)
-			defer cancel()
-		}
-		next.ServeHTTP(w, r.WithContext(ctx))
+		next.ServeHTTP(w, r.WithContext(callctx.With(r.Context(), c)))
 	})
 }
 
@@ -246,6 +246,21 @@ func (a *admission) enter(key string) error {
 	return nil
 }
 
+// full says whether all places are taken, or all that a principal may have.
+func (a *admission) full(key string) (all, own bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.total >= a.most, a.by[key] >= a.share
+}
+
+// squeeze takes a place beyond those that there are: somebody is about to leave.
+func (a *admission) squeeze(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.total++
+	a.by[key]++
+}
+
 func (a *admission) leave(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -255,18 +270,32 @@ func (a *admission) leave(key string) {
 	}
 }
 
-// admit takes a place for the request, or sheds it.
+// admit takes a place for the request, or sheds it. Where there is none, whoever the server waits for gives theirs up.
 func (s *Server) admit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key := callerFrom(r.Context()).key()
-		if err := s.admission.enter(key); err != nil {
+		if err := s.admission.enter(key); err != nil && !s.squeeze(key) {
 			w.Header().Set("Retry-After", "1")
 			refuse(w, r, err)
 			return
 		}
 		defer s.admission.leave(key)
+		s.clients.Of(r.Body).Holds(key, callctx.From(r.Context()).SourceAddress)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// squeeze takes a place where there is none, from whoever the server waits for; for a principal that has its share, from that one's own.
+func (s *Server) squeeze(key string) bool {
+	all, own := s.admission.full(key)
+	if !all && !own { // somebody has left meanwhile
+		return s.admission.enter(key) == nil
+	}
+	if !s.clients.Yield(func(other string) bool { return !own || other == key }) {
+		return false
+	}
+	s.admission.squeeze(key)
+	return true
 }
 
 // Serve listens on addr until ctx ends, then lets requests in flight finish, for 20 s at most.

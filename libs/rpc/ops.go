@@ -22,7 +22,7 @@ func ServeOps(ctx context.Context, addr string, metrics http.Handler, ready func
 	} {
 		mux.Handle(r.Pattern, r.Handler)
 	}
-	srv := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
+	srv := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 8 << 10}
 	return serveUntil(ctx, srv, srv.ListenAndServe)
 }
 

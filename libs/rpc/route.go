@@ -47,8 +47,10 @@ func (s *Server) route(r Route) (http.Handler, error) {
 		return nil, fmt.Errorf("refusing to serve: no role carries the permission %q of route %q", r.Permission, r.Pattern)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		ctx, cancel := context.WithTimeout(req.Context(), s.cfg.UnaryTimeout)
+		defer cancel()
 		c := &call{rule: authz.Rule{Rule: rule, Procedure: r.Pattern}, header: req.Header, caller: callerFrom(req.Context()), protocol: "http"}
-		err := s.around(req.Context(), c, func(ctx context.Context) error { return r.Serve(w, req.WithContext(ctx)) })
+		err := s.around(ctx, c, func(ctx context.Context) error { return r.Serve(w, req.WithContext(ctx)) })
 		if err != nil {
 			refuse(w, req, err)
 		}
@@ -61,7 +63,9 @@ func (s *Server) openRoute(r Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
 		c := &call{rule: rule, header: req.Header, protocol: "http"}
-		ctx, err := s.spans.start(req.Context(), c)
+		ctx, cancel := context.WithTimeout(req.Context(), s.cfg.UnaryTimeout)
+		defer cancel()
+		ctx, err := s.spans.start(ctx, c)
 		answer := &answer{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			s.metrics.observe(ctx, r.Pattern, false, answer.failure(), time.Since(start))

@@ -23,7 +23,9 @@ import (
 
 	"a3os.app/libs/authn"
 	"a3os.app/libs/authz"
+	"a3os.app/libs/fault"
 	"a3os.app/libs/id"
+	"a3os.app/libs/pace"
 	"a3os.app/libs/workload"
 )
 
@@ -51,7 +53,7 @@ type ServerConfig struct {
 	CORSOrigins []string
 	// MaxInFlight bounds requests in flight; 0 means 256. A quarter of them may be one principal's.
 	MaxInFlight int
-	// UnaryTimeout bounds unary calls; 0 means 30 s.
+	// UnaryTimeout bounds unary calls, from when they have come whole, and how long a caller may keep the server waiting for one; 0 means 30 s.
 	UnaryTimeout time.Duration
 }
 
@@ -93,9 +95,11 @@ type Server struct {
 	validator protovalidate.Validator
 	handler   http.Handler
 	admission *admission
-	metrics   metrics
-	spans     spans
-	links     []link
+	// clients are those that the server may wait for, each with the principal whose place it holds.
+	clients *pace.Watch[string]
+	metrics metrics
+	spans   spans
+	links   []link
 	// draining is closed, by drain, when the server begins to drain.
 	draining chan struct{}
 	drain    func()
@@ -112,14 +116,17 @@ func NewServer(cfg ServerConfig, services []Service, routes []Route) (*Server, e
 	if cfg.Identity.Tenant.IsZero() {
 		return nil, errors.New("a tenant's server needs a tenant: the control plane uses NewGRPCServer")
 	}
-	s := &Server{cfg: cfg, rules: authz.Table{}, validator: protovalidate.GlobalValidator, bounds: map[string]bound{}, admission: newAdmission(cfg.MaxInFlight), spans: newSpans()}
+	s := &Server{cfg: cfg, rules: authz.Table{}, validator: protovalidate.GlobalValidator, bounds: map[string]bound{}, admission: newAdmission(cfg.MaxInFlight), clients: pace.New[string](cfg.UnaryTimeout, fault.Connect(pace.ErrSlow)), spans: newSpans()}
 	var err error
 	if s.metrics, err = newMetrics(); err != nil {
 		return nil, err
 	}
 	s.links = s.rpcChain()
 	s.draining = make(chan struct{})
-	s.drain = sync.OnceFunc(func() { close(s.draining) })
+	s.drain = sync.OnceFunc(func() {
+		close(s.draining)
+		s.clients.Hurry()
+	})
 	mux := http.NewServeMux()
 	if err := s.mountServices(mux, services); err != nil {
 		return nil, err
@@ -174,7 +181,7 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 		foreign(func(o ...connect.HandlerOption) (string, http.Handler) { return grpchealth.NewHandler(health, o...) }))
 	for p, r := range foreignRules {
 		s.rules[p] = authz.Rule{Rule: r, Procedure: p}
-		s.bounds[p] = bound{bytes: foreignMaxBytes, streams: true}
+		s.bounds[p] = bound{bytes: foreignMaxBytes, streams: p != unaryHealth}
 	}
 	for _, svc := range services {
 		path, h := svc.mount(
@@ -194,8 +201,11 @@ func (s *Server) mountServices(mux *http.ServeMux, services []Service) error {
 	return nil
 }
 
-// foreignMaxBytes bounds the messages of services whose protos are not ours, whose methods are treated as streams.
+// foreignMaxBytes bounds the messages of services whose protos are not ours.
 const foreignMaxBytes = 64 << 10
+
+// unaryHealth is the one of their methods that is no stream.
+const unaryHealth = "/grpc.health.v1.Health/Check"
 
 func foreign(mount func(...connect.HandlerOption) (string, http.Handler)) Service {
 	return Service{mount: mount, maxBytes: foreignMaxBytes}
@@ -206,7 +216,7 @@ var foreignRules = map[string]*authzv1.Rule{
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": {
 		Level: authzv1.Level_LEVEL_TENANT, Effect: authzv1.Effect_EFFECT_READ, Permission: authz.Self,
 	},
-	"/grpc.health.v1.Health/Check": {
+	unaryHealth: {
 		Level: authzv1.Level_LEVEL_TENANT, Effect: authzv1.Effect_EFFECT_READ, Open: "says serving or not, and nothing of any tenant",
 	},
 	"/grpc.health.v1.Health/Watch": {

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -62,6 +63,9 @@ type handlers struct {
 }
 
 func (h handlers) GetSelf(ctx context.Context, _ *connect.Request[iamv1.GetSelfRequest]) (*connect.Response[iamv1.GetSelfResponse], error) {
+	if until, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
+		return nil, fmt.Errorf("the call has until %s: %w", until, ctx.Err())
+	}
 	s, err := scope.From(ctx)
 	if err != nil {
 		return nil, err
@@ -86,6 +90,12 @@ func (h handlers) WatchRun(ctx context.Context, _ *connect.Request[discoveryv1.W
 }
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldOf(t, func(*rpc.ServerConfig) {})
+}
+
+// newWorldOf is a world whose server is configured otherwise.
+func newWorldOf(t *testing.T, change func(*rpc.ServerConfig)) *world {
 	t.Helper()
 	w := &world{t: t, tenant: id.NewTenant(), revocations: authn.NewRevocations(nil)}
 	var err error
@@ -124,9 +134,11 @@ func newWorld(t *testing.T) *world {
 	}
 	w.revocations.Apply(nil, 0)
 	h := handlers{w: w}
-	s, err := rpc.NewServer(rpc.ServerConfig{Identity: me, TLS: serverTLS, Tokens: tokens, Revocations: w.revocations,
+	cfg := rpc.ServerConfig{Identity: me, TLS: serverTLS, Tokens: tokens, Revocations: w.revocations,
 		Peer: func(state tls.ConnectionState) (workload.Identity, bool, error) { return workload.Peer(state, w.trust) },
-	}, []rpc.Service{
+	}
+	change(&cfg)
+	s, err := rpc.NewServer(cfg, []rpc.Service{
 		rpc.Mount(iamv1connect.NewIdentityServiceHandler, iamv1connect.IdentityServiceHandler(h)),
 		rpc.Mount(discoveryv1connect.NewRunServiceHandler, discoveryv1connect.RunServiceHandler(h)),
 		rpc.Mount(discoveryv1connect.NewIngestServiceHandler, discoveryv1connect.IngestServiceHandler(discoveryv1connect.UnimplementedIngestServiceHandler{})),

@@ -51,6 +51,7 @@ type Config struct {
 	TurnWithin     time.Duration `env:"TURN_WITHIN" envDefault:"2s" desc:"how long a request waits for its turn; it is refused after that"`
 	MaxHeaderBytes int           `env:"MAX_HEADER_BYTES" envDefault:"32768" desc:"octets of a request's headers at most"`
 	HeaderTimeout  time.Duration `env:"HEADER_TIMEOUT" envDefault:"10s" desc:"how long a handshake, or reading a request's headers, may take"`
+	BodyTimeout    time.Duration `env:"BODY_TIMEOUT" envDefault:"10s" desc:"how long a client may keep the gateway waiting for its request's body, of which each 512 octets give it a second again; streams of gRPC and Connect excepted"`
 	IdleTimeout    time.Duration `env:"IDLE_TIMEOUT" envDefault:"2m" desc:"how long a connection may stand without a request"`
 	Patience       time.Duration `env:"PATIENCE" envDefault:"25s" desc:"how long requests wait for a service that does not listen, from when it was first missed: as long as it may take to end and start"`
 	SlowAnswer     time.Duration `env:"SLOW_ANSWER" envDefault:"10s" desc:"how long an answer may take to begin; a service most of whose answers take longer is not asked for a while"`
@@ -92,13 +93,16 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer transport.CloseIdleConnections()
+	if cfg.BodyTimeout <= 0 {
+		return fmt.Errorf("A3_BODY_TIMEOUT is %s: it must be more than 0, for nothing else ends a request that never comes whole", cfg.BodyTimeout)
+	}
 	share, err := cfg.share()
 	if err != nil {
 		return err
 	}
 	handler, err := proxy.New(proxy.Config{Domain: domain, Table: snap.Table, Transport: transport,
 		Turns: share, Handshakes: cfg.handshakes(share.Rate),
-		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant, Patience: cfg.Patience, SlowAnswer: cfg.SlowAnswer, AnswerWithin: cfg.AnswerWithin})
+		MaxInFlight: cfg.MaxInFlight, MaxPerTenant: cfg.MaxPerTenant, BodyTimeout: cfg.BodyTimeout, Patience: cfg.Patience, SlowAnswer: cfg.SlowAnswer, AnswerWithin: cfg.AnswerWithin})
 	if err != nil {
 		return err
 	}

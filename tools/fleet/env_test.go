@@ -32,6 +32,7 @@ var fixed = map[string]string{
 	"A3_TURN_WITHIN":              "goes with the rate",
 	"A3_MAX_HEADER_BYTES":         "what browsers and proxies send at most",
 	"A3_HEADER_TIMEOUT":           "bounds what slow senders hold",
+	"A3_BODY_TIMEOUT":             "bounds what slow senders hold",
 	"A3_IDLE_TIMEOUT":             "bounds what idle connections hold",
 	"A3_PATIENCE":                 "as long as a service may take to start",
 	"A3_SLOW_ANSWER":              "below what services give their calls",

@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 
 	"a3os.app/libs/fault"
+	"a3os.app/libs/pace"
 	"a3os.app/libs/upstream"
 	"a3os.app/services/gateway/internal/routes"
 	"a3os.app/services/gateway/internal/turns"
@@ -51,10 +52,42 @@ func refuse(w http.ResponseWriter, r *http.Request, err *fault.Error) {
 }
 
 func statusOf(err *fault.Error) int {
-	if err.Kind == fault.ResourceExhausted {
+	switch err.Kind { //nolint:exhaustive // the gateway says nothing of any other kind
+	case fault.ResourceExhausted:
 		return http.StatusTooManyRequests
+	case fault.DeadlineExceeded:
+		return http.StatusRequestTimeout
 	}
 	return http.StatusServiceUnavailable
+}
+
+// tooSlow answers a client that is late with its request. Nothing else comes on its connection, where one request comes after the other: nobody
+// knows where the next one would begin.
+func (p *Proxy) tooSlow(w http.ResponseWriter, r *http.Request, load *routes.Load) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	p.metrics.answered(r.Context(), load, http.StatusRequestTimeout)
+	refuse(itsFault{w}, r, pace.ErrSlow)
+}
+
+// itsFault says of a deadline that was the client's (504 is for those of servers, in Connect's words as well) that it was.
+type itsFault struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w itsFault) WriteHeader(status int) {
+	if status == http.StatusGatewayTimeout {
+		status = http.StatusRequestTimeout
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// part ends looking after a client, and counts it where it was too slow.
+func (p *Proxy) part(ctx context.Context, c *client, load *routes.Load) {
+	c.Done()
+	if c.Late() {
+		p.metrics.late(ctx, load)
+	}
 }
 
 // answered counts what an upstream answered, and says once more where it is the last answer of its connection: an interim answer
@@ -62,6 +95,7 @@ func statusOf(err *fault.Error) int {
 func (p *Proxy) answered(res *http.Response) error {
 	ctx := res.Request.Context()
 	t := targetFrom(ctx)
+	t.client.Answered()
 	if t.last {
 		res.Header.Set("Connection", "close")
 	}
@@ -104,11 +138,16 @@ func (p *Proxy) turn(ctx context.Context, t *turns.Turns, lane *turns.Lane, load
 // fail answers for an upstream that did not. The client learns that, and nothing of addresses.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	ctx := r.Context()
+	t := targetFrom(ctx)
+	if t.client.Late() {
+		p.spans.answered(ctx, http.StatusRequestTimeout)
+		p.tooSlow(w, r, t.route.Load)
+		return
+	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		// The client gave up: nobody reads an answer.
 		panic(http.ErrAbortHandler)
 	}
-	t := targetFrom(ctx)
 	if t.last {
 		w.Header().Set("Connection", "close")
 	}

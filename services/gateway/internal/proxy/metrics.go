@@ -17,6 +17,8 @@ type metrics struct {
 	// Of turns: how many waited, for how many seconds, and how many were refused.
 	waited, refused metric.Int64Counter
 	wait            metric.Float64Counter
+	// slow counts requests that were ended since their clients were slow.
+	slow metric.Int64Counter
 }
 
 func newMetrics(inFlight func() int64) (metrics, error) {
@@ -40,6 +42,9 @@ func newMetrics(inFlight func() int64) (metrics, error) {
 	if m.refused, err = meter.Int64Counter("gateway.turns.refused", metric.WithDescription("requests and handshakes that were refused since too many of their tenant's wait, by tenant")); err != nil {
 		return m, fmt.Errorf("make the proxy's metrics: %w", err)
 	}
+	if m.slow, err = meter.Int64Counter("gateway.clients.slow", metric.WithDescription("requests that were ended since their clients did not send them in time, or took nothing of the answer while others waited, by tenant")); err != nil {
+		return m, fmt.Errorf("make the proxy's metrics: %w", err)
+	}
 	_, err = meter.Int64ObservableGauge("gateway.in_flight", metric.WithDescription("requests in flight"),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(inFlight())
@@ -61,6 +66,7 @@ func (m metrics) known(ctx context.Context, load *routes.Load) {
 		m.waited.Add(ctx, 0, load.Tenant())
 		m.wait.Add(ctx, 0, load.Tenant())
 		m.refused.Add(ctx, 0, load.Tenant())
+		m.slow.Add(ctx, 0, load.Tenant())
 	})
 }
 
@@ -73,6 +79,12 @@ func (m metrics) began(ctx context.Context, load *routes.Load, waited time.Durat
 // crowded counts what came when its tenant had used its share up.
 func (m metrics) crowded(ctx context.Context, load *routes.Load) {
 	m.refused.Add(ctx, 1, load.Tenant())
+}
+
+// late counts what was ended since its client was slow. It may be the first that is told of its tenant.
+func (m metrics) late(ctx context.Context, load *routes.Load) {
+	m.known(ctx, load)
+	m.slow.Add(ctx, 1, load.Tenant())
 }
 
 func (m metrics) took(ctx context.Context, d time.Duration) { m.duration.Record(ctx, d.Seconds()) }

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"a3os.app/libs/pace"
 	"a3os.app/libs/upstream"
 	"a3os.app/services/gateway/internal/routes"
 	"a3os.app/services/gateway/internal/turns"
@@ -36,6 +37,8 @@ type Config struct {
 	// MaxPerTenant bounds requests in flight for one tenant. Half of them at most are in one service of its set: one that is slow or
 	// stands still fills its own half, and the others stay fast.
 	MaxPerTenant int64
+	// BodyTimeout is how long a client may keep the gateway waiting for its request's body; what comes of it gives it time again.
+	BodyTimeout time.Duration
 	// SlowAnswer is how long an answer may take to begin. A service most of whose answers take longer is left alone for a while.
 	SlowAnswer time.Duration
 	// Turns keep a tenant's calls from standing before its neighbours'.
@@ -54,9 +57,11 @@ type Proxy struct {
 	spans   spans
 	// turns are those of calls, handshakes those of new connections.
 	turns, handshakes *turns.Turns
+	// clients are those whose requests are served.
+	clients *pace.Watch[places]
 	// strangers is where handshakes wait that name no tenant.
 	strangers turns.Lane
-	inFlight  atomic.Int64
+	all       routes.Places
 	draining  atomic.Bool
 }
 
@@ -66,9 +71,9 @@ const maxBuffered = 64 << 10
 
 // New makes a proxy.
 func New(cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, spans: newSpans(), turns: turns.New(cfg.Turns), handshakes: turns.New(cfg.Handshakes)}
+	p := &Proxy{cfg: cfg, spans: newSpans(), turns: turns.New(cfg.Turns), handshakes: turns.New(cfg.Handshakes), clients: pace.New[places](cfg.BodyTimeout, pace.ErrSlow)}
 	var err error
-	if p.metrics, err = newMetrics(p.inFlight.Load); err != nil {
+	if p.metrics, err = newMetrics(p.all.InFlight); err != nil {
 		return nil, err
 	}
 	p.reverse = &httputil.ReverseProxy{
@@ -85,35 +90,52 @@ func New(cfg Config) (*Proxy, error) {
 	return p, nil
 }
 
-// Drain makes every answer ask its client to come back on a new connection, so that none is cut when the server stops.
-func (p *Proxy) Drain() { p.draining.Store(true) }
+// Drain makes every answer ask its client to come back on a new connection, so that none is cut when the server stops. It waits no longer for
+// clients that are slow.
+func (p *Proxy) Drain() {
+	p.draining.Store(true)
+	p.clients.Hurry()
+}
 
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	growStack(false)
 	last := p.draining.Load() || endsItsConnection(r)
 	if last {
 		w.Header().Set("Connection", "close")
 	}
 	table := p.cfg.Table()
 	if table == nil {
+		p.clients.Dismiss(w, r)
 		refuse(w, r, errNothingHeld)
 		return
 	}
 	route, up := p.find(table, r)
 	if up == nil {
+		p.clients.Dismiss(w, r)
 		notFound(w)
 		return
 	}
-	if !p.enter(route.Load, up.Service) {
+	held := places{route.Load, up.Service}
+	if !p.enter(held) && !p.squeeze(held) {
+		p.clients.Dismiss(w, r)
 		w.Header().Set("Retry-After", "1")
 		p.metrics.answered(r.Context(), route.Load, http.StatusTooManyRequests)
 		refuse(w, r, errBusy)
 		return
 	}
-	defer p.leave(route.Load, up.Service)
-	if !repeatable(r) {
-		// The client went away, or sent less than it announced: there is nobody to answer, and no whole request to pass on.
-		panic(http.ErrAbortHandler)
+	defer p.leave(held)
+	c := p.clients.Follow(w, r, isStream(r))
+	c.Holds(held, r.RemoteAddr)
+	defer p.part(r.Context(), c, route.Load)
+	body, err := small(r, c)
+	if err != nil {
+		// The client is late, or went away, or sent less than it announced: there is no whole request to pass on, nor anybody to answer but the first.
+		if !c.Late() {
+			panic(http.ErrAbortHandler)
+		}
+		p.tooSlow(w, r, route.Load)
+		return
 	}
 	start := time.Now()
 	if !p.begin(w, r, route.Load) {
@@ -124,11 +146,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del("Upgrade")
 	ctx, span := p.spans.start(r.Context(), r, route, up)
 	defer span.End()
-	if waitsToSend(r) {
+	if body == nil && waitsToSend(r) {
 		// net/http writes an interim answer (103, say) and the 100 that a first read of the body brings at the same time, one into the other.
 		w.WriteHeader(http.StatusContinue)
 	}
-	p.reverse.ServeHTTP(w, r.WithContext(withTarget(ctx, target{upstream: up, route: route, last: last})))
+	in := r.WithContext(withTarget(ctx, target{upstream: up, route: route, last: last, client: c}))
+	carry(in, body, c)
+	p.reverse.ServeHTTP(c.Writer(), in)
 	p.metrics.took(r.Context(), time.Since(start))
 }
 
@@ -166,27 +190,58 @@ func (p *Proxy) find(table *routes.Table, r *http.Request) (*routes.Route, *rout
 	return route, up
 }
 
-func (p *Proxy) enter(load *routes.Load, service *routes.Service) bool {
-	if p.inFlight.Add(1) > p.cfg.MaxInFlight {
-		p.inFlight.Add(-1)
+// places is what a request holds while it is served: of the tenant's, and of the service's in its set.
+type places struct {
+	load    *routes.Load
+	service *routes.Service
+}
+
+// client is who sent a request.
+type client = pace.Client[places]
+
+func (p *Proxy) enter(in places) bool {
+	if !p.all.Enter(p.cfg.MaxInFlight) {
 		return false
 	}
-	if !load.Enter(p.cfg.MaxPerTenant) {
-		p.inFlight.Add(-1)
+	if !in.load.Enter(p.cfg.MaxPerTenant) {
+		p.all.Leave()
 		return false
 	}
-	if !service.Enter(max(1, p.cfg.MaxPerTenant/2)) {
-		load.Leave()
-		p.inFlight.Add(-1)
+	if !in.service.Enter(p.ofService()) {
+		in.load.Leave()
+		p.all.Leave()
 		return false
 	}
 	return true
 }
 
-func (p *Proxy) leave(load *routes.Load, service *routes.Service) {
-	service.Leave()
-	load.Leave()
-	p.inFlight.Add(-1)
+// ofService is how many of a tenant's places may be one service's.
+func (p *Proxy) ofService() int64 { return max(1, p.cfg.MaxPerTenant/2) }
+
+// squeeze enters where all places are taken, some of them by requests whose clients are slow: those are ended.
+func (p *Proxy) squeeze(in places) bool {
+	full, among := &p.all, func(places) bool { return true }
+	switch {
+	case in.service.Full(p.ofService()):
+		full, among = &in.service.Places, func(held places) bool { return held.service == in.service }
+	case in.load.Full(p.cfg.MaxPerTenant):
+		full, among = &in.load.Places, func(held places) bool { return held.load == in.load }
+	case !p.all.Full(p.cfg.MaxInFlight): // somebody has left meanwhile
+		return p.enter(in)
+	}
+	if !full.Search(func() bool { return p.clients.Yield(among) }) {
+		return false
+	}
+	in.service.Squeeze()
+	in.load.Squeeze()
+	p.all.Squeeze()
+	return true
+}
+
+func (p *Proxy) leave(in places) {
+	in.service.Leave()
+	in.load.Leave()
+	p.all.Leave()
 }
 
 // endsItsConnection says whether nothing after this request on its connection may be believed. net/http takes a chunked body where
@@ -199,21 +254,28 @@ func endsItsConnection(r *http.Request) bool {
 
 // waitsToSend says whether the client waits for a 100 until it sends its body, of which nothing was read.
 func waitsToSend(r *http.Request) bool {
-	return r.Header.Get("Expect") != "" && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && r.ContentLength != 0 && r.GetBody == nil
+	return r.Header.Get("Expect") != "" && r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) && r.ContentLength != 0
 }
 
-// repeatable reads a small body of known length, so that the transport can send it again. It answers false where the body ends early.
-func repeatable(r *http.Request) bool {
+// small reads a small body of known length, so that the transport can send it again; nil is any other. It fails where the body ends early.
+func small(r *http.Request, c *client) ([]byte, error) {
 	if r.ContentLength <= 0 || r.ContentLength > maxBuffered || r.Body == nil {
-		return true
+		return nil, nil
 	}
 	body := make([]byte, r.ContentLength)
-	if _, err := io.ReadFull(r.Body, body); err != nil {
-		return false
+	_, err := io.ReadFull(c.Body(), body)
+	return body, err
+}
+
+// carry gives a request the body that was read of it, or what is yet to come from its client.
+func carry(r *http.Request, body []byte, c *client) {
+	switch {
+	case body != nil:
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	case pace.Brings(r):
+		r.Body = c.Body()
 	}
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return true
 }
 
 // rewrite makes the request that the upstream sees.

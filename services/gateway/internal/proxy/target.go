@@ -12,6 +12,8 @@ type target struct {
 	route    *routes.Route
 	// last says that the request is the last on its connection.
 	last bool
+	// client is who sent the request.
+	client *client
 }
 
 type targetKey struct{}

@@ -43,9 +43,13 @@ func (t timely) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // answersAtOnce says whether the time until the answer begins is the service's own: the request is here whole, and is no stream, whose
-// first message may rightly come late. gRPC does not tell which of its calls are streams.
+// first message may rightly come late.
 func answersAtOnce(r *http.Request) bool {
+	return (r.Body == nil || r.Body == http.NoBody || r.GetBody != nil) && !isStream(r)
+}
+
+// isStream says whether a request may be a stream. gRPC does not tell which of its calls are.
+func isStream(r *http.Request) bool {
 	kind := r.Header.Get("Content-Type")
-	return (r.Body == nil || r.Body == http.NoBody || r.GetBody != nil) &&
-		!strings.HasPrefix(kind, "application/grpc") && !strings.HasPrefix(kind, "application/connect+")
+	return strings.HasPrefix(kind, "application/grpc") || strings.HasPrefix(kind, "application/connect+")
 }

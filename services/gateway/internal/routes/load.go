@@ -65,7 +65,14 @@ func (s *Service) Breaker(slow time.Duration) *upstream.Breaker {
 }
 
 // Places bound what is in flight.
-type Places struct{ inFlight atomic.Int64 }
+type Places struct {
+	inFlight atomic.Int64
+	// fruitless is when nobody could be found last to give a place up, in nanoseconds of the clock.
+	fruitless atomic.Int64
+}
+
+// InFlight is how many places are taken.
+func (p *Places) InFlight() int64 { return p.inFlight.Load() }
 
 // Enter takes one of most places; Leave gives it back. Where all are taken it answers false, and there is nothing to give back.
 func (p *Places) Enter(most int64) bool {
@@ -76,7 +83,28 @@ func (p *Places) Enter(most int64) bool {
 	return true
 }
 
-// Leave gives back what Enter took.
+// Full says whether all of most places are taken.
+func (p *Places) Full(most int64) bool { return p.inFlight.Load() >= most }
+
+// Squeeze takes a place beyond those that there are: somebody is about to leave.
+func (p *Places) Squeeze() { p.inFlight.Add(1) }
+
+// Search looks by find for somebody who gives a place up, and says whether there is one. Where there was none a moment ago it doesn't look: whoever
+// refuses most of what comes must be quick at it.
+func (p *Places) Search(find func() bool) bool {
+	const moment = 20 * time.Millisecond
+	now := time.Now().UnixNano()
+	if now-p.fruitless.Load() < int64(moment) {
+		return false
+	}
+	found := find()
+	if !found {
+		p.fruitless.Store(now)
+	}
+	return found
+}
+
+// Leave gives back what Enter or Squeeze took.
 func (p *Places) Leave() { p.inFlight.Add(-1) }
 
 // Counted are the attributes that an answer with a status code is counted with.

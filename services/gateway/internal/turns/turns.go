@@ -8,12 +8,13 @@ package turns
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"a3os.app/libs/pace"
 )
 
 // ErrCrowded says that more of a tenant's calls wait than its share lets begin in time.
@@ -125,7 +126,7 @@ func (l *Lane) enter(t *Turns, address string) *call {
 	if l.queue.waiting == 0 && l.pace.Allow() {
 		return nil
 	}
-	c := l.queue.push(sourceOf(address))
+	c := l.queue.push(pace.Source(address))
 	if l.queue.waiting > t.cfg.Waiting {
 		l.queue.shed().turn <- ErrCrowded
 	}
@@ -171,20 +172,4 @@ func (l *Lane) quit(c *call) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.queue.remove(c)
-}
-
-// sourceOf is whom the calls from an address are counted with: the host, of which one has as many addresses of version 6 as it likes below
-// the prefix that it was given.
-func sourceOf(address string) netip.Prefix {
-	const host, network = 32, 64
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	bits := network
-	if a.Addr().Unmap().Is4() {
-		bits = host
-	}
-	p, _ := a.Addr().Unmap().Prefix(bits)
-	return p
 }
