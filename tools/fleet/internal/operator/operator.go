@@ -260,7 +260,7 @@ func Open(dir string) (*Operator, error) {
 	}
 	if end := source.NotAfter(); !time.Now().Before(end) {
 		// The registry would shut its door on it, and that looks as if nobody were there.
-		return nil, fmt.Errorf("your certificate as operator %s ended at %s: on the plane's machine fleet operator add %s --request FILE --reason TEXT issues another, over the same key, and fleet operator accept FILE --dir %s takes it",
+		return nil, fmt.Errorf("your certificate as operator %s ended at %s: on the plane's machine, with A3_OPERATOR_DIR unset, fleet operator add %s --request FILE --reason TEXT issues another, over the same key, and fleet operator accept FILE --dir %s takes it",
 			b.Name, end.UTC().Format(time.RFC3339), b.Name, dir)
 	}
 	sum := sha256.Sum256(source.Leaf().RawSubjectPublicKeyInfo)
