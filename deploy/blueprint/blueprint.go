@@ -53,32 +53,32 @@ type Blueprint struct {
 	// Text that it was read from.
 	Text []byte `yaml:"-" json:"-"`
 	// Name of the blueprint.
-	Name string `yaml:"name,omitempty"`
+	Name string `yaml:"name"`
 	// Artefact that its components and its migration are run from.
-	Artefact string `yaml:"artefact,omitempty"`
+	Artefact string `yaml:"artefact"`
 	// Scope is whose the set is.
-	Scope Scope `yaml:"scope,omitempty"`
+	Scope Scope `yaml:"scope"`
 	// Keys that are made once for a set, by name.
-	Keys map[string]Key `yaml:"keys,omitempty"`
+	Keys map[string]Key `yaml:"keys"`
 	// Stores of a set, by name.
-	Stores map[string]Store `yaml:"stores,omitempty"`
+	Stores map[string]Store `yaml:"stores"`
 	// Database of a set; nil where it has none.
-	Database *Database `yaml:"database,omitempty"`
+	Database *Database `yaml:"database"`
 	// RecoverAdmin is run by hand, by an operator, to let a tenant's admin in again.
-	RecoverAdmin OneOff `yaml:"recover_admin,omitempty"`
+	RecoverAdmin OneOff `yaml:"recover_admin"`
 	// Together says that the components of a set of which none runs start all at once, and wait for one another themselves; otherwise each starts
 	// when those serve that it comes after.
-	Together bool `yaml:"together,omitempty"`
+	Together bool `yaml:"together"`
 	// Answers is a path at the tenant's host that answers 200 to anybody once the set serves; empty where there is none, and for the plane.
-	Answers string `yaml:"answers,omitempty"`
+	Answers string `yaml:"answers"`
 	// MachineReader is kept beside a set whose tenant may read the machine that the platform runs on; nil where there is none.
-	MachineReader *MachineReader `yaml:"machine_reader,omitempty"`
+	MachineReader *MachineReader `yaml:"machine_reader"`
 	// Backup is how a set is backed up and restored; nil where it isn't.
-	Backup *Backup `yaml:"backup,omitempty"`
+	Backup *Backup `yaml:"backup"`
 	// Env is what every component is told besides its own.
-	Env map[string]string `yaml:"env,omitempty"`
+	Env map[string]string `yaml:"env"`
 	// Components of a set.
-	Components []Component `yaml:"components,omitempty"`
+	Components []Component `yaml:"components"`
 }
 
 // KeyKind says what a key is for.
@@ -121,9 +121,9 @@ var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: t
 // Key is a key of a set.
 type Key struct {
 	// Kind says what it is for.
-	Kind KeyKind `yaml:"kind,omitempty"`
+	Kind KeyKind `yaml:"kind"`
 	// Name that a note key signs under, a template.
-	Name string `yaml:"name,omitempty"`
+	Name string `yaml:"name"`
 }
 
 // StoreKind says what a store keeps.
@@ -140,177 +140,177 @@ const (
 // Store is a store of a set.
 type Store struct {
 	// Kind says what it keeps.
-	Kind StoreKind `yaml:"kind,omitempty"`
+	Kind StoreKind `yaml:"kind"`
 	// Key that a secret store is sealed to.
-	Key string `yaml:"key,omitempty"`
+	Key string `yaml:"key"`
 	// Named is a query that answers what rows name of the store, one text each: an object's key, or of a credential `workspace/integration`, as
 	// UUIDs. A backup that lacks one of them is none. Empty where no row does.
-	Named string `yaml:"named,omitempty"`
+	Named string `yaml:"named"`
 }
 
 // Database is the one database of a set.
 type Database struct {
 	// Roles that log in, by name; an owner, who runs migrations and nothing else, is always there besides.
-	Roles map[string]Role `yaml:"roles,omitempty"`
+	Roles map[string]Role `yaml:"roles"`
 	// Queue is the schema of the set's queue, which carries a mark of its own; empty where the set has none.
-	Queue string `yaml:"queue,omitempty"`
+	Queue string `yaml:"queue"`
 	// Migrate is run with the owner's credentials before components start.
-	Migrate Migrate `yaml:"migrate,omitempty"`
+	Migrate Migrate `yaml:"migrate"`
 }
 
 // Role is a login role.
 type Role struct {
 	// Connections it may have at most.
-	Connections int `yaml:"connections,omitempty"`
+	Connections int `yaml:"connections"`
 	// StatementTimeout is how long one statement may take, as PostgreSQL writes it; empty leaves it to the platform.
-	StatementTimeout string `yaml:"statement_timeout,omitempty"`
+	StatementTimeout string `yaml:"statement_timeout"`
 	// IdleSessionTimeout is how long a session of it may do nothing; empty leaves it to the platform, `0` is for one that listens.
-	IdleSessionTimeout string `yaml:"idle_session_timeout,omitempty"`
+	IdleSessionTimeout string `yaml:"idle_session_timeout"`
 	// Schemas that it may look into; every other one of the set's database is a sibling's, which fleet isolation verify tries to read.
-	Schemas []string `yaml:"schemas,omitempty"`
+	Schemas []string `yaml:"schemas"`
 }
 
 // Migrate is a program that brings the database up to date and ends. Without a command there is nothing to migrate.
 type Migrate struct {
 	// Command is the artefact's arguments.
-	Command []string `yaml:"command,omitempty"`
+	Command []string `yaml:"command"`
 	// List is the artefact's arguments with which it says, as JSON and without a database, what it would run: name, digest, sql.
-	List []string `yaml:"list,omitempty"`
+	List []string `yaml:"list"`
 	// Env is its configuration, templates.
-	Env map[string]string `yaml:"env,omitempty"`
+	Env map[string]string `yaml:"env"`
 }
 
 // OneOff is a program that does one thing with some of the set's credentials, and ends.
 type OneOff struct {
 	// Command is the artefact's arguments; none where there is no such program.
-	Command []string `yaml:"command,omitempty"`
+	Command []string `yaml:"command"`
 	// Database roles that it logs in as.
-	Database []string `yaml:"database,omitempty"`
+	Database []string `yaml:"database"`
 	// PublicKeys whose public half it is told.
-	PublicKeys []string `yaml:"public_keys,omitempty"`
+	PublicKeys []string `yaml:"public_keys"`
 	// Env is its configuration, templates.
-	Env map[string]string `yaml:"env,omitempty"`
+	Env map[string]string `yaml:"env"`
 }
 
 // MachineReader is a program that may read every file of the platform's machine and do nothing else, for one component of a set. It
 // is no component: it holds nothing of the tenant's, and most platforms have no machine that a tenant may read.
 type MachineReader struct {
 	// Command is the artefact's arguments.
-	Command []string `yaml:"command,omitempty"`
+	Command []string `yaml:"command"`
 	// Client is the component that it answers, and nobody else.
-	Client string `yaml:"client,omitempty"`
+	Client string `yaml:"client"`
 	// Resources bound what it may take of its machine.
-	Resources Resources `yaml:"resources,omitempty"`
+	Resources Resources `yaml:"resources"`
 	// Env is all its configuration, templates.
-	Env map[string]string `yaml:"env,omitempty"`
+	Env map[string]string `yaml:"env"`
 }
 
 // Backup is how a set is backed up and restored.
 type Backup struct {
 	// Key that backups are encrypted under, of kind backup.
-	Key string `yaml:"key,omitempty"`
+	Key string `yaml:"key"`
 	// Checkpoint is a query that answers the newest checkpoint of the set's log, one text; empty where it has no log.
-	Checkpoint string `yaml:"checkpoint,omitempty"`
+	Checkpoint string `yaml:"checkpoint"`
 	// Verify is run on a restored database. It ends well where the record in it is whole.
-	Verify OneOff `yaml:"verify,omitempty"`
+	Verify OneOff `yaml:"verify"`
 	// Restored is run on a database that takes the place of the set's own, before anything else uses it: what must not outlive a
 	// restore it ends, and it puts the restore on the record.
-	Restored OneOff `yaml:"restored,omitempty"`
+	Restored OneOff `yaml:"restored"`
 	// Copied is what becomes of a backup that another tenant's set is restored from; nil where none may be.
-	Copied *Copied `yaml:"copied,omitempty"`
+	Copied *Copied `yaml:"copied"`
 }
 
 // Copied is what is done to a database, in a throwaway server and as its owner, who sees every row there, before it becomes another tenant's: whatever is sealed to the
 // tenant that it was of, or signed by it, stays behind, and so do the secret stores.
 type Copied struct {
 	// Empty are tables whose rows stay behind, `schema.table`.
-	Empty []string `yaml:"empty,omitempty"`
+	Empty []string `yaml:"empty"`
 	// Statements are run next, in order.
-	Statements []string `yaml:"statements,omitempty"`
+	Statements []string `yaml:"statements"`
 	// LogKey is the key of kind note that the set's log is signed with. Empty where it has no log.
-	LogKey string `yaml:"log_key,omitempty"`
+	LogKey string `yaml:"log_key"`
 	// Checkpoint is a statement that takes the checkpoint that the log goes on from: $1 its size, $2 its root, $3 the note, signed with LogKey of the
 	// tenant that the copy is for.
-	Checkpoint string `yaml:"checkpoint,omitempty"`
+	Checkpoint string `yaml:"checkpoint"`
 }
 
 // Component is one process of a set.
 type Component struct {
 	// Name, a DNS label, and none that is Taken; also the service in its certificate.
-	Name string `yaml:"name,omitempty"`
+	Name string `yaml:"name"`
 	// Command is the artefact's arguments.
-	Command []string `yaml:"command,omitempty"`
+	Command []string `yaml:"command"`
 	// Needs is what it gets, and nothing else.
-	Needs Needs `yaml:"needs,omitempty"`
+	Needs Needs `yaml:"needs"`
 	// Ports by name. `api` is where its set and the gateway reach it.
-	Ports []string `yaml:"ports,omitempty"`
+	Ports []string `yaml:"ports"`
 	// KeepSocket is the artefact's arguments with which it keeps the front door's socket open beside the component and hands it over, so
 	// that clients wait while that restarts; an address, a path and the id of the component's user are added. It is for a platform that
 	// can't keep a socket itself; none where the artefact can't, and then clients are turned away meanwhile.
-	KeepSocket []string `yaml:"keep_socket,omitempty"`
+	KeepSocket []string `yaml:"keep_socket"`
 	// Health says where it tells that it can serve.
-	Health Health `yaml:"health,omitempty"`
+	Health Health `yaml:"health"`
 	// Resources bound what it may take of its machine.
-	Resources Resources `yaml:"resources,omitempty"`
+	Resources Resources `yaml:"resources"`
 	// Routes are the path prefixes that the gateway sends to it; none where it isn't reachable from outside.
-	Routes []string `yaml:"routes,omitempty"`
+	Routes []string `yaml:"routes"`
 	// After names the components that serve before it starts.
-	After []string `yaml:"after,omitempty"`
+	After []string `yaml:"after"`
 	// Env is its configuration, templates. It stands beside the blueprint's.
-	Env map[string]string `yaml:"env,omitempty"`
+	Env map[string]string `yaml:"env"`
 }
 
 // Needs is what a component gets.
 type Needs struct {
 	// Database roles that it logs in as.
-	Database []string `yaml:"database,omitempty"`
+	Database []string `yaml:"database"`
 	// Keys whose secret half it holds.
-	Keys []string `yaml:"keys,omitempty"`
+	Keys []string `yaml:"keys"`
 	// PublicKeys whose public half it is told.
-	PublicKeys []string `yaml:"public_keys,omitempty"`
+	PublicKeys []string `yaml:"public_keys"`
 	// Stores that it writes and reads: of each store that is one component.
-	Stores []string `yaml:"stores,omitempty"`
+	Stores []string `yaml:"stores"`
 	// ReadsStores are stores of another component that it reads.
-	ReadsStores []string `yaml:"reads_stores,omitempty"`
+	ReadsStores []string `yaml:"reads_stores"`
 	// Plane names services of the control plane that it calls.
-	Plane []string `yaml:"plane,omitempty"`
+	Plane []string `yaml:"plane"`
 	// IssuingAuthority is for the component that issues its siblings' certificates.
-	IssuingAuthority bool `yaml:"issuing_authority,omitempty"`
+	IssuingAuthority bool `yaml:"issuing_authority"`
 	// KeyService is for a component whose own keys rest under a key of a key service, where the platform has one.
-	KeyService bool `yaml:"key_service,omitempty"`
+	KeyService bool `yaml:"key_service"`
 	// FirstAdmin is for the component that lets the tenant's first admin in.
-	FirstAdmin bool `yaml:"first_admin,omitempty"`
+	FirstAdmin bool `yaml:"first_admin"`
 	// Licence is for the component that is handed the tenant's first licence as a file; later ones come from the registry.
-	Licence bool `yaml:"licence,omitempty"`
+	Licence bool `yaml:"licence"`
 	// FrontDoor is for the component that listens on the plane's public address, with the certificate that clients see.
-	FrontDoor bool `yaml:"front_door,omitempty"`
+	FrontDoor bool `yaml:"front_door"`
 	// Copied is the name of what a component keeps in its state directory and has to have after that ended: where a platform's do, it is told
 	// where a copy of it is kept, which it keeps itself.
-	Copied string `yaml:"copied,omitempty"`
+	Copied string `yaml:"copied"`
 	// Outside is for a component that calls systems which are nobody's of the plane; a platform that closes networks opens a way out for
 	// it, and for no other.
-	Outside bool `yaml:"outside,omitempty"`
+	Outside bool `yaml:"outside"`
 }
 
 // Health says where a component tells that it can serve: an HTTP path that answers 200.
 type Health struct {
 	// Port by name.
-	Port string `yaml:"port,omitempty"`
+	Port string `yaml:"port"`
 	// Path on it.
-	Path string `yaml:"path,omitempty"`
+	Path string `yaml:"path"`
 	// Check is the artefact's arguments with which it asks a URL, which is added, itself, and ends with 0 where that answers 200: for a
 	// platform that asks from within. None where the artefact can't.
-	Check []string `yaml:"check,omitempty"`
+	Check []string `yaml:"check"`
 }
 
 // Resources bound one process, where the platform can. What is left out is DefaultResources'.
 type Resources struct {
 	// Memory it may hold; more ends the process, which is started again.
-	Memory Bytes `yaml:"memory,omitempty"`
+	Memory Bytes `yaml:"memory"`
 	// CPU is how many processors' time it may take: 0.5 is half of one.
-	CPU float64 `yaml:"cpu,omitempty"`
+	CPU float64 `yaml:"cpu"`
 	// PIDs is how many processes and threads it may be.
-	PIDs int `yaml:"pids,omitempty"`
+	PIDs int `yaml:"pids"`
 }
 
 // DefaultResources are those of a component that names none.
@@ -329,8 +329,7 @@ func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
 		size int64
 	}{{"MiB", 1 << 20}, {"GiB", 1 << 30}} {
 		if text, ok := strings.CutSuffix(node.Value, unit.name); ok {
-			// No sign, and no leading zero, which elsewhere would make it octal.
-			if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 && strconv.FormatInt(n, 10) == text {
+			if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 {
 				*b = Bytes(n * unit.size)
 				return nil
 			}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,12 +15,11 @@ import (
 )
 
 var (
-	label     = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
-	roleName  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)
-	tableName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}$`)
-	timeout   = regexp.MustCompile(`^[0-9]+(us|ms|s|min|h|d)?$`)
-	envName   = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
-	route     = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
+	label    = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
+	roleName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)
+	timeout  = regexp.MustCompile(`^[0-9]+(us|ms|s|min|h|d)?$`)
+	envName  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	route    = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
 )
 
 // mostConnections bounds one role, so that a slip of the pen does not eat a server.
@@ -63,25 +61,8 @@ func Parse(file string, text []byte) (*Blueprint, error) {
 		return nil, &Fault{File: file, Line: 1, Text: "there is more than one document: a file is one blueprint"}
 	}
 	c := &checker{file: file, root: &root, b: b}
-	c.shape(root.Content[0], reflect.TypeFor[Blueprint]())
 	c.check()
 	return b, errors.Join(c.faults...)
-}
-
-// leadsTo says whether one of the gateway's path prefixes leads to a path.
-func leadsTo(routes []string, path string) bool {
-	return slices.ContainsFunc(routes, func(r string) bool { return strings.HasPrefix(path, r) })
-}
-
-// ambiguous says whether a path has an empty part, or one that means another: the gateway leads no request there.
-func ambiguous(path string) bool {
-	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
-	for i, part := range parts {
-		if part == "." || part == ".." || part == "" && i < len(parts)-1 {
-			return true
-		}
-	}
-	return false
 }
 
 type checker struct {
@@ -165,12 +146,6 @@ func (c *checker) written(path []any) bool {
 	return node != nil
 }
 
-// holds says that a field stands in the file, with something in it.
-func (c *checker) holds(path []any) bool {
-	node, _, _ := c.find(path)
-	return node != nil && len(node.Content) > 0
-}
-
 // at notes a fault of the field at path.
 func (c *checker) at(path []any, format string, args ...any) {
 	_, line, field := c.find(path)
@@ -207,10 +182,8 @@ func (c *checker) check() {
 			c.at([]any{"stores", name}, "%q is not a lower-case DNS label", name)
 		}
 	}
-	if b.Answers != "" && (b.Scope == ScopePlane || !route.MatchString(b.Answers) || ambiguous(b.Answers)) {
+	if b.Answers != "" && (b.Scope == ScopePlane || !route.MatchString(b.Answers)) {
 		c.at([]any{"answers"}, "%q is not a path at a tenant's host", b.Answers)
-	} else if b.Answers != "" && !slices.ContainsFunc(b.Components, func(comp Component) bool { return leadsTo(comp.Routes, b.Answers) }) {
-		c.at([]any{"answers"}, "no component's routes lead to %q", b.Answers)
 	}
 	c.database()
 	c.recoverAdmin()
@@ -279,7 +252,7 @@ func (c *checker) database() {
 
 func (c *checker) recoverAdmin() {
 	r := c.b.RecoverAdmin
-	if len(r.Command) == 0 && c.holds([]any{"recover_admin"}) {
+	if len(r.Command) == 0 && (len(r.Database) > 0 || len(r.Env) > 0) {
 		c.at([]any{"recover_admin", "command"}, "it is missing: name what lets an admin in again, or leave recover_admin out")
 	}
 	if c.b.Scope == ScopePlane && len(r.Command) > 0 {
@@ -320,7 +293,7 @@ func (c *checker) backup() {
 	f := c.setFacts()
 	f.Restore = &Restore{Backup: "x", TakenAt: "x", Checkpoint: "x", Actor: "x", Reason: "x"}
 	for name, o := range map[string]OneOff{"verify": b.Verify, "restored": b.Restored} {
-		if len(o.Command) == 0 && c.holds([]any{"backup", name}) {
+		if len(o.Command) == 0 && (len(o.Database) > 0 || len(o.Env) > 0) {
 			c.at([]any{"backup", name, "command"}, "it is missing: name what is to be run, or leave %s out", name)
 		}
 		c.oneOff([]any{"backup", name}, o, f)
@@ -337,16 +310,6 @@ func (c *checker) copied() {
 	}
 	if logs := c.b.Backup.Checkpoint != ""; (b.Checkpoint != "") != logs || (b.LogKey != "") != logs {
 		c.at([]any{"backup", "copied"}, "checkpoint and log_key stand here where backup.checkpoint says how the log's newest checkpoint is read, and only there")
-	}
-	for j, table := range b.Empty {
-		if !tableName.MatchString(table) {
-			c.at([]any{"backup", "copied", "empty", j}, "%q is not a table, schema.table", table)
-		}
-	}
-	for j, statement := range b.Statements {
-		if statement == "" {
-			c.at([]any{"backup", "copied", "statements", j}, "it is empty")
-		}
 	}
 	if b.LogKey != "" && c.b.Keys[b.LogKey].Kind != KeyNote {
 		c.at([]any{"backup", "copied", "log_key"}, "there is no key %q of kind note", b.LogKey)
@@ -374,7 +337,7 @@ func (c *checker) machineReader() {
 
 func (c *checker) components() {
 	seen, taken := map[string]bool{}, Taken(c.b.Scope)
-	prefixes, holders, alone, reporter := map[string]string{}, map[string]string{}, map[string]string{}, ""
+	prefixes, holders, reporter := map[string]string{}, map[string]string{}, ""
 	for i, comp := range c.b.Components {
 		at := func(path ...any) []any { return append([]any{"components", i}, path...) }
 		if !label.MatchString(comp.Name) {
@@ -395,13 +358,12 @@ func (c *checker) components() {
 		if comp.Health.Port != "" && !slices.Contains(comp.Ports, comp.Health.Port) {
 			c.at(at("health", "port"), "%q is not one of its ports", comp.Health.Port)
 		}
-		if (comp.Health.Port == "") != (comp.Health.Path == "") || comp.Health.Path != "" && comp.Health.Path[0] != '/' ||
-			comp.Health.Port == "" && c.written(at("health")) {
+		if (comp.Health.Port == "") != (comp.Health.Path == "") || comp.Health.Path != "" && comp.Health.Path[0] != '/' {
 			c.at(at("health"), "it has a port and a path that begins with /, or is left out")
 		}
 		c.resources(at, &c.b.Components[i].Resources)
 		for j, r := range comp.Routes {
-			if !route.MatchString(r) || ambiguous(r) {
+			if !route.MatchString(r) {
 				c.at(at("routes", j), "%q is not a path prefix", r)
 			}
 			if other, taken := prefixes[r]; taken {
@@ -423,14 +385,6 @@ func (c *checker) components() {
 				c.at(at("needs", "plane"), "%s reports to the %s already, and one component does so for its set", reporter, Registry)
 			}
 			reporter = comp.Name
-		}
-		for field, needs := range map[string]bool{"issuing_authority": comp.Needs.IssuingAuthority, "first_admin": comp.Needs.FirstAdmin, "front_door": comp.Needs.FrontDoor} {
-			if other := alone[field]; needs && other != "" {
-				c.at(at("needs", field), "%s has that already, and one component of a set does", other)
-			}
-			if needs {
-				alone[field] = comp.Name
-			}
 		}
 		for what, names := range map[string][]string{"role": comp.Needs.Database, "key": comp.Needs.Keys, "store": comp.Needs.Stores} {
 			for _, name := range names {
@@ -511,14 +465,6 @@ func (c *checker) needs(at func(...any) []any, n Needs) {
 	for j, s := range n.ReadsStores {
 		if _, ok := c.b.Stores[s]; !ok {
 			c.at(at("needs", "reads_stores", j), "there is no store %q", s)
-		} else if !slices.ContainsFunc(c.b.Components, func(other Component) bool { return slices.Contains(other.Needs.Stores, s) }) {
-			c.at(at("needs", "reads_stores", j), "no component writes the store %q: one has it among its stores", s)
-		}
-	}
-	for j, service := range n.Plane {
-		_, own := c.b.Component(service)
-		if c.b.Scope == ScopePlane && !own || c.b.Scope == ScopeTenant && !slices.Contains(planeComponents(), service) {
-			c.at(at("needs", "plane", j), "the control plane has no service %q: it has %s", service, strings.Join(planeComponents(), ", "))
 		}
 	}
 	if c.b.Scope == ScopePlane && (n.IssuingAuthority || n.FirstAdmin || n.Licence) {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -17,7 +16,6 @@ import (
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/accounts"
 	"a3os.app/tools/fleet/internal/container"
-	"a3os.app/tools/fleet/internal/image"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
@@ -42,9 +40,6 @@ type Platform struct {
 	Engine *container.Engine
 	// Binaries of PostgreSQL, that its image is made from and clusters are made with.
 	Binaries pgserver.Binaries
-
-	// serverFiles are those of the image of Binaries: ldd takes a third of a second to name them.
-	serverFiles atomic.Pointer[image.Spec]
 
 	// door is how a process that got the platform delegated has the engine asked; nil where this one speaks to the engine itself.
 	door platform.Door

@@ -248,28 +248,5 @@ func (p *Platform) awaitServer(ctx context.Context, s *server) error {
 
 // postgresImage is the image of the machine's PostgreSQL.
 func (p *Platform) postgresImage(ctx context.Context) (id string, changed bool, err error) {
-	spec := p.serverFiles.Load()
-	if spec == nil {
-		found, err := image.Postgres(ctx, p.Binaries)
-		if err != nil {
-			return "", false, err
-		}
-		spec = &found
-		p.serverFiles.Store(spec)
-	}
-	key, err := serverKey(p.Binaries.Version, *spec)
-	if err != nil {
-		return "", false, err
-	}
-	return p.imageOf(ctx, key, "postgresql", p.Binaries.Version, func() (image.Spec, error) { return *spec, nil })
-}
-
-// serverKey knows an image by the files that went into it: those of the server, of its libraries and of the time zones are mended by the machine's
-// updates under one and the same version.
-func serverKey(version string, s image.Spec) (string, error) {
-	files, err := s.Standing()
-	if err != nil {
-		return "", fmt.Errorf("look at the files of PostgreSQL %s: %w", version, err)
-	}
-	return "postgresql-" + version + "-" + files, nil
+	return p.imageOf(ctx, "postgresql-"+p.Binaries.Version, "postgresql", p.Binaries.Version, func() (image.Spec, error) { return image.Postgres(ctx, p.Binaries) })
 }
