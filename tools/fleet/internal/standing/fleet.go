@@ -220,7 +220,7 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	}
 	if away != nil {
 		for _, t := range s.Known {
-			f.Tenants = append(f.Tenants, without(t, census[t.ID], f.At))
+			f.Tenants = append(f.Tenants, without(t, census[t.ID], keys(s.Here, t.ID), f.At))
 			delete(census, t.ID)
 		}
 		census = nil // what is a stray only the registry knows
@@ -235,8 +235,8 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 	return f, away
 }
 
-// without is how a tenant stands by what its platform alone says.
-func without(t Known, census []platform.ComponentStatus, now time.Time) Tenant {
+// without is how a tenant stands by what its platform and this machine alone say.
+func without(t Known, census []platform.ComponentStatus, here []Finding, now time.Time) Tenant {
 	out := Tenant{ID: t.ID, Slug: t.Slug, State: Unknown, Components: len(census), ReportAge: -1, Findings: []Finding{}}
 	for _, c := range census {
 		if c.State == platform.Serving {
@@ -250,7 +250,7 @@ func without(t Known, census []platform.ComponentStatus, now time.Time) Tenant {
 				Next: "docs/operations.md#a-component-keeps-restarting"})
 		}
 	}
-	out.Findings = append(out.Findings, hung(Seen{Platform: census, Now: now}, "fleet plane status")...)
+	out.Findings = append(out.Findings, slices.Concat(hung(Seen{Platform: census, Now: now}, "fleet plane status"), here)...)
 	if len(out.Findings) > 0 {
 		out.Severity = Critical
 	}

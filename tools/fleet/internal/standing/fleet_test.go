@@ -2,6 +2,8 @@ package standing_test
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/tools/fleet/internal/asked"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/standing"
 )
@@ -98,6 +101,51 @@ func TestWhatStandsBesideTheSetsIsTold(t *testing.T) {
 		if told != inspect {
 			t.Errorf("looked at %t, it is told %t: %v", inspect, told, f.Findings)
 		}
+	}
+}
+
+// counting is a platform that says what runs: of acme one component, which keeps ending, and of a set that only the registry could say is nobody's.
+type counting struct{ nowhere }
+
+func (counting) Census(context.Context) (map[string][]platform.ComponentStatus, error) {
+	return map[string][]platform.ComponentStatus{
+		"tnt_a": {{Name: "iam", State: platform.Serving, Release: wants}, {Name: "audit", State: platform.Failing, Release: wants, Detail: "exit code 3"}},
+		"tnt_b": {{Name: "iam", State: platform.Serving, Release: wants}},
+		"tnt_c": {{Name: "iam", State: platform.Serving}},
+	}, nil
+}
+
+// Without the registry the page has what this machine and its platform know, and what they don't isn't made up.
+func TestPageWithoutTheRegistryHasWhatIsKnownHere(t *testing.T) {
+	conn, err := grpc.NewClient("passthrough:///127.0.0.1:1", asked.Named(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	gone := func(set string) (h standing.Here) {
+		if set == "tnt_b" {
+			h.KeysGone = []string{"kek.secret"}
+		}
+		return h
+	}
+	f, err := standing.Ask(t.Context(), standing.Source{Plane: "dev", Registry: conn, Platform: counting{}, Here: gone, Known: []standing.Known{{ID: "tnt_a", Slug: "acme"}, {ID: "tnt_b", Slug: "globex"}}})
+	if _, away := errors.AsType[standing.Away](err); !away || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("it fails with %v", err)
+	}
+	if len(f.Blind) != 1 || len(f.Strays) != 0 || len(f.Findings) != 1 || f.Findings[0].Kind != "registry_away" || !strings.Contains(f.Findings[0].Reason, "127.0.0.1:1") {
+		t.Errorf("of the plane: %q, %+v, %+v", f.Blind, f.Findings, f.Strays)
+	}
+	found := map[string]string{}
+	for _, x := range f.Tenants {
+		if len(x.Findings) == 1 {
+			found[x.Slug] = x.Findings[0].Kind
+		}
+		if x.State != standing.Unknown || x.Serving != 1 || x.ReportAge != -1 {
+			t.Errorf("of %s: %+v", x.Slug, x)
+		}
+	}
+	if want := map[string]string{"acme": "failing", "globex": "key_gone"}; !maps.Equal(found, want) {
+		t.Errorf("of tenants: %v, want %v", found, want)
 	}
 }
 
