@@ -63,6 +63,14 @@ func (p *plane) losesKeys(t *testing.T, made backupMade) {
 			t.Errorf("%s was put back as something else (%v)", c.file, err)
 		}
 	}
+	// All that the plane itself has, the key that manifests are verified with among it.
+	if err := os.RemoveAll(filepath.Dir(planes[0])); err != nil {
+		t.Fatal(err)
+	}
+	if s := p.fleet(t, "restore", "--from", of.Name, "--to", "plane", "--recovery-key", recovery, "--reason", "its keys are gone, and it is here"); s.code == 0 || !strings.Contains(s.err, "put-back-keys") {
+		t.Errorf("a plane that is here is taken up as one that was lost: %s", s)
+	}
+	p.ok(t, "backup", "put-back-keys", "--from", of.Name, "--to", "plane", "--recovery-key", recovery)
 	p.ok(t, "plane", "up")
 	p.a3(t, "acme-admin", "audit", "verify")
 

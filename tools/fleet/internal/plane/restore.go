@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -170,6 +171,13 @@ func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (
 		return of, nil, key, err
 	}
 	whose, err := p.platform.Whose()
+	if errors.Is(err, fs.ErrNotExist) && r.RecoveryKey != "" {
+		// What manifests are verified with is gone as well, and the recovery key has it.
+		var recovery *backup.Recovery
+		if recovery, err = recoveryIn(r.RecoveryKey); err == nil {
+			whose = backup.Whose{Plane: p.state.Plane, ID: p.state.ID, ManifestKey: recovery.ManifestKey}
+		}
+	}
 	if err != nil {
 		return of, nil, key, err
 	}
@@ -227,6 +235,14 @@ func (p *Plane) copyOf(ctx context.Context, of, s platform.Set, b *backup.Backup
 	return made, key, err
 }
 
+func recoveryIn(file string) (*backup.Recovery, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the recovery key: %w", err)
+	}
+	return backup.ParseRecovery(text)
+}
+
 // openWith unlocks a backup of a set, and answers the key that does: the set's own, or one whose sealed copy lies beside the backups.
 func (p *Plane) openWith(s platform.Set, b *backup.Backup, dir, recoveryFile string) (backup.Key, error) {
 	if recoveryFile == "" {
@@ -239,11 +255,7 @@ func (p *Plane) openWith(s platform.Set, b *backup.Backup, dir, recoveryFile str
 		}
 		return key, b.Unlock(key)
 	}
-	text, err := os.ReadFile(recoveryFile)
-	if err != nil {
-		return backup.Key{}, fmt.Errorf("read the recovery key: %w", err)
-	}
-	recovery, err := backup.ParseRecovery(text)
+	recovery, err := recoveryIn(recoveryFile)
 	if err != nil {
 		return backup.Key{}, err
 	}

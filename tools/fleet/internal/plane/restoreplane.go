@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +42,10 @@ func (p *Plane) restorePlane(ctx context.Context, r RestoreRequest) (*Restored, 
 		return nil, err
 	}
 	if _, err := p.platform.Whose(); errors.Is(err, fs.ErrNotExist) {
+		if state.Exists(p.Settings.Home) && p.platform.NotRestoring(p.own) == nil {
+			// Taken up again, each of its tenants would wait for a restore, whose data are all here.
+			return nil, fault.New(fault.FailedPrecondition, "the plane in %s is here, and its own keys are gone: put them back, fleet backup put-back-keys --from BACKUP --to plane --recovery-key FILE", p.Settings.Home)
+		}
 		if err := p.takeUp(ctx, r); err != nil {
 			return nil, err
 		}
@@ -121,11 +124,7 @@ func (p *Plane) takeUp(ctx context.Context, r RestoreRequest) error {
 	if r.RecoveryKey == "" {
 		return fault.New(fault.FailedPrecondition, "there is no plane in %s: to bring one back that was lost, name the file of its recovery key with --recovery-key", p.Settings.Home)
 	}
-	text, err := os.ReadFile(r.RecoveryKey)
-	if err != nil {
-		return fmt.Errorf("read the recovery key: %w", err)
-	}
-	recovery, err := backup.ParseRecovery(text)
+	recovery, err := recoveryIn(r.RecoveryKey)
 	if err != nil {
 		return err
 	}
