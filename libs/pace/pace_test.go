@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,14 +32,15 @@ type server struct {
 	*httptest.Server
 	t     *testing.T
 	watch *pace.Watch[string]
-	// came is told of each request, over what came of its body.
-	came chan struct{}
-	over chan error
+	// came is told of each request, over what came of its body, and yielded from where those came that were ended.
+	came    chan struct{}
+	over    chan error
+	yielded chan string
 }
 
 func serve(t *testing.T) *server {
 	t.Helper()
-	s := &server{t: t, watch: pace.New[string](within, errLate), came: make(chan struct{}, 64), over: make(chan error, 64)}
+	s := &server{t: t, watch: pace.New[string](within, errLate), came: make(chan struct{}, 64), over: make(chan error, 64), yielded: make(chan string, 64)}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.EnableHTTP2 = true
 	s.StartTLS()
@@ -70,6 +72,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		s.t.Errorf("the body ended with %v, the client is late: %t", err, c.Late())
 	}
 	if s.over <- err; err != nil {
+		if c.Late() {
+			s.yielded <- r.Header.Get("Source")
+		}
 		if r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
@@ -257,6 +262,18 @@ func (s *server) waitFor(n int) {
 	}
 }
 
+// next is from where one came that was ended.
+func (s *server) next() string {
+	s.t.Helper()
+	select {
+	case source := <-s.yielded:
+		return source
+	case <-time.After(10 * time.Second):
+		s.t.Fatal("nobody was ended")
+		return ""
+	}
+}
+
 // Of those that keep the server waiting the source with the most of them yields, the longest first; nobody else does, and nobody who is answered.
 func TestSourceWithTheMostSlowClientsYields(t *testing.T) {
 	s := serve(t)
@@ -275,18 +292,29 @@ func TestSourceWithTheMostSlowClientsYields(t *testing.T) {
 	begin("/b", "192.0.2.3", many+4)
 	begin("/a", "192.0.2.4", many+4, "Answer", "1ms")
 	in := func(path string) func(string) bool { return func(held string) bool { return held == path } }
-	deadline := time.Now().Add(10 * time.Second)
-	for !s.watch.Yield(in("/a")) { // they have not waited long enough yet
-		if time.Now().After(deadline) {
-			t.Fatal("none yields")
-		}
-		<-time.After(5 * time.Millisecond)
-	}
-	for gone := 2; gone < many; gone++ { // the first made room for two, of twelve
+	<-time.After(time.Second) // all have waited long enough
+	// As long as the first has most, only its own go: two of twelve, two of ten, and one at a time of fewer.
+	of := map[string]int{}
+	for of["192.0.2.1"] < many-3 {
 		if !s.watch.Yield(in("/a")) {
-			t.Fatalf("after %d none yields", gone)
+			t.Fatalf("when %v have yielded none does", of)
 		}
-		<-time.After(5 * time.Millisecond)
+		of[s.next()]++
+		for len(s.yielded) > 0 {
+			of[s.next()]++
+		}
+	}
+	if len(of) != 1 {
+		t.Errorf("while one source has most of what waits, %v yield", of)
+	}
+	for s.watch.Yield(in("/a")) {
+		of[s.next()]++
+	}
+	for len(of) == 2 && of["192.0.2.1"]+of["192.0.2.2"] < many+2 {
+		of[s.next()]++
+	}
+	if want := map[string]int{"192.0.2.1": many, "192.0.2.2": 2}; !maps.Equal(of, want) {
+		t.Errorf("%v have yielded, want %v: nobody else holds what is needed, or is not answered", of, want)
 	}
 	if s.watch.Yield(in("/c")) {
 		t.Error("where nobody holds anything somebody yields")
