@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"encoding/json"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -98,6 +99,21 @@ func TestBackupIsRestoredToATenantThatWasMadeItsCopy(t *testing.T) {
 	if programs := p.a3(t, "monday-admin", "service-account", "list"); !strings.Contains(programs, "program") {
 		t.Errorf("the copy doesn't show which programs there were: %s", programs)
 	}
+	// Who is whom, and in which workspace, is the same at both: what keeps a token of one from the other is who issued it.
+	tokens := map[string]string{"acme": strings.TrimSpace(p.a3(t, "acme-admin", "token")), "monday": strings.TrimSpace(p.a3(t, "monday-admin", "token"))}
+	for of, token := range tokens {
+		for _, at := range []string{"acme", "monday"} {
+			want := http.StatusUnauthorized
+			if of == at {
+				want = http.StatusOK
+			}
+			for _, method := range []string{"iam.v1.IdentityService/GetSelf", "iam.v1.UserService/ListUsers", "audit.v1.AuditService/ListEvents"} {
+				if got := p.asks(t, at, method, token); got != want {
+					t.Errorf("a token of %s's is answered with %d at %s by %s, want %d", of, got, at, method, want)
+				}
+			}
+		}
+	}
 	copied := p.superuser(t, "postgres", monday.Tenant.ID)
 	if n := column(t, copied, asks); n[0] != "0" {
 		t.Errorf("%s systems of the copy have a credential, or a schedule", n[0])
@@ -131,4 +147,16 @@ func TestBackupIsRestoredToATenantThatWasMadeItsCopy(t *testing.T) {
 	if s := p.fleet(t, "isolation", "verify"); s.code != 0 {
 		t.Errorf("isolation of a plane with a copy: %s", s)
 	}
+}
+
+// asks is what a method of a tenant's answers to a token.
+func (p *plane) asks(t *testing.T, slug, method, token string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.urlOf(slug)+"/a3os."+method, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	return p.statusOf(t, req)
 }
