@@ -115,6 +115,9 @@ const (
 var halves = map[KeyKind]bool{KeyRandom: false, KeyEnvelope: true, KeySealing: true, KeyNote: true, KeySnapshot: true, KeyMark: true, KeyProof: true, KeyRelease: true,
 	KeyManifest: true, KeyLicence: true, KeyBackup: false}
 
+// HasPublicHalf says whether a key of the kind has a public half, which is told to those who need it.
+func (k KeyKind) HasPublicHalf() bool { return halves[k] }
+
 // provisioners are the kinds of keys that no component holds: who held one could vouch for what is another's.
 var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: true, KeyManifest: true, KeyLicence: true}
 

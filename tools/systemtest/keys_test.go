@@ -29,9 +29,11 @@ func (p *plane) losesKeys(t *testing.T, made backupMade) {
 		{filepath.Join(mine, "keys", "kek.secret"), "acme", made.Name, nil},
 		{filepath.Join(mine, "keys", "log.secret"), "acme", made.Name, nil},
 		{filepath.Join(mine, "keys", "secrets.secret"), "acme", made.Name, nil},
+		{filepath.Join(mine, "keys", "log.public"), "acme", made.Name, nil},
 		{filepath.Join(mine, "pki", "root.pem"), "acme", made.Name, nil},
 		{filepath.Join(mine, "keys", "backup.secret"), "acme", sealed.Name, []string{"--recovery-key", recovery}},
 		{planes[0], "plane", of.Name, nil},
+		{strings.TrimSuffix(planes[0], ".secret") + ".public", "plane", of.Name, []string{"--recovery-key", recovery}},
 	} {
 		was, err := os.ReadFile(c.file)
 		if err == nil {

@@ -110,18 +110,21 @@ func (p *Platform) thereOrNever(s platform.Set, name, file string) (there bool, 
 // rootKey is what is remembered of the root of a set's authority.
 const rootKey = "pki/root.pem"
 
-// KeysGone are the files of a set's keys that were made once and are gone.
+// KeysGone are the files of a set's keys that were made once and are gone, public halves among them.
 func (p *Platform) KeysGone(s platform.Set) []string {
-	files := map[string]string{rootKey: p.pki(s, "root.pem")}
-	for name := range s.Blueprint.Keys {
-		files[name] = p.keyFile(s, name)
-	}
 	var out []string
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if _, err := p.thereOrNever(s, name, files[name]); errors.Is(err, ErrKeyGone) {
-			out = append(out, files[name])
+	look := func(name, file string) {
+		if _, err := p.thereOrNever(s, name, file); errors.Is(err, ErrKeyGone) {
+			out = append(out, file)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.Blueprint.Keys)) {
+		look(name, p.keyFile(s, name))
+		if s.Blueprint.Keys[name].Kind.HasPublicHalf() {
+			look(name, p.publicFile(s, name))
+		}
+	}
+	look(rootKey, p.pki(s, "root.pem"))
 	return out
 }
 
@@ -209,7 +212,11 @@ func (p *Platform) NewBackupKey(s platform.Set) error {
 
 // key makes a key once. The public half is written first: where the secret one is, both are.
 func (p *Platform) key(s platform.Set, name string, k blueprint.Key) (changed bool, err error) {
-	if there, err := p.thereOrNever(s, name, p.keyFile(s, name)); there || err != nil {
+	there, err := p.thereOrNever(s, name, p.keyFile(s, name))
+	if err == nil && there && k.Kind.HasPublicHalf() {
+		_, err = p.thereOrNever(s, name, p.publicFile(s, name))
+	}
+	if there || err != nil {
 		return false, err
 	}
 	private, public, err := p.newKey(s, k)
