@@ -18,10 +18,10 @@ func TestThePreviousReleaseIsTheOneBeforeAllOfWhatIsNew(t *testing.T) {
 	}
 	text, err := os.ReadFile(script)
 	if err != nil {
-		t.Skipf("not a checkout: %v", err)
+		t.Skipf("which release is the previous one is not tested: the script that chooses it isn't here, for this is not a checkout: %v", err)
 	}
 	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip("git is not installed")
+		t.Skip("which release is the previous one is not tested: git is not installed")
 	}
 	// Hours after each other: what a release brings, three migrations of two services, comes in a day.
 	commits := []struct {
@@ -132,7 +132,7 @@ func TestThePreviousReleaseIsTheOneBeforeAllOfWhatIsNew(t *testing.T) {
 func TestCIRunsTheTestsOfThePreviousRelease(t *testing.T) {
 	text, err := os.ReadFile("../../.ci/run")
 	if err != nil {
-		t.Skipf("not a checkout: %v", err)
+		t.Skipf("that CI runs the tests of the previous release is not tested: CI's script isn't here, for this is not a checkout: %v", err)
 	}
 	for _, line := range []string{"\nphase previous previous_release\n", "\n  bash .ci/test-previous --recent\n"} {
 		if !strings.Contains(string(text), line) {
