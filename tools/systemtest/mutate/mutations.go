@@ -26,9 +26,9 @@ func links() []mutation {
 	var out []mutation
 	for _, line := range []string{
 		`{"recover", "outermost, so that a panic in any other link is caught, answered and logged", s.recoverPanic},`,
-		`{"limits", "before anything is read: size is bounded however the rest behaves", s.limit},`,
+		`{"limits", "before anything is read: its size, and how slow it may be, are bounded however the rest behaves", s.limit},`,
 		`{"cors", "before authn, since a browser's preflight carries no credentials", s.cors},`,
-		`{"trace", "before authn, so that refusals have a request id and authn a deadline", s.trace},`,
+		`{"trace", "before authn, so that refusals have a request id", s.trace},`,
 		`{"authn", "before admission, so that load is shed per principal and not per address", s.authenticate},`,
 		`{"admission", "innermost: only what would be served takes a place", s.admit},`,
 		`{name: "span", reason: "outermost, so that it lasts as long as the call and tells the code that the caller gets", begin: s.spans.start, end: s.spans.end},`,
