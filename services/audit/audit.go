@@ -71,11 +71,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	sealer := seal.New(db, signer)
-	ready := func(ctx context.Context) error { return errors.Join(db.Ping(ctx), sealer.Err()) }
 	keeper, err := licenceOf(cfg, db)
 	if err != nil {
 		return err
 	}
+	ready := func(ctx context.Context) error { return errors.Join(db.Ping(ctx), sealer.Err(), keeper.Ready()) }
 	counts, err := counters(member)
 	if err != nil {
 		return err

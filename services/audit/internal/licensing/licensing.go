@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,7 +48,14 @@ const (
 	keepSeenEvery = time.Minute
 	// lookEvery is how often the state is looked at, whether or not there is a registry to report to.
 	lookEvery = 10 * time.Second
+	// beginEvery is how often the first look at the platform's file is tried again, and beginMost for how long the set doesn't serve for it:
+	// what is not licensed is served whatever becomes of the licence.
+	beginEvery = 500 * time.Millisecond
+	beginMost  = 15 * time.Second
 )
+
+// errNotLooked says that what the platform laid down may be a licence that the set doesn't hold yet.
+var errNotLooked = errors.New("the licence that was laid down was not looked at yet")
 
 // Config is what a Keeper needs.
 type Config struct {
@@ -77,17 +85,27 @@ type Keeper struct {
 	file []byte
 	// refused is why the last file was refused; empty since one was taken.
 	refused string
+	// looked says that the platform's file was looked at since the process started.
+	looked atomic.Bool
 }
 
 // New makes a Keeper.
 func New(cfg Config) *Keeper { return &Keeper{cfg: cfg} }
 
+// Ready is nil once what the platform laid down was looked at: until then a new set would refuse what its licence allows.
+func (k *Keeper) Ready() error {
+	if k.cfg.Path == "" || k.looked.Load() {
+		return nil
+	}
+	return errNotLooked
+}
+
 // Run looks at the licence and the clock until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
+	k.begin(ctx)
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		k.takeFile(ctx)
 		if _, err := k.Look(ctx); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "the licence can't be looked at now, trying again", "error", err)
 		}
@@ -96,21 +114,41 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		k.takeFile(ctx)
 	}
 }
 
-// takeFile takes what the platform laid down, once for each content: the control plane may have handed over a later one since.
-func (k *Keeper) takeFile(ctx context.Context) {
+// begin takes what the platform laid down before the process started.
+func (k *Keeper) begin(ctx context.Context) {
+	defer k.looked.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, beginMost)
+	defer cancel()
+	tick := time.NewTicker(beginEvery)
+	defer tick.Stop()
+	for !k.takeFile(ctx) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// takeFile takes what the platform laid down, once for each content: the control plane may have handed over a later one since. It answers
+// whether it was looked at: of what is there and can't be read nothing more comes of waiting, of a database that is away it does.
+func (k *Keeper) takeFile(ctx context.Context) (looked bool) {
 	if k.cfg.Path == "" {
-		return
+		return true
 	}
 	file, err := readBounded(k.cfg.Path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(file, k.file) {
-		return
+		return true
 	}
-	if err == nil {
-		err = k.take(ctx, file, true)
+	if err != nil {
+		slog.WarnContext(ctx, "the file that a licence is laid into can't be read", "file", k.cfg.Path, "error", err)
+		return true
 	}
+	err = k.take(ctx, file, true)
 	switch {
 	case errors.Is(err, licence.ErrOlder):
 		// It stays what it was while the registry brings later ones.
@@ -118,9 +156,11 @@ func (k *Keeper) takeFile(ctx context.Context) {
 	case err != nil:
 		slog.WarnContext(ctx, "the licence in the file was not taken", "file", k.cfg.Path, "error", err)
 	}
-	if err == nil || isRefusal(err) {
-		k.file = file
+	if err != nil && !isRefusal(err) {
+		return false
 	}
+	k.file = file
+	return true
 }
 
 func readBounded(path string) ([]byte, error) {

@@ -3,6 +3,8 @@ package licensing_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +139,81 @@ func (s *set) wantTold(t *testing.T, want ...string) {
 func (s *set) allows(t *testing.T, role string) error {
 	t.Helper()
 	return held.New(s.Open(t, role), licencetest.Verifier(t), s.tenant, func() time.Time { return s.now }).Allows(t.Context(), "discovery")
+}
+
+func awaitReady(t *testing.T, keeper *licensing.Keeper) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	tooLong := time.After(10 * time.Second)
+	for keeper.Ready() != nil {
+		select {
+		case <-tick.C:
+		case <-tooLong:
+			t.Fatal(keeper.Ready())
+		}
+	}
+}
+
+// A new set serves once it holds the licence that was laid down for it: what is asked of it then is not refused for want of one.
+func TestSetIsReadyOnceTheLicenceThatWasLaidDownIsHeld(t *testing.T) {
+	s := newSet(t)
+	laid := filepath.Join(t.TempDir(), "licence")
+	if err := os.WriteFile(laid, licencetest.Sign(t, licencetest.Whole(s.tenant, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keeper := licensing.New(licensing.Config{DB: s.db, Held: s.held, Verifier: licencetest.Verifier(t), Tenant: s.tenant, Path: laid, Now: func() time.Time { return s.now }})
+	// Whoever is slow to take it is one whose row another has.
+	slow, err := s.As(t, "role_audit").Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := slow.Exec(t.Context(), "SELECT FROM audit.licence_watch FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- keeper.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	if keeper.Ready() == nil || s.allows(t, "role_discovery") == nil {
+		t.Error("it is ready while it doesn't hold its licence")
+	}
+	if err := slow.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	awaitReady(t, keeper)
+	if err := s.allows(t, "role_discovery"); err != nil {
+		t.Errorf("it is ready, and refuses what its licence allows: %v", err)
+	}
+}
+
+// No licence where one may lie, and one that is no licence, keep no set from serving.
+func TestSetIsReadyWithoutALicence(t *testing.T) {
+	for name, content := range map[string]string{"none": "", "no licence": "not a licence"} {
+		t.Run(name, func(t *testing.T) {
+			s := newSet(t)
+			laid := filepath.Join(t.TempDir(), "licence")
+			if content != "" {
+				if err := os.WriteFile(laid, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			keeper := licensing.New(licensing.Config{DB: s.db, Held: s.held, Verifier: licencetest.Verifier(t), Tenant: s.tenant, Path: laid, Now: func() time.Time { return s.now }})
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- keeper.Run(ctx) }()
+			awaitReady(t, keeper)
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // Rows C46 and C47: what is handed over and is not a later, good licence of this tenant leaves the one that is held, is on the record
