@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -121,6 +123,36 @@ func TestEveryAlertIsSeenToFireAndToBeSilent(t *testing.T) {
 		if !fires[r.Alert] || !silent[r.Alert] {
 			t.Errorf("%s is tested to fire: %v, to be silent: %v", r.Alert, fires[r.Alert], silent[r.Alert])
 		}
+	}
+}
+
+// An alert is worth what counts for it: each figure that one rests on is read by a test of the program that tells it. That the test sees it move is
+// the test's, and what this can't tell.
+func TestEveryFigureOfAnAlertIsReadByATest(t *testing.T) {
+	var tests strings.Builder
+	err := filepath.WalkDir("../../services", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		tests.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const atLeast = 25
+	figures := map[string]bool{}
+	for _, r := range read(t).Groups[0].Rules {
+		for _, name := range regexp.MustCompile(`\b(?:a3|registry|gateway)_[a-z_]+`).FindAllString(r.Expr, -1) {
+			figures[name] = true
+			if !regexp.MustCompile(`\b` + name + `\b`).MatchString(tests.String()) {
+				t.Errorf("%s rests on %s, which no test of services reads", r.Alert, name)
+			}
+		}
+	}
+	if len(figures) < atLeast {
+		t.Errorf("only %d figures are found", len(figures))
 	}
 }
 

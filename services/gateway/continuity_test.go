@@ -196,9 +196,18 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 	evil.serve("iam", echo("evil"), "/")
 	old := h.publish(evil)
 	good := h.publish(acme)
-	p := h.start()
+	ops := freeAddress(t)
+	p := h.start("A3_OPS_LISTEN=" + ops)
 	p.until("acme", "/", http.StatusOK, "acme")
-
+	// The alarm is made of it, and what isn't told from the start on never grew.
+	refused := func(reason string) float64 {
+		return figure(scrape(t, ops), "gateway_snapshot_refused_total", "reason", reason)
+	}
+	for _, reason := range []string{"too_large", "unknown_key", "bad_signature", "wrong_plane", "older", "malformed", "unreadable"} {
+		if n := refused(reason); n != 0 {
+			t.Errorf("before any was refused it is told that %v were, for they were %s", n, reason)
+		}
+	}
 	other := newHarness(t) // a registry with another key
 	other.version = 100
 	h.version += 10
@@ -216,7 +225,9 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 	swapped := h.sign(evil)
 	swapped.Signature = good.GetSignature()
 	bad["another's signature"] = swapped
+	reasons := map[string]string{"older": "older", "another key": "unknown_key", "empty": "unknown_key", "truncated": "bad_signature", "bad signature": "bad_signature", "another's signature": "bad_signature"}
 	for name, s := range bad {
+		before := refused(reasons[name])
 		h.registry.send(s)
 		// The stream keeps order: when globex comes and goes, the bad one was looked at.
 		h.publish(acme, globex)
@@ -229,6 +240,9 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 		}
 		if a := do(t, p.client(false), request(t, "GET", "https://acme.a3.test/", "")); a.body != "acme" {
 			t.Errorf("%s: acme answered %d %q", name, a.StatusCode, a.body)
+		}
+		if n := refused(reasons[name]) - before; n != 2 {
+			t.Errorf("%s: it was sent twice, and %v refusals are told", name, n)
 		}
 	}
 
@@ -248,22 +262,67 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, h.snapshotFile, raw)
-		q := h.start()
+		q := h.start("A3_OPS_LISTEN=" + ops)
 		q.until("evil", "/", http.StatusServiceUnavailable, "")
+		if n := refused(reasons[name]); n != 1 {
+			t.Errorf("%s: on disk %v refusals are told", name, n)
+		}
 		if err := q.stop(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, raw := range [][]byte{{}, {0xff}, onDisk[:len(onDisk)-1]} {
-		write(t, h.snapshotFile, raw)
-		q := h.start()
+	for raw, reason := range map[string]string{"": "unknown_key", "\xff": "malformed", string(onDisk[:len(onDisk)-1]): "malformed"} {
+		write(t, h.snapshotFile, []byte(raw))
+		q := h.start("A3_OPS_LISTEN=" + ops)
 		q.until("evil", "/", http.StatusServiceUnavailable, "")
+		if n := refused(reason); n != 1 {
+			t.Errorf("of a file that is %s %v refusals are told", reason, n)
+		}
 		_ = q.stop()
 	}
 	write(t, h.snapshotFile, onDisk)
 	h.start().until("acme", "/", http.StatusOK, "acme")
 	t.Attr("row", "C46 1")
 	t.Attr("row", fmt.Sprintf("C47 %d", 2*len(bad)+3))
+}
+
+// Two alarms are made of which version is routed by and which is on disk.
+func TestFiguresTellOfRoutesThatAreNotKept(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	acme.serve("iam", echo("acme"), "/")
+	globex.serve("iam", echo("globex"), "/")
+	h.publish(acme)
+	ops := freeAddress(t)
+	p := h.start("A3_OPS_LISTEN=" + ops)
+	tell := func(when string, version, kept float64) {
+		t.Helper()
+		var got [2]float64
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+			told := scrape(t, ops)
+			for i, name := range []string{"gateway_snapshot_version", "gateway_snapshot_kept_version"} {
+				got[i] = figure(told, name, "otel_scope_name", "a3os.app/services/gateway/held")
+			}
+			if got == [2]float64{version, kept} {
+				return
+			}
+		}
+		t.Errorf("%s it is told that version %v is routed by and %v on disk, want %v and %v", when, got[0], got[1], version, kept)
+	}
+	p.until("acme", "/", http.StatusOK, "acme")
+	tell("at first", 1, 1)
+	// Nothing can be put where a directory is.
+	if err := errors.Join(os.Remove(h.snapshotFile), os.Mkdir(h.snapshotFile, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	h.publish(acme, globex)
+	p.until("globex", "/", http.StatusOK, "globex")
+	tell("while nothing can be written", 2, 1)
+	if err := os.Remove(h.snapshotFile); err != nil {
+		t.Fatal(err)
+	}
+	h.publish(globex)
+	tell("afterwards", 3, 3)
 }
 
 // Fault row F20, for the gateway itself.

@@ -161,11 +161,21 @@ func TestNewCertificateIsTakenUpWithoutARestart(t *testing.T) {
 	acme := h.tenant("acme")
 	acme.serve("iam", nil, "/")
 	h.publish(acme)
-	p := h.start()
+	ops := freeAddress(t)
+	p := h.start("A3_OPS_LISTEN=" + ops)
 	p.until("acme", "/", http.StatusOK, "")
+	// An alarm is made of when they end.
+	ends := func(use string, within time.Duration) {
+		t.Helper()
+		if at := figure(scrape(t, ops), "a3_certificate_expires_timestamp_seconds", "use", use); (time.Until(time.Unix(int64(at), 0)) - within).Abs() > 10*time.Minute {
+			t.Errorf("of the certificate for %s it is told that it ends at %v, it does in about %s", use, at, within)
+		}
+	}
+	ends("web", time.Hour)
+	ends("workload", workload.LeafLife)
 	write(t, h.certFile, []byte("broken")) // half-way, or by mistake: the old one goes on
 	p.until("acme", "/", http.StatusOK, "")
-	want := h.newCertificate()
+	want := h.newCertificate(2 * time.Hour)
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		conn, err := tls.Dial("tcp", p.addr, &tls.Config{RootCAs: h.clientRoots, ServerName: "acme.a3.test", MinVersion: tls.VersionTLS12})
@@ -175,6 +185,7 @@ func TestNewCertificateIsTakenUpWithoutARestart(t *testing.T) {
 		got := conn.ConnectionState().PeerCertificates[0].SerialNumber
 		conn.Close()
 		if got.Cmp(want) == 0 {
+			ends("web", 2*time.Hour)
 			return
 		}
 	}

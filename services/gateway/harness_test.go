@@ -68,7 +68,7 @@ func newHarness(t *testing.T) *harness {
 	}
 	dir := t.TempDir()
 	h.certFile, h.keyFile, h.clientRoots = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), x509.NewCertPool()
-	h.newCertificate()
+	h.newCertificate(time.Hour)
 	h.registry = h.startRegistry(freeAddress(t))
 	return h
 }
@@ -102,8 +102,9 @@ func source(t *testing.T, issuer workload.Authority, who workload.Identity) (*wo
 	return s, dir
 }
 
-// newCertificate writes a new certificate of the gateway for clients, and makes clients trust it. It answers its serial number.
-func (h *harness) newCertificate() *big.Int {
+// newCertificate writes a new certificate of the gateway for clients, which lasts for so long, and makes clients trust it. It answers its
+// serial number.
+func (h *harness) newCertificate(lasts time.Duration) *big.Int {
 	h.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -111,7 +112,7 @@ func (h *harness) newCertificate() *big.Int {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: domain}, DNSNames: []string{domain, "*." + domain},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(lasts), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

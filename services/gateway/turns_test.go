@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,7 +37,8 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 	globex.serve("iam", nil, "/")
 	h.publish(acme, globex)
 	// One turn in two seconds: all but the burst waits for as long as this takes, or is refused.
-	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m", "A3_MAX_IN_FLIGHT_PER_TENANT=120")
+	ops := freeAddress(t)
+	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m", "A3_MAX_IN_FLIGHT_PER_TENANT=120", "A3_OPS_LISTEN="+ops)
 	c := p.client(false)
 	p.until("acme", "/", http.StatusOK, "")
 	p.until("globex", "/", http.StatusOK, "globex/iam") // from now on two tenants call
@@ -43,7 +46,7 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	var callers sync.WaitGroup
-	var answered, refused, gone atomic.Int64
+	var answered, refused, crowded, gone atomic.Int64
 	for range flood {
 		callers.Go(func() {
 			res, err := c.Do(request(t, "POST", "https://acme.a3.test/stream", "{}").WithContext(ctx))
@@ -52,6 +55,10 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 				gone.Add(1)
 				return
 			case res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Retry-After") == "1":
+				// Some find no place to wait at either, which is told otherwise.
+				if said, _ := io.ReadAll(res.Body); strings.Contains(string(said), "share") {
+					crowded.Add(1)
+				}
 				refused.Add(1)
 			case res.StatusCode == http.StatusOK:
 				answered.Add(1)
@@ -89,7 +96,23 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 	if n := open.Load(); n > answered.Load()+1 {
 		t.Errorf("%d calls reached the service, %d were answered", n, answered.Load())
 	}
+	// Whoever looks after the plane sees it, and of whom: an alert is made of it.
+	if crowded.Load() == 0 {
+		t.Errorf("of %d refusals none was for the tenant's share", refused.Load())
+	}
+	counted(t, ops, map[*tenant]int64{acme: crowded.Load(), globex: 0})
 	t.Attr("row", fmt.Sprint("F25 ", refused.Load()+gone.Load()))
+}
+
+// counted sees that a gateway tells of so many calls and handshakes of tenants that they were refused, or of a few more, whose clients had left by then.
+func counted(t *testing.T, ops string, refused map[*tenant]int64) {
+	t.Helper()
+	told := scrape(t, ops)
+	for of, want := range refused {
+		if got := figure(told, "gateway_turns_refused_total", "tenant", of.id.String()); got < float64(want) || want == 0 && got != 0 {
+			t.Errorf("it is told that %v of %s were refused, %d were", got, of.slug, want)
+		}
+	}
 }
 
 // Row F25, before any call: who makes connections without end, to a tenant's host or to nobody's, has them wait or fail, and whoever comes to
@@ -103,7 +126,8 @@ func TestNeighbourIsAnsweredWhileHandshakesWait(t *testing.T) {
 	suspended.serve("iam", nil, "/")
 	h.publish(acme, globex, suspended)
 	const places, flood = 40, 120 // as many are let in at once, and as many wait
-	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m", "A3_HEADER_TIMEOUT=2m", "A3_MAX_IN_FLIGHT_PER_TENANT=40")
+	ops := freeAddress(t)
+	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=20", "A3_TURN_WITHIN=1m", "A3_HEADER_TIMEOUT=2m", "A3_MAX_IN_FLIGHT_PER_TENANT=40", "A3_OPS_LISTEN="+ops)
 	p.until("acme", "/", http.StatusOK, "")
 	p.until("globex", "/", http.StatusOK, "globex/iam") // from now on two tenants call
 	p.until("suspended", "/", http.StatusOK, "suspended/iam")
@@ -157,6 +181,9 @@ func TestNeighbourIsAnsweredWhileHandshakesWait(t *testing.T) {
 		leave()
 		clients.Wait()
 		held += int(refused.Load() + gone.Load())
+		if !full {
+			counted(t, ops, map[*tenant]int64{acme: refused.Load(), globex: 0})
+		}
 	}
 	for full, all := range told {
 		if some := slices.Compact(slices.Clone(all)); len(some) != 1 || (some[0] == "") == full {

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -246,8 +247,17 @@ func TestWitnessOfACopyBeginsAnew(t *testing.T) {
 	wantKind(t, err, fault.FailedPrecondition, "acme as a copy of itself")
 }
 
-// told are the figures of one name that the registry tells, by the one label that they have: the set or the tenant.
+// told are the figures of one name that the registry tells, by the one label that they have, the set or the tenant, or by both of those of a
+// component: `component tenant`.
 func (h *harness) told(name string) map[string]float64 {
+	h.t.Helper()
+	db := h.reader()
+	defer db.Close()
+	return h.toldOf(db, name)
+}
+
+// reader is the registry's database as its figures are read.
+func (h *harness) reader() *pg.DB {
 	h.t.Helper()
 	owner, err := binding.NewOwner(h.markKeys, h.plane, id.Tenant{})
 	if err != nil {
@@ -257,7 +267,11 @@ func (h *harness) told(name string) map[string]float64 {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer db.Close()
+	return db
+}
+
+func (h *harness) toldOf(db *pg.DB, name string) map[string]float64 {
+	h.t.Helper()
 	r := prometheus.NewRegistry()
 	if err := r.Register(gauges.New(db)); err != nil {
 		h.t.Fatal(err)
@@ -269,9 +283,14 @@ func (h *harness) told(name string) map[string]float64 {
 	out := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == name && len(m.GetLabel()) == 1 {
-				out[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			if f.GetName() != name {
+				continue
 			}
+			var labels []string // in the order of their names
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			out[strings.Join(labels, " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	return out

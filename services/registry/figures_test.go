@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,143 @@ func metrics(t *testing.T, conn grpc.ClientConnInterface) (text string, parts in
 		err = nil
 	}
 	return text, parts, err
+}
+
+// counter is what the registry tells of itself by a name without a tenant; -1 where it tells nothing.
+func counter(t *testing.T, conn grpc.ClientConnInterface, name string) float64 {
+	t.Helper()
+	text, _, err := metrics(t, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^` + name + `(?:\{[^}]*\})? ([0-9.e+]+)$`).FindStringSubmatch(text)
+	if found == nil {
+		return -1
+	}
+	n, err := strconv.ParseFloat(found[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What alarms are made of that rest on what sets say: each is seen to rise, where it should, of whom it should.
+func TestFiguresOfAlarmsRiseWithWhatSetsSay(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	acme, globex := h.create(operator, "acme"), h.create(operator, "globex")
+	name := acme.set.GetComponents()[0].GetName()
+	of := func(x tenant) string { return x.id.String() }
+	component := func(x tenant) string { return name + " " + x.id.String() }
+	now := time.Now()
+	ends, authority := now.Add(time.Hour), now.Add(48*time.Hour)
+	say := func(x tenant, req *registryv1.ReportRequest) {
+		t.Helper()
+		s, _ := source(t, x.issuer, workload.Identity{Plane: "dev", Tenant: x.id, Service: "audit"})
+		if _, err := registryv1.NewReportServiceClient(h.dial(addr, s)).Report(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := func(started time.Time, release string, failed int64) *registryv1.ReportRequest {
+		req := counted(started, 100, failed)
+		c := req.GetComponents()[0]
+		c.Name, c.Release, c.Figures.FailedJobs = name, release, 3*failed
+		c.Figures.CertificateExpiresAt, c.Figures.AuthorityExpiresAt = timestamppb.New(ends), timestamppb.New(authority)
+		return req
+	}
+	want := func(when string, figures map[string]map[string]float64) {
+		t.Helper()
+		for figure, by := range figures {
+			told := h.told(figure)
+			for key, is := range by {
+				if got, there := told[key]; !there || got != is {
+					t.Errorf("%s %s of %s is %v (told: %t), want %v", when, figure, key, got, there, is)
+				}
+			}
+		}
+	}
+	right := acme.set.GetRelease()
+	say(acme, report(now.Add(-time.Hour), right, 0))
+	say(globex, report(now.Add(-time.Hour), right, 0))
+	want("at first", map[string]map[string]float64{
+		"a3_tenant_errors_total": {component(acme): 0}, "a3_tenant_failed_jobs_total": {component(acme): 0}, "a3_tenant_restarts_total": {component(acme): 0},
+		"a3_tenant_components_wrong_release": {of(acme): 0}, "a3_tenant_components_serving": {of(acme): 1}, "a3_tenant_active": {of(acme): 1},
+		"a3_tenant_certificate_expires_timestamp_seconds": {component(acme): float64(ends.Unix())}, "a3_tenant_authority_expires_timestamp_seconds": {component(acme): float64(authority.Unix())},
+	})
+	bad := report(now, right, 7)
+	bad.Components[0].Health = registryv1.Health_HEALTH_UNREACHABLE
+	say(acme, bad)
+	want("then", map[string]map[string]float64{
+		"a3_tenant_requests_total": {component(acme): 100}, "a3_tenant_errors_total": {component(acme): 7, component(globex): 0}, "a3_tenant_failed_jobs_total": {component(acme): 21, component(globex): 0},
+		"a3_tenant_restarts_total": {component(acme): 1, component(globex): 0}, "a3_tenant_components_serving": {of(acme): 0, of(globex): 1},
+	})
+	say(acme, report(now, "9.9.9", 7))
+	want("with another program", map[string]map[string]float64{"a3_tenant_components_wrong_release": {of(acme): 1, of(globex): 0}})
+	if n := h.told("a3_tenant_components")[of(acme)]; n != float64(len(acme.set.GetComponents())) {
+		t.Errorf("%v components of acme are told, there are %d", n, len(acme.set.GetComponents()))
+	}
+	if _, err := h.db.Pool(t).Exec(t.Context(), "update registry.set_reports set reported_at = reported_at - interval '10 minutes' where tenant_id = $1", acme.id); err != nil {
+		t.Fatal(err)
+	}
+	if ages := h.told("a3_tenant_report_age_seconds"); ages[of(acme)] < 600 || ages[of(globex)] > 300 {
+		t.Errorf("the reports are told to be as old as %v, acme's is ten minutes and globex' none", ages)
+	}
+	if _, err := registryv1.NewTenantWriteServiceClient(operator).SetTenantState(t.Context(), &registryv1.SetTenantStateRequest{TenantId: of(acme), State: registryv1.TenantState_TENANT_STATE_SUSPENDED}); err != nil {
+		t.Fatal(err)
+	}
+	want("suspended", map[string]map[string]float64{"a3_tenant_active": {of(acme): 0, of(globex): 1}})
+}
+
+// Whoever can't read the database says so, and nothing else: what it read before would look like what is.
+func TestFiguresSayThatTheyCouldNotBeRead(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	acme := h.create(h.as(addr, "operator"), "acme")
+	if up := h.told("a3_fleet_up")[""]; up != 1 {
+		t.Errorf("that the figures could be read is told as %v", up)
+	}
+	db := h.reader()
+	db.Close()
+	if up := h.toldOf(db, "a3_fleet_up"); len(up) != 1 || up[""] != 0 {
+		t.Errorf("that they could not is told as %v", up)
+	}
+	if active := h.toldOf(db, "a3_tenant_active"); len(active) != 0 {
+		t.Errorf("of %s is told %v", acme.id, active)
+	}
+}
+
+// What of an alarm rests on what operators do.
+func TestFiguresOfAlarmsFollowWhatOperatorsDo(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	ann := h.person(addr, "operator-ann")
+	acme := h.create(ann.conn, "acme")
+	version := h.told("a3_routes_version")[""]
+	h.create(ann.conn, "globex")
+	if now := h.told("a3_routes_version")[""]; now <= version {
+		t.Errorf("with a new tenant the version of the routes is %v, it was %v", now, version)
+	}
+	plan := ann.put(h.planned(registryv1.OperationKind_OPERATION_KIND_SUSPEND, ann.change("acme", registryv1.TenantState_TENANT_STATE_SUSPENDED, older, "stop")))
+	of := func() (worked, left float64) {
+		told := h.told("a3_operations_unfinished")
+		return told["false suspend"], told["true suspend"]
+	}
+	operation := ann.begin(plan.GetHash(), acme.id.String())
+	if worked, left := of(); worked != 0 || left != 1 {
+		t.Errorf("of an operation that nobody took: %v are worked on, %v are left", worked, left)
+	}
+	lease := ann.take(operation.GetId())
+	if worked, left := of(); worked != 1 || left != 0 {
+		t.Errorf("of an operation that somebody works on: %v are worked on, %v are left", worked, left)
+	}
+	ann.step(lease, "stop")
+	if _, err := ann.finish(lease); err != nil {
+		t.Fatal(err)
+	}
+	if worked, left := of(); worked != 0 || left != 0 {
+		t.Errorf("of one that is finished: %v are worked on, %v are left", worked, left)
+	}
 }
 
 // A set says itself what its components are called: those that the registry doesn't know are no series. Of its licence and its clock is told what it

@@ -114,8 +114,13 @@ func TestForkedLogIsRefusedAndTheLastGoodCheckpointKept(t *testing.T) {
 		"a checkpoint without a key":  {&registryv1.ReportRequest{Checkpoint: last.GetCheckpoint()}, fault.FailedPrecondition},
 		"a checkpoint that is broken": {&registryv1.ReportRequest{Checkpoint: "x", CheckpointVerifierKey: last.GetCheckpointVerifierKey()}, fault.InvalidArgument},
 	} {
+		before := counter(t, operator, "registry_checkpoints_refused_total")
 		_, err := set.Report(t.Context(), c.req)
 		wantKind(t, err, c.kind, what)
+		// The alarm is made of it.
+		if n := counter(t, operator, "registry_checkpoints_refused_total") - before; n != 1 {
+			t.Errorf("%s: %v refusals are told", what, n)
+		}
 	}
 	// Who took a set over can show one after the other, and the record is kept for ever.
 	var onRecord int
@@ -129,6 +134,30 @@ func TestForkedLogIsRefusedAndTheLastGoodCheckpointKept(t *testing.T) {
 	got, err := registryv1.NewTenantServiceClient(operator).GetTenant(t.Context(), &registryv1.GetTenantRequest{Tenant: "acme"})
 	if err != nil || got.GetStatus().GetCheckpoint() != last.GetCheckpoint() || got.GetStatus().GetCheckpointAt() == nil {
 		t.Errorf("the last good checkpoint is not held: %v, %v", got, err)
+	}
+}
+
+// Who is put off is counted: an alarm is made of it.
+func TestReportsThatArePutOffAreCounted(t *testing.T) {
+	h := newHarness(t)
+	h.settings = append(h.settings, "A3_REPORTS_PER_SECOND=1")
+	addr, _ := h.start()
+	operator := h.as(addr, "operator")
+	const sets = 4
+	before, putOff := counter(t, operator, "registry_reports_deferred_total"), 0.0
+	if before != 0 {
+		t.Errorf("before anybody reported %v are told to be put off", before)
+	}
+	for i := range sets {
+		x := h.create(operator, fmt.Sprintf("t%d", i))
+		s, _ := source(t, x.issuer, workload.Identity{Plane: "dev", Tenant: x.id, Service: "audit"})
+		if _, err := registryv1.NewReportServiceClient(h.dial(addr, s)).Report(t.Context(), newPairLog(t, x).request(t, "a")); err != nil {
+			wantKind(t, err, fault.ResourceExhausted, "one report too many")
+			putOff++
+		}
+	}
+	if n := counter(t, operator, "registry_reports_deferred_total"); putOff == 0 || n != putOff {
+		t.Errorf("of %d reports %v were put off, and %v are told", sets, putOff, n)
 	}
 }
 

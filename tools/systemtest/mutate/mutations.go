@@ -4,7 +4,7 @@ import "slices"
 
 // mutations are all that is taken out, one at a time.
 func mutations() []mutation {
-	return slices.Concat(links(), tokens(), workloads(), databases(), doors(), messages(), records(), delegates(), spares(), rollouts(), backups())
+	return slices.Concat(links(), tokens(), workloads(), databases(), doors(), messages(), records(), delegates(), spares(), rollouts(), backups(), counters())
 }
 
 // one is a mutation of one place.

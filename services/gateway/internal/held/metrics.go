@@ -35,6 +35,7 @@ func newMetrics(version, onDisk func() int64) (metrics, error) {
 	for _, r := range reasons {
 		m.refusals.Add(context.Background(), 0, metric.WithAttributes(attribute.String("reason", r.word)))
 	}
+	m.refusals.Add(context.Background(), 0, metric.WithAttributes(attribute.String("reason", unreadable)))
 	return m, nil
 }
 
@@ -51,6 +52,9 @@ var reasons = []struct {
 	{snapshot.ErrPlane, "wrong_plane"}, {snapshot.ErrOlder, "older"}, {snapshot.ErrGap, "gap"}, {snapshot.ErrMalformed, "malformed"},
 }
 
+// unreadable is the label of what is none of those: the disk could not be read.
+const unreadable = "unreadable"
+
 // reasonOf is the label of an error.
 func reasonOf(err error) string {
 	for _, r := range reasons {
@@ -58,5 +62,5 @@ func reasonOf(err error) string {
 			return r.word
 		}
 	}
-	return "unreadable"
+	return unreadable
 }
