@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,9 +23,6 @@ import (
 
 	"a3os.app/libs/pgserver"
 )
-
-// parallel is how many tenants a rollout changes at once.
-func parallel() int { return runtime.NumCPU() }
 
 // plane is a plane of its own.
 type plane struct {
@@ -185,8 +181,8 @@ func (p *plane) superuser(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, u.String())
 }
 
-// rollout registers a release that runs as the one before does, and plans to bring it to tenants.
-func (p *plane) rollout(ctx context.Context, program []byte, n int, slugs []string) (string, error) {
+// rollout registers a release that runs as the one before does, and plans to bring it to tenants, so many at once.
+func (p *plane) rollout(ctx context.Context, program []byte, n int, slugs []string, parallel int) (string, error) {
 	version, file := fmt.Sprintf("1.0.%d", n), filepath.Join(p.dir, fmt.Sprintf("accessos-%d", n))
 	const executable = 0o755
 	// What follows the end of an ELF file is never read.
@@ -196,7 +192,7 @@ func (p *plane) rollout(ctx context.Context, program []byte, n int, slugs []stri
 	if _, err := p.run(ctx, "fleet", "release", "register", "--version", version, "--artefact", "accessos="+file); err != nil {
 		return "", err
 	}
-	args := []string{"rollout", "plan", "--release", version, "--bake", "0s", "--samples", "0", "--restarts", "1000", "--p99-factor", "0", "--error-growth", "1", "--max-parallel", strconv.Itoa(parallel()), "--reason", "how long it takes is measured"}
+	args := []string{"rollout", "plan", "--release", version, "--bake", "0s", "--samples", "0", "--restarts", "1000", "--p99-factor", "0", "--error-growth", "1", "--max-parallel", strconv.Itoa(parallel), "--reason", "how long it takes is measured"}
 	for _, slug := range slugs {
 		args = append(args, "--tenant", slug)
 	}

@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +106,6 @@ func MeasureRollout(ctx context.Context, cfg Config) (f figure.Figure, err error
 		Name: fmt.Sprintf("rollout of a no-op release over %d tenants ÷ restarting their processes in order", cfg.Tenants), Unit: "s",
 		Measured: figure.Series{What: "fleet apply of a rollout, bake 0"}, Against: figure.Series{What: "each process ended and serving again, one after the other"},
 		Bound: figure.Bound{AtMost: 2},
-		Note:  fmt.Sprintf("platform local, %d tenants at once, as many as there are processors by default; each set says itself that it runs the release", parallel()),
 	}
 	p, err := newPlane(ctx, cfg.Root)
 	if err != nil {
@@ -123,22 +124,44 @@ func MeasureRollout(ctx context.Context, cfg Config) (f figure.Figure, err error
 	if err != nil {
 		return f, err
 	}
-	var measured, against []float64
-	for i := range cfg.Rounds {
-		hash, err := p.rollout(ctx, program, i, slugs)
+	releases := 0
+	apply := func(parallel int) (float64, error) {
+		hash, err := p.rollout(ctx, program, releases, slugs, parallel)
+		if err != nil {
+			return 0, err
+		}
+		releases++
+		began := time.Now()
+		_, err = p.run(ctx, "fleet", "apply", hash)
+		return time.Since(began).Seconds(), err
+	}
+	var measured, against, oneByOne []float64
+	for range cfg.Rounds {
+		took, err := apply(runtime.NumCPU())
 		if err != nil {
 			return f, err
 		}
-		began := time.Now()
-		if _, err := p.run(ctx, "fleet", "apply", hash); err != nil {
-			return f, err
-		}
-		measured = append(measured, time.Since(began).Seconds())
-		took, err := p.restart(ctx, slugs)
+		measured = append(measured, took)
+		restarted, err := p.restart(ctx, slugs)
 		if err != nil {
 			return f, fmt.Errorf("restart the processes in order: %w", err)
 		}
-		against = append(against, took.Seconds())
+		against = append(against, restarted.Seconds())
 	}
-	return f, f.Fill(measured, against)
+	// It is typed without the flag as well.
+	const few = 3
+	for range few {
+		took, err := apply(1)
+		if err != nil {
+			return f, err
+		}
+		oneByOne = append(oneByOne, took)
+	}
+	slices.Sort(oneByOne)
+	if err := f.Fill(measured, against); err != nil {
+		return f, err
+	}
+	f.Note = fmt.Sprintf("platform local, with --max-parallel %d, as many as there are processors; with 1, as it is unless it is said, it takes %.1f s (median of %d), which is %.2f times as long as the restart, and has no bound; each set says itself that it runs the release",
+		runtime.NumCPU(), oneByOne[few/2], few, oneByOne[few/2]/f.Against.Median)
+	return f, nil
 }
