@@ -15,9 +15,10 @@ import (
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
 )
 
-// Row F25: one tenant sends a hundred times what its neighbour does. What it sends beyond its share waits for its turn, or is refused, and
-// the neighbour is not refused once. How much later the neighbour is answered is shown and not asserted: that is the benchmark's, on a
-// machine that does nothing else.
+// Row F25, but for how often: four hundred callers of one tenant ask at once, and again as soon as they may, which is more than may wait. What
+// comes beyond the share waits for its turn, or is refused, and the neighbour, who asks without a pause, is not refused once. That a tenant sends
+// a hundred times its share, and how much later the neighbour is answered then, is the benchmark's, on a machine that does nothing else: here
+// it is shown how often the two of them asked, and nothing of it asserted.
 func TestStoryOfAFloodThatFailsNoRequestOfItsNeighbour(t *testing.T) {
 	long(t)
 	const slug = "torrent"
@@ -47,12 +48,14 @@ func TestStoryOfAFloodThatFailsNoRequestOfItsNeighbour(t *testing.T) {
 		const rounds = 3
 		var quiet, loud []time.Duration
 		served, refused := 0, 0
+		var took time.Duration
 		for range rounds {
 			quiet = append(quiet, ninetyNinth(t, read))
+			began := time.Now()
 			stop := flood(t, f.slug, token)
 			loud = append(loud, ninetyNinth(t, read))
 			s, r := stop()
-			served, refused = served+s, refused+r
+			served, refused, took = served+s, refused+r, took+time.Since(began)
 		}
 		if refused == 0 || served == 0 {
 			t.Errorf("tier %s: of the flood %d requests were served and %d refused, want some of both", f.tier, served, refused)
@@ -60,19 +63,22 @@ func TestStoryOfAFloodThatFailsNoRequestOfItsNeighbour(t *testing.T) {
 		floods += refused
 		slices.Sort(quiet)
 		slices.Sort(loud)
-		t.Logf("tier %s: %d served, %d refused; the neighbour's p99 is %s with and %s without, ratio %.1f", f.tier, served, refused,
+		t.Logf("tier %s: %d served, %d refused, %.0f a second beside its neighbour's %.0f; the neighbour's p99 is %s with and %s without, ratio %.1f", f.tier, served, refused,
+			float64(served+refused)/took.Seconds(), rounds*neighboursCalls/took.Seconds(),
 			loud[rounds/2].Round(time.Millisecond), quiet[rounds/2].Round(time.Millisecond), float64(loud[rounds/2])/float64(quiet[rounds/2]))
 	}
 	shared.apply(t, shared.plan(t, offboard, slug, ""))
 	t.Attr("row", fmt.Sprint("F25 ", floods))
 }
 
+// neighboursCalls are how many of the neighbour's a 99th percentile is of.
+const neighboursCalls = 100
+
 // ninetyNinth is the neighbour's: of so few calls the second slowest. None of them may fail.
 func ninetyNinth(t *testing.T, read func(context.Context) error) time.Duration {
 	t.Helper()
-	const calls = 100
 	var took []time.Duration
-	for range calls {
+	for range neighboursCalls {
 		began := time.Now()
 		if err := read(t.Context()); err != nil {
 			t.Errorf("the neighbour of a flood learnt %v", err)
@@ -80,7 +86,7 @@ func ninetyNinth(t *testing.T, read func(context.Context) error) time.Duration {
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	return took[calls-2]
+	return took[neighboursCalls-2]
 }
 
 // flood has a tenant's user send from so many callers at once that more would wait than may, each again a second after it was refused,

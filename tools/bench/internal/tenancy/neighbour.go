@@ -1,7 +1,6 @@
 package tenancy
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -59,27 +58,30 @@ func MeasureNeighbour(ctx context.Context, cfg Config, tier string) (f figure.Fi
 		return f, err
 	}
 	var measured, against []float64
-	sent, took := 0, time.Duration(0)
+	var all flooded
 	for range cfg.Rounds {
 		without, err := quiet.asks(ctx, cfg.Self)
 		if err != nil {
 			return f, err
 		}
-		began := time.Now()
 		stop, err := loud.flood(ctx, cfg.Self)
 		if err != nil {
 			return f, err
 		}
 		with, err := quiet.asks(ctx, cfg.Self)
-		n, stopped := stop()
+		one, stopped := stop()
 		if err := errors.Join(err, stopped); err != nil {
 			return f, err
 		}
-		sent, took = sent+n, took+time.Since(began)
+		all.add(one)
 		measured, against = append(measured, with), append(against, without)
 	}
-	f.Note = fmt.Sprintf("platform local; the tenant asks %d times a second who it is, its neighbour was answered %.0f times a second of %d that it would have been; callers are processes that stand for machines elsewhere, the tenant's of the highest priority and its neighbour's of the lowest; none of the tenant's own calls failed",
-		share, float64(sent)/took.Seconds(), share*times)
+	if err := all.enough(); err != nil {
+		f.NotMeasured = err.Error()
+		return f, nil
+	}
+	f.Note = fmt.Sprintf("platform local; the tenant asks %d times a second who it is, its neighbour %.0f times, over %d connections: %.0f of these were answered and %.0f refused; callers are processes that stand for machines elsewhere, the tenant's of the highest priority and its neighbour's of the lowest; none of the tenant's own calls failed",
+		share, all.perSecond(all.Sent), connections, all.perSecond(all.Served), all.perSecond(all.Refused))
 	return f, f.Fill(measured, against)
 }
 
@@ -113,6 +115,8 @@ func (c *caller) open() error {
 	roots.AppendCertsFromPEM(text)
 	c.client = &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}, ForceAttemptHTTP2: true,
+		// One connection: what has no stream of it waits here, and costs the gateway no handshake.
+		HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, network, c.Dial)
@@ -218,87 +222,4 @@ func (c *caller) ninetyNinth(ctx context.Context) (float64, error) {
 	calls.Wait()
 	slices.Sort(latencies)
 	return latencies[asked-2], failed
-}
-
-// flood starts a process that floods until stop is called, which says how often it was answered.
-func (c *caller) flood(ctx context.Context, program string) (stop func() (int, error), err error) {
-	cmd := c.command(ctx, program, "flood")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	lines := bufio.NewScanner(out)
-	// It floods from its first line on.
-	lines.Scan()
-	return func() (int, error) {
-		err := in.Close()
-		lines.Scan()
-		n, wrong := strconv.Atoi(lines.Text())
-		return n, errors.Join(err, wrong, cmd.Wait())
-	}, nil
-}
-
-const tokenVariable = "BENCH_FLOOD_TOKEN"
-
-// Flood is the life of the process that floods: it begins calls at their times until its input ends, and says how many were answered, with
-// what was asked for or with a refusal. At most so many are in flight that what isn't answered doesn't pile up here.
-func Flood(ctx context.Context, url, ca, dial string, in io.Reader, out io.Writer) error {
-	const most, lowest = 256, 19
-	if err := priority(lowest); err != nil {
-		return err
-	}
-	c := &caller{URL: url, Token: os.Getenv(tokenVariable), CA: ca, Dial: dial}
-	if err := c.open(); err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go func() {
-		_, _ = io.Copy(io.Discard, in)
-		stop()
-	}()
-	var calls sync.WaitGroup
-	var mu sync.Mutex
-	answered, places := 0, make(chan struct{}, most)
-	var failed error
-	tick := time.NewTicker(time.Second / share)
-	defer tick.Stop()
-	fmt.Fprintln(out, "flooding")
-	for ctx.Err() == nil {
-		for range times {
-			select {
-			case places <- struct{}{}:
-			default:
-				continue
-			}
-			calls.Go(func() {
-				defer func() { <-places }()
-				status, err := c.ask(ctx)
-				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case err == nil && (status == http.StatusOK || status == http.StatusTooManyRequests):
-					answered++
-				case err == nil:
-					failed = errors.Join(failed, fmt.Errorf("the flood is answered %d", status))
-				case ctx.Err() == nil:
-					failed = errors.Join(failed, err)
-				}
-			})
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
-	}
-	calls.Wait()
-	fmt.Fprintln(out, answered)
-	return failed
 }
