@@ -171,6 +171,31 @@ func (e *Engine) Apply(ctx context.Context, u Unit) (changed bool, err error) {
 	return true, e.start(ctx, u, made.ID)
 }
 
+// Running says whether a container of a name runs, however it is described.
+func (e *Engine) Running(ctx context.Context, name string) (bool, error) {
+	have, err := e.find(ctx, name)
+	return have != nil && have.State == container.StateRunning, err
+}
+
+// Otherwise says whether a container runs that is described otherwise: Apply would end it.
+func (e *Engine) Otherwise(ctx context.Context, u Unit) (bool, error) {
+	have, err := e.find(ctx, u.Name)
+	return have != nil && have.State == container.StateRunning && have.Labels[labelSpec] != digest(u), err
+}
+
+// Images are those that the plane's containers are made from, their ids by the names of containers.
+func (e *Engine) Images(ctx context.Context) (map[string]string, error) {
+	all, err := e.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: e.mine()})
+	if err != nil {
+		return nil, fmt.Errorf("ask the engine for the plane's containers: %w", err)
+	}
+	out := map[string]string{}
+	for _, c := range all {
+		out[c.Labels[labelName]] = c.ImageID
+	}
+	return out, nil
+}
+
 // link connects a container to those of its networks that it isn't in.
 func (e *Engine) link(ctx context.Context, u Unit, have *container.Summary) (changed bool, err error) {
 	for _, l := range u.Links {

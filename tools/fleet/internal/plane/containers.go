@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws"
 	"a3os.app/tools/fleet/internal/platform/docker"
+	"a3os.app/tools/fleet/internal/standing"
 	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
 )
@@ -65,7 +67,7 @@ func (p *Plane) choosePlatform() error {
 	if why := docker.Possible(); why != "" {
 		return fmt.Errorf("platform docker works as root alone: %s", why)
 	}
-	p.docker = &docker.Platform{Settings: p.Settings, State: p.state, Own: p.own, Tenants: p.blueprint, Machine: p.platform}
+	p.docker = &docker.Platform{Note: p.report.Note, Settings: p.Settings, State: p.state, Own: p.own, Tenants: p.blueprint, Machine: p.platform}
 	p.platform.Places = p.docker
 	return nil
 }
@@ -176,6 +178,26 @@ func (p *Plane) processes(ctx context.Context) ([]supervise.Status, error) {
 			LastExit: c.LastExit, Log: p.docker.LogOf(c.Name)})
 	}
 	return out, nil
+}
+
+// serversBehind is about database servers that run from files which the machine has updated since.
+func (p *Plane) serversBehind(ctx context.Context, slugs map[string]string) ([]standing.Finding, error) {
+	if p.docker == nil || p.state.Postgres == nil {
+		return nil, nil
+	}
+	// As the plane found it when it was started: who looks fetches none.
+	p.docker.Binaries = p.state.Postgres.Binaries
+	units, err := p.docker.Behind(ctx)
+	if err != nil || len(units) == 0 {
+		return nil, err
+	}
+	var names []string
+	for _, unit := range units {
+		group, component, _ := strings.Cut(unit, "/")
+		names = append(names, component+" of "+cmp.Or(slugs[group], "the plane"))
+	}
+	return []standing.Finding{{Kind: "postgres_behind", Severity: standing.Warning, Next: "fleet plane up: docs/operations.md#a-database-server-is-behind",
+		Reason: "database servers run as PostgreSQL, its libraries and the time zones were before this machine updated them: " + strings.Join(names, ", ")}}, nil
 }
 
 // world is what the sets hold, for a proof of isolation.

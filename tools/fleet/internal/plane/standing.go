@@ -3,6 +3,7 @@ package plane
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -119,7 +120,11 @@ func (p *Plane) machinery(ctx context.Context) ([]standing.Finding, error) {
 		}
 		out = append(out, standing.Finding{Kind: "plane_process", Severity: standing.Critical, Component: component, Reason: what, Next: next})
 	}
-	return out, nil
+	found, err := p.serversBehind(ctx, slugs)
+	if err != nil {
+		err = fmt.Errorf("whether database servers are behind the machine's updates: %w", err)
+	}
+	return append(out, found...), err
 }
 
 // Targets are the processes of the control plane that tell figures, and where: at MetricsAddress whoever works here has to.

@@ -338,6 +338,17 @@ func (s *State) SetImage(digest, image string) error {
 	return s.note(&s.noted.Images, digest, image)
 }
 
+// ForgetImage gives up what image an artefact was made into.
+func (s *State) ForgetImage(digest string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.noted.Images[digest]; !ok {
+		return nil
+	}
+	delete(s.noted.Images, digest)
+	return s.save()
+}
+
 func (s *State) note(in *map[string]string, name, value string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

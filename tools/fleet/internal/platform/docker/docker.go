@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -40,6 +41,12 @@ type Platform struct {
 	Engine *container.Engine
 	// Binaries of PostgreSQL, that its image is made from and clusters are made with.
 	Binaries pgserver.Binaries
+
+	// Note is told what somebody who waits for a command should know; nil where nobody is.
+	Note func(text string)
+
+	// serverFiles are those of the image of Binaries, found once: ldd takes a third of a second to name them.
+	serverFiles atomic.Pointer[serverFiles]
 
 	// door is how a process that got the platform delegated has the engine asked; nil where this one speaks to the engine itself.
 	door platform.Door
@@ -92,18 +99,8 @@ func (p *Platform) Database(ctx context.Context, s platform.Set) (changed bool, 
 	if s.Blueprint.Database == nil {
 		return false, nil
 	}
-	if changed, err = p.networksOf(ctx, s); err != nil {
+	if changed, err = p.Serve(ctx, s); err != nil {
 		return changed, err
-	}
-	if s.Tenant.IsZero() {
-		server, err := p.serverOf(s)
-		if err != nil {
-			return changed, err
-		}
-		did, err := p.serve(ctx, server)
-		if changed = changed || did; err != nil {
-			return changed, err
-		}
 	}
 	did, err := p.Machine.Database(ctx, s)
 	return changed || did, err
@@ -122,7 +119,12 @@ func (p *Platform) prepare(ctx context.Context, s platform.Set, r platform.Relea
 	if p.door != nil {
 		return p.ask(ctx, askPrepare)
 	}
-	if changed, err = p.networksOf(ctx, s); err != nil {
+	server := p.take
+	if s.Dedicated() {
+		// Nobody else's is in it, and its components are about to be started.
+		server = p.serve
+	}
+	if changed, err = p.networksOf(ctx, s, server); err != nil {
 		return changed, err
 	}
 	did, err := p.dropOthers(ctx, s)

@@ -14,12 +14,13 @@ import (
 )
 
 // Ground brings up what sets stand on: the place of secrets, the plane's networks and packet filter, its database server, and the one
-// that tenants share, where there are any.
+// that tenants share, where there are any. Here alone these two are made anew when they run otherwise than they are to, as by files that the
+// machine has updated since.
 func (p *Platform) Ground(ctx context.Context) (changed bool, err error) {
 	if err := p.mountSecrets(); err != nil {
 		return false, err
 	}
-	if changed, err = p.networksOf(ctx, p.Own); err != nil {
+	if changed, err = p.networksOf(ctx, p.Own, p.take); err != nil {
 		return changed, err
 	}
 	own, err := p.serverOf(p.Own)
@@ -27,19 +28,25 @@ func (p *Platform) Ground(ctx context.Context) (changed bool, err error) {
 		return changed, err
 	}
 	did, err := p.serve(ctx, own)
-	if changed = changed || did; err != nil || !p.sharing() {
+	if changed = changed || did; err != nil {
 		return changed, err
 	}
+	if p.sharing() {
+		did, err = p.serveShared(ctx)
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
+	}
+	return changed, p.forgetOldServers(ctx)
+}
+
+// serveShared has the server that tenants share serve.
+func (p *Platform) serveShared(ctx context.Context) (changed bool, err error) {
 	shared, err := p.server("databases", databasesUnit, p.Own.Name(), databasesNetwork, databasesNetwork, databasesNetwork)
 	if err != nil {
 		return changed, err
 	}
-	if did, err = p.serve(ctx, shared); err != nil {
-		return changed || did, err
-	}
-	changed = changed || did
-	did, err = p.backInto(ctx, databasesUnit, databasesNetwork)
-	return changed || did, err
+	return p.serve(ctx, shared)
 }
 
 // sharing says whether any tenant's database is in the shared server.
@@ -79,11 +86,7 @@ func (p *Platform) ServeSample(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if changed, err = p.serve(ctx, server); err != nil {
-		return changed, err
-	}
-	did, err := p.backInto(ctx, sampleUnit, sampleNetwork)
-	return changed || did, err
+	return p.serve(ctx, server)
 }
 
 // SampleURL is a database of the sample company's server, as its superuser.

@@ -106,8 +106,9 @@ func networkNames(s platform.Set) []string {
 	return names
 }
 
-// networksOf makes a set's networks, has the database server of a tenant's serve, and puts into a tenant's who is called from there.
-func (p *Platform) networksOf(ctx context.Context, s platform.Set) (changed bool, err error) {
+// networksOf makes a set's networks, has the database server of a tenant's serve, as serve or take do, and puts into a tenant's who is called
+// from there.
+func (p *Platform) networksOf(ctx context.Context, s platform.Set, serve func(context.Context, *server) (bool, error)) (changed bool, err error) {
 	for _, name := range networkNames(s) {
 		did, err := p.network(ctx, name, s.Name())
 		if changed = changed || did; err != nil {
@@ -127,7 +128,7 @@ func (p *Platform) networksOf(ctx context.Context, s platform.Set) (changed bool
 				return changed, err
 			}
 		}
-		did, err := p.serve(ctx, server)
+		did, err := serve(ctx, server)
 		if changed = changed || did; err != nil {
 			return changed, err
 		}

@@ -19,7 +19,6 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/container"
-	"a3os.app/tools/fleet/internal/image"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -85,16 +84,16 @@ func (p *Platform) server(place, unit, group, network, member, callers string) (
 // ownServer names the place of a tenant's own server, outside of the set's directory: a restore takes that aside while the server runs.
 func ownServer(s platform.Set) string { return "postgres-" + s.Name() }
 
-// Serve implements local.Places.
+// Serve implements local.Places. A server that runs stays as it runs.
 func (p *Platform) Serve(ctx context.Context, s platform.Set) (changed bool, err error) {
 	if s.Tenant.IsZero() {
 		server, err := p.serverOf(s)
 		if err != nil {
 			return false, err
 		}
-		return p.serve(ctx, server)
+		return p.take(ctx, server)
 	}
-	return p.networksOf(ctx, s)
+	return p.networksOf(ctx, s, p.take)
 }
 
 // takeOutside moves the data of a tenant's own server out of the set's directory, where an earlier release kept them.
@@ -155,8 +154,8 @@ func (s *server) at(text, network string) (string, error) {
 	return u.String(), err
 }
 
-// serve has a server made and kept, and returns when it takes logins. Clusters are made outside of the container, where initdb finds the
-// shell that it needs, and belong to a user of the server's own after that.
+// serve has a server made and kept as it is to be, and returns when it takes logins; who has to do with one set alone takes it instead. Clusters
+// are made outside of the container, where initdb finds the shell that it needs, and belong to a user of the server's own after that.
 func (p *Platform) serve(ctx context.Context, s *server) (changed bool, err error) {
 	if changed, err = p.network(ctx, s.network, s.group); err != nil {
 		return changed, err
@@ -198,11 +197,21 @@ func (p *Platform) serve(ctx context.Context, s *server) (changed bool, err erro
 		Limits:       container.Limits{Memory: s.memory, NanoCPUs: limits(blueprint.DefaultResources).NanoCPUs, PIDs: int64(pgserver.MostProcesses(local.MostConnections))},
 		SharedMemory: 256 << 20, Interrupt: true, StopWithin: cmd.WaitDelay,
 	}
-	did, err = p.Engine.Apply(ctx, unit)
-	if changed = changed || did; err != nil {
+	leave, err := p.leaves(ctx, s, unit)
+	if err != nil {
 		return changed, err
 	}
-	return changed, p.awaitServer(ctx, s)
+	if !leave {
+		did, err = p.Engine.Apply(ctx, unit)
+		if changed = changed || did; err != nil {
+			return changed, err
+		}
+	}
+	// Made anew it stands in its first network alone. The others have it before it is waited for, which takes a while where it has to recover.
+	if did, err = p.backAmongTenants(ctx, s); err != nil {
+		return changed || did, err
+	}
+	return changed || did, p.awaitServer(ctx, s)
 }
 
 // args are what the server is told: what pgserver tells one on this machine, and where it is otherwise in a container.
@@ -244,9 +253,4 @@ func (p *Platform) awaitServer(ctx context.Context, s *server) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// postgresImage is the image of the machine's PostgreSQL.
-func (p *Platform) postgresImage(ctx context.Context) (id string, changed bool, err error) {
-	return p.imageOf(ctx, "postgresql-"+p.Binaries.Version, "postgresql", p.Binaries.Version, func() (image.Spec, error) { return image.Postgres(ctx, p.Binaries) })
 }

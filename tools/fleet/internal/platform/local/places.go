@@ -159,10 +159,11 @@ func (f Files) State(component string) string { return f.p.stateDir(f.s, compone
 // Dir holds all of the set's files.
 func (f Files) Dir() string { return f.p.dir(f.s) }
 
-// OwnerRole is the role that owns a set's database and runs migrations; Migrator is whom they run as.
+// OwnerRole is the role that owns a set's database and runs migrations; Migrator is whom they run as. ReaderRole is the login that copies it.
 const (
-	OwnerRole = ownerRole
-	Migrator  = migrator
+	OwnerRole  = ownerRole
+	Migrator   = migrator
+	ReaderRole = readerRole
 )
 
 // RealRole is the name of a set's role in the server, DatabaseName that of its database.
