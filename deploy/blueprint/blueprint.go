@@ -53,32 +53,32 @@ type Blueprint struct {
 	// Text that it was read from.
 	Text []byte `yaml:"-" json:"-"`
 	// Name of the blueprint.
-	Name string `yaml:"name"`
+	Name string `yaml:"name,omitempty"`
 	// Artefact that its components and its migration are run from.
-	Artefact string `yaml:"artefact"`
+	Artefact string `yaml:"artefact,omitempty"`
 	// Scope is whose the set is.
-	Scope Scope `yaml:"scope"`
+	Scope Scope `yaml:"scope,omitempty"`
 	// Keys that are made once for a set, by name.
-	Keys map[string]Key `yaml:"keys"`
+	Keys map[string]Key `yaml:"keys,omitempty"`
 	// Stores of a set, by name.
-	Stores map[string]Store `yaml:"stores"`
+	Stores map[string]Store `yaml:"stores,omitempty"`
 	// Database of a set; nil where it has none.
-	Database *Database `yaml:"database"`
+	Database *Database `yaml:"database,omitempty"`
 	// RecoverAdmin is run by hand, by an operator, to let a tenant's admin in again.
-	RecoverAdmin OneOff `yaml:"recover_admin"`
+	RecoverAdmin OneOff `yaml:"recover_admin,omitempty"`
 	// Together says that the components of a set of which none runs start all at once, and wait for one another themselves; otherwise each starts
 	// when those serve that it comes after.
-	Together bool `yaml:"together"`
+	Together bool `yaml:"together,omitempty"`
 	// Answers is a path at the tenant's host that answers 200 to anybody once the set serves; empty where there is none, and for the plane.
-	Answers string `yaml:"answers"`
+	Answers string `yaml:"answers,omitempty"`
 	// MachineReader is kept beside a set whose tenant may read the machine that the platform runs on; nil where there is none.
-	MachineReader *MachineReader `yaml:"machine_reader"`
+	MachineReader *MachineReader `yaml:"machine_reader,omitempty"`
 	// Backup is how a set is backed up and restored; nil where it isn't.
-	Backup *Backup `yaml:"backup"`
+	Backup *Backup `yaml:"backup,omitempty"`
 	// Env is what every component is told besides its own.
-	Env map[string]string `yaml:"env"`
+	Env map[string]string `yaml:"env,omitempty"`
 	// Components of a set.
-	Components []Component `yaml:"components"`
+	Components []Component `yaml:"components,omitempty"`
 }
 
 // KeyKind says what a key is for.
@@ -124,9 +124,9 @@ var provisioners = map[KeyKind]bool{KeyMark: true, KeyProof: true, KeyRelease: t
 // Key is a key of a set.
 type Key struct {
 	// Kind says what it is for.
-	Kind KeyKind `yaml:"kind"`
+	Kind KeyKind `yaml:"kind,omitempty"`
 	// Name that a note key signs under, a template.
-	Name string `yaml:"name"`
+	Name string `yaml:"name,omitempty"`
 }
 
 // StoreKind says what a store keeps.
@@ -143,177 +143,177 @@ const (
 // Store is a store of a set.
 type Store struct {
 	// Kind says what it keeps.
-	Kind StoreKind `yaml:"kind"`
+	Kind StoreKind `yaml:"kind,omitempty"`
 	// Key that a secret store is sealed to.
-	Key string `yaml:"key"`
+	Key string `yaml:"key,omitempty"`
 	// Named is a query that answers what rows name of the store, one text each: an object's key, or of a credential `workspace/integration`, as
 	// UUIDs. A backup that lacks one of them is none. Empty where no row does.
-	Named string `yaml:"named"`
+	Named string `yaml:"named,omitempty"`
 }
 
 // Database is the one database of a set.
 type Database struct {
 	// Roles that log in, by name; an owner, who runs migrations and nothing else, is always there besides.
-	Roles map[string]Role `yaml:"roles"`
+	Roles map[string]Role `yaml:"roles,omitempty"`
 	// Queue is the schema of the set's queue, which carries a mark of its own; empty where the set has none.
-	Queue string `yaml:"queue"`
+	Queue string `yaml:"queue,omitempty"`
 	// Migrate is run with the owner's credentials before components start.
-	Migrate Migrate `yaml:"migrate"`
+	Migrate Migrate `yaml:"migrate,omitempty"`
 }
 
 // Role is a login role.
 type Role struct {
 	// Connections it may have at most.
-	Connections int `yaml:"connections"`
+	Connections int `yaml:"connections,omitempty"`
 	// StatementTimeout is how long one statement may take, as PostgreSQL writes it; empty leaves it to the platform.
-	StatementTimeout string `yaml:"statement_timeout"`
+	StatementTimeout string `yaml:"statement_timeout,omitempty"`
 	// IdleSessionTimeout is how long a session of it may do nothing; empty leaves it to the platform, `0` is for one that listens.
-	IdleSessionTimeout string `yaml:"idle_session_timeout"`
+	IdleSessionTimeout string `yaml:"idle_session_timeout,omitempty"`
 	// Schemas that it may look into; every other one of the set's database is a sibling's, which fleet isolation verify tries to read.
-	Schemas []string `yaml:"schemas"`
+	Schemas []string `yaml:"schemas,omitempty"`
 }
 
 // Migrate is a program that brings the database up to date and ends. Without a command there is nothing to migrate.
 type Migrate struct {
 	// Command is the artefact's arguments.
-	Command []string `yaml:"command"`
+	Command []string `yaml:"command,omitempty"`
 	// List is the artefact's arguments with which it says, as JSON and without a database, what it would run: name, digest, sql.
-	List []string `yaml:"list"`
+	List []string `yaml:"list,omitempty"`
 	// Env is its configuration, templates.
-	Env map[string]string `yaml:"env"`
+	Env map[string]string `yaml:"env,omitempty"`
 }
 
 // OneOff is a program that does one thing with some of the set's credentials, and ends.
 type OneOff struct {
 	// Command is the artefact's arguments; none where there is no such program.
-	Command []string `yaml:"command"`
+	Command []string `yaml:"command,omitempty"`
 	// Database roles that it logs in as.
-	Database []string `yaml:"database"`
+	Database []string `yaml:"database,omitempty"`
 	// PublicKeys whose public half it is told.
-	PublicKeys []string `yaml:"public_keys"`
+	PublicKeys []string `yaml:"public_keys,omitempty"`
 	// Env is its configuration, templates.
-	Env map[string]string `yaml:"env"`
+	Env map[string]string `yaml:"env,omitempty"`
 }
 
 // MachineReader is a program that may read every file of the platform's machine and do nothing else, for one component of a set. It
 // is no component: it holds nothing of the tenant's, and most platforms have no machine that a tenant may read.
 type MachineReader struct {
 	// Command is the artefact's arguments.
-	Command []string `yaml:"command"`
+	Command []string `yaml:"command,omitempty"`
 	// Client is the component that it answers, and nobody else.
-	Client string `yaml:"client"`
+	Client string `yaml:"client,omitempty"`
 	// Resources bound what it may take of its machine.
-	Resources Resources `yaml:"resources"`
+	Resources Resources `yaml:"resources,omitempty"`
 	// Env is all its configuration, templates.
-	Env map[string]string `yaml:"env"`
+	Env map[string]string `yaml:"env,omitempty"`
 }
 
 // Backup is how a set is backed up and restored.
 type Backup struct {
 	// Key that backups are encrypted under, of kind backup.
-	Key string `yaml:"key"`
+	Key string `yaml:"key,omitempty"`
 	// Checkpoint is a query that answers the newest checkpoint of the set's log, one text; empty where it has no log.
-	Checkpoint string `yaml:"checkpoint"`
+	Checkpoint string `yaml:"checkpoint,omitempty"`
 	// Verify is run on a restored database. It ends well where the record in it is whole.
-	Verify OneOff `yaml:"verify"`
+	Verify OneOff `yaml:"verify,omitempty"`
 	// Restored is run on a database that takes the place of the set's own, before anything else uses it: what must not outlive a
 	// restore it ends, and it puts the restore on the record.
-	Restored OneOff `yaml:"restored"`
+	Restored OneOff `yaml:"restored,omitempty"`
 	// Copied is what becomes of a backup that another tenant's set is restored from; nil where none may be.
-	Copied *Copied `yaml:"copied"`
+	Copied *Copied `yaml:"copied,omitempty"`
 }
 
 // Copied is what is done to a database, in a throwaway server and as its owner, who sees every row there, before it becomes another tenant's: whatever is sealed to the
 // tenant that it was of, or signed by it, stays behind, and so do the secret stores.
 type Copied struct {
 	// Empty are tables whose rows stay behind, `schema.table`.
-	Empty []string `yaml:"empty"`
+	Empty []string `yaml:"empty,omitempty"`
 	// Statements are run next, in order.
-	Statements []string `yaml:"statements"`
+	Statements []string `yaml:"statements,omitempty"`
 	// LogKey is the key of kind note that the set's log is signed with. Empty where it has no log.
-	LogKey string `yaml:"log_key"`
+	LogKey string `yaml:"log_key,omitempty"`
 	// Checkpoint is a statement that takes the checkpoint that the log goes on from: $1 its size, $2 its root, $3 the note, signed with LogKey of the
 	// tenant that the copy is for.
-	Checkpoint string `yaml:"checkpoint"`
+	Checkpoint string `yaml:"checkpoint,omitempty"`
 }
 
 // Component is one process of a set.
 type Component struct {
 	// Name, a DNS label, and none that is Taken; also the service in its certificate.
-	Name string `yaml:"name"`
+	Name string `yaml:"name,omitempty"`
 	// Command is the artefact's arguments.
-	Command []string `yaml:"command"`
+	Command []string `yaml:"command,omitempty"`
 	// Needs is what it gets, and nothing else.
-	Needs Needs `yaml:"needs"`
+	Needs Needs `yaml:"needs,omitempty"`
 	// Ports by name. `api` is where its set and the gateway reach it.
-	Ports []string `yaml:"ports"`
+	Ports []string `yaml:"ports,omitempty"`
 	// KeepSocket is the artefact's arguments with which it keeps the front door's socket open beside the component and hands it over, so
 	// that clients wait while that restarts; an address, a path and the id of the component's user are added. It is for a platform that
 	// can't keep a socket itself; none where the artefact can't, and then clients are turned away meanwhile.
-	KeepSocket []string `yaml:"keep_socket"`
+	KeepSocket []string `yaml:"keep_socket,omitempty"`
 	// Health says where it tells that it can serve.
-	Health Health `yaml:"health"`
+	Health Health `yaml:"health,omitempty"`
 	// Resources bound what it may take of its machine.
-	Resources Resources `yaml:"resources"`
+	Resources Resources `yaml:"resources,omitempty"`
 	// Routes are the path prefixes that the gateway sends to it; none where it isn't reachable from outside.
-	Routes []string `yaml:"routes"`
+	Routes []string `yaml:"routes,omitempty"`
 	// After names the components that serve before it starts.
-	After []string `yaml:"after"`
+	After []string `yaml:"after,omitempty"`
 	// Env is its configuration, templates. It stands beside the blueprint's.
-	Env map[string]string `yaml:"env"`
+	Env map[string]string `yaml:"env,omitempty"`
 }
 
 // Needs is what a component gets.
 type Needs struct {
 	// Database roles that it logs in as.
-	Database []string `yaml:"database"`
+	Database []string `yaml:"database,omitempty"`
 	// Keys whose secret half it holds.
-	Keys []string `yaml:"keys"`
+	Keys []string `yaml:"keys,omitempty"`
 	// PublicKeys whose public half it is told.
-	PublicKeys []string `yaml:"public_keys"`
+	PublicKeys []string `yaml:"public_keys,omitempty"`
 	// Stores that it writes and reads: of each store that is one component.
-	Stores []string `yaml:"stores"`
+	Stores []string `yaml:"stores,omitempty"`
 	// ReadsStores are stores of another component that it reads.
-	ReadsStores []string `yaml:"reads_stores"`
+	ReadsStores []string `yaml:"reads_stores,omitempty"`
 	// Plane names services of the control plane that it calls.
-	Plane []string `yaml:"plane"`
+	Plane []string `yaml:"plane,omitempty"`
 	// IssuingAuthority is for the component that issues its siblings' certificates.
-	IssuingAuthority bool `yaml:"issuing_authority"`
+	IssuingAuthority bool `yaml:"issuing_authority,omitempty"`
 	// KeyService is for a component whose own keys rest under a key of a key service, where the platform has one.
-	KeyService bool `yaml:"key_service"`
+	KeyService bool `yaml:"key_service,omitempty"`
 	// FirstAdmin is for the component that lets the tenant's first admin in.
-	FirstAdmin bool `yaml:"first_admin"`
+	FirstAdmin bool `yaml:"first_admin,omitempty"`
 	// Licence is for the component that is handed the tenant's first licence as a file; later ones come from the registry.
-	Licence bool `yaml:"licence"`
+	Licence bool `yaml:"licence,omitempty"`
 	// FrontDoor is for the component that listens on the plane's public address, with the certificate that clients see.
-	FrontDoor bool `yaml:"front_door"`
+	FrontDoor bool `yaml:"front_door,omitempty"`
 	// Copied is the name of what a component keeps in its state directory and has to have after that ended: where a platform's do, it is told
 	// where a copy of it is kept, which it keeps itself.
-	Copied string `yaml:"copied"`
+	Copied string `yaml:"copied,omitempty"`
 	// Outside is for a component that calls systems which are nobody's of the plane; a platform that closes networks opens a way out for
 	// it, and for no other.
-	Outside bool `yaml:"outside"`
+	Outside bool `yaml:"outside,omitempty"`
 }
 
 // Health says where a component tells that it can serve: an HTTP path that answers 200.
 type Health struct {
 	// Port by name.
-	Port string `yaml:"port"`
+	Port string `yaml:"port,omitempty"`
 	// Path on it.
-	Path string `yaml:"path"`
+	Path string `yaml:"path,omitempty"`
 	// Check is the artefact's arguments with which it asks a URL, which is added, itself, and ends with 0 where that answers 200: for a
 	// platform that asks from within. None where the artefact can't.
-	Check []string `yaml:"check"`
+	Check []string `yaml:"check,omitempty"`
 }
 
 // Resources bound one process, where the platform can. What is left out is DefaultResources'.
 type Resources struct {
 	// Memory it may hold; more ends the process, which is started again.
-	Memory Bytes `yaml:"memory"`
+	Memory Bytes `yaml:"memory,omitempty"`
 	// CPU is how many processors' time it may take: 0.5 is half of one.
-	CPU float64 `yaml:"cpu"`
+	CPU float64 `yaml:"cpu,omitempty"`
 	// PIDs is how many processes and threads it may be.
-	PIDs int `yaml:"pids"`
+	PIDs int `yaml:"pids,omitempty"`
 }
 
 // DefaultResources are those of a component that names none.
@@ -332,7 +332,8 @@ func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
 		size int64
 	}{{"MiB", 1 << 20}, {"GiB", 1 << 30}} {
 		if text, ok := strings.CutSuffix(node.Value, unit.name); ok {
-			if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 {
+			// No sign, and no leading zero, which elsewhere would make it octal.
+			if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 && strconv.FormatInt(n, 10) == text {
 				*b = Bytes(n * unit.size)
 				return nil
 			}

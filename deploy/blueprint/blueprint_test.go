@@ -73,6 +73,18 @@ func TestFaultIsNamedByLineAndField(t *testing.T) {
 		"name of the migration":     {"name: web", "name: migrate", "components[1].name", "owner's password"},
 		"name of a recovery":        {"name: web", "name: recover-admin", "components[1].name", "admin in again"},
 		"name of the reader":        {"name: web", "name: machine-reader", "components[1].name", "reads the platform's machine"},
+		"service nobody has":        {"needs: {keys: [cookie]}", "needs: {keys: [cookie], plane: [nobody]}", "components[1].needs.plane[0]", "no service"},
+		"field written twice":       {"name: web", "name: web\n    name: web", "components[1].name", "already"},
+		"part of a process":         {"routes: [/]", "resources: {pids: 100.9}", "components[1].resources.pids", "whole number"},
+		"part of a connection":      {"connections: 9", "connections: 9.7", "database.roles.writer.connections", "whole number"},
+		"route that leads up":       {"routes: [/]", "routes: [/../x]", "components[1].routes[0]", "not a path prefix"},
+		"route to nothing":          {"routes: [/]", "routes: [//]", "components[1].routes[0]", "not a path prefix"},
+		"health that says nothing":  {"health: {port: api, path: /up}", "health: {}", "components[0].health", "left out"},
+		"check of no health":        {"health: {port: api, path: /up}", "health: {check: [x]}", "components[0].health", "left out"},
+		"field called null":         {"artefact: tiny", "artefact: tiny\nnull: 3", "null", "no such field"},
+		"number for a text":         {"artefact: tiny", "artefact: 5", "artefact", "quote it"},
+		"nothing where a list is":   {"after: [store]", "after:", "components[1].after", "nothing stands here"},
+		"word for a switch":         {"scope: tenant", "scope: tenant\ntogether: yes", "together", "true or false"},
 		"role that isn't there":     {"database: [writer]", "database: [reader]", "components[0].needs.database[0]", "no role"},
 		"key that isn't there":      {"keys: [cookie]", "keys: [biscuit]", "components[1].needs.keys[0]", "no key"},
 		"key without public half":   {"keys: [cookie]", "public_keys: [cookie]", "components[1].needs.public_keys[0]", "public half"},
@@ -164,6 +176,31 @@ func TestCircleOfComponentsIsRefused(t *testing.T) {
 	_, err := blueprint.Parse("tiny.yaml", []byte(text))
 	if err == nil || !strings.Contains(err.Error(), "wait for each other") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatNoSetCouldWorkWithIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		changes    []string
+		want, well string
+	}{
+		"answers where no route leads": {[]string{"artefact: tiny", "artefact: tiny\nanswers: /up", "routes: [/]", "routes: [/api/]"}, "answers: no component's routes lead", "routes: [/api/, /u]"},
+		"a store that nobody writes": {[]string{"database:\n", "stores: {pictures: {kind: blob}}\ndatabase:\n", "keys: [cookie]", "keys: [cookie], reads_stores: [pictures]"},
+			"components[1].needs.reads_stores[0]: no component writes", ""},
+		"two that issue certificates": {[]string{"[writer]", "[writer], issuing_authority: true", "keys: [cookie]", "keys: [cookie], issuing_authority: true"},
+			"components[1].needs.issuing_authority: store has that already", ""},
+		"two that let the admin in": {[]string{"[writer]", "[writer], first_admin: true", "keys: [cookie]", "keys: [cookie], first_admin: true"},
+			"components[1].needs.first_admin: store has that already", ""},
+	} {
+		text := strings.NewReplacer(c.changes...).Replace(tiny(t))
+		if _, err := blueprint.Parse("tiny.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+		if c.well != "" {
+			if _, err := blueprint.Parse("tiny.yaml", []byte(strings.ReplaceAll(text, c.changes[len(c.changes)-1], c.well))); err != nil {
+				t.Errorf("%s: the control: %v", name, err)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package blueprint_test
 
 import (
 	"os"
+	"reflect"
 	"testing"
 
 	"gopkg.in/yaml.v3"
@@ -23,9 +24,13 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
+		old, refused := blueprint.ParseKept("fuzzed.yaml", text)
 		b, err := blueprint.Parse("fuzzed.yaml", text)
 		if err != nil {
 			return
+		}
+		if refused != nil || !reflect.DeepEqual(old, b) {
+			t.Fatalf("%q is taken, and kept it is %+v, %v", text, old, refused)
 		}
 		if b.Name == "" || len(b.Components) == 0 {
 			t.Fatalf("%q is a blueprint of nothing", text)

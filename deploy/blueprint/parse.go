@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,7 +18,6 @@ import (
 var (
 	label    = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`)
 	roleName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)
-	timeout  = regexp.MustCompile(`^[0-9]+(us|ms|s|min|h|d)?$`)
 	envName  = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 	route    = regexp.MustCompile(`^/[A-Za-z0-9._/-]*$`)
 )
@@ -43,9 +43,34 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Field, f.Text)
 }
 
-// Parse reads a blueprint and refuses what is unknown, missing or contradictory. The error joins every Fault there is; file names
-// the text in them.
+// Parse reads a blueprint that no release was made by yet, and refuses what is unknown, missing or contradictory, what no set could work with, and
+// what the schema refuses. The error joins every Fault there is; file names the text in them.
 func Parse(file string, text []byte) (*Blueprint, error) {
+	c, err := read(file, text)
+	if err != nil {
+		return nil, err
+	}
+	c.shape(c.root.Content[0], reflect.TypeFor[Blueprint]())
+	c.check()
+	c.rules()
+	return c.b, errors.Join(c.faults...)
+}
+
+// ParseKept reads a blueprint that releases were made by already, which nobody can mend: its digest is in what was signed. It refuses what can't be
+// carried out alone, an unknown field or kind, a value that can't be read, a name of what isn't there; rules that came since are for new ones, and
+// where bounds (Resources) are beyond what they may be, they are DefaultResources'. The error is as Parse's.
+func ParseKept(file string, text []byte) (*Blueprint, error) {
+	c, err := read(file, text)
+	if err != nil {
+		return nil, err
+	}
+	c.check()
+	c.b.rebound()
+	return c.b, errors.Join(c.faults...)
+}
+
+// read has a blueprint's text as what it says, unchecked.
+func read(file string, text []byte) (*checker, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(text, &root); err != nil {
 		return nil, syntax(file, nil, err)
@@ -60,9 +85,7 @@ func Parse(file string, text []byte) (*Blueprint, error) {
 	if err := dec.Decode(&yaml.Node{}); err == nil {
 		return nil, &Fault{File: file, Line: 1, Text: "there is more than one document: a file is one blueprint"}
 	}
-	c := &checker{file: file, root: &root, b: b}
-	c.check()
-	return b, errors.Join(c.faults...)
+	return &checker{file: file, root: &root, b: b}, nil
 }
 
 type checker struct {
@@ -152,6 +175,8 @@ func (c *checker) at(path []any, format string, args ...any) {
 	c.faults = append(c.faults, &Fault{File: c.file, Line: line, Field: field, Text: fmt.Sprintf(format, args...)})
 }
 
+// check is what every blueprint is held to, a kept one too: fleet could not carry it out otherwise. A rule that is added is one of rules, unless it is
+// of a field that comes with it.
 func (c *checker) check() {
 	b := c.b
 	if !label.MatchString(b.Name) {
@@ -221,11 +246,6 @@ func (c *checker) database() {
 	for _, name := range slices.Sorted(maps.Keys(d.Roles)) {
 		if !roleName.MatchString(name) || name == "owner" || name == "reader" {
 			c.at([]any{"database", "roles", name}, "%q is not a role's name: lower-case letters, digits and _, at most 30, not owner and not reader, which fleet makes", name)
-		}
-		for field, is := range map[string]string{"statement_timeout": d.Roles[name].StatementTimeout, "idle_session_timeout": d.Roles[name].IdleSessionTimeout} {
-			if is != "" && !timeout.MatchString(is) {
-				c.at([]any{"database", "roles", name, field}, "%q is no time as PostgreSQL writes one: 30s, 5min, 500ms, or 0 for none", is)
-			}
 		}
 		for j, schema := range d.Roles[name].Schemas {
 			if !roleName.MatchString(schema) {
@@ -336,15 +356,12 @@ func (c *checker) machineReader() {
 }
 
 func (c *checker) components() {
-	seen, taken := map[string]bool{}, Taken(c.b.Scope)
+	seen := map[string]bool{}
 	prefixes, holders, reporter := map[string]string{}, map[string]string{}, ""
 	for i, comp := range c.b.Components {
 		at := func(path ...any) []any { return append([]any{"components", i}, path...) }
 		if !label.MatchString(comp.Name) {
 			c.at(at("name"), "%q is not a lower-case DNS label of at most 32 characters", comp.Name)
-		}
-		if whose := taken[comp.Name]; whose != "" {
-			c.at(at("name"), "%q is the name of %s: call the component otherwise", comp.Name, whose)
 		}
 		if seen[comp.Name] {
 			c.at(at("name"), "%q comes twice", comp.Name)
@@ -407,14 +424,7 @@ func (c *checker) components() {
 	}
 }
 
-// The least that a process can live with, and the most that is no slip of the pen.
-const (
-	leastMemory, mostMemory = 16 << 20, 64 << 30
-	leastCPU, mostCPU       = 0.05, 64
-	leastPIDs, mostPIDs     = 16, 32768
-)
-
-// resources checks what a component may take, and fills in what it leaves out.
+// resources fills in what a component may take where that is left out.
 func (c *checker) resources(at func(...any) []any, r *Resources) {
 	if !c.written(at("resources", "memory")) {
 		r.Memory = DefaultResources.Memory
@@ -424,15 +434,6 @@ func (c *checker) resources(at func(...any) []any, r *Resources) {
 	}
 	if !c.written(at("resources", "pids")) {
 		r.PIDs = DefaultResources.PIDs
-	}
-	if r.Memory < leastMemory || r.Memory > mostMemory {
-		c.at(at("resources", "memory"), "it is not between 16MiB and 64GiB")
-	}
-	if !(r.CPU >= leastCPU && r.CPU <= mostCPU) {
-		c.at(at("resources", "cpu"), "%v is not between %v and %v", r.CPU, leastCPU, mostCPU)
-	}
-	if r.PIDs < leastPIDs || r.PIDs > mostPIDs {
-		c.at(at("resources", "pids"), "%d is not between %d and %d", r.PIDs, leastPIDs, mostPIDs)
 	}
 }
 

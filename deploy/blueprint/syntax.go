@@ -14,6 +14,7 @@ import (
 var (
 	yamlLine    = regexp.MustCompile(`^line (\d+): (.*)$`)
 	yamlUnknown = regexp.MustCompile(`^field (\S+) not found in type `)
+	yamlTwice   = regexp.MustCompile(`^mapping key "(.*)" already defined at line (\d+)$`)
 	yamlWrong   = regexp.MustCompile("^cannot unmarshal !!(\\w+)(?: `(.*)`)? into ")
 )
 
@@ -45,6 +46,11 @@ func (f *Fault) name(root *yaml.Node) {
 	if m := yamlUnknown.FindStringSubmatch(f.Text); m != nil {
 		f.Field = cmp.Or(fieldAt(root, "", f.Line, func(key, _ *yaml.Node) bool { return key.Value == m[1] }), m[1])
 		f.Text = "there is no such field here: is it a slip of the pen, or does it stand too far to the left or right?"
+		return
+	}
+	if m := yamlTwice.FindStringSubmatch(f.Text); m != nil {
+		f.Field = cmp.Or(fieldAt(root, "", f.Line, func(key, _ *yaml.Node) bool { return key.Value == m[1] && key.Line == f.Line }), m[1])
+		f.Text = "it stands in line " + m[2] + " already"
 		return
 	}
 	m := yamlWrong.FindStringSubmatch(f.Text)

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -46,7 +47,7 @@ var later string
 
 // settings are all that the program knows.
 var settings = []string{"NOTES_PLANE", "NOTES_TENANT", "NOTES_RELEASE", "NOTES_LISTEN", "NOTES_OPS_LISTEN", "NOTES_CERTIFICATES", "NOTES_TENANT_ROOTS", "NOTES_PLANE_ROOTS",
-	"NOTES_DATABASE_FILE", "NOTES_PEERS", "NOTES_COOKIE_FILE", "NOTES_REGISTRY", "NOTES_OWNER_FILE", "NOTES_ROLES"}
+	"NOTES_DATABASE_FILE", "NOTES_SERVICE", "NOTES_PEERS", "NOTES_COOKIE_FILE", "NOTES_REGISTRY", "NOTES_OWNER_FILE", "NOTES_ROLES"}
 
 // told refuses settings that the program doesn't know, as AccessOS does, and does without none that it needs.
 func told(role string) error {
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string) error {
 	if later != "" {
 		roles["clock"] = clock
 	}
-	if len(args) != 1 || roles[args[0]] == nil {
+	if len(args) == 0 || roles[args[0]] == nil { // what stands behind it is of no meaning
 		return errors.New("it is called as notes migrate, store or web")
 	}
 	if err := told(args[0]); err != nil {
@@ -117,12 +118,13 @@ type set struct {
 	self   workload.Identity
 }
 
+// join is who this process is: a service that the blueprint may call otherwise, NOTES_SERVICE.
 func join(service string) (set, error) {
 	tenant, err := id.ParseTenant(os.Getenv("NOTES_TENANT"))
 	if err != nil {
 		return set{}, err
 	}
-	s := set{self: workload.Identity{Plane: os.Getenv("NOTES_PLANE"), Tenant: tenant, Service: service}}
+	s := set{self: workload.Identity{Plane: os.Getenv("NOTES_PLANE"), Tenant: tenant, Service: cmp.Or(os.Getenv("NOTES_SERVICE"), service)}}
 	if s.trust, err = workload.OpenTrust(s.self.Plane, tenant, os.Getenv("NOTES_TENANT_ROOTS"), os.Getenv("NOTES_PLANE_ROOTS")); err != nil {
 		return s, err
 	}
@@ -271,9 +273,9 @@ func (s set) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := []string{"web"}
+	names := []string{s.self.Service}
 	for peer := range strings.SplitSeq(os.Getenv("NOTES_PEERS"), ",") {
-		if name, _, _ := strings.Cut(peer, "="); name != "web" {
+		if name, _, _ := strings.Cut(peer, "="); name != s.self.Service {
 			names = append(names, name)
 		}
 	}

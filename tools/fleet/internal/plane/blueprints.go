@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -115,8 +116,9 @@ func (p *Plane) started(ctx context.Context, s platform.Set) (platform.Set, erro
 	return s, err
 }
 
-// readBlueprint reads a blueprint of the plane's product; that of fleet's own without a file.
-func (p *Plane) readBlueprint(file string) (*blueprint.Blueprint, error) {
+// readBlueprint reads a blueprint of the plane's product, for a version, where it is for one; that of fleet's own without a file. One that a release was
+// made by is read as it was then, and any other by every rule that there is by now.
+func (p *Plane) readBlueprint(ctx context.Context, file, version string) (*blueprint.Blueprint, error) {
 	if file == "" {
 		return p.blueprint, nil
 	}
@@ -124,8 +126,16 @@ func (p *Plane) readBlueprint(file string) (*blueprint.Blueprint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the blueprint of the release: %w", err)
 	}
-	b, err := blueprint.Parse(file, text)
+	before, err := p.takenBefore(ctx, release.Digest(text), version)
 	if err != nil {
+		return nil, err
+	}
+	var b *blueprint.Blueprint
+	if before {
+		if b, err = local.TakenBefore(file, text); err != nil {
+			return nil, err
+		}
+	} else if b, err = blueprint.Parse(file, text); err != nil {
 		return nil, fmt.Errorf("the blueprint of the release is wrong, or of a later release than this fleet:\n%w", err)
 	}
 	if b.Name != p.blueprint.Name || b.Scope != blueprint.ScopeTenant {
@@ -134,10 +144,37 @@ func (p *Plane) readBlueprint(file string) (*blueprint.Blueprint, error) {
 	return b, nil
 }
 
+// takenBefore says whether a blueprint with a digest is none that is new: its text is kept here, a release of the registry was made by it, or it is for
+// a version that sets of this machine run while the registry doesn't know it, as one that was restored from before.
+func (p *Plane) takenBefore(ctx context.Context, digest, version string) (bool, error) {
+	if local.KeepsBlueprint(p.Settings.Home, digest) {
+		return true, nil
+	}
+	all, err := p.Releases(ctx)
+	if err != nil {
+		return false, err
+	}
+	has := func(is func(*registryv1.ReleaseManifest) bool) bool {
+		return slices.ContainsFunc(all, func(r *registryv1.Release) bool { return is(r.GetManifest()) })
+	}
+	if has(func(m *registryv1.ReleaseManifest) bool { return m.GetBlueprintDigest() == digest }) {
+		return true, nil
+	}
+	if version == "" || version == release.Development || has(func(m *registryv1.ReleaseManifest) bool { return m.GetVersion() == version }) {
+		return false, nil
+	}
+	for _, runs := range p.state.Runs() {
+		if n, err := release.ParseName(runs); err == nil && n.Version == version {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // blueprintOf is the blueprint that a release is to be made by. One that is registered already is made again by what it was made by.
 func (p *Plane) blueprintOf(ctx context.Context, o BuildOptions) (*blueprint.Blueprint, error) {
 	if o.Blueprint != "" || o.Version == release.Development {
-		return p.readBlueprint(o.Blueprint)
+		return p.readBlueprint(ctx, o.Blueprint, o.Version)
 	}
 	r, err := p.Release(ctx, o.Version)
 	if fault.KindOf(err) == fault.NotFound {
@@ -149,7 +186,7 @@ func (p *Plane) blueprintOf(ctx context.Context, o BuildOptions) (*blueprint.Blu
 	if err != nil {
 		return nil, err
 	}
-	return p.blueprintFor(r.GetManifest(), "")
+	return p.blueprintFor(ctx, r.GetManifest(), "")
 }
 
 // ranBy is the blueprint that a version is to be made by which the registry doesn't know: fleet's own, unless sets of this machine run that version
@@ -173,8 +210,8 @@ func (p *Plane) ranBy(version string) (*blueprint.Blueprint, error) {
 }
 
 // blueprintFor is the blueprint that a release was made by: of a file, fleet's own, or one that is kept already.
-func (p *Plane) blueprintFor(m *registryv1.ReleaseManifest, file string) (*blueprint.Blueprint, error) {
-	b, err := p.readBlueprint(file)
+func (p *Plane) blueprintFor(ctx context.Context, m *registryv1.ReleaseManifest, file string) (*blueprint.Blueprint, error) {
+	b, err := p.readBlueprint(ctx, file, m.GetVersion())
 	if err != nil || b.Digest == m.GetBlueprintDigest() {
 		return b, err
 	}
@@ -195,7 +232,7 @@ func (p *Plane) KeepBlueprint(ctx context.Context, file string) (versions []stri
 	if err != nil {
 		return nil, err
 	}
-	b, err := p.readBlueprint(file)
+	b, err := p.readBlueprint(ctx, file, "")
 	if err != nil {
 		return nil, err
 	}

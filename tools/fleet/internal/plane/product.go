@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/release"
+	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
 )
 
@@ -20,7 +22,8 @@ func (p *Plane) useOwnProduct() (err error) {
 }
 
 // chooseProduct takes the product that the plane was made for, or, for a new one, that the settings name. Its program stands beside its
-// blueprint. The blueprint may change from release to release, and where it is; the product may not.
+// blueprint. The blueprint may change from release to release, and where it is; the product may not. One that the plane keeps already is read as it
+// was when it came, and any other by every rule that there is by now: a later fleet is no reason for a plane to have its own file refused.
 func (p *Plane) chooseProduct() error {
 	made := p.state.Product
 	file := p.Settings.Blueprint
@@ -34,8 +37,12 @@ func (p *Plane) chooseProduct() error {
 	if err != nil {
 		return fmt.Errorf("read the blueprint of the plane's product: %w: say with A3_BLUEPRINT where it is", err)
 	}
-	b, err := blueprint.Parse(file, text)
-	if err != nil {
+	var b *blueprint.Blueprint
+	if made != nil && local.KeepsBlueprint(p.Settings.Home, release.Digest(text)) {
+		if b, err = local.TakenBefore(file, text); err != nil {
+			return err
+		}
+	} else if b, err = blueprint.Parse(file, text); err != nil {
 		return fmt.Errorf("the blueprint of the plane's product is wrong:\n%w\nMend it, or name another with A3_BLUEPRINT", err)
 	}
 	if b.Scope != blueprint.ScopeTenant {

@@ -99,7 +99,7 @@ func (p *Plane) RegisterRelease(ctx context.Context, envelope []byte, artefacts 
 	if err != nil {
 		return nil, err
 	}
-	made, err := p.blueprintFor(opened.Manifest, blueprint)
+	made, err := p.blueprintFor(ctx, opened.Manifest, blueprint)
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,16 @@ const blueprintsDir = "blueprints"
 // ErrNoBlueprint is a blueprint whose text isn't on this machine.
 var ErrNoBlueprint = errors.New("its text is not on this machine")
 
-func (p *Platform) blueprintFile(digest string) string {
-	return p.home(blueprintsDir, strings.TrimPrefix(digest, "sha256:")+".yaml")
+func (p *Platform) blueprintFile(digest string) string { return blueprintFile(p.Settings.Home, digest) }
+
+func blueprintFile(home, digest string) string {
+	return filepath.Join(home, blueprintsDir, strings.TrimPrefix(digest, "sha256:")+".yaml")
+}
+
+// KeepsBlueprint says whether a home has the text with a digest, `sha256:…`: a fleet took it there before.
+func KeepsBlueprint(home, digest string) bool {
+	_, err := os.Stat(blueprintFile(home, digest))
+	return err == nil
 }
 
 // KeepBlueprint keeps a blueprint's text, so that sets of a release that was made by it are started by it for as long as there are any.
@@ -30,7 +38,7 @@ func (p *Platform) KeepBlueprint(b *blueprint.Blueprint) error {
 	return writeFile(p.blueprintFile(b.Digest), string(b.Text))
 }
 
-// Blueprint reads a blueprint that was kept by its digest, `sha256:…`, which the text is held against. Without a text it is ErrNoBlueprint.
+// Blueprint reads a blueprint that was kept by its digest, `sha256:…`, which the text is held against. It is read by TakenBefore. Without a text it is ErrNoBlueprint.
 func (p *Platform) Blueprint(digest string) (*blueprint.Blueprint, error) {
 	file := p.blueprintFile(digest)
 	text, err := os.ReadFile(file)
@@ -43,9 +51,14 @@ func (p *Platform) Blueprint(digest string) (*blueprint.Blueprint, error) {
 	if release.Digest(text) != digest {
 		return nil, fmt.Errorf("%s is not what it was when it was kept, somebody changed it: have the blueprint of that release kept again, fleet release blueprint FILE", file)
 	}
-	b, err := blueprint.Parse(file, text)
+	return TakenBefore(file, text)
+}
+
+// TakenBefore reads a text that a fleet took before, where sets are started by it: as it was taken then (blueprint.ParseKept). file names it in errors.
+func TakenBefore(file string, text []byte) (*blueprint.Blueprint, error) {
+	b, err := blueprint.ParseKept(file, text)
 	if err != nil {
-		return nil, fmt.Errorf("this fleet can't carry out the blueprint %s, use one that is as late as the release that was made by it: %w", digest, err)
+		return nil, fmt.Errorf("this fleet is stricter than the one that took the blueprint %s, or knows less: put that one back, which carries out what it took:\n%w", release.Digest(text), err)
 	}
 	return b, nil
 }
