@@ -11,6 +11,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/deploy/observability"
 	"a3os.app/tools/fleet/internal/backup"
+	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/standing"
 	"a3os.app/tools/fleet/internal/supervise"
@@ -74,6 +75,25 @@ func (p *Plane) here(name string) standing.Here {
 	out := standing.Here{KeysGone: p.platform.KeysGone(s)}
 	if err := p.platform.NotRestoring(s); err != nil {
 		out.Restoring = err.Error()
+	}
+	if name != p.own.Name() {
+		out.NamesTaken = namesTaken(p.carrier(), s.Blueprint)
+	}
+	return out
+}
+
+// namesTaken are the components of a tenant's blueprint that are called as something that the platform keeps beside them, with what that is. A new
+// blueprint has none; one that a release was made by before that was refused may.
+func namesTaken(on platform.Platform, b *blueprint.Blueprint) map[string]string {
+	keeper, is := on.(platform.Keeper)
+	if !is {
+		return nil
+	}
+	out, taken := map[string]string{}, blueprint.Taken(blueprint.ScopeTenant)
+	for _, name := range keeper.KeptBeside() {
+		if _, is := b.Component(name); is {
+			out[name] = taken[name]
+		}
 	}
 	return out
 }

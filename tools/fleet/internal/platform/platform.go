@@ -70,6 +70,13 @@ type Waker interface {
 	Wake(ctx context.Context, s Set) error
 }
 
+// Keeper is a platform that keeps other things beside a tenant's components. A component that has the name of one is given that one's address, user or
+// container; new blueprints have none (blueprint.Taken), and those that releases were made by before may.
+type Keeper interface {
+	// KeptBeside are the names of those things.
+	KeptBeside() []string
+}
+
 // Templates is a platform that can make a new set's database as the release leaves one that it migrated, without migrating it.
 type Templates interface {
 	// MigratedDatabase is Database for a set that is to run a release; where it made the database, nothing may be left for Migrate to do.

@@ -187,12 +187,11 @@ func Ask(ctx context.Context, s Source) (Fleet, error) {
 		f.Findings = append(f.Findings, walls(opened, f.At)...)
 	}
 	if inspector, is := s.Platform.(platform.PlaneInspector); s.Inspect && is && away == nil {
+		const what = "it could not be looked at what stands beside the plane's sets"
 		sets, err := s.sets(ctx, statuses, operations)
-		var found []platform.Difference
-		if err == nil {
-			found, err = inspector.InspectPlane(ctx, sets)
-		}
-		blind("it could not be looked at what stands beside the plane's sets", err)
+		blind(what, err)
+		found, err := inspector.InspectPlane(ctx, sets)
+		blind(what, err)
 		for _, d := range found {
 			f.Findings = append(f.Findings, Finding{Kind: "changed_by_hand", Severity: Critical, Reason: d.Reason, Next: d.Next})
 		}

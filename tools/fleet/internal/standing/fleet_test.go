@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/asked"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/standing"
@@ -100,6 +103,77 @@ func TestWhatStandsBesideTheSetsIsTold(t *testing.T) {
 		}
 		if told != inspect {
 			t.Errorf("looked at %t, it is told %t: %v", inspect, told, f.Findings)
+		}
+	}
+}
+
+// two is a registry with two tenants, one of which runs a release that nobody can read the blueprint of.
+type two struct {
+	registryv1.UnimplementedTenantServiceServer
+}
+
+var oneOfTwo, otherOfTwo = id.NewTenant(), id.NewTenant()
+
+func (two) ListTenants(context.Context, *registryv1.ListTenantsRequest) (*registryv1.ListTenantsResponse, error) {
+	of := func(tenant id.Tenant, slug, version string) *registryv1.TenantStatus {
+		return &registryv1.TenantStatus{Tenant: &registryv1.Tenant{Id: tenant.String(), Slug: slug, State: registryv1.TenantState_TENANT_STATE_ACTIVE}, AsOf: timestamppb.Now(),
+			ServiceSet: &registryv1.ServiceSet{Release: version + "@sha256:" + strings.Repeat("1", 64)}}
+	}
+	return &registryv1.ListTenantsResponse{Tenants: []*registryv1.TenantStatus{of(oneOfTwo, "acme", "1.0.0"), of(otherOfTwo, "globex", "2.0.0")}}, nil
+}
+
+// looks notes what is looked at.
+type looks struct {
+	beside
+	sets map[string]*blueprint.Blueprint
+}
+
+func (l looks) InspectPlane(_ context.Context, sets []platform.Set) ([]platform.Difference, error) {
+	for _, s := range sets {
+		l.sets[s.Slug] = s.Blueprint
+	}
+	return nil, nil
+}
+
+// One set whose blueprint can't be had keeps nobody from looking at what stands beside the others.
+func TestSetWithoutItsBlueprintHidesNoOther(t *testing.T) {
+	made := &blueprint.Blueprint{Name: "notes"}
+	l := looks{sets: map[string]*blueprint.Blueprint{}}
+	f, err := standing.Ask(t.Context(), standing.Source{Plane: "dev", Registry: dial(t, two{}), Platform: l, Inspect: true, MadeBy: func(_ context.Context, release string) (*blueprint.Blueprint, error) {
+		if strings.HasPrefix(release, "1.0.0@") {
+			return nil, errors.New("it is of a later fleet")
+		}
+		return made, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]*blueprint.Blueprint{"acme": nil, "globex": made}; !maps.Equal(l.sets, want) {
+		t.Errorf("looked at %v", l.sets)
+	}
+	if !slices.ContainsFunc(f.Blind, func(s string) bool { return strings.Contains(s, "the set of acme: it is of a later fleet") }) {
+		t.Errorf("could not be seen: %q", f.Blind)
+	}
+}
+
+// A component that is called as something of the platform's is told, of the tenant and of the component.
+func TestNameThatThePlatformKeepsIsTold(t *testing.T) {
+	here := func(set string) (h standing.Here) {
+		if set == otherOfTwo.String() {
+			h.NamesTaken = map[string]string{"migrate": "whoever migrates"}
+		}
+		return h
+	}
+	f, err := standing.Ask(t.Context(), standing.Source{Plane: "dev", Registry: dial(t, two{}), Platform: nowhere{}, Here: here})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range f.Tenants {
+		told := slices.ContainsFunc(x.Findings, func(f standing.Finding) bool {
+			return f.Kind == "name_taken" && f.Severity == standing.Warning && f.Component == "migrate" && strings.Contains(f.Reason, "whoever migrates")
+		})
+		if told != (x.Slug == "globex") {
+			t.Errorf("of %s: %+v", x.Slug, x.Findings)
 		}
 	}
 }

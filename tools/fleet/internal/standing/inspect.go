@@ -2,6 +2,7 @@ package standing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -58,9 +59,11 @@ func (s Source) look(ctx context.Context, inspector platform.Inspector, status *
 	return inspector.Inspect(ctx, set, r)
 }
 
-// sets are those that are there, or are being made. One that an operation works on may have what the release that it is to run has not, and is without a blueprint.
+// sets are those that are there, or are being made. One that an operation works on may have what the release that it is to run has not, and is without a blueprint;
+// so is one whose blueprint can't be had, which the error, that joins those of all, says.
 func (s Source) sets(ctx context.Context, statuses []*registryv1.TenantStatus, operations map[string]*registryv1.Operation) ([]platform.Set, error) {
 	var out []platform.Set
+	var failed []error
 	for _, status := range statuses {
 		t, release := status.GetTenant(), status.GetServiceSet().GetRelease()
 		if t.GetState() == registryv1.TenantState_TENANT_STATE_OFFBOARDED {
@@ -70,7 +73,7 @@ func (s Source) sets(ctx context.Context, statuses []*registryv1.TenantStatus, o
 		if release != "" && operations[t.GetId()] == nil {
 			var err error
 			if made, err = s.MadeBy(ctx, release); err != nil {
-				return nil, err
+				failed = append(failed, fmt.Errorf("the set of %s: %w", t.GetSlug(), err))
 			}
 		}
 		// It may run no release yet.
@@ -78,7 +81,7 @@ func (s Source) sets(ctx context.Context, statuses []*registryv1.TenantStatus, o
 			out = append(out, set)
 		}
 	}
-	return out, nil
+	return out, errors.Join(failed...)
 }
 
 // SetOf is a tenant's set and its release, as the registry has them.

@@ -151,6 +151,8 @@ type Here struct {
 	KeysGone []string
 	// Restoring says that a restore of it is unfinished, and what to do; empty where none is.
 	Restoring string
+	// NamesTaken are components that have the name of something which the platform keeps beside them, with what that is.
+	NamesTaken map[string]string
 }
 
 // findings of a set, of which an operation may be unfinished: one that leaves has its keys destroyed on purpose.
@@ -162,6 +164,10 @@ func (h Here) findings(o *registryv1.Operation) []Finding {
 	}
 	if h.Restoring != "" {
 		out = append(out, Finding{Kind: "restore_unfinished", Severity: Critical, Next: "docs/operations.md#a-tenant-is-restored", Reason: h.Restoring})
+	}
+	for _, name := range sorted(h.NamesTaken) {
+		out = append(out, Finding{Kind: "name_taken", Severity: Warning, Component: name, Next: "docs/operations.md#a-component-has-a-name-of-the-platforms",
+			Reason: fmt.Sprintf("its component %s is called as %s, and may be given that one's address, user or container", name, h.NamesTaken[name])})
 	}
 	return out
 }

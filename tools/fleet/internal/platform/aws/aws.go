@@ -67,6 +67,9 @@ type Platform struct {
 	emulated func(template []byte) ([]byte, error)
 }
 
+// KeptBeside implements platform.Keeper: what is a task besides a set's components.
+func (p *Platform) KeptBeside() []string { return []string{stack.Migration, stack.OneOff} }
+
 // Name implements platform.Platform.
 func (p *Platform) Name() string { return Name }
 

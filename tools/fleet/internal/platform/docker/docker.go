@@ -63,6 +63,15 @@ func Possible() string {
 // Name implements platform.Platform.
 func (p *Platform) Name() string { return Name }
 
+// KeptBeside implements platform.Keeper. Components of the plane's own set stand in a tenant's network under their names.
+func (p *Platform) KeptBeside() []string {
+	out := []string{postgresComponent, databasesNetwork, sampleNetwork, local.Migrator, recoverer}
+	for _, c := range p.Own.Blueprint.Components {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
 // Where implements platform.Platform.
 func (p *Platform) Where(ctx context.Context) (platform.Where, error) { return p.Machine.Where(ctx) }
 

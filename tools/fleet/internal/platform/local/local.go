@@ -133,6 +133,9 @@ func (p *Platform) Components(ctx context.Context, s platform.Set) ([]platform.C
 // ownUnits are what this platform runs for a set besides its components.
 var ownUnits = []string{PostgresUnit, machineReader}
 
+// KeptBeside implements platform.Keeper.
+func (p *Platform) KeptBeside() []string { return append(slices.Clone(ownUnits), migrator) }
+
 // Census implements platform.Census.
 func (p *Platform) Census(ctx context.Context) (map[string][]platform.ComponentStatus, error) {
 	units, err := p.Supervisor.States(ctx)

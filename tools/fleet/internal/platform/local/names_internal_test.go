@@ -1,7 +1,6 @@
 package local
 
 import (
-	"slices"
 	"testing"
 
 	"a3os.app/deploy/blueprint"
@@ -10,7 +9,7 @@ import (
 // What is a process or has a user besides a set's components is called as none of them may be.
 func TestNoComponentHasANameOfThePlatforms(t *testing.T) {
 	for _, scope := range []blueprint.Scope{blueprint.ScopeTenant, blueprint.ScopePlane} {
-		for _, name := range slices.Concat(ownUnits, []string{migrator}) {
+		for _, name := range (&Platform{}).KeptBeside() {
 			if blueprint.Taken(scope)[name] == "" {
 				t.Errorf("a component of scope %s may be called %s", scope, name)
 			}
