@@ -2,7 +2,9 @@ package systemtest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -12,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"a3os.app/libs/pgserver"
 	"a3os.app/proto/gen/go/a3os/iam/v1/iamv1connect"
@@ -52,6 +55,12 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	if got := shared.hostAnswers(t, slug); got != http.StatusNotFound {
 		t.Errorf("its host answers %d", got)
 	}
+	within(t, time.Minute, func() error {
+		if names := shared.certified(t); slices.Contains(names, slug+"."+shared.domain) {
+			return fmt.Errorf("whoever connects is shown a certificate of %v", names)
+		}
+		return nil
+	})
 
 	exports, err := filepath.Glob(filepath.Join(shared.home, "*", "export-"+slug+"-*"))
 	if err != nil || len(exports) != 1 {
@@ -99,6 +108,17 @@ func TestNothingIsFoundOfATenantThatLeft(t *testing.T) {
 	}
 	shared.apply(t, shared.plan(t, offboard, slug, ""))
 	held(t, 2, "H20")
+}
+
+// certified are the names in the certificate that the gateway shows to who says no name.
+func (p *plane) certified(t *testing.T) []string {
+	t.Helper()
+	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}}).DialContext(t.Context(), "tcp", p.address()) //nolint:gosec // what it shows is read, and not believed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].DNSNames
 }
 
 // refreshToken is the one that a profile holds.

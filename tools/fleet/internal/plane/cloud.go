@@ -17,13 +17,13 @@ func (p *Plane) isAtAWS() bool {
 	return p.Settings.Platform == aws.Name
 }
 
-// hosts are the slugs that the gateway's certificate names beside all hosts below the plane's domain. At AWS a certificate that changed has
-// the gateway's tasks started anew, and nobody sees it but the load balancer and fleet.
-func (p *Plane) hosts(slugs []string) []string {
+// web makes what is missing of the certificate that people see: for the hosts of all tenants, and of those that are to come. At AWS a certificate
+// that changed has the gateway's tasks started anew, and nobody sees it but the load balancer and fleet: it is for all hosts below the domain.
+func (p *Plane) web(coming ...string) (changed bool, err error) {
 	if p.aws != nil {
-		return nil
+		return p.platform.Web(nil)
 	}
-	return slugs
+	return p.platform.Web(append(p.slugs(), coming...))
 }
 
 // frontDoor is where this machine reaches the plane's gateway, whatever hosts' names lead to.

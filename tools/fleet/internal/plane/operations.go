@@ -84,11 +84,7 @@ func (p *Plane) identified(ctx context.Context, conn *grpc.ClientConn, s platfor
 			return err
 		}
 	}
-	slugs := append([]string{s.Slug}, p.Settings.Tenants...)
-	for _, other := range p.state.Tenants() {
-		slugs = append(slugs, other.Slug)
-	}
-	if _, err := p.platform.Web(p.hosts(slugs)); err != nil {
+	if _, err := p.web(s.Slug); err != nil {
 		return err
 	}
 	admin := t.Admin
@@ -100,7 +96,13 @@ func (p *Plane) identified(ctx context.Context, conn *grpc.ClientConn, s platfor
 }
 
 // gone forgets a tenant of which nothing is left.
-func (p *Plane) gone(s platform.Set) error { return p.state.Remove(s.Tenant) }
+func (p *Plane) gone(s platform.Set) error {
+	if err := p.state.Remove(s.Tenant); err != nil || p.WebCA() == "" {
+		return err
+	}
+	_, err := p.web()
+	return err
+}
 
 // lockAndLook makes this the one command that changes the plane, and reads what another one changed meanwhile.
 func (p *Plane) lockAndLook(ctx context.Context) (unlock func(), err error) {

@@ -80,7 +80,7 @@ func (p *Plane) putPlaneBack(ctx context.Context, r RestoreRequest, b *backup.Ba
 	}{
 		{"certificates of the plane", sequence(
 			func() (bool, error) { return p.carrier().Identity(ctx, p.own) },
-			func() (bool, error) { return p.platform.Web(p.hosts(p.slugs())) })},
+			func() (bool, error) { return p.web() })},
 		{"supervisor", func() (bool, error) { return p.supervisor.Ensure(ctx, p.Programs()) }},
 		{p.groundIs(), func() (bool, error) { return p.ground(ctx) }},
 		{"plane: the backup is whole, tried out in a throwaway server", func() (bool, error) { return true, p.tryOut(ctx, r, b, out) }},

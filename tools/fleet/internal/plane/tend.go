@@ -63,14 +63,12 @@ func (p *Plane) Renew(ctx context.Context) (changed bool, err error) {
 	}
 	did(p.platform.Authorities(p.own))
 	own := errs[0]
-	slugs := p.Settings.Tenants
 	for _, t := range p.state.Tenants() {
 		if s := p.setOf(t); !t.ID.IsZero() && p.platform.NotRestoring(s) == nil {
 			did(p.platform.Authorities(s))
 		}
-		slugs = append(slugs, t.Slug)
 	}
-	did(p.platform.Web(p.hosts(slugs)))
+	did(p.web())
 	did(false, p.handOverRenewed(ctx))
 	if p.aws != nil && own == nil {
 		did(p.aws.Renew(ctx, p.own))

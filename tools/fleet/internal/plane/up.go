@@ -188,7 +188,7 @@ func sequence(steps ...func() (bool, error)) func() (bool, error) {
 
 // control brings the plane's own services up.
 func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err error) {
-	pf, sets := p.platform, p.carrier()
+	sets := p.carrier()
 	sample := sequence(
 		func() (bool, error) { return p.serveSample(ctx) },
 		func() (bool, error) { return false, p.fillSample(ctx) })
@@ -202,7 +202,7 @@ func (p *Plane) control(ctx context.Context, slugs []string) (changed bool, err 
 	}{
 		{"certificates of the plane", sequence(
 			func() (bool, error) { return sets.Identity(ctx, p.own) },
-			func() (bool, error) { return pf.Web(p.hosts(slugs)) })},
+			func() (bool, error) { return p.web(slugs...) })},
 		{"supervisor", func() (bool, error) {
 			return p.supervisor.Ensure(ctx, p.Programs())
 		}},

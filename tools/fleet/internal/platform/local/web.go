@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"a3os.app/deploy/blueprint"
@@ -56,7 +57,8 @@ func (p *Platform) TrustedChain() string {
 	return p.Settings.TLSCert
 }
 
-// Web makes what is missing of the local authority and of the certificate that the gateway shows for the hosts of slugs.
+// Web makes what is missing of the local authority and of the certificate that the gateway shows for the hosts of slugs. It is shown to whoever
+// connects and names no tenant, but right below a top-level domain, as `localhost`, where it names those of slugs and nobody else.
 func (p *Platform) Web(slugs []string) (changed bool, err error) {
 	if p.Settings.TLSCert != "" {
 		if err := p.ownCertificate(slugs); err != nil {
@@ -69,14 +71,16 @@ func (p *Platform) Web(slugs []string) (changed bool, err error) {
 		return false, err
 	}
 	names := []string{p.Settings.Domain, "*." + p.Settings.Domain}
-	for _, s := range slugs {
+	if !strings.Contains(p.Settings.Domain, ".") {
 		// A wildcard right below a top-level domain is refused by browsers.
-		names = append(names, s+"."+p.Settings.Domain)
+		for _, s := range slugs {
+			names = append(names, s+"."+p.Settings.Domain)
+		}
 	}
+	slices.Sort(names)
+	names = slices.Compact(names)
 	if pair, err := tls.LoadX509KeyPair(p.frontFile("certificate.pem"), p.frontFile("key.pem")); err == nil {
-		have := slices.Clone(pair.Leaf.DNSNames)
-		enough := !slices.ContainsFunc(names, func(n string) bool { return !slices.Contains(have, n) })
-		if enough && pair.Leaf.NotAfter.Sub(p.Now()) > webRenewLeft && pair.Leaf.CheckSignatureFrom(ca.Leaf) == nil {
+		if slices.Equal(pair.Leaf.DNSNames, names) && pair.Leaf.NotAfter.Sub(p.Now()) > webRenewLeft && pair.Leaf.CheckSignatureFrom(ca.Leaf) == nil {
 			return changed, nil
 		}
 	}
