@@ -365,11 +365,20 @@ func TestNewReleaseIsMigratedOnceAndReplacesTheProcesses(t *testing.T) {
 	if did, err := p.Start(t.Context(), set, r); err != nil || !did {
 		t.Errorf("the new release replaced nothing: %v, %v", did, err)
 	}
+}
 
-	// Row F50: what lies there is not what was fetched any more.
+// Row F50, another digest than planned: what lies there is not what was fetched any more. It is neither started nor made an image of.
+func TestProgramThatWasSwappedIsNoRelease(t *testing.T) {
+	p, b := machine(t), tiny(t)
+	set := platform.Set{Blueprint: b, Tenant: id.NewTenant(), Slug: "acme"}
+	carryOut(t, p, set)
+	r := built(t, p, "")
 	program, err := p.Program(b, r)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if artefact, err := p.Artefact(b, r); err != nil || artefact != program {
+		t.Errorf("the artefact is %q (%v), want %q", artefact, err, program)
 	}
 	code, err := os.ReadFile(program)
 	if err != nil {
@@ -382,7 +391,14 @@ func TestNewReleaseIsMigratedOnceAndReplacesTheProcesses(t *testing.T) {
 	if _, err := p.Stop(t.Context(), set); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Start(t.Context(), set, r); err == nil || !strings.Contains(err.Error(), "somebody changed it") {
-		t.Errorf("a program that was swapped after it was fetched: %v, want a refusal", err)
+	for what, do := range map[string]func() error{
+		"it is started":         func() error { _, err := p.Start(t.Context(), set, r); return err },
+		"an image is made":      func() error { _, err := p.Program(b, r); return err },
+		"an image is made, AWS": func() error { _, err := p.Artefact(b, r); return err },
+		"it is fetched again":   func() error { _, err := p.Fetch(t.Context(), r); return err },
+	} {
+		if err := do(); err == nil || !strings.Contains(err.Error(), "somebody changed it") {
+			t.Errorf("a program was swapped after it was fetched, and %s: %v, want a refusal", what, err)
+		}
 	}
 }

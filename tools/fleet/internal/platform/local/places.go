@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -222,16 +223,11 @@ func (p *Platform) Credentials(f *blueprint.Facts, s platform.Set, c blueprint.C
 	return p.credentials(f, s, c)
 }
 
-// Program is the artefact of a release that was fetched.
-func (p *Platform) Program(b *blueprint.Blueprint, r platform.Release) (string, error) {
-	return p.program(b, r)
-}
-
-// Artefact is the program of a release, wherever on this machine it lies: where Fetch puts it, or where it was built.
+// Artefact is the program of a release, wherever on this machine it lies: where Fetch puts it, as [Platform.Program] answers it, or where it was built.
 func (p *Platform) Artefact(b *blueprint.Blueprint, r platform.Release) (string, error) {
-	path, missing := p.program(b, r)
-	if missing == nil {
-		return path, nil
+	path, missing := p.Program(b, r)
+	if missing == nil || errors.Is(missing, errChanged) {
+		return path, missing
 	}
 	digest, err := r.DigestOf(b.Artefact)
 	if err != nil {

@@ -30,7 +30,7 @@ func (p *Platform) releaseDir(digest string) string {
 	return p.served("releases", strings.TrimPrefix(digest, "sha256:"))
 }
 
-// program is the artefact that a blueprint's components run, of a release that was fetched.
+// program is where the artefact of a release lies that was fetched.
 func (p *Platform) program(b *blueprint.Blueprint, r platform.Release) (string, error) {
 	digest, err := r.DigestOf(b.Artefact)
 	if err != nil {
@@ -46,25 +46,31 @@ func (p *Platform) program(b *blueprint.Blueprint, r platform.Release) (string, 
 	return path, nil
 }
 
-// untouched refuses a program that is not what it was when it was fetched: what is started is what the plan named.
-func (p *Platform) untouched(b *blueprint.Blueprint, r platform.Release) error {
+// Program is the artefact that a blueprint's components run, of a release that was fetched and is what it was then: what is started, or an image
+// is made of, is what the plan named.
+func (p *Platform) Program(b *blueprint.Blueprint, r platform.Release) (string, error) {
 	want, err := r.DigestOf(b.Artefact)
 	if err != nil {
-		return err
+		return "", err
 	}
 	program, err := p.program(b, r)
 	if err != nil {
-		return err
+		return "", err
 	}
 	got, err := digestOf(program)
 	if err == nil && got != want {
 		err = changedBySomebody(program, got)
 	}
-	return err
+	if err != nil {
+		return "", err
+	}
+	return program, nil
 }
 
+var errChanged = errors.New("somebody changed it; take it away and fetch it again")
+
 func changedBySomebody(program, digest string) error {
-	return fmt.Errorf("%s has the digest %s: somebody changed it; take it away and fetch it again", program, digest)
+	return fmt.Errorf("%s has the digest %s: %w", program, digest, errChanged)
 }
 
 // Built is the release of a program that was built here: its version says that nobody released it.

@@ -16,7 +16,7 @@ import (
 
 // Start implements platform.Platform.
 func (p *Platform) Start(ctx context.Context, s platform.Set, r platform.Release) (changed bool, err error) {
-	if err := p.untouched(s.Blueprint, r); err != nil {
+	if _, err := p.Program(s.Blueprint, r); err != nil {
 		return false, err
 	}
 	if err := errors.Join(p.choose(ctx, s), p.HandOver(ctx, s)); err != nil {
