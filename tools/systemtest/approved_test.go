@@ -92,12 +92,14 @@ func (a *approved) planned() {
 		a.t.Fatal(err)
 	}
 	a.refused("a label of nobody", []string{`"ring=early" chooses no tenant`}, append(plan, "--label", "ring=canary", "--label", "ring=early")...)
+	a.refused("a wave of nobody", []string{`"ring=early" chooses no tenant`}, append(plan, "--wave", "canary", "--wave", "early")...)
 	a.refused("a suspended tenant by name", []string{"initech is suspended"}, append(plan, "--tenant", "initech")...)
-	named := a.rollout("1.1.0", "--tenant", "acme")
+	named, wave := a.rollout("1.1.0", "--tenant", "acme"), a.rollout("1.1.0", "--wave", "canary")
 
 	a.must("tenant", "label", "acme", "ring=general")
 	a.must("tenant", "label", "globex", "ring=canary")
 	a.refused("others have the label", []string{"the selectors don't choose tenant acme any more", "the selectors choose tenant globex too"}, "apply", canary.GetHash())
+	a.refused("others are in the wave", []string{"the selectors don't choose tenant acme any more", "the selectors choose tenant globex too"}, "apply", wave)
 	a.refused("the ring is another", []string{"the ring of tenant acme is general, the plan has canary"}, "apply", named)
 	a.otherBlueprint(func() {
 		a.refused("the blueprint is another", []string{"the plan is for a blueprint with the digest"}, "apply", named)
@@ -154,7 +156,31 @@ func (a *approved) underWay() {
 		says := []string{"operation " + operation + " is not taken up here", "the plan is for a blueprint with the digest", "fleet operation abort " + operation}
 		a.refused("an operation under another blueprint", says, "operation", "resume", operation)
 	})
-	a.must("operation", "resume", operation)
+	a.watched(operation, func() { a.must("operation", "resume", operation) })
+}
+
+// watched has an operation watched by another than who takes it up, from before that on and until it ends.
+func (a *approved) watched(operation string, takeUp func()) {
+	a.t.Helper()
+	watching := a.start("operation", "show", operation, "--watch")
+	shows := func(what string) func() error {
+		return func() error {
+			if shown := watching.out.String(); !strings.Contains(shown, what) {
+				return fmt.Errorf("who watches is not shown %q: %q", what, shown)
+			}
+			return nil
+		}
+	}
+	within(a.t, time.Minute, shows("nobody works on it"))
+	takeUp()
+	if err := watching.cmd.Wait(); err != nil {
+		a.t.Errorf("who watched ended with %v: %s", err, watching.out)
+	}
+	for _, what := range []string{"works on it", "done", "succeeded"} {
+		if err := shows(what)(); err != nil {
+			a.t.Error(err)
+		}
+	}
 }
 
 // wayBack is a wave of three that goes back, of which one is worked on at a time: its history is that of who was on the way back when.

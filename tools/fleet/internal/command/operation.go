@@ -1,12 +1,14 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -75,10 +77,19 @@ func (a *app) operationCommand() *cobra.Command {
 	}}
 	list.Flags().StringVar(&tenant, "tenant", "", "those of one tenant, by id or slug")
 	list.Flags().BoolVar(&unfinished, "unfinished", false, "only those that have something left to do")
+	var watching bool
 	show := &cobra.Command{Use: "show ID", Short: "Show an operation with its steps", Args: exactly("ID"), RunE: func(c *cobra.Command, args []string) error {
 		p, err := a.plane()
 		if err != nil {
 			return err
+		}
+		if watching {
+			ops, done, err := p.OperationReads(c.Context())
+			if err != nil {
+				return err
+			}
+			defer done()
+			return a.watchOperation(c.Context(), ops, args[0])
 		}
 		op, err := p.Operation(c.Context(), args[0])
 		if err != nil {
@@ -86,6 +97,7 @@ func (a *app) operationCommand() *cobra.Command {
 		}
 		return a.operation(op)
 	}}
+	show.Flags().BoolVar(&watching, "watch", false, "show it again at each change, until it ends")
 	resume := &cobra.Command{Use: "resume ID", Short: "Take up an operation that was cut off", Args: exactly("ID"), RunE: func(c *cobra.Command, args []string) error {
 		p, err := a.plane()
 		if err != nil {
@@ -115,6 +127,15 @@ func (a *app) operationCommand() *cobra.Command {
 		return operate.RunChild(c.Context(), os.Stdin, a.raw, plane.OpenDelegated)
 	}}
 	return group("operation", "What is being done to tenants, and was", list, show, resume, abort, carry)
+}
+
+// watchOperation shows an operation at each change until it ends.
+func (a *app) watchOperation(ctx context.Context, ops registryv1.OperationServiceClient, id string) error {
+	return watch(ctx, a, func(o ...grpc.CallOption) (grpc.ServerStreamingClient[registryv1.WatchOperationResponse], error) {
+		return ops.WatchOperation(ctx, &registryv1.WatchOperationRequest{OperationId: id}, o...)
+	}, func(res *registryv1.WatchOperationResponse) (ended bool, err error) {
+		return res.GetOperation().GetEndedAt() != nil, a.operation(res.GetOperation())
+	})
 }
 
 func (a *app) operations(ops []*registryv1.Operation) error {

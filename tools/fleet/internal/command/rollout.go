@@ -120,8 +120,8 @@ func (a *app) onRollouts(c *cobra.Command, do func(ctx context.Context, r regist
 
 func (a *app) rolloutPlan() *cobra.Command {
 	q := rollout.Request{Gates: &registryv1.Gates{}}
-	c := &cobra.Command{Use: "plan --release VERSION (--tenant T | --label K=V)… --reason TEXT", Short: "Plan a rollout; fleet apply carries it out", Args: exactly(),
-		Example: "  fleet rollout plan --release 1.4.0 --label ring=canary --label ring=early --bake 10m --samples 100 --reason 'security update'",
+	c := &cobra.Command{Use: "plan --release VERSION (--tenant TENANT | --label NAME=VALUE | --wave RING)… --reason TEXT", Short: "Plan a rollout; fleet apply carries it out", Args: exactly(),
+		Example: "  fleet rollout plan --release 1.4.0 --wave canary --wave early --bake 10m --samples 100 --reason 'security update'",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := atLeastOne("--max-parallel", int(q.MaxParallel), "how many tenants are changed at once"); err != nil {
 				return err
@@ -141,6 +141,7 @@ func (a *app) rolloutPlan() *cobra.Command {
 	f.StringVar(&q.Release, "release", "", "release to lead to: a version, or its whole name")
 	f.StringArrayVar(&q.Selection.Tenants, "tenant", nil, "a tenant, by slug or id")
 	f.StringArrayVar(&q.Selection.Labels, "label", nil, "tenants with a label, as ring=canary")
+	f.StringArrayVar(&q.Selection.Waves, "wave", nil, "tenants of a ring: canary, early or general")
 	f.StringVar(&q.Size, "wave-size", "", "most tenants of a wave: a number, or a share of the ring as 25%; each ring is one wave when empty")
 	f.Int32Var(&q.MaxParallel, "max-parallel", 1, "how many tenants are changed at once")
 	f.DurationVar(&q.Bake, "bake", 10*time.Minute, "how long each tenant is watched")
@@ -197,43 +198,13 @@ func (a *app) rolloutStatus(c *cobra.Command, id string, watch bool) error {
 	})
 }
 
-// watchRollout shows a rollout at each change until it ends, also where the registry is started anew meanwhile.
+// watchRollout shows a rollout at each change until it ends.
 func (a *app) watchRollout(ctx context.Context, r registryv1.RolloutServiceClient, id string) error {
-	const again = time.Second
-	for {
-		err := a.watchOnce(ctx, r, id)
-		if fault.KindOf(err) != fault.Unavailable || ctx.Err() != nil {
-			return err
-		}
-		_, _ = fmt.Fprintf(a.errOut, "· the registry does not answer, waiting for it: %v\n", err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(again):
-		}
-	}
-}
-
-func (a *app) watchOnce(ctx context.Context, r registryv1.RolloutServiceClient, id string) error {
-	stream, err := r.WatchRollout(ctx, &registryv1.WatchRolloutRequest{RolloutId: id}, grpc.WaitForReady(true))
-	if err != nil {
-		return fault.FromRPC(err)
-	}
-	for {
-		res, err := stream.Recv()
-		if err != nil {
-			return fault.FromRPC(err)
-		}
-		if a.format != "json" {
-			a.clear()
-		}
-		if err := a.rollout(res.GetRollout()); err != nil {
-			return err
-		}
-		if res.GetRollout().GetEndedAt() != nil {
-			return nil
-		}
-	}
+	return watch(ctx, a, func(o ...grpc.CallOption) (grpc.ServerStreamingClient[registryv1.WatchRolloutResponse], error) {
+		return r.WatchRollout(ctx, &registryv1.WatchRolloutRequest{RolloutId: id}, o...)
+	}, func(res *registryv1.WatchRolloutResponse) (ended bool, err error) {
+		return res.GetRollout().GetEndedAt() != nil, a.rollout(res.GetRollout())
+	})
 }
 
 func (a *app) history(events []*registryv1.RolloutEvent) error {

@@ -214,6 +214,15 @@ func (p *Plane) Operation(ctx context.Context, operation string) (*registryv1.Op
 	return res.GetOperation(), fault.FromRPC(err)
 }
 
+// OperationReads is the registry's service of operations, as the operator that this command is; done closes what it needs.
+func (p *Plane) OperationReads(ctx context.Context) (ops registryv1.OperationServiceClient, done func(), err error) {
+	conn, done, err := p.connected(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return registryv1.NewOperationServiceClient(conn), done, nil
+}
+
 // Abort gives an operation up. What was done stays done.
 func (p *Plane) Abort(ctx context.Context, operation, reason string) (*registryv1.Operation, error) {
 	conn, done, err := p.connected(ctx)
