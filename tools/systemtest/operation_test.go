@@ -247,7 +247,8 @@ func (p *plane) statusOf(t *testing.T, req *http.Request) int {
 
 // Row F33: fleet is killed, and the process that carries a tenant's steps out, in every step; another tenant's operations lose the registry
 // in every step, another's the database's server. With A3_LONG=1 that is of each kind of operation, fleet at every point that the source
-// passes in it; else in a tenant's first operation and in its last, at some. Each time it is taken up, by itself or by hand, and goes on to
+// passes in it; else in a tenant's first operation and in its last, at some, and in those between a tenant of a small product is
+// disturbed at all (TestFleetKilledAnywhereEndsAsIfNever). Each time it is taken up, by itself or by hand, and goes on to
 // the next point. What there is in the end is what there is of a tenant that nobody disturbed.
 func TestOperationsKilledAtEveryStepEndAsIfNever(t *testing.T) {
 	full(t)
@@ -307,7 +308,7 @@ type disturbance func(t *testing.T, p *plane, kind registryv1.OperationKind, has
 // subjects are the tenants that are disturbed, by slug.
 func subjects() map[string]disturbance {
 	hurried := func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) int {
-		return p.killedThrough(t, kind, hash)
+		return p.killedThrough(t, kind, hash, os.Getenv("A3_LONG") != "")
 	}
 	without := func(strike func(passage) string) disturbance {
 		return func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) int {
@@ -369,12 +370,11 @@ func passages(kind registryv1.OperationKind, from int) (out []passage) {
 	return out
 }
 
-// killedThrough applies a plan, and is killed at each point of each step, one after the other, until there is none left. The last point
-// of a step lies behind it, so that the next run is at the next step.
-func (p *plane) killedThrough(t *testing.T, kind registryv1.OperationKind, hash string) (kills int) {
+// killedThrough applies a plan, and is killed at each point of each step, or else at some, one after the other, until there is none left. The
+// last point of a step lies behind it, so that the next run is at the next step.
+func (p *plane) killedThrough(t *testing.T, kind registryv1.OperationKind, hash string, everyPoint bool) (kills int) {
 	t.Helper()
 	again := *p
-	everyPoint := os.Getenv("A3_LONG") != ""
 	kill := func(point string) {
 		again.environ = append(slices.Clone(p.environ), "A3_FAILPOINT="+point+" kill")
 		s, err := again.command(t.Context(), "fleet", "apply", hash)

@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -229,7 +230,7 @@ func (r *rolling) carry(hash string) *carrying {
 // start starts a command of fleet's.
 func (r *rolling) start(args ...string) *carrying {
 	r.t.Helper()
-	c := &carrying{cmd: exec.CommandContext(r.t.Context(), filepath.Join(programs, "fleet"), args...), out: &output{}}
+	c := &carrying{cmd: exec.CommandContext(r.t.Context(), filepath.Join(cmp.Or(r.programs, programs), "fleet"), args...), out: &output{}}
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = r.environ, c.out, c.out
 	if err := c.cmd.Start(); err != nil {
 		r.t.Fatal(err)

@@ -213,6 +213,9 @@ func (c *carrying) step(ctx context.Context, r *registryv1.Rollout) (again bool,
 	}
 	for _, t := range c.back(r) {
 		if t.GetState() != rollingBack && c.free(r) {
+			if err := failpoint.Here("fleet.rollout.before-back"); err != nil {
+				return false, err
+			}
 			return true, c.record(ctx, t, rollingBack, what{detail: "the rollout halted: " + r.GetDetail()})
 		}
 	}
