@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"a3os.app/tools/fleet/internal/container"
-	"a3os.app/tools/fleet/internal/container/enginetest"
 	"a3os.app/tools/fleet/internal/firewall"
 	"a3os.app/tools/fleet/internal/image"
 	"a3os.app/tools/fleet/internal/netns"
+	"a3os.app/tools/internal/enginetest"
 )
 
 func TestMain(m *testing.M) { enginetest.Main(m) }

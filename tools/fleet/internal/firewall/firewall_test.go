@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"a3os.app/tools/fleet/internal/container/enginetest"
 	"a3os.app/tools/fleet/internal/firewall"
+	"a3os.app/tools/internal/enginetest"
 )
 
 func TestMain(m *testing.M) { enginetest.Main(m) }

@@ -21,12 +21,12 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/ministacktest"
 	"a3os.app/libs/pgserver"
-	"a3os.app/tools/fleet/internal/container/enginetest"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
 	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 	"a3os.app/tools/fleet/internal/platform/aws/stacktest"
+	"a3os.app/tools/internal/enginetest"
 )
 
 // The engine, the names and the addresses of tasks are in namespaces of the test's own.

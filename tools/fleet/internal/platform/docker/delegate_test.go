@@ -17,12 +17,12 @@ import (
 	"a3os.app/libs/id"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/container"
-	"a3os.app/tools/fleet/internal/container/enginetest"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/settings"
 	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/internal/enginetest"
 )
 
 // another product's set, of one component with a key and a directory of its own.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"a3os.app/tools/fleet/internal/container/enginetest"
+	"a3os.app/tools/internal/enginetest"
 )
 
 func TestMain(m *testing.M) { enginetest.Main(m) }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"a3os.app/tools/fleet/internal/container/enginetest"
+	"a3os.app/tools/internal/enginetest"
 )
 
 // A plane prod in containers: a tenant comes by a plan that a second operator approved, with a server of its own; and when the machine is

@@ -14,12 +14,12 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/id"
-	"a3os.app/tools/fleet/internal/container/enginetest"
 	"a3os.app/tools/fleet/internal/image"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/docker"
 	"a3os.app/tools/fleet/internal/platform/local"
 	"a3os.app/tools/fleet/internal/state"
+	"a3os.app/tools/internal/enginetest"
 )
 
 // a product with a database.

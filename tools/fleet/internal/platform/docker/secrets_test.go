@@ -13,8 +13,8 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/id"
-	"a3os.app/tools/fleet/internal/container/enginetest"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/internal/enginetest"
 )
 
 // Whoever breaks into one container fills what that one may write into, and nothing that another one is given or renews.

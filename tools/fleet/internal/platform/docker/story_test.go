@@ -23,7 +23,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/libs/pgserver"
-	"a3os.app/tools/fleet/internal/container/enginetest"
+	"a3os.app/tools/internal/enginetest"
 )
 
 // A fleet of three tenants in containers, the first with a database server of its own (tier dedicated): it discovers and answers, and is kept to its share of memory; a bad

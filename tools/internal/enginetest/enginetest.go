@@ -19,9 +19,12 @@ import (
 // inside is set in a process that Main started in the namespace.
 const inside = "A3TEST_NETWORK"
 
+// Suite is a package's tests: a *testing.M, or what brings up what they share besides.
+type Suite interface{ Run() (code int) }
+
 // Main runs a package's tests beside an engine of their own. Where there can be none the tests run all the same, and skip with Need. more are further options of unshare, as --mount.
-func Main(m *testing.M, more ...string) {
-	if os.Getenv(inside) == "" && missing() == "" {
+func Main(m Suite, more ...string) {
+	if os.Getenv(inside) == "" && Missing() == "" {
 		// The whole process moves: what it dials and listens on is in the namespace.
 		args := slices.Concat([]string{"unshare", "--net"}, more, []string{"--", os.Args[0]}, os.Args[1:])
 		path, err := exec.LookPath("unshare")
@@ -34,7 +37,7 @@ func Main(m *testing.M, more ...string) {
 	os.Exit(run(m))
 }
 
-func run(m *testing.M) int {
+func run(m Suite) int {
 	if os.Getenv(inside) == "" {
 		return m.Run()
 	}
@@ -47,8 +50,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// missing says why there can be no engine here; empty where there can.
-func missing() string {
+// Missing says why there can be no engine here; empty where there can.
+func Missing() string {
 	if os.Geteuid() != 0 {
 		return "only root can start a Docker engine"
 	}
@@ -63,7 +66,7 @@ func missing() string {
 // Need skips a test that has no engine.
 func Need(t testing.TB) {
 	t.Helper()
-	if why := missing(); why != "" {
+	if why := Missing(); why != "" {
 		t.Skip(why)
 	}
 }
