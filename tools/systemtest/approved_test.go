@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	"a3os.app/tools/systemtest/notes/notestest"
 )
 
 // approved is a plane of another product, which is small, and whose blueprint a test may change.
@@ -53,7 +54,7 @@ func (a *approved) otherBlueprint(do func()) {
 func TestRolloutIsCarriedOutAsItWasPlannedOrNotAtAll(t *testing.T) {
 	full(t)
 	t.Parallel()
-	file := product(t)
+	file := notestest.Product(t)
 	dir := walkable(t)
 	p := planeIn(t, dir, "A3_TENANTS=acme,globex,initech", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
 	if err := p.up(t.Context()); err != nil {

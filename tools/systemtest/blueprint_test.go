@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	"a3os.app/tools/systemtest/notes/notestest"
 )
 
 // laterNotes is the blueprint of a later release of the notes: it tells every component a setting more, which no earlier one knows, and has
@@ -48,7 +49,7 @@ func (r *rolling) untouched(what string, do func(), slugs ...string) {
 func TestReleaseIsStartedByItsOwnBlueprint(t *testing.T) {
 	full(t)
 	t.Parallel()
-	file := product(t)
+	file := notestest.Product(t)
 	dir := walkable(t)
 	p := planeIn(t, dir, "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
 	if err := p.up(t.Context()); err != nil {
@@ -86,8 +87,8 @@ func TestReleaseIsStartedByItsOwnBlueprint(t *testing.T) {
 
 	// 1.1.0 can't be started: it doesn't know what its own blueprint tells it. The rollout goes back.
 	second, third := filepath.Join(dir, "notes-1.1.0"), filepath.Join(dir, "notes-1.2.0")
-	buildNotes(t, second, "NOTES_COLOR")
-	buildNotes(t, third, "NOTES_COLOUR")
+	notestest.Build(t, second, "NOTES_COLOR")
+	notestest.Build(t, third, "NOTES_COLOUR")
 	r.must("release", "register", "--version", "1.1.0", "--artefact", "notes="+second)
 	r.must("release", "register", "--version", "1.2.0", "--artefact", "notes="+third)
 	if s := r.fleet("apply", r.rollout("1.1.0", "--tenant", "acme", "--bake", "0s", "--samples", "0")); s.code == 0 {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"a3os.app/libs/release"
+	"a3os.app/tools/systemtest/notes/notestest"
 )
 
 // notesOfBefore is a blueprint that a fleet took before it was refused: its web front is called as the plane's gateway, a number is read as a text, `yes`
@@ -32,7 +33,7 @@ func notesOfBefore(t *testing.T, right string) string {
 func TestTenantIsNotStuckOnAReleaseOfBefore(t *testing.T) {
 	full(t)
 	t.Parallel()
-	file := product(t)
+	file := notestest.Product(t)
 	right := readFile(t, file)
 	before := notesOfBefore(t, right)
 	dir := walkable(t)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	"a3os.app/tools/systemtest/notes/notestest"
 )
 
 // killed is a plane of a small product whose fleet is killed.
@@ -27,7 +28,7 @@ type killed struct {
 func TestFleetKilledAnywhereEndsAsIfNever(t *testing.T) {
 	full(t)
 	t.Parallel()
-	file := product(t)
+	file := notestest.Product(t)
 	dir := walkable(t)
 	p := planeIn(t, dir, "A3_TENANTS=acme,globex,calm,hurried", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
 	p.programs = fleetWithFailpoints(t, "")

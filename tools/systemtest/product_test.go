@@ -9,40 +9,14 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+	"a3os.app/tools/systemtest/notes/notestest"
 )
-
-// product lays another product's program and blueprint side by side, as they are delivered, and answers the blueprint.
-func product(t *testing.T) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "product")
-	buildNotes(t, filepath.Join(dir, "notes"), "")
-	text, err := os.ReadFile(filepath.Join("notes", "notes.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "notes.yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
-// buildNotes builds the other product, of a later release where that knows a setting more.
-func buildNotes(t *testing.T, file, later string) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.later="+later, "-o", file, "./notes")
-	cmd.Env = append(os.Environ(), "GOWORK=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the other product: %v: %s", err, out)
-	}
-}
 
 // notes asks another product's set through the gateway; a note that isn't empty is written.
 func (r *rolling) notes(slug, note string) (status int, body string) {
@@ -86,7 +60,7 @@ func (r *rolling) ask(slug, method, path, text string) (status int, body string)
 func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 	full(t)
 	t.Parallel()
-	file := product(t)
+	file := notestest.Product(t)
 	dir := walkable(t)
 	p := planeIn(t, dir, "A3_TENANTS=acme,globex", "A3_UNIX_TENANTS=none", "A3_BLUEPRINT="+file)
 	if err := p.up(t.Context()); err != nil {
@@ -107,6 +81,7 @@ func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 			t.Errorf("%s reads %d %s", slug, status, body)
 		}
 	}
+	r.must("isolation", "verify")
 
 	first := r.runs("acme")
 	program, err := os.ReadFile(filepath.Join(filepath.Dir(file), "notes"))
@@ -170,7 +145,7 @@ func TestAnotherProductGoesThroughTheWholeOfFleet(t *testing.T) {
 // A blueprint that can't be carried out is refused before anything is made: by file, line and field, and with what to do next.
 func TestBlueprintThatIsWrongIsRefused(t *testing.T) {
 	t.Parallel()
-	right := readFile(t, filepath.Join("notes", "notes.yaml"))
+	right := notestest.Blueprint(t)
 	for name, c := range map[string]struct {
 		// old is what stands in the file where the blueprint is right, and now what stands there instead.
 		old, now string

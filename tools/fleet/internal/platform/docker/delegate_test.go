@@ -25,8 +25,8 @@ import (
 	"a3os.app/tools/internal/enginetest"
 )
 
-// another product's set, of one component with a key and a directory of its own.
-const product = `
+// tiny is another product's set, of one component with a key and a directory of its own.
+const tiny = `
 name: tiny
 artefact: pause
 scope: tenant
@@ -63,7 +63,7 @@ func grounds(t *testing.T) (*docker.Platform, platform.Release) {
 	keys.Components, keys.Database = nil, nil
 	p := &docker.Platform{Own: platform.Set{Blueprint: &keys}}
 	for _, fill := range []func() error{
-		func() (err error) { p.Tenants, err = blueprint.Parse("tiny.yaml", []byte(product)); return err },
+		func() (err error) { p.Tenants, err = blueprint.Parse("tiny.yaml", []byte(tiny)); return err },
 		func() (err error) { p.State, err = state.Open(home); return err },
 		func() (err error) { p.Settings, err = settings.Load([]string{"A3_HOME=" + home}, "/"); return err },
 		func() (err error) { p.Binaries, err = pgserver.Find(t.Context(), pgserver.Options{}); return err },

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,20 @@ type plane struct {
 	environ []string
 	// ben is the directory of a second operator's own key.
 	ben string
+	// product is what its tenants run: AccessOS, unless a test puts another in its place.
+	product product
+	// door is the address of one of its hosts, once somebody asked.
+	door *url.URL
+}
+
+// product is what tenants of a plane run.
+type product struct {
+	// program is the file of its one artefact, of which releases are made.
+	program string
+	// setting is one that a component can't serve without, as it stands in the program, and migrations can.
+	setting string
+	// answers is a path that a set answers to whoever asks.
+	answers string
 }
 
 func newPlane(t *testing.T) *plane {
@@ -43,6 +58,7 @@ func newPlane(t *testing.T) *plane {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
+	p.product = product{program: filepath.Join(p.bin, "accessos"), setting: `env:"BOOTSTRAP_CODE_HASH"`, answers: "/.well-known/openid-configuration"}
 	t.Cleanup(func() {
 		if _, err := os.Stat(p.home); err == nil {
 			cmd := p.command("plane", "down", "--remove-data")
