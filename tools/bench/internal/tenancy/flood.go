@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptrace"
 	"os"
@@ -26,7 +27,7 @@ const (
 
 // flooded is what a flood says of itself in the end.
 type flooded struct {
-	// Sent is how many calls were written to a connection whole, until it was told to end; Served and Refused (429) are how many of them were answered.
+	// Sent is how many calls were written to a connection whole, until it was told to end; Served and Refused (429, 408) are how many of them were answered.
 	Sent, Served, Refused int
 	// Took is how long it lasted.
 	Took time.Duration
@@ -77,7 +78,7 @@ func (c *caller) flood(ctx context.Context, program string) (stop func() (floode
 // says in the end how many were sent, served and refused.
 func Flood(ctx context.Context, url, ca, dial string, in io.Reader, out io.Writer) error {
 	const lowest = 19
-	if err := priority(lowest); err != nil {
+	if err := priority(lowest); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	return flood(ctx, &caller{URL: url, Token: os.Getenv(tokenVariable), CA: ca, Dial: dial}, in, out)
@@ -139,7 +140,8 @@ func flood(ctx context.Context, c *caller, in io.Reader, out io.Writer) error {
 					stop()
 				case status == http.StatusOK:
 					said.Served++
-				case status == http.StatusTooManyRequests:
+				case status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
+					// The latter where it came in parts, and the place was another's meanwhile.
 					said.Refused++
 				default:
 					failed = fmt.Errorf("the flood is answered %d", status)

