@@ -149,7 +149,7 @@ func (w *writer) stack(c *registryv1.StackChange) {
 		w.field("", "%s", line)
 	}
 	if slices.ContainsFunc(c.GetChanges(), addsStore) {
-		w.field("NO RETURN", "from then on to a release without the store that is added: a stack keeps what is in one")
+		w.field("back", "to a release without the store that is added its bucket stays in the stack, with what is in it: no component of that release reaches it, no backup and no export has it, and it goes when the tenant leaves")
 	}
 	for _, line := range c.GetDenied() {
 		w.field("DENIED", "%s: what is in it would be lost, and the stack's policy denies it. Who means it lifts the policy first: "+

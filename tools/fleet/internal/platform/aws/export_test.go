@@ -79,3 +79,13 @@ func (p *Platform) DeleteTemplates(t testing.TB, s platform.Set) (bool, error) {
 	}
 	return of.deleteTemplates(t.Context())
 }
+
+// DeleteBuckets empties and deletes a set's buckets.
+func (p *Platform) DeleteBuckets(t testing.TB, s platform.Set) (bool, error) {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return of.deleteBuckets(t.Context())
+}

@@ -23,7 +23,8 @@ func (p *Platform) Foresee(ctx context.Context, s platform.Set, r platform.Relea
 	if err != nil {
 		return nil, err
 	}
-	if there, err := t.outputs(ctx, t.stackName()); err != nil || there == nil {
+	there, err := t.outputs(ctx, t.stackName())
+	if err != nil || there == nil {
 		return nil, err
 	}
 	in := t.stopped()
@@ -45,7 +46,7 @@ func (p *Platform) Foresee(ctx context.Context, s platform.Set, r platform.Relea
 		return nil, err
 	}
 	if running {
-		if err := keepsStores(planned, r); err != nil {
+		if err := keepsStores(planned); err != nil {
 			return nil, errors.Join(err, d.Discard(ctx, planned))
 		}
 	}
@@ -63,15 +64,24 @@ func (p *Platform) Foresee(ctx context.Context, s platform.Set, r platform.Relea
 			out.Denied = append(out.Denied, c.String())
 		}
 	}
+	if _, stores := stack.Keeping(t.place, s.Blueprint, t.id, there); running && planned.ID != "" {
+		for _, name := range stores {
+			out.Changes = append(out.Changes, kept(name, r))
+		}
+	}
 	return out, nil
 }
 
-// keepsStores refuses to bring a set to a release without a store that its stack has. What is in the store would be lost, or, where the policy of the stack is
-// lifted, be left in a bucket of no stack, which nobody backs up, and nobody deletes when the tenant leaves.
-func keepsStores(p *changeset.Plan, r platform.Release) error {
+// kept says in a plan's words that a set is brought to a release without a store that its stack has.
+func kept(store string, r platform.Release) string {
+	return fmt.Sprintf("keeps the bucket of store %s, which release %s doesn't have, with what is in it: no component reaches it, no backup and no export has it; a release that has it uses it again, and it goes when the tenant leaves", store, r.Version)
+}
+
+// keepsStores refuses a change by which a store goes all the same, as that of a stack that doesn't tell which it has: what is in it would be lost.
+func keepsStores(p *changeset.Plan) error {
 	for _, c := range p.Changes {
 		if c.Action == "Remove" && c.Type == "AWS::S3::Bucket" {
-			return fault.New(fault.FailedPrecondition, "release %s has no store that stack %s has (%s): on platform aws a tenant is brought to no release with a store less, and so not back over one that added it; go on to a release that has it", r, p.Stack, c.ID)
+			return fault.New(fault.FailedPrecondition, "the change of stack %s takes a store away that its outputs don't tell of (%s), with what is in it: nothing is planned; see by fleet status --inspect what was changed by hand", p.Stack, c.ID)
 		}
 	}
 	return nil

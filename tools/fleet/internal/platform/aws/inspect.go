@@ -141,7 +141,11 @@ func (p *Platform) released(ctx context.Context, s platform.Set, r platform.Rele
 	if image == "" {
 		return nil, nil, fmt.Errorf("which image release %s was pushed as is not known here: look from the machine that it was applied from", r)
 	}
-	template, err := t.render(t.input(stack.Input{Release: r, Image: image, Running: true}))
+	in := t.input(stack.Input{Release: r, Image: image, Running: true})
+	if in.Set, err = t.keeping(ctx); err != nil {
+		return nil, nil, err
+	}
+	template, err := t.render(in)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -146,13 +148,28 @@ func (t *tenant) deleteStack(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-func (t *tenant) buckets() (out []string) {
+// buckets are those of the set's stores, and all others by the names that a stack of it gives them: a release before may have had other stores.
+func (t *tenant) buckets(ctx context.Context) (out []string, err error) {
 	for name, store := range t.set.Blueprint.Stores {
 		if store.Kind == blueprint.StoreBlob {
-			out = append(out, t.place.Bucket(t.id, name))
+			out = append(out, t.place.Bucket(t.id, name)) // which a list may be behind of
 		}
 	}
-	return out
+	begins, ends := t.place.Buckets(t.id)
+	const most = 1000 // that are listed at once
+	pages := s3.NewListBucketsPaginator(t.s3(), &s3.ListBucketsInput{Prefix: &begins, MaxBuckets: sdk.Int32(most)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look for buckets of %s (where fleet may not, the plane's stack is of an earlier release: have administrators deploy this one's first): %w", t.id, err)
+		}
+		for _, b := range page.Buckets {
+			if name := sdk.ToString(b.Name); strings.HasPrefix(name, begins) && strings.HasSuffix(name, ends) && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out, nil
 }
 
 func (t *tenant) s3() *s3.Client {
@@ -162,7 +179,11 @@ func (t *tenant) s3() *s3.Client {
 // deleteBuckets empties and deletes the set's buckets. What is in them can't be read any more: their key is gone.
 func (t *tenant) deleteBuckets(ctx context.Context) (changed bool, err error) {
 	client := t.s3()
-	for _, bucket := range t.buckets() {
+	buckets, err := t.buckets(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, bucket := range buckets {
 		pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)

@@ -100,7 +100,9 @@ func (t *tenant) proven(ctx context.Context) (prove.Stack, error) {
 	if told == nil {
 		return prove.Stack{}, fmt.Errorf("there is no stack %s", t.stackName())
 	}
-	return prove.Stack{Tenant: t.id, Slug: t.set.Slug, Holdings: stack.HoldingsOf(t.place, t.set), QueueURL: told[stack.QueueOutput], Key: told[stack.KeyOutput],
+	whole := t.set
+	whole.Blueprint, _ = stack.Keeping(t.place, whole.Blueprint, t.id, told)
+	return prove.Stack{Tenant: t.id, Slug: t.set.Slug, Holdings: stack.HoldingsOf(t.place, whole), QueueURL: told[stack.QueueOutput], Key: told[stack.KeyOutput],
 		Sessions: map[string]prove.Session{}, Provisioner: prove.Here{Config: t.cfg}}, nil
 }
 

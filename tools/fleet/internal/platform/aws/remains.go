@@ -103,7 +103,11 @@ func (t *tenant) leftRoles(ctx context.Context) (out []string, err error) {
 }
 
 func (t *tenant) leftBuckets(ctx context.Context) (out []string, err error) {
-	for _, bucket := range t.buckets() {
+	buckets, err := t.buckets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, bucket := range buckets {
 		_, err := t.s3().ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: sdk.Int32(1)})
 		switch {
 		case err == nil:

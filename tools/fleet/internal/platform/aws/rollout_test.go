@@ -13,6 +13,7 @@ import (
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -20,6 +21,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/ministacktest"
+	"a3os.app/tools/fleet/internal/platform/aws/awstest"
 )
 
 // ask runs a command with -o json.
@@ -55,7 +57,7 @@ func (p *plane) release(fleet, version string, change func([]byte) []byte) {
 	}
 }
 
-// withoutWorker builds a fleet in whose blueprint no discovery-worker is.
+// withoutWorker builds a fleet in whose blueprint no discovery-worker is, and a store more.
 func (p *plane) withoutWorker() (fleet string) {
 	p.t.Helper()
 	b, err := blueprint.AccessOS()
@@ -74,6 +76,12 @@ func (p *plane) withoutWorker() (fleet string) {
 		} else {
 			text = before + "\n"
 		}
+	}
+	for _, more := range [][2]string{{"stores:\n", "stores:\n  clips: {kind: blob}\n"}, {"stores: [secrets, objects]\n    ports", "stores: [secrets, objects, clips]\n    ports"}} {
+		if strings.Count(text, more[0]) != 1 {
+			p.t.Fatalf("%q stands in the blueprint %d times", more[0], strings.Count(text, more[0]))
+		}
+		text = strings.Replace(text, more[0], more[1], 1)
 	}
 	dir, fleet := p.t.TempDir(), "fleet-without-worker"
 	other, overlay := filepath.Join(dir, "accessos.yaml"), filepath.Join(dir, "overlay.json")
@@ -110,8 +118,8 @@ func (p *plane) rollout(version string) (r *registryv1.Rollout, said string, fai
 	return res.GetRollout(), string(out), failed
 }
 
-// badRelease is one whose iam doesn't start, and that has no discovery-worker: ECS's circuit breaker trips, the canary goes back, to a blueprint with a component
-// more, and the other tenant's tasks stay the same ones.
+// badRelease is one whose iam doesn't start, that has no discovery-worker and a store more: ECS's circuit breaker trips, the canary goes back, to a blueprint with a component
+// more and without the store, whose bucket it keeps, and the other tenant's tasks stay the same ones.
 func (p *plane) badRelease(server *ministacktest.Server, ids map[string]string) {
 	p.t.Helper()
 	// It can be migrated and can't serve: its iam knows its own setting by no name.
@@ -153,8 +161,17 @@ func (p *plane) badRelease(server *ministacktest.Server, ids map[string]string) 
 	p.ask(&plan, "plan", "show", back.GetPlanHash())
 	if c := plan.GetRead().GetTenants()[0].GetStackChange(); c.GetThenTemplate() == "" || !slices.Contains(c.GetChanges(), "add DiscoveryWorker (AWS::ECS::Service)") {
 		p.t.Errorf("the canary went back by %v", c)
+	} else if !slices.ContainsFunc(c.GetChanges(), func(line string) bool { return strings.HasPrefix(line, "keeps the bucket of store clips, ") }) || !p.hasBucket(server, ids["acme"], "clips") {
+		p.t.Errorf("the canary went back over a store by %v, and its bucket is there %t", c, p.hasBucket(server, ids["acme"], "clips"))
 	}
 	p.fleet("rollout", "abort", halted.GetId(), "--reason", "the release is bad")
+}
+
+// hasBucket says whether a tenant has a bucket for a store.
+func (p *plane) hasBucket(server *ministacktest.Server, tenant, store string) bool {
+	p.t.Helper()
+	_, err := s3.NewFromConfig(server.Root(), func(o *s3.Options) { o.UsePathStyle = true }).HeadBucket(p.t.Context(), &s3.HeadBucketInput{Bucket: sdk.String(awstest.Place.Bucket(tenant, store))})
+	return err == nil
 }
 
 // brokeCircuit says whether ECS gave a deployment of a service up.

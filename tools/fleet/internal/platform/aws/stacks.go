@@ -30,6 +30,18 @@ func (t *tenant) input(in stack.Input) stack.Input {
 	return in
 }
 
+// keeping is the set with the stores of objects that its stack has besides its blueprint's: what is in them is nowhere else, so that no release without them
+// takes them away. They go when the tenant leaves.
+func (t *tenant) keeping(ctx context.Context) (platform.Set, error) {
+	s := t.set
+	if s.Tenant.IsZero() {
+		return s, nil
+	}
+	told, err := t.outputs(ctx, t.stackName())
+	s.Blueprint, _ = stack.Keeping(t.place, s.Blueprint, t.id, told)
+	return s, err
+}
+
 // render renders the set's stack.
 func (t *tenant) render(in stack.Input) (*stack.Template, error) {
 	if t.set.Tenant.IsZero() {
@@ -41,6 +53,9 @@ func (t *tenant) render(in stack.Input) (*stack.Template, error) {
 // planned is a change set of the set's stack, which nobody has carried out yet.
 func (t *tenant) planned(ctx context.Context, in stack.Input) (*changeset.Driver, *changeset.Plan, error) {
 	in, err := t.joined(ctx, t.input(in))
+	if err == nil {
+		in.Set, err = t.keeping(ctx)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"a3os.app/deploy/blueprint"
 )
@@ -60,6 +61,12 @@ func (p Place) LogGroup(tenant, component string) string { return p.of(tenant).l
 
 // Bucket is that of a store.
 func (p Place) Bucket(tenant, store string) string { return p.of(tenant).bucket(store) }
+
+// Buckets is how the names of all buckets of a tenant begin and end, and of nobody else's.
+func (p Place) Buckets(tenant string) (begins, ends string) {
+	begins, ends, _ = strings.Cut(p.Bucket(tenant, "/"), "/")
+	return begins, ends
+}
 
 // Store is where a store of a tenant is, as services are told, and the key that is written under there.
 func (p Place) Store(b *blueprint.Blueprint, tenant, store, key string) string {

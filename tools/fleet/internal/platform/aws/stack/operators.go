@@ -275,8 +275,9 @@ func (s *set) ofNobody() []statement {
 			"ec2:DescribeAccountAttributes", "ec2:DescribeAvailabilityZones", "ec2:DescribeInternetGateways", "ec2:DescribeVpcAttribute",
 			"ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks",
 			"rds:DescribeDBInstances", "rds:DescribeDBSnapshots", "rds:DescribeDBInstanceAutomatedBackups", "rds:DescribeEvents", "rds:DescribeDBClusters", "rds:DescribeDBEngineVersions", "rds:DescribeDBParameterGroups",
-			"servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetServiceAttributes", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "servicediscovery:ListServices", "servicediscovery:ListTagsForResource",
-			"logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies", "secretsmanager:ListSecrets", "kms:ListKeys",
+			"servicediscovery:GetNamespace", "servicediscovery:GetService", "servicediscovery:GetServiceAttributes", "servicediscovery:GetOperation", "servicediscovery:ListNamespaces", "servicediscovery:ListServices", "servicediscovery:ListInstances", "servicediscovery:ListTagsForResource",
+			"elasticloadbalancing:DescribeTargetHealth", "elasticloadbalancing:DescribeLoadBalancers", "elasticloadbalancing:DescribeListeners",
+			"logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies", "secretsmanager:ListSecrets", "kms:ListKeys", "s3:ListAllMyBuckets",
 			"cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus"}, []string{"*"}),
 		// A task's name says nothing of whose it is.
 		allow("LookAtTasks", []string{"ecs:DescribeTasks"}, []string{p.arn("ecs", "task/"+p.cluster()+"/*")}),

@@ -1,7 +1,9 @@
 package stack
 
 import (
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/awslabs/goformation/v7/cloudformation/s3"
 	"github.com/awslabs/goformation/v7/cloudformation/secretsmanager"
@@ -29,6 +31,26 @@ func (s *set) objectStore(name string) {
 	}))
 	s.add(id+"Policy", &s3.BucketPolicy{Bucket: ref(id), PolicyDocument: document(append(statements, onlyUnderKey(arn)...)...)})
 	s.Outputs[id] = Output{Description: "The bucket of store " + name, Value: ref(id)}
+}
+
+// Keeping is a blueprint with the stores of objects besides its own that a tenant's stack has, by the stack's outputs, and the names of these, in order. A release
+// before the one that added a store is gone back to so: the bucket stays, with its policy and what is in it, open to fleet's own roles and to no component.
+func Keeping(p Place, b *blueprint.Blueprint, tenant string, outputs map[string]string) (*blueprint.Blueprint, []string) {
+	begins, ends := p.Buckets(tenant)
+	out, kept := *b, []string(nil)
+	out.Stores = maps.Clone(b.Stores)
+	for id, bucket := range sorted(outputs) {
+		name, is := strings.CutPrefix(bucket, begins)
+		name, whole := strings.CutSuffix(name, ends)
+		if _, has := b.Stores[name]; has || !is || !whole || name == "" || id != logical("store", name) {
+			continue
+		}
+		if out.Stores == nil {
+			out.Stores = map[string]blueprint.Store{}
+		}
+		out.Stores[name], kept = blueprint.Store{Kind: blueprint.StoreBlob}, append(kept, name)
+	}
+	return &out, kept
 }
 
 // copies is the bucket of what the plane's components have to have after their tasks ended.

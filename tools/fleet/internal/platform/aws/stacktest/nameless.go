@@ -13,7 +13,8 @@ var nameless = []string{
 	"cloudformation:DescribeStackDriftDetectionStatus", "cloudformation:ListExports", "cloudformation:ValidateTemplate",
 	"ec2:DescribeAccountAttributes", "ec2:DescribeAvailabilityZones", "ec2:DescribeInternetGateways", "ec2:DescribeRegions", "ec2:DescribeSecurityGroupRules", "ec2:DescribeSecurityGroups",
 	"ec2:DescribeSubnets", "ec2:DescribeVpcs", "ecr:GetAuthorizationToken", "ecs:DeregisterTaskDefinition", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "kms:CreateKey", "kms:ListKeys",
-	"logs:DescribeIndexPolicies", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "secretsmanager:ListSecrets",
+	"logs:DescribeIndexPolicies", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "s3:ListAllMyBuckets", "secretsmanager:ListSecrets",
+	"elasticloadbalancing:DescribeListeners", "elasticloadbalancing:DescribeLoadBalancers", "elasticloadbalancing:DescribeTargetHealth",
 	"servicediscovery:CreatePrivateDnsNamespace", "servicediscovery:ListNamespaces", "servicediscovery:ListServices", "servicediscovery:ListTagsForResource", "servicediscovery:TagResource",
 	"servicediscovery:UntagResource", "servicequotas:GetAWSDefaultServiceQuota",
 }

@@ -24,7 +24,7 @@ func Rules(s *Stack) ([]string, error) {
 
 // unscoped are actions for which AWS knows no resource and that change nothing of anybody's, or that look where nothing narrower says at what, so that `*` is all that can be said.
 var unscoped = []string{"ecr:GetAuthorizationToken", "ec2:Describe*", "ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions", "ecs:ListServices", "ecs:DeregisterTaskDefinition", "ecs:DescribeClusters", "ecs:ListTasks", "route53:CreateHostedZone", "route53:ListHostedZonesByName", "rds:Describe*", "servicediscovery:Get*",
-	"servicediscovery:List*", "logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies", "cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:Get*", "secretsmanager:ListSecrets", "kms:ListKeys"}
+	"servicediscovery:List*", "logs:DescribeLogGroups", "logs:DescribeIndexPolicies", "logs:DescribeResourcePolicies", "cloudwatch:DescribeAlarms", "cloudformation:ListExports", "cloudformation:ValidateTemplate", "cloudformation:DescribeStackDriftDetectionStatus", "servicequotas:Get*", "secretsmanager:ListSecrets", "kms:ListKeys", "s3:ListAllMyBuckets", "elasticloadbalancing:Describe*"}
 
 // tagging are actions that give a tag to what is there, of services that are asked about resources by tags and not by names.
 var tagging = []string{"kms:TagResource", "ec2:CreateTags", "servicediscovery:TagResource"}
