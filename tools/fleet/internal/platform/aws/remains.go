@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/platform/aws/query"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
 )
 
@@ -40,7 +41,7 @@ func (p *Platform) Remains(ctx context.Context, s platform.Set) ([]string, error
 // that the stack gave it.
 func (t *tenant) left(ctx context.Context) (out []string, err error) {
 	for _, look := range []func(context.Context) ([]string, error){t.leftStack, t.leftKeys, t.leftTemplates, t.leftServer, t.leftServices, t.leftDefinitions, t.leftRoles, t.leftBuckets, t.leftQueues, t.leftLogs,
-		t.leftSecrets, t.leftNames} {
+		t.leftSecrets, t.leftNames, t.leftGroups, t.leftAlarms} {
 		left, err := look(ctx)
 		if err != nil {
 			return nil, err
@@ -188,6 +189,29 @@ func (t *tenant) leftNames(ctx context.Context) (out []string, err error) {
 				out = append(out, "namespace "+zone+" ("+sdk.ToString(n.Id)+")")
 			}
 		}
+	}
+	return out, nil
+}
+
+// leftGroups are security groups with the set's tag. One that something still stands in is what a stack's deletion fails by.
+func (t *tenant) leftGroups(ctx context.Context) (out []string, err error) {
+	groups, err := query.Groups(ctx, t.cfg, ownersTag, t.id)
+	if err != nil {
+		return nil, fmt.Errorf("look for security groups of %s: %w", t.id, err)
+	}
+	for _, g := range groups {
+		out = append(out, "security group "+g.ID+" ("+g.Name+")")
+	}
+	return out, nil
+}
+
+func (t *tenant) leftAlarms(ctx context.Context) (out []string, err error) {
+	names, err := query.Alarms(ctx, t.cfg, t.place.Alarm(t.id, ""))
+	if err != nil {
+		return nil, fmt.Errorf("look for alarms of %s: %w", t.id, err)
+	}
+	for _, name := range names {
+		out = append(out, "alarm "+name)
 	}
 	return out, nil
 }

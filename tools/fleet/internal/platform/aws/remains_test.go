@@ -1,6 +1,7 @@
 package aws_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -15,10 +16,11 @@ import (
 
 	"a3os.app/libs/id"
 	"a3os.app/tools/fleet/internal/platform/aws/awstest"
+	"a3os.app/tools/fleet/internal/platform/aws/changeset"
 )
 
 // What a stack left behind whose deletion failed, and which somebody had go all the same, is named, whatever of the set it is: what migrates its database
-// included, and the zone of its names. What another tenant has of that isn't.
+// included, the zone of its names, its places in the network and its alarms. What another tenant has of that isn't.
 func TestWhatAStackLeftBehindIsNamed(t *testing.T) {
 	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
 	p = anew(p)
@@ -51,14 +53,29 @@ func TestWhatAStackLeftBehindIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	beside := map[string]any{}
+	for name, tenant := range map[string]string{"Own": own, "Other": other} {
+		beside[name+"Group"] = map[string]any{"Type": "AWS::EC2::SecurityGroup", "Properties": map[string]any{"GroupDescription": "x", "VpcId": "vpc-1", "GroupName": tenant + "-peers", "Tags": []map[string]string{{"Key": "tenant", "Value": tenant}}}}
+		beside[name+"Alarm"] = map[string]any{"Type": "AWS::CloudWatch::Alarm", "Properties": map[string]any{"AlarmName": tenant + "-DeadLettersWait", "ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1,
+			"MetricName": "x", "Namespace": "AWS/SQS", "Period": 300, "Statistic": "Maximum", "Threshold": 0}}
+	}
+	text, err := json.Marshal(map[string]any{"Resources": beside})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := changeset.Open(ctx, server.Root(), awstest.Where, awstest.Place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	awstest.Change(t, d, "a3-dev-beside", text, nil)
 	left := p.Left(t, s)
 	for _, want := range []string{"role " + own + "-migrate-start", "secret tenant/" + own + "/component/migrate", "secret tenant/" + own + "/component/of-before",
-		"namespace " + strings.ReplaceAll(own, "_", "-") + ".a3-dev.internal"} {
+		"namespace " + strings.ReplaceAll(own, "_", "-") + ".a3-dev.internal", "security group sg-", "alarm " + own + "-DeadLettersWait"} {
 		if !slices.ContainsFunc(left, func(l string) bool { return strings.HasPrefix(l, want) }) {
 			t.Errorf("%s is not among what is left: %q", want, left)
 		}
 	}
-	if len(left) != len(before)+4 {
+	if len(left) != len(before)+6 {
 		t.Errorf("there is left %q, and before there was %q", left, before)
 	}
 }

@@ -37,6 +37,25 @@ func (p Place) Service(tenant, component string) string { return p.of(tenant).ca
 // NameExport is what the plane's stack exports the ARN of the name as that a component of its own set is found by.
 func (p Place) NameExport(component string) string { return p.export(nameID(component)) }
 
+// TargetExports are the components of the plane's own set, by what its stack exports the ARNs of the target groups as that they stand behind.
+func (p Place) TargetExports(b *blueprint.Blueprint) map[string]string {
+	out := map[string]string{p.export(registryTargetsID): blueprint.Registry}
+	for _, c := range b.Components {
+		if c.Needs.FrontDoor {
+			out[p.export(targetsID)] = c.Name
+		}
+	}
+	return out
+}
+
+// Balancers are the names of the plane's load balancers: before the gateway, and before the registry where it is offered to accounts of tenants.
+func (p Place) Balancers() []string { return []string{p.cluster(), p.registryBalancer()} }
+
+func (p Place) registryBalancer() string { return p.cluster() + "-registry" }
+
+// Alarm is one of a tenant's; without a name it is what those of a tenant begin with.
+func (p Place) Alarm(tenant, name string) string { return p.of(tenant).called(name) }
+
 // TaskRole is the name of the role that a component calls AWS as.
 func (p Place) TaskRole(tenant, component string) string {
 	return roleName(p.of(tenant).taskRole(component))

@@ -67,7 +67,7 @@ func (s *set) offersRegistry(accounts []string, unoffered bool) {
 		return
 	}
 	s.passes("RegistryFront", "Sets in accounts of their own", groupID(blueprint.Registry), s.api())
-	balancer := s.innerBalancer("RegistryBalancer", s.place.cluster()+"-registry", "RegistryFront")
+	balancer := s.innerBalancer("RegistryBalancer", s.place.registryBalancer(), "RegistryFront")
 	s.forwards(balancer, registryTargetsID, s.api())
 	s.exports(registryTargetsID, ref(registryTargetsID))
 	if len(accounts) == 0 {
