@@ -3,6 +3,7 @@ package aws
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/tools/fleet/internal/platform"
 	"a3os.app/tools/fleet/internal/platform/aws/drift"
 	"a3os.app/tools/fleet/internal/platform/aws/stack"
@@ -25,7 +27,7 @@ func (p *Platform) Inspect(ctx context.Context, s platform.Set, r platform.Relea
 }
 
 // InspectPlane implements platform.PlaneInspector: services in the plane's cluster that no set has, and those of others than the plane's own set that a load balancer
-// sends to, or that are found by a name of that set's. In the plane's account nothing else is behind a load balancer; what is reads what is meant for the gateway, or,
+// sends to, or that are found by a name of that set's; what a name or a load balancer of that set's leads to besides its tasks; and keys of who left. In the plane's account nothing else is behind a load balancer; what is reads what is meant for the gateway, or,
 // where a certificate is asked for, has clients meet a closed door.
 func (p *Platform) InspectPlane(ctx context.Context, sets []platform.Set) ([]platform.Difference, error) {
 	cfg, err := p.config(ctx)
@@ -47,11 +49,19 @@ func (p *Platform) InspectPlane(ctx context.Context, sets []platform.Set) ([]pla
 			own[name], known[name] = s.Tenant.IsZero(), s.Account == ""
 		}
 	}
-	names, err := p.namesOfThePlane(ctx, cfg, place)
+	leads, err := p.leadsToThePlane(ctx, cfg, place)
 	if err != nil {
 		return nil, err
 	}
-	var out []platform.Difference
+	out, err := leads.astray(ctx, cfg, place)
+	if err != nil {
+		return nil, err
+	}
+	orphans, err := p.orphanKeys(ctx, cfg, place, sets)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, orphans...)
 	say := func(name, format string, args ...any) {
 		out = append(out, platform.Difference{Resource: name, Reason: "service " + name + " of cluster " + place.Cluster() + " " + fmt.Sprintf(format, args...),
 			Next: "find out who did it (CloudTrail), then aws ecs update-service --cluster " + place.Cluster() + " --service " + name + " --desired-count 0"})
@@ -88,7 +98,7 @@ func (p *Platform) InspectPlane(ctx context.Context, sets []platform.Set) ([]pla
 				say(sdk.ToString(s.ServiceName), "is behind the target group %s, and no tenant's is to be behind any: it is sent what others' clients say", sdk.ToString(b.TargetGroupArn))
 			}
 			for _, r := range s.ServiceRegistries {
-				if whose := names[sdk.ToString(r.RegistryArn)]; whose != "" {
+				if whose := leads.names[sdk.ToString(r.RegistryArn)]; whose != "" {
 					say(sdk.ToString(s.ServiceName), "is found by the name of the plane's %s", whose)
 				}
 			}
@@ -97,24 +107,63 @@ func (p *Platform) InspectPlane(ctx context.Context, sets []platform.Set) ([]pla
 	return out, nil
 }
 
-// namesOfThePlane are the components of the plane's own set, by the ARNs of the names that they are found by.
-func (p *Platform) namesOfThePlane(ctx context.Context, cfg sdk.Config, place stack.Place) (map[string]string, error) {
-	exports := map[string]string{}
+// leads are what leads to the plane's own set: the components, by the ARNs of the names that they are found by, and by those of the target groups that they stand
+// behind.
+type leads struct{ names, targets map[string]string }
+
+func (p *Platform) leadsToThePlane(ctx context.Context, cfg sdk.Config, place stack.Place) (leads, error) {
+	names, targets := map[string]string{}, place.TargetExports(p.Own.Blueprint)
 	for _, c := range p.Own.Blueprint.Components {
-		exports[place.NameExport(c.Name)] = c.Name
+		names[place.NameExport(c.Name)] = c.Name
 	}
-	out := map[string]string{}
+	out := leads{map[string]string{}, map[string]string{}}
 	pages := cloudformation.NewListExportsPaginator(cloudformation.NewFromConfig(cfg), &cloudformation.ListExportsInput{})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list what stacks tell each other: %w", err)
+			return leads{}, fmt.Errorf("list what stacks tell each other: %w", err)
 		}
 		for _, e := range page.Exports {
-			if component := exports[sdk.ToString(e.Name)]; component != "" {
-				out[sdk.ToString(e.Value)] = component
+			if component := names[sdk.ToString(e.Name)]; component != "" {
+				out.names[sdk.ToString(e.Value)] = component
+			}
+			if component := targets[sdk.ToString(e.Name)]; component != "" {
+				out.targets[sdk.ToString(e.Value)] = component
 			}
 		}
+	}
+	return out, nil
+}
+
+// astray is what leads to somebody else as to a component of the plane's own set: all that tenants' people say passes there.
+func (l leads) astray(ctx context.Context, cfg sdk.Config, place stack.Place) (out []platform.Difference, err error) {
+	led := map[string]*drift.Led{}
+	of := func(component string) *drift.Led {
+		if led[component] == nil {
+			led[component] = &drift.Led{Cluster: place.Cluster(), Service: place.Service(string(blueprint.ScopePlane), component)}
+		}
+		return led[component]
+	}
+	for _, arn := range slices.Sorted(maps.Keys(l.names)) {
+		of(l.names[arn]).Names = append(of(l.names[arn]).Names, arn)
+	}
+	groups := slices.Sorted(maps.Keys(l.targets))
+	for _, arn := range groups {
+		of(l.targets[arn]).Targets = append(of(l.targets[arn]).Targets, arn)
+	}
+	for _, component := range slices.Sorted(maps.Keys(led)) {
+		some, err := led[component].Astray(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
+	}
+	for _, balancer := range place.Balancers() {
+		some, err := drift.Elsewhere(ctx, cfg, balancer, groups)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
 	}
 	return out, nil
 }

@@ -7,7 +7,12 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/aws-sdk-go-v2/service/servicediscovery"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
@@ -194,5 +199,100 @@ func TestWhatStandsBeforeThePlanesOwnIsNamed(t *testing.T) {
 	}
 	if got := find(); strings.Count(got, "\n") != 2 || !strings.Contains(got, *service+" of cluster a3-dev is found by the name of the plane's registry") {
 		t.Errorf("it finds %q", got)
+	}
+}
+
+// What leads to the plane's own set is looked at as well: a target that no task of the gateway is, an address under the registry's name, a listener that sends elsewhere.
+// Keys of who left are named, and the plane's that its stack doesn't have, until they wait for their deletion.
+func TestWhatLeadsAwayFromThePlanesOwnAndKeysOfNobodyAreNamed(t *testing.T) {
+	server, p, s := ofPlane(t, registryv1.IsolationTier_ISOLATION_TIER_DATABASE)
+	ctx, cfg := t.Context(), server.Root()
+	find := func() string {
+		t.Helper()
+		got, err := p.InspectPlane(ctx, []platform.Set{s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, d := range got {
+			if d.Next == "" {
+				t.Errorf("it isn't said what to do about %v", d)
+			}
+			out = append(out, d.Reason)
+		}
+		return strings.Join(out, "\n")
+	}
+	balancers, names := elb.NewFromConfig(cfg), servicediscovery.NewFromConfig(cfg)
+	group, err := balancers.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{Name: sdk.String("a3-dev-gateway"), TargetType: elbtypes.TargetTypeEnumIp, Protocol: elbtypes.ProtocolEnumTls, Port: sdk.Int32(7443), VpcId: sdk.String("vpc-1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arn := group.TargetGroups[0].TargetGroupArn
+	zones, err := names.ListNamespaces(ctx, &servicediscovery.ListNamespacesInput{})
+	if err != nil || len(zones.Namespaces) == 0 {
+		t.Fatal(zones, err)
+	}
+	name, err := names.CreateService(ctx, &servicediscovery.CreateServiceInput{Name: sdk.String("registry"), NamespaceId: zones.Namespaces[0].Id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := changeset.Open(ctx, cfg, awstest.Where, awstest.Place.Templates())
+	if err != nil {
+		t.Fatal(err)
+	}
+	awstest.Change(t, d, "a3-dev-names", []byte(`{"Resources":{"Names":{"Type":"AWS::SNS::Topic"}},"Outputs":{"RegistryName":{"Value":"`+*name.Service.Arn+`","Export":{"Name":"`+awstest.Place.NameExport("registry")+
+		`"}},"Targets":{"Value":"`+*arn+`","Export":{"Name":"a3-dev-Targets"}}}}`), nil)
+	if got := find(); got != "" {
+		t.Fatalf("where nobody changed anything there is %s", got)
+	}
+	if _, err := balancers.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: arn, Targets: []elbtypes.TargetDescription{{Id: sdk.String("10.64.0.9"), Port: sdk.Int32(7443)}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := names.RegisterInstance(ctx, &servicediscovery.RegisterInstanceInput{ServiceId: name.Service.Id, InstanceId: sdk.String("x"), Attributes: map[string]string{"AWS_INSTANCE_IPV4": "10.64.0.8"}}); err != nil {
+		t.Fatal(err)
+	}
+	got := find()
+	for _, want := range []string{`of service plane-dev-gateway sends to "10.64.0.9"`, `of service plane-dev-registry leads to "10.64.0.8"`} {
+		if !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
+			t.Errorf("it finds %q, want %q", got, want)
+		}
+	}
+	if _, err := balancers.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: arn, Targets: []elbtypes.TargetDescription{{Id: sdk.String("10.64.0.9"), Port: sdk.Int32(7443)}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := names.DeregisterInstance(ctx, &servicediscovery.DeregisterInstanceInput{ServiceId: name.Service.Id, InstanceId: sdk.String("x")}); err != nil {
+		t.Fatal(err)
+	}
+
+	client, gone := kms.NewFromConfig(cfg), id.NewTenant().String()
+	made := func(tags map[string]string) string {
+		t.Helper()
+		in := &kms.CreateKeyInput{}
+		for key, value := range tags {
+			in.Tags = append(in.Tags, kmstypes.Tag{TagKey: &key, TagValue: &value})
+		}
+		out, err := client.CreateKey(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.KeyMetadata.Arn
+	}
+	left, old := made(map[string]string{"plane": "dev", "tenant": gone}), made(map[string]string{"plane": "dev"})
+	made(map[string]string{"plane": "dev", "tenant": s.Tenant.String()})
+	made(map[string]string{"plane": "prod", "tenant": gone})
+	made(map[string]string{"team": "dev"})
+	got = find()
+	for _, want := range []string{"key " + left + ", which is Enabled, is of tenant " + gone + ", whom the registry doesn't have", "key " + old + ", which is Enabled, is of plane dev, and not the one that stack a3-dev-plane has"} {
+		if !strings.Contains(got, want) || strings.Count(got, "\n") != 1 {
+			t.Errorf("it finds %q, want %q", got, want)
+		}
+	}
+	for _, key := range []string{left, old} {
+		if _, err := client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &key, PendingWindowInDays: sdk.Int32(30)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := find(); got != "" {
+		t.Errorf("given up they are named still: %s", got)
 	}
 }

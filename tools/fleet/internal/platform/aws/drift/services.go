@@ -54,10 +54,11 @@ func (l *services) look(ctx context.Context, id string, r resource) ([]found, er
 	if s.EnableExecuteCommand {
 		reasons = append(reasons, "lets commands be run in its tasks")
 	}
-	if len(reasons) == 0 {
-		return nil, nil
+	astray, err := l.astray(ctx, id, Led{Cluster: cluster, Service: name}, behind)
+	if err != nil || len(reasons) == 0 {
+		return astray, err
 	}
-	return []found{{Difference: platform.Difference{Resource: id, Reason: "service " + name + " " + strings.Join(reasons, "; it ")}, mend: func(ctx context.Context) error {
+	return append(astray, found{Difference: platform.Difference{Resource: id, Reason: "service " + name + " " + strings.Join(reasons, "; it ")}, mend: func(ctx context.Context) error {
 		in := &ecs.UpdateServiceInput{Cluster: &cluster, Service: &name, TaskDefinition: &definition, EnableExecuteCommand: aws.Bool(false), NetworkConfiguration: network.configuration()}
 		if is {
 			in.DesiredCount = aws.Int32(int32(count))
@@ -66,7 +67,23 @@ func (l *services) look(ctx context.Context, id string, r resource) ([]found, er
 		in.LoadBalancers, in.ServiceRegistries = behind.targets, behind.names
 		_, err := l.client.UpdateService(ctx, in)
 		return err
-	}}}, nil
+	}}), nil
+}
+
+// astray is what the names and target groups of the template's service lead to besides its tasks. Who may take that away are administrators.
+func (l *services) astray(ctx context.Context, id string, led Led, by front) (out []found, err error) {
+	for _, n := range by.names {
+		led.Names = append(led.Names, aws.ToString(n.RegistryArn))
+	}
+	for _, t := range by.targets {
+		led.Targets = append(led.Targets, aws.ToString(t.TargetGroupArn))
+	}
+	all, err := led.Astray(ctx, l.cfg)
+	for _, d := range all {
+		d.Resource = id
+		out = append(out, found{Difference: d})
+	}
+	return out, err
 }
 
 // definitions are those of what the service is asked to run, and of what still runs of it.

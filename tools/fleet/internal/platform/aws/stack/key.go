@@ -48,6 +48,7 @@ func (s *set) key() {
 	}
 	roles := []string{p.Provisioner(), p.BreakGlass()}
 	if s.tenant == "" {
+		statements = append(statements, allow("LookWhose", []string{"kms:DescribeKey", "kms:ListResourceTags"}, []string{"*"}).by(p, p.Provisioner()))
 		statements = append(statements, s.templatesKey("*").by(p, s.templateRoles()...))
 		roles = append(roles, ref(administrator))
 	}

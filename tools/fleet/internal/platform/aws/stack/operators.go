@@ -336,6 +336,9 @@ func (s *set) control() []statement {
 		allow("SecretsOfThePlanesSet", []string{"secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"}, []string{secrets}),
 		allow("KeyOfThePlanesSecrets", []string{"kms:Decrypt", "kms:GenerateDataKey"}, []string{attribute(keyID, "Arn")}).
 			under("StringEquals", when{"kms:ViaService": p.service("secretsmanager")}).under("StringLike", when{"kms:EncryptionContext:SecretARN": []string{secrets, serversUsers(p)}}),
+		// Whose a key is that no stack names any more, to tell of it.
+		allow("LookWhoseKeys", []string{"kms:DescribeKey", "kms:ListResourceTags"}, []string{p.arn("kms", "key/*")}).
+			under("StringEquals", when{"aws:ResourceTag/plane": p.Plane}).under("Null", when{"aws:ResourceTag/tenant": "true"}),
 		allow("LogsOfThePlanesSet", []string{"logs:DescribeLogStreams", "logs:GetLogEvents"}, []string{p.arn("logs", "log-group:"+own.logGroup("*"))}),
 		allow("ServicesOfThePlanesSet", []string{"ecs:CreateService", "ecs:UpdateService", "ecs:DeleteService", "ecs:DescribeServices", "ecs:ListServiceDeployments", "ecs:DescribeServiceDeployments", "ecs:StopServiceDeployment",
 			"ecs:RunTask", "ecs:TagResource", "ecs:ListTagsForResource", "ecs:DeleteTaskDefinitions"},
