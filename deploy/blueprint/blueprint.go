@@ -149,6 +149,9 @@ type Store struct {
 	// Named is a query that answers what rows name of the store, one text each: an object's key, or of a credential `workspace/integration`, as
 	// UUIDs. A backup that lacks one of them is none. Empty where no row does.
 	Named string `yaml:"named,omitempty"`
+	// Emptied is a statement after which no row names anything of a secret store: what was sealed can't be opened any more, for the key is gone for good. It
+	// is run as the owner, who sees every row. Empty where rows don't say.
+	Emptied string `yaml:"emptied,omitempty"`
 }
 
 // Database is the one database of a set.

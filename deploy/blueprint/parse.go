@@ -203,6 +203,9 @@ func (c *checker) check() {
 		if b.Stores[name].Named != "" && b.Database == nil {
 			c.at([]any{"stores", name, "named"}, "a set without a database has no rows")
 		}
+		if b.Stores[name].Emptied != "" && (b.Database == nil || b.Stores[name].Kind != StoreSecret) {
+			c.at([]any{"stores", name, "emptied"}, "rows say of a secret store that it was emptied, and a set without a database has none")
+		}
 		if !label.MatchString(name) {
 			c.at([]any{"stores", name}, "%q is not a lower-case DNS label", name)
 		}

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,6 +91,39 @@ func TestReleaseIsKeptOnceAndAnswersByNameAndVersion(t *testing.T) {
 	}
 	if _, err := r.GetRelease(t.Context(), &registryv1.GetReleaseRequest{Name: "9.9.9"}); fault.KindOf(fault.FromRPC(err)) != fault.NotFound {
 		t.Errorf("a release that is not: %v", err)
+	}
+}
+
+// The key that signed it is gone for good: registered once more it is what it was, signed by whom the plane trusts now. What is believed stays as it was signed.
+func TestReleaseThatNobodyBelievesAnyMoreIsSignedAgain(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	former := sign(t, h.releaseSigner, manifest("dev", "1.2.0", "program"))
+	register := func(addr string, envelope []byte) *registryv1.Release {
+		t.Helper()
+		res, err := registryv1.NewReleaseWriteServiceClient(h.as(addr, "operator")).RegisterRelease(t.Context(), &registryv1.RegisterReleaseRequest{Envelope: envelope})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.GetRelease()
+	}
+	register(addr, former)
+	signer, public := releaseKey(t, "dev")
+	both := h.releaseKeys + "," + public
+	h.releaseKeys = public
+	addr, _ = h.start()
+	again := sign(t, signer, manifest("dev", "1.2.0", "program"))
+	if r := register(addr, again); string(r.GetEnvelope()) != string(again) {
+		t.Errorf("it is still signed by %q", r.GetKeyIds())
+	}
+	want := []string{"registry.release.registered", "registry.release.signed_again"}
+	if logged := column(t, h, "SELECT action FROM registry.operations_log WHERE action LIKE 'registry.release.%' ORDER BY id"); !slices.Equal(logged, want) {
+		t.Errorf("the operations log says %q", logged)
+	}
+	h.releaseKeys = both
+	addr, _ = h.start()
+	if r := register(addr, former); string(r.GetEnvelope()) != string(again) {
+		t.Errorf("one that is believed is signed by another: %q", r.GetKeyIds())
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"a3os.app/libs/binding"
@@ -223,6 +224,9 @@ func (d *Dir) Write(name string, content io.Reader) (err error) {
 			_ = d.root.Remove(tmp)
 		}
 	}()
+	if err := d.give(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
 	if err := fill(f, content, d.fileMode); err != nil {
 		return err
 	}
@@ -234,6 +238,22 @@ func (d *Dir) Write(name string, content io.Reader) (err error) {
 		return err
 	}
 	return d.sync(dir)
+}
+
+// give makes a file that root writes, as a mark that takes the place of an earlier one, the directory's owner's: all that is in it is.
+func (d *Dir) give(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := d.root.Stat(".")
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return f.Chown(int(st.Uid), int(st.Gid))
 }
 
 // fill writes and syncs the file, and closes it in any case.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -242,5 +243,31 @@ func TestSweepTakesOnlyWhatIsStale(t *testing.T) {
 	}
 	if _, err := os.Stat(fresh); err != nil {
 		t.Errorf("fresh file: %v", err)
+	}
+}
+
+// Root marks a directory anew that is a service's: the mark is that one's as well, as everything in it.
+func TestMarkIsTheDirectorysOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a directory away")
+	}
+	dir, tenant := filepath.Join(t.TempDir(), "store"), id.NewTenant()
+	mark := binding.Mark{Tenant: tenant, Kind: binding.Objects}
+	if _, err := tenantdir.Create(dir, bindingtest.Signer(t), mark); err != nil {
+		t.Fatal(err)
+	}
+	const owner = 4711
+	if err := errors.Join(os.Chown(dir, owner, owner), os.WriteFile(filepath.Join(dir, tenantdir.MarkName), []byte(tenant.String()+"\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := tenantdir.Create(dir, bindingtest.Signer(t), mark); err != nil || !changed {
+		t.Fatalf("it was marked anew: %t (%v)", changed, err)
+	}
+	info, err := os.Stat(filepath.Join(dir, tenantdir.MarkName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Uid != owner {
+		t.Errorf("the mark is %v's, and the directory %d's", info.Sys(), owner)
 	}
 }

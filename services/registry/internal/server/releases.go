@@ -101,7 +101,7 @@ func (s *releases) ListReleases(ctx context.Context, req *registryv1.ListRelease
 	return res, nil
 }
 
-// RegisterRelease keeps a release that somebody trusted has signed.
+// RegisterRelease keeps a release that somebody trusted has signed. One that is kept and whose signature nobody verifies any more gets that of this one.
 func (s *releases) RegisterRelease(ctx context.Context, req *registryv1.RegisterReleaseRequest) (*registryv1.RegisterReleaseResponse, error) {
 	opened, err := s.Releases.Open(ctx, req.GetEnvelope())
 	switch {
@@ -130,10 +130,21 @@ func (s *releases) RegisterRelease(ctx context.Context, req *registryv1.Register
 		case !bytes.Equal(row.Payload, opened.Payload):
 			return errVersionUsed.With("release %s is registered with other content (migrations, minimum version or blueprint): give the new one a version of its own", name)
 		}
+		_, believed := s.Releases.Open(ctx, row.Envelope)
+		again := errors.Is(believed, release.ErrUnsigned)
+		if again {
+			row.Envelope, row.KeyIds = req.GetEnvelope(), opened.KeyIDs
+			if err := ch.q.SignReleaseAgain(ctx, store.SignReleaseAgainParams{Name: name, Envelope: row.Envelope, KeyIds: row.KeyIds}); err != nil {
+				return fmt.Errorf("keep the release's other signature: %w", err)
+			}
+		}
 		if res.Release, err = releaseOf(row); err != nil {
 			return err
 		}
-		if added == 0 {
+		switch {
+		case again:
+			return ch.log(ctx, "registry.release.signed_again", name, "signed by "+strings.Join(opened.KeyIDs, ", ")+": who signed it before isn't trusted any more")
+		case added == 0:
 			return nil
 		}
 		return ch.log(ctx, "registry.release.registered", name, "signed by "+strings.Join(opened.KeyIDs, ", "))

@@ -129,3 +129,18 @@ func (q *Queries) ReleasesOfVersion(ctx context.Context, version string) ([]Rele
 	}
 	return items, nil
 }
+
+const signReleaseAgain = `-- name: SignReleaseAgain :exec
+UPDATE registry.releases SET envelope = $1, key_ids = $2 WHERE name = $3
+`
+
+type SignReleaseAgainParams struct {
+	Envelope []byte
+	KeyIds   []string
+	Name     string
+}
+
+func (q *Queries) SignReleaseAgain(ctx context.Context, arg SignReleaseAgainParams) error {
+	_, err := q.db.Exec(ctx, signReleaseAgain, arg.Envelope, arg.KeyIds, arg.Name)
+	return err
+}

@@ -147,21 +147,42 @@ will do that is younger than the key. The backup key itself is in none: with --r
 }
 
 func (a *app) newKeyCommand() *cobra.Command {
-	return &cobra.Command{Use: "new-key TENANT", Short: "Make another backup key for a set whose own is gone for good", Args: exactly("TENANT"),
-		Long: `new-key is for a set whose backup key is gone, and can't be put back: no copy of its file, and no recovery key. Backups of before can't be read any
-more, but with a recovery key: the sealed copy of their key stays beside them. TENANT is a slug or an id, or the word plane for the plane's own.`,
-		Example: `  fleet backup new-key acme`,
+	r := plane.NewKeysRequest{Actor: "operator"}
+	c := &cobra.Command{Use: "new-key TENANT", Short: "Make another key in the place of one that is gone for good", Args: exactly("TENANT"),
+		Long: `new-key is for a set one of whose keys is gone, and can't be put back: no copy of its file, and no backup that has it. TENANT is a slug or an id, or the
+word plane for the plane's own; --key is a key's name, which is that of its file, or the word root for the root of the set's authority. A key that is there
+is never exchanged. What is lost with a key it says, and changes nothing until that is accepted; where the public half alone is gone nothing is. A tenant's
+set is stopped, what was given out under its former keys ends, as after a restore, and the tenant's own record says when, by whom and why.
+
+Without --key it is the backup key, which no backup has. Backups of before can't be read any more, but with a recovery key: the sealed copy of their key
+stays beside them.`,
+		Example: `  fleet backup new-key acme
+  fleet backup new-key acme --key kek --accept-loss --reason "Case 4713: the disk was lost before the first backup"
+  fleet backup new-key plane --key releases,licences --accept-loss --reason "Case 4713: the disk was lost before the first backup"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := a.plane()
 			if err != nil {
 				return err
 			}
-			if err := p.NewBackupKey(c.Context(), args[0]); err != nil {
+			if len(r.Keys) == 0 {
+				if err := p.NewBackupKey(c.Context(), args[0]); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.out, "%s has another backup key: make a backup with it now, fleet backup --tenant %s\n", args[0], args[0])
 				return err
 			}
-			_, err = fmt.Fprintf(a.out, "%s has another backup key: make a backup with it now, fleet backup --tenant %s\n", args[0], args[0])
+			r.Of = args[0]
+			next, err := p.NewKeys(c.Context(), r)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "%s has another key, %s. Next:\n  %s\n", show.Text(r.Of), show.Text(strings.Join(r.Keys, ", ")), strings.Join(next, "\n  "))
 			return err
 		}}
+	c.Flags().StringSliceVar(&r.Keys, "key", nil, "keys that are gone, by name; the backup key when not given")
+	c.Flags().BoolVar(&r.AcceptLoss, "accept-loss", false, "what the former key sealed or signed may be lost")
+	c.Flags().StringVar(&r.Reason, "reason", "", "why, 10 to 500 characters, for the record")
+	return c
 }
 
 func (a *app) backups(all []plane.BackedUp) error {

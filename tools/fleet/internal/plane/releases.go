@@ -156,18 +156,27 @@ func (p *Plane) registerBuilt(ctx context.Context) error {
 	if p.state.Plane != "dev" {
 		return nil
 	}
-	if _, err := p.Release(ctx, p.release.String()); fault.KindOf(err) != fault.NotFound {
-		return err
-	}
-	envelope, _, err := p.BuildRelease(ctx, BuildOptions{Version: release.Development, Artefacts: map[string]string{p.blueprint.Artefact: p.Program}})
-	if err != nil {
-		return err
-	}
 	conn, err := p.registry()
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	releases, err := p.believedReleases(conn)
+	if err != nil {
+		return err
+	}
+	r, err := releases.GetRelease(ctx, &registryv1.GetReleaseRequest{Name: p.release.String()})
+	switch {
+	case errors.Is(err, release.ErrUnsigned): // the key that signed it is gone: it is signed anew
+	case r != nil:
+		return nil
+	case fault.KindOf(fault.FromRPC(err)) != fault.NotFound:
+		return fault.FromRPC(err)
+	}
+	envelope, _, err := p.BuildRelease(ctx, BuildOptions{Version: release.Development, Artefacts: map[string]string{p.blueprint.Artefact: p.Program}})
+	if err != nil {
+		return err
+	}
 	_, err = registryv1.NewReleaseWriteServiceClient(conn).RegisterRelease(ctx, &registryv1.RegisterReleaseRequest{Envelope: envelope})
 	return fault.FromRPC(err)
 }

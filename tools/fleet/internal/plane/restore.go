@@ -181,7 +181,7 @@ func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (
 	if err != nil {
 		return of, nil, key, err
 	}
-	if b, err = backup.Open(ctx, dir, whose); err != nil {
+	if b, err = openBelieved(ctx, dir, whose, r.RecoveryKey); err != nil {
 		return of, nil, key, err
 	}
 	if of = s; b.Manifest.Set != s.Name() {

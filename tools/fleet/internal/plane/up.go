@@ -66,7 +66,7 @@ func (p *Plane) Up(ctx context.Context) (changed bool, err error) {
 	if changed, err = p.control(ctx, slugs); err != nil {
 		return changed, err
 	}
-	if err := p.registerBuilt(ctx); err != nil {
+	if err := errors.Join(p.tellRenewed(ctx, p.own), p.registerBuilt(ctx)); err != nil {
 		return changed, err
 	}
 	did, up, err := p.eachTenant(ctx, slugs, func(slug string) (bool, error) {

@@ -78,6 +78,8 @@ type noted struct {
 	Images map[string]string `json:"images,omitempty"`
 	// Keys are those that were made, by set and name: another is not made in the place of one that is gone.
 	Keys map[string]bool `json:"keys,omitempty"`
+	// Renewals are keys that were made anew, and of which something is still to be done or told.
+	Renewals []Renewal `json:"renewals,omitempty"`
 	// Tenants in the order in which they came.
 	Tenants []Tenant `json:"tenants"`
 }
@@ -333,6 +335,43 @@ func (s *State) ForgetKeys(set string, keys ...string) error {
 	return s.save()
 }
 
+// Renewal is that a key of a set which was gone is made anew.
+type Renewal struct {
+	// Set and Key, by their names.
+	Set string `json:"set"`
+	Key string `json:"key"`
+	// Reason why.
+	Reason string `json:"reason"`
+}
+
+// Renewals of a set's keys that aren't finished.
+func (s *State) Renewals(set string) []Renewal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.noted.Renewals), func(r Renewal) bool { return r.Set != set })
+}
+
+// BeginRenewal remembers that a key is made anew, until FinishRenewal.
+func (s *State) BeginRenewal(r Renewal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetRenewal(r)
+	s.noted.Renewals = append(s.noted.Renewals, r)
+	return s.save()
+}
+
+// FinishRenewal forgets it.
+func (s *State) FinishRenewal(r Renewal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetRenewal(r)
+	return s.save()
+}
+
+func (s *State) forgetRenewal(r Renewal) {
+	s.noted.Renewals = slices.DeleteFunc(s.noted.Renewals, func(have Renewal) bool { return have.Set == r.Set && have.Key == r.Key })
+}
+
 // SetImage remembers what image an artefact was made into.
 func (s *State) SetImage(digest, image string) error {
 	return s.note(&s.noted.Images, digest, image)
@@ -388,6 +427,10 @@ func (s *State) Forget(set string) (changed bool, err error) {
 	for _, gone := range []bool{forget(s.noted.Ports, set), forget(s.noted.Migrated, set), forget(s.noted.Runs, set), forget(s.noted.Blueprints, set), forget(s.noted.Accounts, set),
 		forget(s.noted.Keys, set)} {
 		changed = changed || gone
+	}
+	if had := len(s.noted.Renewals); had > 0 {
+		s.noted.Renewals = slices.DeleteFunc(s.noted.Renewals, func(r Renewal) bool { return r.Set == set })
+		changed = changed || len(s.noted.Renewals) < had
 	}
 	if !changed {
 		return false, nil

@@ -3,6 +3,9 @@ INSERT INTO registry.releases (name, version, payload, envelope, key_ids, actor)
 VALUES (@name, @version, @payload, @envelope, @key_ids, @actor)
 ON CONFLICT DO NOTHING;
 
+-- name: SignReleaseAgain :exec
+UPDATE registry.releases SET envelope = @envelope, key_ids = @key_ids WHERE name = @name;
+
 -- name: ReleaseByName :one
 SELECT * FROM registry.releases WHERE name = @name;
 

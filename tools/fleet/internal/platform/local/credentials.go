@@ -102,7 +102,12 @@ func (p *Platform) thereOrNever(s platform.Set, name, file string) (there bool, 
 	case !errors.Is(err, fs.ErrNotExist):
 		return false, err
 	case p.State.KeyMade(s.Name(), name):
-		return false, fmt.Errorf("%w: put %s back, from a copy of the plane's files or with fleet backup put-back-keys --from BACKUP --to %s: docs/operations.md#a-key-is-gone", ErrKeyGone, file, cmp.Or(s.Slug, s.Name()))
+		called := name
+		if name == rootKey {
+			called = RootKey
+		}
+		return false, fmt.Errorf("%[1]w: put %[2]s back, from a copy of the plane's files or with fleet backup put-back-keys --from BACKUP --to %[3]s; without either, fleet backup new-key %[3]s --key %[4]s says what is lost with it: docs/operations.md#a-key-is-gone",
+			ErrKeyGone, file, cmp.Or(s.Slug, s.Name()), called)
 	}
 	return false, nil
 }
