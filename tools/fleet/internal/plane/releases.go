@@ -210,7 +210,11 @@ func (p *Plane) Release(ctx context.Context, name string) (*registryv1.Release, 
 
 // NewReleaseKey makes a key that signs releases of this plane: the private half goes into a file of its owner's, the public one is
 // answered.
+// Where no plane is, that of another machine is named by its kind in the settings.
 func (p *Plane) NewReleaseKey(file string) (public string, err error) {
+	if !p.Exists() && p.Settings.Plane == "" {
+		return "", fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory; for a plane of another machine say by A3_PLANE which it is, dev or prod", p.Settings.Home)
+	}
 	if err := p.openState(); err != nil {
 		return "", err
 	}
