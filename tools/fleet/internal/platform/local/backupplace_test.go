@@ -258,6 +258,35 @@ func TestRemainsAreSeenBesideWhatIsSomebodyElses(t *testing.T) {
 	}
 }
 
+// A tenant isn't gone while a recovery key opens its backups: from a disk that nothing can be removed from they stay, and so the step isn't done. It says what to do.
+func TestBackupsThatCannotBeRemovedAreNamed(t *testing.T) {
+	home, disk := t.TempDir(), t.TempDir()
+	st, err := state.Open(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := platform.Set{Blueprint: &blueprint.Blueprint{}, Tenant: id.NewTenant()}
+	p := &local.Platform{Settings: settings.Settings{Home: home, BackupDir: disk}, State: st}
+	if err := os.MkdirAll(filepath.Join(disk, s.Name()), 0o755); err != nil { //nolint:gosec // of a test
+		t.Fatal(err)
+	}
+	asNobody(t, home, disk)
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(filepath.Join(disk, s.Name()), 0o555); err != nil { //nolint:gosec // of a test
+			t.Fatal(err)
+		}
+	}
+	_, err = p.Clear(s)
+	if err == nil {
+		t.Fatal("they are removed")
+	}
+	for _, word := range []string{disk, s.Name(), "fleet operation resume", "fleet backup accept-directory --gone " + disk} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("it doesn't say %q: %v", word, err)
+		}
+	}
+}
+
 // asNobody has root's test see files as somebody who isn't root does, to whom some directories are given; the rest of the test alone.
 func asNobody(t *testing.T, dirs ...string) {
 	t.Helper()

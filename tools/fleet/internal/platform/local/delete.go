@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 
@@ -47,7 +49,11 @@ func (p *Platform) Clear(s platform.Set) (changed bool, err error) {
 	}
 	for _, store := range places {
 		did, err := store.Remove(s.Name())
-		if changed = changed || did; err != nil {
+		if changed = changed || did; errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+			// With a recovery key they open: it isn't gone before they are.
+			return changed, fmt.Errorf("%w: the backups of %s in %s are left, and the sealed copy of their key, for nothing can be removed there: mount its disk to be written, and fleet operation resume ID goes on. "+
+				"Where it never can be, destroy it, have backups kept elsewhere (A3_BACKUP_DIR, fleet plane up), and fleet backup accept-directory --gone %s", err, s.Name(), store.Dir, store.Dir)
+		} else if err != nil {
 			return changed, err
 		}
 	}
