@@ -346,3 +346,28 @@ func TestOneDatabaseForTwoTenantsIsRefusedEverywhere(t *testing.T) {
 	}
 	wantKind(t, put(globex, "db.internal:5432", "b"), fault.FailedPrecondition, "a tenant on another's dedicated server")
 }
+
+// A plan is carried out once: what was, or was given up, isn't listed beside those that can be. One that somebody is at is.
+func TestPlansThatWereCarriedOutAreNotListed(t *testing.T) {
+	h := newHarness(t)
+	addr, _ := h.start()
+	ann := h.person(addr, "operator-ann")
+	h.create(ann.conn, "acme")
+	ann.registerNewer()
+	change := ann.change("acme", activeState, newer, "fetch", "start")
+	stored := ann.put(h.planned(upgradeKind, change))
+	listed := func(what string, want int) {
+		t.Helper()
+		res, err := registryv1.NewPlanServiceClient(ann.conn).ListPlans(t.Context(), &registryv1.ListPlansRequest{})
+		if err != nil || len(res.GetPlans()) != want {
+			t.Errorf("%s: listed are %d plans (%v), want %d", what, len(res.GetPlans()), err, want)
+		}
+	}
+	listed("before it is carried out", 1)
+	op := ann.begin(stored.GetHash(), change.GetTenantId())
+	listed("while it is carried out", 1)
+	if _, err := ann.ops.AbortOperation(t.Context(), &registryv1.AbortOperationRequest{OperationId: op.GetId(), Reason: "it is given up, case 4713"}); err != nil {
+		t.Fatal(err)
+	}
+	listed("given up", 0)
+}

@@ -188,7 +188,7 @@ func (s *plans) GetPlan(ctx context.Context, req *registryv1.GetPlanRequest) (*r
 	return res, nil
 }
 
-// ListPlans pages through the plans that can still be carried out.
+// ListPlans pages through the plans that can still be carried out. A page may be shorter than was asked for.
 func (s *plans) ListPlans(ctx context.Context, req *registryv1.ListPlansRequest) (*registryv1.ListPlansResponse, error) {
 	const byDefault = 20
 	size := req.GetPageSize()
@@ -210,6 +210,9 @@ func (s *plans) ListPlans(ctx context.Context, req *registryv1.ListPlansRequest)
 			return err
 		}
 		rows, res.NextPageToken = onePage(rows, size, func(p store.Plan) string { return pageToken(p.CreatedAt, p.Hash) })
+		if rows, err = notCarriedOut(ctx, q, rows); err != nil {
+			return err
+		}
 		res.Plans, err = s.allStored(ctx, q, rows)
 		return err
 	})
@@ -217,6 +220,34 @@ func (s *plans) ListPlans(ctx context.Context, req *registryv1.ListPlansRequest)
 		return nil, err
 	}
 	return res, nil
+}
+
+// notCarriedOut leaves out the plans of which every operation, or the rollout, has ended, well or not: a plan is carried out once.
+func notCarriedOut(ctx context.Context, q *store.Queries, rows []store.Plan) ([]store.Plan, error) {
+	var hashes []string
+	for _, p := range rows {
+		hashes = append(hashes, p.Hash)
+	}
+	all, err := q.CarriedOut(ctx, hashes)
+	if err != nil {
+		return nil, fmt.Errorf("read which plans were carried out: %w", err)
+	}
+	by := map[string]store.CarriedOutRow{}
+	for _, c := range all {
+		by[c.Hash] = c
+	}
+	var out []store.Plan
+	for _, p := range rows {
+		read := &registryv1.Plan{}
+		if err := proto.Unmarshal(p.Document, read); err != nil {
+			return nil, fmt.Errorf("read plan %s: %w", p.Hash, err)
+		}
+		done := by[p.Hash]
+		if tenants := int64(len(read.GetTenants())); !done.RolledOut && (tenants == 0 || done.Ended < tenants) {
+			out = append(out, p)
+		}
+	}
+	return out, nil
 }
 
 func (c Config) stored(ctx context.Context, q *store.Queries, p store.Plan) (*registryv1.StoredPlan, error) {

@@ -78,6 +78,39 @@ func (q *Queries) Approve(ctx context.Context, arg ApproveParams) error {
 	return err
 }
 
+const carriedOut = `-- name: CarriedOut :many
+SELECT p.hash, (SELECT count(*) FROM registry.operations o WHERE o.plan_hash = p.hash AND o.state <> 'unfinished')::bigint AS ended,
+       EXISTS (SELECT FROM registry.rollouts r WHERE r.begun_by = p.hash AND r.ended_at IS NOT NULL) AS rolled_out
+FROM registry.plans p WHERE p.hash = ANY ($1::text[])
+`
+
+type CarriedOutRow struct {
+	Hash      string
+	Ended     int64
+	RolledOut bool
+}
+
+// How many operations of each plan have ended, and whether a rollout that it began has.
+func (q *Queries) CarriedOut(ctx context.Context, hashes []string) ([]CarriedOutRow, error) {
+	rows, err := q.db.Query(ctx, carriedOut, hashes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CarriedOutRow
+	for rows.Next() {
+		var i CarriedOutRow
+		if err := rows.Scan(&i.Hash, &i.Ended, &i.RolledOut); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const insertPlan = `-- name: InsertPlan :execrows
 INSERT INTO registry.plans (hash, document, actor, expires_at)
 VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4::float8))

@@ -61,10 +61,12 @@ func (a *app) addresses(p *plane.Plane, how string) error {
 	w := &lines{&b}
 	w.line("%s", how)
 	w.line("")
-	for _, slug := range p.Settings.Tenants {
-		w.line("%-10s %s", slug, p.Settings.URL(slug))
+	if slugs := p.Serving(); len(slugs) > 0 {
+		for _, slug := range slugs {
+			w.line("%-10s %s", slug, p.Settings.URL(slug))
+		}
+		w.line("")
 	}
-	w.line("")
 	w.line("Stop with make down, which keeps the data; make clean removes it.")
 	_, err := fmt.Fprint(a.out, b.String())
 	return err

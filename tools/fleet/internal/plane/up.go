@@ -140,6 +140,11 @@ func (p *Plane) greet(slugs []string) error {
 // Newcomers are the tenants that came with Up and whose first admins are to be handed what [Plane.Invitation] says.
 func (p *Plane) Newcomers() []string { return p.newcomers }
 
+// Serving are the tenants of this machine that Up brought up: none that the settings name and nobody made, nor one that rests.
+func (p *Plane) Serving() []string {
+	return slices.DeleteFunc(p.slugs(), func(slug string) bool { return slices.Contains(p.resting, slug) })
+}
+
 // replaceOutdated stops a plane that an earlier release, or another user, keeps running: its processes are kept otherwise than they
 // are to be.
 func (p *Plane) replaceOutdated(ctx context.Context) error {

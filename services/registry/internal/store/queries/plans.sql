@@ -20,6 +20,12 @@ WHERE expires_at >= clock_timestamp()
   AND (sqlc.narg(before_time)::timestamptz IS NULL OR (created_at, hash) < (sqlc.narg(before_time)::timestamptz, @before_hash::text))
 ORDER BY created_at DESC, hash DESC LIMIT @size;
 
+-- name: CarriedOut :many
+-- How many operations of each plan have ended, and whether a rollout that it began has.
+SELECT p.hash, (SELECT count(*) FROM registry.operations o WHERE o.plan_hash = p.hash AND o.state <> 'unfinished')::bigint AS ended,
+       EXISTS (SELECT FROM registry.rollouts r WHERE r.begun_by = p.hash AND r.ended_at IS NOT NULL) AS rolled_out
+FROM registry.plans p WHERE p.hash = ANY (@hashes::text[]);
+
 -- name: ApprovalsOf :many
 -- Approvals of the plan as it was made last, each with the record that it was given by, where there is one.
 SELECT sqlc.embed(a), coalesce(o.key_fingerprint, '') AS key_fingerprint, o.removed_at
