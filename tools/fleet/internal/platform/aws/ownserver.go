@@ -8,8 +8,6 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/rds"
 	"github.com/aws/aws-sdk-go-v2/service/rds/types"
-
-	"a3os.app/libs/failpoint"
 )
 
 // How a server and its snapshots say that somebody deleted them already.
@@ -57,9 +55,6 @@ func (t *tenant) deleteServer(ctx context.Context) (changed bool, err error) {
 			return changed, fmt.Errorf("delete database server %s: %w", name, err)
 		}
 		changed = true
-	}
-	if err := failpoint.Here("fleet.server.deleting"); err != nil {
-		return changed, err
 	}
 	wait := rds.NewDBInstanceDeletedWaiter(client, func(o *rds.DBInstanceDeletedWaiterOptions) { o.MinDelay, o.MaxDelay = looksEvery, 15*looksEvery })
 	if err := wait.Wait(ctx, &rds.DescribeDBInstancesInput{DBInstanceIdentifier: &name}, time.Hour); err != nil {
