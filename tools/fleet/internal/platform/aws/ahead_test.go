@@ -192,6 +192,9 @@ func (w *world) overTheStore(more platform.Set, before map[string]string) {
 			}
 		}
 		sound(w.set)
+		if gaps := w.Untried(w.t, w.set); len(gaps) != 1 || !strings.Contains(gaps[0], "store clips") || slices.Contains(w.Proven(w.t, w.set), *bucket) {
+			w.t.Errorf("of the store that no role is let in to there is no control, and it is said %q", gaps)
+		}
 		if policy := lets(); strings.Contains(policy, tenant+"-clock-task") || strings.Contains(policy, tenant+"-integrations-task") || !strings.Contains(policy, "OnlyItsOwn") {
 			w.t.Errorf("gone back over the store, these are let in: %s", policy)
 		}

@@ -89,3 +89,34 @@ func (p *Platform) DeleteBuckets(t testing.TB, s platform.Set) (bool, error) {
 	}
 	return of.deleteBuckets(t.Context())
 }
+
+// Untried are the gaps of the proof of isolation by what a set's stack keeps.
+func (p *Platform) Untried(t testing.TB, s platform.Set) []string {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := of.outputs(t.Context(), of.stackName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return of.untried(told)
+}
+
+// Proven are the buckets of a set whose doors tasks are to ask.
+func (p *Platform) Proven(t testing.TB, s platform.Set) (buckets []string) {
+	t.Helper()
+	of, err := p.of(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := of.proven(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range is.Holdings.Buckets {
+		buckets = append(buckets, b.Name)
+	}
+	return buckets
+}

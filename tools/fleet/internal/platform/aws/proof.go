@@ -50,6 +50,13 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 		return nil, err
 	}
 	p.servedDatabases(w, sets)
+	for _, t := range tenants {
+		told, err := t.outputs(ctx, t.stackName())
+		if err != nil {
+			return nil, err
+		}
+		w.Gaps = append(w.Gaps, t.untried(told)...)
+	}
 	var g errgroup.Group
 	g.SetLimit(asksAtOnce)
 	for i, t := range tenants {
@@ -69,6 +76,15 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 		w.Sets[i].Cloud = stacks[i].Cloud()
 	}
 	return w, ctx.Err()
+}
+
+// untried are the stores that a stack keeps of another release: no task's role is let in there, so that none could be the control by which a refusal means something.
+func (t *tenant) untried(outputs map[string]string) (gaps []string) {
+	_, kept := stack.Keeping(t.place, t.set.Blueprint, t.id, outputs)
+	for _, name := range kept {
+		gaps = append(gaps, fmt.Sprintf("The bucket of store %s, which %s keeps of a release that had it, was not tried: no role of its set is let in, so that there is no control.", name, t.set.Slug))
+	}
+	return gaps
 }
 
 // servedDatabases has those databases be tried that are on the server that sets share, the registry's among them.
@@ -100,9 +116,7 @@ func (t *tenant) proven(ctx context.Context) (prove.Stack, error) {
 	if told == nil {
 		return prove.Stack{}, fmt.Errorf("there is no stack %s", t.stackName())
 	}
-	whole := t.set
-	whole.Blueprint, _ = stack.Keeping(t.place, whole.Blueprint, t.id, told)
-	return prove.Stack{Tenant: t.id, Slug: t.set.Slug, Holdings: stack.HoldingsOf(t.place, whole), QueueURL: told[stack.QueueOutput], Key: told[stack.KeyOutput],
+	return prove.Stack{Tenant: t.id, Slug: t.set.Slug, Holdings: stack.HoldingsOf(t.place, t.set), QueueURL: told[stack.QueueOutput], Key: told[stack.KeyOutput],
 		Sessions: map[string]prove.Session{}, Provisioner: prove.Here{Config: t.cfg}}, nil
 }
 
