@@ -115,7 +115,10 @@ func (s *set) endpoints(vpc string, tables []string) {
 	read := func(sid, bucket string) statement {
 		return statement{Sid: sid, Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:GetObject"}, Resource: []string{bucketARN(bucket) + "/*"}}
 	}
-	statements := append(s.ofTheAccount([]string{"s3:*"}), read("LayersOfImages", "prod-"+s.place.Region+"-starport-layer-bucket"))
+	// What it lists are the asker's own account's: no bucket is named that could be somebody's, and so it may be that no account of one is either.
+	names := statement{Sid: "NamesOfTheAccount", Effect: "Allow", Principal: map[string]string{"AWS": "*"}, Action: []string{"s3:ListAllMyBuckets"}, Resource: []string{"*"},
+		Condition: map[string]any{"StringEquals": when{"aws:PrincipalAccount": append([]string{s.place.Account}, s.accounts...)}}}
+	statements := append(s.ofTheAccount([]string{"s3:*"}), names, read("LayersOfImages", "prod-"+s.place.Region+"-starport-layer-bucket"))
 	if s.place.Hub == "" {
 		statements = append(statements, read("PackagesOfTheMachine", "al2023-repos-"+s.place.Region+"-de612dc2"))
 	}
