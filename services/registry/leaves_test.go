@@ -20,7 +20,7 @@ import (
 var keptOf = map[string]string{
 	"tenants": "names, labels and account", "slugs": "names, labels and account", "licences": "its licences",
 	"witnessed_logs": "the checkpoints of its log", "checkpoints": "the checkpoints of its log",
-	"backups": "when backups of it were made and restored", "restores": "when backups of it were made and restored",
+	"backups": "when backups of it were made and restored", "restores": "when backups of it were made and restored", "planned_restores": "when backups of it were made and restored",
 	"operations": "of who did", "rollout_tenants": "of who did", "rollout_events": "of who did",
 }
 

@@ -47,7 +47,9 @@ func TestNothingOfDevMeansAnythingInProd(t *testing.T) {
 	full(t)
 	t.Parallel()
 	p := prodPlane(t)
-	hash := prodsTenantIsPlannedAndApproved(t, p)
+	ben := newOwnOperator(t, "ben")
+	ben.added(p)
+	hash := prodsTenantIsPlannedAndApproved(t, p, ben)
 	if err := p.learn(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -116,11 +118,9 @@ func prodPlane(t *testing.T) *plane {
 	return p
 }
 
-// prodsTenantIsPlannedAndApproved makes globex in prod, and answers the plan's hash.
-func prodsTenantIsPlannedAndApproved(t *testing.T, p *plane) (hash string) {
+// prodsTenantIsPlannedAndApproved makes globex in prod, which ben approves, and answers the plan's hash.
+func prodsTenantIsPlannedAndApproved(t *testing.T, p *plane, ben *ownOperator) (hash string) {
 	t.Helper()
-	ben := newOwnOperator(t, "ben")
-	ben.added(p)
 	p.must(t, "release", "register", "--version", "1.0.0", "--artefact", "accessos="+filepath.Join(programs, "accessos"))
 	p.refused(t, "accept the tier database by name", "plan", "provision", "--tenant", "globex", "--release", "1.0.0", "--reason", "a test of sealed planes", "--tier", "database")
 	hash = p.plan(t, provision, "globex", "1.0.0")

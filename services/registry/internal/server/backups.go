@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,62 +136,91 @@ func (s *backups) RecordRestore(ctx context.Context, req *registryv1.RecordResto
 	res := &registryv1.RecordRestoreResponse{}
 	err := s.change(ctx, func(ctx context.Context, ch change) error {
 		if req.GetTenantId() == "" {
-			if req.GetValidateOnly() {
-				return nil
-			}
-			return ch.log(ctx, "registry.restored", ownSet, fmt.Sprintf("backup %s, as of %s: %s", req.GetBackup(), req.GetTakenAt().AsTime().Format(time.RFC3339), req.GetReason()))
+			return ch.recordOwnRestore(ctx, req)
+		}
+		p, err := s.plannedRestore(ctx, ch, req)
+		if err != nil {
+			return err
 		}
 		t, err := ch.lock(ctx, req.GetTenantId())
 		if err != nil {
 			return err
 		}
-		if from := req.GetCopiedFrom(); from != "" && from != t.CopyOf.String() {
-			return fault.New(fault.FailedPrecondition, "the registry doesn't have it that tenant %s was made to be a copy of %s (of one that was adopted it is not known): no backup of that one is restored to it", t.Slug, from)
-		}
-		restored, err := ch.restoredLog(ctx, t.ID, req.GetCheckpoint())
-		if err != nil {
+		if err := p.may(ctx, s.Config, ch, t); err != nil {
 			return err
 		}
-		size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
-		if req.GetCopiedFrom() == "" {
-			if err := ch.asOf(ctx, t.ID, req, size); err != nil {
-				return err
-			}
-		}
-		held, err := ch.q.NewestCheckpoint(ctx, t.ID)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("read the newest checkpoint: %w", err)
-		}
-		res = &registryv1.RecordRestoreResponse{LostEntries: max(held.Size-size, 0)}
-		if err == nil {
-			res.WitnessedAt = timestamppb.New(held.WitnessedAt)
-		}
-		if req.GetCopiedFrom() != "" {
-			// What was witnessed of the set that the copy takes the place of is of another history.
-			if err := ch.q.ForgetCheckpointsBeyond(ctx, store.ForgetCheckpointsBeyondParams{TenantID: t.ID, Size: 0}); err != nil {
-				return fmt.Errorf("forget the checkpoints of what the copy takes the place of: %w", err)
-			}
-		}
-		if err := ch.goBack(ctx, t.ID, restored, req.GetCheckpoint()); err != nil {
-			return err
-		}
-		err = ch.q.InsertRestore(ctx, store.InsertRestoreParams{TenantID: t.ID, Backup: req.GetBackup(), TakenAt: req.GetTakenAt().AsTime(), Actor: ch.actor,
-			Reason: req.GetReason(), Size: size, WitnessedSize: held.Size, WitnessedNote: held.Note})
-		if err != nil {
-			return fmt.Errorf("record the restore: %w", err)
-		}
-		if req.GetValidateOnly() {
-			return errOnlyValidated
-		}
-		if req.GetCopiedFrom() != "" {
-			return ch.log(ctx, "registry.tenant.copied", t.ID.String(), fmt.Sprintf("from %s, backup %s, as of %s: %s", req.GetCopiedFrom(), req.GetBackup(), req.GetTakenAt().AsTime().Format(time.RFC3339), req.GetReason()))
-		}
-		return ch.log(ctx, "registry.tenant.restored", t.ID.String(), fmt.Sprintf("backup %s, %d entries of the log are lost: %s", req.GetBackup(), res.GetLostEntries(), req.GetReason()))
+		res, err = ch.recordRestore(ctx, t, req, p)
+		return err
 	})
-	if err != nil && !errors.Is(err, errOnlyValidated) {
+	if !errors.Is(err, errOnlyValidated) {
+		return res, err
+	}
+	return res, s.beginRestore(ctx, req)
+}
+
+// recordOwnRestore is of the plane's own registry, which is restored by who finds it lost: the plans and the operators were in it.
+func (ch change) recordOwnRestore(ctx context.Context, req *registryv1.RecordRestoreRequest) error {
+	if req.GetPlanHash() != "" {
+		return fault.New(fault.InvalidArgument, "plan_hash: the plane's own registry is restored by no plan, for it holds them")
+	}
+	if req.GetValidateOnly() {
+		return nil
+	}
+	return ch.log(ctx, "registry.restored", ownSet, fmt.Sprintf("backup %s, as of %s: %s", req.GetBackup(), req.GetTakenAt().AsTime().Format(time.RFC3339), req.GetReason()))
+}
+
+// recordRestore has a tenant's witness go back. p is the plan that was carried out; nil for none. errOnlyValidated where it was only asked.
+func (ch change) recordRestore(ctx context.Context, t store.Tenant, req *registryv1.RecordRestoreRequest, p *plannedRestore) (*registryv1.RecordRestoreResponse, error) {
+	if from := req.GetCopiedFrom(); from != "" && from != t.CopyOf.String() {
+		return nil, fault.New(fault.FailedPrecondition, "the registry doesn't have it that tenant %s was made to be a copy of %s (of one that was adopted it is not known): no backup of that one is restored to it", t.Slug, from)
+	}
+	restored, err := ch.restoredLog(ctx, t.ID, req.GetCheckpoint())
+	if err != nil {
 		return nil, err
 	}
-	return res, nil
+	size := int64(restored.Size) //nolint:gosec // G115: bounded by restoredLog
+	if req.GetCopiedFrom() == "" {
+		if err := ch.asOf(ctx, t.ID, req, size); err != nil {
+			return nil, err
+		}
+	}
+	held, err := ch.q.NewestCheckpoint(ctx, t.ID)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("read the newest checkpoint: %w", err)
+	}
+	res := &registryv1.RecordRestoreResponse{LostEntries: max(held.Size-size, 0)}
+	if err == nil {
+		res.WitnessedAt = timestamppb.New(held.WitnessedAt)
+	}
+	if req.GetCopiedFrom() != "" {
+		// What was witnessed of the set that the copy takes the place of is of another history.
+		if err := ch.q.ForgetCheckpointsBeyond(ctx, store.ForgetCheckpointsBeyondParams{TenantID: t.ID, Size: 0}); err != nil {
+			return nil, fmt.Errorf("forget the checkpoints of what the copy takes the place of: %w", err)
+		}
+	}
+	if err := ch.goBack(ctx, t.ID, restored, req.GetCheckpoint()); err != nil {
+		return nil, err
+	}
+	row := store.InsertRestoreParams{TenantID: t.ID, Backup: req.GetBackup(), TakenAt: req.GetTakenAt().AsTime(), Actor: ch.actor,
+		Reason: req.GetReason(), Size: size, WitnessedSize: held.Size, WitnessedNote: held.Note}
+	by := ""
+	if p != nil {
+		row.PlanHash, row.PlannedBy, row.ApprovedBy = p.row.Plan.Hash, p.row.Plan.Actor, p.approvedBy
+		by = fmt.Sprintf(", by plan %s of %s, approved by %s", row.PlanHash, row.PlannedBy, cmp.Or(row.ApprovedBy, "nobody"))
+	}
+	if err := ch.q.InsertRestore(ctx, row); err != nil {
+		return nil, fmt.Errorf("record the restore: %w", err)
+	}
+	if req.GetValidateOnly() {
+		return res, errOnlyValidated
+	}
+	if err := p.end(ctx, ch, t); err != nil {
+		return nil, err
+	}
+	if req.GetCopiedFrom() != "" {
+		return res, ch.log(ctx, "registry.tenant.copied", t.ID.String(), fmt.Sprintf("from %s, backup %s, as of %s%s: %s", req.GetCopiedFrom(), req.GetBackup(), req.GetTakenAt().AsTime().Format(time.RFC3339), by, req.GetReason()))
+	}
+	return res, ch.log(ctx, "registry.tenant.restored", t.ID.String(), fmt.Sprintf("backup %s, %d entries of the log are lost%s: %s", req.GetBackup(), res.GetLostEntries(), by, req.GetReason()))
 }
 
 // restoredLog is the checkpoint of the restored log: it has to be signed with the key that the witness knows.

@@ -123,19 +123,18 @@ func changeOf(plan *registryv1.Plan, name string) *registryv1.TenantChange {
 
 // begin looks at the world once more, and begins. req says whether it is a part of a rollout; nil for none.
 func (s *operationWrites) begin(ctx context.Context, ch change, p store.LockPlanRow, plan *registryv1.Plan, t *registryv1.TenantChange, req *registryv1.BeginOperationRequest) (store.Operation, error) {
-	if p.Expired {
-		return store.Operation{}, errPlanStale.With("the plan expired at %s: make it anew", p.Plan.ExpiresAt.UTC().Format(time.RFC3339))
-	}
-	// The plane may have been another's when the plan was stored: a database that was restored at the wrong place.
-	if err := s.wellFormed(plan); err != nil {
+	if err := s.current(p, plan); err != nil {
 		return store.Operation{}, err
+	}
+	if plan.GetKind() == registryv1.OperationKind_OPERATION_KIND_RESTORE {
+		return store.Operation{}, fault.New(fault.FailedPrecondition, "the plan is a restore, which is no operation: it is carried out with fleet apply, of this release or a later one")
 	}
 	part, err := ch.partOf(ctx, plan, t, req)
 	if err != nil {
 		return store.Operation{}, err
 	}
 	if part.IsZero() { // a rollout's own plan was approved, and with it what it does to each tenant
-		if err := s.approved(ctx, ch.q, p.Plan); err != nil {
+		if _, err := s.approved(ctx, ch.q, p.Plan); err != nil {
 			return store.Operation{}, err
 		}
 	}
@@ -194,13 +193,21 @@ func (s *operationWrites) subject(ctx context.Context, ch change, plan *registry
 	if err != nil {
 		return id.Tenant{}, err
 	}
-	switch other, err := ch.q.UnfinishedOperation(ctx, row.ID); {
-	case err == nil:
-		return id.Tenant{}, unfinished(other)
-	case !errors.Is(err, pgx.ErrNoRows):
-		return id.Tenant{}, fmt.Errorf("look for an unfinished operation: %w", err)
+	if err := ch.noneUnfinished(ctx, row.ID); err != nil {
+		return id.Tenant{}, err
 	}
 	return row.ID, s.fits(ctx, ch.q, plan, []*registryv1.TenantChange{t})
+}
+
+// noneUnfinished refuses a tenant that an operation is doing something to.
+func (ch change) noneUnfinished(ctx context.Context, tenant id.Tenant) error {
+	switch other, err := ch.q.UnfinishedOperation(ctx, tenant); {
+	case err == nil:
+		return unfinished(other)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("look for an unfinished operation: %w", err)
+	}
+	return nil
 }
 
 // unfinished tells the loser of two operators what is being done, by whom and since when.

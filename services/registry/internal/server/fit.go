@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ const (
 	none         = "unspecified"
 )
 
-// leads says from which states a kind of operation leads where, and which steps it may have. A plan may have fewer, and in another order, as
+// leads says from which states a kind of operation leads where, and which steps it may have; one without an end leaves the state as it is. A plan may have fewer, and in another order, as
 // those of earlier fleets do; a step of another kind would do what nobody who read the kind expects: only who leaves has keys destroyed.
 var leads = map[registryv1.OperationKind]struct {
 	from  []string
@@ -44,6 +45,7 @@ var leads = map[registryv1.OperationKind]struct {
 		[]string{provisioning, publish.Active, suspended}, offboarded,
 		[]string{"unpublish", "stop", stepExport, stepWait, stepShred, "delete", "remains"},
 	},
+	registryv1.OperationKind_OPERATION_KIND_RESTORE: {[]string{provisioning, publish.Active, suspended}, "", []string{"rehearse", "stop", "restore", stepStart}},
 }
 
 // wellFormed refuses a plan that could fit no world of this plane.
@@ -86,7 +88,7 @@ func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
 	kind := word(kindPrefix, plan.GetKind())
 	makes := t.GetTenantId() == ""
 	switch {
-	case !slices.Contains(lead.from, from) || to != lead.to || makes != (from == none):
+	case !slices.Contains(lead.from, from) || to != cmp.Or(lead.to, from) || makes != (from == none):
 		return fault.New(fault.InvalidArgument, "%s leads no tenant from %s to %s", kind, from, to)
 	case makes && c.Plane == prod && t.GetIsolationTier() != registryv1.IsolationTier_ISOLATION_TIER_DEDICATED &&
 		!slices.Contains(plan.GetAcceptedTiers(), t.GetIsolationTier()):
@@ -98,6 +100,10 @@ func (c Config) sound(plan *registryv1.Plan, t *registryv1.TenantChange) error {
 		return fault.New(fault.InvalidArgument, "account %s is the plane's own: tenant %s is there without being told so", t.GetAccount(), t.GetSlug())
 	case t.GetCopyOf() != "" && !makes:
 		return fault.New(fault.InvalidArgument, "tenant %s is there: whose copy a tenant is is said when it is made", t.GetSlug())
+	case (t.GetRestore() != nil) != (plan.GetKind() == registryv1.OperationKind_OPERATION_KIND_RESTORE):
+		return fault.New(fault.InvalidArgument, "%s of tenant %s: a restore names the backup, and nothing else does", kind, t.GetSlug())
+	case t.GetRestore() != nil && (len(plan.GetTenants()) != 1 || plan.GetRollout() != nil || t.GetReleaseTo() != t.GetReleaseFrom()):
+		return fault.New(fault.InvalidArgument, "a restore is of one tenant, in no waves, and leaves its release as it is")
 	case makes && t.GetDisplayName() == "":
 		return fault.New(fault.InvalidArgument, "tenant %s has no display name", t.GetSlug())
 	case (t.GetReleaseTo() == "") != (to == offboarded):

@@ -280,6 +280,16 @@ func (c Config) allStored(ctx context.Context, q *store.Queries, rows []store.Pl
 		p.Approvals = append(p.Approvals, &registryv1.Approval{Actor: a.PlanApproval.Actor, Reason: a.PlanApproval.Reason,
 			ApprovedAt: timeOf(a.PlanApproval.ApprovedAt), KeyFingerprint: a.KeyFingerprint, Void: c.void(p.GetActor(), a)})
 	}
+	restores, err := q.PlannedRestores(ctx, hashes)
+	if err != nil {
+		return nil, fmt.Errorf("read what was restored by the plans: %w", err)
+	}
+	for _, r := range restores {
+		by[r.PlanHash].Restore = &registryv1.PlannedRestore{Actor: r.Actor, BegunAt: timeOf(r.BegunAt)}
+		if r.RecordedAt != nil {
+			by[r.PlanHash].Restore.RecordedAt = timeOf(*r.RecordedAt)
+		}
+	}
 	return all, nil
 }
 
@@ -299,21 +309,31 @@ func (c Config) void(maker string, a store.ApprovalsOfRow) string {
 	return ""
 }
 
-// approved refuses a plan that its plane wants a second person's word for and that has none which counts.
-func (c Config) approved(ctx context.Context, q *store.Queries, p store.Plan) error {
+// current refuses a plan that has expired, or that fits no world of this plane: it may have been another's when the plan was stored, whose
+// database was restored at the wrong place.
+func (c Config) current(p store.LockPlanRow, plan *registryv1.Plan) error {
+	if p.Expired {
+		return errPlanStale.With("the plan expired at %s: make it anew", p.Plan.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	return c.wellFormed(plan)
+}
+
+// approved refuses a plan that its plane wants a second person's word for and that has none which counts. It answers whose does; nobody's where
+// none is wanted.
+func (c Config) approved(ctx context.Context, q *store.Queries, p store.Plan) (by string, err error) {
 	if c.Plane != prod {
-		return nil
+		return "", nil
 	}
 	stored, err := c.stored(ctx, q, p)
 	if err != nil {
-		return err
+		return "", err
 	}
 	void := ""
 	for _, a := range stored.GetApprovals() {
 		if a.GetVoid() == "" {
-			return nil
+			return a.GetActor(), nil
 		}
 		void += fmt.Sprintf("; the approval of %s does not count: %s", a.GetActor(), a.GetVoid())
 	}
-	return errNotApproved.With("plane %s wants a second person's approval, with a key of their own: somebody other than %s must fleet approve %s --reason '…'%s", c.Plane, p.Actor, p.Hash, void)
+	return "", errNotApproved.With("plane %s wants a second person's approval, with a key of their own: somebody other than %s must fleet approve %s --reason '…'%s", c.Plane, p.Actor, p.Hash, void)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
@@ -44,13 +43,10 @@ func (s *rolloutWrites) usablePlan(ctx context.Context, ch change, hash string) 
 	if err := proto.Unmarshal(row.Plan.Document, plan); err != nil {
 		return nil, fmt.Errorf("read the plan: %w", err)
 	}
-	if row.Expired {
-		return nil, errPlanStale.With("the plan expired at %s: make it anew", row.Plan.ExpiresAt.UTC().Format(time.RFC3339))
-	}
-	if err := s.wellFormed(plan); err != nil {
+	if err := s.current(row, plan); err != nil {
 		return nil, err
 	}
-	if err := s.approved(ctx, ch.q, row.Plan); err != nil {
+	if _, err := s.approved(ctx, ch.q, row.Plan); err != nil {
 		return nil, err
 	}
 	return plan, s.fits(ctx, ch.q, plan, plan.GetTenants())

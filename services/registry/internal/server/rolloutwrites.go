@@ -278,7 +278,7 @@ func (s *rolloutWrites) stillApproved(ctx context.Context, h *heldRollout) error
 	if err != nil {
 		return err
 	}
-	err = s.approved(ctx, h.q, p.Plan)
+	_, err = s.approved(ctx, h.q, p.Plan)
 	if errors.Is(err, errNotApproved) {
 		return errNotNow.With("the rollout's plan is approved by nobody any more: have it approved anew, or, where it has expired, plan the same tenants anew, have that approved, and fleet rollout retarget %s HASH --reason '…'; %v", h.id, err)
 	}

@@ -120,12 +120,10 @@ func (c Config) under(ctx context.Context, ch change, t store.Tenant, lease *reg
 	if !ch.tenant.IsZero() {
 		return nil, errLeaseLost.With("a provisioner works under a lease, and none was shown")
 	}
-	switch other, err := ch.q.UnfinishedOperation(ctx, t.ID); {
-	case err == nil:
-		return nil, unfinished(other)
-	case !errors.Is(err, pgx.ErrNoRows):
-		return nil, fmt.Errorf("look for an unfinished operation: %w", err)
-	case c.Plane == prod:
+	if err := ch.noneUnfinished(ctx, t.ID); err != nil {
+		return nil, err
+	}
+	if c.Plane == prod {
 		return nil, errPlanned
 	}
 	return nil, nil

@@ -98,6 +98,32 @@ func (q *Queries) BackupsOf(ctx context.Context, arg BackupsOfParams) ([]Backup,
 	return items, nil
 }
 
+const beginPlannedRestore = `-- name: BeginPlannedRestore :exec
+INSERT INTO registry.planned_restores (plan_hash, tenant_id, actor, planned_by, approved_by)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (plan_hash) DO UPDATE SET tenant_id = excluded.tenant_id, actor = excluded.actor, planned_by = excluded.planned_by,
+    approved_by = excluded.approved_by, begun_at = clock_timestamp(), recorded_at = NULL
+`
+
+type BeginPlannedRestoreParams struct {
+	PlanHash   string
+	TenantID   id.Tenant
+	Actor      string
+	PlannedBy  string
+	ApprovedBy string
+}
+
+func (q *Queries) BeginPlannedRestore(ctx context.Context, arg BeginPlannedRestoreParams) error {
+	_, err := q.db.Exec(ctx, beginPlannedRestore,
+		arg.PlanHash,
+		arg.TenantID,
+		arg.Actor,
+		arg.PlannedBy,
+		arg.ApprovedBy,
+	)
+	return err
+}
+
 const checkpointAt = `-- name: CheckpointAt :one
 SELECT tenant_id, size, root_hash, note, witnessed_at FROM registry.checkpoints WHERE tenant_id = $1 AND size = $2
 `
@@ -120,6 +146,15 @@ func (q *Queries) CheckpointAt(ctx context.Context, arg CheckpointAtParams) (Che
 	return i, err
 }
 
+const endPlannedRestore = `-- name: EndPlannedRestore :exec
+UPDATE registry.planned_restores SET recorded_at = clock_timestamp() WHERE plan_hash = $1
+`
+
+func (q *Queries) EndPlannedRestore(ctx context.Context, planHash string) error {
+	_, err := q.db.Exec(ctx, endPlannedRestore, planHash)
+	return err
+}
+
 const forgetCheckpointsBeyond = `-- name: ForgetCheckpointsBeyond :exec
 DELETE FROM registry.checkpoints WHERE tenant_id = $1 AND size > $2
 `
@@ -135,8 +170,8 @@ func (q *Queries) ForgetCheckpointsBeyond(ctx context.Context, arg ForgetCheckpo
 }
 
 const insertRestore = `-- name: InsertRestore :exec
-INSERT INTO registry.restores (tenant_id, backup, taken_at, actor, reason, size, witnessed_size, witnessed_note)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO registry.restores (tenant_id, backup, taken_at, actor, reason, size, witnessed_size, witnessed_note, plan_hash, planned_by, approved_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 `
 
 type InsertRestoreParams struct {
@@ -148,6 +183,9 @@ type InsertRestoreParams struct {
 	Size          int64
 	WitnessedSize int64
 	WitnessedNote string
+	PlanHash      string
+	PlannedBy     string
+	ApprovedBy    string
 }
 
 func (q *Queries) InsertRestore(ctx context.Context, arg InsertRestoreParams) error {
@@ -160,6 +198,9 @@ func (q *Queries) InsertRestore(ctx context.Context, arg InsertRestoreParams) er
 		arg.Size,
 		arg.WitnessedSize,
 		arg.WitnessedNote,
+		arg.PlanHash,
+		arg.PlannedBy,
+		arg.ApprovedBy,
 	)
 	return err
 }
@@ -210,6 +251,40 @@ func (q *Queries) NewestBackups(ctx context.Context, arg NewestBackupsParams) ([
 	return items, nil
 }
 
+const plannedRestores = `-- name: PlannedRestores :many
+SELECT r.plan_hash, r.tenant_id, r.actor, r.planned_by, r.approved_by, r.begun_at, r.recorded_at FROM registry.planned_restores r JOIN registry.plans p ON p.hash = r.plan_hash
+WHERE r.plan_hash = ANY ($1::text[]) AND r.begun_at >= p.created_at
+`
+
+// Restores that were begun by plans as they were made last.
+func (q *Queries) PlannedRestores(ctx context.Context, hashes []string) ([]PlannedRestore, error) {
+	rows, err := q.db.Query(ctx, plannedRestores, hashes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PlannedRestore
+	for rows.Next() {
+		var i PlannedRestore
+		if err := rows.Scan(
+			&i.PlanHash,
+			&i.TenantID,
+			&i.Actor,
+			&i.PlannedBy,
+			&i.ApprovedBy,
+			&i.BegunAt,
+			&i.RecordedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const putBackup = `-- name: PutBackup :exec
 INSERT INTO registry.backups (tenant_id, name, taken_at, size_bytes, release, took_ms, verified_at, restore_took_ms, failure)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -243,6 +318,29 @@ func (q *Queries) PutBackup(ctx context.Context, arg PutBackupParams) error {
 		arg.Failure,
 	)
 	return err
+}
+
+const restoredSince = `-- name: RestoredSince :one
+SELECT recorded_at, actor, backup FROM registry.restores WHERE tenant_id = $1 AND recorded_at >= $2::timestamptz ORDER BY id DESC LIMIT 1
+`
+
+type RestoredSinceParams struct {
+	TenantID id.Tenant
+	Moment   time.Time
+}
+
+type RestoredSinceRow struct {
+	RecordedAt time.Time
+	Actor      string
+	Backup     string
+}
+
+// When a tenant was restored last, and by whom, since a moment; none where it wasn't.
+func (q *Queries) RestoredSince(ctx context.Context, arg RestoredSinceParams) (RestoredSinceRow, error) {
+	row := q.db.QueryRow(ctx, restoredSince, arg.TenantID, arg.Moment)
+	var i RestoredSinceRow
+	err := row.Scan(&i.RecordedAt, &i.Actor, &i.Backup)
+	return i, err
 }
 
 const thinBackups = `-- name: ThinBackups :exec

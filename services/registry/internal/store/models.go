@@ -126,6 +126,16 @@ type PlanApproval struct {
 	OperatorID *int64
 }
 
+type PlannedRestore struct {
+	PlanHash   string
+	TenantID   id.Tenant
+	Actor      string
+	PlannedBy  string
+	ApprovedBy string
+	BegunAt    time.Time
+	RecordedAt *time.Time
+}
+
 type Release struct {
 	Name         string
 	Version      string

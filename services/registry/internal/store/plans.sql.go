@@ -231,7 +231,8 @@ func (q *Queries) PlansByPrefix(ctx context.Context, prefix string) ([]Plan, err
 
 const renewPlan = `-- name: RenewPlan :execrows
 UPDATE registry.plans SET actor = $1, created_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $2::float8)
-WHERE hash = $3 AND expires_at < clock_timestamp()
+WHERE hash = $3 AND (expires_at < clock_timestamp()
+    OR EXISTS (SELECT FROM registry.planned_restores r WHERE r.plan_hash = $3 AND r.begun_at >= plans.created_at AND r.recorded_at IS NOT NULL))
 `
 
 type RenewPlanParams struct {
@@ -240,7 +241,8 @@ type RenewPlanParams struct {
 	Hash         string
 }
 
-// A plan that expired and is made again is a new one: whoever makes it now is its maker, and earlier approvals are of the earlier one.
+// A plan that expired, or whose restore was carried out, and is made again is a new one: whoever makes it now is its maker, and earlier approvals
+// are of the earlier one.
 func (q *Queries) RenewPlan(ctx context.Context, arg RenewPlanParams) (int64, error) {
 	result, err := q.db.Exec(ctx, renewPlan, arg.Actor, arg.LastsSeconds, arg.Hash)
 	if err != nil {

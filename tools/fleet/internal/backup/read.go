@@ -22,6 +22,8 @@ type Backup struct {
 	Manifest *Manifest
 	// Dir it lies in.
 	Dir string
+	// Digest is the SHA-256 of the manifest as it was signed, `sha256:…`: of another backup under the same name it is another.
+	Digest string
 
 	aead tink.StreamingAEAD
 }
@@ -53,7 +55,8 @@ func Open(ctx context.Context, dir string, whose Whose) (*Backup, error) {
 	case m.Name != filepath.Base(dir) || !nameForm.MatchString(m.Name):
 		return nil, refuse("%s holds backup %s: a backup keeps its name, since that is what it was made under", dir, m.Name)
 	}
-	return &Backup{Manifest: m, Dir: dir}, nil
+	sum := sha256.Sum256(payload)
+	return &Backup{Manifest: m, Dir: dir, Digest: "sha256:" + hex.EncodeToString(sum[:])}, nil
 }
 
 // Unlock has the parts be read with the set's backup key.

@@ -258,6 +258,11 @@ kept a later checkpoint of the log sees that it was cut short, and finds the rea
 With --to plane it is the plane's own registry that is put back; sets and the gateway go on meanwhile. Where the whole plane was lost,
 --recovery-key brings its keys and authorities back first, and each tenant is restored afterwards.
 
+On a plane prod a tenant, a copy too, is restored by a plan, as everything else is done to it, and this command takes --to plane alone:
+
+  fleet plan restore --from BACKUP --to acme --replace --reason TEXT
+  fleet approve HASH --reason TEXT, by another operator, and fleet apply HASH
+
 Killed anywhere, it is run again; the set does not start while a restore of it is unfinished.`
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -274,26 +279,7 @@ func (a *app) restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.format == "json" {
-				return a.json(done)
-			}
-			if done.Set == "plane" {
-				_, err = fmt.Fprintf(a.out, "the registry serves, as of %s: what was changed in the %s until this restore is not in it. It took %s.\n",
-					done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), seconds(done.Total))
-				return err
-			}
-			state := "serves"
-			if !done.Serves {
-				state = "is suspended"
-			}
-			if done.CopyOf != "" {
-				_, err = fmt.Fprintf(a.out, "%s %s, a copy of %s as of %s. What was sealed to %s stayed behind, credentials among it. It took %s.\n",
-					done.Slug, state, done.CopyOf, done.TakenAt.Format(time.RFC3339), done.CopyOf, seconds(done.Total))
-				return err
-			}
-			_, err = fmt.Fprintf(a.out, "%s %s, as of %s: what was written in the %s until this restore is not in it, at least %d entries of the audit log among it. It took %s.\n",
-				done.Slug, state, done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), done.LostEntries, seconds(done.Total))
-			return errors.Join(err, a.notHeld(done.BackedUp))
+			return a.restored(done)
 		}}
 	c.Flags().StringVar(&r.From, "from", "", "backup: its directory, or its name as fleet backup list shows it")
 	c.Flags().StringVar(&r.To, "to", "", "tenant, by slug or id; plane is the plane's own registry")
@@ -304,4 +290,28 @@ func (a *app) restoreCommand() *cobra.Command {
 		_ = c.MarkFlagRequired(name)
 	}
 	return c
+}
+
+// restored says what came of a restore.
+func (a *app) restored(done *plane.Restored) error {
+	if a.format == "json" {
+		return a.json(done)
+	}
+	if done.Set == "plane" {
+		_, err := fmt.Fprintf(a.out, "the registry serves, as of %s: what was changed in the %s until this restore is not in it. It took %s.\n",
+			done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), seconds(done.Total))
+		return err
+	}
+	state := "serves"
+	if !done.Serves {
+		state = "is suspended"
+	}
+	if done.CopyOf != "" {
+		_, err := fmt.Fprintf(a.out, "%s %s, a copy of %s as of %s. What was sealed to %s stayed behind, credentials among it. It took %s.\n",
+			done.Slug, state, done.CopyOf, done.TakenAt.Format(time.RFC3339), done.CopyOf, seconds(done.Total))
+		return err
+	}
+	_, err := fmt.Fprintf(a.out, "%s %s, as of %s: what was written in the %s until this restore is not in it, at least %d entries of the audit log among it. It took %s.\n",
+		done.Slug, state, done.TakenAt.Format(time.RFC3339), done.Lost.Round(time.Second), done.LostEntries, seconds(done.Total))
+	return errors.Join(err, a.notHeld(done.BackedUp))
 }

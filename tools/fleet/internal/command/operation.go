@@ -18,17 +18,22 @@ import (
 
 func (a *app) applyCommand() *cobra.Command {
 	var o plane.ApplyOptions
+	var recoveryKey string
 	c := &cobra.Command{Use: "apply HASH", Short: "Carry a plan out, as it stands", Args: exactly("HASH"),
 		Long: `apply carries out what was printed by fleet plan: an operation for each tenant of the plan, each under a lease, step by step. It looks at the world
 again and refuses where that is another than the plan says. It can be interrupted at any point: apply the same hash again, or take one
-operation up with fleet operation resume; what is done is not done again.`,
-		Example: "  fleet apply sha256:9f2c41d07ab3",
+operation up with fleet operation resume; what is done is not done again. A restore is carried out as a whole, once: its backup is tried out first, and
+--recovery-key is the file of the recovery key, where the backup key of the set is gone.`,
+		Example: "  fleet apply sha256:9f2c41d07ab3\n  fleet apply sha256:9f2c41d07ab3 --recovery-key /media/usb/recovery.json",
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := atLeastOne("--max-parallel", o.MaxParallel, "how many tenants are changed at once"); err != nil {
 				return err
 			}
 			p, err := a.plane()
 			if err != nil {
+				return err
+			}
+			if is, err := a.applyRestore(c, p, args[0], recoveryKey); is || err != nil {
 				return err
 			}
 			if is, err := a.applyRollout(c, p, args[0]); is || err != nil {
@@ -39,7 +44,26 @@ operation up with fleet operation resume; what is done is not done again.`,
 		}}
 	applyFlags(c, &o)
 	c.Flags().IntVar(&o.MaxParallel, "max-parallel", 1, "how many tenants are changed at once")
+	c.Flags().StringVar(&recoveryKey, "recovery-key", "", "file of the recovery key, where the plan is a restore and the set's backup key is lost")
 	return c
+}
+
+// applyRestore carries a plan out that is a restore; it says whether it was one. No other plan takes a recovery key.
+func (a *app) applyRestore(c *cobra.Command, p *plane.Plane, hash, recoveryKey string) (is bool, err error) {
+	stored, read, err := p.StoredPlan(c.Context(), hash)
+	switch is = read.GetKind() == registryv1.OperationKind_OPERATION_KIND_RESTORE; {
+	case err != nil:
+		return false, err
+	case !is && recoveryKey != "":
+		return false, usageError{fmt.Errorf("--recovery-key opens backups, and the plan is to %s", operate.Kind(read.GetKind()))}
+	case !is:
+		return false, nil
+	}
+	done, err := p.ApplyRestore(c.Context(), stored.GetHash(), recoveryKey)
+	if err != nil {
+		return true, err
+	}
+	return true, a.restored(done)
 }
 
 func applyFlags(c *cobra.Command, o *plane.ApplyOptions) {

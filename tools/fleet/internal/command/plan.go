@@ -37,6 +37,7 @@ func (a *app) planCommand() *cobra.Command {
 	for _, k := range planKinds {
 		commands = append(commands, a.planKind(k.kind, k.short, k.example))
 	}
+	commands = append(commands, a.planRestore())
 	list := &cobra.Command{Use: "list", Short: "List the plans that can still be carried out, the newest first", Args: exactly(), RunE: a.planList}
 	show := &cobra.Command{Use: "show HASH", Short: "Show a plan, by its hash or the beginning of it", Args: exactly("HASH"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -90,7 +91,7 @@ func (a *app) planKind(kind registryv1.OperationKind, short, example string) *co
 		f.StringVar(&r.DisplayName, "name", "", "name shown; the slug when empty")
 		f.StringVar(&tier, "tier", "", "dedicated (a database server of its own) or database; the plane's own when empty")
 		f.StringVar(&r.Account, "account", "", "account of AWS that the one new tenant has to itself, twelve digits; its tier is dedicated")
-		f.StringVar(&r.CopyOf, "copy-of", "", "tenant, by slug or id, whose backups fleet restore may put into the new one; it stays said")
+		f.StringVar(&r.CopyOf, "copy-of", "", "tenant, by slug or id, whose backups may be restored to the new one; it stays said")
 		f.StringArrayVar(&accepted, "accept-tier", nil, "accept this tier by name where the plane's own is stricter: database")
 		f.StringArrayVar(&labels, "set-label", nil, "label of the new tenant, name=value; can be given several times")
 	} else {
@@ -102,6 +103,35 @@ func (a *app) planKind(kind registryv1.OperationKind, short, example string) *co
 	}
 	if provision || kind == registryv1.OperationKind_OPERATION_KIND_UPGRADE || kind == registryv1.OperationKind_OPERATION_KIND_DOWNGRADE {
 		f.StringVar(&r.Release, "release", "", "version, or version@sha256:…; what was built beside this program when empty, on planes for development")
+	}
+	return c
+}
+
+func (a *app) planRestore() *cobra.Command {
+	r := plan.Request{Kind: registryv1.OperationKind_OPERATION_KIND_RESTORE, Restore: &plan.Restore{}}
+	var to string
+	const short = "Plan to put a tenant's set back to what it was when a backup was taken; what was written since is given up"
+	c := &cobra.Command{Use: "restore --from BACKUP --to TENANT [--replace] --reason TEXT", Short: short, Args: exactly(),
+		Long: short + `.
+
+The plan names that very backup, by the digest of its signed manifest, and is refused where another one is under its name then. It restores once; one
+that was interrupted is gone on with by fleet apply HASH, run again. Where the set's backup key is gone, who applies it names the file of the recovery key.
+The plane's own registry is restored without a plan, for it holds them: see fleet restore --help.
+
+` + planHelp,
+		Example: `  fleet plan restore --from 20260901T030000Z-k3f9q2 --to acme --replace --reason "Case 4711: the disk of the database was lost"`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			r.Selection.Tenants = []string{to}
+			return a.planMake(c, r)
+		}}
+	f := c.Flags()
+	f.StringVar(&r.Restore.From, "from", "", "backup: its directory, or its name as fleet backup list shows it")
+	f.StringVar(&to, "to", "", "tenant, by slug or id: the backup's own, or one that was made to be a copy of that")
+	f.BoolVar(&r.Restore.Replace, "replace", false, "stop the set where it runs, and give up what it has")
+	f.StringVar(&r.Restore.RecoveryKey, "recovery-key", "", "file of the recovery key, where the key that signed the backup's manifest was made anew since; who applies the plan names it again")
+	f.StringVar(&r.Reason, "reason", "", "why, 10 to 500 characters, for the tenant's own record")
+	for _, name := range []string{"from", "to", "reason"} {
+		_ = c.MarkFlagRequired(name)
 	}
 	return c
 }

@@ -36,6 +36,8 @@ var steps = map[registryv1.OperationKind][]string{
 	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {StepUnpublish, StepStop},
 	registryv1.OperationKind_OPERATION_KIND_RESUME:    {StepIdentity, StepDatabase, StepStart, StepPublish, StepAnswer},
 	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {StepUnpublish, StepStop, StepExport, StepWait, StepShred, StepDelete, StepRemains},
+	// What a restore is made of, for who reads its plan: it is no operation, and is done as a whole.
+	registryv1.OperationKind_OPERATION_KIND_RESTORE: {"rehearse", StepStop, "restore", StepStart},
 }
 
 // Steps of a kind of operation, in order.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -106,6 +107,9 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 			done[t.GetSlug()], done[t.GetTenantId()] = true, true
 			continue
 		}
+		if planned.GetKind() == restore {
+			r.Restore = &Restore{From: cmp.Or(t.GetRestore().GetDirectory(), t.GetRestore().GetBackup()), Replace: t.GetRestore().GetReplace()}
+		}
 		if planned.GetKind() == provision || planned.GetKind() == upgrade || planned.GetKind() == downgrade {
 			r.Release = t.GetReleaseTo()
 		}
@@ -132,7 +136,18 @@ func (p *Planner) again(ctx context.Context, planned *registryv1.Plan, begun map
 	if err != nil {
 		return nil, fmt.Errorf("the plan can't be made any more as it was: %w", err)
 	}
+	goneOn(planned, made.Plan)
 	return made.Plan, nil
+}
+
+// goneOn has a log that went on be no difference: that more is given up than was known when a restore was planned, the plan says. That it is less is
+// one, for then the log isn't the one that was looked at.
+func goneOn(planned, now *registryv1.Plan) {
+	for i, t := range now.GetTenants() {
+		if r := t.GetRestore(); r != nil && i < len(planned.GetTenants()) && r.GetLostEntries() > planned.GetTenants()[i].GetRestore().GetLostEntries() {
+			r.LostEntries = planned.GetTenants()[i].GetRestore().GetLostEntries()
+		}
+	}
 }
 
 // rings are waves of one tenant each, called by its ring: how large the waves were to be a plan doesn't say, and need not be known to see that
@@ -213,6 +228,10 @@ func tenantDifferences(was, is *registryv1.TenantChange) []string {
 	differ("list of migrations", strings.Join(was.GetMigrations(), " "), strings.Join(is.GetMigrations(), " "))
 	differ("list of restarts", strings.Join(was.GetRestarts(), " "), strings.Join(is.GetRestarts(), " "))
 	differ("change set", was.GetStackChange().GetChangeSet(), is.GetStackChange().GetChangeSet())
+	differ("backup", was.GetRestore().GetBackup(), is.GetRestore().GetBackup())
+	differ("manifest of the backup", was.GetRestore().GetManifestDigest(), is.GetRestore().GetManifestDigest())
+	differ("tenant that is copied", was.GetRestore().GetCopiedFrom(), is.GetRestore().GetCopiedFrom())
+	differ("number of log entries that are lost", fmt.Sprint(was.GetRestore().GetLostEntries()), fmt.Sprint(is.GetRestore().GetLostEntries()))
 	differ("list of steps", strings.Join(was.GetSteps(), " "), strings.Join(is.GetSteps(), " "))
 	if len(out) == 0 && !proto.Equal(was, is) {
 		out = append(out, fmt.Sprintf("what is done to tenant %s is not what the plan says", is.GetSlug()))

@@ -67,6 +67,13 @@ func (w *writer) next(s *registryv1.StoredPlan) {
 	if len(hash) > typed {
 		hash = hash[:typed]
 	}
+	if r := s.GetRestore(); r != nil {
+		w.line("begun by %s at %s", r.GetActor(), r.GetBegunAt().AsTime().Format(time.RFC3339))
+		if r.GetRecordedAt() != nil {
+			w.line("carried out at %s: it restores nothing a second time", r.GetRecordedAt().AsTime().Format(time.RFC3339))
+			return
+		}
+	}
 	if s.GetNeedsApproval() && Approved(s) == nil {
 		w.line("a second person, with a key of their own, must approve it:  fleet approve %s --reason TEXT", hash)
 	}
@@ -113,8 +120,36 @@ func (w *writer) tenant(p *registryv1.Plan, t *registryv1.TenantChange) {
 	w.field("restarts", "%s", orNone(strings.Join(t.GetRestarts(), " ")))
 	w.field("steps", "%s", strings.Join(t.GetSteps(), " "))
 	w.stack(t.GetStackChange())
+	w.restore(t.GetRestore())
 	for _, n := range t.GetNotes() {
 		w.field("note", "%s", n)
+	}
+}
+
+// restore is the backup that a set is put back to.
+func (w *writer) restore(r *registryv1.RestoreChange) {
+	if r == nil {
+		return
+	}
+	w.field("backup", "%s, as of %s", r.GetBackup(), r.GetTakenAt().AsTime().Format(time.RFC3339))
+	w.field("", "of release %s", orNone(r.GetRelease()))
+	w.field("", "its manifest is %s", r.GetManifestDigest())
+	if r.GetDirectory() != "" {
+		w.field("", "in %s", r.GetDirectory())
+	}
+	switch {
+	case r.GetCopiedFrom() != "":
+		w.field("copy of", "%s, which it becomes", r.GetCopiedFrom())
+		w.field("GIVES UP", "all that it has now, which can't be undone")
+	case r.GetLostEntries() > 0:
+		w.field("GIVES UP", "what was written since, which can't be undone: by what the registry had seen when this was planned, at least %d of its audit log's entries", r.GetLostEntries())
+	default:
+		w.field("GIVES UP", "what was written since, which can't be undone: of its audit log the registry knows of no entry")
+	}
+	if r.GetReplace() {
+		w.field("stops", "the set, where it runs")
+	} else {
+		w.field("stops", "nothing: while the set runs it is not restored")
 	}
 }
 

@@ -51,6 +51,9 @@ type Planner struct {
 	Stacks Stacks
 	// Built is the release that was built beside this program, which no registry need know; zero for none.
 	Built platform.Release
+	// Restores is what of a backup a plan says that puts a tenant back to it, with every field; a backup that can't be restored to the tenant is refused.
+	// nil where nobody restores.
+	Restores func(ctx context.Context, status *registryv1.TenantStatus, r Restore) (*registryv1.RestoreChange, error)
 	// Agrees refuses to bring a tenant to a release where more was done with it than the registry knows; nil where nobody knows more.
 	Agrees func(ctx context.Context, status *registryv1.TenantStatus, to string) error
 }
@@ -79,6 +82,8 @@ type Request struct {
 	Account string
 	// CopyOf is the tenant, by slug or id, whose backups may be restored to those that are made; empty for tenants that are nobody's copy.
 	CopyOf string
+	// Restore is the backup that the one tenant is put back to, where the kind is restore; nil elsewhere.
+	Restore *Restore
 	// Wait is how long the keys of tenants that leave are kept after their export; nil for the plane's own.
 	Wait *time.Duration
 	// AcceptedTiers below the plane's own, by name.
@@ -89,6 +94,18 @@ type Request struct {
 	Waves func(chosen []*registryv1.TenantStatus) (*registryv1.RolloutPolicy, error)
 }
 
+// Restore is a backup that somebody wants restored.
+type Restore struct {
+	// From is a backup: its directory, or its name.
+	From string
+	// Replace stops the set where it runs.
+	Replace bool
+	// RecoveryKey is the file of a recovery key, where the backup's manifest can't be believed without; no plan says it.
+	RecoveryKey string
+	// Reason of the plan.
+	Reason string
+}
+
 // Made is a plan with what its making found.
 type Made struct {
 	Plan *registryv1.Plan
@@ -96,7 +113,7 @@ type Made struct {
 	LeftOut []string
 }
 
-// Kinds says from which states a kind of operation leads where. (The registry holds plans to the same.)
+// Kinds says from which states a kind of operation leads where; one without an end leaves the state as it is. (The registry holds plans to the same.)
 var kinds = map[registryv1.OperationKind]struct {
 	from []registryv1.TenantState
 	to   registryv1.TenantState
@@ -107,6 +124,7 @@ var kinds = map[registryv1.OperationKind]struct {
 	registryv1.OperationKind_OPERATION_KIND_SUSPEND:   {[]registryv1.TenantState{active}, suspended},
 	registryv1.OperationKind_OPERATION_KIND_RESUME:    {[]registryv1.TenantState{suspended}, active},
 	registryv1.OperationKind_OPERATION_KIND_OFFBOARD:  {[]registryv1.TenantState{provisioning, active, suspended}, offboarded},
+	restore: {[]registryv1.TenantState{provisioning, active, suspended}, registryv1.TenantState_TENANT_STATE_UNSPECIFIED},
 }
 
 const (
@@ -120,6 +138,7 @@ const (
 	downgrade = registryv1.OperationKind_OPERATION_KIND_DOWNGRADE
 	resume    = registryv1.OperationKind_OPERATION_KIND_RESUME
 	offboard  = registryv1.OperationKind_OPERATION_KIND_OFFBOARD
+	restore   = registryv1.OperationKind_OPERATION_KIND_RESTORE
 )
 
 // Make makes a plan. It changes nothing, and stores nothing.
@@ -184,7 +203,7 @@ func (p *Planner) Make(ctx context.Context, r Request) (*Made, error) {
 // Foresee has changes of tenants that there are planned by the platform, a few at once, and has them say so.
 func (p *Planner) Foresee(ctx context.Context, kind registryv1.OperationKind, tenants []*registryv1.TenantChange) error {
 	const atOnce = 4
-	if p.Stacks == nil {
+	if p.Stacks == nil || kind == restore { // what a set is made of stays as it is
 		return nil
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -221,7 +240,7 @@ func Target(t *registryv1.TenantChange) string { return cmp.Or(t.GetTenantId(), 
 func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantStatus, to *target) (*registryv1.TenantChange, error) {
 	t := s.GetTenant()
 	c := &registryv1.TenantChange{
-		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), StateFrom: t.GetState(), StateTo: kinds[r.Kind].to,
+		TenantId: t.GetId(), Slug: t.GetSlug(), IsolationTier: t.GetIsolationTier(), StateFrom: t.GetState(), StateTo: cmp.Or(kinds[r.Kind].to, t.GetState()),
 		ReleaseFrom: s.GetServiceSet().GetRelease(), AfterOperation: t.GetLastOperation(), Account: t.GetAccount(),
 	}
 	made, before, err := p.madeBy(ctx, r.Kind, c.GetReleaseFrom(), to)
@@ -250,10 +269,28 @@ func (p *Planner) change(ctx context.Context, r Request, s *registryv1.TenantSta
 		if before != nil && before.Digest != made.Digest {
 			c.Notes = append(c.Notes, fmt.Sprintf("What the set consists of changes, or what it is told: the release was made by the blueprint %s, the present one by %s.", short(made.Digest), short(before.Digest)))
 		}
+	case restore:
+		c.ReleaseTo = c.GetReleaseFrom()
+		return c, p.restores(ctx, r, s, c)
 	default:
 		c.ReleaseTo = c.GetReleaseFrom()
 	}
 	return c, nil
+}
+
+// restores has a change say to what its tenant is put back, and what is given up for it.
+func (p *Planner) restores(ctx context.Context, r Request, s *registryv1.TenantStatus, c *registryv1.TenantChange) error {
+	if r.Restore == nil || p.Restores == nil {
+		return fault.New(fault.InvalidArgument, "a restore is planned with its backup: fleet plan restore --from BACKUP --to TENANT --reason '…'")
+	}
+	wanted := *r.Restore
+	wanted.Reason = r.Reason
+	var err error
+	if c.Restore, err = p.Restores(ctx, s, wanted); err != nil {
+		return fmt.Errorf("tenant %s: %w", c.GetSlug(), err)
+	}
+	c.Notes = []string{"What was done since is undone, removals of people and of what they may do among it, and everybody has to sign in again."}
+	return nil
 }
 
 // copied is the id of the tenant whose copy is to be made; empty for none.

@@ -44,7 +44,7 @@ func made() map[string]*registryv1.Plan {
 			Tenants: []*registryv1.TenantChange{t}, Reason: "security update",
 		}
 	}
-	active := registryv1.TenantState_TENANT_STATE_ACTIVE
+	active, suspended := registryv1.TenantState_TENANT_STATE_ACTIVE, registryv1.TenantState_TENANT_STATE_SUSPENDED
 	return map[string]*registryv1.Plan{
 		"upgrade": base(registryv1.OperationKind_OPERATION_KIND_UPGRADE, &registryv1.TenantChange{
 			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, StateTo: active,
@@ -115,6 +115,23 @@ func made() map[string]*registryv1.Plan {
 			p.Platform, p.Account, p.Region, p.Wait = "aws", "123456789012", "eu-central-1", durationpb.New(30*24*time.Hour)
 			return p
 		}(),
+		"restore": base(registryv1.OperationKind_OPERATION_KIND_RESTORE, &registryv1.TenantChange{
+			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active, StateTo: active,
+			ReleaseFrom: newer, ReleaseTo: newer, Restarts: []string{"iam"}, Steps: []string{"rehearse", "stop", "restore", "start"},
+			Restore: &registryv1.RestoreChange{
+				Backup: "20260228T030000Z-k3f9q2", TakenAt: timestamppb.New(time.Date(2026, time.February, 28, 3, 0, 0, 0, time.UTC)), ManifestDigest: "sha256:" + strings.Repeat("f", 64),
+				Release: older, Directory: "/media/usb/20260228T030000Z-k3f9q2", LostEntries: 42, Replace: true,
+			},
+			Notes: []string{"Everybody has to sign in again."},
+		}),
+		"restore-copy": base(registryv1.OperationKind_OPERATION_KIND_RESTORE, &registryv1.TenantChange{
+			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: suspended, StateTo: suspended,
+			ReleaseFrom: newer, ReleaseTo: newer, Restarts: []string{"iam"}, Steps: []string{"rehearse", "stop", "restore", "start"},
+			Restore: &registryv1.RestoreChange{
+				Backup: "20260228T030000Z-k3f9q2", TakenAt: timestamppb.New(time.Date(2026, time.February, 28, 3, 0, 0, 0, time.UTC)), ManifestDigest: "sha256:" + strings.Repeat("f", 64),
+				Release: older, CopiedFrom: "tnt_01m8jjsjw9e9ht20ggwbmrk2j8",
+			},
+		}),
 		"offboard": base(registryv1.OperationKind_OPERATION_KIND_OFFBOARD, &registryv1.TenantChange{
 			TenantId: acme, Slug: "acme", IsolationTier: registryv1.IsolationTier_ISOLATION_TIER_DEDICATED, StateFrom: active,
 			StateTo: registryv1.TenantState_TENANT_STATE_OFFBOARDED, ReleaseFrom: older, ReleaseTo: older, Restarts: []string{"iam"},
@@ -272,6 +289,21 @@ func TestEachDifferenceOfTheWorldIsNamed(t *testing.T) {
 	} {
 		if d := strings.Join(plan.Differences(c.was, c.now, c.begun), "; "); !strings.Contains(d, c.says) || c.says == "" && d != "" {
 			t.Errorf("it is said %q, want %q", d, c.says)
+		}
+		held++
+	}
+	// Of a restore, the number of entries that are lost grows while the tenant is written to, which its plan says.
+	back := made()["restore"]
+	for what, change := range map[string]func(*registryv1.RestoreChange){
+		"the backup of tenant acme":                              func(r *registryv1.RestoreChange) { r.Backup = "20260228T030000Z-zzzzzz" },
+		"the manifest of the backup of tenant acme":              func(r *registryv1.RestoreChange) { r.ManifestDigest = "sha256:" + strings.Repeat("0", 64) },
+		"the number of log entries that are lost of tenant acme": func(r *registryv1.RestoreChange) { r.LostEntries-- },
+		"what is done to tenant acme":                            func(r *registryv1.RestoreChange) { r.Replace = false },
+	} {
+		now := proto.CloneOf(back)
+		change(now.GetTenants()[0].GetRestore())
+		if d := strings.Join(plan.Differences(back, now, nil), "; "); !strings.Contains(d, what) {
+			t.Errorf("it is said %q, want %q", d, what)
 		}
 		held++
 	}

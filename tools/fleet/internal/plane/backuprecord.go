@@ -49,7 +49,7 @@ func (p *Plane) recordBackup(ctx context.Context, s platform.Set, made *BackedUp
 }
 
 // recordRestore has the registry's witness go back with the set, or only asks whether it would, and answers how many entries of the log are lost.
-func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Backup, reason string, ask bool) (int64, error) {
+func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Backup, r RestoreRequest, ask bool) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordWithin)
 	defer cancel()
 	conn, err := p.registry()
@@ -57,12 +57,16 @@ func (p *Plane) recordRestore(ctx context.Context, s platform.Set, b *backup.Bac
 		return 0, err
 	}
 	defer conn.Close()
-	req := &registryv1.RecordRestoreRequest{Backup: b.Manifest.Name, TakenAt: timestamppb.New(b.Manifest.TakenAt), Checkpoint: b.Manifest.Checkpoint, Reason: reason, ValidateOnly: ask}
+	req := &registryv1.RecordRestoreRequest{Backup: b.Manifest.Name, TakenAt: timestamppb.New(b.Manifest.TakenAt), Checkpoint: b.Manifest.Checkpoint, Reason: r.Reason, ValidateOnly: ask}
 	if !s.Tenant.IsZero() {
 		req.TenantId = s.Tenant.String()
 	}
 	if from := b.Manifest.Copied; from != nil {
 		req.CopiedFrom = from.Set
+	}
+	if r.plan != nil {
+		of := r.plan.change().GetRestore()
+		req.PlanHash, req.PlannedBackup, req.ManifestDigest = r.plan.hash(), of.GetBackup(), of.GetManifestDigest()
 	}
 	res, err := registryv1.NewBackupWriteServiceClient(conn).RecordRestore(ctx, req)
 	if err != nil {

@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -31,6 +32,7 @@ func (p *Plane) planner(conn *grpc.ClientConn) (*plan.Planner, error) {
 		Agrees: func(ctx context.Context, status *registryv1.TenantStatus, to string) error {
 			return p.agrees(ctx, conn, status, to)
 		},
+		Restores: p.restores,
 	}
 	if foreseer, is := p.carrier().(platform.Foreseer); is {
 		planner.Stacks = &stacks{Plane: p, foreseer: foreseer, releases: releases}
@@ -51,6 +53,17 @@ func (p *Plane) Plan(ctx context.Context, r plan.Request) (*registryv1.StoredPla
 	defer done()
 	if r.Account != "" && p.carrier().Name() != aws.Name {
 		return nil, nil, fault.New(fault.InvalidArgument, "--account is of a plane on AWS, and this one is on %s", p.carrier().Name())
+	}
+	if r.Restore != nil && slices.Contains(r.Selection.Tenants, p.own.Name()) {
+		return nil, nil, fault.New(fault.InvalidArgument, "the plane's own registry is restored without a plan, for it holds them: fleet restore --from BACKUP --to %s --reason '…'", p.own.Name())
+	}
+	if r.Restore != nil { // what a set ran, and by which blueprint, is known of a plane that is open
+		if err := p.whereBackupsAre(); err != nil {
+			return nil, nil, err
+		}
+		if err := p.open(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
 	planner, err := p.planner(conn)
 	if err != nil {

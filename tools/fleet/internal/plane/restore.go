@@ -13,6 +13,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/release"
 	"a3os.app/tools/fleet/internal/backup"
@@ -33,6 +34,8 @@ type RestoreRequest struct {
 	Reason, Actor string
 	// Replace stops a set that runs, and gives up what it has.
 	Replace bool
+	// plan that is carried out; nil for none.
+	plan *restorePlan
 }
 
 // Restored says what came of a restore.
@@ -55,32 +58,65 @@ const (
 )
 
 // Restore puts a tenant's set back to what it was when a backup was taken. The backup is tried out first, whole, so that nothing is given
-// up for one that can't be restored.
+// up for one that can't be restored. On planes where changes are planned only the plane's own registry is restored by it: see ApplyRestore.
 func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error) {
-	began := time.Now()
 	if n := utf8.RuneCountInString(strings.TrimSpace(r.Reason)); n < shortestReason || n > longestReason {
 		return nil, fault.New(fault.InvalidArgument, "--reason has %d characters: say why in %d to %d, for the tenant's own record", n, shortestReason, longestReason)
 	}
 	if r.To == p.own.Name() {
 		return p.restorePlane(ctx, r)
 	}
+	began := time.Now()
+	unlock, err := p.readyToRestore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if p.state.Plane == prod {
+		return nil, fault.New(fault.FailedPrecondition, "tenants of this plane are restored by plan: %s, then fleet approve HASH --reason '…', of another operator, and fleet apply HASH%s", r.planned(), r.withKey())
+	}
+	return p.restore(ctx, r, began)
+}
+
+// planned is the command that plans the restore.
+func (r RestoreRequest) planned() string {
+	replace := ""
+	if r.Replace {
+		replace = " --replace"
+	}
+	return fmt.Sprintf("fleet plan restore --from %s --to %s%s --reason '…'", r.From, r.To, replace)
+}
+
+func (r RestoreRequest) withKey() string {
+	if r.RecoveryKey == "" {
+		return ""
+	}
+	return " --recovery-key " + r.RecoveryKey
+}
+
+// readyToRestore opens a plane that is up, for the one command that changes it.
+func (p *Plane) readyToRestore(ctx context.Context) (unlock func(), err error) {
 	if !state.Exists(p.Settings.Home) {
 		return nil, fault.New(fault.NotFound, "there is no plane in %s: of one that was lost, the plane itself is restored first: fleet restore --from BACKUP --to plane --recovery-key FILE --reason '…'", p.Settings.Home)
 	}
 	if err := p.supervisor.Ping(ctx); err != nil {
 		return nil, p.whyNot(err)
 	}
-	unlock, err := p.lock(ctx)
+	if unlock, err = p.lock(ctx); err != nil {
+		return nil, err
+	}
+	if err = p.whereBackupsAre(); err == nil {
+		err = p.open(ctx)
+	}
 	if err != nil {
+		unlock()
 		return nil, err
 	}
-	defer unlock()
-	if err := p.whereBackupsAre(); err != nil {
-		return nil, err
-	}
-	if err := p.open(ctx); err != nil {
-		return nil, err
-	}
+	return unlock, nil
+}
+
+// restore is Restore of a tenant, by who holds the plane's lock.
+func (p *Plane) restore(ctx context.Context, r RestoreRequest, began time.Time) (*Restored, error) {
 	s, err := p.set(r.To)
 	if err != nil {
 		return nil, err
@@ -93,7 +129,7 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.mayReplace(ctx, s, r), p.noOperation(ctx, s)); err != nil {
+	if err := errors.Join(r.plan.of(b), p.mayReplace(ctx, s, r), p.noOperation(ctx, s)); err != nil {
 		return nil, err
 	}
 	if r.Reason, err = reasonOf(strings.TrimSpace(r.Reason), s, b.Manifest); err != nil {
@@ -120,15 +156,27 @@ func (p *Plane) Restore(ctx context.Context, r RestoreRequest) (*Restored, error
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
 	p.report.Done(s.Slug+": the backup is whole, tried out in a throwaway server", tried.Took)
-	if _, err := p.recordRestore(ctx, s, b, r.Reason, true); err != nil {
+	if _, err := p.recordRestore(ctx, s, b, r, true); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
+	}
+	if err := failpoint.Here("fleet.restore.begun"); err != nil {
+		return nil, err
 	}
 	if err := p.putBack(ctx, s, b, key, r); err != nil {
 		return nil, err
 	}
-	if out.LostEntries, err = p.recordRestore(ctx, s, b, r.Reason, false); err != nil {
+	if out.LostEntries, err = p.recordRestore(ctx, s, b, r, false); err != nil {
 		return nil, err
 	}
+	if err := failpoint.Here("fleet.restore.recorded"); err != nil {
+		return nil, err
+	}
+	return p.endRestore(ctx, s, out, began)
+}
+
+// endRestore has a set that was put back serve.
+func (p *Plane) endRestore(ctx context.Context, s platform.Set, out *Restored, began time.Time) (*Restored, error) {
+	var err error
 	out.Serves, err = p.serveAgain(ctx, s)
 	if err != nil {
 		return nil, err
@@ -166,9 +214,18 @@ func refused(err error) error {
 
 // believe opens the backup: it has to be this plane's, and this tenant's, or that of the one whose copy this tenant was made to be. It answers whose.
 func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (of platform.Set, b *backup.Backup, key backup.Key, err error) {
+	if of, b, err = p.found(ctx, s, r); err != nil {
+		return of, nil, key, err
+	}
+	key, err = p.openWith(of, b, b.Dir, r.RecoveryKey)
+	return of, b, key, err
+}
+
+// found is believe for who reads the manifest alone, which takes no key of the set's.
+func (p *Plane) found(ctx context.Context, s platform.Set, r RestoreRequest) (of platform.Set, b *backup.Backup, err error) {
 	dir, err := p.findBackup(r.From)
 	if err != nil {
-		return of, nil, key, err
+		return of, nil, err
 	}
 	whose, err := p.platform.Whose()
 	if errors.Is(err, fs.ErrNotExist) && r.RecoveryKey != "" {
@@ -179,18 +236,17 @@ func (p *Plane) believe(ctx context.Context, s platform.Set, r RestoreRequest) (
 		}
 	}
 	if err != nil {
-		return of, nil, key, err
+		return of, nil, err
 	}
 	if b, err = openBelieved(ctx, dir, whose, r.RecoveryKey); err != nil {
-		return of, nil, key, err
+		return of, nil, err
 	}
 	if of = s; b.Manifest.Set != s.Name() {
 		if of, err = p.original(ctx, s, b.Manifest); err != nil {
-			return of, nil, key, err
+			return of, nil, err
 		}
 	}
-	key, err = p.openWith(of, b, dir, r.RecoveryKey)
-	return of, b, key, err
+	return of, b, nil
 }
 
 // original is the set that a backup is of, where the registry says that the tenant was made to be its copy.
@@ -349,6 +405,9 @@ func (p *Plane) mayReplace(ctx context.Context, s platform.Set, r RestoreRequest
 	if err != nil || len(runs) == 0 || r.Replace || p.platform.NotRestoring(s) != nil {
 		return err
 	}
+	if r.plan != nil {
+		return fault.New(fault.FailedPrecondition, "%s runs, and the plan doesn't say that it is stopped: suspend it first, or plan it with --replace", s.Slug)
+	}
 	return fault.New(fault.FailedPrecondition, "%s runs, and what it wrote since the backup would be given up: suspend it first, or say --replace", s.Slug)
 }
 
@@ -370,7 +429,7 @@ func (p *Plane) noOperation(ctx context.Context, s platform.Set) error {
 
 // putBack stops the set, which is marked first, and puts back what it had.
 func (p *Plane) putBack(ctx context.Context, s platform.Set, b *backup.Backup, key backup.Key, r RestoreRequest) (err error) {
-	mark := local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason}
+	mark := local.Restoring{Backup: b.Manifest.Name, Dir: b.Dir, Began: time.Now().UTC(), Actor: r.Actor, Reason: r.Reason, Plan: r.plan.hash()}
 	if err := p.platform.BeginRestoring(ctx, s, mark); err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}

@@ -161,7 +161,8 @@ func (p *Plane) slugs() []string {
 }
 
 func (p *Plane) recordPlaneRestore(ctx context.Context, b *backup.Backup, r RestoreRequest) error {
-	_, err := p.recordRestore(ctx, p.own, b, strings.TrimSpace(r.Reason), false)
+	r.Reason = strings.TrimSpace(r.Reason)
+	_, err := p.recordRestore(ctx, p.own, b, r, false)
 	return err
 }
 

@@ -26,8 +26,26 @@ OR id IN (
 ORDER BY taken_at DESC, id DESC LIMIT @most;
 
 -- name: InsertRestore :exec
-INSERT INTO registry.restores (tenant_id, backup, taken_at, actor, reason, size, witnessed_size, witnessed_note)
-VALUES (@tenant_id, @backup, @taken_at, @actor, @reason, @size, @witnessed_size, @witnessed_note);
+INSERT INTO registry.restores (tenant_id, backup, taken_at, actor, reason, size, witnessed_size, witnessed_note, plan_hash, planned_by, approved_by)
+VALUES (@tenant_id, @backup, @taken_at, @actor, @reason, @size, @witnessed_size, @witnessed_note, @plan_hash, @planned_by, @approved_by);
+
+-- name: PlannedRestores :many
+-- Restores that were begun by plans as they were made last.
+SELECT r.* FROM registry.planned_restores r JOIN registry.plans p ON p.hash = r.plan_hash
+WHERE r.plan_hash = ANY (@hashes::text[]) AND r.begun_at >= p.created_at;
+
+-- name: BeginPlannedRestore :exec
+INSERT INTO registry.planned_restores (plan_hash, tenant_id, actor, planned_by, approved_by)
+VALUES (@plan_hash, @tenant_id, @actor, @planned_by, @approved_by)
+ON CONFLICT (plan_hash) DO UPDATE SET tenant_id = excluded.tenant_id, actor = excluded.actor, planned_by = excluded.planned_by,
+    approved_by = excluded.approved_by, begun_at = clock_timestamp(), recorded_at = NULL;
+
+-- name: EndPlannedRestore :exec
+UPDATE registry.planned_restores SET recorded_at = clock_timestamp() WHERE plan_hash = @plan_hash;
+
+-- name: RestoredSince :one
+-- When a tenant was restored last, and by whom, since a moment; none where it wasn't.
+SELECT recorded_at, actor, backup FROM registry.restores WHERE tenant_id = @tenant_id AND recorded_at >= @moment::timestamptz ORDER BY id DESC LIMIT 1;
 
 -- name: ForgetCheckpointsBeyond :exec
 DELETE FROM registry.checkpoints WHERE tenant_id = @tenant_id AND size > @size;

@@ -4,9 +4,11 @@ VALUES (@hash, @document, @actor, clock_timestamp() + make_interval(secs => @las
 ON CONFLICT DO NOTHING;
 
 -- name: RenewPlan :execrows
--- A plan that expired and is made again is a new one: whoever makes it now is its maker, and earlier approvals are of the earlier one.
+-- A plan that expired, or whose restore was carried out, and is made again is a new one: whoever makes it now is its maker, and earlier approvals
+-- are of the earlier one.
 UPDATE registry.plans SET actor = @actor, created_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => @lasts_seconds::float8)
-WHERE hash = @hash AND expires_at < clock_timestamp();
+WHERE hash = @hash AND (expires_at < clock_timestamp()
+    OR EXISTS (SELECT FROM registry.planned_restores r WHERE r.plan_hash = @hash AND r.begun_at >= plans.created_at AND r.recorded_at IS NOT NULL));
 
 -- name: LockPlan :one
 SELECT sqlc.embed(p), (p.expires_at < clock_timestamp())::boolean AS expired FROM registry.plans p WHERE p.hash = @hash FOR NO KEY UPDATE;

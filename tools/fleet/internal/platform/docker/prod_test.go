@@ -51,17 +51,25 @@ func TestStoryOfProdInContainers(t *testing.T) {
 	last := p.backup(t, "--all")
 	p.fleet("plane", "down", "--remove-data")
 	p.nothingLeft(t)
-	back := func(of string) {
+	back := func(of string, args ...string) {
 		var done restored
-		p.json(t, &done, "restore", "--from", last[of].Name, "--to", of, "--recovery-key", recovery, "--reason", "the machine burnt down")
+		p.json(t, &done, append(args, "--recovery-key", recovery)...)
 		if !done.Serves || done.Verified.IsZero() {
 			t.Errorf("%s came back as %+v", of, done)
 		}
 	}
-	back("plane")
-	p.refuses(t, "fleet restore --from "+last["globex"].Name+" --to globex", "plane", "up")
+	lost := func(of string) []string {
+		return []string{"--from", last[of].Name, "--to", of, "--reason", "the machine burnt down"}
+	}
+	back("plane", append([]string{"restore"}, lost("plane")...)...)
+	p.refuses(t, "fleet plan restore --from "+last["globex"].Name+" --to globex", "plane", "up")
+	p.refuses(t, "fleet plan restore", append([]string{"restore", "--recovery-key", recovery}, lost("globex")...)...)
 	p.fleet(append([]string{"release", "register", "--release", release}, program...)...)
-	back("globex")
+	// Where the registry is now, ben is told once more, over the key that he has.
+	again := filepath.Join(t.TempDir(), "back.json")
+	p.fleet("operator", "add", "ben", "--request", filepath.Join(p.ben, "request.pem"), "--out", again, "--reason", "the machine burnt down")
+	p.fleet("operator", "accept", again, "--dir", p.ben)
+	back("globex", "apply", p.secondWord(t, append([]string{"restore"}, lost("globex")...)...))
 	p.fleet("plane", "up")
 	p.reached(t, http.StatusOK)
 }
@@ -88,8 +96,14 @@ func (p *plane) approver(t *testing.T) {
 // approved plans a change of globex, and carries it out once a second operator approved it, and not before.
 func (p *plane) approved(t *testing.T, kind string, more ...string) {
 	t.Helper()
+	p.fleet("apply", p.secondWord(t, append([]string{kind, "--tenant", "globex", "--reason", "the story of prod"}, more...)...))
+}
+
+// secondWord is the hash of a plan that a second operator approved, and that isn't carried out before.
+func (p *plane) secondWord(t *testing.T, args ...string) string {
+	t.Helper()
 	var made struct{ Plan struct{ Hash string } }
-	cmd := p.command(append([]string{"-o", "json", "plan", kind, "--tenant", "globex", "--reason", "the story of prod"}, more...)...)
+	cmd := p.command(append([]string{"-o", "json", "plan"}, args...)...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
@@ -97,7 +111,7 @@ func (p *plane) approved(t *testing.T, kind string, more ...string) {
 		err = json.Unmarshal(out.Bytes(), &made)
 	}
 	if err != nil {
-		t.Fatalf("plan %s: %v: %s%s", kind, err, out.String(), said.String())
+		t.Fatalf("plan %v: %v: %s%s", args, err, out.String(), said.String())
 	}
 	approve := []string{"approve", made.Plan.Hash, "--reason", "read it, and it is what was asked for"}
 	p.refuses(t, "approve", "apply", made.Plan.Hash)
@@ -107,7 +121,7 @@ func (p *plane) approved(t *testing.T, kind string, more ...string) {
 	p.environ = append(p.environ, "A3_OPERATOR_DIR="+p.ben)
 	p.fleet(approve...)
 	p.environ = p.environ[:len(p.environ)-1]
-	p.fleet("apply", made.Plan.Hash)
+	return made.Plan.Hash
 }
 
 // reached sees what globex's host answers.

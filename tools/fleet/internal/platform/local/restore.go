@@ -32,19 +32,30 @@ type Restoring struct {
 	// Actor and Reason, for the record.
 	Actor  string `json:"actor"`
 	Reason string `json:"reason"`
+	// Plan that is carried out, by its hash; empty for none.
+	Plan string `json:"plan,omitempty"`
 }
 
 func (p *Platform) restoringFile(s platform.Set) string { return p.home("restoring", s.Name()+".json") }
 
-// NotRestoring fails while a restore of the set is unfinished.
-func (p *Platform) NotRestoring(s platform.Set) error {
+// Restoring is the restore of the set that is unfinished; nil where none is.
+func (p *Platform) Restoring(s platform.Set) (*Restoring, error) {
 	text, err := os.ReadFile(p.restoringFile(s))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil //nolint:nilnil // that there is none is an answer
 	}
-	var r Restoring
-	if err != nil || json.Unmarshal(text, &r) != nil {
-		return fmt.Errorf("%s says that a restore of %s is unfinished, and can't be read: run the restore again", p.restoringFile(s), s.Name())
+	r := &Restoring{}
+	if err != nil || json.Unmarshal(text, r) != nil {
+		return nil, fmt.Errorf("%s says that a restore of %s is unfinished, and can't be read: run the restore again", p.restoringFile(s), s.Name())
+	}
+	return r, nil
+}
+
+// NotRestoring fails while a restore of the set is unfinished.
+func (p *Platform) NotRestoring(s platform.Set) error {
+	r, err := p.Restoring(s)
+	if r == nil || err != nil {
+		return err
 	}
 	var recovery string
 	if b := s.Blueprint; b != nil && b.Backup != nil {
@@ -55,8 +66,18 @@ func (p *Platform) NotRestoring(s platform.Set) error {
 			recovery = " --recovery-key FILE"
 		}
 	}
-	return fault.New(fault.FailedPrecondition, "a restore of %s, begun at %s, is unfinished: run it again: fleet restore --from %s --to %s --reason '…'%s",
-		s.Name(), r.Began.Format(time.RFC3339), r.Dir, cmp.Or(s.Slug, s.Name()), recovery)
+	return fault.New(fault.FailedPrecondition, "a restore of %s, begun at %s, is unfinished: run it again: %s", s.Name(), r.Began.Format(time.RFC3339), p.again(s, r)+recovery)
+}
+
+// again is what takes a restore up. Where changes are planned one that nobody planned yet is one of a plane that was lost.
+func (p *Platform) again(s platform.Set, r *Restoring) string {
+	switch {
+	case r.Plan != "":
+		return "fleet apply " + r.Plan
+	case p.State.Plane == "prod" && !s.Tenant.IsZero():
+		return fmt.Sprintf("fleet plan restore --from %s --to %s --reason '…', then fleet approve HASH --reason '…', of another operator, and fleet apply HASH", r.Dir, cmp.Or(s.Slug, s.Name()))
+	}
+	return fmt.Sprintf("fleet restore --from %s --to %s --reason '…'", r.Dir, cmp.Or(s.Slug, s.Name()))
 }
 
 // replaced is where what a set had rests until the set that takes its place serves.

@@ -360,13 +360,22 @@ type RecordRestoreRequest struct {
 	Checkpoint string `protobuf:"bytes,4,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	// Why.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Whether it is only asked if it would be recorded: before anything of the set is given up for it.
+	// Whether it is only asked if it would be recorded: before anything of the set is given up for it. With a plan, the restore is begun by that: it may
+	// be gone on with, also after the plan expired, until it is recorded.
 	ValidateOnly bool `protobuf:"varint,6,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// `tnt_…` of the tenant that the backup was made of, where this one was made to be its copy: the witness begins anew. Empty where the backup is
 	// of the tenant itself.
-	CopiedFrom    string `protobuf:"bytes,7,opt,name=copied_from,json=copiedFrom,proto3" json:"copied_from,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CopiedFrom string `protobuf:"bytes,7,opt,name=copied_from,json=copiedFrom,proto3" json:"copied_from,omitempty"`
+	// Hash of the plan that is carried out, `sha256:…`, approved where the plane demands that; empty for none, on planes that let it be, and for the
+	// plane's own registry.
+	PlanHash string `protobuf:"bytes,8,opt,name=plan_hash,json=planHash,proto3" json:"plan_hash,omitempty"`
+	// Name of the backup that the plan names, and the SHA-256 of its manifest, `sha256:…`; empty without a plan. It is another name than `backup` where a
+	// backup of another tenant was made one of this one's first.
+	PlannedBackup string `protobuf:"bytes,9,opt,name=planned_backup,json=plannedBackup,proto3" json:"planned_backup,omitempty"`
+	// Digest of the manifest.
+	ManifestDigest string `protobuf:"bytes,10,opt,name=manifest_digest,json=manifestDigest,proto3" json:"manifest_digest,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RecordRestoreRequest) Reset() {
@@ -444,6 +453,27 @@ func (x *RecordRestoreRequest) GetValidateOnly() bool {
 func (x *RecordRestoreRequest) GetCopiedFrom() string {
 	if x != nil {
 		return x.CopiedFrom
+	}
+	return ""
+}
+
+func (x *RecordRestoreRequest) GetPlanHash() string {
+	if x != nil {
+		return x.PlanHash
+	}
+	return ""
+}
+
+func (x *RecordRestoreRequest) GetPlannedBackup() string {
+	if x != nil {
+		return x.PlannedBackup
+	}
+	return ""
+}
+
+func (x *RecordRestoreRequest) GetManifestDigest() string {
+	if x != nil {
+		return x.ManifestDigest
 	}
 	return ""
 }
@@ -531,7 +561,7 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
 	"\x13RecordBackupRequest\x128\n" +
 	"\x06backup\x18\x01 \x01(\v2\x18.a3os.registry.v1.BackupB\x06\xbaH\x03\xc8\x01\x01R\x06backup\"\x16\n" +
-	"\x14RecordBackupResponse\"\xa1\x03\n" +
+	"\x14RecordBackupResponse\"\xfc\x04\n" +
 	"\x14RecordRestoreRequest\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12?\n" +
 	"\x06backup\x18\x02 \x01(\tB'\xbaH$r\"2 ^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$R\x06backup\x12=\n" +
@@ -544,7 +574,11 @@ const file_a3os_registry_v1_backup_proto_rawDesc = "" +
 	"\x18\xf4\x03R\x06reason\x12#\n" +
 	"\rvalidate_only\x18\x06 \x01(\bR\fvalidateOnly\x12L\n" +
 	"\vcopied_from\x18\a \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\n" +
-	"copiedFrom\"y\n" +
+	"copiedFrom\x12<\n" +
+	"\tplan_hash\x18\b \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^sha256:[0-9a-f]{64}$R\bplanHash\x12Q\n" +
+	"\x0eplanned_backup\x18\t \x01(\tB*\xbaH'\xd8\x01\x01r\"2 ^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$R\rplannedBackup\x12H\n" +
+	"\x0fmanifest_digest\x18\n" +
+	" \x01(\tB\x1f\xbaH\x1c\xd8\x01\x01r\x172\x15^sha256:[0-9a-f]{64}$R\x0emanifestDigest\"y\n" +
 	"\x15RecordRestoreResponse\x12!\n" +
 	"\flost_entries\x18\x01 \x01(\x03R\vlostEntries\x12=\n" +
 	"\fwitnessed_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vwitnessedAt2\x7f\n" +

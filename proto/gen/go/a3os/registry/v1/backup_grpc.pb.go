@@ -143,6 +143,7 @@ type BackupWriteServiceClient interface {
 	RecordBackup(ctx context.Context, in *RecordBackupRequest, opts ...grpc.CallOption) (*RecordBackupResponse, error)
 	// RecordRestore records that a tenant's set was put back to a backup, before it serves again. The witness goes back with it: it held
 	// checkpoints of a log that is no more, and would refuse the one that goes on from the backup. What it held is kept with the restore.
+	// On planes where changes are approved a tenant's restore is planned, and each plan restores once.
 	RecordRestore(ctx context.Context, in *RecordRestoreRequest, opts ...grpc.CallOption) (*RecordRestoreResponse, error)
 }
 
@@ -184,6 +185,7 @@ type BackupWriteServiceServer interface {
 	RecordBackup(context.Context, *RecordBackupRequest) (*RecordBackupResponse, error)
 	// RecordRestore records that a tenant's set was put back to a backup, before it serves again. The witness goes back with it: it held
 	// checkpoints of a log that is no more, and would refuse the one that goes on from the backup. What it held is kept with the restore.
+	// On planes where changes are approved a tenant's restore is planned, and each plan restores once.
 	RecordRestore(context.Context, *RecordRestoreRequest) (*RecordRestoreResponse, error)
 	mustEmbedUnimplementedBackupWriteServiceServer()
 }

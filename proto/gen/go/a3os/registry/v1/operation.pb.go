@@ -44,6 +44,8 @@ const (
 	OperationKind_OPERATION_KIND_RESUME OperationKind = 5
 	// Exports, destroys and removes a set.
 	OperationKind_OPERATION_KIND_OFFBOARD OperationKind = 6
+	// Puts a set back to what it was when a backup was taken. Of plans alone: it is carried out by RecordRestore, and no operation is of it.
+	OperationKind_OPERATION_KIND_RESTORE OperationKind = 7
 )
 
 // Enum value maps for OperationKind.
@@ -56,6 +58,7 @@ var (
 		4: "OPERATION_KIND_SUSPEND",
 		5: "OPERATION_KIND_RESUME",
 		6: "OPERATION_KIND_OFFBOARD",
+		7: "OPERATION_KIND_RESTORE",
 	}
 	OperationKind_value = map[string]int32{
 		"OPERATION_KIND_UNSPECIFIED": 0,
@@ -65,6 +68,7 @@ var (
 		"OPERATION_KIND_SUSPEND":     4,
 		"OPERATION_KIND_RESUME":      5,
 		"OPERATION_KIND_OFFBOARD":    6,
+		"OPERATION_KIND_RESTORE":     7,
 	}
 )
 
@@ -1880,7 +1884,7 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\n" +
 	"\x18\xf4\x03R\x06reason\"S\n" +
 	"\x16AbortOperationResponse\x129\n" +
-	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation*\xdb\x01\n" +
+	"\toperation\x18\x01 \x01(\v2\x1b.a3os.registry.v1.OperationR\toperation*\xf7\x01\n" +
 	"\rOperationKind\x12\x1e\n" +
 	"\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18OPERATION_KIND_PROVISION\x10\x01\x12\x1a\n" +
@@ -1888,7 +1892,8 @@ const file_a3os_registry_v1_operation_proto_rawDesc = "" +
 	"\x18OPERATION_KIND_DOWNGRADE\x10\x03\x12\x1a\n" +
 	"\x16OPERATION_KIND_SUSPEND\x10\x04\x12\x19\n" +
 	"\x15OPERATION_KIND_RESUME\x10\x05\x12\x1b\n" +
-	"\x17OPERATION_KIND_OFFBOARD\x10\x06*\x8d\x01\n" +
+	"\x17OPERATION_KIND_OFFBOARD\x10\x06\x12\x1a\n" +
+	"\x16OPERATION_KIND_RESTORE\x10\a*\x8d\x01\n" +
 	"\x0eOperationState\x12\x1f\n" +
 	"\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aOPERATION_STATE_UNFINISHED\x10\x01\x12\x1d\n" +

@@ -222,7 +222,9 @@ type TenantChange struct {
 	// Account of the cloud that the tenant has to itself, of tier dedicated; empty where it is in the plane's.
 	Account string `protobuf:"bytes,16,opt,name=account,proto3" json:"account,omitempty"`
 	// `tnt_…` of the tenant whose backups may be restored to the one that the plan makes; empty for a tenant that is nobody's copy.
-	CopyOf        string `protobuf:"bytes,17,opt,name=copy_of,json=copyOf,proto3" json:"copy_of,omitempty"`
+	CopyOf string `protobuf:"bytes,17,opt,name=copy_of,json=copyOf,proto3" json:"copy_of,omitempty"`
+	// What the tenant's set is put back to, where the plan is a restore; absent in every other.
+	Restore       *RestoreChange `protobuf:"bytes,18,opt,name=restore,proto3" json:"restore,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +378,123 @@ func (x *TenantChange) GetCopyOf() string {
 	return ""
 }
 
+func (x *TenantChange) GetRestore() *RestoreChange {
+	if x != nil {
+		return x.Restore
+	}
+	return nil
+}
+
+// RestoreChange is the backup that a set is put back to: that very one, and no other of its name.
+type RestoreChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the backup.
+	Backup string `protobuf:"bytes,1,opt,name=backup,proto3" json:"backup,omitempty"`
+	// Moment that it is as of: the tenant serves as of then, and what was written since is given up.
+	TakenAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=taken_at,json=takenAt,proto3" json:"taken_at,omitempty"`
+	// SHA-256 of its manifest, which the plane signed: `sha256:…`.
+	ManifestDigest string `protobuf:"bytes,3,opt,name=manifest_digest,json=manifestDigest,proto3" json:"manifest_digest,omitempty"`
+	// Release that the set ran when it was taken, `version@sha256:…`.
+	Release string `protobuf:"bytes,4,opt,name=release,proto3" json:"release,omitempty"`
+	// `tnt_…` of the tenant whose copy the set becomes; empty where the backup is of the tenant itself.
+	CopiedFrom string `protobuf:"bytes,5,opt,name=copied_from,json=copiedFrom,proto3" json:"copied_from,omitempty"`
+	// Directory that it lies in, where that is none of those that the plane looks for backups in; empty where it is.
+	Directory string `protobuf:"bytes,6,opt,name=directory,proto3" json:"directory,omitempty"`
+	// Entries of the tenant's log that are given up, by what the registry's witness had seen when it was planned: at least so many. 0 where none are
+	// known of, and where the set becomes a copy.
+	LostEntries int64 `protobuf:"varint,7,opt,name=lost_entries,json=lostEntries,proto3" json:"lost_entries,omitempty"`
+	// Whether the set is stopped where it runs. Where it isn't to be, and runs, it is not restored.
+	Replace       bool `protobuf:"varint,8,opt,name=replace,proto3" json:"replace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreChange) Reset() {
+	*x = RestoreChange{}
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreChange) ProtoMessage() {}
+
+func (x *RestoreChange) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreChange.ProtoReflect.Descriptor instead.
+func (*RestoreChange) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RestoreChange) GetBackup() string {
+	if x != nil {
+		return x.Backup
+	}
+	return ""
+}
+
+func (x *RestoreChange) GetTakenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TakenAt
+	}
+	return nil
+}
+
+func (x *RestoreChange) GetManifestDigest() string {
+	if x != nil {
+		return x.ManifestDigest
+	}
+	return ""
+}
+
+func (x *RestoreChange) GetRelease() string {
+	if x != nil {
+		return x.Release
+	}
+	return ""
+}
+
+func (x *RestoreChange) GetCopiedFrom() string {
+	if x != nil {
+		return x.CopiedFrom
+	}
+	return ""
+}
+
+func (x *RestoreChange) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *RestoreChange) GetLostEntries() int64 {
+	if x != nil {
+		return x.LostEntries
+	}
+	return 0
+}
+
+func (x *RestoreChange) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
 // StackChange is a change set.
 type StackChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -397,7 +516,7 @@ type StackChange struct {
 
 func (x *StackChange) Reset() {
 	*x = StackChange{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +528,7 @@ func (x *StackChange) String() string {
 func (*StackChange) ProtoMessage() {}
 
 func (x *StackChange) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[2]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +541,7 @@ func (x *StackChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StackChange.ProtoReflect.Descriptor instead.
 func (*StackChange) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{2}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StackChange) GetStack() string {
@@ -479,7 +598,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +610,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[3]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +623,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{3}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Approval) GetActor() string {
@@ -559,13 +678,15 @@ type StoredPlan struct {
 	Approvals []*Approval `protobuf:"bytes,6,rep,name=approvals,proto3" json:"approvals,omitempty"`
 	// Whether the plane demands a second person's approval.
 	NeedsApproval bool `protobuf:"varint,7,opt,name=needs_approval,json=needsApproval,proto3" json:"needs_approval,omitempty"`
+	// How far its restore came; absent where it is none, or was not begun.
+	Restore       *PlannedRestore `protobuf:"bytes,8,opt,name=restore,proto3" json:"restore,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StoredPlan) Reset() {
 	*x = StoredPlan{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +698,7 @@ func (x *StoredPlan) String() string {
 func (*StoredPlan) ProtoMessage() {}
 
 func (x *StoredPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[4]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +711,7 @@ func (x *StoredPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPlan.ProtoReflect.Descriptor instead.
 func (*StoredPlan) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{4}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StoredPlan) GetHash() string {
@@ -642,6 +763,77 @@ func (x *StoredPlan) GetNeedsApproval() bool {
 	return false
 }
 
+func (x *StoredPlan) GetRestore() *PlannedRestore {
+	if x != nil {
+		return x.Restore
+	}
+	return nil
+}
+
+// PlannedRestore is the restore that a plan was used for. Each plan restores once.
+type PlannedRestore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Operator who began it.
+	Actor string `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	// When.
+	BegunAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
+	// When the set had been put back; absent while it is to be gone on with.
+	RecordedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=recorded_at,json=recordedAt,proto3" json:"recorded_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedRestore) Reset() {
+	*x = PlannedRestore{}
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedRestore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedRestore) ProtoMessage() {}
+
+func (x *PlannedRestore) ProtoReflect() protoreflect.Message {
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedRestore.ProtoReflect.Descriptor instead.
+func (*PlannedRestore) Descriptor() ([]byte, []int) {
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PlannedRestore) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *PlannedRestore) GetBegunAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BegunAt
+	}
+	return nil
+}
+
+func (x *PlannedRestore) GetRecordedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RecordedAt
+	}
+	return nil
+}
+
 // ListPlansRequest asks for a page.
 type ListPlansRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -655,7 +847,7 @@ type ListPlansRequest struct {
 
 func (x *ListPlansRequest) Reset() {
 	*x = ListPlansRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +859,7 @@ func (x *ListPlansRequest) String() string {
 func (*ListPlansRequest) ProtoMessage() {}
 
 func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[5]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +872,7 @@ func (x *ListPlansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansRequest.ProtoReflect.Descriptor instead.
 func (*ListPlansRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{5}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListPlansRequest) GetPageSize() int32 {
@@ -710,7 +902,7 @@ type ListPlansResponse struct {
 
 func (x *ListPlansResponse) Reset() {
 	*x = ListPlansResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +914,7 @@ func (x *ListPlansResponse) String() string {
 func (*ListPlansResponse) ProtoMessage() {}
 
 func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[6]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +927,7 @@ func (x *ListPlansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPlansResponse.ProtoReflect.Descriptor instead.
 func (*ListPlansResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{6}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPlansResponse) GetPlans() []*StoredPlan {
@@ -763,7 +955,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +967,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[7]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +980,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{7}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPlanRequest) GetHash() string {
@@ -811,7 +1003,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +1015,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[8]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1028,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{8}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetPlanResponse) GetPlan() *StoredPlan {
@@ -869,7 +1061,7 @@ type PutPlanRequest struct {
 
 func (x *PutPlanRequest) Reset() {
 	*x = PutPlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1073,7 @@ func (x *PutPlanRequest) String() string {
 func (*PutPlanRequest) ProtoMessage() {}
 
 func (x *PutPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[9]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1086,7 @@ func (x *PutPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPlanRequest.ProtoReflect.Descriptor instead.
 func (*PutPlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{9}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PutPlanRequest) GetPlan() *Plan {
@@ -933,7 +1125,7 @@ type PutPlanResponse struct {
 
 func (x *PutPlanResponse) Reset() {
 	*x = PutPlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1137,7 @@ func (x *PutPlanResponse) String() string {
 func (*PutPlanResponse) ProtoMessage() {}
 
 func (x *PutPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[10]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1150,7 @@ func (x *PutPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPlanResponse.ProtoReflect.Descriptor instead.
 func (*PutPlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{10}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PutPlanResponse) GetPlan() *StoredPlan {
@@ -995,7 +1187,7 @@ type ApprovePlanRequest struct {
 
 func (x *ApprovePlanRequest) Reset() {
 	*x = ApprovePlanRequest{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1199,7 @@ func (x *ApprovePlanRequest) String() string {
 func (*ApprovePlanRequest) ProtoMessage() {}
 
 func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[11]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1212,7 @@ func (x *ApprovePlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePlanRequest) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{11}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApprovePlanRequest) GetHash() string {
@@ -1048,7 +1240,7 @@ type ApprovePlanResponse struct {
 
 func (x *ApprovePlanResponse) Reset() {
 	*x = ApprovePlanResponse{}
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1252,7 @@ func (x *ApprovePlanResponse) String() string {
 func (*ApprovePlanResponse) ProtoMessage() {}
 
 func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_a3os_registry_v1_plan_proto_msgTypes[12]
+	mi := &file_a3os_registry_v1_plan_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1265,7 @@ func (x *ApprovePlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePlanResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePlanResponse) Descriptor() ([]byte, []int) {
-	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{12}
+	return file_a3os_registry_v1_plan_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ApprovePlanResponse) GetPlan() *StoredPlan {
@@ -1106,7 +1298,7 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\x18\xf4\x03R\x06reason\x12Y\n" +
 	"\x0eaccepted_tiers\x18\v \x03(\x0e2\x1f.a3os.registry.v1.IsolationTierB\x11\xbaH\x0e\x92\x01\v\x10\x04\"\a\x82\x01\x04\x10\x01 \x00R\racceptedTiers\x129\n" +
 	"\arollout\x18\f \x01(\v2\x1f.a3os.registry.v1.RolloutPolicyR\arollout\x12>\n" +
-	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x8a\x8a\x0f*\x00R\x04wait\"\xae\t\n" +
+	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x8a\x8a\x0f*\x00R\x04wait\"\xe9\t\n" +
 	"\fTenantChange\x12H\n" +
 	"\ttenant_id\x18\x01 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\btenantId\x12<\n" +
 	"\x04slug\x18\x02 \x01(\tB(\xbaH%r#2!^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$R\x04slug\x12+\n" +
@@ -1131,10 +1323,21 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\x06labels\x18\r \x03(\v2*.a3os.registry.v1.TenantChange.LabelsEntryBE\xbaHB\x9a\x01?\x10 \"\x1ar\x182\x16^[a-z][a-z0-9-]{0,38}$*\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,62}$R\x06labels\x12@\n" +
 	"\fstack_change\x18\x0f \x01(\v2\x1d.a3os.registry.v1.StackChangeR\vstackChange\x12/\n" +
 	"\aaccount\x18\x10 \x01(\tB\x15\xbaH\x12\xd8\x01\x01r\r2\v^[0-9]{12}$R\aaccount\x12D\n" +
-	"\acopy_of\x18\x11 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x06copyOf\x1a9\n" +
+	"\acopy_of\x18\x11 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\x06copyOf\x129\n" +
+	"\arestore\x18\x12 \x01(\v2\x1f.a3os.registry.v1.RestoreChangeR\arestore\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x03\n" +
+	"\rRestoreChange\x12?\n" +
+	"\x06backup\x18\x01 \x01(\tB'\xbaH$r\"2 ^[0-9]{8}T[0-9]{6}Z-[a-z2-7]{6}$R\x06backup\x12=\n" +
+	"\btaken_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\atakenAt\x12E\n" +
+	"\x0fmanifest_digest\x18\x03 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\x0emanifestDigest\x12\"\n" +
+	"\arelease\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xc8\x01R\arelease\x12L\n" +
+	"\vcopied_from\x18\x05 \x01(\tB+\xbaH(\xd8\x01\x01r#2!^tnt_[0-7][0-9a-hjkmnp-tv-z]{25}$R\n" +
+	"copiedFrom\x12&\n" +
+	"\tdirectory\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tdirectory\x12*\n" +
+	"\flost_entries\x18\a \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vlostEntries\x12\x18\n" +
+	"\areplace\x18\b \x01(\bR\areplace\"\xf1\x01\n" +
 	"\vStackChange\x12 \n" +
 	"\x05stack\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x05stack\x12'\n" +
@@ -1149,7 +1352,7 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\vapproved_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"approvedAt\x12'\n" +
 	"\x0fkey_fingerprint\x18\x04 \x01(\tR\x0ekeyFingerprint\x12\x12\n" +
-	"\x04void\x18\x05 \x01(\tR\x04void\"\xa9\x02\n" +
+	"\x04void\x18\x05 \x01(\tR\x04void\"\xe5\x02\n" +
 	"\n" +
 	"StoredPlan\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1a\n" +
@@ -1160,7 +1363,13 @@ const file_a3os_registry_v1_plan_proto_rawDesc = "" +
 	"\n" +
 	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x128\n" +
 	"\tapprovals\x18\x06 \x03(\v2\x1a.a3os.registry.v1.ApprovalR\tapprovals\x12%\n" +
-	"\x0eneeds_approval\x18\a \x01(\bR\rneedsApproval\"c\n" +
+	"\x0eneeds_approval\x18\a \x01(\bR\rneedsApproval\x12:\n" +
+	"\arestore\x18\b \x01(\v2 .a3os.registry.v1.PlannedRestoreR\arestore\"\x9a\x01\n" +
+	"\x0ePlannedRestore\x12\x14\n" +
+	"\x05actor\x18\x01 \x01(\tR\x05actor\x125\n" +
+	"\bbegun_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\x12;\n" +
+	"\vrecorded_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"recordedAt\"c\n" +
 	"\x10ListPlansRequest\x12&\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12'\n" +
 	"\n" +
@@ -1208,67 +1417,74 @@ func file_a3os_registry_v1_plan_proto_rawDescGZIP() []byte {
 	return file_a3os_registry_v1_plan_proto_rawDescData
 }
 
-var file_a3os_registry_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_a3os_registry_v1_plan_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_a3os_registry_v1_plan_proto_goTypes = []any{
 	(*Plan)(nil),                  // 0: a3os.registry.v1.Plan
 	(*TenantChange)(nil),          // 1: a3os.registry.v1.TenantChange
-	(*StackChange)(nil),           // 2: a3os.registry.v1.StackChange
-	(*Approval)(nil),              // 3: a3os.registry.v1.Approval
-	(*StoredPlan)(nil),            // 4: a3os.registry.v1.StoredPlan
-	(*ListPlansRequest)(nil),      // 5: a3os.registry.v1.ListPlansRequest
-	(*ListPlansResponse)(nil),     // 6: a3os.registry.v1.ListPlansResponse
-	(*GetPlanRequest)(nil),        // 7: a3os.registry.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),       // 8: a3os.registry.v1.GetPlanResponse
-	(*PutPlanRequest)(nil),        // 9: a3os.registry.v1.PutPlanRequest
-	(*PutPlanResponse)(nil),       // 10: a3os.registry.v1.PutPlanResponse
-	(*ApprovePlanRequest)(nil),    // 11: a3os.registry.v1.ApprovePlanRequest
-	(*ApprovePlanResponse)(nil),   // 12: a3os.registry.v1.ApprovePlanResponse
-	nil,                           // 13: a3os.registry.v1.TenantChange.LabelsEntry
-	(OperationKind)(0),            // 14: a3os.registry.v1.OperationKind
-	(IsolationTier)(0),            // 15: a3os.registry.v1.IsolationTier
-	(*RolloutPolicy)(nil),         // 16: a3os.registry.v1.RolloutPolicy
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(TenantState)(0),              // 18: a3os.registry.v1.TenantState
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*Operation)(nil),             // 20: a3os.registry.v1.Operation
-	(*TenantStatus)(nil),          // 21: a3os.registry.v1.TenantStatus
+	(*RestoreChange)(nil),         // 2: a3os.registry.v1.RestoreChange
+	(*StackChange)(nil),           // 3: a3os.registry.v1.StackChange
+	(*Approval)(nil),              // 4: a3os.registry.v1.Approval
+	(*StoredPlan)(nil),            // 5: a3os.registry.v1.StoredPlan
+	(*PlannedRestore)(nil),        // 6: a3os.registry.v1.PlannedRestore
+	(*ListPlansRequest)(nil),      // 7: a3os.registry.v1.ListPlansRequest
+	(*ListPlansResponse)(nil),     // 8: a3os.registry.v1.ListPlansResponse
+	(*GetPlanRequest)(nil),        // 9: a3os.registry.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 10: a3os.registry.v1.GetPlanResponse
+	(*PutPlanRequest)(nil),        // 11: a3os.registry.v1.PutPlanRequest
+	(*PutPlanResponse)(nil),       // 12: a3os.registry.v1.PutPlanResponse
+	(*ApprovePlanRequest)(nil),    // 13: a3os.registry.v1.ApprovePlanRequest
+	(*ApprovePlanResponse)(nil),   // 14: a3os.registry.v1.ApprovePlanResponse
+	nil,                           // 15: a3os.registry.v1.TenantChange.LabelsEntry
+	(OperationKind)(0),            // 16: a3os.registry.v1.OperationKind
+	(IsolationTier)(0),            // 17: a3os.registry.v1.IsolationTier
+	(*RolloutPolicy)(nil),         // 18: a3os.registry.v1.RolloutPolicy
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(TenantState)(0),              // 20: a3os.registry.v1.TenantState
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Operation)(nil),             // 22: a3os.registry.v1.Operation
+	(*TenantStatus)(nil),          // 23: a3os.registry.v1.TenantStatus
 }
 var file_a3os_registry_v1_plan_proto_depIdxs = []int32{
-	14, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
+	16, // 0: a3os.registry.v1.Plan.kind:type_name -> a3os.registry.v1.OperationKind
 	1,  // 1: a3os.registry.v1.Plan.tenants:type_name -> a3os.registry.v1.TenantChange
-	15, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
-	16, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
-	17, // 4: a3os.registry.v1.Plan.wait:type_name -> google.protobuf.Duration
-	15, // 5: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
-	18, // 6: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
-	18, // 7: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
-	13, // 8: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
-	2,  // 9: a3os.registry.v1.TenantChange.stack_change:type_name -> a3os.registry.v1.StackChange
-	19, // 10: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
-	19, // 11: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
-	19, // 12: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 13: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
-	4,  // 14: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
-	4,  // 15: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	0,  // 16: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
-	0,  // 17: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
-	4,  // 18: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	20, // 19: a3os.registry.v1.PutPlanResponse.operation:type_name -> a3os.registry.v1.Operation
-	21, // 20: a3os.registry.v1.PutPlanResponse.tenant:type_name -> a3os.registry.v1.TenantStatus
-	4,  // 21: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
-	5,  // 22: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
-	7,  // 23: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
-	9,  // 24: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
-	11, // 25: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
-	6,  // 26: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
-	8,  // 27: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
-	10, // 28: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
-	12, // 29: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
-	26, // [26:30] is the sub-list for method output_type
-	22, // [22:26] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	17, // 2: a3os.registry.v1.Plan.accepted_tiers:type_name -> a3os.registry.v1.IsolationTier
+	18, // 3: a3os.registry.v1.Plan.rollout:type_name -> a3os.registry.v1.RolloutPolicy
+	19, // 4: a3os.registry.v1.Plan.wait:type_name -> google.protobuf.Duration
+	17, // 5: a3os.registry.v1.TenantChange.isolation_tier:type_name -> a3os.registry.v1.IsolationTier
+	20, // 6: a3os.registry.v1.TenantChange.state_from:type_name -> a3os.registry.v1.TenantState
+	20, // 7: a3os.registry.v1.TenantChange.state_to:type_name -> a3os.registry.v1.TenantState
+	15, // 8: a3os.registry.v1.TenantChange.labels:type_name -> a3os.registry.v1.TenantChange.LabelsEntry
+	3,  // 9: a3os.registry.v1.TenantChange.stack_change:type_name -> a3os.registry.v1.StackChange
+	2,  // 10: a3os.registry.v1.TenantChange.restore:type_name -> a3os.registry.v1.RestoreChange
+	21, // 11: a3os.registry.v1.RestoreChange.taken_at:type_name -> google.protobuf.Timestamp
+	21, // 12: a3os.registry.v1.Approval.approved_at:type_name -> google.protobuf.Timestamp
+	21, // 13: a3os.registry.v1.StoredPlan.created_at:type_name -> google.protobuf.Timestamp
+	21, // 14: a3os.registry.v1.StoredPlan.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 15: a3os.registry.v1.StoredPlan.approvals:type_name -> a3os.registry.v1.Approval
+	6,  // 16: a3os.registry.v1.StoredPlan.restore:type_name -> a3os.registry.v1.PlannedRestore
+	21, // 17: a3os.registry.v1.PlannedRestore.begun_at:type_name -> google.protobuf.Timestamp
+	21, // 18: a3os.registry.v1.PlannedRestore.recorded_at:type_name -> google.protobuf.Timestamp
+	5,  // 19: a3os.registry.v1.ListPlansResponse.plans:type_name -> a3os.registry.v1.StoredPlan
+	5,  // 20: a3os.registry.v1.GetPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	0,  // 21: a3os.registry.v1.GetPlanResponse.read:type_name -> a3os.registry.v1.Plan
+	0,  // 22: a3os.registry.v1.PutPlanRequest.plan:type_name -> a3os.registry.v1.Plan
+	5,  // 23: a3os.registry.v1.PutPlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	22, // 24: a3os.registry.v1.PutPlanResponse.operation:type_name -> a3os.registry.v1.Operation
+	23, // 25: a3os.registry.v1.PutPlanResponse.tenant:type_name -> a3os.registry.v1.TenantStatus
+	5,  // 26: a3os.registry.v1.ApprovePlanResponse.plan:type_name -> a3os.registry.v1.StoredPlan
+	7,  // 27: a3os.registry.v1.PlanService.ListPlans:input_type -> a3os.registry.v1.ListPlansRequest
+	9,  // 28: a3os.registry.v1.PlanService.GetPlan:input_type -> a3os.registry.v1.GetPlanRequest
+	11, // 29: a3os.registry.v1.PlanWriteService.PutPlan:input_type -> a3os.registry.v1.PutPlanRequest
+	13, // 30: a3os.registry.v1.PlanWriteService.ApprovePlan:input_type -> a3os.registry.v1.ApprovePlanRequest
+	8,  // 31: a3os.registry.v1.PlanService.ListPlans:output_type -> a3os.registry.v1.ListPlansResponse
+	10, // 32: a3os.registry.v1.PlanService.GetPlan:output_type -> a3os.registry.v1.GetPlanResponse
+	12, // 33: a3os.registry.v1.PlanWriteService.PutPlan:output_type -> a3os.registry.v1.PutPlanResponse
+	14, // 34: a3os.registry.v1.PlanWriteService.ApprovePlan:output_type -> a3os.registry.v1.ApprovePlanResponse
+	31, // [31:35] is the sub-list for method output_type
+	27, // [27:31] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_a3os_registry_v1_plan_proto_init() }
@@ -1285,7 +1501,7 @@ func file_a3os_registry_v1_plan_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_a3os_registry_v1_plan_proto_rawDesc), len(file_a3os_registry_v1_plan_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -125,6 +125,7 @@ type BackupWriteServiceClient interface {
 	RecordBackup(context.Context, *connect.Request[v1.RecordBackupRequest]) (*connect.Response[v1.RecordBackupResponse], error)
 	// RecordRestore records that a tenant's set was put back to a backup, before it serves again. The witness goes back with it: it held
 	// checkpoints of a log that is no more, and would refuse the one that goes on from the backup. What it held is kept with the restore.
+	// On planes where changes are approved a tenant's restore is planned, and each plan restores once.
 	RecordRestore(context.Context, *connect.Request[v1.RecordRestoreRequest]) (*connect.Response[v1.RecordRestoreResponse], error)
 }
 
@@ -177,6 +178,7 @@ type BackupWriteServiceHandler interface {
 	RecordBackup(context.Context, *connect.Request[v1.RecordBackupRequest]) (*connect.Response[v1.RecordBackupResponse], error)
 	// RecordRestore records that a tenant's set was put back to a backup, before it serves again. The witness goes back with it: it held
 	// checkpoints of a log that is no more, and would refuse the one that goes on from the backup. What it held is kept with the restore.
+	// On planes where changes are approved a tenant's restore is planned, and each plan restores once.
 	RecordRestore(context.Context, *connect.Request[v1.RecordRestoreRequest]) (*connect.Response[v1.RecordRestoreResponse], error)
 }
 
