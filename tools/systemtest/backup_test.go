@@ -260,18 +260,52 @@ func (p *plane) backUpUnderLoad(t *testing.T) (before []string, made backupMade)
 			}
 		}
 	})
-	made = p.backUp(t, "acme")
+	p.backUp(t, "acme")
 	stop.Store(true)
 	load.Wait()
+	made = p.backUpWithOldEvents(t, func() { before = append(before, invite(-1)) })
 	return before, made
+}
+
+// backUpWithOldEvents backs acme up while an event of what is done waits for the log, older than that may be once the backup is restored: of a
+// tenant at work one does wait, and who restores does it later.
+func (p *plane) backUpWithOldEvents(t *testing.T, do func()) backupMade {
+	t.Helper()
+	db := p.superuser(t, "postgres", p.tenants["acme"].id)
+	if _, err := db.Exec(t.Context(), "SELECT pg_advisory_lock(hashtextextended('a3 audit sealer', 0))"); err != nil {
+		t.Fatal(err)
+	}
+	do()
+	const old = "ALTER TABLE audit.inbox DISABLE TRIGGER append_only; UPDATE audit.inbox SET recorded_at = recorded_at - interval '1 hour'; " +
+		"ALTER TABLE audit.inbox ENABLE ALWAYS TRIGGER append_only; UPDATE audit.progress SET drained_until = drained_until - interval '1 hour'; " +
+		"SELECT setval('audit.open_until', extract(epoch FROM now() - interval '59 minutes')::bigint)"
+	if _, err := db.Exec(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	made := p.backUp(t, "acme")
+	if _, err := db.Exec(t.Context(), "SELECT pg_advisory_unlock_all()"); err != nil {
+		t.Fatal(err)
+	}
+	p.awaitSealed(t)
+	return made
+}
+
+// awaitSealed returns when no event of acme's waits for the log.
+func (p *plane) awaitSealed(t *testing.T) {
+	t.Helper()
+	db := p.superuser(t, "postgres", p.tenants["acme"].id)
+	eventually(t, "what was done is sealed", func() (sealed bool) {
+		if err := db.QueryRow(t.Context(), "SELECT NOT EXISTS (SELECT FROM audit.inbox)").Scan(&sealed); err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	})
 }
 
 // remembersLog has the client remember the log's newest checkpoint, once what was done is sealed.
 func (p *plane) remembersLog(t *testing.T) {
 	t.Helper()
-	eventually(t, "the last invitation is sealed", func() bool {
-		return strings.Contains(p.a3(t, "acme-admin", "audit", "list", "--action", "iam.user.invited"), "iam.user.invited")
-	})
+	p.awaitSealed(t)
 	p.a3(t, "acme-admin", "audit", "verify")
 }
 

@@ -207,10 +207,7 @@ func (p *Platform) EndWith(ctx context.Context, s platform.Set, with platform.Re
 	if restore.Checkpoint, err = p.newestCheckpoint(ctx, s); err != nil {
 		return fmt.Errorf("read the newest checkpoint: %w", err)
 	}
-	if said, err := p.oneOff(ctx, s, with, s.Blueprint.Backup.Restored, restore, logins{}); err != nil {
-		return fmt.Errorf("end what was given out before: %w: %s", err, said)
-	}
-	return nil
+	return p.endGivenOut(ctx, s, with, restore, logins{})
 }
 
 // newestCheckpoint is that of the log of a set that is stopped; empty where there is none.

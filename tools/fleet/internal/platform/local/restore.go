@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
 	"a3os.app/tools/fleet/internal/backup"
@@ -254,12 +255,22 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 	if err := p.HandOver(ctx, s); err != nil {
 		return err
 	}
+	return p.endGivenOut(ctx, s, with, restoreFacts(b, r.Actor, r.Reason), logins{keys: p.dir(s, "keys")})
+}
+
+// endGivenOut ends what was given out before a set's database, or a key, took the place of another, and has that on the set's record.
+func (p *Platform) endGivenOut(ctx context.Context, s platform.Set, with platform.Release, restore *blueprint.Restore, given logins) error {
+	if statement := s.Blueprint.Backup.PutBack; statement != "" {
+		if err := p.asOwner(ctx, s, func(conn *pgx.Conn) error { _, err := conn.Exec(ctx, statement); return err }); err != nil {
+			return fmt.Errorf("have the database take what is done now: %w", err)
+		}
+	}
 	program := s.Blueprint.Backup.Restored
 	if len(program.Command) == 0 {
 		return nil
 	}
-	if said, err := p.oneOff(ctx, s, with, program, restoreFacts(b, r.Actor, r.Reason), logins{keys: p.dir(s, "keys")}); err != nil {
-		return fmt.Errorf("end what was given out before the restore: %w: %s", err, said)
+	if said, err := p.oneOff(ctx, s, with, program, restore, given); err != nil {
+		return fmt.Errorf("end what was given out before: %w: %s", err, said)
 	}
 	return nil
 }
