@@ -35,6 +35,7 @@ type restored struct {
 	TotalNS     int64     `json:"total_ns"`
 	Verified    time.Time `json:"verified"`
 	Serves      bool      `json:"serves"`
+	CopyOf      string    `json:"copy_of"`
 }
 
 // ownServerIsApart sees that a tenant's database is in a container of its own, in its own network, and in no server that others share.
@@ -157,6 +158,59 @@ func (p *plane) restoredAsleep(t *testing.T, slug string) {
 	}
 }
 
+// copied makes a tenant that is a copy of another by a backup of that one: both answer, each with a whole log of its own, and of the model neither a container nor
+// what is in it is another than before.
+func (p *plane) copied(t *testing.T, slug, of string) {
+	t.Helper()
+	id := p.tenant(t, of).GetTenant().GetId()
+	model := func() map[string]string {
+		out := p.containers(t)
+		maps.DeleteFunc(out, func(name, _ string) bool { return !strings.Contains(name, id) })
+		return out
+	}
+	from := p.backup(t, "--tenant", of)[of].Name
+	p.a3(t, of, "workspace", "create", "after-the-copys-backup")
+	before, workspaces := model(), p.a3(t, of, "workspace", "list")
+	// What it is a copy of may be older than what it runs, and not newer.
+	release, _, _ := strings.Cut(p.tenant(t, of).GetServiceSet().GetRelease(), "@")
+	p.does(t, "provision", slug, "--copy-of", of, "--release", release)
+	copied := p.tenant(t, slug).GetTenant()
+	if copied.GetCopyOf() != id {
+		t.Errorf("the registry has %s as a copy of %q", slug, copied.GetCopyOf())
+	}
+	p.refuses(t, "the backup is refused", "restore", "--from", from, "--to", "globex", "--replace", "--reason", "the story goes on")
+	var done restored
+	p.json(t, &done, "restore", "--from", from, "--to", slug, "--replace", "--reason", "the story goes on")
+	if !done.Serves || done.Verified.IsZero() || done.CopyOf != of {
+		t.Errorf("a restore to a copy says: %+v", done)
+	}
+	p.admit(t, slug, "--admin", "admin@"+of+".example")
+	for _, x := range []struct{ slug, id string }{{of, id}, {slug, copied.GetId()}} {
+		if got := p.answers(t, x.slug); got != http.StatusOK {
+			t.Errorf("%s answers %d", x.slug, got)
+		}
+		if said := p.a3(t, x.slug, "audit", "verify"); !strings.Contains(said, "whole: ") || !strings.Contains(said, x.id) {
+			t.Errorf("the log of %s: %s", x.slug, said)
+		}
+	}
+	if list := p.a3(t, slug, "workspace", "list"); !strings.Contains(list, "before-the-backup") || strings.Contains(list, "after-the-copys-backup") {
+		t.Errorf("the copy has the workspaces\n%s", list)
+	}
+	if now := model(); !maps.Equal(before, now) || len(now) == 0 {
+		t.Errorf("containers of %s were %v and are %v", of, before, now)
+	}
+	if list := p.a3(t, of, "workspace", "list"); list != workspaces {
+		t.Errorf("%s had the workspaces\n%s\nand has\n%s", of, workspaces, list)
+	}
+	// Its own from now on: what it hands the registry is witnessed, and its next backup is one of its own.
+	again := p.backup(t, "--tenant", slug)[slug]
+	p.a3(t, slug, "workspace", "create", "the-copys-own")
+	p.witnessed(t, slug, again)
+	if _, holes, code := p.isolation(); code != 0 {
+		t.Errorf("the proof finds, of a plane with a copy:\n%s", strings.Join(holes, "\n"))
+	}
+}
+
 // registryRestored puts the plane's own registry back, while tenants are served.
 func (p *plane) registryRestored(t *testing.T) {
 	t.Helper()
@@ -263,9 +317,9 @@ func (p *plane) outgrows(t *testing.T, slug, neighbour string) {
 }
 
 // admit has the tenant's admin sign in anew, in a profile of the tenant's name.
-func (p *plane) admit(t *testing.T, slug string) {
+func (p *plane) admit(t *testing.T, slug string, more ...string) {
 	t.Helper()
-	said := p.fleet("tenant", "recover-admin", slug, "--reason", "the story goes on")
+	said := p.fleet(append([]string{"tenant", "recover-admin", slug, "--reason", "the story goes on"}, more...)...)
 	_, code, ok := strings.Cut(said, "--setup-code ")
 	if !ok {
 		t.Fatalf("recover-admin says: %s", said)

@@ -29,7 +29,7 @@ import (
 
 // A fleet of three tenants in containers, the first with a database server of its own (tier dedicated): it discovers and answers, and is kept to its share of memory; a bad
 // release halts at its canary and goes back, with no container of the others touched (row F32); a good one goes through; tenants of either tier are
-// suspended and resumed, backed up and restored, and the registry is, which knows those again that came after; and one of each leaves, of which
+// suspended and resumed, backed up and restored, one is copied, and the registry is restored, which knows those again that came after; and one of each leaves, of which
 // nothing is found.
 func TestStoryOfAFleetInContainers(t *testing.T) {
 	enginetest.Need(t)
@@ -56,10 +56,14 @@ func TestStoryOfAFleetInContainers(t *testing.T) {
 	p.suspended(t, "globex")
 	p.suspended(t, "acme")
 	p.restored(t, "acme")
+	p.copied(t, "monday", "acme")
 	p.restoredAsleep(t, "globex")
 	p.registryRestored(t)
 	p.leaves(t, "initech")
 	p.leaves(t, "acme")
+	if got := p.answers(t, "monday"); got != http.StatusOK {
+		t.Errorf("the tenant that it is a copy of left, and monday answers %d", got)
+	}
 }
 
 // well waits until the page of the fleet, which is made of what the engine and the sets' own reports say, finds nothing wrong.
