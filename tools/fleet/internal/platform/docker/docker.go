@@ -92,7 +92,11 @@ func (p *Platform) Fetch(ctx context.Context, r platform.Release) (changed bool,
 func (p *Platform) Identity(ctx context.Context, s platform.Set) (changed bool, err error) {
 	// Where a set will be is decided with who it is: it is on record before anything of it runs.
 	names := networkNames(s)
-	if s.Blueprint.Database != nil && !s.Tenant.IsZero() && !s.Dedicated() {
+	switch {
+	case s.Tenant.IsZero():
+		// The registry is told from its start where these servers will be, which no set may name as its own.
+		names = append(names, databasesNetwork, sampleNetwork)
+	case s.Blueprint.Database != nil && !s.Dedicated():
 		names = append(names, databasesNetwork)
 	}
 	for _, name := range names {

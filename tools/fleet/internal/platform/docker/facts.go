@@ -130,5 +130,13 @@ func (p *Platform) reserved() ([]string, error) {
 		return nil, err
 	}
 	at, err := p.State.Host(server.network, server.member)
-	return append(out, netip.AddrPortFrom(at, postgresPort).String()), err
+	out = append(out, netip.AddrPortFrom(at, postgresPort).String())
+	for _, shared := range []string{databasesNetwork, sampleNetwork} {
+		if _, ok := p.State.Subnets()[shared]; !ok || err != nil {
+			continue // it is of no concern to whom it was not delegated
+		}
+		at, err = p.State.Host(shared, shared)
+		out = append(out, netip.AddrPortFrom(at, postgresPort).String())
+	}
+	return out, err
 }

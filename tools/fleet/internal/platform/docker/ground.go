@@ -49,10 +49,10 @@ func (p *Platform) serveShared(ctx context.Context) (changed bool, err error) {
 	return p.serve(ctx, shared)
 }
 
-// sharing says whether any tenant's database is in the shared server.
+// sharing says whether any tenant's database is in the shared server: it stands in that one's network then. Its own place is chosen anyhow.
 func (p *Platform) sharing() bool {
 	for host := range p.State.Hosts() {
-		if strings.HasSuffix(host, "/"+databasesNetwork) {
+		if strings.HasSuffix(host, "/"+databasesNetwork) && host != databasesNetwork+"/"+databasesNetwork {
 			return true
 		}
 	}

@@ -51,8 +51,12 @@ func (p *Platform) World(ctx context.Context, sets []platform.Set, pids map[stri
 		return nil, err
 	}
 	w.Closed = []isolation.Closed{{What: "the registry's database", Address: netip.AddrPortFrom(at, postgresPort).String()}}
+	here := machineAddresses()
 	for _, name := range slices.Sorted(maps.Keys(p.State.Subnets())) {
-		w.Machine = append(w.Machine, p.State.Subnets()[name].Addr().Next().String())
+		// A network that was chosen and isn't made yet has no address of the machine's.
+		if at := p.State.Subnets()[name].Addr().Next(); slices.Contains(here, at) {
+			w.Machine = append(w.Machine, at.String())
+		}
 	}
 	own, err := takenSubnets()
 	for _, n := range own {
