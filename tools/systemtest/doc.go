@@ -4,5 +4,6 @@
 // (T5, W22, …) are those of the catalogues of attacks and faults. The package promises that what it started is gone when it ends.
 //
 // With -short a plane comes up, and its answer and the isolation of its tenants are tested. A3_BIN names a directory with programs
-// that are built already. A3_LONG=1 adds the stories, which take minutes each.
+// that are built already. A3_LONG=1 adds the stories, which take minutes each. A3_TEST_PLATFORM=docker has the planes be of containers, beside a
+// Docker engine of the tests' own, and plays the tests that OnDocker names.
 package systemtest

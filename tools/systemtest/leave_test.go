@@ -250,14 +250,23 @@ func (p *plane) files(t *testing.T, each func(path string, d fs.DirEntry)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := pgserver.DirFor(filepath.Join(p.home, "postgres"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	roots := []string{p.home}
-	for _, elsewhere := range []string{server, remembered.Served} {
-		if elsewhere != "" && !strings.HasPrefix(elsewhere, p.home+"/") {
-			roots = append(roots, elsewhere)
+	servers := []string{"postgres"}
+	if onDocker() {
+		servers = append(servers, "databases")
+		roots = append(roots, filepath.Join("/run/a3", p.remembered(t).ID))
+	}
+	elsewhere := []string{remembered.Served}
+	for _, name := range servers {
+		server, err := pgserver.DirFor(filepath.Join(p.home, name), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		elsewhere = append(elsewhere, server)
+	}
+	for _, dir := range elsewhere {
+		if dir != "" && !strings.HasPrefix(dir, p.home+"/") {
+			roots = append(roots, dir)
 		}
 	}
 	for _, root := range roots {

@@ -21,12 +21,10 @@ var programs string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "systemtest:", err)
-		code = max(code, 1)
+	if onDocker() {
+		runOnDocker(m)
 	}
-	os.Exit(code)
+	os.Exit(suite{m}.Run())
 }
 
 func run(m *testing.M) (code int, err error) {

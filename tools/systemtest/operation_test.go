@@ -176,8 +176,8 @@ func (p *plane) world(t *testing.T, slug, id string) string {
 		t.Fatal(err)
 	}
 	var remembered struct {
-		Ports, Accounts map[string]any
-		Runs, Migrated  map[string]string
+		Ports, Accounts, Subnets, Hosts map[string]any
+		Runs, Migrated                  map[string]string
 	}
 	if err := json.Unmarshal(text, &remembered); err != nil {
 		t.Fatal(err)
@@ -190,6 +190,13 @@ func (p *plane) world(t *testing.T, slug, id string) string {
 	for name := range remembered.Accounts {
 		if strings.HasPrefix(name, id) {
 			add("account %s", name)
+		}
+	}
+	for what, names := range map[string]map[string]any{"network": remembered.Subnets, "member": remembered.Hosts} {
+		for name := range names {
+			if strings.HasPrefix(name, id) {
+				add("%s %s", what, name)
+			}
 		}
 	}
 	add("runs %s, migrated %s", remembered.Runs[id], remembered.Migrated[id])
@@ -246,7 +253,7 @@ func (p *plane) statusOf(t *testing.T, req *http.Request) int {
 }
 
 // Row F33: fleet is killed, and the process that carries a tenant's steps out, in every step; another tenant's operations lose the registry
-// in every step, another's the database's server. With A3_LONG=1 that is of each kind of operation, fleet at every point that the source
+// in every step, another's the database's server. With A3_LONG=1, on local, that is of each kind of operation, fleet at every point that the source
 // passes in it; else in a tenant's first operation and in its last, at some, and in those between a tenant of a small product is
 // disturbed at all (TestFleetKilledAnywhereEndsAsIfNever). Each time it is taken up, by itself or by hand, and goes on to
 // the next point. What there is in the end is what there is of a tenant that nobody disturbed.
@@ -308,18 +315,21 @@ type disturbance func(t *testing.T, p *plane, kind registryv1.OperationKind, has
 // subjects are the tenants that are disturbed, by slug.
 func subjects() map[string]disturbance {
 	hurried := func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) int {
-		return p.killedThrough(t, kind, hash, os.Getenv("A3_LONG") != "")
+		return p.killedThrough(t, kind, hash, everywhere())
 	}
 	without := func(strike func(passage) string) disturbance {
 		return func(t *testing.T, p *plane, kind registryv1.OperationKind, hash string) int {
 			return p.struck(t, kind, hash, strike)
 		}
 	}
-	if os.Getenv("A3_LONG") == "" {
+	if !everywhere() {
 		return map[string]disturbance{"hurried": hurried, "without-both": without(some)}
 	}
 	return map[string]disturbance{"hurried": hurried, "without-registry": without(each("plane/registry")), "without-postgres": without(each("plane/postgres"))}
 }
+
+// everywhere says whether operations are disturbed wherever they can be, which takes minutes, and on docker half an hour.
+func everywhere() bool { return os.Getenv("A3_LONG") != "" && !onDocker() }
 
 // answersAfter holds what a tenant's host answers against what it is to answer after a kind of operation.
 func (p *plane) answersAfter(t *testing.T, kind registryv1.OperationKind, slug string) {

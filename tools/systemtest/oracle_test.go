@@ -30,6 +30,18 @@ func (p *plane) superuser(t testing.TB, server, database string) *pgx.Conn {
 
 func (p *plane) superuserURL(t testing.TB, server, database string) string {
 	t.Helper()
+	at := "127.0.0.1"
+	if onDocker() {
+		// The registry's database is in a server that no tenant's is in.
+		member := [2]string{"plane", "postgres"}
+		switch {
+		case server == "sample-postgres":
+			member = [2]string{"sample", "sample"}
+		case server == "postgres" && database != "registry":
+			server, member = "databases", [2]string{"databases", "databases"}
+		}
+		at = p.host(t, member[0], member[1])
+	}
 	dir, err := pgserver.DirFor(filepath.Join(p.home, server), "")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +57,7 @@ func (p *plane) superuserURL(t testing.TB, server, database string) string {
 	// Line 4 is the port (storage/pidfile.h).
 	const portLine = 3
 	port := strings.TrimSpace(strings.Split(string(lock), "\n")[portLine])
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(pgserver.Superuser, string(password)), Host: "127.0.0.1:" + port, Path: "/" + database, RawQuery: "sslmode=disable"}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(pgserver.Superuser, string(password)), Host: net.JoinHostPort(at, port), Path: "/" + database, RawQuery: "sslmode=disable"}
 	return u.String()
 }
 

@@ -57,6 +57,9 @@ func newPlane(home string, environ ...string) (*plane, error) {
 		"A3_HOME=" + home, "A3_PORT=" + strconv.Itoa(port),
 		"A3_TENANT_RATE=" + testsRate,
 	}, environ...)
+	if onDocker() {
+		p.environ = append(p.environ, "A3_PLATFORM=docker", "DOCKER_HOST="+os.Getenv("DOCKER_HOST"))
+	}
 	if bin := os.Getenv("A3_PG_BIN"); bin != "" {
 		p.environ = append(p.environ, "A3_PG_BIN="+bin)
 	}
@@ -332,7 +335,7 @@ func (p *plane) remove() error {
 // dirs are the directories that belong to the plane.
 func (p *plane) dirs() []string {
 	out := []string{p.home}
-	for _, name := range []string{"postgres", "sample-postgres"} {
+	for _, name := range []string{"postgres", "databases", "sample-postgres"} {
 		if dir, err := pgserver.DirFor(filepath.Join(p.home, name), ""); err == nil && !slices.Contains(out, dir) {
 			out = append(out, dir)
 		}

@@ -141,7 +141,7 @@ func prodsTenantIsPlannedAndApproved(t *testing.T, p *plane, ben *ownOperator) (
 // snapshotOfDevIsNothing has the gateway of prod begin with dev's snapshot on its disk.
 func snapshotOfDevIsNothing(t *testing.T, p *plane) (cases int) {
 	t.Helper()
-	mine, theirs := p.environment(t, "plane/gateway")["A3_SNAPSHOT"], shared.environment(t, "plane/gateway")["A3_SNAPSHOT"]
+	mine, theirs := p.kept(t, "gateway", "A3_SNAPSHOT"), shared.kept(t, "gateway", "A3_SNAPSHOT")
 	text, err := os.ReadFile(theirs)
 	if err != nil {
 		t.Fatal(err)
@@ -159,9 +159,8 @@ func snapshotOfDevIsNothing(t *testing.T, p *plane) (cases int) {
 	if got := p.hostAnswers(t, "globex"); got != http.StatusOK {
 		t.Errorf("prod's gateway answers %d for its own tenant", got)
 	}
-	log, err := os.ReadFile(filepath.Join(p.home, "log", "plane", "gateway.log"))
-	if err != nil || !strings.Contains(string(log), "snapshot_refused") {
-		t.Errorf("nothing is said of the snapshot that was refused (%v)", err)
+	if log := p.logOf(t, "plane/gateway"); !strings.Contains(log, "snapshot_refused") {
+		t.Error("nothing is said of the snapshot that was refused")
 	}
 	return 1
 }

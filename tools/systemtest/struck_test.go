@@ -34,10 +34,20 @@ func some(at passage) string {
 	switch at {
 	case passage{"publish", "fleet.carry.step-begun"}, passage{"unpublish", "fleet.carry.before-done"}:
 		return "plane/registry"
-	case passage{"migrate", "fleet.carry.before-done"}, passage{"delete", "fleet.own.before-power"}:
+	case passage{"migrate", "fleet.carry.before-done"}:
+		return tenantsServer()
+	case passage{"delete", "fleet.own.before-power"}:
 		return "plane/postgres"
 	}
 	return ""
+}
+
+// tenantsServer has the databases of tenants that have no server of their own. In containers it isn't the registry's as well.
+func tenantsServer() string {
+	if onDocker() {
+		return "plane/databases"
+	}
+	return "plane/postgres"
 }
 
 // struck applies a plan, stops it at each point that it passes, kills what strike names there, once, and has it go on at once, so that it
@@ -72,7 +82,7 @@ func (p *plane) struck(t *testing.T, kind registryv1.OperationKind, hash string,
 			}
 		}
 		err := run.wait(t)
-		for _, victim := range []string{"plane/postgres", "plane/registry"} {
+		for _, victim := range []string{"plane/postgres", tenantsServer(), "plane/registry"} {
 			p.serves(t, victim, 0)
 		}
 		if err == nil {

@@ -3,6 +3,8 @@
 // t.Attr("row", "T1 n") once n cases were held. A row that nobody plays is a failure, unless the catalogue names what will bring it.
 //
 //	play attacks|faults [--json FILE] [--only ROW,ROW]
+//
+// With A3_TEST_PLATFORM=docker it plays those rows that are about planes on a platform, on planes of containers.
 package main
 
 import (
@@ -18,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"a3os.app/tools/systemtest"
 )
 
 func main() {
@@ -63,6 +67,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	tests, rows = playedOn(os.Getenv(systemtest.PlatformVariable), tests, rows)
 	results, err := play(ctx, root, batches(tests, rows), progress)
 	if err != nil {
 		return err
@@ -106,4 +111,17 @@ func (c rows) only(names []string) (rows, error) {
 		out = append(out, c[i])
 	}
 	return out, nil
+}
+
+// playedOn are the tests that are played on a platform, and the rows that are: on docker those that it could answer otherwise than this machine's processes.
+func playedOn(platform string, tests []test, all rows) ([]test, rows) {
+	if platform != "docker" {
+		return tests, all
+	}
+	tests = slices.DeleteFunc(slices.Clone(tests), func(t test) bool {
+		return t.pkg != "./fleet/internal/platform/docker" && (t.pkg != "./systemtest" || !slices.Contains(systemtest.OnDocker(), t.name))
+	})
+	return tests, slices.DeleteFunc(slices.Clone(all), func(r row) bool {
+		return !slices.ContainsFunc(tests, func(t test) bool { return slices.Contains(t.rows, r.Name) })
+	})
 }

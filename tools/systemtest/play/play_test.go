@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"a3os.app/tools/systemtest"
 )
 
 // world is a checkout with tests of its own, run by the real go.
@@ -132,6 +134,37 @@ func TestProcessThatDiesHoldsNothing(t *testing.T) {
 	r, _ := playAll(t, world(t, "package trial\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\n// Row T1.\nfunc TestDies(t *testing.T) { t.Attr(\"row\", \"T1 1\"); os.Exit(3) }\n"))
 	if got := r.line("T1").state(); got != "FAILED" {
 		t.Errorf("row T1 is %q: %v", got, r.verdict())
+	}
+}
+
+// What another platform could answer otherwise is tried there as well.
+func TestRowsOfTheControlPlaneArePlayedOnDockerToo(t *testing.T) {
+	tests, err := find(filepath.Join("..", "..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range systemtest.OnDocker() {
+		if !slices.ContainsFunc(tests, func(x test) bool { return x.name == name && x.pkg == "./systemtest" }) {
+			t.Errorf("no system test that plays a row is called %s", name)
+		}
+	}
+	for which, want := range map[string][]string{"attacks": {"H15", "H20", "H21", "C45", "C46", "C47", "C49", "F50", "F52"}, "faults": {"F16", "F17", "F25", "F32", "F33"}} {
+		all, err := catalogue(which)
+		if err != nil {
+			t.Fatal(err)
+		}
+		on, rows := playedOn("docker", tests, all)
+		for _, name := range want {
+			if !rows.has(name) {
+				t.Errorf("row %s is not played on docker", name)
+			}
+		}
+		if len(rows) != len(want) || len(on) >= len(tests) {
+			t.Errorf("on docker %d rows of %s are played by %d tests of %d", len(rows), which, len(on), len(tests))
+		}
+		if on, rows = playedOn("", tests, all); len(rows) != len(all) || len(on) != len(tests) {
+			t.Errorf("elsewhere %d rows of %s are played by %d tests of %d", len(rows), which, len(on), len(tests))
+		}
 	}
 }
 
