@@ -13,6 +13,7 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
+	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/release"
@@ -125,6 +126,7 @@ func (p *Plane) restore(ctx context.Context, r RestoreRequest, began time.Time) 
 	if s, err = p.started(ctx, s); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
+	s.Blueprint = putBackAs(s.Blueprint, p.blueprint)
 	of, b, key, err := p.believe(ctx, s, r)
 	if err != nil {
 		return nil, err
@@ -186,6 +188,17 @@ func (p *Plane) endRestore(ctx context.Context, s platform.Set, out *Restored, b
 	}
 	out.Total = time.Since(began)
 	return out, p.platform.Restored(ctx, s)
+}
+
+// putBackAs is a blueprint of a release of before with the statement that the product's own has by now for a database that is put back: without
+// it that release refuses backups in which events waited, and it can't be mended any more.
+func putBackAs(then, now *blueprint.Blueprint) *blueprint.Blueprint {
+	if then.Name != now.Name || then.Backup == nil || now.Backup == nil || then.Backup.PutBack != "" || now.Backup.PutBack == "" {
+		return then
+	}
+	b, backedUp := *then, *then.Backup
+	backedUp.PutBack, b.Backup = now.Backup.PutBack, &backedUp
+	return &b
 }
 
 // reasonOf is what the tenant's record says: where its set becomes a copy, also of whom.
