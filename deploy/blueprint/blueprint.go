@@ -219,7 +219,7 @@ type Backup struct {
 	Checkpoint string `yaml:"checkpoint,omitempty"`
 	// Verify is run on a restored database. It ends well where the record in it is whole.
 	Verify OneOff `yaml:"verify,omitempty"`
-	// PutBack is a statement that is run on a database that takes the place of the set's own, as its owner and before Restored is: what the database takes
+	// PutBack is a statement that is run on a database that takes the place of the set's own, as its owner, who sees what policies show it, and before Restored is: what the database takes
 	// for now is the moment of the backup. Sets of releases of before whose blueprint has none are put back by it too. Empty where there is nothing to say.
 	PutBack string `yaml:"put_back,omitempty"`
 	// Restored is run on a database that takes the place of the set's own, before anything else uses it: what must not outlive a

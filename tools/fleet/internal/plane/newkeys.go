@@ -71,7 +71,11 @@ func (p *Plane) runningHolder(ctx context.Context, s platform.Set) (platform.Set
 	if err := p.open(ctx); err != nil {
 		return s, err
 	}
-	return p.started(ctx, s)
+	s, err := p.started(ctx, s)
+	if err == nil {
+		s.Blueprint = mended(s.Blueprint, p.blueprint)
+	}
+	return s, err
 }
 
 // goneFor are the keys that were named, each of which has to be gone, or half made anew.

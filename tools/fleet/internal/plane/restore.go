@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (r RestoreRequest) planned() string {
 	if r.Replace {
 		replace = " --replace"
 	}
-	return fmt.Sprintf("fleet plan restore --from %s --to %s%s --reason '…'", r.From, r.To, replace)
+	return fmt.Sprintf("fleet plan restore --from %s --to %s%s%s --reason '…'", r.From, r.To, replace, r.withKey())
 }
 
 func (r RestoreRequest) withKey() string {
@@ -126,7 +127,7 @@ func (p *Plane) restore(ctx context.Context, r RestoreRequest, began time.Time) 
 	if s, err = p.started(ctx, s); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
-	s.Blueprint = putBackAs(s.Blueprint, p.blueprint)
+	s.Blueprint = mended(s.Blueprint, p.blueprint)
 	of, b, key, err := p.believe(ctx, s, r)
 	if err != nil {
 		return nil, err
@@ -190,14 +191,24 @@ func (p *Plane) endRestore(ctx context.Context, s platform.Set, out *Restored, b
 	return out, p.platform.Restored(ctx, s)
 }
 
-// putBackAs is a blueprint of a release of before with the statement that the product's own has by now for a database that is put back: without
-// it that release refuses backups in which events waited, and it can't be mended any more.
-func putBackAs(then, now *blueprint.Blueprint) *blueprint.Blueprint {
-	if then.Name != now.Name || then.Backup == nil || now.Backup == nil || then.Backup.PutBack != "" || now.Backup.PutBack == "" {
+// mended is a blueprint of a release of before with those statements of its product's own of now that it had no word for: without them that release
+// refuses backups in which events waited, and names credentials that are gone, and it can't be mended any more.
+func mended(then, now *blueprint.Blueprint) *blueprint.Blueprint {
+	if then.Name != now.Name {
 		return then
 	}
-	b, backedUp := *then, *then.Backup
-	backedUp.PutBack, b.Backup = now.Backup.PutBack, &backedUp
+	b := *then
+	if then.Backup != nil && now.Backup != nil && then.Backup.PutBack == "" {
+		backedUp := *then.Backup
+		backedUp.PutBack, b.Backup = now.Backup.PutBack, &backedUp
+	}
+	b.Stores = maps.Clone(then.Stores)
+	for name, store := range b.Stores {
+		if of := now.Stores[name]; store.Emptied == "" && store.Kind == of.Kind && store.Named == of.Named {
+			store.Emptied = of.Emptied
+			b.Stores[name] = store
+		}
+	}
 	return &b
 }
 

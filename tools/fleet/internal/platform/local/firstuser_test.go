@@ -112,7 +112,7 @@ func TestFirstUserOfAServerNeedBeNoSuperuser(t *testing.T) {
 	k := &kept{p: machine(t), set: platform.Set{Blueprint: tiny(t), Tenant: id.NewTenant(), Slug: "acme"}}
 	k.p.Settings.BackupDir = filepath.Join(k.p.Settings.Home, "backups")
 	k.set.Blueprint.Keys["backup"] = blueprint.Key{Kind: blueprint.KeyBackup}
-	k.set.Blueprint.Backup = &blueprint.Backup{Key: "backup"}
+	k.set.Blueprint.Backup = &blueprint.Backup{Key: "backup", PutBack: "UPDATE tiny.notes SET note = note"}
 	m := manage(t, k.p, k.p.Postgres.Server)
 	k.p.Places, k.r = places{m}, built(t, k.p, more+secured)
 	m.made(t, k.set, k.r)

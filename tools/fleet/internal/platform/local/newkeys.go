@@ -235,7 +235,7 @@ func (p *Platform) newestCheckpoint(ctx context.Context, s platform.Set) (note s
 // emptyStore takes out of a store of secrets what nobody can open any more: a backup is whole where each of its credentials opens.
 func (p *Platform) emptyStore(ctx context.Context, s platform.Set, name string, store blueprint.Store) error {
 	if store.Emptied != "" {
-		err := p.asOwner(ctx, s, func(conn *pgx.Conn) error { _, err := conn.Exec(ctx, store.Emptied); return err })
+		err := p.asOwnerOfAll(ctx, s, func(conn *pgx.Conn) error { _, err := conn.Exec(ctx, store.Emptied); return err })
 		if err != nil {
 			return err
 		}
@@ -260,9 +260,28 @@ func (p *Platform) emptyStore(ctx context.Context, s platform.Set, name string, 
 	})
 }
 
-// asOwner works on a set's database as its owner, who sees every row meanwhile. What a tenant has in its database is run by no superuser. Where this is killed, the owner's right is taken back
+// asOwner works on a set's database as its owner. What a tenant has in its database is run by no superuser.
+func (p *Platform) asOwner(ctx context.Context, s platform.Set, do func(*pgx.Conn) error) error {
+	url, err := p.secretFile(p.urlFile(s, ownerRole))
+	if err != nil {
+		return err
+	}
+	return asWhomOwns(ctx, config.NewSecret(strings.TrimSpace(url.Reveal())), do)
+}
+
+// asWhomOwns works on a database as the owner whose connection string it is given.
+func asWhomOwns(ctx context.Context, url config.Secret, do func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, url.Reveal())
+	if err != nil {
+		return errors.New("connect to the database as its owner") // the driver repeats the password
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return do(conn)
+}
+
+// asOwnerOfAll is asOwner for who has to see every row meanwhile, which is a superuser's to allow. Where this is killed, the owner's right is taken back
 // with the next look at the set's roles, which don't say any more that they are as they should be.
-func (p *Platform) asOwner(ctx context.Context, s platform.Set, do func(*pgx.Conn) error) (err error) {
+func (p *Platform) asOwnerOfAll(ctx context.Context, s platform.Set, do func(*pgx.Conn) error) (err error) {
 	admin, err := p.connect(ctx, s, "postgres")
 	if err != nil {
 		return err
@@ -276,14 +295,5 @@ func (p *Platform) asOwner(ctx context.Context, s platform.Set, do func(*pgx.Con
 	if err := batch(ctx, admin, "COMMENT ON ROLE "+owner+" IS NULL", "ALTER ROLE "+owner+" BYPASSRLS"); err != nil {
 		return err
 	}
-	url, err := p.secretFile(p.urlFile(s, ownerRole))
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, url.Reveal())
-	if err != nil {
-		return errors.New("connect to the database as its owner") // the driver repeats the password
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	return do(conn)
+	return p.asOwner(ctx, s, do)
 }

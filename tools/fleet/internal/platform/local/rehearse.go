@@ -157,6 +157,12 @@ func (p *Platform) rehearseDatabase(ctx context.Context, s platform.Set, with pl
 	if err := p.markOn(ctx, server, s); err != nil {
 		return err
 	}
+	if s.Blueprint.Backup.PutBack != "" {
+		// What fails here fails before what the set has is given up for the backup.
+		if err := asWhomOwns(ctx, urls[ownerRole], putBack(ctx, s)); err != nil {
+			return err
+		}
+	}
 	// With the keys of the backup: the set's own may be lost.
 	r.Said, err = p.verify(ctx, s, with, b, logins{urls: urls, keys: filepath.Join(dir, partFiles, "keys")})
 	if err != nil || then == nil {

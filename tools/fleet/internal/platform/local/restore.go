@@ -258,11 +258,21 @@ func (p *Platform) restoreDatabase(ctx context.Context, s platform.Set, to, with
 	return p.endGivenOut(ctx, s, with, restoreFacts(b, r.Actor, r.Reason), logins{keys: p.dir(s, "keys")})
 }
 
+// putBack runs the blueprint's statement for a database that is put back.
+func putBack(ctx context.Context, s platform.Set) func(*pgx.Conn) error {
+	return func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, s.Blueprint.Backup.PutBack); err != nil {
+			return fmt.Errorf("the blueprint's statement put_back: %w", err)
+		}
+		return nil
+	}
+}
+
 // endGivenOut ends what was given out before a set's database, or a key, took the place of another, and has that on the set's record.
 func (p *Platform) endGivenOut(ctx context.Context, s platform.Set, with platform.Release, restore *blueprint.Restore, given logins) error {
-	if statement := s.Blueprint.Backup.PutBack; statement != "" {
-		if err := p.asOwner(ctx, s, func(conn *pgx.Conn) error { _, err := conn.Exec(ctx, statement); return err }); err != nil {
-			return fmt.Errorf("have the database take what is done now: %w", err)
+	if s.Blueprint.Backup.PutBack != "" {
+		if err := p.asOwner(ctx, s, putBack(ctx, s)); err != nil {
+			return err
 		}
 	}
 	program := s.Blueprint.Backup.Restored
