@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +166,10 @@ func TestRestoreOfProdTakesAnApprovedPlanOfThatVeryBackup(t *testing.T) {
 	}
 	refused("a plan that was carried out", fault.FailedPrecondition, "restores nothing a second time", good)
 	wantReason(t, r.ann.restored(good, false), "PLAN_USED", "a plan that was carried out")
+	listed, err := registryv1.NewPlanServiceClient(r.ben.conn).ListPlans(t.Context(), &registryv1.ListPlansRequest{})
+	if err != nil || slices.ContainsFunc(listed.GetPlans(), func(p *registryv1.StoredPlan) bool { return p.GetHash() == stored.GetHash() }) {
+		t.Errorf("a restore that was carried out is listed (%v)", err)
+	}
 	read, err := registryv1.NewPlanServiceClient(r.ben.conn).GetPlan(t.Context(), &registryv1.GetPlanRequest{Hash: stored.GetHash()})
 	if u := read.GetPlan().GetRestore(); err != nil || !strings.HasSuffix(u.GetActor(), "/operator-ann") || u.GetBegunAt() == nil || u.GetRecordedAt() == nil {
 		t.Errorf("the plan says of its restore %v (%v)", u, err)

@@ -79,7 +79,8 @@ func (q *Queries) Approve(ctx context.Context, arg ApproveParams) error {
 }
 
 const carriedOut = `-- name: CarriedOut :many
-SELECT p.hash, (SELECT count(*) FROM registry.operations o WHERE o.plan_hash = p.hash AND o.state <> 'unfinished')::bigint AS ended,
+SELECT p.hash, ((SELECT count(*) FROM registry.operations o WHERE o.plan_hash = p.hash AND o.state <> 'unfinished')
+           + (SELECT count(*) FROM registry.planned_restores r WHERE r.plan_hash = p.hash AND r.begun_at >= p.created_at AND r.recorded_at IS NOT NULL))::bigint AS ended,
        EXISTS (SELECT FROM registry.rollouts r WHERE r.begun_by = p.hash AND r.ended_at IS NOT NULL) AS rolled_out
 FROM registry.plans p WHERE p.hash = ANY ($1::text[])
 `
@@ -90,7 +91,7 @@ type CarriedOutRow struct {
 	RolledOut bool
 }
 
-// How many operations of each plan have ended, and whether a rollout that it began has.
+// How many operations of each plan have ended, or whether its restore is on record, and whether a rollout that it began has ended.
 func (q *Queries) CarriedOut(ctx context.Context, hashes []string) ([]CarriedOutRow, error) {
 	rows, err := q.db.Query(ctx, carriedOut, hashes)
 	if err != nil {

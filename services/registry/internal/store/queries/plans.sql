@@ -23,8 +23,9 @@ WHERE expires_at >= clock_timestamp()
 ORDER BY created_at DESC, hash DESC LIMIT @size;
 
 -- name: CarriedOut :many
--- How many operations of each plan have ended, and whether a rollout that it began has.
-SELECT p.hash, (SELECT count(*) FROM registry.operations o WHERE o.plan_hash = p.hash AND o.state <> 'unfinished')::bigint AS ended,
+-- How many operations of each plan have ended, or whether its restore is on record, and whether a rollout that it began has ended.
+SELECT p.hash, ((SELECT count(*) FROM registry.operations o WHERE o.plan_hash = p.hash AND o.state <> 'unfinished')
+           + (SELECT count(*) FROM registry.planned_restores r WHERE r.plan_hash = p.hash AND r.begun_at >= p.created_at AND r.recorded_at IS NOT NULL))::bigint AS ended,
        EXISTS (SELECT FROM registry.rollouts r WHERE r.begun_by = p.hash AND r.ended_at IS NOT NULL) AS rolled_out
 FROM registry.plans p WHERE p.hash = ANY (@hashes::text[]);
 
