@@ -170,4 +170,9 @@ func (p *twoOperators) machineIsLost(recovery string) {
 	}
 	p.must(p.t, "plane", "up")
 	p.reached(http.StatusOK)
+	p.must(p.t, "plane", "down")
+	if said := p.must(p.t, "plane", "up"); !strings.Contains(said, "https://globex.") {
+		p.t.Errorf("brought up again it says: %s", said)
+	}
+	p.reached(http.StatusOK)
 }
