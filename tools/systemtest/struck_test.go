@@ -5,17 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
+
+	"a3os.app/tools/internal/proctest"
 )
 
 // each has a process of the plane killed in each step, before its deed and after it, and before the operation ends.
@@ -176,7 +176,7 @@ func (s *stopping) stopped(t *testing.T) (pid int, ended bool) {
 		if s.over {
 			return nil
 		}
-		if pid = stoppedOf(s.cmd.Process.Pid); pid == 0 {
+		if pid = proctest.Stopped(s.cmd.Process.Pid); pid == 0 {
 			return errors.New("fleet neither stops nor ends")
 		}
 		return nil
@@ -201,24 +201,4 @@ func (s *stopping) wait(t *testing.T) error {
 		return fmt.Errorf("%w: %s", s.err, s.said)
 	}
 	return nil
-}
-
-// stoppedOf is a process, or one that it started, that is stopped by a signal; 0 for none.
-func stoppedOf(parent int) int {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		// pid (name) state ppid …, and a name may hold anything (proc_pid_stat(5)).
-		text := string(raw)
-		f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-		pid, _ := strconv.Atoi(text[:strings.IndexByte(text, ' ')])
-		ppid, _ := strconv.Atoi(f[1])
-		if f[0] == "T" && (pid == parent || ppid == parent) {
-			return pid
-		}
-	}
-	return 0
 }

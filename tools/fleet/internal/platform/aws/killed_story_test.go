@@ -37,11 +37,7 @@ func TestStoryOfAPlaneKilledAtEachStep(t *testing.T) {
 	}
 	server := account(t)
 	p := newPlane(t, server, "acme")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoint", "-o", filepath.Join(p.bin, "fleet"), "a3os.app/tools/fleet")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build fleet with failpoints: %v: %s", err, out)
-	}
+	p.canBeKilled()
 	balance(t)
 
 	up := []string{"plane", "up"}
@@ -81,6 +77,16 @@ func TestStoryOfAPlaneKilledAtEachStep(t *testing.T) {
 	}
 	p.fleet(up...)
 	p.same("never disturbed", came, server)
+}
+
+// canBeKilled has fleet be one with failpoints.
+func (p *plane) canBeKilled() {
+	p.t.Helper()
+	build := exec.CommandContext(p.t.Context(), "go", "build", "-tags", "failpoint", "-o", filepath.Join(p.bin, "fleet"), "a3os.app/tools/fleet")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		p.t.Fatalf("build fleet with failpoints: %v: %s", err, out)
+	}
 }
 
 // killedAt runs a command once for each point, which has it killed there.
@@ -193,7 +199,12 @@ func (p *plane) idOf(slug string) string { return p.tenant(slug).GetTenant().Get
 // same holds what there is of the plane against what there was.
 func (p *plane) same(when string, was []string, server *ministacktest.Server) {
 	p.t.Helper()
-	is := p.world(server)
+	p.compared(when, was, p.world(server))
+}
+
+// compared tells what is there no more, and what is there besides.
+func (p *plane) compared(when string, was, is []string) {
+	p.t.Helper()
 	for _, line := range was {
 		if !slices.Contains(is, line) {
 			p.t.Errorf("%s, and this is no more: %s", when, line)
@@ -234,27 +245,25 @@ func (p *plane) column(server *ministacktest.Server, database, sql string) []str
 	return out
 }
 
-// world is all that there is of the plane's own set, at AWS and on this machine; nothing where it was removed, but for what stays then.
-func (p *plane) world(server *ministacktest.Server) (out []string) {
+// stackAndServices is what AWS says of a stack, where it is there, and of services of the plane's cluster that are.
+func (p *plane) stackAndServices(server *ministacktest.Server, stack string, services ...string) (out []string) {
 	p.t.Helper()
 	ctx := p.t.Context()
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	name := awstest.Place.ControlStack()
 	stacks := cloudformation.NewFromConfig(server.Root())
-	told, err := stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &name})
-	if err == nil {
-		policy, err := stacks.GetStackPolicy(ctx, &cloudformation.GetStackPolicyInput{StackName: &name})
+	if told, err := stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &stack}); err == nil {
+		policy, err := stacks.GetStackPolicy(ctx, &cloudformation.GetStackPolicyInput{StackName: &stack})
 		if err != nil {
 			p.t.Fatal(err)
 		}
 		add("stack %s protected %v policy %s", told.Stacks[0].StackStatus, sdk.ToBool(told.Stacks[0].EnableTerminationProtection), sdk.ToString(policy.StackPolicyBody))
 	}
 	client := ecs.NewFromConfig(server.Root())
-	services, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: sdk.String("a3-dev"), Services: []string{"plane-dev-registry", "plane-dev-gateway"}})
+	told, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: sdk.String("a3-dev"), Services: services})
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for _, s := range services.Services {
+	for _, s := range told.Services {
 		if sdk.ToString(s.Status) != "ACTIVE" {
 			continue
 		}
@@ -267,6 +276,15 @@ func (p *plane) world(server *ministacktest.Server) (out []string) {
 			add("service %s container %s of %s", sdk.ToString(s.ServiceName), sdk.ToString(c.Name), sdk.ToString(c.Image))
 		}
 	}
+	return out
+}
+
+// world is all that there is of the plane's own set, at AWS and on this machine; nothing where it was removed, but for what stays then.
+func (p *plane) world(server *ministacktest.Server) (out []string) {
+	p.t.Helper()
+	ctx := p.t.Context()
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	out = p.stackAndServices(server, awstest.Place.ControlStack(), "plane-dev-registry", "plane-dev-gateway")
 	if _, err := os.Stat(p.home); errors.Is(err, fs.ErrNotExist) {
 		return out
 	}

@@ -4,16 +4,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
-	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
@@ -30,11 +26,7 @@ func TestStoryOfATenantAtAWSKilledAsItsStackChanges(t *testing.T) {
 	}
 	server := account(t)
 	p := newPlane(t, server, "acme")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoint", "-o", filepath.Join(p.bin, "fleet"), "a3os.app/tools/fleet")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build fleet with failpoints: %v: %s", err, out)
-	}
+	p.canBeKilled()
 	balance(t)
 	p.fleet("plane", "up")
 	// The second one has a component more than the first, which its stack is to have ahead of it.
@@ -73,17 +65,7 @@ func TestStoryOfATenantAtAWSKilledAsItsStackChanges(t *testing.T) {
 			if ids[slug] == "" {
 				ids[slug] = p.idOf(slug)
 			}
-			got := p.worldOf(server, slug, ids[slug])
-			for _, line := range want {
-				if !slices.Contains(got, line) {
-					t.Errorf("%s of %s by a fleet that was killed, and this is not there: %s", o.kind, slug, line)
-				}
-			}
-			for _, line := range got {
-				if !slices.Contains(want, line) {
-					t.Errorf("%s of %s by a fleet that was killed, and this is besides: %s", o.kind, slug, line)
-				}
-			}
+			p.compared(fmt.Sprintf("%s of %s by a fleet that was killed", o.kind, slug), want, p.worldOf(server, slug, ids[slug]))
 			if got := p.answers(slug); got != o.answers {
 				t.Errorf("%s by a fleet that was killed, and %s answers %d", o.kind, slug, got)
 			}
@@ -117,34 +99,12 @@ func (p *plane) worldOf(server *ministacktest.Server, slug, id string) (out []st
 	p.t.Helper()
 	ctx, names := p.t.Context(), strings.NewReplacer(id, "ID", strings.ReplaceAll(id, "_", "-"), "ID", slug, "SLUG")
 	add := func(format string, args ...any) { out = append(out, names.Replace(fmt.Sprintf(format, args...))) }
-	name := awstest.Place.StackOf(id)
-	stacks := cloudformation.NewFromConfig(server.Root())
-	if told, err := stacks.DescribeStacks(ctx, &cloudformation.DescribeStacksInput{StackName: &name}); err == nil {
-		policy, err := stacks.GetStackPolicy(ctx, &cloudformation.GetStackPolicyInput{StackName: &name})
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		add("stack %s protected %v policy %s", told.Stacks[0].StackStatus, sdk.ToBool(told.Stacks[0].EnableTerminationProtection), sdk.ToString(policy.StackPolicyBody))
-	}
-	client := ecs.NewFromConfig(server.Root())
+	var services []string
 	for _, component := range all {
-		services, err := client.DescribeServices(ctx, &ecs.DescribeServicesInput{Cluster: sdk.String("a3-dev"), Services: []string{id + "-" + component}})
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		for _, s := range services.Services {
-			if sdk.ToString(s.Status) != "ACTIVE" {
-				continue
-			}
-			d, err := client.DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: s.TaskDefinition})
-			if err != nil {
-				p.t.Fatal(err)
-			}
-			add("service %s desired %d runs %d deployments %d", sdk.ToString(s.ServiceName), s.DesiredCount, s.RunningCount, len(s.Deployments))
-			for _, c := range d.TaskDefinition.ContainerDefinitions {
-				add("service %s container %s of %s", sdk.ToString(s.ServiceName), sdk.ToString(c.Name), sdk.ToString(c.Image))
-			}
-		}
+		services = append(services, id+"-"+component)
+	}
+	for _, line := range p.stackAndServices(server, awstest.Place.StackOf(id), services...) {
+		add("%s", line)
 	}
 	secrets, err := secretsmanager.NewFromConfig(server.Root()).ListSecrets(ctx, &secretsmanager.ListSecretsInput{MaxResults: sdk.Int32(100)})
 	if err != nil || secrets.NextToken != nil {

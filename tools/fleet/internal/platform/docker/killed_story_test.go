@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
 	"a3os.app/tools/internal/enginetest"
+	"a3os.app/tools/internal/proctest"
 )
 
 // Row F33, in containers: a tenant with a database server of its own is made, upgraded and removed by a fleet that is killed, or whose process with
@@ -139,7 +139,7 @@ func (p *plane) killedAt(t *testing.T, hash string, n int) (killed bool) {
 			t.Fatalf("apply neither stops nor ends: %s", said)
 		case <-tick.C:
 		}
-		pid := stopped(cmd.Process.Pid)
+		pid := proctest.Stopped(cmd.Process.Pid)
 		if pid == 0 {
 			continue
 		}
@@ -152,26 +152,6 @@ func (p *plane) killedAt(t *testing.T, hash string, n int) (killed bool) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// stopped is a process, or one that it started, that is stopped by a signal; 0 for none.
-func stopped(parent int) int {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		// pid (name) state ppid …, and a name may hold anything (proc_pid_stat(5)).
-		text := string(raw)
-		f := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-		pid, _ := strconv.Atoi(text[:strings.IndexByte(text, ' ')])
-		ppid, _ := strconv.Atoi(f[1])
-		if f[0] == "T" && (pid == parent || ppid == parent) {
-			return pid
-		}
-	}
-	return 0
 }
 
 // stepsDone is how many steps of a plan's operation are on record as done.
