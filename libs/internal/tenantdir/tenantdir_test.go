@@ -249,7 +249,7 @@ func TestSweepTakesOnlyWhatIsStale(t *testing.T) {
 // Root marks a directory anew that is a service's: the mark is that one's as well, as everything in it.
 func TestMarkIsTheDirectorysOwners(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give a directory away")
+		t.Skip("whose the mark of a directory is that root marks anew is not tested: only root can give a directory away, and this is not root")
 	}
 	dir, tenant := filepath.Join(t.TempDir(), "store"), id.NewTenant()
 	mark := binding.Mark{Tenant: tenant, Kind: binding.Objects}

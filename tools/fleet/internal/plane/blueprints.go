@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -250,4 +251,25 @@ func (p *Plane) KeepBlueprint(ctx context.Context, file string) (versions []stri
 	}
 	defer unlock()
 	return versions, p.platform.KeepBlueprint(b)
+}
+
+// mended is a blueprint of a release of before with those statements of its product's own of now that it had no word for: without them that release
+// refuses backups in which events waited, and names credentials that are gone, and it can't be mended any more.
+func mended(then, now *blueprint.Blueprint) *blueprint.Blueprint {
+	if then.Name != now.Name {
+		return then
+	}
+	b := *then
+	if then.Backup != nil && now.Backup != nil && then.Backup.PutBack == "" {
+		backedUp := *then.Backup
+		backedUp.PutBack, b.Backup = now.Backup.PutBack, &backedUp
+	}
+	b.Stores = maps.Clone(then.Stores)
+	for name, store := range b.Stores {
+		if of := now.Stores[name]; store.Emptied == "" && store.Kind == of.Kind && store.Named == of.Named {
+			store.Emptied = of.Emptied
+			b.Stores[name] = store
+		}
+	}
+	return &b
 }

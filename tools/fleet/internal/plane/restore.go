@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"strings"
 	"time"
@@ -14,7 +13,6 @@ import (
 
 	registryv1 "a3os.app/proto/gen/go/a3os/registry/v1"
 
-	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/failpoint"
 	"a3os.app/libs/fault"
 	"a3os.app/libs/release"
@@ -191,27 +189,6 @@ func (p *Plane) endRestore(ctx context.Context, s platform.Set, out *Restored, b
 	return out, p.platform.Restored(ctx, s)
 }
 
-// mended is a blueprint of a release of before with those statements of its product's own of now that it had no word for: without them that release
-// refuses backups in which events waited, and names credentials that are gone, and it can't be mended any more.
-func mended(then, now *blueprint.Blueprint) *blueprint.Blueprint {
-	if then.Name != now.Name {
-		return then
-	}
-	b := *then
-	if then.Backup != nil && now.Backup != nil && then.Backup.PutBack == "" {
-		backedUp := *then.Backup
-		backedUp.PutBack, b.Backup = now.Backup.PutBack, &backedUp
-	}
-	b.Stores = maps.Clone(then.Stores)
-	for name, store := range b.Stores {
-		if of := now.Stores[name]; store.Emptied == "" && store.Kind == of.Kind && store.Named == of.Named {
-			store.Emptied = of.Emptied
-			b.Stores[name] = store
-		}
-	}
-	return &b
-}
-
 // reasonOf is what the tenant's record says: where its set becomes a copy, also of whom.
 func reasonOf(reason string, s platform.Set, m *backup.Manifest) (string, error) {
 	from := backup.Copied{Set: m.Set, Slug: m.Slug, Backup: m.Name}
@@ -355,55 +332,6 @@ func (p *Plane) openWith(s platform.Set, b *backup.Backup, dir, recoveryFile str
 		all = cmp.Or(all, err)
 	}
 	return backup.Key{}, all
-}
-
-// PutBackKeys puts the files of a set's keys back that are gone, from one of its backups, and answers which.
-func (p *Plane) PutBackKeys(ctx context.Context, from, to, recoveryFile string) ([]string, error) {
-	s, unlock, err := p.keyHolder(ctx, to)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	_, b, key, err := p.believe(ctx, s, RestoreRequest{From: from, To: to, RecoveryKey: recoveryFile})
-	if err != nil {
-		return nil, err
-	}
-	if b.Manifest.Set != s.Name() {
-		return nil, fault.New(fault.FailedPrecondition, "%s is of %s: a set takes its own keys alone", b.Manifest.Name, cmp.Or(b.Manifest.Slug, b.Manifest.Set))
-	}
-	return p.platform.PutBackKeys(ctx, s, b, key)
-}
-
-// NewBackupKey makes another backup key for a set whose own is gone for good.
-func (p *Plane) NewBackupKey(ctx context.Context, of string) error {
-	s, unlock, err := p.keyHolder(ctx, of)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return p.platform.NewBackupKey(s)
-}
-
-// keyHolder is a set whose keys are changed, for as long as nobody else works on the plane.
-func (p *Plane) keyHolder(ctx context.Context, name string) (platform.Set, func(), error) {
-	if !state.Exists(p.Settings.Home) {
-		return platform.Set{}, nil, fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory", p.Settings.Home)
-	}
-	unlock, err := p.lock(ctx)
-	if err != nil {
-		return platform.Set{}, nil, err
-	}
-	s := p.own
-	if err = errors.Join(p.whereBackupsAre(), p.openState()); err == nil && name != p.own.Name() {
-		if s, err = p.set(name); err == nil {
-			err = p.staysHere(ctx, s)
-		}
-	}
-	if err != nil {
-		unlock()
-		return s, nil, err
-	}
-	return s, unlock, nil
 }
 
 // staysHere refuses a tenant that leaves: its keys are destroyed on purpose. Where the registry can't be asked nobody is kept from keys.

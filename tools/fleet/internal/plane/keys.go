@@ -294,3 +294,52 @@ func openBelieved(ctx context.Context, dir string, whose backup.Whose, recoveryF
 	}
 	return b, err
 }
+
+// PutBackKeys puts the files of a set's keys back that are gone, from one of its backups, and answers which.
+func (p *Plane) PutBackKeys(ctx context.Context, from, to, recoveryFile string) ([]string, error) {
+	s, unlock, err := p.keyHolder(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	_, b, key, err := p.believe(ctx, s, RestoreRequest{From: from, To: to, RecoveryKey: recoveryFile})
+	if err != nil {
+		return nil, err
+	}
+	if b.Manifest.Set != s.Name() {
+		return nil, fault.New(fault.FailedPrecondition, "%s is of %s: a set takes its own keys alone", b.Manifest.Name, cmp.Or(b.Manifest.Slug, b.Manifest.Set))
+	}
+	return p.platform.PutBackKeys(ctx, s, b, key)
+}
+
+// NewBackupKey makes another backup key for a set whose own is gone for good.
+func (p *Plane) NewBackupKey(ctx context.Context, of string) error {
+	s, unlock, err := p.keyHolder(ctx, of)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return p.platform.NewBackupKey(s)
+}
+
+// keyHolder is a set whose keys are changed, for as long as nobody else works on the plane.
+func (p *Plane) keyHolder(ctx context.Context, name string) (platform.Set, func(), error) {
+	if !state.Exists(p.Settings.Home) {
+		return platform.Set{}, nil, fault.New(fault.NotFound, "there is no plane in %s: A3_HOME names a plane's directory", p.Settings.Home)
+	}
+	unlock, err := p.lock(ctx)
+	if err != nil {
+		return platform.Set{}, nil, err
+	}
+	s := p.own
+	if err = errors.Join(p.whereBackupsAre(), p.openState()); err == nil && name != p.own.Name() {
+		if s, err = p.set(name); err == nil {
+			err = p.staysHere(ctx, s)
+		}
+	}
+	if err != nil {
+		unlock()
+		return s, nil, err
+	}
+	return s, unlock, nil
+}
