@@ -33,7 +33,9 @@ func (b *bounds) find() error {
 	case cgroups.Unified:
 		b.make, b.removeAll = newUnified, func() error { return removeTree(filepath.Join(cgroupMount, b.name)) }
 	case cgroups.Legacy, cgroups.Hybrid:
-		b.make, b.removeAll = newLegacy, func() error { return removeLegacy(b.name) }
+		// Looked up once, before anything is started: while a thread of this process starts one, the file that says it says where that one is.
+		own := ownLegacy(cgroup1.NestedPath(""))
+		b.make, b.removeAll = own.make, func() error { return own.remove(b.name) }
 	default:
 		return errNoCgroups
 	}
@@ -65,19 +67,30 @@ func three() ([]cgroup1.Subsystem, error) {
 	return all, nil
 }
 
-func newLegacy(path string, r Resources) (cgroup, error) {
+// ownLegacy is where this process is, in each hierarchy of version 1.
+type ownLegacy cgroup1.Path
+
+// below is a cgroup below it.
+func (o ownLegacy) below(path string) cgroup1.Path {
+	return func(subsystem cgroup1.Name) (string, error) {
+		root, err := o(subsystem)
+		return filepath.Join(root, path), err
+	}
+}
+
+func (o ownLegacy) make(path string, r Resources) (cgroup, error) {
 	quota, per := r.quota()
 	// Memory and swap together, so that what is over the bound isn't swapped out in its stead; where swap isn't counted, memory alone.
 	limits := &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: &r.Memory}, Pids: &specs.LinuxPids{Limit: &r.PIDs},
 		CPU: &specs.LinuxCPU{Quota: &quota, Period: &per},
 	}
-	unit, err := cgroup1.New(cgroup1.NestedPath(path), limits, cgroup1.WithHierarchy(three))
+	unit, err := cgroup1.New(o.below(path), limits, cgroup1.WithHierarchy(three))
 	if err != nil {
 		return nil, err
 	}
 	_ = unit.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: &r.Memory}})
-	own, err := cgroup1.Load(cgroup1.NestedPath(""), cgroup1.WithHierarchy(three))
+	own, err := cgroup1.Load(cgroup1.Path(o), cgroup1.WithHierarchy(three))
 	if err != nil {
 		return nil, errors.Join(err, unit.Delete())
 	}
@@ -139,14 +152,14 @@ func empty(left func() ([]int, error)) error {
 	}
 }
 
-func removeLegacy(name string) error {
+func (o ownLegacy) remove(name string) error {
 	subsystems, err := three()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, s := range subsystems {
-		path, err := cgroup1.NestedPath(name)(s.Name())
+		path, err := o.below(name)(s.Name())
 		if err == nil {
 			err = removeTree(filepath.Join(cgroupMount, string(s.Name()), path))
 		}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -135,6 +136,41 @@ func cgroups(t *testing.T, pid int) (dirs []string) {
 		t.Fatalf("it is in no cgroup of the supervisor's: %s", text)
 	}
 	return dirs
+}
+
+// In version 1 a thread of the supervisor's is inside a unit's cgroups for the moment in which it starts what runs there. Where others were
+// made below that one meanwhile, they shared its bounds, and ended with it.
+func TestUnitsThatStartTogetherAreEachBoundedOnItsOwn(t *testing.T) {
+	dir, c := bounded(t)
+	const many, rounds = 24, 4
+	units := make([]supervise.Unit, many)
+	for i := range units {
+		units[i] = small(shell(t, dir, fmt.Sprintf("set%d/sleeps", i), "exec sleep 300"))
+	}
+	for round := range rounds {
+		var all sync.WaitGroup
+		for _, u := range units {
+			u.Env = []string{fmt.Sprintf("A3_ROUND=%d", round)} // one that changed is started anew
+			all.Go(func() {
+				if _, err := c.Apply(t.Context(), u); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for _, u := range units {
+			var s supervise.Status
+			until(t, "a process", func() bool { s = status(t, c, u.Name); return s.PID != 0 })
+			if s.Restarts != 0 {
+				t.Errorf("%s was ended: %s", u.Name, s.LastExit)
+			}
+			for _, path := range cgroups(t, s.PID) {
+				if own, below, _ := strings.Cut(path, "/a3-"); strings.Contains(own, "/sleeps") || strings.Count(below, "/sleeps") != 1 || !strings.HasSuffix(below, "/"+u.Name) {
+					t.Errorf("%s is bounded by %s", u.Name, path)
+				}
+			}
+		}
+	}
 }
 
 func TestProcessIsNoMoreProcessesThanItMayBe(t *testing.T) {
