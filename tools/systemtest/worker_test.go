@@ -129,6 +129,8 @@ func TestPartialRunMarksNothingAsGone(t *testing.T) {
 			}
 		}
 	}
+	hidden.Lock()
+	t.Cleanup(hidden.Unlock) // after the shop is gone
 	run(server, "CREATE ROLE "+reader+" LOGIN PASSWORD '"+secret+"'", "CREATE ROLE "+clerk+" LOGIN", "CREATE DATABASE "+tag,
 		"REVOKE CONNECT ON DATABASE "+tag+" FROM PUBLIC", "GRANT CONNECT ON DATABASE "+tag+" TO "+reader)
 	t.Cleanup(func() { dropShop(t, tag, reader, clerk) })

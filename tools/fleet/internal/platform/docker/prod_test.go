@@ -69,7 +69,7 @@ func TestStoryOfProdInContainers(t *testing.T) {
 	again := filepath.Join(t.TempDir(), "back.json")
 	p.fleet("operator", "add", "ben", "--request", filepath.Join(p.ben, "request.pem"), "--out", again, "--reason", "the machine burnt down")
 	p.fleet("operator", "accept", again, "--dir", p.ben)
-	back("globex", "apply", p.secondWord(t, append([]string{"restore"}, lost("globex")...)...))
+	back("globex", "apply", p.secondWord(t, append([]string{"restore"}, lost("globex")...), "--recovery-key", recovery))
 	p.fleet("plane", "up")
 	p.reached(t, http.StatusOK)
 }
@@ -96,11 +96,11 @@ func (p *plane) approver(t *testing.T) {
 // approved plans a change of globex, and carries it out once a second operator approved it, and not before.
 func (p *plane) approved(t *testing.T, kind string, more ...string) {
 	t.Helper()
-	p.fleet("apply", p.secondWord(t, append([]string{kind, "--tenant", "globex", "--reason", "the story of prod"}, more...)...))
+	p.fleet("apply", p.secondWord(t, append([]string{kind, "--tenant", "globex", "--reason", "the story of prod"}, more...)))
 }
 
 // secondWord is the hash of a plan that a second operator approved, and that isn't carried out before.
-func (p *plane) secondWord(t *testing.T, args ...string) string {
+func (p *plane) secondWord(t *testing.T, args []string, apply ...string) string {
 	t.Helper()
 	var made struct{ Plan struct{ Hash string } }
 	cmd := p.command(append([]string{"-o", "json", "plan"}, args...)...)
@@ -114,7 +114,7 @@ func (p *plane) secondWord(t *testing.T, args ...string) string {
 		t.Fatalf("plan %v: %v: %s%s", args, err, out.String(), said.String())
 	}
 	approve := []string{"approve", made.Plan.Hash, "--reason", "read it, and it is what was asked for"}
-	p.refuses(t, "approve", "apply", made.Plan.Hash)
+	p.refuses(t, "approve", append([]string{"apply", made.Plan.Hash}, apply...)...)
 	if out, err := p.command(approve...).CombinedOutput(); err == nil {
 		t.Errorf("its author approved it: %s", out)
 	}
