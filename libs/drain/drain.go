@@ -20,6 +20,8 @@ type Config struct {
 	Ask func()
 	// MaxConnections bounds open connections; more wait in the kernel's queue. 0 is no bound.
 	MaxConnections int
+	// Wrap makes of a connection what the server reads and writes; nil leaves it as it is. Conn answers it again.
+	Wrap func(net.Conn) net.Conn
 	// LeaveWithin is how long clients are asked to leave before connections that are idle are closed.
 	LeaveWithin time.Duration
 	// DrainWithin bounds how long requests in flight may take to end after that.
@@ -53,7 +55,7 @@ func Inherit(fd int) (net.Listener, error) {
 
 // Serve serves on l, with TLS where srv has a configuration for it, until ctx ends, and then drains.
 func Serve(ctx context.Context, srv *http.Server, l net.Listener, cfg Config) error {
-	door := newListener(l, cfg.MaxConnections)
+	door := newListener(l, cfg)
 	srv.ConnState = door.watch
 	failed := make(chan error, 1)
 	go func() {

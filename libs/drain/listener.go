@@ -15,7 +15,8 @@ import (
 // already read from the wire; so they must be waited for before.
 type listener struct {
 	net.Listener
-	tcp *net.TCPListener // nil where the listener is no TCP socket
+	tcp  *net.TCPListener // nil where the listener is no TCP socket
+	wrap func(net.Conn) net.Conn
 
 	mu   sync.Mutex
 	late []net.Conn
@@ -23,20 +24,23 @@ type listener struct {
 	fresh map[*tracked]time.Time
 }
 
-// newListener limits l to so many connections at a time; 0 is no limit.
-func newListener(l net.Listener, most int) *listener {
+func newListener(l net.Listener, cfg Config) *listener {
 	tcp, _ := l.(*net.TCPListener)
-	if most > 0 {
-		l = netutil.LimitListener(l, most)
+	if cfg.MaxConnections > 0 {
+		l = netutil.LimitListener(l, cfg.MaxConnections)
 	}
-	return &listener{Listener: l, tcp: tcp, fresh: map[*tracked]time.Time{}}
+	wrap := cfg.Wrap
+	if wrap == nil {
+		wrap = func(c net.Conn) net.Conn { return c }
+	}
+	return &listener{Listener: l, tcp: tcp, wrap: wrap, fresh: map[*tracked]time.Time{}}
 }
 
 // Accept answers the next connection, and after Close those that were waiting in the kernel's queue.
 func (l *listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err == nil {
-		return &tracked{Conn: conn}, nil
+		return &tracked{Conn: l.wrap(conn)}, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,7 +48,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	conn, l.late = l.late[0], l.late[1:]
-	return &tracked{Conn: conn}, nil
+	return &tracked{Conn: l.wrap(conn)}, nil
 }
 
 // noMore keeps new connections from being made.
@@ -79,14 +83,29 @@ const (
 	used            // has brought a request, or is gone
 )
 
-// watch is the hook of http.Server.
-func (l *listener) watch(c net.Conn, state http.ConnState) {
+// trackedOf is the one below what the server calls a connection, and the TLS between them, where there is.
+func trackedOf(c net.Conn) (*tracked, *tls.Conn) {
 	secured, ok := c.(*tls.Conn)
 	if ok {
 		c = secured.NetConn()
 	}
-	t, ok := c.(*tracked)
-	if !ok || t.stage.Load() == used {
+	t, _ := c.(*tracked)
+	return t, secured
+}
+
+// Conn is the connection that Config.Wrap made of the one that a server's ConnContext is told; nil where it isn't one of Serve's.
+func Conn(c net.Conn) net.Conn {
+	t, _ := trackedOf(c)
+	if t == nil {
+		return nil
+	}
+	return t.Conn
+}
+
+// watch is the hook of http.Server.
+func (l *listener) watch(c net.Conn, state http.ConnState) {
+	t, secured := trackedOf(c)
+	if t == nil || t.stage.Load() == used {
 		return
 	}
 	switch state {

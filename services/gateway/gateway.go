@@ -126,7 +126,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	return p.Run(ctx, ready,
 		func(ctx context.Context) error {
-			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate, Welcome: handler.Welcome,
+			return door.Serve(ctx, l, door.Config{Handler: handler, Certificate: cert.GetCertificate, Welcome: handler.Welcome, Connection: handler.Connection,
 				MaxConnections: cfg.MaxConnections, MaxHeaderBytes: cfg.MaxHeaderBytes, HeaderTimeout: cfg.HeaderTimeout,
 				IdleTimeout: cfg.IdleTimeout, LeaveWithin: cfg.LeaveWithin, DrainWithin: cfg.DrainWithin})
 		},
@@ -145,11 +145,12 @@ func (c Config) copy(ctx context.Context) (held.Copy, error) {
 // share is what one tenant may take of the gateway while others call.
 func (c Config) share() (turns.Config, error) {
 	// Those that wait take places that others of the tenant's calls need.
-	const ofEachProcessor, ofPlaces = 50, 4
+	const ofEachProcessor, ofPlaces, readsOfRate = 50, 4, 4
 	t := turns.Config{Rate: c.TenantRate, Burst: c.TenantBurst, Within: c.TurnWithin, Waiting: int(max(1, c.MaxPerTenant/ofPlaces))}
 	if t.Rate == 0 {
 		t.Rate = float64(ofEachProcessor * runtime.GOMAXPROCS(0))
 	}
+	t.Reads = readsOfRate * t.Rate
 	if t.Rate < 0 || t.Burst < 1 || t.Within <= 0 {
 		return t, fmt.Errorf("A3_TENANT_RATE is %v, A3_TENANT_BURST %d, A3_TURN_WITHIN %s: the first must not be negative, the second at least 1, and the third more than 0", c.TenantRate, c.TenantBurst, c.TurnWithin)
 	}

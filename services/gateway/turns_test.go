@@ -104,6 +104,54 @@ func TestNeighbourIsAnsweredWhileAFloodWaits(t *testing.T) {
 	t.Attr("row", fmt.Sprint("F25 ", refused.Load()+gone.Load()))
 }
 
+// Row F25: a connection over which calls are refused is looked at a few times in a second, so that what a flood costs doesn't grow with the flood. How
+// long that takes at least is what is looked at: a machine that is slow takes longer.
+func TestConnectionOverWhichCallsAreRefusedIsLookedAtNowAndThen(t *testing.T) {
+	h := newHarness(t)
+	acme, globex := h.tenant("acme"), h.tenant("globex")
+	acme.serve("iam", nil, "/")
+	globex.serve("iam", nil, "/")
+	h.publish(acme, globex)
+	// A turn in two seconds, for which one waits, and others are refused; four looks in that time.
+	p := h.start("A3_TENANT_RATE=0.5", "A3_TENANT_BURST=1", "A3_TURN_WITHIN=1m", "A3_MAX_IN_FLIGHT_PER_TENANT=7")
+	p.until("globex", "/", http.StatusOK, "globex/iam")
+	p.until("acme", "/", http.StatusOK, "acme/iam")
+	ctx, leave := context.WithCancel(t.Context())
+	var waits sync.WaitGroup
+	defer func() {
+		leave()
+		waits.Wait()
+	}()
+	waits.Go(func() {
+		c := p.client(true)
+		for ctx.Err() == nil {
+			if res, err := c.Do(request(t, "POST", "https://acme.a3.test/", "{}").WithContext(ctx)); err == nil {
+				_ = res.Body.Close()
+			}
+		}
+	})
+	flood := p.client(true)
+	// refused calls until so many calls were refused: it may have been given the place to wait for a turn at, now and then.
+	refused := func(calls int) (took time.Duration) {
+		began := time.Now()
+		for calls > 0 {
+			if do(t, flood, request(t, "POST", "https://acme.a3.test/", "{}")).StatusCode == http.StatusTooManyRequests {
+				calls--
+			}
+		}
+		return time.Since(began)
+	}
+	const apart, many = 500 * time.Millisecond, 6
+	refused(1)
+	if took := refused(many); took < (many-2)*apart {
+		t.Errorf("%d calls over a connection on which one was refused were refused in %s: it was looked at more often than each %s", many, took, apart)
+	}
+	if a := do(t, p.client(true), request(t, "POST", "https://globex.a3.test/", "{}")); a.StatusCode != http.StatusOK {
+		t.Errorf("the neighbour of a flood is answered %d", a.StatusCode)
+	}
+	t.Attr("row", fmt.Sprint("F25 ", many))
+}
+
 // counted sees that a gateway tells of so many calls and handshakes of tenants that they were refused, or of a few more, whose clients had left by then.
 func counted(t *testing.T, ops string, refused map[*tenant]int64) {
 	t.Helper()

@@ -33,6 +33,7 @@ func doors() []mutation {
 		one("the refusal of ambiguous paths at the gateway", "services/gateway/internal/proxy/proxy.go", " || ambiguousPath(r.URL.Path, r.URL.RawPath)", "", gateway),
 		one("the end of connections with ambiguous lengths", "services/gateway/internal/proxy/proxy.go", "(r.ProtoMinor == 0 || len(r.TransferEncoding) > 0 || r.Method == http.MethodConnect)", "r.Method == http.MethodConnect", gateway),
 		one("the turns of tenants at the gateway", "services/gateway/internal/proxy/proxy.go", "	if !p.begin(w, r, route.Load) {", "	if start.IsZero() {", turns),
+		one("the turns of connections over which calls are refused", "services/gateway/internal/turns/conn.go", "	if until := c.until.Load(); until != 0 && err == nil {", "	if until := c.until.Load(); until < 0 {", these("services", "./gateway/...", "TestConnection")),
 		one("the turns of handshakes", "services/gateway/internal/door/door.go", "return nil, cfg.Welcome(hello)", "return nil, nil", turns),
 		one("the turns of a tenant's sources", "services/gateway/internal/turns/queue.go", "	q.round.MoveToBack(first)\n", "", turns),
 		one("the signature of snapshots", "libs/snapshot/snapshot.go", " || !ed25519.Verify(key, dsse.PAE(payloadType, raw), signature)", " || key == nil", in("libs", "./snapshot")),

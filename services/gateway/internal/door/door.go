@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"a3os.app/libs/drain"
+	"a3os.app/services/gateway/internal/turns"
 )
 
 // Handler answers requests and, once told, asks clients to leave.
@@ -24,6 +25,8 @@ type Handler interface {
 type Config struct {
 	// Handler answers.
 	Handler Handler
+	// Connection makes of a client's connection one that takes turns.
+	Connection func(net.Conn) *turns.Conn
 	// Certificate is shown to every client.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Welcome says whether a handshake goes on, once the client has said whom it wants and before anything is computed. It may wait.
@@ -68,7 +71,13 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 		},
 		ReadHeaderTimeout: cfg.HeaderTimeout,
 		IdleTimeout:       cfg.IdleTimeout,
-		MaxHeaderBytes:    cfg.MaxHeaderBytes,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if one, ok := drain.Conn(c).(*turns.Conn); ok {
+				return one.With(ctx)
+			}
+			return ctx
+		},
+		MaxHeaderBytes: cfg.MaxHeaderBytes,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
 			MaxReceiveBufferPerConnection: connectionWindow,
@@ -81,5 +90,6 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	return drain.Serve(ctx, srv, l, drain.Config{Ask: cfg.Handler.Drain, MaxConnections: cfg.MaxConnections,
+		Wrap:        func(c net.Conn) net.Conn { return cfg.Connection(c) },
 		LeaveWithin: cfg.LeaveWithin, DrainWithin: cfg.DrainWithin})
 }

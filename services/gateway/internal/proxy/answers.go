@@ -112,6 +112,7 @@ func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, load *routes.Load)
 	case err == nil:
 		return true
 	case errors.Is(err, turns.ErrCrowded):
+		turns.ConnOf(ctx).Refused()
 		w.Header().Set("Retry-After", "1")
 		p.metrics.answered(ctx, load, http.StatusTooManyRequests)
 		refuse(w, r, errShare)
@@ -125,6 +126,9 @@ func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, load *routes.Load)
 // turn waits in a lane of the tenant, and counts that it did and what came of it.
 func (p *Proxy) turn(ctx context.Context, t *turns.Turns, lane *turns.Lane, load *routes.Load, address string) error {
 	p.metrics.known(ctx, load)
+	if !p.neighbours.Comes(&load.Comes) {
+		return nil
+	}
 	waited, err := t.Take(ctx, lane, address)
 	switch {
 	case errors.Is(err, turns.ErrCrowded):

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
@@ -55,8 +56,9 @@ type Proxy struct {
 	reverse *httputil.ReverseProxy
 	metrics metrics
 	spans   spans
-	// turns are those of calls, handshakes those of new connections.
+	// turns are those of calls, handshakes those of new connections, while several tenants come.
 	turns, handshakes *turns.Turns
+	neighbours        turns.Neighbours
 	// clients are those whose requests are served.
 	clients *pace.Watch[places]
 	// strangers is where handshakes wait that name no tenant.
@@ -116,9 +118,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		notFound(w)
 		return
 	}
+	turns.ConnOf(r.Context()).Brings(&route.Load.Lane)
 	held := places{route.Load, up.Service}
 	if !p.enter(held) && !p.squeeze(held) {
 		p.clients.Dismiss(w, r)
+		turns.ConnOf(r.Context()).Refused()
 		w.Header().Set("Retry-After", "1")
 		p.metrics.answered(r.Context(), route.Load, http.StatusTooManyRequests)
 		refuse(w, r, errBusy)
@@ -156,6 +160,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.metrics.took(r.Context(), time.Since(start))
 }
 
+// Connection has what comes over a connection wait for its turn, where calls of it are refused.
+func (p *Proxy) Connection(c net.Conn) *turns.Conn { return p.turns.NewConn(c, &p.neighbours) }
+
 // Welcome has a handshake wait for its turn: it costs more than a call does, and whoever makes many would keep everybody's calls waiting.
 // It is its tenant's, as a call is; those that name none share one tenant's rate. The name is the client's word, as the host of a call is. What is
 // refused here its client sees as a broken handshake, which no client of ours waits after, so that more may come, and wait for longer, than of calls.
@@ -168,7 +175,7 @@ func (p *Proxy) Welcome(hello *tls.ClientHelloInfo) error {
 			}
 		}
 	}
-	_, err := p.handshakes.TakeAmongMany(hello.Context(), &p.strangers, address)
+	_, err := p.handshakes.Take(hello.Context(), &p.strangers, address)
 	return err
 }
 

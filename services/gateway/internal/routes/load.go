@@ -19,7 +19,8 @@ const classes = 5
 // Load is a tenant's share of the gateway.
 type Load struct {
 	Places
-	// Lane is where its calls wait for each other, Door where handshakes do that name it.
+	// Comes is whether it does, Lane where its calls wait for each other, Door where handshakes do that name it.
+	Comes      turns.Neighbour
 	Lane, Door turns.Lane
 	// Once is when the tenant is first called.
 	Once sync.Once

@@ -1,15 +1,14 @@
 // Package turns keeps a tenant's calls from standing before its neighbours'. A tenant that calls more often than its share has its calls
 // begin one after the other, evenly; those whose turn has not come wait, cheaply, and no other tenant's wait for them. Within a tenant the
 // sources that call take turns too (fair queuing, RFC 970), so that one that floods keeps the tenant's others waiting for one turn each. A
-// call takes a turn to begin and holds nothing afterwards: neither a slow service nor a stream that stays open keeps anybody waiting. It
-// promises that no call waits without a bound. It relies on the proxy to bound how many calls of a tenant there are at all.
+// call takes a turn to begin and holds nothing afterwards: neither a slow service nor a stream that stays open keeps anybody waiting. Where calls
+// are refused, the connections that they come over take turns to be read. It promises that no call waits without a bound. It relies on the proxy to bound how many calls of a tenant there are at all.
 package turns
 
 import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -31,51 +30,30 @@ type Config struct {
 	Within time.Duration
 	// Waiting is how many of a tenant wait at most. Those beyond are refused at once.
 	Waiting int
+	// Reads is how often in a second what came over a tenant's connections is looked at, of those over which it floods.
+	Reads float64
 }
-
-// lately is for how long after a call its tenant counts as one that calls, once to twice.
-const lately = time.Minute
 
 // Turns are those of all tenants.
-type Turns struct {
-	cfg Config
-
-	mu sync.Mutex
-	// period is the last one in which somebody called. callers is how many tenants did in it, before how many in the one before it.
-	period          int64
-	callers, before int
-	// shared is whether more than one tenant calls.
-	shared atomic.Bool
-}
+type Turns struct{ cfg Config }
 
 // New makes turns.
 func New(cfg Config) *Turns { return &Turns{cfg: cfg} }
 
 // Lane is one tenant's place to wait. The zero Lane is ready.
 type Lane struct {
-	// seen is the last period in which the tenant called.
-	seen atomic.Int64
-
 	mu    sync.Mutex
 	pace  *rate.Limiter
 	queue queue
 	// awaited says that somebody will give the next turn.
 	awaited bool
+	// read is when the next of its connections that flood is looked at.
+	read time.Time
 }
 
 // Take returns when a call from an address may begin, and how long it waited. It answers ErrCrowded where too many wait already or the turn
-// does not come in time, and what ended the context where that comes first. While one tenant alone calls, there is nobody to keep its calls
-// from, and none waits.
+// does not come in time, and what ended the context where that comes first.
 func (t *Turns) Take(ctx context.Context, l *Lane, address string) (waited time.Duration, err error) {
-	t.note(l)
-	if !t.shared.Load() {
-		return 0, nil
-	}
-	return t.TakeAmongMany(ctx, l, address)
-}
-
-// TakeAmongMany is Take where there is always somebody to keep the calls from, and none to count: for what belongs to no tenant.
-func (t *Turns) TakeAmongMany(ctx context.Context, l *Lane, address string) (waited time.Duration, err error) {
 	c := l.enter(t, address)
 	if c == nil {
 		return 0, nil
@@ -94,26 +72,6 @@ func (t *Turns) TakeAmongMany(ctx context.Context, l *Lane, address string) (wai
 		l.leave(c)
 	}
 	return time.Since(began), err
-}
-
-// note counts the tenants that call, each once a period.
-func (t *Turns) note(l *Lane) {
-	// The first period is no Lane's last one.
-	now := 1 + time.Now().Unix()/int64(lately/time.Second)
-	if l.seen.Load() == now || l.seen.Swap(now) == now {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if now != t.period {
-		t.before = 0
-		if now == t.period+1 {
-			t.before = t.callers
-		}
-		t.period, t.callers = now, 0
-	}
-	t.callers++
-	t.shared.Store(max(t.callers, t.before) > 1)
 }
 
 // enter takes a turn, where there is one and nobody waits for it, and answers nil; or a place to wait at.

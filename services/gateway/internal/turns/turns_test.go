@@ -11,14 +11,10 @@ import (
 	"time"
 )
 
-// two are lanes of two tenants that both call.
+// two are lanes of two tenants.
 func two(t *testing.T, cfg Config) (turns *Turns, loud, quiet *Lane) {
 	t.Helper()
-	turns, loud, quiet = New(cfg), &Lane{}, &Lane{}
-	for _, l := range []*Lane{loud, quiet} {
-		turns.note(l)
-	}
-	return turns, loud, quiet
+	return New(cfg), &Lane{}, &Lane{}
 }
 
 // burst uses up what begins at once.
@@ -85,19 +81,32 @@ func TestNeighbourOfAFloodBeginsAtOnceAndTheFloodEvenly(t *testing.T) {
 	})
 }
 
-func TestAloneNobodyWaits(t *testing.T) {
+func TestNeighboursAreThoseThatCameLately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns, lane, other := New(Config{Rate: 1, Burst: 1, Within: time.Minute, Waiting: 10}), &Lane{}, &Lane{}
-		burst(t, turns, lane, 100)
-		// A neighbour that calls now and then is one.
-		burst(t, turns, other, 1)
-		time.Sleep(lately) //nolint:forbidigo // the bubble's clock
-		burst(t, turns, lane, 1)
-		if waited, err := turns.Take(t.Context(), lane, "192.0.2.1:1"); waited != time.Second || err != nil {
-			t.Errorf("beside a neighbour that called within a minute, the second call waited %s: %v", waited, err)
+		var n Neighbours
+		var one, other Neighbour
+		comes := func(which string, who *Neighbour, want bool) {
+			t.Helper()
+			for range 3 {
+				if got := n.Comes(who); got != want {
+					t.Errorf("at %s, %s comes beside others: %t, want %t", time.Now().Format(time.TimeOnly), which, got, want)
+				}
+			}
 		}
+		comes("one", &one, false)
+		comes("the other", &other, true)
+		comes("one", &one, true)
+		time.Sleep(lately) //nolint:forbidigo // the bubble's clock
+		comes("one", &one, true)
+		time.Sleep(lately) //nolint:forbidigo // the bubble's clock
+		comes("one", &one, false)
+		// Each comes in a period of its own.
+		time.Sleep(lately) //nolint:forbidigo // the bubble's clock
+		comes("the other", &other, true)
+		time.Sleep(lately) //nolint:forbidigo // the bubble's clock
+		comes("one", &one, true)
 		time.Sleep(2 * lately) //nolint:forbidigo // the bubble's clock
-		burst(t, turns, lane, 100)
+		comes("one", &one, false)
 	})
 }
 
