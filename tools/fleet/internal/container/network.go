@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 )
+
+// ErrSubnetTaken says that another network of the engine's has addresses of the subnet.
+var ErrSubnetTaken = errors.New("its subnet is another network's")
 
 // Network is a network to keep.
 type Network struct {
@@ -48,6 +52,10 @@ func (e *Engine) Network(ctx context.Context, n Network) (changed bool, err erro
 		IPAM:    &network.IPAM{Config: []network.IPAMConfig{{Subnet: n.Subnet.String(), Gateway: n.Machine().String()}}},
 		Options: map[string]string{"com.docker.network.bridge.name": n.Bridge},
 	})
+	if err != nil && strings.Contains(err.Error(), "overlaps") {
+		// The engine has no kind of error for it.
+		err = fmt.Errorf("%w: %w", ErrSubnetTaken, err)
+	}
 	if err != nil {
 		return true, fmt.Errorf("make the network %s (%s): %w", n.Name, n.Subnet, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"net/url"
@@ -175,13 +176,47 @@ func TestPlaneOnDockerGivesTheAnswerAndKeepsItsSetsApart(t *testing.T) {
 
 	p.fleet("plane", "down")
 	p.nothingLeft(t)
+	p.subnetsAreTaken(t)
 	if back := p.fleet("plane", "up"); !strings.Contains(back, "everything that it rests on was read") {
 		t.Errorf("after it was down it says:\n%s", back)
+	}
+	if _, holes, code := p.isolation(); code != 0 || len(holes) > 0 {
+		t.Errorf("after others took subnets of its own, the proof exits with %d:\n%s", code, strings.Join(holes, "\n"))
 	}
 	p.fleet("plane", "down", "--remove-data")
 	p.nothingLeft(t)
 	if _, err := os.Stat(p.home); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("its home is still there: %v", err)
+	}
+}
+
+// subnetsAreTaken has networks of others in subnets that the plane chose, as those that another plane made while this one was down.
+func (p *plane) subnetsAreTaken(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.home, "plane.json"))
+	var noted struct{ Subnets map[string]string }
+	if err == nil {
+		err = json.Unmarshal(text, &noted)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := 0
+	for name, subnet := range noted.Subnets {
+		if name != "databases" && !strings.HasPrefix(name, "tnt_") {
+			continue
+		}
+		took++
+		network := fmt.Sprintf("%s-%d", t.Name(), took)
+		run(t, "docker", "network", "create", "--subnet", subnet, network)
+		t.Cleanup(func() {
+			if out, err := exec.Command("docker", "network", "rm", network).CombinedOutput(); err != nil { //nolint:noctx // the test's context has ended
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	if took < 2 {
+		t.Fatalf("of the subnets %v none is a tenant's, or none is of the databases", noted.Subnets)
 	}
 }
 

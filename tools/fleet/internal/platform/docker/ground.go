@@ -63,12 +63,15 @@ func (p *Platform) sharing() bool {
 func (p *Platform) backInto(ctx context.Context, unit, member string) (changed bool, err error) {
 	for _, t := range p.State.Tenants() {
 		for _, net := range []string{t.ID.String(), t.ID.String() + outSuffix} {
-			at, was := p.State.Hosts()[net+"/"+member]
-			if t.ID.IsZero() || !was {
+			if _, was := p.State.Hosts()[net+"/"+member]; t.ID.IsZero() || !was {
 				continue
 			}
 			did, err := p.network(ctx, net, t.ID.String())
 			if changed = changed || did; err != nil {
+				return changed, err
+			}
+			at, err := p.State.Host(net, member)
+			if err != nil {
 				return changed, err
 			}
 			did, err = p.Engine.Join(ctx, unit, container.Link{Network: p.Engine.Thing(net), Address: at})

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -66,8 +67,24 @@ func (p *Platform) bridge(name string) string {
 	return fmt.Sprintf("%s%s%x", p.bridges(), letter, uint32(at[1])<<11|uint32(at[2])<<3|uint32(at[3])>>5)
 }
 
-// network makes a network, the packet filter before it.
+// network makes a network, the packet filter before it. Where its subnet was chosen before, and another plane of this machine was quicker to make a
+// network of it, another is chosen, and addresses in it: nobody stands in a network that there isn't.
 func (p *Platform) network(ctx context.Context, name, group string) (changed bool, err error) {
+	const most = 10
+	for range most {
+		did, err := p.networkOf(ctx, name, group)
+		changed = changed || did
+		if !errors.Is(err, container.ErrSubnetTaken) {
+			return changed, err
+		}
+		if err := p.State.ForgetNetwork(name); err != nil {
+			return changed, err
+		}
+	}
+	return changed, fmt.Errorf("each of the %d subnets chosen for the network %s was another network's by then: try again", most, name)
+}
+
+func (p *Platform) networkOf(ctx context.Context, name, group string) (changed bool, err error) {
 	subnet, err := p.State.Subnet(name, p.Settings.Networks, takenSubnets)
 	if err != nil {
 		return false, err
