@@ -115,6 +115,8 @@ func health(s Seen, t Tenant) []Finding {
 		told := slices.ContainsFunc(out, func(f Finding) bool { return f.Kind == "unreachable" && f.Component == r.GetName() })
 		switch {
 		case r.GetHealth() == registryv1.Health_HEALTH_SERVING, told:
+		case justStarted(s, r.GetName()):
+			out = append(out, Finding{Kind: "started", Severity: Notice, Component: r.GetName(), Reason: r.GetName() + " was being started when its set reported last, and serves by now", Next: show})
 		case r.GetHealth() == registryv1.Health_HEALTH_NOT_SERVING:
 			out = append(out, Finding{Kind: "not_serving", Severity: Critical, Component: r.GetName(), Reason: r.GetName() + " runs and can't serve: its log says why", Next: show})
 		default:
@@ -122,6 +124,15 @@ func health(s Seen, t Tenant) []Finding {
 		}
 	}
 	return out
+}
+
+// justStarted says whether the set's newest report is from when a component was being started that serves by now, as the platform sees it: with the
+// next report, seconds later, the set has reached it, or has not.
+func justStarted(s Seen, component string) bool {
+	const within = 10 * time.Second
+	return s.PlatformKnown && slices.ContainsFunc(s.Platform, func(c platform.ComponentStatus) bool {
+		return c.Name == component && c.State == platform.Serving && !c.Since.IsZero() && s.Status.GetReportedAt().AsTime().Before(c.Since.Add(within))
+	})
 }
 
 // hung is about components that run and answer nothing, as the platform finds: what their set says of them, if it can say anything, has no more to it.

@@ -98,6 +98,12 @@ func TestEachThingThatIsWrongIsFoundAndNothingElse(t *testing.T) {
 			s.Status.Reports[0].Health, s.Status.Reports[1].Release = registryv1.Health_HEALTH_UNREACHABLE, other
 		}, []string{"report_lost"}, standing.Critical, "60 min"},
 		{"unreachable", func(s *standing.Seen) { s.Status.Reports[0].Health = registryv1.Health_HEALTH_UNREACHABLE }, []string{"unreachable"}, standing.Critical, "iam"},
+		{"unreachable as it was being started", func(s *standing.Seen) {
+			s.Status.Reports[0].Health, s.Platform[0].Since = registryv1.Health_HEALTH_UNREACHABLE, now.Add(-10*time.Second)
+		}, []string{"started"}, standing.Notice, "iam was being started when its set reported last"},
+		{"unreachable a while after it was started", func(s *standing.Seen) {
+			s.Status.Reports[0].Health, s.Platform[0].Since = registryv1.Health_HEALTH_UNREACHABLE, now.Add(-20*time.Second)
+		}, []string{"unreachable"}, standing.Critical, "iam"},
 		{"one that hangs, as the platform finds", func(s *standing.Seen) {
 			s.Platform[0].State, s.Platform[0].Well, s.Platform[0].Anew = platform.NotAnswering, now.Add(-40*time.Second), "kill -9 7"
 		}, []string{"unreachable"}, standing.Critical, "iam can't be reached by its set: it runs, and has not answered for 40 s"},
