@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // keptLongest is how readily the kernel ends the supervisor.
@@ -28,7 +29,7 @@ type Resources struct {
 type cgroup interface {
 	// start starts a process inside, on the calling thread.
 	start(cmd *exec.Cmd) error
-	// killed is how many of its processes were ended because there was no memory left.
+	// killed is how many of its processes were ended because there was no memory left, since it was made.
 	killed() uint64
 	// remove ends what a process that has ended left behind in it, and takes it away.
 	remove() error
@@ -38,9 +39,9 @@ type cgroup interface {
 type bounds struct {
 	// name is the supervisor's, so that planes of one machine don't meet.
 	name string
-	// make makes a unit's; nil where none can be made, and why says it.
+	// make makes a unit's; nil where none can be made or nothing started in one, and why says it.
 	make func(path string, r Resources) (cgroup, error)
-	// removeAll takes away what is left below the supervisor's own, and that.
+	// removeAll takes away what is left below the supervisor's own, and that, and ends what is in it.
 	removeAll func() error
 	why       string
 }
@@ -69,12 +70,45 @@ func (b *bounds) of(u Unit) cgroup {
 	return c
 }
 
-// close takes away all that was made.
+// close takes away all that was made, by this supervisor or by one that was killed, and ends what processes left behind in it.
 func (b *bounds) close() error {
 	if b.make == nil {
 		return nil
 	}
 	return b.removeAll()
+}
+
+// memoryEnds tells an end for want of memory from another. The kernel counts how many processes of a cgroup it ended, which one it does not
+// say: a server that lost a session in March ends in June by something else.
+type memoryEnds struct {
+	in cgroup
+	// looks are what was counted the last two times. The count may be higher a moment before the process is seen to have ended.
+	looks [2]uint64
+}
+
+// countMemoryEnds begins to look at a cgroup; nil is none.
+func countMemoryEnds(in cgroup) *memoryEnds {
+	m := &memoryEnds{in: in}
+	m.look()
+	m.look()
+	return m
+}
+
+// look is asked every lookAfter, for as long as the process runs.
+func (m *memoryEnds) look() {
+	if m.in != nil {
+		m.looks[0], m.looks[1] = m.looks[1], m.in.killed()
+	}
+}
+
+// was says whether the process, which ended with err just now, was ended for the memory that it took.
+func (m *memoryEnds) was(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || m.in == nil {
+		return false
+	}
+	ws, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && ws.Signaled() && ws.Signal() == syscall.SIGKILL && m.in.killed() > m.looks[0]
 }
 
 // collectBefore adds to a bounded process's environment that Go collects garbage harder from nine tenths of the bound on, so that garbage

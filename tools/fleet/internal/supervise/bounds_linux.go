@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/cgroups/v3"
@@ -31,7 +34,8 @@ func (b *bounds) find() error {
 	}
 	switch cgroups.Mode() {
 	case cgroups.Unified:
-		b.make, b.removeAll = newUnified, func() error { return removeTree(filepath.Join(cgroupMount, b.name)) }
+		mount := unifiedMount(cgroupMount)
+		b.make, b.removeAll = mount.make, func() error { return removeTree(filepath.Join(cgroupMount, b.name)) }
 	case cgroups.Legacy, cgroups.Hybrid:
 		// Looked up once, before anything is started: while a thread of this process starts one, the file that says it says where that one is.
 		own := ownLegacy(cgroup1.NestedPath(""))
@@ -39,9 +43,23 @@ func (b *bounds) find() error {
 	default:
 		return errNoCgroups
 	}
+	return b.try()
+}
+
+// try makes a cgroup and a process in it: where the first can be done and the second can't, as where clone3(2) is older than cgroups or is
+// refused, no unit with bounds would start.
+func (b *bounds) try() error {
 	tried, err := b.make(b.name+"/try", Resources{Memory: 64 << 20, CPU: 1, PIDs: 64})
 	if err != nil {
 		return fmt.Errorf("no cgroup can be made: %w", err)
+	}
+	// In version 1 it is the calling thread that goes in and out.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// There is no such program, on any machine: that the process says so is that it was made.
+	cmd := &exec.Cmd{Path: filepath.Join(cgroupMount, b.name, "no program"), SysProcAttr: &syscall.SysProcAttr{}}
+	if err := tried.start(cmd); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("no process can be started in a cgroup: %w", err), tried.remove())
 	}
 	return tried.remove()
 }
@@ -51,7 +69,11 @@ func (r Resources) quota() (quota int64, per uint64) {
 }
 
 // legacy is a cgroup in each of the three hierarchies of version 1, below the ones that this process is in.
-type legacy struct{ unit, own cgroup1.Cgroup }
+type legacy struct {
+	unit, own cgroup1.Cgroup
+	// events is the file that counts those that were ended.
+	events string
+}
 
 // three are the controllers that are used.
 func three() ([]cgroup1.Subsystem, error) {
@@ -94,7 +116,11 @@ func (o ownLegacy) make(path string, r Resources) (cgroup, error) {
 	if err != nil {
 		return nil, errors.Join(err, unit.Delete())
 	}
-	return &legacy{unit: unit, own: own}, nil
+	memory, err := o.below(path)(cgroup1.Memory)
+	if err != nil {
+		return nil, errors.Join(err, unit.Delete())
+	}
+	return &legacy{unit: unit, own: own, events: filepath.Join(cgroupMount, string(cgroup1.Memory), memory, "memory.oom_control")}, nil
 }
 
 // start puts the calling thread into the cgroup, for what it starts is in it from its first moment, and takes it out again.
@@ -110,12 +136,21 @@ func (l *legacy) start(cmd *exec.Cmd) error {
 	return err
 }
 
-func (l *legacy) killed() uint64 {
-	stat, err := l.unit.Stat(cgroup1.IgnoreNotExist)
+func (l *legacy) killed() uint64 { return killedOf(l.events) }
+
+// killedOf reads how many processes were ended from a cgroup's file of lines of a word and a number; 0 where it does not say.
+func killedOf(events string) uint64 {
+	text, err := os.ReadFile(events)
 	if err != nil {
 		return 0
 	}
-	return stat.GetMemoryOomControl().GetOomKill()
+	for line := range strings.Lines(string(text)) {
+		if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, _ := strconv.ParseUint(strings.TrimSpace(count), 10, 64)
+			return n
+		}
+	}
+	return 0
 }
 
 func (l *legacy) remove() error {
@@ -145,7 +180,8 @@ func empty(left func() ([]int, error)) error {
 		}
 		for _, pid := range pids {
 			// In version 1 our own thread is in it for the moment in which it starts what runs there.
-			if pid != os.Getpid() {
+			// Of a process that this one's namespace doesn't have, 0 is all that is told, and kill(2) takes that for ourselves.
+			if pid > 0 && pid != os.Getpid() {
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
 		}
@@ -174,18 +210,22 @@ type unified struct {
 	dir     string
 }
 
-func newUnified(path string, r Resources) (cgroup, error) {
+// unifiedMount is where version 2 is.
+type unifiedMount string
+
+func (m unifiedMount) make(path string, r Resources) (cgroup, error) {
 	quota, per := r.quota()
-	most := r.Memory
-	noSwap := int64(0)
-	manager, err := cgroup2.NewManager(cgroupMount, "/"+path, &cgroup2.Resources{
-		Memory: &cgroup2.Memory{Max: &most, Swap: &noSwap}, Pids: &cgroup2.Pids{Max: r.PIDs},
+	manager, err := cgroup2.NewManager(string(m), "/"+path, &cgroup2.Resources{
+		Memory: &cgroup2.Memory{Max: &r.Memory}, Pids: &cgroup2.Pids{Max: r.PIDs},
 		CPU: &cgroup2.CPU{Max: cgroup2.NewCPUMax(&quota, &per)},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &unified{manager: manager, dir: filepath.Join(cgroupMount, path)}, nil
+	// Where swap isn't counted, there is nothing to write this to, and memory alone is bounded.
+	noSwap := int64(0)
+	_ = manager.Update(&cgroup2.Resources{Memory: &cgroup2.Memory{Swap: &noSwap}})
+	return &unified{manager: manager, dir: filepath.Join(string(m), path)}, nil
 }
 
 // start has the kernel make the process inside (clone3(2), CLONE_INTO_CGROUP).
@@ -199,13 +239,7 @@ func (u *unified) start(cmd *exec.Cmd) error {
 	return cmd.Start()
 }
 
-func (u *unified) killed() uint64 {
-	stat, err := u.manager.Stat()
-	if err != nil {
-		return 0
-	}
-	return stat.GetMemoryEvents().GetOomKill()
-}
+func (u *unified) killed() uint64 { return killedOf(filepath.Join(u.dir, "memory.events")) }
 
 func (u *unified) remove() error {
 	err := empty(func() ([]int, error) {
@@ -219,7 +253,7 @@ func (u *unified) remove() error {
 	return errors.Join(err, u.manager.Delete())
 }
 
-// removeTree removes empty cgroups, those below first.
+// removeTree ends what is left in the cgroups from one on and removes them, those below first.
 func removeTree(root string) error {
 	var dirs []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -231,6 +265,7 @@ func removeTree(root string) error {
 		}
 		return err
 	})
+	err = errors.Join(err, empty(func() ([]int, error) { return processesIn(dirs) }))
 	for _, dir := range slices.Backward(dirs) {
 		err = errors.Join(err, unix.Rmdir(dir))
 	}
@@ -238,6 +273,27 @@ func removeTree(root string) error {
 		return fmt.Errorf("remove the cgroups of %s: %w", root, err)
 	}
 	return nil
+}
+
+// processesIn are those in some cgroups, those below them aside.
+func processesIn(dirs []string) (pids []int, err error) {
+	for _, dir := range dirs {
+		text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			pid, err := strconv.Atoi(strings.TrimSpace(line))
+			if err != nil {
+				return nil, err
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
 }
 
 // spare says how readily the kernel ends a process when the whole machine has no memory left: from -1000, never, to 1000, first.

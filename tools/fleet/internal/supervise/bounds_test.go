@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,6 +61,51 @@ func TestProcessOverItsMemoryIsEndedAloneAndComesBack(t *testing.T) {
 	if s := status(t, c, neighbour.Name); s.PID != before.PID || s.Restarts != 0 || s.State != supervise.Serving {
 		t.Errorf("its neighbour was not left alone: %+v", s)
 	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range where {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s stays after everything was stopped: %v", path, err)
+		}
+	}
+}
+
+// Of a server that lives on after the kernel ended one process of it, as PostgreSQL after a session, a later end is another thing.
+func TestEndAfterAChildTookTooMuchMemoryIsToldAsItWas(t *testing.T) {
+	dir, c := bounded(t)
+	u := small(shell(t, dir, "set/parent", "tail /dev/zero; echo child: $?; exit 3"))
+	if _, err := c.Apply(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "ended", func() bool { return status(t, c, u.Name).LastExit != "" })
+	if s := status(t, c, u.Name); s.LastExit != "it ended with code 3" {
+		t.Errorf("it ended with code 3 and is said to have otherwise: %s", s.LastExit)
+	}
+	if log, err := os.ReadFile(u.Log); err != nil || !strings.Contains(string(log), "child: 137") {
+		t.Errorf("its child was not ended for its memory: %v: %s", err, log)
+	}
+}
+
+// The kernel ends a unit's own process with its supervisor, and not what that one started.
+func TestWhatProcessesOfAKilledSupervisorLeftBehindIsEnded(t *testing.T) {
+	dir, c := bounded(t)
+	u := small(shell(t, dir, "set/forks", "sleep 300 & wait"))
+	if _, err := c.Apply(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a process that it started", func() bool { return len(sleeping(t, dir)) == 1 })
+	left := sleeping(t, dir)[0]
+	where := cgroups(t, status(t, c, u.Name).PID)
+	until(t, "the watcher runs", func() bool { id, err := dir.Watcher(); return err == nil && id.Alive() })
+	if err := daemonOf(t, dir).Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "gone with the supervisor after it", func() bool { return !slices.Contains(sleeping(t, dir), left) })
+	until(t, "kept again", func() bool {
+		all, err := c.Status(t.Context())
+		return err == nil && len(all) == 1 && all[0].PID != 0 && len(sleeping(t, dir)) == 1
+	})
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

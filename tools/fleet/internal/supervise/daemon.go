@@ -80,7 +80,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	}
 	// Who goes last keeps the others; what it starts is given a number of its own.
 	spare(os.Getpid(), keptLongest)
-	// What a killed supervisor left, if nothing runs in it.
+	// What a killed supervisor left, and what its processes left in it.
 	_ = d.bounds.close()
 	// Before anybody can ask: who drops one of them, or changes another, finds all of them kept.
 	again := d.declareAgain()

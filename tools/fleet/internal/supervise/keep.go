@@ -165,6 +165,7 @@ func (k *keeper) once(ctx context.Context) string {
 		defer k.leave(in)
 		cmd.Env = collectBefore(cmd.Env, k.unit.Resources.Memory)
 	}
+	memory := countMemoryEnds(in)
 	if err := k.spawn.start(cmd, in); err != nil {
 		return fmt.Sprintf("it can't be started: %v", err)
 	}
@@ -183,20 +184,32 @@ func (k *keeper) once(ctx context.Context) string {
 	pctx, stopProbing := context.WithCancel(ctx)
 	defer stopProbing()
 	go k.probe(pctx)
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		k.set(func(s *Status) { s.State, s.Well = Stopping, time.Time{} })
-		err = k.end(cmd, ended)
-	}
+	asked, err := k.await(ctx, cmd, ended, memory)
 	k.mu.Lock()
 	k.identity = process.ID{}
 	k.mu.Unlock()
 	k.changed()
-	if in != nil && in.killed() > 0 {
+	if !asked && memory.was(err) {
 		return fmt.Sprintf("it took more memory than its bound of %d MiB, and the kernel ended it", k.unit.Resources.Memory>>20)
 	}
 	return howEnded(err)
+}
+
+// await waits until the process has ended, and says whether it was asked to, and how it ended.
+func (k *keeper) await(ctx context.Context, cmd *exec.Cmd, ended chan error, memory *memoryEnds) (asked bool, err error) {
+	tick := time.NewTicker(lookAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return false, err
+		case <-tick.C:
+			memory.look()
+		case <-ctx.Done():
+			k.set(func(s *Status) { s.State, s.Well = Stopping, time.Time{} })
+			return true, k.end(cmd, ended)
+		}
+	}
 }
 
 // leave takes away what bounded a process that has ended, and all that it left behind.
