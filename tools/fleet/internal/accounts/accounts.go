@@ -81,40 +81,64 @@ func lacks(wanted map[string]uint) string {
 	return ""
 }
 
-// Pick answers n ids that are nobody's, as users and as groups, in growing order. The search begins at near; at zero it begins somewhere by
-// chance, so that two planes of one machine don't meet. To ask for all that is needed at once spares looking through the machine each time.
-func Pick(ctx context.Context, near uint32, n int) ([]uint32, error) {
+// Pick answers n ids that are nobody's, as users and as groups, in the order in which it looks: from near on to the end of its span, and round
+// from the span's first to the one before before. What was given before is from before to the one before near, so that nothing is looked for
+// in another span. With zero for both it begins somewhere by chance, so that two planes of one machine don't meet. To ask for all that is
+// needed at once spares looking through the machine each time. The error is ErrNone where there are too few.
+func Pick(ctx context.Context, near, before uint32, n int) ([]uint32, error) {
 	lent := append(lentIDs("/etc/subuid"), lentIDs("/etc/subgid")...)
 	running := runningIDs()
-	for _, span := range mappedSpans() {
-		at := near
-		if at < span.First || at > span.Last {
-			by, err := rand.Int(rand.Reader, big.NewInt(int64(span.Last-span.First)/100))
-			if err != nil {
-				return nil, err
-			}
-			at = span.First + uint32(by.Int64())*100 //nolint:gosec // below span.Last
-		}
-		const tries = 1000
-		var found []uint32
-		for end := at + tries; at < end && at <= span.Last && len(found) < n; {
-			var some []uint32
-			for ; at < end && at <= span.Last && len(found)+len(some) < n; at++ {
-				if !running[at] && !within(lent, at) {
-					some = append(some, at)
-				}
-			}
-			free, err := nobodys(ctx, some)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, free...)
-		}
-		if len(found) == n {
-			return found, nil
-		}
+	free := func(ids []uint32) ([]uint32, error) {
+		return nobodys(ctx, slices.DeleteFunc(ids, func(id uint32) bool { return running[id] || within(lent, id) }))
 	}
-	return nil, fmt.Errorf("%w between %d and %d: %d are needed", ErrNone, spans[0].First, spans[0].Last, n)
+	none := fmt.Errorf("%w: this user namespace maps none that are free for this beside %d", ErrNone, near)
+	for _, span := range mappedSpans() {
+		from, most := near, span.left(near, before)
+		switch {
+		case near == 0:
+			by, err := rand.Int(rand.Reader, big.NewInt((int64(span.size())+99)/100))
+			if err != nil {
+				return nil, err
+			}
+			from, most = span.First+uint32(by.Int64())*100, span.size() //nolint:gosec // at most span.Last
+		case !within([]Span{span}, near-1): // which was given last
+			continue
+		}
+		found, err := span.pick(from, most, n, free)
+		if err != nil || len(found) == n {
+			return found, err
+		}
+		none = fmt.Errorf("%w between %d and %d: %d are needed, and from %d on %d of %d are left to look at", ErrNone, span.First, span.Last, n, from, most, span.size())
+	}
+	return nil, none
+}
+
+func (s Span) size() uint32 { return s.Last - s.First + 1 }
+
+// left is how many ids lie from near on, round, to the one before before; where that is in another span, to the end of this one.
+func (s Span) left(near, before uint32) uint32 {
+	if !within([]Span{s}, before) {
+		return s.Last + 1 - near
+	}
+	return (before - s.First + s.size() - (near-s.First)%s.size()) % s.size()
+}
+
+// pick answers up to n ids of the first most from from on, going round; free are those of some that can be had.
+func (s Span) pick(from, most uint32, n int, free func([]uint32) ([]uint32, error)) (found []uint32, err error) {
+	const tries = 1000
+	most = min(most, tries)
+	for i := uint32(0); i < most && len(found) < n; {
+		var some []uint32
+		for ; i < most && len(found)+len(some) < n; i++ {
+			some = append(some, s.First+(from-s.First+i)%s.size())
+		}
+		can, err := free(some)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, can...)
+	}
+	return found, nil
 }
 
 // mappedSpans are the spans of which every id exists in this process's user namespace.

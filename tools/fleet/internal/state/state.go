@@ -68,8 +68,10 @@ type noted struct {
 	// Accounts are the user ids that processes run as and stores are shared by, by name. An id stays its name's for as long as the
 	// plane is there, and is never used again for another. Empty where the plane can't give processes users of their own.
 	Accounts map[string]uint32 `json:"accounts,omitempty"`
-	// LastAccount is the highest user id that was ever chosen: none is used twice, also when its name is forgotten.
-	LastAccount uint32 `json:"last_account,omitempty"`
+	// FirstAccount and LastAccount are the user ids that were chosen first and last. Between them lie all that ever were, going round at the
+	// end of those that there are: none is used twice, also when its name is forgotten.
+	FirstAccount uint32 `json:"first_account,omitempty"`
+	LastAccount  uint32 `json:"last_account,omitempty"`
 	// Subnets of the plane's networks, by name, and Hosts the addresses in them, by network and member. Both stay for as long as the
 	// network is there.
 	Subnets map[string]netip.Prefix `json:"subnets,omitempty"`
@@ -404,7 +406,7 @@ func (s *State) Part(sets ...string) *State {
 	defer s.mu.Unlock()
 	return &State{Settled: Settled{Version: s.Version, ID: s.ID, Plane: s.Plane, Front: s.Front, Served: s.Served}, noted: noted{
 		Ports: part(s.noted.Ports, sets), Migrated: part(s.noted.Migrated, sets), Runs: part(s.noted.Runs, sets), Blueprints: part(s.noted.Blueprints, sets),
-		Accounts: part(s.noted.Accounts, sets), Keys: part(s.noted.Keys, sets), LastAccount: s.noted.LastAccount,
+		Accounts: part(s.noted.Accounts, sets), Keys: part(s.noted.Keys, sets), FirstAccount: s.noted.FirstAccount, LastAccount: s.noted.LastAccount,
 		Subnets: part(s.noted.Subnets, sets), Hosts: part(s.noted.Hosts, sets), Images: map[string]string{}}}
 }
 

@@ -105,7 +105,7 @@ func TestWorkOnManyAtOnceLosesNothing(t *testing.T) {
 	ids := make([]id.Tenant, tenants)
 	pool := netip.MustParsePrefix("10.0.0.0/16")
 	nobodys := func() ([]netip.Prefix, error) { return nil, nil }
-	pick := func(near uint32, n int) (ids []uint32, err error) {
+	pick := func(near, _ uint32, n int) (ids []uint32, err error) {
 		for i := range n {
 			ids = append(ids, max(near, 1000)+uint32(i))
 		}

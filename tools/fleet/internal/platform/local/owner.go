@@ -16,6 +16,7 @@ import (
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/accounts"
 	"a3os.app/tools/fleet/internal/platform"
+	"a3os.app/tools/fleet/internal/state"
 	"a3os.app/tools/fleet/internal/supervise"
 )
 
@@ -74,8 +75,8 @@ func (p *Platform) account(ctx context.Context, name string) (uint32, error) {
 	return p.State.Account(name, pickAccounts(ctx))
 }
 
-func pickAccounts(ctx context.Context) func(near uint32, n int) ([]uint32, error) {
-	return func(near uint32, n int) ([]uint32, error) { return accounts.Pick(ctx, near, n) }
+func pickAccounts(ctx context.Context) state.Picker {
+	return func(near, before uint32, n int) ([]uint32, error) { return accounts.Pick(ctx, near, before, n) }
 }
 
 // settleUsers chooses all users and groups of a set at once: one by one, the machine would be looked through for each.

@@ -118,7 +118,7 @@ func (p *Platform) ownServer(s platform.Set) (*Server, error) {
 
 // ownServerUser is the id that a set's own server runs as; zero where none was chosen.
 func (p *Platform) ownServerUser(s platform.Set) uint32 {
-	id, err := p.State.Account(unitName(s, PostgresUnit), func(uint32, int) ([]uint32, error) { return nil, errors.New("none was chosen") })
+	id, err := p.State.Account(unitName(s, PostgresUnit), func(_, _ uint32, _ int) ([]uint32, error) { return nil, errors.New("none was chosen") })
 	if err != nil {
 		return 0
 	}
