@@ -59,7 +59,8 @@ func CanHandReading() string {
 
 // lacks names a capability that this process has not, in words; empty where it has all.
 func lacks(wanted map[string]uint) string {
-	status, err := os.ReadFile("/proc/self/status")
+	// The calling thread's: /proc/self is the main one's, which may have become another user's for good, see isolation. No goroutine is on it then.
+	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		return "this system does not say what root may do (no /proc)"
 	}
