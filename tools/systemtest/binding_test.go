@@ -64,7 +64,7 @@ type imposter struct {
 func newImposter(t *testing.T, component string) *imposter {
 	t.Helper()
 	name := acme().id + "/" + component
-	uid, groups := idsOf(t, shared.pids(t)[name])
+	uid, groups := shared.idsOf(t, name)
 	return &imposter{component: component, environ: shared.environment(t, name), uid: uid, groups: groups}
 }
 

@@ -188,19 +188,12 @@ func downStopsOnlyItsOwn(t *testing.T, p *plane) {
 	if err := bystander.Start(); err != nil {
 		t.Fatal(err)
 	}
-	others := map[string]int{}
-	s, err := shared.status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, u := range s.Processes {
-		others[u.Name] = u.PID
-	}
+	others := steady(t)
 	down(t, p)
 	if err := bystander.Process.Signal(syscall.Signal(0)); err != nil {
 		t.Errorf("a process that isn't the plane's was ended too: %v", err)
 	}
-	if now := shared.pids(t); !maps.Equal(now, others) {
+	if now := steady(t); !maps.Equal(now, others) {
 		t.Errorf("the processes of another plane were %v and are %v", others, now)
 	}
 	if err := bystander.Process.Signal(syscall.SIGTERM); err != nil {

@@ -47,7 +47,7 @@ func TestMachineIsReadWholeByAProcessThatCanDoNothingElse(t *testing.T) {
 	// A sibling, the other tenant's worker, and the reader's own user walk to the socket in vain.
 	socket := acme().file("machine", "socket")
 	for _, unit := range []string{acme().id + "/iam", globex().id + "/discovery-worker"} {
-		uid, groups := idsOf(t, units[unit])
+		uid, groups := shared.idsOf(t, unit)
 		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `test -e "$0"`, socket)
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid, Groups: groups}}

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -284,19 +285,53 @@ func (p *plane) process(ctx context.Context, name string) (process, error) {
 // environment is what a process was started with; Linux tells it to the process's own user.
 func (p *plane) environment(t testing.TB, process string) map[string]string {
 	t.Helper()
-	pid := 0
-	eventually(t, process+" runs", func() bool { pid = p.pids(t)[process]; return pid != 0 })
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil && runtime.GOOS == "linux" {
-		t.Fatalf("what %s was started with: %v", process, err)
-	}
-	if err != nil {
-		t.Skipf("this system doesn't tell what %s was started with: %v", process, err)
+	if runtime.GOOS != "linux" {
+		t.Skipf("this system doesn't tell what %s was started with", process)
 	}
 	out := map[string]string{}
-	for kv := range strings.SplitSeq(strings.TrimRight(string(raw), "\x00"), "\x00") {
+	for kv := range strings.SplitSeq(strings.TrimRight(p.kernelTells(t, process, "environ"), "\x00"), "\x00") {
 		name, value, _ := strings.Cut(kv, "=")
 		out[name] = value
+	}
+	return out
+}
+
+// kernelTells is what the kernel tells of a process, in a file of its directory in /proc. Where it ended before it was read, as another test may
+// have it, the one that follows it is asked.
+func (p *plane) kernelTells(t testing.TB, process, file string) (text string) {
+	t.Helper()
+	const most = 30 * time.Second
+	within(t, most, func() error {
+		pid := p.pids(t)[process]
+		if pid == 0 {
+			return fmt.Errorf("%s doesn't run", process)
+		}
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) {
+			t.Fatalf("what the kernel tells of %s: %v", process, err)
+		}
+		// Of one that ended, and for which nobody has waited yet, some files are there and empty.
+		if err == nil && len(raw) == 0 {
+			err = errors.New("it is empty")
+		}
+		if text = string(raw); err != nil {
+			return fmt.Errorf("%s of process %d, which is said to be %s: %w", file, pid, process, err)
+		}
+		return nil
+	})
+	return text
+}
+
+// steady are the processes of the shared plane that no parallel test makes, restarts or ends: those of the plane itself, of acme and of
+// globex. Those of tenants that tests made come and go by the tests that have them.
+func steady(t testing.TB) map[string]int {
+	t.Helper()
+	out := shared.pids(t)
+	for name := range out {
+		group, _, _ := strings.Cut(name, "/")
+		if strings.HasPrefix(group, "tnt_") && group != acme().id && group != globex().id {
+			delete(out, name)
+		}
 	}
 	return out
 }

@@ -80,8 +80,8 @@ func TestProcessReadsNoOtherProcessesFiles(t *testing.T) {
 	units := shared.pids(t)
 	users := map[uint32]string{0: "root"}
 	tried := 0
-	for unit, pid := range units {
-		uid, groups := idsOf(t, pid)
+	for unit := range units {
+		uid, groups := shared.idsOf(t, unit)
 		if strings.Contains(unit, "postgres") {
 			continue
 		}
@@ -160,13 +160,9 @@ func readable(t *testing.T, uid uint32, groups []uint32) []string {
 }
 
 // idsOf is whom a process runs as, and the groups it has besides its own. Whose its directory in /proc is does not say it.
-func idsOf(t *testing.T, pid int) (uid uint32, groups []uint32) {
+func (p *plane) idsOf(t *testing.T, process string) (uid uint32, groups []uint32) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(p.kernelTells(t, process, "status")) {
 		name, rest, _ := strings.Cut(line, ":")
 		for i, field := range strings.Fields(rest) {
 			n, err := strconv.ParseUint(field, 10, 32)

@@ -320,7 +320,7 @@ func TestBadTokenIsRefusedByEveryPlainRoute(t *testing.T) {
 func TestMegabyteOfDotsIsRefusedAtOnce(t *testing.T) {
 	full(t)
 	t.Parallel()
-	before := shared.pids(t)
+	before := steady(t)
 	began := time.Now()
 	answers, closed := exchange(t, fmt.Sprintf("POST %s HTTP/1.1\r\nHost: acme.%s:%d\r\nContent-Type: application/json\r\nContent-Length: 2\r\nAuthorization: Bearer %s\r\n\r\n{}",
 		probes(t)["iam"].path(), shared.domain, shared.port, strings.Repeat(".", 1<<20)))
@@ -349,10 +349,14 @@ func TestMegabyteOfDotsIsRefusedAtOnce(t *testing.T) {
 			t.Errorf("%s, %s: it is answered %s after %s", x.d.name, x.m.path(), a, time.Since(began))
 		}
 	})
-	for name, pid := range shared.pids(t) {
-		if before[name] != pid {
+	now := steady(t)
+	for name, pid := range before {
+		if now[name] != pid {
 			t.Errorf("%s ended of it", name)
 		}
+	}
+	if len(now) != len(before) {
+		t.Errorf("the processes were %v and are %v", before, now)
 	}
 	held(t, cases, "T10")
 }
