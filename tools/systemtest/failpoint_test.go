@@ -401,15 +401,26 @@ func (x *tenant) restarts(t *testing.T) map[string]int {
 
 const readerPassword = "systemtest-password"
 
-// reader is a new role of the plane's sample server that sees what everybody does.
+// reader is a new role of the plane's sample server that sees what everybody does. On the server of the shared plane it is there until the test
+// ends; another plane's goes with its plane.
 func (x *tenant) reader(t *testing.T) string {
 	t.Helper()
 	reader := strings.ReplaceAll(name("reader"), "-", "_")
 	server := x.plane.superuser(t, "sample-postgres", "postgres")
-	for _, sql := range []string{"CREATE ROLE " + reader + " LOGIN PASSWORD '" + readerPassword + "'", "GRANT CONNECT ON DATABASE northwind, analytics TO " + reader} {
-		if _, err := server.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
+	if x.plane == shared {
+		logins.RLock()
+		t.Cleanup(logins.RUnlock) // after the role is gone
+	}
+	if _, err := server.Exec(t.Context(), "CREATE ROLE "+reader+" LOGIN PASSWORD '"+readerPassword+"'"); err != nil {
+		t.Fatal(err)
+	}
+	if x.plane == shared {
+		t.Cleanup(func() {
+			clearSample(t, "REVOKE ALL ON DATABASE northwind, analytics FROM "+reader, "DROP ROLE "+reader)
+		})
+	}
+	if _, err := server.Exec(t.Context(), "GRANT CONNECT ON DATABASE northwind, analytics TO "+reader); err != nil {
+		t.Fatal(err)
 	}
 	return reader
 }

@@ -128,6 +128,8 @@ func (x *tenant) operations(t testing.TB) string {
 func TestAnswersAgreeWithPostgreSQL(t *testing.T) {
 	full(t)
 	t.Parallel()
+	logins.Lock()
+	defer logins.Unlock()
 	access := client(acme().admin(t), acme().operations(t), discoveryv1connect.NewAccessServiceClient)
 	compared := 0
 	for _, database := range []string{"northwind", "analytics", "telemetry"} {

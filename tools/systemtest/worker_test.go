@@ -129,8 +129,10 @@ func TestPartialRunMarksNothingAsGone(t *testing.T) {
 			}
 		}
 	}
+	logins.RLock()
+	t.Cleanup(logins.RUnlock) // after the shop is gone
 	hidden.Lock()
-	t.Cleanup(hidden.Unlock) // after the shop is gone
+	t.Cleanup(hidden.Unlock) // as well
 	run(server, "CREATE ROLE "+reader+" LOGIN PASSWORD '"+secret+"'", "CREATE ROLE "+clerk+" LOGIN", "CREATE DATABASE "+tag,
 		"REVOKE CONNECT ON DATABASE "+tag+" FROM PUBLIC", "GRANT CONNECT ON DATABASE "+tag+" TO "+reader)
 	t.Cleanup(func() { dropShop(t, tag, reader, clerk) })
@@ -188,16 +190,22 @@ func TestPartialRunMarksNothingAsGone(t *testing.T) {
 // dropShop removes what the test made on the sample server.
 func dropShop(t *testing.T, database string, roles ...string) {
 	t.Helper()
+	statements := []string{"DROP DATABASE " + database + " WITH (FORCE)"}
+	for _, r := range roles {
+		statements = append(statements, "REVOKE ALL ON DATABASE northwind FROM "+r, "DROP ROLE "+r)
+	}
+	clearSample(t, statements...)
+}
+
+// clearSample clears away what a test made on the sample server of the shared plane.
+func clearSample(t *testing.T, statements ...string) {
+	t.Helper()
 	conn, err := pgx.Connect(background(t), shared.superuserURL(t, "sample-postgres", "postgres"))
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer conn.Close(background(t))
-	statements := []string{"DROP DATABASE " + database + " WITH (FORCE)"}
-	for _, r := range roles {
-		statements = append(statements, "REVOKE ALL ON DATABASE northwind FROM "+r, "DROP ROLE "+r)
-	}
 	for _, sql := range statements {
 		if _, err := conn.Exec(background(t), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)

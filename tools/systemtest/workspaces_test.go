@@ -136,6 +136,10 @@ func (w *person) discover(t testing.TB, workspace, integration string) *discover
 // missing then.
 var hidden sync.RWMutex
 
+// logins is held for reading by who has a role on the sample company's server that may log in, for as long as it is there, and for writing by
+// who asks that server which roles may: what everybody may see there each of them sees. It is taken before hidden, and once by a test.
+var logins sync.RWMutex
+
 func (w *person) discoverAnyhow(t testing.TB, workspace, integration string) *discoveryv1.Run {
 	t.Helper()
 	run := ask(t, client(w, workspace, discoveryv1connect.NewRunWriteServiceClient).StartRun, &discoveryv1.StartRunRequest{IntegrationId: integration})
