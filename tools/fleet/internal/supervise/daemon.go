@@ -50,7 +50,9 @@ type Daemon struct {
 	// unitChanges counts changes of what is kept, unitsNoted is how many of them are written down.
 	unitChanges atomic.Int64
 	unitsNoted  int64
-	finish      context.CancelFunc
+	// forgot is that nothing is to be kept any longer (forgetUnits).
+	forgot bool
+	finish context.CancelFunc
 }
 
 // Run is the daemon's life: it takes the directory for itself, starts again what it was keeping when it ended without being asked
@@ -321,7 +323,7 @@ func (d *Daemon) handler() http.Handler {
 			return
 		}
 		d.stopAll()
-		answer(w, true, remove(d.dir.unitsFile()))
+		answer(w, true, d.forgetUnits())
 		d.finish()
 	})
 	return mux

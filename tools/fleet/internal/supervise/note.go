@@ -14,7 +14,7 @@ func (d *Daemon) noteUnits() error {
 	mine := d.unitChanges.Add(1)
 	d.writing.Lock()
 	defer d.writing.Unlock()
-	if d.unitsNoted >= mine {
+	if d.unitsNoted >= mine || d.forgot {
 		return nil
 	}
 	now := d.unitChanges.Load()
@@ -33,6 +33,15 @@ func (d *Daemon) noteUnits() error {
 		d.unitsNoted = now
 	}
 	return err
+}
+
+// forgetUnits has nothing kept any longer, as who stops the plane wants it. A drop that ends after it writes nothing again: whoever found units
+// written down would start all of them.
+func (d *Daemon) forgetUnits() error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	d.forgot = true
+	return remove(d.dir.unitsFile())
 }
 
 // noteProcesses writes down what runs.

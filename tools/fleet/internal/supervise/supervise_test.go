@@ -510,3 +510,26 @@ func TestSameChangeTwiceAtOnceLeavesOneProcess(t *testing.T) {
 		t.Errorf("%d processes are left behind", n)
 	}
 }
+
+// A drop that ends after the plane was stopped has nothing kept again: whoever found units written down would start all of them.
+func TestDropThatOutlastsTheStopBringsNothingBack(t *testing.T) {
+	dir, c := started(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	stubborn := shell(t, dir, "stubborn", "trap '' TERM; : > "+ready+"; while :; do /bin/sleep 0.1; done")
+	stubborn.StopWithin = time.Second
+	kept(t, c, shell(t, dir, "other", "exec sleep 600"))
+	kept(t, c, stubborn)
+	until(t, "it hears no signal", func() bool { _, err := os.Stat(ready); return err == nil })
+	dropped := make(chan error, 1)
+	go func() { _, err := c.Drop(t.Context(), stubborn.Name); dropped <- err }()
+	until(t, "it is being dropped", func() bool { return status(t, c, stubborn.Name).Name == "" })
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-dropped; err != nil {
+		t.Errorf("it is not dropped: %v", err)
+	}
+	if dir.Wanted() {
+		t.Error("what was to be kept is written down again")
+	}
+}
