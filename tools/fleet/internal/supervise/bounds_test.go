@@ -280,3 +280,21 @@ func TestProcessTakesNoMoreProcessorThanItMay(t *testing.T) {
 		t.Errorf("of %s it took %s, with a fifth of a processor", took, used)
 	}
 }
+
+// A unit's name is a path among cgroups: one that leads elsewhere would bound, and end, another's processes.
+func TestNameThatLeadsElsewhereEndsNoNeighbour(t *testing.T) {
+	dir, c := bounded(t)
+	before := kept(t, c, small(server(t, dir, "globex/web")))
+	for _, name := range []string{"acme/../globex/web", "acme/..", "acme/../..", "acme/./web", "acme//web", "acme/web/"} {
+		u := small(shell(t, dir, "acme/web", "exit 1"))
+		u.Name = name
+		if _, err := c.Apply(t.Context(), u); err == nil {
+			t.Errorf("%s is kept", name)
+		} else if !strings.Contains(err.Error(), "is not a unit's name") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if s := status(t, c, "globex/web"); s.PID != before.PID || s.Restarts != 0 || s.State != supervise.Serving {
+		t.Errorf("another's process was not left alone: %+v", s)
+	}
+}

@@ -75,7 +75,7 @@ func (c *Client) Ensure(ctx context.Context, programs Programs) (started bool, e
 }
 
 // protocol is the number of what the supervisor understands of units and promises of their processes. It grows with either.
-const protocol = 6
+const protocol = 7
 
 // About is what a supervisor is.
 type About struct {

@@ -1,6 +1,9 @@
 package supervise
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -39,5 +42,17 @@ func TestHangIsToldWithinHalfAMinute(t *testing.T) {
 	l := looked{}
 	if p := l.pause(); p < lookAfter/2 || p > lookAfter {
 		t.Errorf("one that serves is asked after %s", p)
+	}
+}
+
+// Who answers is a tenant's, and who asks may be root's: an answer that says to ask elsewhere is no answer of who serves.
+func TestReadinessIsAskedNowhereElseThanWasSaid(t *testing.T) {
+	var asked atomic.Bool
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) }))
+	defer elsewhere.Close()
+	tenants := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusFound))
+	defer tenants.Close()
+	if got := askHTTP(t.Context(), tenants.URL); got != refuses || asked.Load() {
+		t.Errorf("it says %v, and elsewhere was asked: %v", got, asked.Load())
 	}
 }

@@ -14,7 +14,9 @@ import (
 // probeTime is how long one question for readiness may take.
 const probeTime = 2 * time.Second
 
-var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: probeTime}
+// probeClient goes nowhere else than it was told: it may be root's, and who answers is a tenant's, which is let to few ports itself.
+var probeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: probeTime,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 // word is what came of a question for readiness.
 type word int

@@ -44,15 +44,14 @@ func (d Dir) makeKey() (string, error) {
 // supervisor may be root's, and a unit names whom it runs as and which file takes its words: without bounds a token would be root's.
 type Allowance struct {
 	Group string `json:"group"`
-	// Users are the ids that a unit may run as, by user, group and further groups. Where there is none, it runs as the supervisor does.
+	// Units are those that may be started, each as it is said here and not otherwise. Of one without a Path, whoever starts it says Path, Args,
+	// Env, Dir and User, within Programs, Dirs and Users.
+	Units []Unit `json:"units,omitempty"`
+	// Users are the ids that such a unit may run as, by user, group and further groups. Where there is none, it runs as the supervisor does.
 	Users []uint32 `json:"users,omitempty"`
-	// Programs are directories that a unit's program may be in, at any depth; Dirs those that it may run in; Logs is the directory right in
-	// which its log is.
+	// Programs are directories that its program may be in, at any depth; Dirs those that it may run in.
 	Programs []string `json:"programs,omitempty"`
 	Dirs     []string `json:"dirs,omitempty"`
-	Logs     string   `json:"logs,omitempty"`
-	// ReadsAll lets a unit have Unit.ReadsAll.
-	ReadsAll bool `json:"reads_all,omitempty"`
 	// Until is when the token ends, in seconds since 1970.
 	Until int64 `json:"until"`
 }
@@ -113,13 +112,14 @@ func whoAsks(key string, r *http.Request, now time.Time) (caller, error) {
 
 // may refuses what is another group's.
 func (c caller) may(group, unit string) error {
-	if c.all || c.Group != "" && group == c.Group && strings.HasPrefix(unit, c.Group+"/") {
+	if c.all || c.Group != "" && group == c.Group && below(unit, []string{c.Group}) && unit != c.Group {
 		return nil
 	}
 	return fmt.Errorf("%s is not of %s: whoever works on one tenant reaches no other", unit, c.Group)
 }
 
-// mayStart refuses a unit that is another group's, or that would be more than the group's processes are.
+// mayStart refuses a unit that is another group's, or that is not one of those that the token says. Whatever a Unit comes to say besides is
+// refused until it is said there too.
 func (c caller) mayStart(u Unit) error {
 	if err := c.may(u.Group, u.Name); err != nil || c.all {
 		return err
@@ -127,31 +127,42 @@ func (c caller) mayStart(u Unit) error {
 	refuse := func(what string) error {
 		return fmt.Errorf("%s of %s is not what whoever works on tenant %s may start: %s", u.Name, u.Group, c.Group, what)
 	}
-	if u.ReadsAll && !c.ReadsAll {
-		return refuse("it would read every file")
+	at := slices.IndexFunc(c.Units, func(is Unit) bool { return is.Name == u.Name })
+	if at < 0 {
+		return refuse("its release has none of that name")
 	}
-	if u.Listens != "" {
-		return refuse("the plane alone has sockets kept open")
+	want := c.Units[at]
+	if want.Path == "" {
+		if what := c.outside(u); what != "" {
+			return refuse(what)
+		}
+		want.Path, want.Args, want.Env, want.Dir, want.User = u.Path, u.Args, u.Env, u.Dir, u.User
 	}
+	if others := u.differs(want); len(others) > 0 {
+		return refuse("it has another " + strings.Join(others, ", ") + " than its release says")
+	}
+	return nil
+}
+
+// outside says, in words, what of a unit is none of the tenant's, of that which whoever starts it says; empty where all is.
+func (c caller) outside(u Unit) string {
 	if (u.User == nil) != (len(c.Users) == 0) {
-		return refuse("its user is none of the tenant's")
+		return "its user is none of the tenant's"
 	}
 	if u.User != nil {
 		for _, id := range append([]uint32{u.User.UID, u.User.GID}, u.User.Groups...) {
 			if id == 0 || !slices.Contains(c.Users, id) {
-				return refuse(fmt.Sprintf("user or group %d is none of the tenant's", id))
+				return fmt.Sprintf("user or group %d is none of the tenant's", id)
 			}
 		}
 	}
 	switch {
 	case !below(u.Path, c.Programs):
-		return refuse("the program " + u.Path + " is not in its release")
+		return "the program " + u.Path + " is not in its release"
 	case !below(u.Dir, c.Dirs):
-		return refuse("the directory " + u.Dir + " is not its own")
-	case u.Log != filepath.Clean(u.Log) || filepath.Dir(u.Log) != c.Logs:
-		return refuse("the log " + u.Log + " is not among its own")
+		return "the directory " + u.Dir + " is not its own"
 	}
-	return nil
+	return ""
 }
 
 // below says whether a path, by its letters, is one of some directories or in one.

@@ -58,11 +58,18 @@ type User struct {
 	Groups []uint32 `json:"groups,omitempty"`
 }
 
+// mostExpendable is what the kernel ends first.
+const mostExpendable = 1000
+
 var unitName = regexp.MustCompile(`^[a-z0-9][a-z0-9_./-]{0,99}$`)
 
 func (u Unit) validate() error {
-	if !unitName.MatchString(u.Name) {
+	// It is also the path of its cgroup, below which whatever runs is ended with it: one that leads elsewhere would be another's.
+	if !unitName.MatchString(u.Name) || filepath.Clean(u.Name) != u.Name {
 		return fmt.Errorf("%q is not a unit's name", u.Name)
+	}
+	if u.Expendable < 0 || u.Expendable > mostExpendable {
+		return fmt.Errorf("%s can't be expendable by %d: that is from 0 to %d", u.Name, u.Expendable, mostExpendable)
 	}
 	for what, path := range map[string]string{"program": u.Path, "directory": u.Dir, "log": u.Log} {
 		if !filepath.IsAbs(path) {
@@ -73,6 +80,17 @@ func (u Unit) validate() error {
 }
 
 func (u Unit) same(v Unit) bool { return reflect.DeepEqual(u, v) }
+
+// differs names what two units don't say alike.
+func (u Unit) differs(v Unit) (names []string) {
+	a, b := reflect.ValueOf(u), reflect.ValueOf(v)
+	for i := range a.NumField() {
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			names = append(names, a.Type().Field(i).Name)
+		}
+	}
+	return names
+}
 
 // State is how a unit is.
 type State string

@@ -83,15 +83,19 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 		return none, err
 	}
 	run := filepath.Join(p.Settings.Home, "run")
-	token, err := supervise.Dir(run).TokenFor(p.allowance(s, r), until)
-	if err != nil {
-		return none, err
-	}
 	var programs []string
 	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil && alive {
 		if program, err := onlyProgram(p.releaseDir(digest)); err == nil {
 			programs = append(programs, program)
 		}
+	}
+	allowed, err := p.allowance(ctx, s, r, len(programs) > 0)
+	if err != nil {
+		return none, err
+	}
+	token, err := supervise.Dir(run).TokenFor(allowed, until)
+	if err != nil {
+		return none, err
 	}
 	config, err := json.Marshal(delegation{Settings: p.Settings, State: p.State.Part(string(blueprint.ScopePlane), s.Name()),
 		RunDir: run, Token: token, Binaries: p.Postgres.Binaries(), Digests: digestsOf(programs...), Separated: p.Separated(), ReadsMachine: p.canReadMachine(), Environ: passedOn(os.Environ())})
@@ -109,18 +113,41 @@ func (p *Platform) Delegate(ctx context.Context, s platform.Set, r platform.Rele
 	return out, nil
 }
 
-// allowance is what the process that works on a set may have the supervisor start: the set's own users, programs, directories and logs.
-func (p *Platform) allowance(s platform.Set, r platform.Release) supervise.Allowance {
-	a := supervise.Allowance{Group: s.Name(), Dirs: []string{p.dir(s)}, Logs: p.home("log", s.Name()), ReadsAll: p.keepsMachineReader(s)}
+// allowance is what the process that works on a set may have the supervisor start: the units of the set's release, as its blueprint bounds them,
+// each with users, programs and directories of the set's own. Of a set that has no authority any more, or whose release isn't here, that is nothing.
+func (p *Platform) allowance(ctx context.Context, s platform.Set, r platform.Release, starts bool) (supervise.Allowance, error) {
+	a := supervise.Allowance{Group: s.Name()}
+	if !starts {
+		return a, nil
+	}
+	digest, err := r.DigestOf(s.Blueprint.Artefact)
+	if err != nil {
+		return a, err
+	}
+	a.Programs, a.Dirs = []string{p.releaseDir(digest)}, []string{p.dir(s)}
+	for i, wave := range s.Blueprint.Waves() {
+		for _, c := range wave {
+			unit, err := p.unitOf(s, r, c, i)
+			if err != nil {
+				return a, fmt.Errorf("%s of %s: %w", c.Name, s.Name(), err)
+			}
+			a.Units = append(a.Units, unit)
+		}
+	}
+	// Not the set's own server's user, whose data are out of reach of who works on the set, nor that of who reads every file.
+	var others []uint32
+	if p.keepsMachineReader(s) && p.Separated() {
+		reader, err := p.machineUnit(ctx, s, r)
+		if err != nil {
+			return a, fmt.Errorf("%s of %s: %w", machineReader, s.Name(), err)
+		}
+		a.Units, others = append(a.Units, reader), append(others, reader.User.UID)
+	}
 	if p.Separated() {
-		// Not the set's own server's, whose data are out of reach of who works on the set.
-		server := p.ownServerUser(s)
-		a.Users = slices.DeleteFunc(p.State.AccountsOf(s.Name()), func(id uint32) bool { return id == server })
+		others = append(others, p.ownServerUser(s))
+		a.Users = slices.DeleteFunc(p.State.AccountsOf(s.Name()), func(id uint32) bool { return slices.Contains(others, id) })
 	}
-	if digest, err := r.DigestOf(s.Blueprint.Artefact); err == nil {
-		a.Programs = []string{p.releaseDir(digest)}
-	}
-	return a
+	return a, nil
 }
 
 // choose has everything chosen that is chosen once for a set: by who keeps it, for the process that works on the set can't.

@@ -192,6 +192,17 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 	if err != nil {
 		return supervise.Unit{}, err
 	}
+	unit, err := p.unitOf(s, r, c, wave)
+	if err != nil {
+		return supervise.Unit{}, err
+	}
+	unit.Path, unit.Args, unit.Env, unit.Dir, unit.User = program, c.Command, append(env, p.passedOn()...), facts.StateDir, user
+	return unit, nil
+}
+
+// unitOf is what a component's unit is to the supervisor, without what its process is given. Who lends work on a set away says it in the token,
+// for every unit of the set: it takes nothing that comes into being with the work.
+func (p *Platform) unitOf(s platform.Set, r platform.Release, c blueprint.Component, wave int) (supervise.Unit, error) {
 	order := orderTenants
 	switch {
 	case c.Needs.FrontDoor:
@@ -201,21 +212,30 @@ func (p *Platform) unit(ctx context.Context, s platform.Set, r platform.Release,
 	}
 	unit := supervise.Unit{
 		Name: unitName(s, c.Name), Group: s.Name(), Order: order + wave, Release: r.String(),
-		Path: program, Args: c.Command, Env: append(env, p.passedOn()...), Dir: facts.StateDir,
-		User: user, Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin,
-		Resources: bounded(c.Resources), Expendable: expendable,
+		Log: p.home("log", s.Name(), c.Name+".log"), StopWithin: stopWithin, Resources: bounded(c.Resources), Expendable: expendable,
 	}
 	if c.Needs.FrontDoor {
 		unit.Listens = p.Settings.Address()
 	}
 	if c.Health.Port != "" {
-		addr, err := facts.Address(c.Health.Port)
+		if !slices.Contains(c.Ports, c.Health.Port) {
+			return supervise.Unit{}, fmt.Errorf("%s has no port %q to ask for its health", c.Name, c.Health.Port)
+		}
+		addr, err := p.listensAt(s, c, c.Health.Port)
 		if err != nil {
 			return supervise.Unit{}, err
 		}
 		unit.Ready = "http://" + addr + c.Health.Path
 	}
 	return unit, nil
+}
+
+// listensAt is where a component listens on one of its ports.
+func (p *Platform) listensAt(s platform.Set, c blueprint.Component, port string) (string, error) {
+	if c.Needs.FrontDoor && port == "api" {
+		return p.Settings.Address(), nil
+	}
+	return p.Address(s, c.Name, port)
 }
 
 func (p *Platform) passedOn() []string {
@@ -317,12 +337,9 @@ func (p *Platform) addresses(f *blueprint.Facts, s platform.Set, c blueprint.Com
 	for _, peer := range s.Blueprint.Components {
 		f.PeerAddresses[peer.Name] = map[string]string{}
 		for _, port := range peer.Ports {
-			addr, err := p.Address(s, peer.Name, port)
+			addr, err := p.listensAt(s, peer, port)
 			if err != nil {
 				return err
-			}
-			if peer.Needs.FrontDoor && port == "api" {
-				addr = p.Settings.Address()
 			}
 			f.PeerAddresses[peer.Name][port] = addr
 		}

@@ -48,6 +48,9 @@ func (p *Platform) keepMachineReader(ctx context.Context, s platform.Set, r plat
 		return p.Supervisor.Drop(ctx, unitName(s, machineReader))
 	}
 	unit, err := p.machineUnit(ctx, s, r)
+	if err == nil {
+		err = p.makeMachineDir(ctx, s, unit)
+	}
 	if err != nil {
 		return false, fmt.Errorf("%s of %s: %w", machineReader, s.Name(), err)
 	}
@@ -57,8 +60,18 @@ func (p *Platform) keepMachineReader(ctx context.Context, s platform.Set, r plat
 	return changed, p.Supervisor.Await(ctx, unit.Name)
 }
 
-// machineUnit is the process with a user of its own, nothing of the tenant's, and a directory that it may make its socket in and the
-// client may walk to.
+// makeMachineDir makes the directory that the machine reader may make its socket in and the client may walk to.
+func (p *Platform) makeMachineDir(ctx context.Context, s platform.Set, reader supervise.Unit) error {
+	client, err := p.user(ctx, s, s.Blueprint.MachineReader.Client)
+	if err != nil {
+		return err
+	}
+	const clientsWalk = 0o710
+	return errors.Join(os.MkdirAll(reader.Dir, clientsWalk), give(reader.Dir, &supervise.User{UID: reader.User.UID, GID: client.GID}), chmod(reader.Dir, clientsWalk))
+}
+
+// machineUnit is the process with a user of its own and nothing of the tenant's. Who lends work on a set away says all of it in the token: it
+// reads every file, and what it is told says which of them it passes over.
 func (p *Platform) machineUnit(ctx context.Context, s platform.Set, release platform.Release) (supervise.Unit, error) {
 	r := s.Blueprint.MachineReader
 	program, err := p.program(s.Blueprint, release)
@@ -73,12 +86,6 @@ func (p *Platform) machineUnit(ctx context.Context, s platform.Set, release plat
 	if err != nil {
 		return supervise.Unit{}, err
 	}
-	dir := p.dir(s, "machine")
-	const clientsWalk = 0o710
-	err = errors.Join(os.MkdirAll(dir, clientsWalk), give(dir, &supervise.User{UID: user.UID, GID: client.GID}), chmod(dir, clientsWalk))
-	if err != nil {
-		return supervise.Unit{}, err
-	}
 	closed := []string{p.Settings.Home, p.served(), pgserver.PlaceForOthers}
 	slices.Sort(closed)
 	facts := blueprint.Facts{Machine: &blueprint.Machine{
@@ -90,7 +97,7 @@ func (p *Platform) machineUnit(ctx context.Context, s platform.Set, release plat
 	}
 	return supervise.Unit{
 		Name: unitName(s, machineReader), Group: s.Name(), Order: orderTenants, Release: release.String(),
-		Path: program, Args: r.Command, Env: env, Dir: dir, User: user, ReadsAll: true,
+		Path: program, Args: r.Command, Env: env, Dir: p.dir(s, "machine"), User: user, ReadsAll: true,
 		Log: p.home("log", s.Name(), machineReader+".log"), Ready: "unix://" + p.machineSocket(s), StopWithin: stopWithin,
 		Resources: bounded(r.Resources), Expendable: expendable,
 	}, nil
