@@ -267,6 +267,12 @@ func (c *Client) ask(ctx context.Context, method, path string, in, out any) (htt
 			return nil, fmt.Errorf("read the supervisor's control key: %w", err)
 		}
 	}
+	// Before anything is said: one that is not there may be made by anybody until it is connected to.
+	if err := c.dir.ownPlace(); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
+	} else if err != nil {
+		return nil, err
+	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := c.http.Do(req)
 	if err != nil {

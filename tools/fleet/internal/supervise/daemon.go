@@ -115,7 +115,7 @@ func Run(ctx context.Context, dir Dir, programs Programs) error {
 	// The answer to the one who asked goes out before the socket closes.
 	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	return errors.Join(err, server.Shutdown(cctx), remove(dir.processesFile(), dir.daemonFile(), dir.Socket()))
+	return errors.Join(err, server.Shutdown(cctx), remove(dir.processesFile(), dir.daemonFile()), dir.removeSocket())
 }
 
 // endLeftovers ends what an earlier daemon started and its death did not end, as may be where the kernel does not do that.
@@ -134,8 +134,8 @@ func (d *Daemon) endLeftovers() error {
 
 func (d *Daemon) listen(ctx context.Context) (net.Listener, error) {
 	socket := d.dir.Socket()
-	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of the control socket: %w", err)
+	if err := d.dir.makePlace(); err != nil {
+		return nil, err
 	}
 	if err := remove(socket); err != nil {
 		return nil, err

@@ -533,3 +533,88 @@ func TestDropThatOutlastsTheStopBringsNothingBack(t *testing.T) {
 		t.Error("what was to be kept is written down again")
 	}
 }
+
+// long is a directory whose path is too long for a socket.
+func long(t *testing.T) supervise.Dir {
+	t.Helper()
+	dir := supervise.Dir(filepath.Join(t.TempDir(), strings.Repeat("long/", 20)))
+	if err := os.MkdirAll(string(dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(dir.Socket())) })
+	return dir
+}
+
+// Where a control socket lies outside of the supervisor's directory is known to everybody: who was there first hears nothing, and least of all
+// the control key.
+func TestControlKeyIsSaidToNobodyWhoWasThereFirst(t *testing.T) {
+	const nobody = 65534
+	for what, make := range map[string]func(place string) error{
+		"a directory that is open to all": func(place string) error { return errors.Join(os.Mkdir(place, 0o700), os.Chmod(place, 0o777)) },
+		"a link":                          func(place string) error { return os.Symlink(t.TempDir(), place) },
+		"another's directory": func(place string) error {
+			if os.Geteuid() != 0 {
+				return errors.ErrUnsupported // who isn't root gives nothing away
+			}
+			return errors.Join(os.Mkdir(place, 0o700), os.Chown(place, nobody, nobody))
+		},
+	} {
+		dir := long(t)
+		err := make(filepath.Dir(dir.Socket()))
+		if errors.Is(err, errors.ErrUnsupported) {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(string(dir), "control.key"), []byte("the key\n"), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lc net.ListenConfig
+		l, err := lc.Listen(t.Context(), "unix", dir.Socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var heard atomic.Bool
+		srv := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			heard.Store(true)
+			_, _ = w.Write([]byte("[]"))
+		})}
+		go func() { _ = srv.Serve(l) }()
+		const refused = "is not a directory of this user's alone"
+		if err := supervise.NewClient(dir).Ping(t.Context()); err == nil || errors.Is(err, supervise.ErrNotRunning) || !strings.Contains(err.Error(), refused) || heard.Load() {
+			t.Errorf("%s: who asks says %v; asked there: %v", what, err, heard.Load())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		said, err := exec.CommandContext(ctx, os.Args[0], "be-supervisor", string(dir)).CombinedOutput()
+		if err == nil || !strings.Contains(string(said), refused) {
+			t.Errorf("%s: the supervisor ends with %v: %s", what, err, said)
+		}
+		cancel()
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The supervisor and who asks it may be started with other places for temporary files.
+func TestSupervisorIsFoundWhateverTheEnvironmentSays(t *testing.T) {
+	dir := long(t)
+	c := supervise.NewClient(dir)
+	if err := c.Ping(t.Context()); !errors.Is(err, supervise.ErrNotRunning) {
+		t.Fatalf("before there is one: %v", err)
+	}
+	if did, err := c.Ensure(t.Context(), programs(dir)); err != nil || !did {
+		t.Fatal(did, err)
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	if err := supervise.NewClient(dir).Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(filepath.Dir(dir.Socket())); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory of its socket stays: %v", err)
+	}
+}
