@@ -7,6 +7,8 @@ func delegates() []mutation {
 	const token, registry = "tools/fleet/internal/supervise/token.go", "services/registry/internal/server/"
 	kernel := these("tools", "./fleet/internal/operate", "TestProcessThatMixesTwoTenantsUpIsRefusedByTheKernel")
 	supervisor := these("tools", "./fleet/internal/supervise", "TestToken|TestControlSocketAnswersNobody")
+	named := these("tools", "./fleet/internal/supervise", "TestNameThatLeadsElsewhereEndsNoNeighbour|TestUnitThatCannotBeMeantIsRefused")
+	first := these("tools", "./fleet/internal/supervise", "TestControlKeyIsSaidToNobodyWhoWasThereFirst")
 	provisioner := these("services", "./registry", "TestProvisionerOfATenantReachesThatTenantAlone|TestOfTwoOperators|TestStepsGoInOrder")
 	const door = "tools/fleet/internal/platform/docker/delegate.go"
 	engine := these("tools", "./fleet/internal/platform/docker", "TestProcessOfOneTenantIsRefusedWhatIsAnothers")
@@ -34,13 +36,15 @@ func delegates() []mutation {
 		one("the one thing that it asks for at once", door, "	if _, err := words.Token(); !errors.Is(err, io.EOF) {", "	if _, err := words.Token(); errors.Is(err, io.ErrClosedPipe) {", engine),
 		one("the files of the process that works on a tenant", confine, "landlock.RWFiles(\"/dev/null\")", "landlock.RWDirs(\"/\")", kernel),
 		one("the ports of the process that works on a tenant", confine, "	for _, port := range d.Ports {", "	for port := range ^uint16(0) {", kernel),
-		one("the group of a supervisor's token", token, "	if c.all || c.Group != \"\" && group == c.Group && strings.HasPrefix(unit, c.Group+\"/\") {", "	if c.all || c.Group != \"\" && group != unit {", supervisor),
-		one("the name of a unit in the group of a token", token, " && strings.HasPrefix(unit, c.Group+\"/\") {", " && unit != \"\" && !strings.HasPrefix(unit, \"/\") {", supervisor),
+		one("the group of a supervisor's token", token, "	if c.all || c.Group != \"\" && group == c.Group && below(unit, []string{c.Group}) && unit != c.Group {", "	if c.all || c.Group != \"\" && group != unit {", supervisor),
+		one("the name of a unit in the group of a token", token, " && below(unit, []string{c.Group}) && unit != c.Group {", " && unit != \"\" && !strings.HasPrefix(unit, \"/\") {", supervisor),
 		one("the signature of a supervisor's token", token, "	if !ok || subtle.ConstantTimeCompare([]byte(mac), []byte(sign(key, said))) != 1 {", "	if !ok || subtle.ConstantTimeCompare([]byte(mac), []byte(sign(key, said))) > 1 {", supervisor),
 		one("the end of a supervisor's token", token, "!now.Before(until) {", "until.IsZero() && now.IsZero() {", supervisor),
 		one("the users that a token may start units as", token, "id == 0 || !slices.Contains(c.Users, id)", "id == 0 && !slices.Contains(c.Users, id)", supervisor),
 		one("the programs that a token may start", token, "	case !below(u.Path, c.Programs):", "	case u.Path == \"\":", supervisor),
-		one("the logs that a token's units may write", token, "	case u.Log != filepath.Clean(u.Log) || filepath.Dir(u.Log) != c.Logs:", "	case u.Log == filepath.Dir(u.Log):", supervisor),
+		one("what a token says of a unit", token, "	if others := u.differs(want); len(others) > 0 {", "	if others := u.differs(want); len(others) > len(u.Name)+100 {", supervisor),
+		one("the name of a unit that leads elsewhere", "tools/fleet/internal/supervise/unit.go", " || filepath.Clean(u.Name) != u.Name {", " || filepath.Clean(u.Name) == \"\" {", named),
+		one("who made the directory of the control socket", "tools/fleet/internal/supervise/dir.go", "int64(st.Uid) != int64(os.Getuid()) || info.Mode().Perm()&0o077 != 0 {", "int64(st.Uid) < 0 || info.Mode().Perm() == 0 {", first),
 		one("the tenant of a provisioner, at tenants", registry+"writes.go", "	if !ch.tenant.IsZero() && ch.tenant != tenant {", "	if !ch.tenant.IsZero() && tenant.IsZero() {", provisioner),
 		one("the tenant of a provisioner, at operations", registry+"lease.go", "	if !ch.tenant.IsZero() && ch.tenant != row.Operation.TenantID {", "	if !ch.tenant.IsZero() && row.Operation.TenantID.IsZero() {", provisioner),
 		one("the lease that a provisioner works under", registry+"writes.go", "	if !ch.tenant.IsZero() {\n		return nil, errLeaseLost.With", "	if !ch.tenant.IsZero() && lease != nil {\n		return nil, errLeaseLost.With", provisioner),
