@@ -276,7 +276,9 @@ func TestLicenceEndsAndWhatIsNotLicensedGoesOn(t *testing.T) {
 
 	// The next licence puts the clock in order, and ends in a few seconds, by the clock.
 	const soon = 3 * time.Second
-	l.issued("--until", time.Now().Add(soon).UTC().Format(time.RFC3339), "--grace-days", "0")
+	// It began an hour ago, for by the time that fleet looks at it it may have ended.
+	now := time.Now().UTC()
+	l.issued("--from", now.Add(-time.Hour).Format(time.RFC3339), "--until", now.Add(soon).Format(time.RFC3339), "--grace-days", "0")
 	// It lies where the set looks first of all when it starts: no need to wait for a report.
 	l.plane.restarted(t, l.id+"/audit")
 	l.awaitHeld()
