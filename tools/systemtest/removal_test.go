@@ -50,26 +50,56 @@ func (x *tenant) refusesWithin(t *testing.T, token string, soon time.Duration) {
 	for component, m := range probes(t) {
 		c := past(t, x, component).bearer(token)
 		wg.Go(func() {
-			tick := time.NewTicker(50 * time.Millisecond)
-			defer tick.Stop()
-			for range tick.C {
-				a, err := c.try(t, m.path(), contentType(m, "json"), frame(m, []byte("{}")))
-				took := time.Since(began)
-				switch {
-				case err != nil:
-					t.Errorf("%s: %v", component, err)
-					return
-				case took > soon:
-					t.Errorf("%s still answers %s after %s", component, a, took)
-					return
-				case a.code == "unauthenticated":
-					t.Logf("%s refuses it after %s", component, took.Round(time.Millisecond))
-					return
-				}
+			took, ended := c.ends(t, m, "{}", began, 50*time.Millisecond, soon, func(a answer) bool { return a.code == "unauthenticated" })
+			if ended {
+				t.Logf("%s refuses it after %s", component, took.Round(time.Millisecond))
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// ends calls the method again and again until that is refused, and answers how long after began it was. What is sent later than soon has to be
+// refused, and one call is sent right then, whatever became of those before it. A call is let in when it comes: of one that came before, and
+// that a machine with much to do answers after, nothing else was promised.
+func (c caller) ends(t *testing.T, m rpcMethod, body string, began time.Time, every, soon time.Duration, refused func(answer) bool) (took time.Duration, ended bool) {
+	t.Helper()
+	call := func() (took time.Duration, ended, again bool) {
+		sent := time.Since(began)
+		a, err := c.try(t, m.path(), contentType(m, "json"), frame(m, []byte(body)))
+		took = time.Since(began)
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", m.path(), err)
+		case took-sent > soon:
+			t.Errorf("%s took %s to answer %s", m.path(), took-sent, a)
+		case refused(a):
+			return took, true, false
+		case sent >= soon:
+			t.Errorf("%s, sent after %s, is still answered %s", m.path(), sent, a)
+		default:
+			return took, false, true
+		}
+		return took, false, false
+	}
+	done := make(chan struct{})
+	var last sync.WaitGroup
+	last.Go(func() {
+		select {
+		case <-done:
+		case <-time.After(time.Until(began.Add(soon))):
+			call()
+		}
+	})
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for again := true; again; {
+		<-tick.C
+		took, ended, again = call()
+	}
+	close(done)
+	last.Wait()
+	return took, ended
 }
 
 // Row T11, of a member.

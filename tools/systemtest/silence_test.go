@@ -48,28 +48,16 @@ func TestServicesThatHearNothingOfTheIssuerRefuseWritesAndThenReads(t *testing.T
 		call := as(c.component, c.method)
 		m := methodNamed(t, c.method)
 		wg.Go(func() {
-			tick := time.NewTicker(200 * time.Millisecond)
-			defer tick.Stop()
-			for range tick.C {
-				a, err := call.try(t, m.path(), contentType(m, "json"), frame(m, []byte(c.body)))
-				took := time.Since(began)
-				if err != nil {
-					t.Errorf("%s: %v", c.method, err)
-					return
-				}
-				if refused := a.code == "unavailable" && strings.Contains(a.message, silent); refused {
-					if took < c.early {
-						t.Errorf("%s is refused after %s already", c.method, took)
-					}
-					t.Logf("%s: refused after %s", c.method, took.Round(100*time.Millisecond))
-					return
-				}
-				// The last word may have come up to the moment of the stop; the rest is room for a slow machine.
-				const room = 3 * time.Second
-				if took > c.late+room {
-					t.Errorf("%s is still answered after %s: %s", c.method, took, a)
-					return
-				}
+			// The last word may have come up to the moment of the stop; the rest is room for a slow machine.
+			const room = 3 * time.Second
+			took, ended := call.ends(t, m, c.body, began, 200*time.Millisecond, c.late+room, func(a answer) bool {
+				return a.code == "unavailable" && strings.Contains(a.message, silent)
+			})
+			if ended && took < c.early {
+				t.Errorf("%s is refused after %s already", c.method, took)
+			}
+			if ended {
+				t.Logf("%s: refused after %s", c.method, took.Round(100*time.Millisecond))
 			}
 		})
 	}
