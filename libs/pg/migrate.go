@@ -3,7 +3,6 @@ package pg
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -31,9 +30,9 @@ type Migration struct {
 // Migrate brings schemas up to date, in the order given, with the owner's role. Two at once wait for each other (a session lock),
 // and each migration is one transaction, so that a killed one is as if never begun.
 func Migrate(ctx context.Context, ownerURL string, roles Roles, migrations ...Migration) error {
-	cc, err := pgx.ParseConfig(ownerURL)
+	cc, err := ParseConfig(ownerURL)
 	if err != nil {
-		return errors.New("the owner's database URL is not a PostgreSQL connection string")
+		return fmt.Errorf("the owner's database URL: %w", err)
 	}
 	cc.RuntimeParams["application_name"] = "migrate"
 	// A migration that waits longer for a lock than this would make every query behind it wait as well.

@@ -36,6 +36,7 @@ func parse(ctx context.Context, cfg Config) (*pgxpool.Config, error) {
 		return nil, fmt.Errorf("the database URL is not a PostgreSQL connection string: check %s", cfg.Setting)
 	}
 	if !byToken {
+		proves(pc.ConnConfig)
 		return pc, nil
 	}
 	cc := pc.ConnConfig

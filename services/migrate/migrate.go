@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"a3os.app/libs/config"
 	"a3os.app/libs/pg"
 	queuepg "a3os.app/libs/queue/postgres"
@@ -56,9 +54,9 @@ func migrateSet(ctx context.Context, cfg Config, roles pg.Roles) error {
 	if err := pg.Migrate(ctx, cfg.OwnerDatabaseURL.Reveal(), roles, Set()...); err != nil {
 		return err
 	}
-	pool, err := pgxpool.New(ctx, cfg.OwnerDatabaseURL.Reveal())
+	pool, err := pg.OwnerPool(ctx, cfg.OwnerDatabaseURL.Reveal())
 	if err != nil {
-		return errors.New("the owner's database URL is not a PostgreSQL connection string: check A3_OWNER_DATABASE_URL")
+		return fmt.Errorf("the owner's database URL: %w: check A3_OWNER_DATABASE_URL", err)
 	}
 	defer pool.Close()
 	if err := queuepg.Migrate(ctx, pool, queueSchema); err != nil {

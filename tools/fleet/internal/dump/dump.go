@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"a3os.app/libs/config"
+	"a3os.app/libs/pg"
 )
 
 // Programs are PostgreSQL's own, of one installation.
@@ -106,7 +107,7 @@ func (s *Snapshot) seesAll(ctx context.Context) error {
 const lockWait = "20s"
 
 func connect(ctx context.Context, url config.Secret) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(url.Reveal())
+	cfg, err := pg.ParseConfig(url.Reveal())
 	if err != nil {
 		return nil, errors.New("the database URL is not a PostgreSQL connection string") // the parser repeats it, password and all
 	}
@@ -226,13 +227,14 @@ func TLS(url config.Secret) []string {
 
 // run runs a program that connects to a database.
 func run(ctx context.Context, url config.Secret, in io.Reader, out io.Writer, program string, args ...string) error {
-	cfg, err := pgx.ParseConfig(url.Reveal())
+	cfg, err := pg.ParseConfig(url.Reveal())
 	if err != nil {
 		return errors.New("the database URL is not a PostgreSQL connection string")
 	}
 	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // PostgreSQL's own program, with arguments of ours
 	cmd.Env = append(TLS(url), "PATH="+cmp.Or(os.Getenv("PATH"), "/usr/bin:/bin"), "LC_ALL=C", "TZ=UTC", "PGHOST="+cfg.Host, "PGPORT="+strconv.Itoa(int(cfg.Port)),
-		"PGUSER="+cfg.User, "PGPASSWORD="+cfg.Password, "PGDATABASE="+cfg.Database, "PGAPPNAME=fleet")
+		"PGUSER="+cfg.User, "PGPASSWORD="+cfg.Password, "PGDATABASE="+cfg.Database, "PGAPPNAME=fleet",
+		"PGREQUIREAUTH="+cfg.RequireAuth) // which versions before 16 pass over
 	cmd.Dir = "/"
 	var said tail
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, &said

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"a3os.app/libs/config"
+	"a3os.app/libs/pg"
 )
 
 // SQLSTATE codes of a door that is shut: this role may not, and this is not its password.
@@ -27,16 +28,17 @@ func connect(ctx context.Context, url config.Secret, user, database string) (*pg
 
 // connectAt shows the credentials at the server that another connection string leads to, where one is given.
 func connectAt(ctx context.Context, url config.Secret, user, database string, server config.Secret) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(url.Reveal())
+	cfg, err := pg.ParseConfig(url.Reveal())
 	if err != nil {
 		return nil, errors.New("the connection string can't be read") // the parser's error repeats the password
 	}
 	if server.Reveal() != "" {
-		there, err := pgx.ParseConfig(server.Reveal())
+		there, err := pg.ParseConfig(server.Reveal())
 		if err != nil {
 			return nil, errors.New("the connection string can't be read")
 		}
 		cfg.Host, cfg.Port, cfg.Fallbacks, cfg.TLSConfig = there.Host, there.Port, nil, there.TLSConfig
+		cfg.RequireAuth = there.RequireAuth
 	}
 	if user != "" {
 		cfg.User = user

@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
+	"a3os.app/libs/pg"
 	"a3os.app/tools/fleet/internal/container"
 	"a3os.app/tools/fleet/internal/image"
 	"a3os.app/tools/fleet/internal/platform"
@@ -55,7 +54,7 @@ func (p *Platform) isRead(ctx context.Context, s *server) bool {
 	if err != nil {
 		return false
 	}
-	conn, err := pgx.Connect(ctx, text)
+	conn, err := pg.Connect(ctx, text)
 	if err != nil {
 		return false
 	}

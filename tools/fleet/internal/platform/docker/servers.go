@@ -14,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"a3os.app/deploy/blueprint"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/container"
 	"a3os.app/tools/fleet/internal/platform"
@@ -242,7 +241,7 @@ func (p *Platform) awaitServer(ctx context.Context, s *server) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		conn, err := pgx.Connect(ctx, text)
+		conn, err := pg.Connect(ctx, text)
 		if err == nil {
 			return conn.Close(ctx)
 		}

@@ -18,6 +18,7 @@ import (
 	"a3os.app/libs/blob"
 	"a3os.app/libs/config"
 	"a3os.app/libs/fault"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/tlog"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
@@ -146,7 +147,7 @@ func renamed(url config.Secret, login string) (config.Secret, error) {
 
 // leaveBehind takes out of the database what is the other tenant's alone.
 func (p *Platform) leaveBehind(ctx context.Context, t trial, of, to platform.Set, m *backup.Manifest) error {
-	conn, err := pgx.Connect(ctx, t.urls[ownerRole].Reveal())
+	conn, err := pg.Connect(ctx, t.urls[ownerRole].Reveal())
 	if err != nil {
 		return errors.New("connect as the database's owner to the server that the backup is tried out in") // the driver repeats the password
 	}

@@ -17,6 +17,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/config"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/queue"
 	"a3os.app/libs/secret"
 	"a3os.app/libs/snapshot"
@@ -221,7 +222,7 @@ func (p *Platform) newestCheckpoint(ctx context.Context, s platform.Set) (note s
 		return "", err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	conn, err := pgx.Connect(ctx, url.Reveal())
+	conn, err := pg.Connect(ctx, url.Reveal())
 	if err != nil {
 		return "", errors.New("connect as who reads the database") // the driver repeats the password
 	}
@@ -271,7 +272,7 @@ func (p *Platform) asOwner(ctx context.Context, s platform.Set, do func(*pgx.Con
 
 // asWhomOwns works on a database as the owner whose connection string it is given.
 func asWhomOwns(ctx context.Context, url config.Secret, do func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, url.Reveal())
+	conn, err := pg.Connect(ctx, url.Reveal())
 	if err != nil {
 		return errors.New("connect to the database as its owner") // the driver repeats the password
 	}

@@ -13,6 +13,7 @@ import (
 
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/platform"
@@ -106,7 +107,7 @@ func (p *Platform) connect(ctx context.Context, s platform.Set, database string)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := pg.Connect(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server of %s: %w", s.Name(), err)
 	}

@@ -18,6 +18,7 @@ import (
 	"a3os.app/deploy/blueprint"
 	"a3os.app/libs/binding"
 	"a3os.app/libs/config"
+	"a3os.app/libs/pg"
 	"a3os.app/libs/pgserver"
 	"a3os.app/tools/fleet/internal/backup"
 	"a3os.app/tools/fleet/internal/dump"
@@ -187,7 +188,7 @@ func (t throwaway) connect(ctx context.Context, database string) (*pgx.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := pg.Connect(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server that the backup is tried out in: %w", err)
 	}
