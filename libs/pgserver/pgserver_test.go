@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -249,7 +250,9 @@ func TestStartBeforeInitIsRefused(t *testing.T) {
 
 func TestCommandIsTheServerItselfAndEndsInGoodOrder(t *testing.T) {
 	t.Parallel()
-	server := newServer(t, pgserver.Config{Dir: filepath.Join(reachableDir(t), "pg")})
+	// At a socket: a port that was free before the cluster was made may be another's by now.
+	dir := reachableDir(t)
+	server := newServer(t, pgserver.Config{Dir: filepath.Join(dir, "pg"), SocketDir: filepath.Join(dir, "s")})
 	if err := server.Init(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -264,8 +267,15 @@ func TestCommandIsTheServerItselfAndEndsInGoodOrder(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Ready(t.Context()); err != nil {
-		t.Fatal(err)
+	ended := make(chan error, 1)
+	serving, gone := context.WithCancelCause(t.Context())
+	go func() {
+		err := cmd.Wait()
+		gone(fmt.Errorf("it ended: %w", err))
+		ended <- err
+	}()
+	if err := server.Ready(serving); err != nil {
+		t.Fatalf("%v: %s", err, log.String())
 	}
 	lock, err := os.ReadFile(filepath.Join(server.Dir(), "data", "postmaster.pid"))
 	if err != nil || !strings.HasPrefix(string(lock), strconv.Itoa(cmd.Process.Pid)+"\n") {
@@ -275,7 +285,7 @@ func TestCommandIsTheServerItselfAndEndsInGoodOrder(t *testing.T) {
 		t.Error("the server runs as root")
 	}
 	cancel()
-	if err := cmd.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("the server ended with %v", err)
 	}
 	if !strings.Contains(log.String(), "database system is shut down") {
