@@ -153,7 +153,7 @@ func TestDeepNestingIsTheCallersFaultInEveryProtocol(t *testing.T) {
 	t.Attr("row", fmt.Sprintf("X57 %d", cases))
 }
 
-// processesHeld are acme's processes, and the memory that each had.
+// processesHeld are the gateway and acme's processes, and the memory that each had.
 type processesHeld struct {
 	pids   map[string]int
 	memory map[string]int64
@@ -163,7 +163,7 @@ func hold(t *testing.T) processesHeld {
 	t.Helper()
 	h := processesHeld{pids: map[string]int{}, memory: map[string]int64{}}
 	for process, pid := range shared.pids(t) {
-		if strings.HasPrefix(process, acme().id+"/") || process == "gateway" {
+		if strings.HasPrefix(process, acme().id+"/") || process == "plane/gateway" {
 			h.pids[process], h.memory[process] = pid, resident(t, pid)
 		}
 	}
