@@ -27,6 +27,9 @@ const (
 	pointEvery, thinnedAfter, thinnedTo = time.Minute, 100 * time.Minute, 10 * time.Minute
 	// probesATime bounds how many probes one look makes, so that a quiet tenant is asked steadily and not flooded.
 	probesATime = 5
+	// amissMost reports in a row of a component that does not serve, or a row that is amissFor old, are no moment's any more. Sets report every five
+	// seconds: one report alone is of a database that was started anew, or of a machine on which nobody answered within the two seconds of a probe.
+	amissMost, amissFor = 3, 15 * time.Second
 )
 
 // watched is what was seen of a tenant while it is watched. Probes are counted here: who takes the rollout up counts anew.
@@ -45,9 +48,17 @@ type watched struct {
 	counted map[string]countedBefore
 	// looked is when it was looked at last, and hearing since when without a pause.
 	looked, hearing time.Time
-	lastMiss        error
+	// amiss is by component what it reported in a row without serving; whoever serves has none.
+	amiss    map[string]amiss
+	lastMiss error
 	// differs is what was said of somebody else's change to it.
 	differs string
+}
+
+// amiss is a row of reports of a component that does not serve: when the first and the newest were made, and how many they are.
+type amiss struct {
+	first, newest time.Time
+	reports       int
 }
 
 // counted is what a set's components have counted since the change. The figures of a window also hold what the processes before it counted
@@ -108,7 +119,7 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 	}
 	w := c.watched[t.GetTenantId()]
 	if w == nil || !w.since.Equal(t.GetSince().AsTime()) {
-		w = &watched{since: t.GetSince().AsTime(), counted: map[string]countedBefore{}, started: map[string]int32{}}
+		w = &watched{since: t.GetSince().AsTime(), counted: map[string]countedBefore{}, started: map[string]int32{}, amiss: map[string]amiss{}}
 		if w.before, err = c.before(ctx, r, t, now); err != nil {
 			return false, err
 		}
@@ -140,6 +151,7 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 		}
 	}
 	w.look(now)
+	w.hear(status)
 	own := w.count(status)
 	c.probe(ctx, r, t, w, own.requests)
 	said := what{samples: max(own.requests, w.probes), probes: w.probes}
@@ -148,6 +160,9 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 		return true, c.record(ctx, t, failed, said)
 	}
 	ok, why := rollout.Passes(r.GetPolicy(), t, said.samples, now)
+	for name := range w.amiss {
+		ok, why = false, name+" does not serve by its newest report"
+	}
 	if ok {
 		if err = c.record(ctx, t, passed, said); !isNotNow(err) {
 			if gated, tells := p99(r, w.before, after); err == nil && gated && !tells {
@@ -165,8 +180,34 @@ func (c *carrying) watch(ctx context.Context, r *registryv1.Rollout, t *registry
 func (w *watched) look(now time.Time) {
 	if now.Sub(w.looked) > away {
 		w.hearing = now
+		clear(w.amiss)
 	}
 	w.looked = now
+}
+
+// hear takes down who does not serve by its newest report since the change.
+func (w *watched) hear(status *registryv1.TenantStatus) {
+	for _, c := range status.GetReports() {
+		at := c.GetReportedAt().AsTime()
+		if at.Before(w.since) || c.GetHealth() == registryv1.Health_HEALTH_SERVING {
+			delete(w.amiss, c.GetName())
+			continue
+		}
+		row := w.amiss[c.GetName()]
+		if row.reports == 0 {
+			row.first = at
+		}
+		if row.reports == 0 || !at.Equal(row.newest) {
+			row.newest = at
+			row.reports++
+		}
+		w.amiss[c.GetName()] = row
+	}
+}
+
+// tooLong says that a component has not served for longer than a moment. Nobody is held to a time in which nobody could be heard.
+func (w *watched) tooLong(row amiss) bool {
+	return row.reports >= amissMost || row.reports > 0 && min(w.looked.Sub(row.first), w.looked.Sub(w.hearing)) >= amissFor
 }
 
 // before are a tenant's figures of before the rollout changed it for the first time: in a second attempt those of the first would excuse
@@ -223,8 +264,10 @@ func breach(r *registryv1.Rollout, t *registryv1.RolloutTenant, w *watched, own 
 		case silent > rollout.Silent:
 			return fmt.Sprintf("%s has said nothing for %s", c.GetName(), silent.Round(time.Second))
 		case c.GetReportedAt().AsTime().Before(t.GetSince().AsTime()):
-		case c.GetHealth() != registryv1.Health_HEALTH_SERVING:
-			return c.GetName() + " does not serve"
+		case w.tooLong(w.amiss[c.GetName()]):
+			row := w.amiss[c.GetName()]
+			return fmt.Sprintf("%s does not serve: %d reports in a row say so, the first of %s ago", c.GetName(), row.reports, w.looked.Sub(row.first).Round(time.Second))
+		case c.GetRelease() == "" && c.GetHealth() != registryv1.Health_HEALTH_SERVING: // who could not be asked says of no release
 		case c.GetRelease() != r.GetRelease():
 			return fmt.Sprintf("%s says that it runs %s", c.GetName(), c.GetRelease())
 		}

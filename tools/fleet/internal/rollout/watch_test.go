@@ -470,3 +470,75 @@ func TestFewRequestsFailNobody(t *testing.T) {
 		})
 	}
 }
+
+// One report in which a component did not answer in time, or its database was started anew, says nothing of a release. Whoever does not serve for good
+// halts the rollout within seconds, and nobody passes by a newest report that says that it does not serve.
+func TestOneReportOfAMomentHaltsNothing(t *testing.T) {
+	const (
+		serving, not, unreachable = registryv1.Health_HEALTH_SERVING, registryv1.Health_HEALTH_NOT_SERVING, registryv1.Health_HEALTH_UNREACHABLE
+		every                     = 5 * time.Second
+	)
+	// amiss says that a component is so from the nth report on, for as many.
+	amiss := func(health registryv1.Health, from, count int) func(int) registryv1.Health {
+		return func(n int) registryv1.Health {
+			if n >= from && n < from+count {
+				return health
+			}
+			return serving
+		}
+	}
+	ever := int(bake) // more reports than there are
+	last := int(bake / every)
+	for name, c := range map[string]struct {
+		health func(report int) registryv1.Health
+		// every is how often the set reports, if not as sets do; release what it says while it doesn't serve, if not what it runs.
+		every   time.Duration
+		release string
+		away    func(after time.Duration) bool
+		state   registryv1.RolloutTenantState
+		says    string
+		after   time.Duration
+	}{
+		"one that does not serve":        {health: amiss(not, 12, 1), state: passed, after: bake},
+		"one that did not answer":        {health: amiss(unreachable, 12, 1), state: passed, after: bake},
+		"two in a row":                   {health: amiss(not, 12, 2), state: passed, after: bake},
+		"one, and later two":             {health: func(n int) registryv1.Health { return max(amiss(not, 12, 1)(n), amiss(not, 14, 2)(n)) }, state: passed, after: bake},
+		"three in a row":                 {health: amiss(not, 12, 3), state: failed, says: "iam does not serve: 3 reports in a row say so, the first of 10s ago", after: 70 * time.Second},
+		"three in a row, by turns":       {health: func(n int) registryv1.Health { return max(amiss(unreachable, 12, 1)(n), amiss(not, 13, 2)(n)) }, state: failed, says: "iam does not serve: 3 reports", after: 70 * time.Second},
+		"from the first on":              {health: amiss(unreachable, 0, ever), state: failed, says: "iam does not serve: 3 reports", after: 10 * time.Second},
+		"from the last on":               {health: amiss(not, last, ever), state: failed, says: "iam does not serve: 3 reports", after: bake + 10*time.Second},
+		"the last one alone":             {health: amiss(not, last, 1), state: passed, after: bake + every},
+		"one, and no other for long":     {health: amiss(not, 1, 1), every: time.Minute, state: failed, says: "iam does not serve: 1 reports in a row say so, the first of 15s ago", after: 75 * time.Second},
+		"one while another release runs": {health: amiss(not, 12, 1), release: "1.0.0", state: failed, says: "iam says that it runs 1.0.0", after: 60 * time.Second},
+		"one, and the registry was away": {health: amiss(not, 12, 1), away: func(after time.Duration) bool { return after > 61*time.Second && after < 2*time.Minute }, state: passed, after: bake},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &baked{}
+				b.says = func(s *registryv1.TenantStatus, after time.Duration) error {
+					if c.away != nil && c.away(after) {
+						return status.Error(codes.Unavailable, "it restarts")
+					}
+					pace := cmp.Or(c.every, every)
+					r, n := s.GetReports()[0], int(after/pace)
+					if c.away != nil && after >= 2*time.Minute && after < 2*time.Minute+every {
+						n = 12 // what is known is of before
+					}
+					r.ReportedAt, r.Health = timestamppb.New(b.began.Add(time.Duration(n)*pace)), c.health(n)
+					switch r.GetHealth() {
+					case not:
+						r.Release = cmp.Or(c.release, r.GetRelease())
+					case unreachable:
+						r.Release, r.StartedAt, r.Figures = "", nil, nil
+					default:
+					}
+					return nil
+				}
+				x, took := b.watched(t, nil, nil)
+				if x.GetState() != c.state || !strings.Contains(x.GetDetail(), c.says) || took < c.after || took > c.after+2*time.Second {
+					t.Errorf("after %s it is %s: %s", took, x.GetState(), x.GetDetail())
+				}
+			})
+		})
+	}
+}
